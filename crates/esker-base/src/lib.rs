@@ -1,0 +1,32 @@
+//! Floor 0 of Esker: the words that every floor shares.
+//!
+//! Sequence numbers, entry kinds and the internal key with its order; ids and file names; key
+//! ranges; coding of integers; checksums; limits; reports of damage. Nothing here does I/O, takes
+//! a lock, reads a clock or knows that files, tables or databases exist above it.
+
+#![forbid(unsafe_code)]
+
+mod head;
+mod id;
+mod invariant;
+mod key;
+mod kind;
+mod map;
+mod range;
+mod seqno;
+
+pub mod checksum;
+pub mod coding;
+pub mod corruption;
+pub mod file_header;
+pub mod limits;
+
+pub use corruption::Corruption;
+pub use file_header::{FileHeader, FileKind};
+pub use head::key_head;
+pub use id::{DatabaseId, FileId, KeyspaceId, LogId, ManifestId, OwnerId, TableId};
+pub use key::{InternalKey, Trailer};
+pub use kind::EntryKind;
+pub use map::{HashMap, HashSet};
+pub use range::KeyRange;
+pub use seqno::SeqNo;

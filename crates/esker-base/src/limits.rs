@@ -1,0 +1,13 @@
+//! What a database takes, and what it refuses before anything is written.
+
+/// Longest user key, in bytes.
+pub const KEY_LEN_MAX: usize = 65_535;
+
+/// Longest value, in bytes: 4 GiB less 1.
+pub const VALUE_LEN_MAX: u64 = u32::MAX as u64;
+
+/// Longest name of a keyspace, in bytes.
+pub const KEYSPACE_NAME_LEN_MAX: usize = 255;
+
+/// Most operations in one batch: their count is stored in 32 bits.
+pub const BATCH_COUNT_MAX: u64 = u32::MAX as u64;

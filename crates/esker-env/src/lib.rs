@@ -1,0 +1,21 @@
+//! Floor 1 of Esker: all contact with the outside.
+//!
+//! File system, clock, random numbers and threads, each behind a trait with at least two real
+//! implementations: the operating system, and memory. Everything above this floor reaches the
+//! outside only through an [`Env`]; lints ban the ways around it.
+//!
+//! Does not know what the files contain, beyond the words of floor 0.
+
+mod clock;
+mod env;
+mod error;
+mod fs;
+mod random;
+mod threads;
+
+pub use clock::Clock;
+pub use env::Env;
+pub use error::{FileError, IoError, UnsupportedFormat};
+pub use fs::{Advice, DirEntry, File, FileExt, FileLock, FileSystem, LockError, Space};
+pub use random::Random;
+pub use threads::{JoinHandle, Threads};
