@@ -1,0 +1,164 @@
+//! The cache of blocks, shared by all tables of a database.
+//!
+//! Its capacity is what the other owners of the budget leave, so that nobody has to divide memory
+//! between memtables and cache. Promises: resident blocks weigh no more than the capacity once an
+//! insertion or [`BlockCache::trim`] has returned; every resident byte is charged to the budget
+//! under the block's owner; blocks whose table is gone are gone.
+//!
+//! A block that was evicted lives on while a reader holds its `Arc`, and is not charged any more:
+//! that is one block for each open cursor.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+use crate::budget::Budget;
+use crate::hit_counter::HitCounter;
+use crate::queues::{Entry, Queues};
+use crate::slots::{CacheSlots, Class, Priority, SlotArray, Weigh, lock};
+
+/// What the cache keeps whatever the other owners take is one over this of the budget: without it,
+/// full memtables would leave readers with no memory at all.
+const FLOOR_PART: u64 = 8;
+
+/// A cache of blocks of type `V`.
+pub struct BlockCache<V: Weigh> {
+    budget: Arc<Budget>,
+    capacity_max: Option<u64>,
+    pub(crate) hits: HitCounter,
+    /// Counter only.
+    loads: AtomicU64,
+    /// The order of eviction. Taken by loads and evictions, never by hits; not held across I/O.
+    queues: Mutex<Queues<V>>,
+}
+
+/// What the cache holds and how it fared.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct CacheStats {
+    /// Blocks found; a few may be missing when more than 16 threads read.
+    pub hits: u64,
+    /// Blocks that had to be loaded.
+    pub loads: u64,
+    /// Blocks evicted to make room.
+    pub evictions: u64,
+    /// Blocks resident.
+    pub resident_count: u64,
+    /// What they weigh.
+    pub resident_bytes: u64,
+    /// The part of that which came in with [`Priority::High`].
+    pub high_priority_bytes: u64,
+    /// What they may weigh at present.
+    pub capacity_bytes: u64,
+}
+
+impl<V: Weigh> BlockCache<V> {
+    /// A cache that lives in what `budget` has left, and in no more than `capacity_bytes`.
+    #[must_use]
+    pub fn new(budget: Arc<Budget>, capacity_bytes: Option<u64>) -> Arc<Self> {
+        Arc::new(Self {
+            budget,
+            capacity_max: capacity_bytes,
+            hits: HitCounter::default(),
+            loads: AtomicU64::new(0),
+            queues: Mutex::new(Queues::new()),
+        })
+    }
+
+    /// Slots for a table of `slot_count` blocks, none of them resident.
+    #[must_use]
+    pub fn register(self: &Arc<Self>, slot_count: u32) -> CacheSlots<V> {
+        CacheSlots::new(Arc::clone(self), slot_count)
+    }
+
+    /// What the cache holds and how it fared.
+    #[must_use]
+    pub fn stats(&self) -> CacheStats {
+        let queues = lock(&self.queues);
+        CacheStats {
+            hits: self.hits.sum(),
+            loads: self.loads.load(Ordering::Relaxed),
+            evictions: queues.eviction_count,
+            resident_count: queues.resident_count() as u64,
+            resident_bytes: queues.bytes(),
+            high_priority_bytes: queues.high_bytes(),
+            capacity_bytes: self.capacity(&queues),
+        }
+    }
+
+    /// Evicts until the capacity holds. Every load does this too; call it after another owner was
+    /// charged a lot, so that memory is given back without waiting for a read.
+    pub fn trim(&self) {
+        loop {
+            let mut queues = lock(&self.queues);
+            let capacity_bytes = self.capacity(&queues);
+            if queues.bytes() <= capacity_bytes {
+                return;
+            }
+            let Some(victim) = queues.evict(capacity_bytes) else {
+                return;
+            };
+            self.budget.subtract(victim.owner(), victim.weight_bytes() as u64);
+            drop(queues);
+            // Freed here, outside of the lock.
+            drop(victim);
+        }
+    }
+
+    pub(crate) fn class_of(&self, priority: Priority, ghost: u32) -> Class {
+        match priority {
+            Priority::High => Class::High,
+            Priority::Normal if ghost != 0 && lock(&self.queues).remembers(ghost) => Class::Main,
+            Priority::Normal => Class::Small,
+        }
+    }
+
+    pub(crate) fn admit(&self, array: &Arc<SlotArray<V>>, slot: u32, class: Class, block: &V) {
+        self.loads.fetch_add(1, Ordering::Relaxed);
+        let weight_bytes = block.weight_bytes() as u64;
+        let entry = Entry { array: Arc::downgrade(array), slot };
+        let mut queues = lock(&self.queues);
+        queues.push(class, entry, weight_bytes);
+        self.budget.add(block.owner(), weight_bytes);
+        drop(queues);
+        self.trim();
+    }
+
+    /// Frees every block of a table that is being dropped.
+    pub(crate) fn release(&self, array: &SlotArray<V>) {
+        let mut freed = [(0_usize, 0_u64); 3];
+        for slot in &array.slots {
+            let mut state = lock(slot);
+            if let Some(block) = state.block.take() {
+                let weight_bytes = block.weight_bytes() as u64;
+                let (count, bytes) = &mut freed[state.class as usize];
+                *count += 1;
+                *bytes += weight_bytes;
+                self.budget.subtract(block.owner(), weight_bytes);
+            }
+        }
+        let mut queues = lock(&self.queues);
+        for (class, (count, bytes)) in
+            [Class::Small, Class::Main, Class::High].into_iter().zip(freed)
+        {
+            queues.forget(class, count, bytes);
+        }
+        queues.sweep();
+    }
+
+    /// What resident blocks may weigh: what the other owners leave, but not less than the floor,
+    /// and not more than the cap.
+    fn capacity(&self, queues: &Queues<V>) -> u64 {
+        let others = self.budget.used_total().saturating_sub(queues.bytes());
+        let total = self.budget.total();
+        let left = total.saturating_sub(others).max(total / FLOOR_PART);
+        left.min(self.capacity_max.unwrap_or(u64::MAX))
+    }
+}
+
+impl<V: Weigh> std::fmt::Debug for BlockCache<V> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "BlockCache({:?})", self.stats())
+    }
+}
+
+#[cfg(test)]
+mod tests;

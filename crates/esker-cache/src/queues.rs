@@ -1,0 +1,192 @@
+//! Which block goes next: S3-FIFO (Yang et al., SOSP 2023), with the ghosts kept in the slots.
+//!
+//! A block comes into the small queue, a tenth of the cache. At its end it moves on to the main
+//! queue if it was asked for again, and is evicted if not, leaving a *ghost*: a block whose ghost
+//! is younger than the main queue is long goes straight to the main queue when it comes back. The
+//! main queue gives every use one more round. So a scan, however long, passes through the small
+//! queue and leaves the main one as it was.
+//!
+//! Indexes and filters stand in a queue of their own, which is only touched where data has less
+//! than an eighth of the cache left.
+//!
+//! Not LRU: a hit would have to move its block in a list under a lock that all readers share. Here
+//! a hit writes one byte in a slot that it holds anyway.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, TryLockError, Weak};
+
+use crate::slots::{Class, SlotArray, Weigh};
+
+/// The small queue's share of the capacity is one over this.
+const SMALL_PART: u64 = 10;
+
+/// What data keeps before indexes and filters are evicted is one over this of the capacity.
+const DATA_PART: u64 = 8;
+
+/// A resident block, or one whose table is gone.
+#[derive(Debug)]
+pub(crate) struct Entry<V> {
+    pub(crate) array: Weak<SlotArray<V>>,
+    pub(crate) slot: u32,
+}
+
+/// One queue, oldest first.
+#[derive(Debug)]
+struct Queue<V> {
+    entries: VecDeque<Entry<V>>,
+    /// Weight of the resident blocks among them.
+    bytes: u64,
+}
+
+impl<V> Queue<V> {
+    const fn new() -> Self {
+        Self { entries: VecDeque::new(), bytes: 0 }
+    }
+}
+
+/// The queues of all resident blocks.
+#[derive(Debug)]
+pub(crate) struct Queues<V> {
+    small: Queue<V>,
+    main: Queue<V>,
+    high: Queue<V>,
+    /// Resident blocks, in all queues.
+    resident_count: usize,
+    /// Evictions from the small queue without a use; what ghosts are dated by. Never zero.
+    ghost_clock: u32,
+    pub(crate) eviction_count: u64,
+}
+
+impl<V: Weigh> Queues<V> {
+    pub(crate) const fn new() -> Self {
+        Self {
+            small: Queue::new(),
+            main: Queue::new(),
+            high: Queue::new(),
+            resident_count: 0,
+            ghost_clock: 1,
+            eviction_count: 0,
+        }
+    }
+
+    pub(crate) const fn bytes(&self) -> u64 {
+        self.small.bytes + self.main.bytes + self.high.bytes
+    }
+
+    pub(crate) const fn high_bytes(&self) -> u64 {
+        self.high.bytes
+    }
+
+    pub(crate) const fn resident_count(&self) -> usize {
+        self.resident_count
+    }
+
+    /// Resident blocks, and those whose tables are gone and which were not swept yet.
+    pub(crate) fn entry_count(&self) -> usize {
+        [&self.small, &self.main, &self.high].iter().map(|queue| queue.entries.len()).sum()
+    }
+
+    /// Whether a block with this ghost was evicted so lately that the main queue would have kept
+    /// it.
+    pub(crate) fn remembers(&self, ghost: u32) -> bool {
+        let age = self.ghost_clock.wrapping_sub(ghost) as usize;
+        ghost != 0 && age <= self.resident_count
+    }
+
+    pub(crate) fn push(&mut self, class: Class, entry: Entry<V>, weight_bytes: u64) {
+        let queue = self.queue(class);
+        queue.entries.push_back(entry);
+        queue.bytes += weight_bytes;
+        self.resident_count += 1;
+    }
+
+    /// Takes note that blocks of `class` left their slots by another way than eviction; their
+    /// entries stay until they come to the front, or there are too many such.
+    pub(crate) fn forget(&mut self, class: Class, count: usize, weight_bytes: u64) {
+        self.queue(class).bytes -= weight_bytes;
+        self.resident_count -= count;
+    }
+
+    /// Drops the entries of tables that are gone, if they are the larger part.
+    pub(crate) fn sweep(&mut self) {
+        const SLACK: usize = 1024;
+        if self.entry_count() > self.resident_count * 2 + SLACK {
+            for queue in [&mut self.small, &mut self.main, &mut self.high] {
+                queue.entries.retain(|entry| entry.array.strong_count() > 0);
+                queue.entries.shrink_to(queue.entries.len() * 2);
+            }
+        }
+    }
+
+    /// Takes one block out of its slot, which the caller drops outside of the lock. `None` if
+    /// nothing can be evicted now: nothing is resident, or all that is left is being read.
+    pub(crate) fn evict(&mut self, capacity_bytes: u64) -> Option<Arc<V>> {
+        // Every entry may have to be passed over once for each of its uses.
+        for _ in 0..self.entry_count() * (usize::from(crate::slots::USES_MAX) + 2) {
+            let class = self.victim_class(capacity_bytes);
+            let entry = self.queue(class).entries.pop_front()?;
+            if let Some(block) = self.visit(class, entry) {
+                return Some(block);
+            }
+        }
+        None
+    }
+
+    fn victim_class(&self, capacity_bytes: u64) -> Class {
+        let data_bytes = self.small.bytes + self.main.bytes;
+        let high_is_next = self.high.bytes > 0 && data_bytes <= capacity_bytes / DATA_PART;
+        if high_is_next || (self.small.entries.is_empty() && self.main.entries.is_empty()) {
+            Class::High
+        } else if self.main.entries.is_empty()
+            || (self.small.bytes > capacity_bytes / SMALL_PART && !self.small.entries.is_empty())
+        {
+            Class::Small
+        } else {
+            Class::Main
+        }
+    }
+
+    /// Evicts the block of `entry`, or queues it again.
+    fn visit(&mut self, class: Class, entry: Entry<V>) -> Option<Arc<V>> {
+        let array = entry.array.upgrade()?;
+        let slot = &array.slots[entry.slot as usize];
+        let mut state = match slot.try_lock() {
+            Ok(state) => state,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => {
+                self.queue(class).entries.push_back(entry);
+                return None;
+            }
+        };
+        // None: its table is being dropped by another thread.
+        let weight_bytes = state.block.as_deref()?.weight_bytes() as u64;
+        if state.uses > 0 {
+            if class == Class::Small {
+                state.uses = 0;
+                state.class = Class::Main;
+                self.small.bytes -= weight_bytes;
+                self.main.bytes += weight_bytes;
+                self.main.entries.push_back(entry);
+            } else {
+                state.uses -= 1;
+                self.queue(class).entries.push_back(entry);
+            }
+            return None;
+        }
+        if class == Class::Small {
+            self.ghost_clock = self.ghost_clock.wrapping_add(1).max(1);
+            state.ghost = self.ghost_clock;
+        }
+        self.forget(class, 1, weight_bytes);
+        self.eviction_count += 1;
+        state.block.take()
+    }
+
+    const fn queue(&mut self, class: Class) -> &mut Queue<V> {
+        match class {
+            Class::Small => &mut self.small,
+            Class::Main => &mut self.main,
+            Class::High => &mut self.high,
+        }
+    }
+}

@@ -1,0 +1,187 @@
+//! The slots of one table: an array with one place for each of its blocks.
+//!
+//! No hash table stands between a table and its cached blocks: the block number is the place. A
+//! hit is one uncontended lock and one count on an `Arc`. The lock of a slot is also what makes
+//! loads single-flight: the first reader holds it while it loads, and the others wait for exactly
+//! the block that they want.
+//!
+//! Lock order: slot, then queues, except for eviction, which holds the queues and only *tries* a
+//! slot; a slot that is busy is a slot in use.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::block_cache::BlockCache;
+use crate::budget::Owner;
+
+/// What the cache needs to know of a block.
+pub trait Weigh {
+    /// Bytes of memory that the block holds. Must never change.
+    fn weight_bytes(&self) -> usize;
+
+    /// Whom the bytes are charged to. Must never change.
+    fn owner(&self) -> Owner;
+}
+
+/// How hard the cache holds on to a block.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Priority {
+    /// Data: comes and goes.
+    Normal,
+    /// Indexes and filters, of which every read needs one: evicted only where data has little left.
+    High,
+}
+
+/// Where [`CacheSlots::get_or_load`] found a block.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Lookup {
+    /// In the cache.
+    Hit,
+    /// Not in the cache: it was loaded by this call.
+    Loaded,
+}
+
+/// Which queue a resident block stands in.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub(crate) enum Class {
+    /// Came in lately and was not asked for again yet.
+    Small,
+    /// Was asked for again.
+    Main,
+    /// Came in with [`Priority::High`].
+    High,
+}
+
+/// The largest use count: enough to tell hot from warm, few enough to cool down soon.
+pub(crate) const USES_MAX: u8 = 3;
+
+/// What is in one slot.
+#[derive(Debug)]
+pub(crate) struct SlotState<V> {
+    pub(crate) block: Option<Arc<V>>,
+    /// When the block was last evicted from the small queue without a use, as a count of such
+    /// evictions; zero if it was not.
+    pub(crate) ghost: u32,
+    /// Hits since the block came in or was last passed over, at most [`USES_MAX`].
+    pub(crate) uses: u8,
+    /// Where `block` is queued; without meaning while there is none.
+    pub(crate) class: Class,
+}
+
+/// The slots, as the queues refer to them.
+#[derive(Debug)]
+pub(crate) struct SlotArray<V> {
+    pub(crate) slots: Box<[Mutex<SlotState<V>>]>,
+}
+
+// One slot for every block of every open table, resident or not: 24 bytes beside a block of 4 KiB.
+const _: () = assert!(size_of::<Mutex<SlotState<Vec<u8>>>>() == 24);
+
+/// The cached blocks of one table. Dropping it frees them.
+#[derive(Debug)]
+pub struct CacheSlots<V: Weigh> {
+    cache: Arc<BlockCache<V>>,
+    array: Arc<SlotArray<V>>,
+}
+
+impl<V: Weigh> CacheSlots<V> {
+    pub(crate) fn new(cache: Arc<BlockCache<V>>, slot_count: u32) -> Self {
+        let empty = || SlotState { block: None, ghost: 0, uses: 0, class: Class::Small };
+        let slots = (0..slot_count).map(|_| Mutex::new(empty())).collect();
+        Self { cache, array: Arc::new(SlotArray { slots }) }
+    }
+
+    /// How many slots there are.
+    #[must_use]
+    pub fn slot_count(&self) -> u32 {
+        self.array.slots.len() as u32
+    }
+
+    /// The block in `slot`, if it is resident; counts as a use.
+    ///
+    /// # Panics
+    /// If there is no such slot.
+    ///
+    /// # Cost
+    /// One lock, which is contended only by readers of the same block, and one count on an `Arc`.
+    #[inline]
+    #[must_use]
+    pub fn get(&self, slot: u32) -> Option<Arc<V>> {
+        let mut state = lock(&self.array.slots[slot as usize]);
+        let block = state.block.as_ref().map(Arc::clone)?;
+        state.uses = (state.uses + 1).min(USES_MAX);
+        self.cache.hits.add_one();
+        Some(block)
+    }
+
+    /// The block in `slot`, if it is resident; does not count as a use, nor as a hit. For readers
+    /// that pass by once, such as compactions.
+    ///
+    /// # Panics
+    /// If there is no such slot.
+    #[must_use]
+    pub fn peek(&self, slot: u32) -> Option<Arc<V>> {
+        lock(&self.array.slots[slot as usize]).block.as_ref().map(Arc::clone)
+    }
+
+    /// Runs `look` on the block in `slot`, if it is resident; counts as a use.
+    ///
+    /// The slot is locked meanwhile, so `look` is short and touches no cache. Saves the two counts
+    /// on the `Arc`, one of which is a cache miss when another processor used the block last.
+    ///
+    /// # Panics
+    /// If there is no such slot.
+    #[inline]
+    pub fn with<R>(&self, slot: u32, look: impl FnOnce(&V) -> R) -> Option<R> {
+        let mut state = lock(&self.array.slots[slot as usize]);
+        let result = look(state.block.as_deref()?);
+        state.uses = (state.uses + 1).min(USES_MAX);
+        self.cache.hits.add_one();
+        Some(result)
+    }
+
+    /// The block in `slot`, from `load` if it is not resident.
+    ///
+    /// Of several callers at once, one loads and the others wait for it; if it fails, the next one
+    /// tries. `load` must not use this slot: it would wait for itself.
+    ///
+    /// # Errors
+    /// Those of `load`; nothing is kept then.
+    ///
+    /// # Panics
+    /// If there is no such slot.
+    pub fn get_or_load<E>(
+        &self,
+        slot: u32,
+        priority: Priority,
+        load: impl FnOnce() -> Result<V, E>,
+    ) -> Result<(Arc<V>, Lookup), E> {
+        let mut state = lock(&self.array.slots[slot as usize]);
+        if let Some(block) = state.block.as_ref().map(Arc::clone) {
+            state.uses = (state.uses + 1).min(USES_MAX);
+            self.cache.hits.add_one();
+            return Ok((block, Lookup::Hit));
+        }
+        let block = Arc::new(load()?);
+        let class = self.cache.class_of(priority, state.ghost);
+        *state = SlotState { block: Some(Arc::clone(&block)), ghost: 0, uses: 0, class };
+        drop(state);
+        // Nobody else can queue it: while it stands in the slot, nobody loads it, and what is not
+        // queued is not evicted.
+        self.cache.admit(&self.array, slot, class, &*block);
+        Ok((block, Lookup::Loaded))
+    }
+}
+
+impl<V: Weigh> Drop for CacheSlots<V> {
+    fn drop(&mut self) {
+        self.cache.release(&self.array);
+    }
+}
+
+/// Locks, whatever became of the last holder: a panic inside of a load leaves the slot empty and
+/// whole.
+#[inline]
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
