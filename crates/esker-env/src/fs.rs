@@ -56,7 +56,8 @@ pub trait FileSystem: Send + Sync + fmt::Debug + 'static {
     /// Of the system; that `path` does not exist is not one.
     fn exists(&self, path: &Path) -> Result<bool, IoError>;
 
-    /// Creates a directory and those above it; one that exists is left alone.
+    /// Creates a directory and those above it; one that exists is left alone. The names of those
+    /// that it creates are durable when it returns.
     ///
     /// # Errors
     /// Of the system.

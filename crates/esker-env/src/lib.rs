@@ -10,12 +10,19 @@ mod clock;
 mod env;
 mod error;
 mod fs;
+mod memory;
+mod os;
 mod random;
 mod threads;
 
-pub use clock::Clock;
+#[cfg(test)]
+mod testing;
+
+pub use clock::{Clock, ManualClock, SystemClock};
 pub use env::Env;
 pub use error::{FileError, IoError, UnsupportedFormat};
 pub use fs::{Advice, DirEntry, File, FileExt, FileLock, FileSystem, LockError, Space};
-pub use random::Random;
-pub use threads::{JoinHandle, Threads};
+pub use memory::{CrashPolicy, MemoryFileSystem};
+pub use os::OsFileSystem;
+pub use random::{Random, SeededRandom, SystemRandom};
+pub use threads::{JoinHandle, SystemThreads, Threads};

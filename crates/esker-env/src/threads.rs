@@ -1,6 +1,7 @@
 //! Threads for background work.
 
 use std::fmt;
+use std::thread;
 
 use crate::IoError;
 
@@ -13,7 +14,7 @@ pub trait Threads: Send + Sync + fmt::Debug + 'static {
     fn spawn(&self, name: &str, task: Box<dyn FnOnce() + Send>) -> Result<JoinHandle, IoError>;
 }
 
-/// Waits for a thread to end.
+/// Waits for a thread to end. Dropped without a join, it lets the thread run on.
 pub struct JoinHandle(Box<dyn FnOnce() + Send>);
 
 impl JoinHandle {
@@ -32,5 +33,42 @@ impl JoinHandle {
 impl fmt::Debug for JoinHandle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("JoinHandle")
+    }
+}
+
+/// The threads of the operating system.
+#[derive(Clone, Copy, Default, Debug)]
+pub struct SystemThreads;
+
+impl Threads for SystemThreads {
+    fn spawn(&self, name: &str, task: Box<dyn FnOnce() + Send>) -> Result<JoinHandle, IoError> {
+        let thread = thread::Builder::new()
+            .name(name.to_owned())
+            .spawn(task)
+            .map_err(|source| IoError::new("start thread", name, source))?;
+        // A panic has been printed by the thread; whoever joins only wants to know that it ended.
+        Ok(JoinHandle::new(Box::new(move || drop(thread.join()))))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use super::*;
+
+    #[test]
+    fn join_waits_for_the_end() {
+        let done = Arc::new(AtomicBool::new(false));
+        let flag = Arc::clone(&done);
+        let task = Box::new(move || flag.store(true, Ordering::Release));
+        SystemThreads.spawn("worker", task).unwrap().join();
+        assert!(done.load(Ordering::Acquire));
+    }
+
+    #[test]
+    fn join_returns_from_a_thread_that_panicked() {
+        SystemThreads.spawn("panics", Box::new(|| panic!("as the test asks"))).unwrap().join();
     }
 }

@@ -1,0 +1,129 @@
+//! The file system of the operating system.
+//!
+//! Thin: every method is one or two system calls. What it adds to them is the directory sync that
+//! makes names durable, calls repeated when a signal interrupts them, and a lock that also holds
+//! inside one process.
+//!
+//! Written for Linux; other systems of the Unix family lack `fallocate` and `posix_fadvise`.
+
+mod file;
+mod lock;
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::{DirEntry, File, FileLock, FileSystem, IoError, LockError, Space};
+use file::OsFile;
+
+#[expect(clippy::disallowed_types, reason = "the one place that talks to the system")]
+type OpenOptions = fs::OpenOptions;
+
+/// The files of this machine.
+#[derive(Clone, Copy, Default, Debug)]
+pub struct OsFileSystem;
+
+impl OsFileSystem {
+    /// The files of this machine.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self
+    }
+}
+
+fn open(
+    operation: &'static str,
+    path: &Path,
+    options: &OpenOptions,
+) -> Result<Arc<dyn File>, IoError> {
+    let file = options.open(path).map_err(|source| IoError::new(operation, path, source))?;
+    Ok(Arc::new(OsFile::new(file, path)))
+}
+
+/// The directory that holds `path`; the working directory for a bare name.
+fn parent(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    }
+}
+
+impl FileSystem for OsFileSystem {
+    fn create(&self, path: &Path) -> Result<Arc<dyn File>, IoError> {
+        open("create", path, OpenOptions::new().read(true).write(true).create_new(true))
+    }
+
+    fn open(&self, path: &Path) -> Result<Arc<dyn File>, IoError> {
+        open("open", path, OpenOptions::new().read(true))
+    }
+
+    fn open_for_write(&self, path: &Path) -> Result<Arc<dyn File>, IoError> {
+        open("open for writing", path, OpenOptions::new().read(true).write(true))
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> Result<(), IoError> {
+        fs::rename(from, to).map_err(|source| IoError::new("rename", from, source))
+    }
+
+    fn remove(&self, path: &Path) -> Result<(), IoError> {
+        fs::remove_file(path).map_err(|source| IoError::new("remove", path, source))
+    }
+
+    fn list(&self, dir: &Path) -> Result<Vec<DirEntry>, IoError> {
+        let failed = |source| IoError::new("list", dir, source);
+        let mut entries = Vec::new();
+        for entry in fs::read_dir(dir).map_err(failed)? {
+            let entry = entry.map_err(failed)?;
+            let metadata = match fs::metadata(entry.path()) {
+                Ok(metadata) => metadata,
+                // Removed since the directory was read, or a link to nowhere.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                Err(error) => return Err(failed(error)),
+            };
+            let is_dir = metadata.is_dir();
+            entries.push(DirEntry {
+                name: entry.file_name().to_string_lossy().into_owned(),
+                is_dir,
+                len: if is_dir { 0 } else { metadata.len() },
+            });
+        }
+        Ok(entries)
+    }
+
+    fn exists(&self, path: &Path) -> Result<bool, IoError> {
+        path.try_exists().map_err(|source| IoError::new("look for", path, source))
+    }
+
+    fn create_dir_all(&self, dir: &Path) -> Result<(), IoError> {
+        let missing: Vec<PathBuf> = dir
+            .ancestors()
+            .take_while(|above| !above.as_os_str().is_empty() && !above.is_dir())
+            .map(Path::to_path_buf)
+            .collect();
+        fs::create_dir_all(dir).map_err(|source| IoError::new("create directory", dir, source))?;
+        missing.iter().rev().try_for_each(|created| self.sync_dir(parent(created)))
+    }
+
+    fn sync_dir(&self, dir: &Path) -> Result<(), IoError> {
+        let failed = |source| IoError::new("sync directory", dir, source);
+        let handle = OpenOptions::new().read(true).open(dir).map_err(failed)?;
+        handle.sync_all().map_err(failed)
+    }
+
+    fn lock(&self, path: &Path) -> Result<Box<dyn FileLock>, LockError> {
+        Ok(Box::new(lock::take(path)?))
+    }
+
+    fn space(&self, dir: &Path) -> Result<Space, IoError> {
+        let room = rustix::fs::statvfs(dir)
+            .map_err(|error| IoError::new("measure the space of", dir, error.into()))?;
+        Ok(Space {
+            available: room.f_bavail.saturating_mul(room.f_frsize),
+            total: room.f_blocks.saturating_mul(room.f_frsize),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,98 @@
+//! An open file of the operating system.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::FallocateFlags;
+use rustix::io::Errno;
+
+use crate::{Advice, File, IoError};
+
+#[expect(clippy::disallowed_types, reason = "the one place that talks to the system")]
+pub(super) type SystemFile = fs::File;
+
+#[derive(Debug)]
+pub(super) struct OsFile {
+    file: SystemFile,
+    path: PathBuf,
+}
+
+impl OsFile {
+    pub(super) fn new(file: SystemFile, path: &Path) -> Self {
+        Self { file, path: path.to_path_buf() }
+    }
+
+    fn error(&self, operation: &'static str, source: io::Error) -> IoError {
+        IoError::new(operation, &self.path, source)
+    }
+}
+
+/// Repeats a call that a signal interrupted. Never used for a sync: what an interrupted one has
+/// done is not known.
+fn uninterrupted<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    loop {
+        match call() {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            result => return result,
+        }
+    }
+}
+
+impl File for OsFile {
+    fn path(&self) -> &Path {
+        &self.path
+    }
+
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<usize, IoError> {
+        uninterrupted(|| self.file.read_at(buffer, offset))
+            .map_err(|source| self.error("read", source))
+    }
+
+    fn write_at(&self, offset: u64, bytes: &[u8]) -> Result<usize, IoError> {
+        uninterrupted(|| self.file.write_at(bytes, offset))
+            .map_err(|source| self.error("write", source))
+    }
+
+    fn sync_data(&self) -> Result<(), IoError> {
+        // Not `File::sync_data`: the standard library repeats it when a signal interrupts.
+        rustix::fs::fdatasync(&self.file).map_err(|error| self.error("sync", error.into()))
+    }
+
+    fn sync_all(&self) -> Result<(), IoError> {
+        rustix::fs::fsync(&self.file).map_err(|error| self.error("sync", error.into()))
+    }
+
+    fn allocate(&self, offset: u64, len: u64) -> Result<(), IoError> {
+        if len == 0 {
+            return Ok(());
+        }
+        loop {
+            return match rustix::fs::fallocate(&self.file, FallocateFlags::empty(), offset, len) {
+                Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS) => Ok(()),
+                Err(Errno::INTR) => continue,
+                Err(error) => Err(self.error("allocate", error.into())),
+            };
+        }
+    }
+
+    fn truncate(&self, len: u64) -> Result<(), IoError> {
+        self.file.set_len(len).map_err(|source| self.error("truncate", source))
+    }
+
+    fn len(&self) -> Result<u64, IoError> {
+        let metadata = self.file.metadata().map_err(|source| self.error("measure", source))?;
+        Ok(metadata.len())
+    }
+
+    fn advise(&self, advice: Advice) {
+        let advice = match advice {
+            Advice::Random => rustix::fs::Advice::Random,
+            Advice::Sequential => rustix::fs::Advice::Sequential,
+            Advice::DontNeed => rustix::fs::Advice::DontNeed,
+        };
+        // A hint that the system does not take is no failure.
+        let (Ok(()) | Err(_)) = rustix::fs::fadvise(&self.file, 0, None, advice);
+    }
+}
