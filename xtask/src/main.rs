@@ -1,2 +1,64 @@
-//! Placeholder.
-fn main() {}
+//! `cargo xtask`: the checks of the house that lints cannot express.
+//!
+//! `cargo xtask tidy` reads every text file of the repository, prints what breaks a rule of
+//! `docs/STYLE.md`, and fails if anything does. It changes nothing.
+
+#![forbid(unsafe_code)]
+
+mod lexer;
+mod source;
+mod tidy;
+
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+const USAGE: &str = "usage: cargo xtask tidy";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
+        ["tidy"] => run_tidy(&repository()),
+        ["help" | "--help" | "-h"] => print(USAGE, ExitCode::SUCCESS),
+        _ => print(USAGE, ExitCode::FAILURE),
+    }
+}
+
+fn run_tidy(root: &Path) -> ExitCode {
+    let tree = match source::Tree::read(root) {
+        Ok(tree) => tree,
+        Err(error) => {
+            return print(&format!("cannot read the repository: {error}"), ExitCode::FAILURE);
+        }
+    };
+    let report = tidy::check(&tree);
+    let code = if report.failure_count() == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+    print(&report.to_string(), code)
+}
+
+fn print(text: &str, code: ExitCode) -> ExitCode {
+    // Nobody reads a closed pipe; the exit code still tells.
+    match writeln!(std::io::stdout(), "{text}") {
+        Ok(()) => code,
+        Err(_) => ExitCode::FAILURE,
+    }
+}
+
+/// The directory above this package: where the workspace lies.
+fn repository() -> PathBuf {
+    let package = std::env::var_os("CARGO_MANIFEST_DIR")
+        .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")), PathBuf::from);
+    package.parent().map(Path::to_path_buf).unwrap_or(package)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_repository_is_tidy() {
+        let tree = source::Tree::read(&repository()).unwrap();
+        let report = tidy::check(&tree);
+        assert_eq!(report.failure_count(), 0, "{report}");
+    }
+}

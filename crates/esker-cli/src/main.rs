@@ -1,2 +1,3 @@
-//! Placeholder.
+//! The program `esker`: a key-value database from the command line.
+
 fn main() {}

@@ -1,0 +1,222 @@
+//! Which modules of its crate a file names.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use proc_macro2::{TokenStream, TokenTree};
+use syn::visit::{self, Visit};
+use syn::{Attribute, Item, UseTree};
+
+/// What the root of the crate declares: its modules, and the names that it re-exports from them.
+#[derive(Default)]
+pub(crate) struct Root {
+    modules: BTreeSet<String>,
+    exports: BTreeMap<String, String>,
+    test_modules: Vec<Vec<String>>,
+}
+
+impl Root {
+    /// Adds what a root file (a crate may have a library and a program) declares.
+    pub(crate) fn add(&mut self, file: &ParsedFile) {
+        for item in &file.file.items {
+            if let Item::Mod(module) = item {
+                self.modules.insert(module.ident.to_string());
+            }
+        }
+        for item in &file.file.items {
+            let Item::Use(item) = item else { continue };
+            let mut paths = Vec::new();
+            flatten(&item.tree, &mut Vec::new(), &mut paths);
+            for (path, name) in paths {
+                let path = if path[0] == "crate" || path[0] == "self" { &path[1..] } else { &path };
+                if let Some(module) = path.first().filter(|first| self.modules.contains(*first)) {
+                    self.exports.insert(name, module.clone());
+                }
+            }
+        }
+        self.test_modules.extend(file.test_modules());
+    }
+
+    /// Modules that exist only in tests.
+    pub(crate) fn test_modules(&self) -> Vec<Vec<String>> {
+        self.test_modules.clone()
+    }
+
+    /// The module that a name directly below the root stands in.
+    fn module_of(&self, name: &str) -> Option<&str> {
+        self.modules.get(name).or_else(|| self.exports.get(name)).map(String::as_str)
+    }
+}
+
+/// A file of the crate, and the module that it is.
+pub(crate) struct ParsedFile {
+    module: Vec<String>,
+    file: syn::File,
+}
+
+impl ParsedFile {
+    /// Parses a file; `inside` is its path below `src`.
+    pub(crate) fn new(inside: &str, text: &str) -> syn::Result<Self> {
+        let file = syn::parse_file(text)?;
+        let stem = inside.trim_end_matches(".rs");
+        let module = match stem {
+            "lib" | "main" => Vec::new(),
+            stem => stem.split('/').map(str::to_owned).collect(),
+        };
+        Ok(Self { module, file })
+    }
+
+    /// The path of the module below the root; empty for the root.
+    pub(crate) fn module(&self) -> &[String] {
+        &self.module
+    }
+
+    /// Modules that this file declares for tests only.
+    pub(crate) fn test_modules(&self) -> Vec<Vec<String>> {
+        let modules = self.file.items.iter().filter_map(|item| match item {
+            Item::Mod(item) if is_test(&item.attrs) => Some(item.ident.to_string()),
+            _ => None,
+        });
+        modules.map(|name| self.module.iter().cloned().chain([name]).collect()).collect()
+    }
+
+    /// The other modules below the root that this file names.
+    pub(crate) fn edges(&self, root: &Root) -> BTreeSet<String> {
+        let mut finder = Finder { module: self.module.clone(), root, found: BTreeSet::new() };
+        finder.visit_file(&self.file);
+        finder.found.remove(&self.module[0]);
+        finder.found
+    }
+}
+
+struct Finder<'a> {
+    module: Vec<String>,
+    root: &'a Root,
+    found: BTreeSet<String>,
+}
+
+impl Finder<'_> {
+    /// Notes the module that a path leads to, if it leads to the root first.
+    fn note(&mut self, path: &[String]) {
+        let mut depth = self.module.len();
+        let mut rest = path;
+        match rest.first().map(String::as_str) {
+            Some("crate" | "$crate") => {
+                depth = 0;
+                rest = &rest[1..];
+            }
+            Some("self" | "super") => {}
+            _ => return,
+        }
+        while let Some(first) = rest.first() {
+            match first.as_str() {
+                "self" => {}
+                "super" => depth = depth.saturating_sub(1),
+                name if depth == 0 => {
+                    let module = self.root.module_of(name).map(str::to_owned);
+                    self.found.extend(module);
+                    return;
+                }
+                _ => return,
+            }
+            rest = &rest[1..];
+        }
+    }
+
+    /// Macros hold tokens, not syntax: looks for `crate::name` and `super::name` among them.
+    fn scan(&mut self, tokens: TokenStream) {
+        let mut path: Vec<String> = Vec::new();
+        let mut colons = 0;
+        for token in tokens {
+            match token {
+                TokenTree::Ident(ident) => {
+                    if colons != 2 {
+                        self.note(&path);
+                        path.clear();
+                    }
+                    path.push(ident.to_string());
+                    colons = 0;
+                }
+                TokenTree::Punct(punct) if punct.as_char() == ':' => colons += 1,
+                other => {
+                    self.note(&path);
+                    path.clear();
+                    colons = 0;
+                    if let TokenTree::Group(group) = other {
+                        self.scan(group.stream());
+                    }
+                }
+            }
+        }
+        self.note(&path);
+    }
+}
+
+impl<'ast> Visit<'ast> for Finder<'_> {
+    fn visit_item(&mut self, item: &'ast Item) {
+        let attributes: &[Attribute] = match item {
+            Item::Mod(item) => &item.attrs,
+            Item::Use(item) => &item.attrs,
+            Item::Fn(item) => &item.attrs,
+            Item::Impl(item) => &item.attrs,
+            Item::Struct(item) => &item.attrs,
+            _ => &[],
+        };
+        if !is_test(attributes) {
+            visit::visit_item(self, item);
+        }
+    }
+
+    fn visit_item_mod(&mut self, item: &'ast syn::ItemMod) {
+        self.module.push(item.ident.to_string());
+        visit::visit_item_mod(self, item);
+        self.module.pop();
+    }
+
+    fn visit_item_use(&mut self, item: &'ast syn::ItemUse) {
+        let mut paths = Vec::new();
+        flatten(&item.tree, &mut Vec::new(), &mut paths);
+        for (path, _) in paths {
+            self.note(&path);
+        }
+    }
+
+    fn visit_path(&mut self, path: &'ast syn::Path) {
+        let parts: Vec<String> = path.segments.iter().map(|s| s.ident.to_string()).collect();
+        self.note(&parts);
+        visit::visit_path(self, path);
+    }
+
+    fn visit_macro(&mut self, item: &'ast syn::Macro) {
+        self.scan(item.tokens.clone());
+        visit::visit_macro(self, item);
+    }
+}
+
+/// Every path of a `use`, with the name that it brings.
+fn flatten(tree: &UseTree, before: &mut Vec<String>, out: &mut Vec<(Vec<String>, String)>) {
+    match tree {
+        UseTree::Path(path) => {
+            before.push(path.ident.to_string());
+            flatten(&path.tree, before, out);
+            before.pop();
+        }
+        UseTree::Group(group) => group.items.iter().for_each(|tree| flatten(tree, before, out)),
+        UseTree::Name(name) => push(before, &name.ident.to_string(), &name.ident.to_string(), out),
+        UseTree::Rename(name) => {
+            push(before, &name.ident.to_string(), &name.rename.to_string(), out)
+        }
+        UseTree::Glob(_) => push(before, "*", "*", out),
+    }
+}
+
+fn push(before: &[String], last: &str, name: &str, out: &mut Vec<(Vec<String>, String)>) {
+    out.push((before.iter().cloned().chain([last.to_owned()]).collect(), name.to_owned()));
+}
+
+/// Whether attributes leave the item out of every build but tests.
+fn is_test(attributes: &[Attribute]) -> bool {
+    attributes.iter().any(|attribute| {
+        attribute.path().is_ident("cfg")
+            && attribute.parse_args::<syn::Path>().is_ok_and(|path| path.is_ident("test"))
+    })
+}
