@@ -1,1 +1,46 @@
-//! Placeholder until this floor lands.
+//! Floor 3 of Esker: many tables as one sorted map.
+//!
+//! A tree is levels; a level is runs, newest first; a run is tables with disjoint keys. A
+//! [`Version`] is one state of a tree, a [`VersionEdit`] the change to the next, the [`Manifest`]
+//! the durable log of edits, the [`Catalog`] what they add up to. A [`Policy`] looks at the
+//! [`Shape`] of a tree and says in a [`Plan`] what to compact; policies are pure. Cursors merge
+//! runs and memtables into the view of one reader. Flush and compaction write new tables.
+//!
+//! Does not know who calls it: no threads, no locks, no keyspace options, no scheduling.
+
+#![forbid(unsafe_code)]
+
+mod catalog;
+mod compaction;
+mod cursor;
+mod edit;
+mod fence;
+mod flush;
+mod gc;
+mod level;
+mod manifest;
+mod merge;
+mod plan;
+mod policy;
+mod run;
+mod run_cursor;
+mod shape;
+mod version;
+mod visible;
+
+pub use catalog::{Catalog, KeyspaceState, TablePlace};
+pub use compaction::*;
+pub use cursor::*;
+pub use edit::{EditError, EditRecord, EditRefused, MANIFEST_FORMAT, VersionEdit};
+pub use flush::*;
+pub use gc::*;
+pub use level::Level;
+pub use manifest::{Manifest, Recovered};
+pub use merge::*;
+pub use plan::{Busy, JobId, Plan, PlanInput, PlanReason};
+pub use policy::{LastLevel, Leveled, LeveledOptions, Policy, RangeRequest};
+pub use run::Run;
+pub use run_cursor::*;
+pub use shape::{LEVEL_COUNT_MAX, LevelShape, RunId, RunShape, Shape};
+pub use version::Version;
+pub use visible::*;

@@ -1,0 +1,116 @@
+//! Ascending keys in flat arrays, searched by integers first.
+//!
+//! What all keys start with is kept once; of the rest, the first eight bytes stand as integers in
+//! one array. A search reads that array alone, unless keys agree in those bytes too.
+
+use std::cmp::Ordering;
+
+use esker_base::key_head;
+
+/// Ascending keys to search.
+#[derive(Default, Debug)]
+pub(crate) struct Fences {
+    /// What every key starts with.
+    prefix: Box<[u8]>,
+    /// [`key_head`] of each key without the prefix.
+    heads: Box<[u64]>,
+    /// The keys without the prefix, one after the other.
+    suffixes: Box<[u8]>,
+    /// Where each suffix ends in `suffixes`.
+    ends: Box<[usize]>,
+}
+
+impl Fences {
+    /// Copies `keys`, which ascend; equal neighbours are allowed.
+    pub(crate) fn new(keys: &[&[u8]]) -> Self {
+        let (Some(first), Some(last)) = (keys.first(), keys.last()) else {
+            return Self::default();
+        };
+        let prefix_len = first.iter().zip(*last).take_while(|(a, b)| a == b).count();
+        let (mut heads, mut suffixes, mut ends) = (Vec::new(), Vec::new(), Vec::new());
+        for key in keys {
+            let suffix = &key[prefix_len..];
+            heads.push(key_head(suffix));
+            suffixes.extend_from_slice(suffix);
+            ends.push(suffixes.len());
+        }
+        Self {
+            prefix: first[..prefix_len].into(),
+            heads: heads.into(),
+            suffixes: suffixes.into(),
+            ends: ends.into(),
+        }
+    }
+
+    /// How many keys are less than `key`: the place of the first that is not.
+    ///
+    /// # Cost
+    /// One binary search over integers; a second over keys only where heads are equal.
+    pub(crate) fn lower_bound(&self, key: &[u8]) -> usize {
+        let Some(suffix) = key.strip_prefix(&*self.prefix) else {
+            // Not in the middle: every fence has the prefix and this key has not.
+            return if *key < *self.prefix { 0 } else { self.heads.len() };
+        };
+        let head = key_head(suffix);
+        let start = self.heads.partition_point(|&fence| fence < head);
+        let equal = self.heads[start..].partition_point(|&fence| fence == head);
+        let (mut low, mut high) = (start, start + equal);
+        while low < high {
+            let middle = low.midpoint(high);
+            if self.suffix(middle) < suffix { low = middle + 1 } else { high = middle }
+        }
+        low
+    }
+
+    /// How the key at `index` compares with `key`.
+    pub(crate) fn compare(&self, index: usize, key: &[u8]) -> Ordering {
+        let Some(suffix) = key.strip_prefix(&*self.prefix) else {
+            return (*self.prefix).cmp(key);
+        };
+        let by_head = self.heads[index].cmp(&key_head(suffix));
+        by_head.then_with(|| self.suffix(index).cmp(suffix))
+    }
+
+    fn suffix(&self, index: usize) -> &[u8] {
+        let start = index.checked_sub(1).map_or(0, |before| self.ends[before]);
+        &self.suffixes[start..self.ends[index]]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn searches_agree_with_the_keys_themselves() {
+        let sets: [&[&[u8]]; 5] = [
+            &[],
+            &[b""],
+            &[b"", b"\0", b"\0\0"],
+            &[b"user00000000000001", b"user00000000000002", b"user00000000000002\0"],
+            &[b"a", b"prefix-of-eight-bytes-and-more-1", b"prefix-of-eight-bytes-and-more-2"],
+        ];
+        let mut probes: Vec<Vec<u8>> =
+            sets.iter().flat_map(|keys| keys.iter()).map(|k| k.to_vec()).collect();
+        for probe in probes.clone() {
+            probes.push([&probe[..], b"\0"].concat());
+            probes.push([&probe[..], b"z"].concat());
+            probes.push(probe[..probe.len() / 2].to_vec());
+            probes.push(probe[..probe.len().saturating_sub(1)].to_vec());
+        }
+        for keys in sets {
+            let fences = Fences::new(keys);
+            for probe in &probes {
+                let expected = keys.partition_point(|key| key < &probe.as_slice());
+                assert_eq!(fences.lower_bound(probe), expected, "{keys:?} {probe:?}");
+                for (index, key) in keys.iter().enumerate() {
+                    assert_eq!(
+                        fences.compare(index, probe),
+                        (*key).cmp(probe),
+                        "{key:?} {probe:?}"
+                    );
+                }
+            }
+        }
+    }
+}

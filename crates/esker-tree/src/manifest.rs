@@ -1,0 +1,331 @@
+//! The manifest: the durable log of version edits.
+//!
+//! A manifest is a log segment whose first frame is a whole catalog as one edit, and whose other
+//! frames are edits to it. It comes into being under a temporary name and gets its own only when
+//! that first frame is durable: a file with a manifest's name always holds a catalog. When it has
+//! grown to a few times its first frame, or cannot be appended to, the next edit goes into the
+//! first frame of a new one with a larger id. The manifest with the largest id counts, alone: if
+//! it is damaged, none before it stands in.
+//!
+//! Does not know what edits are for, or which files they make obsolete.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use esker_base::{Corruption, FileHeader, FileId, FileKind, ManifestId};
+use esker_env::{FileError, FileSystem, UnsupportedFormat};
+use esker_log::{ExpectedHeader, LogEnd, LogReader, LogSync, LogWriter};
+
+use crate::catalog::Catalog;
+use crate::edit::{EditError, MANIFEST_FORMAT, VersionEdit};
+
+/// What follows a manifest's name until its first frame is durable.
+const TEMPORARY_SUFFIX: &str = ".tmp";
+
+/// A manifest shorter than this is never replaced for its length.
+const ROTATE_BYTES_MIN: u64 = 1 << 20;
+
+/// A manifest longer than this many times its first frame is replaced.
+const ROTATE_FACTOR: u64 = 4;
+
+/// Room that a new manifest gets behind its first frame, so that most appends do not change the
+/// length of the file, which costs a sync more than the bytes do.
+const ALLOCATE_BYTES: u64 = 64 << 10;
+
+/// The log of version edits, open for appending. Has one user at a time.
+#[derive(Debug)]
+pub struct Manifest {
+    fs: Arc<dyn FileSystem>,
+    dir: PathBuf,
+    id: ManifestId,
+    catalog: Catalog,
+    /// `None` if the file cannot be appended to: the next edit starts a new one.
+    segment: Option<Segment>,
+    /// The first failed append or sync.
+    poison: Option<FileError>,
+}
+
+#[derive(Debug)]
+struct Segment {
+    writer: LogWriter,
+    sync: LogSync,
+    /// Where the first frame ends.
+    snapshot_end: u64,
+}
+
+/// What [`Manifest::recover`] found.
+#[derive(Debug)]
+pub struct Recovered {
+    /// Everything that the manifest says.
+    pub catalog: Catalog,
+    /// Which manifest it is.
+    pub id: ManifestId,
+    /// How it ends. [`LogEnd::Torn`] is what a crash in the middle of an append leaves: an edit
+    /// that was never acknowledged, and is not in `catalog`.
+    pub end: LogEnd,
+    reader: LogReader,
+    snapshot_end: u64,
+}
+
+impl Manifest {
+    /// Starts the manifest `id` of a database whose state is `catalog`.
+    ///
+    /// # Durability
+    /// The manifest and its name are durable when this returns.
+    ///
+    /// # Errors
+    /// Of the system. Whether the manifest is there is then unknown until the next recovery.
+    pub fn create(
+        fs: Arc<dyn FileSystem>,
+        dir: &Path,
+        id: ManifestId,
+        catalog: Catalog,
+    ) -> Result<Self, FileError> {
+        let mut manifest =
+            Self { fs, dir: dir.to_owned(), id, catalog, segment: None, poison: None };
+        let catalog = manifest.catalog.clone();
+        manifest.start(id, catalog)?;
+        Ok(manifest)
+    }
+
+    /// Reads the newest manifest of `dir`. Changes nothing. `None` if there is no manifest.
+    ///
+    /// # Errors
+    /// - [`FileError::Io`] of the system.
+    /// - [`FileError::Corruption`] if it is damaged anywhere but in an edit at the end that may
+    ///   never have been acknowledged, or says what cannot be.
+    /// - [`FileError::UnsupportedFormat`] if a newer release wrote it, or any of its edits.
+    pub fn recover(fs: &dyn FileSystem, dir: &Path) -> Result<Option<Recovered>, FileError> {
+        let Some(id) = list_manifests(fs, dir)?.into_iter().max() else { return Ok(None) };
+        let expected = ExpectedHeader {
+            kind: FileKind::Manifest,
+            id: id.0,
+            database: None,
+            newest_format: MANIFEST_FORMAT,
+        };
+        let mut reader = LogReader::open(fs, &dir.join(id.file_name()), &expected)?;
+        let mut catalog = Catalog::new(reader.header().database);
+        let mut first_frame = None;
+        let mut snapshot_end = 0;
+        while let Some(frame) = reader.next_frame()? {
+            let damaged = |what: String| Corruption::new(id.file_name(), frame.offset, what);
+            let edit = VersionEdit::decode(frame.payload).map_err(|error| match error {
+                EditError::Malformed(error) => FileError::Corruption(Corruption::undecodable(
+                    id.file_name(),
+                    frame.offset,
+                    "edit",
+                    error,
+                )),
+                EditError::NewerRecord { format, .. } => UnsupportedFormat {
+                    file: id.file_name(),
+                    kind: FileKind::Manifest,
+                    found: format,
+                    newest: MANIFEST_FORMAT,
+                }
+                .into(),
+            })?;
+            catalog.apply(&edit).map_err(|error| damaged(format!("edit does not fit: {error}")))?;
+            if first_frame.is_none() {
+                first_frame = Some(frame.offset);
+                snapshot_end = frame.offset + frame.payload.len() as u64;
+            }
+        }
+        if first_frame.is_none() {
+            let what = "manifest does not start with a whole catalog";
+            return Err(Corruption::new(id.file_name(), FileHeader::LEN as u64, what).into());
+        }
+        catalog.reserve(id.0);
+        let end = reader.end();
+        Ok(Some(Recovered { catalog, id, end, reader, snapshot_end }))
+    }
+
+    /// Goes on with a manifest that was recovered from `dir`.
+    ///
+    /// # Durability
+    /// What was recovered may only have been in the system's memory, after the death of the last
+    /// process. It is durable when this returns, so that files which it makes obsolete can go.
+    ///
+    /// # Errors
+    /// Of the system.
+    ///
+    /// # Cost
+    /// A sync of the file and one of the directory; both have nothing to do unless the database
+    /// was not closed.
+    pub fn open(
+        fs: Arc<dyn FileSystem>,
+        dir: &Path,
+        recovered: Recovered,
+    ) -> Result<Self, FileError> {
+        let Recovered { catalog, id, end, reader, snapshot_end } = recovered;
+        let segment = match end {
+            LogEnd::Clean { .. } => {
+                let writer = LogWriter::resume(&*fs, &reader)?;
+                let sync = writer.sync_handle();
+                sync.sync()?;
+                Some(Segment { writer, sync, snapshot_end })
+            }
+            LogEnd::Sealed { .. } => None,
+            LogEnd::Torn { .. } => {
+                fs.open_for_write(reader.path())?.sync_data()?;
+                None
+            }
+        };
+        fs.sync_dir(dir)?;
+        Ok(Self { fs, dir: dir.to_owned(), id, catalog, segment, poison: None })
+    }
+
+    /// Which file the edits go to.
+    #[must_use]
+    pub const fn id(&self) -> ManifestId {
+        self.id
+    }
+
+    /// The sum of all edits that were appended.
+    #[must_use]
+    pub const fn catalog(&self) -> &Catalog {
+        &self.catalog
+    }
+
+    /// Appends `edit`. Where the file has grown long, or cannot be appended to, a new one is
+    /// started, whose id comes from `mint`: larger than that of every file there is.
+    ///
+    /// # Durability
+    /// The edit is durable when this returns.
+    ///
+    /// # Errors
+    /// Of the system. Whether the edit survives is then unknown until the next recovery; every
+    /// later append fails with the same error, up to [`Manifest::restart`].
+    ///
+    /// # Panics
+    /// If the edit does not fit the catalog: nothing was written.
+    ///
+    /// # Cost
+    /// One write and one sync; for a new file, two syncs and what the whole catalog takes.
+    pub fn append(
+        &mut self,
+        edit: &VersionEdit,
+        mint: impl FnOnce() -> ManifestId,
+    ) -> Result<(), FileError> {
+        if let Some(error) = &self.poison {
+            return Err(error.clone());
+        }
+        let mut next = self.catalog.clone();
+        if let Err(error) = next.apply(edit) {
+            panic!("an edit that does not fit is not written: {error}\n{edit}");
+        }
+        assert!(!edit.records.is_empty(), "an edit says something");
+        let mut payload = Vec::new();
+        edit.encode(&mut payload);
+        let result = match self.segment.as_mut().filter(|s| s.has_room(payload.len() as u64)) {
+            Some(segment) => segment.append(&payload).map(|()| self.catalog = next),
+            None => self.start(mint(), next),
+        };
+        self.poison = result.as_ref().err().cloned();
+        result
+    }
+
+    /// Starts over after a failed append: a new manifest `id` with every edit that was
+    /// acknowledged, and without the one that failed.
+    ///
+    /// # Durability
+    /// The new manifest is durable when this returns.
+    ///
+    /// # Errors
+    /// Of the system; the manifest then stays as it was, and this can be tried again with a new
+    /// id.
+    pub fn restart(&mut self, id: ManifestId) -> Result<(), FileError> {
+        self.start(id, self.catalog.clone())?;
+        self.poison = None;
+        Ok(())
+    }
+
+    /// Ends the file, so that damage to its last edit is noticed too. A later append starts a new
+    /// file.
+    ///
+    /// # Errors
+    /// Of the system, and as [`Manifest::append`] after a failure. No edit is lost.
+    pub fn seal(&mut self) -> Result<(), FileError> {
+        if let Some(error) = &self.poison {
+            return Err(error.clone());
+        }
+        let result = self.segment.take().map_or(Ok(()), |mut segment| segment.writer.seal());
+        self.poison = result.as_ref().err().cloned();
+        result
+    }
+
+    /// Writes `catalog` as the first frame of the manifest `id` and, once that is durable, makes it
+    /// the one to append to.
+    fn start(&mut self, id: ManifestId, mut catalog: Catalog) -> Result<(), FileError> {
+        catalog.reserve(id.0);
+        let mut payload = Vec::new();
+        catalog.snapshot_edit().encode(&mut payload);
+        let path = self.dir.join(id.file_name());
+        let temporary = self.dir.join(id.file_name() + TEMPORARY_SUFFIX);
+        let header = FileHeader {
+            kind: FileKind::Manifest,
+            format: MANIFEST_FORMAT,
+            id: id.0,
+            database: catalog.database,
+        };
+        if self.fs.exists(&temporary)? {
+            self.fs.remove(&temporary)?;
+        }
+        let room = payload.len() as u64 + ALLOCATE_BYTES;
+        let mut writer = LogWriter::create(&*self.fs, &temporary, header, room)?;
+        let snapshot_end = writer.append(&[&payload]);
+        writer.write()?;
+        let sync = writer.sync_handle();
+        sync.sync()?;
+        self.fs.rename(&temporary, &path)?;
+        self.fs.sync_dir(&self.dir)?;
+        self.remove_obsolete(id);
+        self.id = id;
+        self.catalog = catalog;
+        self.segment = Some(Segment { writer, sync, snapshot_end });
+        Ok(())
+    }
+
+    /// Removes all manifests but `newest` and the one before it, and temporary files that a crash
+    /// left. One that cannot be removed stays: it is never read, and tried again next time.
+    fn remove_obsolete(&self, newest: ManifestId) {
+        let Ok(entries) = self.fs.list(&self.dir) else { return };
+        let mut manifests = Vec::new();
+        for entry in &entries {
+            let temporary = entry.name.strip_suffix(TEMPORARY_SUFFIX);
+            if temporary.is_some_and(|name| parse_name(name).is_some()) {
+                drop(self.fs.remove(&self.dir.join(&entry.name)));
+            }
+            manifests.extend(parse_name(&entry.name).filter(|id| *id < newest));
+        }
+        manifests.sort();
+        manifests.pop();
+        for id in manifests {
+            drop(self.fs.remove(&self.dir.join(id.file_name())));
+        }
+    }
+}
+
+impl Segment {
+    fn has_room(&self, len: u64) -> bool {
+        let limit = ROTATE_BYTES_MIN.max(self.snapshot_end.saturating_mul(ROTATE_FACTOR));
+        self.writer.end_offset() + len <= limit
+    }
+
+    fn append(&mut self, payload: &[u8]) -> Result<(), FileError> {
+        self.writer.append(&[payload]);
+        self.writer.write()?;
+        self.sync.sync()?;
+        Ok(())
+    }
+}
+
+fn parse_name(name: &str) -> Option<ManifestId> {
+    match FileId::parse_file_name(name) {
+        Some((id, FileKind::Manifest)) => Some(ManifestId(id)),
+        _ => None,
+    }
+}
+
+fn list_manifests(fs: &dyn FileSystem, dir: &Path) -> Result<Vec<ManifestId>, FileError> {
+    Ok(fs.list(dir)?.iter().filter_map(|entry| parse_name(&entry.name)).collect())
+}

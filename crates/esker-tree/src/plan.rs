@@ -1,0 +1,218 @@
+//! What to compact, as plain data: a policy makes a plan, one executor carries it out.
+//!
+//! A plan names its inputs by id, so it can be shown, recorded, or sent to another machine. Knows
+//! nothing about how it came about or how it is carried out.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use esker_base::TableId;
+
+use crate::shape::{Bytes, RunId, Shape};
+
+/// One compaction: merge these tables, and put what comes out there.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Plan {
+    /// Why it is worth doing.
+    pub reason: PlanReason,
+    /// What goes in: at least one table. Shallower levels first, newer runs of a level first.
+    pub inputs: Vec<PlanInput>,
+    /// The level that the outputs go to.
+    pub target_level: usize,
+    /// The run of the target level that the outputs join; `None` for a run of their own, newer
+    /// than the level's others.
+    pub target_run: Option<RunId>,
+    /// No output holds keys on both sides of one of these: each starts an output. Ascending. They
+    /// follow the tables of the next deeper level, so that the next compaction overlaps few.
+    pub cut_keys: Vec<Vec<u8>>,
+    /// An output that reaches this many bytes is ended.
+    pub output_bytes_max: u64,
+    /// Nothing is read or written: the tables change their place in the tree as they are. None
+    /// of them overlaps another, or a table of the target run.
+    pub is_trivial_move: bool,
+    /// Smallest user key of the inputs.
+    pub first_key: Vec<u8>,
+    /// Largest user key of the inputs.
+    pub last_key: Vec<u8>,
+    /// Bytes of the input files.
+    pub input_bytes: u64,
+}
+
+/// Tables of one run that go into a compaction.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct PlanInput {
+    /// The level of the run.
+    pub level: usize,
+    /// The run.
+    pub run: RunId,
+    /// Tables of the run, ascending by key; at least one.
+    pub tables: Vec<TableId>,
+}
+
+/// Why a compaction is worth doing.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum PlanReason {
+    /// Level 0 has too many runs or bytes.
+    LevelZero,
+    /// Level 0 has too many runs, and merging them with each other is what can be done or what
+    /// costs least.
+    WithinLevelZero,
+    /// The level holds more bytes than its target.
+    Size,
+    /// The table is mostly tombstones, which hide entries deeper down.
+    Tombstones,
+    /// The level has more runs than the policy gives it.
+    Runs,
+    /// Somebody asked for it.
+    Manual,
+}
+
+impl PlanReason {
+    /// The reason as one lower-case word or two.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::LevelZero => "level-0",
+            Self::WithinLevelZero => "within-level-0",
+            Self::Size => "size",
+            Self::Tombstones => "tombstones",
+            Self::Runs => "runs",
+            Self::Manual => "manual",
+        }
+    }
+}
+
+impl fmt::Display for PlanReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl Plan {
+    /// Every input table.
+    pub fn tables(&self) -> impl Iterator<Item = TableId> {
+        self.inputs.iter().flat_map(|input| input.tables.iter().copied())
+    }
+
+    /// How many tables go in.
+    #[must_use]
+    pub fn table_count(&self) -> usize {
+        self.inputs.iter().map(|input| input.tables.len()).sum()
+    }
+
+    /// Whether every input still stands in `shape` where the plan says.
+    #[must_use]
+    pub fn fits(&self, shape: &Shape) -> bool {
+        self.inputs.iter().all(|input| {
+            let runs = shape.levels.get(input.level).map_or(&[][..], |level| &level.runs);
+            runs.iter().find(|run| run.id == input.run).is_some_and(|run| {
+                let standing: BTreeSet<_> = run.tables.iter().map(|t| t.id).collect();
+                input.tables.iter().all(|id| standing.contains(id))
+            })
+        })
+    }
+}
+
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let verb = if self.is_trivial_move { "move" } else { "merge" };
+        write!(f, "{}: {verb}", self.reason)?;
+        for input in &self.inputs {
+            write!(f, " L{}{}[", input.level, input.run)?;
+            for (index, id) in input.tables.iter().enumerate() {
+                write!(f, "{}{id}", if index > 0 { " " } else { "" })?;
+            }
+            f.write_str("]")?;
+        }
+        write!(f, " to L{}", self.target_level)?;
+        match self.target_run {
+            Some(run) => write!(f, "{run}")?,
+            None => f.write_str(" new run")?,
+        }
+        let (first, last) = (self.first_key.escape_ascii(), self.last_key.escape_ascii());
+        write!(f, ", {first}..{last}, {}", Bytes(self.input_bytes))?;
+        if !self.is_trivial_move {
+            write!(f, ", outputs to {}", Bytes(self.output_bytes_max))?;
+        }
+        for (index, key) in self.cut_keys.iter().enumerate() {
+            write!(f, "{}{}", if index == 0 { ", cut at " } else { " " }, key.escape_ascii())?;
+        }
+        Ok(())
+    }
+}
+
+/// Names one plan in flight.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct JobId(pub u64);
+
+/// The compactions in flight: what a new plan must keep away from.
+///
+/// Plans that are accepted one after the other with the earlier ones registered here can run and
+/// be installed in any order.
+#[derive(Clone, Default, Debug)]
+pub struct Busy {
+    jobs: BTreeMap<JobId, Plan>,
+    tables: BTreeSet<TableId>,
+    next_job: u64,
+}
+
+impl Busy {
+    /// Nothing in flight.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Registers `plan`, until [`Busy::finish`].
+    ///
+    /// # Panics
+    /// If one of its tables is in flight already.
+    pub fn start(&mut self, plan: Plan) -> JobId {
+        for id in plan.tables() {
+            assert!(self.tables.insert(id), "table {id} is compacted twice at once");
+        }
+        let job = JobId(self.next_job);
+        self.next_job += 1;
+        self.jobs.insert(job, plan);
+        job
+    }
+
+    /// Forgets `job`, which is installed, failed or cancelled, and returns its plan.
+    ///
+    /// # Panics
+    /// If it is not in flight.
+    pub fn finish(&mut self, job: JobId) -> Plan {
+        let plan = self.jobs.remove(&job).expect("a job ends once, after it started");
+        for id in plan.tables() {
+            self.tables.remove(&id);
+        }
+        plan
+    }
+
+    /// Whether `table` is an input of something in flight.
+    #[must_use]
+    pub fn has(&self, table: TableId) -> bool {
+        self.tables.contains(&table)
+    }
+
+    /// Whether nothing is in flight.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.jobs.is_empty()
+    }
+
+    /// The plans in flight, oldest first.
+    pub fn plans(&self) -> impl Iterator<Item = &Plan> {
+        self.jobs.values()
+    }
+
+    /// Whether something in flight will put tables into `level` that may overlap `first..=last`.
+    #[must_use]
+    pub fn writes_into(&self, level: usize, first: &[u8], last: &[u8]) -> bool {
+        self.jobs.values().any(|plan| {
+            plan.target_level == level
+                && plan.first_key.as_slice() <= last
+                && first <= plan.last_key.as_slice()
+        })
+    }
+}

@@ -1,0 +1,69 @@
+//! Policies: what to compact next.
+//!
+//! A policy is a pure function of the tree's shape, the plans in flight and the time, all given
+//! as arguments: no I/O, lock, clock or random. The engine, the simulator and the tests run the
+//! same function.
+
+mod leveled;
+
+use std::fmt;
+use std::time::Duration;
+
+use esker_base::{KeyRange, SeqNo};
+
+use crate::plan::{Busy, Plan};
+use crate::shape::Shape;
+
+pub use leveled::{Leveled, LeveledOptions};
+
+/// Decides what to compact.
+///
+/// Whatever a policy plans must keep the order of the tree: of two entries of one key, the newer
+/// stands in a shallower level, or in a newer run of the same level.
+pub trait Policy: Send + Sync + fmt::Debug + 'static {
+    /// The policy's name, as options and reports give it.
+    fn name(&self) -> &'static str;
+
+    /// The most useful plan that can run beside `busy`; `None` if there is nothing to do, or
+    /// nothing that can be done now. `now` is the time since some fixed moment.
+    fn pick(&self, shape: &Shape, busy: &Busy, now: Duration) -> Option<Plan>;
+
+    /// The next plan of a compaction on demand; called again after each until `None`.
+    ///
+    /// With plans in flight, `None` may mean that they are in the way. The request is fulfilled
+    /// when this returns `None` for an empty [`Busy`].
+    fn plan_range(&self, shape: &Shape, busy: &Busy, request: &RangeRequest) -> Option<Plan>;
+
+    /// The bytes that each level should hold at most; 0 for a level that should be empty.
+    fn level_targets(&self, shape: &Shape) -> Vec<u64>;
+
+    /// How urgent each level is: above 1 it has too much, and 2 means twice too much.
+    fn scores(&self, shape: &Shape) -> Vec<f64>;
+
+    /// An estimate of the bytes that must be rewritten until no score is above 1.
+    fn debt_bytes(&self, shape: &Shape) -> u64;
+}
+
+/// A compaction on demand.
+#[derive(Clone, Debug)]
+pub struct RangeRequest {
+    /// Which keys.
+    pub range: KeyRange,
+    /// Entries that are newer are not asked for. It keeps a request from chasing the writes that
+    /// come in while it runs.
+    pub up_to: SeqNo,
+    /// What to do with tables that are in the last level already.
+    pub last_level: LastLevel,
+}
+
+/// What a compaction on demand does with tables that are in the last level already.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum LastLevel {
+    /// Leaves them.
+    Keep,
+    /// Rewrites those that hold tombstones, and whose file counter is below this one: the next
+    /// file counter at the time of the request, so that each is rewritten once.
+    RewriteTombstones(u64),
+    /// Rewrites all whose file counter is below this one.
+    RewriteAll(u64),
+}

@@ -1,0 +1,164 @@
+//! The shape of a tree: plain data, all that a policy sees of it.
+//!
+//! Holds what the manifest says about each table and nothing that can be read from. The text form
+//! names each table with its key range and size, one run a line.
+
+use std::fmt;
+use std::sync::Arc;
+
+use esker_base::KeyRange;
+use esker_table::TableProperties;
+
+/// Levels a tree has, numbered from 0, which takes the flushes, to the last one.
+pub const LEVEL_COUNT_MAX: usize = 7;
+
+/// Names one run of a level. Of two runs of a level, the one with the larger id is newer: it may
+/// hold newer entries of keys that both hold, never older ones. Minted from the file counter.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct RunId(pub u64);
+
+impl fmt::Display for RunId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "#{}", self.0)
+    }
+}
+
+/// Which tables a tree has, and where they stand.
+#[derive(Clone, Debug)]
+pub struct Shape {
+    /// One entry a level, [`LEVEL_COUNT_MAX`] of them.
+    pub levels: Vec<LevelShape>,
+}
+
+/// The runs of one level.
+#[derive(Clone, Default, Debug)]
+pub struct LevelShape {
+    /// Newest first; none is empty.
+    pub runs: Vec<RunShape>,
+}
+
+/// The tables of one run.
+#[derive(Clone, Debug)]
+pub struct RunShape {
+    /// Which run it is.
+    pub id: RunId,
+    /// Ascending and disjoint by user key; never empty.
+    pub tables: Vec<Arc<TableProperties>>,
+}
+
+impl Default for Shape {
+    fn default() -> Self {
+        Self { levels: vec![LevelShape::default(); LEVEL_COUNT_MAX] }
+    }
+}
+
+impl Shape {
+    /// Bytes of all table files.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.levels.iter().map(LevelShape::bytes).sum()
+    }
+
+    /// Whether there is no table.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.levels.iter().all(|level| level.runs.is_empty())
+    }
+}
+
+impl LevelShape {
+    /// Bytes of all table files of the level.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.runs.iter().map(RunShape::bytes).sum()
+    }
+
+    /// Every table of the level, run by run.
+    pub fn tables(&self) -> impl Iterator<Item = &Arc<TableProperties>> {
+        self.runs.iter().flat_map(|run| &run.tables)
+    }
+}
+
+impl RunShape {
+    /// Bytes of all table files of the run.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        table_bytes(&self.tables)
+    }
+
+    /// The tables that may hold a key of `first..=last`.
+    ///
+    /// # Cost
+    /// Two binary searches.
+    #[must_use]
+    pub fn overlapping(&self, first: &[u8], last: &[u8]) -> &[Arc<TableProperties>] {
+        let start = self.tables.partition_point(|table| table.largest_key.as_slice() < first);
+        let end = self.tables.partition_point(|table| table.smallest_key.as_slice() <= last);
+        self.tables.get(start..end).unwrap_or_default()
+    }
+
+    /// The tables that may hold a key of `range`.
+    ///
+    /// # Cost
+    /// Two binary searches.
+    #[must_use]
+    pub fn overlapping_range(&self, range: &KeyRange) -> &[Arc<TableProperties>] {
+        let start = self.tables.partition_point(|table| range.starts_after(&table.largest_key));
+        let end = self.tables.partition_point(|table| !range.ends_before(&table.smallest_key));
+        self.tables.get(start..end).unwrap_or_default()
+    }
+}
+
+/// Bytes of the files of `tables`.
+#[must_use]
+pub(crate) fn table_bytes(tables: &[Arc<TableProperties>]) -> u64 {
+    tables.iter().map(|table| table.file_bytes).sum()
+}
+
+/// A size as people read it, such as `64MiB` or `1.5GiB`: one decimal unless it is zero.
+pub(crate) struct Bytes(pub(crate) u64);
+
+impl fmt::Display for Bytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
+        let (mut unit, mut size) = (0, self.0 as f64);
+        while size >= 1023.95 && unit + 1 < UNITS.len() {
+            size /= 1024.0;
+            unit += 1;
+        }
+        let text = format!("{size:.1}");
+        write!(f, "{}{}", text.strip_suffix(".0").unwrap_or(&text), UNITS[unit])
+    }
+}
+
+/// A table in one word and a bracket: id, smallest and largest key, size.
+pub(crate) struct TableText<'a>(pub(crate) &'a TableProperties);
+
+impl fmt::Display for TableText<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let table = self.0;
+        let (first, last) = (table.smallest_key.escape_ascii(), table.largest_key.escape_ascii());
+        write!(f, "{}[{first}..{last} {}]", table.id, Bytes(table.file_bytes))
+    }
+}
+
+impl fmt::Display for Shape {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.is_empty() {
+            return writeln!(f, "empty");
+        }
+        for (index, level) in self.levels.iter().enumerate() {
+            if !level.runs.is_empty() {
+                writeln!(f, "L{index} {}", Bytes(level.bytes()))?;
+            }
+            for run in &level.runs {
+                write!(f, "  {}:", run.id)?;
+                for table in &run.tables {
+                    write!(f, " {}", TableText(table))?;
+                }
+                writeln!(f)?;
+            }
+        }
+        Ok(())
+    }
+}
