@@ -1,0 +1,312 @@
+//! Gives the frames of a segment back, and says how it ends.
+//!
+//! A place where a valid frame should stand and does not is either the end of what a crash let
+//! reach the disk, or damage. The reader looks ahead for frames that are valid: if one of them
+//! says that the bad place was durable when it was written, it is damage, and an error. Otherwise
+//! no frame from the bad place on was ever acknowledged as durable, and the segment ends there.
+
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::arithmetic_side_effects,
+        clippy::panic
+    )
+)]
+
+mod header;
+mod look_ahead;
+mod window;
+
+use std::path::Path;
+
+use esker_base::{Corruption, FileHeader};
+use esker_env::{Advice, FileError, FileSystem};
+
+use crate::frame::{HEAD_LEN_MAX, Head, SegmentIdentity};
+pub use header::ExpectedHeader;
+use header::{Found, file_name, read_header};
+use look_ahead::{LookAhead, Rest};
+use window::Window;
+
+/// One frame of a segment.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Frame<'a> {
+    /// Where the frame starts in the file.
+    pub offset: u64,
+    /// What was appended.
+    pub payload: &'a [u8],
+}
+
+/// How a segment ends.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum LogEnd {
+    /// With a seal, which ends at `offset`: nothing is missing.
+    Sealed {
+        /// Where the seal ends.
+        offset: u64,
+    },
+    /// With a whole frame; only zeros follow, or nothing. Frames after it may never have been
+    /// written, or be lost to a crash.
+    Clean {
+        /// Where the last frame ends.
+        offset: u64,
+    },
+    /// At a place that holds something else than a frame: what a crash left of the frames that
+    /// were not durable, or the former life of a recycled file.
+    Torn {
+        /// Where the last whole frame ends; 0 if not even the header was written.
+        offset: u64,
+    },
+}
+
+impl LogEnd {
+    /// Where the segment's frames end.
+    #[must_use]
+    pub const fn offset(self) -> u64 {
+        match self {
+            Self::Sealed { offset } | Self::Clean { offset } | Self::Torn { offset } => offset,
+        }
+    }
+}
+
+/// Reads a segment from its first frame to its last.
+#[derive(Debug)]
+pub struct LogReader {
+    window: Window,
+    /// `None` if the header names no database to check frames against.
+    identity: Option<SegmentIdentity>,
+    header: FileHeader,
+    /// Where the next frame should start; 0 if the header is missing.
+    position: u64,
+    /// Checksum of the frame before, or 0.
+    chain: u32,
+    /// Up to where somebody else knows the segment to have been durable.
+    durable: u64,
+    state: State,
+}
+
+#[derive(Debug)]
+enum State {
+    Reading,
+    /// The frame at the position does not follow the last one that was returned; it is to be
+    /// taken all the same.
+    Resumed,
+    Ended(LogEnd),
+    Failed(FileError),
+}
+
+/// What stands where a frame should.
+enum Place {
+    Frame(Head),
+    Unchained,
+    Nothing,
+}
+
+impl LogReader {
+    /// Opens the segment `path` and checks its header.
+    ///
+    /// # Errors
+    /// - [`FileError::Io`] of the system.
+    /// - [`FileError::Corruption`] if the header is damaged or is that of another file.
+    /// - [`FileError::UnsupportedFormat`] if it is of a newer release.
+    ///
+    /// A file without a header, because the crash came before it was written, is opened and has
+    /// no frames.
+    pub fn open(
+        fs: &dyn FileSystem,
+        path: &Path,
+        expected: &ExpectedHeader,
+    ) -> Result<Self, FileError> {
+        let file = fs.open(path)?;
+        file.advise(Advice::Sequential);
+        let mut window = Window::new(file)?;
+        let (header, identity, position) = match read_header(&mut window, expected)? {
+            Found::Header(header) => {
+                (header, Some(SegmentIdentity::new(&header)), FileHeader::LEN as u64)
+            }
+            Found::Nothing => {
+                let header = expected.to_header();
+                (header, expected.database.map(|_| SegmentIdentity::new(&header)), 0)
+            }
+        };
+        let state = State::Reading;
+        Ok(Self { window, identity, header, position, chain: 0, durable: 0, state })
+    }
+
+    /// The segment's header; of a file that has none, the one expected.
+    #[must_use]
+    pub const fn header(&self) -> &FileHeader {
+        &self.header
+    }
+
+    /// The path of the file.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        self.window.file().path()
+    }
+
+    /// Length of the file when it was opened, in bytes.
+    #[must_use]
+    pub const fn file_len(&self) -> u64 {
+        self.window.file_len()
+    }
+
+    /// Tells the reader that the segment is known to have been durable up to `offset`: an end
+    /// before it is damage, whatever the frames say.
+    pub fn expect_durable(&mut self, offset: u64) {
+        self.durable = self.durable.max(offset);
+    }
+
+    /// Checksum of the last frame, which the next one would carry.
+    pub(crate) const fn chain(&self) -> u32 {
+        self.chain
+    }
+
+    /// The next frame; `None` at the end, which [`LogReader::end`] then describes.
+    ///
+    /// # Errors
+    /// [`FileError::Corruption`] if a frame that was durable is damaged or missing; of the system
+    /// otherwise. The reader then repeats the error, unless [`LogReader::skip_damage`] finds
+    /// frames behind it.
+    ///
+    /// # Cost
+    /// No copy but that from the system, save for the part of a frame that was in memory when the
+    /// rest of it was not: once for each MiB read.
+    pub fn next_frame(&mut self) -> Result<Option<Frame<'_>>, FileError> {
+        match &self.state {
+            State::Reading | State::Resumed => {}
+            State::Ended(_) => return Ok(None),
+            State::Failed(error) => return Err(error.clone()),
+        }
+        match self.advance() {
+            Ok(Some((offset, head))) => {
+                let frame = self.window.buffered(offset);
+                let payload = frame.get(head.head_len..head.frame_len).unwrap_or_default();
+                Ok(Some(Frame { offset, payload }))
+            }
+            Ok(None) => Ok(None),
+            Err(error) => {
+                self.state = State::Failed(error.clone());
+                Err(error)
+            }
+        }
+    }
+
+    /// How the segment ends.
+    ///
+    /// # Panics
+    /// Unless [`LogReader::next_frame`] has returned `None`.
+    #[must_use]
+    #[expect(clippy::panic, reason = "not about bytes: the caller has not asked for the end yet")]
+    pub fn end(&self) -> LogEnd {
+        match &self.state {
+            State::Ended(end) => *end,
+            state => panic!("the end of a segment is known after its last frame: {state:?}"),
+        }
+    }
+
+    /// For salvage: after an error of [`LogReader::next_frame`], goes to the next valid frame
+    /// behind the damaged place. False if there is none.
+    ///
+    /// # Errors
+    /// Of the system.
+    pub fn skip_damage(&mut self) -> Result<bool, FileError> {
+        let (State::Failed(_), Some(identity)) = (&self.state, self.identity) else {
+            return Ok(false);
+        };
+        let mut ahead = LookAhead::new(identity, self.position, self.window.file_len());
+        let Some((offset, _)) = ahead.next(&mut self.window)? else { return Ok(false) };
+        self.position = offset;
+        self.state = State::Resumed;
+        Ok(true)
+    }
+
+    /// Steps over the next frame. `None` if the segment ends instead.
+    fn advance(&mut self) -> Result<Option<(u64, Head)>, FileError> {
+        let offset = self.position;
+        match self.place(offset)? {
+            Place::Frame(head) => {
+                self.position = offset.saturating_add(head.frame_len as u64);
+                self.chain = head.checksum;
+                self.state = State::Reading;
+                if head.is_seal {
+                    self.state = State::Ended(LogEnd::Sealed { offset: self.position });
+                    return Ok(None);
+                }
+                Ok(Some((offset, head)))
+            }
+            Place::Unchained => {
+                // No crash does this: each offset of a segment is written once.
+                Err(self.corruption("frame does not follow the one before it"))
+            }
+            Place::Nothing => {
+                self.state = State::Ended(self.classify()?);
+                Ok(None)
+            }
+        }
+    }
+
+    fn place(&mut self, offset: u64) -> Result<Place, FileError> {
+        let Some(identity) = self.identity else { return Ok(Place::Nothing) };
+        if offset < FileHeader::LEN as u64 {
+            return Ok(Place::Nothing);
+        }
+        let Some(head) = read_frame(&mut self.window, &identity, offset)? else {
+            return Ok(Place::Nothing);
+        };
+        let follows = head.chain == self.chain || matches!(self.state, State::Resumed);
+        Ok(if follows { Place::Frame(head) } else { Place::Unchained })
+    }
+
+    /// Tells a torn tail from damage at the position, where no valid frame stands.
+    fn classify(&mut self) -> Result<LogEnd, FileError> {
+        let offset = self.position;
+        if offset < self.durable {
+            return Err(self.corruption("segment ends before what is known to be durable"));
+        }
+        let Some(identity) = self.identity else {
+            if self.window.is_zeros_from(offset)? {
+                return Ok(LogEnd::Torn { offset });
+            }
+            return Err(self.corruption("file has contents, but no header"));
+        };
+        let mut ahead = LookAhead::new(identity, offset, self.window.file_len());
+        while let Some((later, head)) = ahead.next(&mut self.window)? {
+            if offset < head.durable {
+                let what = if offset == 0 { "header" } else { "frame" };
+                let what = format!("{what} was durable when the frame at {later} was written");
+                return Err(self.corruption(what));
+            }
+        }
+        Ok(match ahead.rest() {
+            Rest::OnlyZeros if offset != 0 => LogEnd::Clean { offset },
+            Rest::OnlyZeros | Rest::Other => LogEnd::Torn { offset },
+            Rest::Unsearched => {
+                return Err(self.corruption("too many places behind it look like frames"));
+            }
+        })
+    }
+
+    fn corruption(&self, what: impl Into<std::borrow::Cow<'static, str>>) -> FileError {
+        Corruption::new(file_name(self.path()), self.position, what).into()
+    }
+}
+
+/// The frame at `offset`, if a valid one stands there; it is then whole in the window.
+fn read_frame(
+    window: &mut Window,
+    identity: &SegmentIdentity,
+    offset: u64,
+) -> Result<Option<Head>, FileError> {
+    let room = window.room(offset);
+    let Some(head) = identity.head(window.at_least(offset, HEAD_LEN_MAX)?, offset, room) else {
+        return Ok(None);
+    };
+    let bytes = window.at_least(offset, head.frame_len)?;
+    let intact =
+        bytes.get(..head.frame_len).is_some_and(|frame| identity.is_intact(frame, offset, &head));
+    Ok(intact.then_some(head))
+}

@@ -1,0 +1,119 @@
+//! A file seen through a buffer: big reads from the system, small ones from memory.
+
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::arithmetic_side_effects,
+        clippy::panic
+    )
+)]
+
+use std::io;
+use std::sync::Arc;
+
+use esker_env::{File, FileError, IoError};
+
+/// How much is asked of the system at once, in bytes.
+const CHUNK_BYTES: usize = 1 << 20;
+
+/// Part of a file, in memory.
+#[derive(Debug)]
+pub(super) struct Window {
+    file: Arc<dyn File>,
+    /// Length of the file when it was opened: no length inside it can be larger.
+    file_len: u64,
+    buffer: Vec<u8>,
+    /// Offset of the first byte of `buffer`.
+    start: u64,
+    /// How many bytes of `buffer` are the file's.
+    filled: usize,
+}
+
+impl Window {
+    pub(super) fn new(file: Arc<dyn File>) -> Result<Self, FileError> {
+        let file_len = file.len()?;
+        Ok(Self { file, file_len, buffer: Vec::new(), start: 0, filled: 0 })
+    }
+
+    pub(super) const fn file(&self) -> &Arc<dyn File> {
+        &self.file
+    }
+
+    pub(super) const fn file_len(&self) -> u64 {
+        self.file_len
+    }
+
+    /// How many bytes the file has from `offset` on.
+    pub(super) const fn room(&self, offset: u64) -> u64 {
+        self.file_len.saturating_sub(offset)
+    }
+
+    /// The bytes in memory from `offset` on; none if `offset` is not in memory.
+    pub(super) fn buffered(&self, offset: u64) -> &[u8] {
+        let within = offset.checked_sub(self.start).and_then(|at| usize::try_from(at).ok());
+        let filled = self.buffer.get(..self.filled).unwrap_or_default();
+        within.and_then(|within| filled.get(within..)).unwrap_or_default()
+    }
+
+    /// The bytes from `offset` on: at least `len`, unless the file ends before.
+    ///
+    /// # Cost
+    /// None while they are in memory. Else one read of 1 MiB or `len`, whichever is more, and a
+    /// copy of the bytes that were in memory already.
+    pub(super) fn at_least(&mut self, offset: u64, len: usize) -> Result<&[u8], FileError> {
+        let wanted = self.room(offset).min(len as u64);
+        if (self.buffered(offset).len() as u64) < wanted {
+            self.refill(offset, len)?;
+        }
+        Ok(self.buffered(offset))
+    }
+
+    /// Whether only zeros stand from `offset` on.
+    pub(super) fn is_zeros_from(&mut self, mut offset: u64) -> Result<bool, FileError> {
+        loop {
+            let bytes = self.at_least(offset, 1)?;
+            if bytes.is_empty() || !is_zeros(bytes) {
+                return Ok(bytes.is_empty());
+            }
+            offset = offset.saturating_add(bytes.len() as u64);
+        }
+    }
+
+    fn refill(&mut self, offset: u64, len: usize) -> Result<(), FileError> {
+        let kept = self.buffered(offset).len();
+        let from = self.filled.saturating_sub(kept);
+        self.buffer.copy_within(from..self.filled, 0);
+        (self.start, self.filled) = (offset, kept);
+        // Bounded by the length of the file, whatever a damaged frame asks for.
+        let target = self.room(offset).min(len.max(CHUNK_BYTES) as u64) as usize;
+        if self.buffer.len() < target {
+            let more = target.saturating_sub(self.buffer.len());
+            self.buffer.try_reserve_exact(more).map_err(|error| {
+                let source = io::Error::new(io::ErrorKind::OutOfMemory, error);
+                IoError::new("read", self.file.path(), source)
+            })?;
+            self.buffer.resize(target, 0);
+        }
+        while self.filled < target {
+            let rest = self.buffer.get_mut(self.filled..target).unwrap_or_default();
+            let at = offset.saturating_add(self.filled as u64);
+            match self.file.read_at(at, rest)? {
+                // Cut since it was opened.
+                0 => self.file_len = at,
+                count => self.filled = self.filled.saturating_add(count),
+            }
+            if self.file_len <= at {
+                break;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether all of `bytes` are 0. In pieces, each without an early exit, for vector instructions.
+pub(super) fn is_zeros(bytes: &[u8]) -> bool {
+    bytes.chunks(4096).all(|piece| piece.iter().fold(0, |all, byte| all | byte) == 0)
+}

@@ -1,0 +1,107 @@
+//! Making a segment durable, from any thread, beside the one that writes.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use esker_env::{File, FileError};
+
+/// Makes what a [`LogWriter`](crate::LogWriter) has written durable. Clones share one state.
+#[derive(Clone, Debug)]
+pub struct LogSync {
+    shared: Arc<Shared>,
+}
+
+/// What the writer of a segment and its sync handles share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) file: Arc<dyn File>,
+    /// One sync at a time: those who wait find theirs done by the one before. Held across the
+    /// sync, and never while writing.
+    syncing: Mutex<()>,
+    /// Offset up to which the system has the bytes. Stored with Release by the writer after each
+    /// write; loaded with Acquire before a sync, which so covers them.
+    written: AtomicU64,
+    /// Offset up to which the bytes are durable. Stored with Release after a sync, loaded with
+    /// Acquire.
+    durable: AtomicU64,
+    /// The first failure of a write or a sync: after it nothing is known about the file, and
+    /// nothing is tried again.
+    failure: OnceLock<FileError>,
+}
+
+impl Shared {
+    pub(crate) fn new(file: Arc<dyn File>, written: u64) -> Arc<Self> {
+        Arc::new(Self {
+            file,
+            syncing: Mutex::new(()),
+            written: AtomicU64::new(written),
+            durable: AtomicU64::new(0),
+            failure: OnceLock::new(),
+        })
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        self.file.path()
+    }
+
+    pub(crate) fn durable_offset(&self) -> u64 {
+        self.durable.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn set_written(&self, offset: u64) {
+        self.written.store(offset, Ordering::Release);
+    }
+
+    /// The failure that ended this segment's writing, if there was one.
+    pub(crate) fn check(&self) -> Result<(), FileError> {
+        self.failure.get().map_or(Ok(()), |failure| Err(failure.clone()))
+    }
+
+    /// Runs `operation`, unless one has failed before; a failure of it is the last word.
+    pub(crate) fn attempt<T, E: Into<FileError>>(
+        &self,
+        operation: impl FnOnce() -> Result<T, E>,
+    ) -> Result<T, FileError> {
+        self.check()?;
+        operation().map_err(|error| self.failure.get_or_init(|| error.into()).clone())
+    }
+
+    pub(crate) fn sync(&self) -> Result<u64, FileError> {
+        let _syncing = self.syncing.lock().unwrap_or_else(PoisonError::into_inner);
+        let written = self.written.load(Ordering::Acquire);
+        if self.durable_offset() < written {
+            self.attempt(|| self.file.sync_data())?;
+            self.durable.store(written, Ordering::Release);
+        } else {
+            self.check()?;
+        }
+        Ok(written)
+    }
+}
+
+impl LogSync {
+    pub(crate) fn new(shared: Arc<Shared>) -> Self {
+        Self { shared }
+    }
+
+    /// Makes everything written before the call durable, and returns the offset up to which the
+    /// segment then is.
+    ///
+    /// # Errors
+    /// If this sync failed, or any write or sync of the segment before it: a sync that failed is
+    /// never tried again, because the system may have dropped what it could not store.
+    ///
+    /// # Cost
+    /// One sync of the file, or none where another has covered the same bytes. Waits for a sync
+    /// that is under way; does not keep the writer from writing.
+    pub fn sync(&self) -> Result<u64, FileError> {
+        self.shared.sync()
+    }
+
+    /// Offset up to which the segment is known durable; 0 before the first sync.
+    #[must_use]
+    pub fn durable_offset(&self) -> u64 {
+        self.shared.durable_offset()
+    }
+}

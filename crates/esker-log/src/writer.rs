@@ -1,0 +1,236 @@
+//! Appends frames to a segment.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use esker_base::FileHeader;
+use esker_env::{File, FileError, FileExt, FileSystem, IoError};
+
+use crate::frame::{Content, Place, SegmentIdentity};
+use crate::reader::{LogEnd, LogReader};
+use crate::sync::{LogSync, Shared};
+
+/// Largest buffer that is kept from one write to the next, in bytes: one huge frame must not hold
+/// its memory for the life of the segment.
+const BUFFER_KEPT_BYTES: usize = 1 << 20;
+
+/// The one writer of a segment: frames gather in a buffer until [`LogWriter::write`] hands them to
+/// the system.
+///
+/// # Cost
+/// A payload of 150 bytes, appended and written alone to ext4 on a machine of two cores, takes
+/// 650 ns, of which the system's write takes 590 ns (`examples/append_cost.rs`, release build).
+/// With one write in 64 frames it is 105 ns.
+#[derive(Debug)]
+pub struct LogWriter {
+    shared: Arc<Shared>,
+    identity: SegmentIdentity,
+    header: FileHeader,
+    /// Frames that the system does not have yet.
+    buffer: Vec<u8>,
+    /// Offset of the first byte of `buffer` in the file.
+    written: u64,
+    /// Checksum of the last frame, or 0.
+    chain: u32,
+    is_sealed: bool,
+}
+
+impl LogWriter {
+    /// Creates the segment `path` with room for `allocate_bytes` and writes its header.
+    ///
+    /// # Durability
+    /// None: neither the header nor the name is durable. Sync both (the name by a sync of the
+    /// directory) before anything durable says that the segment exists; the reader takes a header
+    /// that names another file for damage.
+    ///
+    /// # Errors
+    /// Of the system; the file is then removed again where possible.
+    pub fn create(
+        fs: &dyn FileSystem,
+        path: &Path,
+        header: FileHeader,
+        allocate_bytes: u64,
+    ) -> Result<Self, FileError> {
+        let file = fs.create(path)?;
+        let prepare = || -> Result<(), IoError> {
+            if allocate_bytes != 0 {
+                file.allocate(0, allocate_bytes)?;
+            }
+            file.write_all_at(0, &header.encode())
+        };
+        match prepare() {
+            Ok(()) => Ok(Self::after_header(file, header)),
+            Err(error) => {
+                // The first failure is the one to tell; the file is an orphan at worst.
+                drop(file);
+                drop(fs.remove(path));
+                Err(error.into())
+            }
+        }
+    }
+
+    /// Turns the segment `old_path`, which nothing refers to any more, into an empty one under
+    /// `path`. The room that it has on the disk is kept, and so are its bytes, which no longer
+    /// count as frames.
+    ///
+    /// # Durability
+    /// The header is durable before the file has its new name, so that a file under that name
+    /// never carries a former header. The name needs a sync of the directory.
+    ///
+    /// # Errors
+    /// Of the system. The file may then be found under either name.
+    pub fn recycle(
+        fs: &dyn FileSystem,
+        old_path: &Path,
+        path: &Path,
+        header: FileHeader,
+    ) -> Result<Self, FileError> {
+        let file = fs.open_for_write(old_path)?;
+        file.write_all_at(0, &header.encode())?;
+        file.sync_data()?;
+        drop(file);
+        fs.rename(old_path, path)?;
+        let writer = Self::after_header(fs.open_for_write(path)?, header);
+        // The bytes are durable already; this makes the writer know, for the frames to say so.
+        writer.shared.sync()?;
+        Ok(writer)
+    }
+
+    /// Goes on where `reader` found the end of an unsealed segment.
+    ///
+    /// # Errors
+    /// Of the system.
+    ///
+    /// # Panics
+    /// Unless the reader has come to [`LogEnd::Clean`]: frames after a torn place would be lost
+    /// to every later reader.
+    pub fn resume(fs: &dyn FileSystem, reader: &LogReader) -> Result<Self, FileError> {
+        let LogEnd::Clean { offset } = reader.end() else {
+            panic!("a segment that is sealed or torn is not appended to");
+        };
+        let mut writer = Self::after_header(fs.open_for_write(reader.path())?, *reader.header());
+        writer.written = offset;
+        writer.chain = reader.chain();
+        writer.shared.set_written(offset);
+        Ok(writer)
+    }
+
+    fn after_header(file: Arc<dyn File>, header: FileHeader) -> Self {
+        let written = FileHeader::LEN as u64;
+        Self {
+            shared: Shared::new(file, written),
+            identity: SegmentIdentity::new(&header),
+            header,
+            buffer: Vec::new(),
+            written,
+            chain: 0,
+            is_sealed: false,
+        }
+    }
+
+    /// The segment's header.
+    #[must_use]
+    pub const fn header(&self) -> &FileHeader {
+        &self.header
+    }
+
+    /// The segment's path.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        self.shared.path()
+    }
+
+    /// Encodes one frame, whose payload is the concatenation of `parts`, and returns the offset
+    /// that the segment ends at once the frame is written. An empty payload is a payload.
+    ///
+    /// # Panics
+    /// After [`LogWriter::seal`].
+    ///
+    /// # Cost
+    /// One copy of the payload. No allocation, once the buffer has grown to what is buffered
+    /// between two writes; a buffer of over 1 MiB is given back after its write.
+    pub fn append(&mut self, parts: &[&[u8]]) -> u64 {
+        self.encode(&Content::Payload(parts))
+    }
+
+    fn encode(&mut self, content: &Content<'_>) -> u64 {
+        assert!(!self.is_sealed, "a sealed segment is complete");
+        let durable = self.shared.durable_offset();
+        let place = Place { offset: self.end_offset(), durable, chain: self.chain };
+        assert!(durable <= place.offset, "only what is written can be durable");
+        self.chain = self.identity.encode(&mut self.buffer, place, content);
+        self.end_offset()
+    }
+
+    /// How many bytes wait for [`LogWriter::write`].
+    #[must_use]
+    pub const fn buffered_bytes(&self) -> usize {
+        self.buffer.len()
+    }
+
+    /// Where the segment ends once everything appended is written.
+    #[must_use]
+    pub const fn end_offset(&self) -> u64 {
+        self.written + self.buffer.len() as u64
+    }
+
+    /// Up to where the system has the segment.
+    #[must_use]
+    pub const fn written_offset(&self) -> u64 {
+        self.written
+    }
+
+    /// Hands everything appended to the system, in one write.
+    ///
+    /// # Durability
+    /// Survives the death of the process; power loss only after a [`LogSync::sync`].
+    ///
+    /// # Errors
+    /// If the write failed, or any write or sync of this segment before it. Whether the frames
+    /// can be read back is then unknown, and the writer only repeats the error.
+    pub fn write(&mut self) -> Result<(), FileError> {
+        let (shared, buffer) = (&self.shared, &self.buffer);
+        let result = shared.attempt(|| match buffer.as_slice() {
+            [] => Ok(()),
+            bytes => shared.file.write_all_at(self.written, bytes),
+        });
+        if result.is_ok() {
+            self.written = self.end_offset();
+            self.shared.set_written(self.written);
+        }
+        self.buffer.clear();
+        self.buffer.shrink_to(BUFFER_KEPT_BYTES);
+        result
+    }
+
+    /// A handle that makes what is written durable.
+    #[must_use]
+    pub fn sync_handle(&self) -> LogSync {
+        LogSync::new(Arc::clone(&self.shared))
+    }
+
+    /// Ends the segment: everything appended and the seal itself are durable when it returns, and
+    /// the room behind them is given back. From then on every damaged frame is noticed, the last
+    /// one too.
+    ///
+    /// # Errors
+    /// As [`LogWriter::write`] and [`LogSync::sync`].
+    ///
+    /// # Panics
+    /// If the segment is sealed already.
+    ///
+    /// # Cost
+    /// One sync, and one more where frames were not durable before: the seal says that all before
+    /// it was durable, so it may not reach the disk ahead of it.
+    pub fn seal(&mut self) -> Result<(), FileError> {
+        self.write()?;
+        self.shared.sync()?;
+        self.encode(&Content::Seal);
+        self.is_sealed = true;
+        self.write()?;
+        // Ahead of the sync, which covers it: lost or not, what follows a seal does not matter.
+        self.shared.attempt(|| self.shared.file.truncate(self.written))?;
+        self.shared.sync()?;
+        Ok(())
+    }
+}

@@ -1,0 +1,197 @@
+//! Segments cut and damaged at every byte and bit.
+
+use esker_env::{FileError, FileExt, FileSystem, MemoryFileSystem};
+use esker_log::{LogEnd, LogReader};
+
+use crate::segment::{
+    assert_corruption, bytes, create, expected, path, payload, payloads, read_bytes,
+};
+
+const COUNT: usize = 12;
+
+/// A segment of [`COUNT`] frames, and where each of them ends. Synced after the frames of which
+/// `is_synced` is true.
+fn unsealed(is_synced: impl Fn(usize) -> bool) -> (Vec<u8>, Vec<usize>) {
+    let fs = MemoryFileSystem::new(0);
+    let mut log = create(&fs, 0);
+    let mut ends = vec![48];
+    for index in 0..COUNT {
+        ends.push(log.append(&[&payload(index)]) as usize);
+        log.write().unwrap();
+        if is_synced(index) {
+            log.sync_handle().sync().unwrap();
+        }
+    }
+    (bytes(&fs, path()), ends)
+}
+
+fn sealed() -> (Vec<u8>, Vec<usize>) {
+    let fs = MemoryFileSystem::new(0);
+    let mut log = create(&fs, 4096);
+    let ends = (0..COUNT).map(|index| log.append(&[&payload(index)]) as usize).collect();
+    log.seal().unwrap();
+    (bytes(&fs, path()), ends)
+}
+
+fn flipped(bytes: &[u8], bit: usize) -> Vec<u8> {
+    let mut bytes = bytes.to_vec();
+    bytes[bit / 8] ^= 1 << (bit % 8);
+    bytes
+}
+
+#[test]
+fn segment_cut_at_any_byte_is_a_prefix_and_no_error() {
+    for is_synced in [false, true] {
+        let (whole, ends) = unsealed(|_| is_synced);
+        for cut in 0..=whole.len() {
+            let read = read_bytes(&whole[..cut]).unwrap();
+            let count = ends[1..].iter().filter(|end| **end <= cut).count();
+            assert_eq!(read.payloads, payloads(count), "cut at {cut}");
+            let offset = if cut < 48 { 0 } else { ends[count] as u64 };
+            let is_clean = offset != 0 && ends[count] == cut;
+            assert_eq!(matches!(read.end, LogEnd::Clean { .. }), is_clean, "cut at {cut}");
+            assert_eq!(read.end.offset(), offset);
+        }
+    }
+}
+
+#[test]
+fn tail_of_zeros_after_a_cut_at_any_byte_is_a_prefix() {
+    let (whole, ends) = unsealed(|_| false);
+    for cut in 48..whole.len() {
+        let mut bytes = whole.clone();
+        bytes[cut..].fill(0);
+        bytes.resize(whole.len() + 3000, 0);
+        let read = read_bytes(&bytes).unwrap();
+        let count = ends[1..].iter().filter(|end| **end <= cut).count();
+        // The cut may have taken bytes of a payload that were zeros anyway.
+        assert!(read.payloads.len() >= count);
+        assert_eq!(read.payloads, payloads(read.payloads.len()), "cut at {cut}");
+    }
+}
+
+#[test]
+fn every_flipped_bit_of_a_sealed_segment_is_noticed_or_harmless() {
+    let (whole, ends) = sealed();
+    let last = *ends.last().unwrap();
+    for bit in 0..whole.len() * 8 {
+        let read = read_bytes(&flipped(&whole, bit));
+        if bit / 8 < last {
+            assert!(matches!(read, Err(FileError::Corruption(_))), "bit {bit}: {read:?}");
+        } else {
+            // Only the seal is damaged: everything before it is there.
+            let read = read.unwrap();
+            assert_eq!((read.payloads.len(), read.end.offset()), (COUNT, last as u64));
+        }
+    }
+}
+
+#[test]
+fn flipped_bit_is_damage_where_a_later_frame_vouches_and_a_torn_tail_otherwise() {
+    // Durable after frame 5: frames 6 and later say so, and vouch for frames 0 to 5.
+    let (whole, ends) = unsealed(|index| index == 5);
+    for bit in 48 * 8..whole.len() * 8 {
+        let read = read_bytes(&flipped(&whole, bit));
+        let frame = ends[1..].iter().filter(|end| **end <= bit / 8).count();
+        if frame <= 5 {
+            let Err(FileError::Corruption(damage)) = read else { panic!("bit {bit}: {read:?}") };
+            assert_eq!(damage.offset, ends[frame] as u64);
+        } else {
+            let read = read.unwrap();
+            assert_eq!(read.payloads, payloads(frame), "bit {bit}");
+            assert_eq!(read.end, LogEnd::Torn { offset: ends[frame] as u64 });
+        }
+    }
+}
+
+#[test]
+fn sector_of_zeros_in_what_was_durable_is_damage() {
+    let (whole, ends) = unsealed(|_| true);
+    for start in (0..ends[COUNT - 1]).step_by(16) {
+        let mut bytes = whole.clone();
+        bytes[start..ends[COUNT - 1]].fill(0);
+        assert_corruption(read_bytes(&bytes));
+    }
+}
+
+#[test]
+fn end_before_what_is_known_to_be_durable_is_damage() {
+    let (whole, ends) = unsealed(|_| false);
+    for cut in [0, 30, 48, ends[3], ends[3] + 1, whole.len()] {
+        let fs = MemoryFileSystem::new(0);
+        fs.create(path()).unwrap().write_all_at(0, &whole[..cut]).unwrap();
+        let mut reader = LogReader::open(&fs, path(), &expected(7)).unwrap();
+        reader.expect_durable(whole.len() as u64);
+        let result = loop {
+            match reader.next_frame() {
+                Ok(Some(_)) => {}
+                Ok(None) => break Ok(reader.end()),
+                Err(error) => break Err(error),
+            }
+        };
+        match result {
+            Ok(end) => assert_eq!((cut, end.offset()), (whole.len(), whole.len() as u64)),
+            Err(FileError::Corruption(_)) => assert!(cut < whole.len()),
+            Err(error) => panic!("{error}"),
+        }
+    }
+}
+
+#[test]
+fn frame_in_the_place_of_another_is_damage() {
+    // Two lives of one offset: only a writer that went back could make this.
+    let (first, ends) = unsealed(|_| false);
+    let fs = MemoryFileSystem::new(0);
+    let mut log = create(&fs, 0);
+    for index in 0..COUNT {
+        let mut other = payload(index);
+        other.iter_mut().for_each(|byte| *byte ^= 0xff);
+        log.append(&[&other]);
+    }
+    log.write().unwrap();
+    let second = bytes(&fs, path());
+    let mut mixed = first.clone();
+    mixed[ends[4]..].copy_from_slice(&second[ends[4]..]);
+    assert_corruption(read_bytes(&mixed));
+}
+
+#[test]
+fn salvage_goes_on_behind_each_damaged_frame() {
+    let (mut whole, ends) = sealed();
+    // Frames 3 and 7: the offsets are those of the ends before them.
+    for damaged in [3, 7] {
+        whole[ends[damaged - 1] + 1] ^= 0x10;
+    }
+    let fs = MemoryFileSystem::new(0);
+    fs.create(path()).unwrap().write_all_at(0, &whole).unwrap();
+    let mut reader = LogReader::open(&fs, path(), &expected(7)).unwrap();
+    let (mut found, mut places) = (Vec::new(), Vec::new());
+    loop {
+        match reader.next_frame() {
+            Ok(Some(frame)) => found.push(frame.payload.to_vec()),
+            Ok(None) => break,
+            Err(FileError::Corruption(damage)) => {
+                places.push(damage.offset as usize);
+                assert!(reader.skip_damage().unwrap());
+            }
+            Err(error) => panic!("{error}"),
+        }
+    }
+    assert_eq!(places, [ends[2], ends[6]]);
+    let kept: Vec<_> = (0..COUNT).filter(|index| ![3, 7].contains(index)).map(payload).collect();
+    assert_eq!(found, kept);
+    assert!(matches!(reader.end(), LogEnd::Sealed { .. }));
+}
+
+#[test]
+fn bytes_full_of_tags_end_in_an_error_and_not_in_a_hang() {
+    let (mut whole, ends) = unsealed(|_| false);
+    let tag: [u8; 4] = whole[48..52].try_into().unwrap();
+    // Heads whose frames would reach almost to the end of the file, each of them false.
+    let mut head = tag.to_vec();
+    head.extend_from_slice(&[0; 8]);
+    head.extend_from_slice(&[0x80, 0x80, 0x10, 0x00]);
+    whole.truncate(ends[2]);
+    (0..40_000).for_each(|_| whole.extend_from_slice(&head));
+    assert_corruption(read_bytes(&whole));
+}
