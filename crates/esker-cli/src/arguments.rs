@@ -1,0 +1,233 @@
+//! The command line: what may be asked, and the text of `--help`.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// A key-value database in a directory.
+///
+/// Exit status: 0 done or found, 3 the key is not there, 4 a file of the database is damaged, 1 any
+/// other error.
+#[derive(Parser, Debug)]
+#[command(name = "esker", version, arg_required_else_help = true)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Subcommand, Debug)]
+pub(crate) enum Command {
+    /// Load the cities of the world and show what the database does with them.
+    Tour {
+        /// Where to put the database; it stays there.
+        #[arg(default_value = "esker-tour")]
+        dir: PathBuf,
+    },
+    /// Load many records from a file, creating the database if it is missing.
+    Load(Load),
+    /// Print the value of a key.
+    Get {
+        #[command(flatten)]
+        target: Target,
+        /// The key.
+        key: OsString,
+        #[command(flatten)]
+        form: Form,
+    },
+    /// Store a value under a key.
+    Put {
+        #[command(flatten)]
+        target: Target,
+        /// The key.
+        key: OsString,
+        /// The value.
+        value: OsString,
+        /// Key and value are hexadecimal.
+        #[arg(long)]
+        hex: bool,
+        /// Return only when the write survives a loss of power.
+        #[arg(long)]
+        sync: bool,
+    },
+    /// Delete a key, whether it is there or not.
+    Del {
+        #[command(flatten)]
+        target: Target,
+        /// The key.
+        key: OsString,
+        /// The key is hexadecimal.
+        #[arg(long)]
+        hex: bool,
+        /// Return only when the delete survives a loss of power.
+        #[arg(long)]
+        sync: bool,
+    },
+    /// Print keys and values in the order of the keys.
+    Scan(Scan),
+    /// Print counters, sizes and memory.
+    Stats {
+        /// Directory of the database.
+        dir: PathBuf,
+    },
+    /// Draw the tree of every keyspace.
+    Levels {
+        /// Directory of the database.
+        dir: PathBuf,
+    },
+    /// Compact every keyspace, or a range of one.
+    Compact {
+        /// Directory of the database.
+        dir: PathBuf,
+        /// Only this keyspace.
+        #[arg(long)]
+        keyspace: Option<String>,
+        /// First key, inclusive.
+        #[arg(long, requires = "keyspace")]
+        from: Option<OsString>,
+        /// Last key, exclusive.
+        #[arg(long, requires = "keyspace")]
+        to: Option<OsString>,
+    },
+    /// Write every memtable to a table.
+    Flush {
+        /// Directory of the database.
+        dir: PathBuf,
+    },
+    /// Print a table, log or manifest file in readable form.
+    Dump {
+        /// The file.
+        file: PathBuf,
+        /// Print at most this many entries, frames or edits.
+        #[arg(long)]
+        limit: Option<u64>,
+    },
+    /// Read commands, from a person or a pipe; `help` lists them. Creates a missing database.
+    Shell(Shell),
+    /// The part of the tour that is killed.
+    #[command(hide = true)]
+    TourWriter {
+        /// Directory of the database.
+        dir: PathBuf,
+    },
+}
+
+/// Which map of which database.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Target {
+    /// Directory of the database.
+    pub(crate) dir: PathBuf,
+    /// Keyspace; the default one if not given.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) keyspace: Option<String>,
+}
+
+/// How keys and values are given and printed.
+#[derive(Args, Clone, Copy, Default, Debug)]
+pub(crate) struct Form {
+    /// Keys and values are hexadecimal, given and printed.
+    #[arg(long)]
+    pub(crate) hex: bool,
+    /// Print one JSON object a line; bytes that are not UTF-8 in fields called `..._hex`.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Scan {
+    #[command(flatten)]
+    pub(crate) target: Target,
+    /// First key, inclusive.
+    #[arg(long, value_name = "KEY")]
+    pub(crate) from: Option<OsString>,
+    /// Last key, exclusive.
+    #[arg(long, value_name = "KEY")]
+    pub(crate) to: Option<OsString>,
+    /// Only keys that start with this.
+    #[arg(long, conflicts_with_all = ["from", "to"])]
+    pub(crate) prefix: Option<OsString>,
+    /// At most this many.
+    #[arg(long, value_name = "COUNT")]
+    pub(crate) limit: Option<u64>,
+    /// From the last key to the first.
+    #[arg(long)]
+    pub(crate) reverse: bool,
+    /// Print no values.
+    #[arg(long)]
+    pub(crate) keys_only: bool,
+    #[command(flatten)]
+    pub(crate) form: Form,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Load {
+    #[command(flatten)]
+    pub(crate) target: Target,
+    /// How records are written in the input.
+    #[arg(long, value_enum)]
+    pub(crate) format: Format,
+    /// The input, plain or compressed with gzip; - for standard input.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) from: PathBuf,
+    /// For jsonl: take this field as the key, and the whole line as the value.
+    #[arg(long, value_name = "FIELD")]
+    pub(crate) key_field: Option<String>,
+}
+
+/// Formats of records.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum, Debug)]
+pub(crate) enum Format {
+    /// The key, a tab, and the value up to the end of the line.
+    Tsv,
+    /// A JSON object a line, with `key` and `value`.
+    Jsonl,
+    /// A Debian package index; keys are name/version/architecture.
+    DebianPackages,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Shell {
+    #[command(flatten)]
+    pub(crate) target: Target,
+    /// How the tree of the keyspace is kept in shape from now on; as recorded if not given.
+    #[arg(long, value_enum)]
+    pub(crate) compaction: Option<Compaction>,
+    /// Open for reading only.
+    #[arg(long, conflicts_with = "compaction")]
+    pub(crate) read_only: bool,
+    /// Size at which a memtable is flushed, in bytes.
+    #[arg(long, value_name = "BYTES", conflicts_with = "read_only")]
+    pub(crate) memtable_bytes: Option<u64>,
+}
+
+/// Compaction policies.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum, Debug)]
+pub(crate) enum Compaction {
+    /// Levels of one run each, every one ten times the one before it.
+    Leveled,
+    /// Only on demand.
+    None,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn command_line_is_consistent() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn scan_takes_its_options() {
+        let line = "esker scan d --from a --to b --limit 3 --reverse --keys-only --hex --json";
+        let arguments = Arguments::try_parse_from(line.split(' ')).unwrap();
+        let Command::Scan(scan) = arguments.command else { panic!("{arguments:?}") };
+        assert_eq!((scan.from, scan.to), (Some("a".into()), Some("b".into())));
+        assert_eq!((scan.limit, scan.reverse, scan.keys_only), (Some(3), true, true));
+        assert!(scan.form.hex && scan.form.json);
+        assert!(Arguments::try_parse_from("esker scan d --from a --prefix b".split(' ')).is_err());
+    }
+}

@@ -1,0 +1,104 @@
+//! Why a command fails, as one line and an exit status.
+
+use std::fmt;
+use std::io;
+
+use esker::ErrorKind;
+
+/// Result of every command.
+pub(crate) type Result<T> = std::result::Result<T, Failure>;
+
+/// Why a command did not do what was asked.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// The key is not there: exit status 3.
+    NotFound(String),
+    /// The database refused: exit status 4 if its files are damaged, else 1.
+    Database(esker::Error),
+    /// A file of a database is damaged: exit status 4.
+    Damaged(String),
+    /// Anything else, said in one line: exit status 1.
+    Other(String),
+    /// Something could not be printed, because nobody reads it.
+    Output(io::Error),
+    /// What went wrong has been said already: exit status 1.
+    Said,
+}
+
+impl Failure {
+    /// A failure that is said in one line.
+    pub(crate) fn other(message: impl Into<String>) -> Self {
+        Self::Other(message.into())
+    }
+
+    /// The exit status. A reader that went away is no failure of ours.
+    pub(crate) fn exit_status(&self) -> u8 {
+        match self {
+            Self::NotFound(_) => 3,
+            Self::Damaged(_) => 4,
+            Self::Database(error) if error.kind() == ErrorKind::Corruption => 4,
+            _ if self.is_broken_pipe() => 0,
+            _ => 1,
+        }
+    }
+
+    /// Whether nobody reads our output any more.
+    pub(crate) fn is_broken_pipe(&self) -> bool {
+        matches!(self, Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe)
+    }
+
+    /// The line for standard error; `None` when there is nothing to say.
+    pub(crate) fn line(&self) -> Option<String> {
+        match self {
+            Self::NotFound(_) | Self::Said => None,
+            _ if self.is_broken_pipe() => None,
+            _ => Some(self.to_string().replace('\n', " ")),
+        }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotFound(key) => write!(f, "{key} not found"),
+            Self::Database(error) => error.fmt(f),
+            Self::Damaged(message) | Self::Other(message) => f.write_str(message),
+            Self::Output(error) => write!(f, "cannot write the output: {error}"),
+            Self::Said => Ok(()),
+        }
+    }
+}
+
+impl From<esker::Error> for Failure {
+    fn from(error: esker::Error) -> Self {
+        Self::Database(error)
+    }
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        Self::Output(error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exit_status_tells_the_cases_apart() {
+        assert_eq!(Failure::NotFound("k".into()).exit_status(), 3);
+        assert_eq!(Failure::Damaged("x".into()).exit_status(), 4);
+        assert_eq!(Failure::other("x").exit_status(), 1);
+        let closed = io::Error::from(io::ErrorKind::BrokenPipe);
+        assert_eq!(Failure::Output(closed).exit_status(), 0);
+        assert_eq!(Failure::Output(io::Error::other("full")).exit_status(), 1);
+    }
+
+    #[test]
+    fn one_line_or_none() {
+        assert_eq!(Failure::other("a\nb").line().as_deref(), Some("a b"));
+        assert_eq!(Failure::NotFound("k".into()).line(), None);
+        assert_eq!(Failure::Output(io::ErrorKind::BrokenPipe.into()).line(), None);
+    }
+}

@@ -1,0 +1,164 @@
+//! `esker load`: many records from a file into a keyspace.
+//!
+//! Records are stored in batches. An error in the input names the line, and says how many records
+//! before it are stored; those stay.
+
+mod debian;
+mod input;
+mod jsonl;
+mod record;
+mod tsv;
+
+use std::io::{BufRead, Write};
+
+use esker::limits::KEY_LEN_MAX;
+use esker::{Db, Durability, Keyspace};
+use indicatif::ProgressBar;
+
+use crate::arguments::{Format, Load};
+use crate::failure::{Failure, Result};
+use crate::open;
+use crate::text::{grouped, size};
+use record::{ReadError, Record, Records};
+
+/// Records that are committed together, if their bytes do not end the batch before.
+const BATCH_COUNT_MAX: usize = 1_000;
+/// Bytes of keys and values after which a batch is committed.
+const BATCH_BYTES_MAX: usize = 1 << 20;
+
+/// Runs the command.
+pub(crate) fn run(arguments: &Load, out: &mut dyn Write) -> Result<()> {
+    if arguments.key_field.is_some() && arguments.format != Format::Jsonl {
+        return Err(Failure::other("--key-field is for --format jsonl"));
+    }
+    let progress = input::progress(&arguments.from)?;
+    let input = input::open(&arguments.from, &progress)?;
+    let mut records = records(arguments, input);
+    let db = open::or_create(&arguments.target.dir)?;
+    let keyspace = open::keyspace_or_create(&db, arguments.target.keyspace.as_deref())?;
+    let name = input::name(&arguments.from);
+    let totals = store(&mut *records, &mut Batches::new(&db, &keyspace), &name, &progress)?;
+    db.sync()?;
+    let seconds = progress.elapsed().as_secs_f64();
+    progress.finish_and_clear();
+    writeln!(out, "{}", totals.summary(seconds))?;
+    db.close()?;
+    Ok(())
+}
+
+fn records<'a>(arguments: &Load, input: Box<dyn BufRead + 'a>) -> Box<dyn Records + 'a> {
+    match arguments.format {
+        Format::Tsv => Box::new(tsv::Tsv::new(input)),
+        Format::Jsonl => Box::new(jsonl::Jsonl::new(input, arguments.key_field.clone())),
+        Format::DebianPackages => Box::new(debian::DebianPackages::new(input)),
+    }
+}
+
+/// Where records go.
+trait Sink {
+    /// Stores records, all or none.
+    fn store(&mut self, records: &[Record]) -> std::result::Result<(), esker::Error>;
+}
+
+/// Stores every batch of records as a batch of a keyspace.
+struct Batches<'a> {
+    db: &'a Db,
+    keyspace: &'a Keyspace,
+}
+
+impl<'a> Batches<'a> {
+    fn new(db: &'a Db, keyspace: &'a Keyspace) -> Self {
+        Self { db, keyspace }
+    }
+}
+
+impl Sink for Batches<'_> {
+    fn store(&mut self, records: &[Record]) -> std::result::Result<(), esker::Error> {
+        let mut batch = self.db.batch();
+        for record in records {
+            batch.put(self.keyspace, &record.key, &record.value)?;
+        }
+        // The sync at the end of the load covers all of them.
+        batch.commit_with(Durability::Buffered)
+    }
+}
+
+/// What was loaded.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+struct Totals {
+    records: u64,
+    bytes: u64,
+}
+
+impl Totals {
+    fn summary(self, seconds: f64) -> String {
+        let rate = self.records as f64 / seconds.max(0.001);
+        format!(
+            "loaded {} records, {} of keys and values, in {seconds:.1} s: {} records a second",
+            grouped(self.records),
+            size(self.bytes),
+            grouped(rate as u64)
+        )
+    }
+}
+
+fn store(
+    records: &mut dyn Records,
+    sink: &mut dyn Sink,
+    name: &str,
+    progress: &ProgressBar,
+) -> Result<Totals> {
+    let mut totals = Totals::default();
+    let mut batch = Vec::with_capacity(BATCH_COUNT_MAX);
+    let mut batch_bytes = 0;
+    loop {
+        let record = records.next_record().and_then(within_limits);
+        let ends = !matches!(record, Ok(Some(_)));
+        if ends || BATCH_COUNT_MAX <= batch.len() || BATCH_BYTES_MAX <= batch_bytes {
+            sink.store(&batch)?;
+            totals.records += batch.len() as u64;
+            totals.bytes += batch_bytes as u64;
+            batch.clear();
+            batch_bytes = 0;
+            report(progress, &totals);
+        }
+        match record {
+            Ok(Some(record)) => {
+                batch_bytes += record.key.len() + record.value.len();
+                batch.push(record);
+            }
+            Ok(None) => return Ok(totals),
+            Err(error) => {
+                let stored = grouped(totals.records);
+                return Err(Failure::other(format!(
+                    "{name}: {error} ({stored} records before it are stored)"
+                )));
+            }
+        }
+    }
+}
+
+/// Refuses a key that no database takes, here, where its line is known.
+fn within_limits(record: Option<Record>) -> std::result::Result<Option<Record>, ReadError> {
+    match record {
+        Some(Record { key, line, .. }) if KEY_LEN_MAX < key.len() => {
+            let len = key.len();
+            let what = format!("the key has {len} bytes, and at most {KEY_LEN_MAX} are allowed");
+            Err(ReadError::Line { line, what })
+        }
+        record => Ok(record),
+    }
+}
+
+fn report(progress: &ProgressBar, totals: &Totals) {
+    let seconds = progress.elapsed().as_secs_f64().max(0.001);
+    let rate = (totals.records as f64 / seconds) as u64;
+    progress.set_message(format!(
+        "{} records, {} a second",
+        grouped(totals.records),
+        grouped(rate)
+    ));
+}
+
+#[cfg(test)]
+mod tests;

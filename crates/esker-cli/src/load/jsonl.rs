@@ -1,0 +1,137 @@
+//! One JSON object a line.
+//!
+//! Without a key field, an object has `key` or `key_hex`, and `value` or `value_hex`, as
+//! `scan --json` prints them; a value that is no string is stored as its JSON text. With a key
+//! field, the key is that field of the object, and the value is the whole line.
+
+use std::io::BufRead;
+
+use serde_json::{Map, Value};
+
+use super::record::{Lines, ReadError, Record, Records};
+use crate::text::from_hex;
+
+/// Reads JSON objects.
+pub(crate) struct Jsonl<R> {
+    lines: Lines<R>,
+    key_field: Option<String>,
+}
+
+impl<R: BufRead> Jsonl<R> {
+    pub(crate) fn new(input: R, key_field: Option<String>) -> Self {
+        Self { lines: Lines::new(input), key_field }
+    }
+}
+
+impl<R: BufRead> Records for Jsonl<R> {
+    fn next_record(&mut self) -> Result<Option<Record>, ReadError> {
+        let Some(line) = self.lines.next_line()? else { return Ok(None) };
+        let record = match serde_json::from_slice(line) {
+            Ok(Value::Object(object)) => match &self.key_field {
+                Some(field) => field_as_key(&object, field).map(|key| (key, line.to_vec())),
+                None => key_and_value(&object),
+            },
+            Ok(_) => Err("is not a JSON object".into()),
+            Err(error) => Err(format!("is not JSON: {}", without_line(&error))),
+        };
+        match record {
+            Ok((key, value)) => Ok(Some(Record { key, value, line: self.lines.number() })),
+            Err(what) => Err(self.lines.error(what)),
+        }
+    }
+}
+
+fn key_and_value(object: &Map<String, Value>) -> Result<(Vec<u8>, Vec<u8>), String> {
+    let extra = ["key", "key_hex", "value", "value_hex"];
+    if let Some(name) = object.keys().find(|name| !extra.contains(&name.as_str())) {
+        return Err(format!("has a field '{name}'; use --key-field to store whole objects"));
+    }
+    let key = match (object.get("key"), object.get("key_hex")) {
+        (Some(Value::String(key)), None) => key.clone().into_bytes(),
+        (None, Some(Value::String(digits))) => from_hex(digits.as_bytes())?,
+        _ => return Err("needs one of 'key' and 'key_hex', and it must be a string".into()),
+    };
+    let value = match (object.get("value"), object.get("value_hex")) {
+        (Some(value), None) => as_bytes(value),
+        (None, Some(Value::String(digits))) => from_hex(digits.as_bytes())?,
+        _ => return Err("needs one of 'value' and 'value_hex'".into()),
+    };
+    Ok((key, value))
+}
+
+fn field_as_key(object: &Map<String, Value>, field: &str) -> Result<Vec<u8>, String> {
+    match object.get(field) {
+        Some(value @ (Value::String(_) | Value::Number(_))) => Ok(as_bytes(value)),
+        Some(_) => Err(format!("field '{field}' is neither a string nor a number")),
+        None => Err(format!("has no field '{field}'")),
+    }
+}
+
+/// A string's bytes, or the JSON text of anything else.
+fn as_bytes(value: &Value) -> Vec<u8> {
+    match value {
+        Value::String(text) => text.clone().into_bytes(),
+        value => value.to_string().into_bytes(),
+    }
+}
+
+/// The error's text with the column alone: every record is line 1 to the parser.
+fn without_line(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    let what = text.split(" at line ").next().unwrap_or(&text);
+    format!("{what} at column {}", error.column())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str, key_field: Option<&str>) -> Result<Vec<(String, String)>, String> {
+        let mut jsonl = Jsonl::new(text.as_bytes(), key_field.map(str::to_owned));
+        let mut out = Vec::new();
+        while let Some(record) = jsonl.next_record().map_err(|error| error.to_string())? {
+            let text = |bytes: Vec<u8>| bytes.escape_ascii().to_string();
+            out.push((text(record.key), text(record.value)));
+        }
+        Ok(out)
+    }
+
+    #[test]
+    fn keys_and_values_in_every_form() {
+        let text = concat!(
+            r#"{"key":"a","value":"b"}"#,
+            "\n",
+            r#"{"value":{"n":1},"key":"o"}"#,
+            "\n",
+            r#"{"key_hex":"00ff","value_hex":""}"#,
+        );
+        let expected = [("a", "b"), ("o", r#"{\"n\":1}"#), (r"\x00\xff", "")];
+        let expected = expected.map(|(key, value)| (key.to_owned(), value.to_owned()));
+        assert_eq!(read(text, None).unwrap(), expected);
+    }
+
+    #[test]
+    fn key_field_keeps_the_whole_line() {
+        let line = r#"{"id": 7, "x": null}"#;
+        let expected = [("7".to_owned(), line.as_bytes().escape_ascii().to_string())];
+        assert_eq!(read(line, Some("id")).unwrap(), expected);
+        assert_eq!(read(line, Some("x")).unwrap_err(), "line 1: field 'x' is neither a string nor a number");
+        assert_eq!(read(line, Some("y")).unwrap_err(), "line 1: has no field 'y'");
+    }
+
+    #[test]
+    fn wrong_lines_are_named() {
+        let good = r#"{"key":"a","value":"b"}"#;
+        for (bad, what) in [
+            ("[1]", "line 2: is not a JSON object"),
+            ("{", "line 2: is not JSON: EOF while parsing an object at column 1"),
+            ("", "line 2: is not JSON: EOF while parsing a value at column 0"),
+            (r#"{"key":1,"value":"b"}"#, "line 2: needs one of 'key' and 'key_hex', and it must be a string"),
+            (r#"{"key":"a"}"#, "line 2: needs one of 'value' and 'value_hex'"),
+            (r#"{"key_hex":"0","value":""}"#, "line 2: '0' has an odd number of hexadecimal digits"),
+            (r#"{"id":1}"#, "line 2: has a field 'id'; use --key-field to store whole objects"),
+        ] {
+            assert_eq!(read(&format!("{good}\n{bad}\n"), None).unwrap_err(), what);
+        }
+    }
+}

@@ -1,0 +1,155 @@
+//! The tree as a picture in text: one line a level, a bar for its bytes, and where its tables lie.
+//!
+//! ```text
+//! level  tables  entries     size  keys a ... z
+//!     0       1    1,200  1.2 MiB  [============================]
+//!     1       3    9,000  6.0 MiB  [=======][==========][======]
+//! ```
+//!
+//! A table takes the part of the line that its keys take in the order of all keys: positions come
+//! from the ranks of the tables' bounds, so every table can be seen however skewed the keys are.
+//! The runs of level 0 lie over each other, newest first, each on its own line.
+
+use std::fmt::Write as _;
+
+use crate::text::{grouped, shortened, size};
+
+/// Columns that the picture of a run takes.
+const WIDTH: usize = 60;
+/// Lines for the runs of one level; more are counted, not drawn.
+const RUNS_MAX: usize = 8;
+
+/// A table, as far as it is drawn.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct TableShape {
+    pub(crate) bytes: u64,
+    pub(crate) entries: u64,
+    pub(crate) smallest: Vec<u8>,
+    pub(crate) largest: Vec<u8>,
+}
+
+/// Tables of disjoint keys, in order.
+pub(crate) type RunShape = Vec<TableShape>;
+
+/// The runs of one level, newest first.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct LevelShape {
+    pub(crate) level: usize,
+    pub(crate) runs: Vec<RunShape>,
+}
+
+/// Draws the levels, shallowest first; levels without a run are left out.
+pub(crate) fn draw(levels: &[LevelShape]) -> String {
+    let scale = Scale::of(levels);
+    let mut out = String::new();
+    let Some((first, last)) = scale.ends() else { return "no tables yet\n".into() };
+    let heading = format!("keys {} ... {}", shortened(first, 24), shortened(last, 24));
+    line(&mut out, ["level", "tables", "entries", "size"].map(String::from), &heading);
+    for level in levels.iter().filter(|level| !level.runs.is_empty()) {
+        for (index, run) in level.runs.iter().take(RUNS_MAX).enumerate() {
+            let number = if index == 0 { level.level.to_string() } else { String::new() };
+            line(&mut out, cells(number, run), &scale.bar(run));
+        }
+        if let Some(rest) = level.runs.get(RUNS_MAX..).filter(|rest| !rest.is_empty()) {
+            let rest_tables: Vec<TableShape> = rest.iter().flatten().cloned().collect();
+            let more = format!("and {} older runs", rest.len());
+            line(&mut out, cells(String::new(), &rest_tables), &more);
+        }
+    }
+    out
+}
+
+fn cells(number: String, run: &[TableShape]) -> [String; 4] {
+    let bytes = run.iter().map(|table| table.bytes).sum();
+    let entries = run.iter().map(|table| table.entries).sum();
+    [number, grouped(run.len() as u64), grouped(entries), size(bytes)]
+}
+
+fn line(out: &mut String, [number, tables, entries, size]: [String; 4], rest: &str) {
+    writeln!(out, "{number:>5}  {tables:>6}  {entries:>11}  {size:>10}  {rest}")
+        .expect("a string takes all that is written");
+}
+
+/// Every bound of every table, in order.
+struct Scale<'a>(Vec<&'a [u8]>);
+
+impl<'a> Scale<'a> {
+    fn of(levels: &'a [LevelShape]) -> Self {
+        let tables = levels.iter().flat_map(|level| &level.runs).flatten();
+        let mut bounds: Vec<&[u8]> =
+            tables.flat_map(|table| [&*table.smallest, &*table.largest]).collect();
+        bounds.sort_unstable();
+        bounds.dedup();
+        Self(bounds)
+    }
+
+    fn ends(&self) -> Option<(&'a [u8], &'a [u8])> {
+        Some((self.0.first()?, self.0.last()?))
+    }
+
+    /// The column that a bound stands at, `0..WIDTH`.
+    fn column(&self, bound: &[u8]) -> usize {
+        let rank = self.0.partition_point(|other| *other < bound);
+        rank * (WIDTH - 1) / (self.0.len() - 1).max(1)
+    }
+
+    /// A run as brackets: `[==]` for a table, `#` where tables are too narrow to tell apart.
+    fn bar(&self, run: &[TableShape]) -> String {
+        let mut columns = vec![b' '; WIDTH];
+        for table in run {
+            let (start, end) = (self.column(&table.smallest), self.column(&table.largest));
+            let end = end.max(start);
+            for (at, cell) in columns.iter_mut().enumerate().take(end + 1).skip(start) {
+                *cell = match *cell {
+                    b' ' if start == end => b'|',
+                    b' ' if at == start => b'[',
+                    b' ' if at == end => b']',
+                    b' ' => b'=',
+                    _ => b'#',
+                };
+            }
+        }
+        String::from_utf8(columns).expect("only ASCII was put in").trim_end().to_owned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn table(smallest: &str, largest: &str, bytes: u64) -> TableShape {
+        TableShape { bytes, entries: 10, smallest: smallest.into(), largest: largest.into() }
+    }
+
+    #[test]
+    fn levels_and_runs_are_drawn() {
+        let levels = [
+            LevelShape { level: 0, runs: vec![vec![table("a", "z", 1024)], vec![table("c", "d", 10)]] },
+            LevelShape { level: 1, runs: vec![] },
+            LevelShape { level: 6, runs: vec![vec![table("a", "b", 2048), table("d", "z", 4096)]] },
+        ];
+        let expected = "\
+level  tables      entries        size  keys a ... z
+    0       1           10     1.0 KiB  [==========================================================]
+            1           10        10 B                               [==============]
+    6       2           20     6.0 KiB  [=============]                             [==============]
+";
+        let drawn = draw(&levels);
+        assert!(drawn == expected, "{drawn}");
+    }
+
+    #[test]
+    fn nothing_and_one_key_are_drawn_too() {
+        assert_eq!(draw(&[]), "no tables yet\n");
+        let one = LevelShape { level: 3, runs: vec![vec![table("k", "k", 1)]] };
+        assert!(draw(&[one]).ends_with("1 B  |\n"));
+    }
+
+    #[test]
+    fn many_runs_are_counted() {
+        let level = LevelShape { level: 0, runs: vec![vec![table("a", "b", 1)]; 11] };
+        let drawn = draw(&[level]);
+        assert_eq!(drawn.lines().count(), 1 + RUNS_MAX + 1);
+        assert!(drawn.contains("and 3 older runs"));
+    }
+}
