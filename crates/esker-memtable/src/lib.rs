@@ -1,1 +1,46 @@
-//! Placeholder until this floor lands.
+//! Floor 2 of Esker: sorted memory.
+//!
+//! A [`Memtable`] takes the newest writes of one keyspace and answers reads from them until they
+//! are flushed into a table. It is an insert-only B+-tree over an append-only arena: one writer at
+//! a time, any number of readers that take no lock and never wait. The essay in `tree.rs` says why
+//! readers are right whatever the writer does meanwhile.
+//!
+//! - [`Memtable`], [`MemtableWriter`], [`MemtableEntry`]: insert and get.
+//! - [`MemtableCursor`]: ordered walks in both directions, owned.
+//! - [`MemtableSlice`]: a value that outlives the call, without a copy.
+//! - [`EntryMap`], [`EntryCursor`]: the seam behind which the tree has a safe twin over a skip
+//!   list, the oracle of the tests and the baseline of the benchmark.
+//!
+//! Knows nothing of logs, files, tables, budgets or visibility: it never drops or merges an
+//! entry, and it does not know which snapshots exist.
+//!
+//! Unsafe code is confined to `arena.rs`, `entry.rs`, `node.rs` and `pin.rs`; UNSAFE.md lists the
+//! sites, and what checks them.
+
+#![deny(unsafe_code)]
+
+mod memtable;
+mod pin;
+
+mod cursor;
+mod insert;
+mod tree;
+
+mod arena;
+mod entry;
+mod node;
+mod permutation;
+mod sync;
+mod target;
+
+mod map;
+#[cfg(any(test, feature = "skiplist"))]
+mod skiplist;
+
+pub use cursor::TreeCursor;
+pub use map::{EntryCursor, EntryMap};
+pub use memtable::{Memtable, MemtableEntry, MemtableWriter};
+pub use pin::{MemtableCursor, MemtableSlice};
+#[cfg(any(test, feature = "skiplist"))]
+pub use skiplist::{SkiplistCursor, SkiplistMap};
+pub use tree::ArenaTree;

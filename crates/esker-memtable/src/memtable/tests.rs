@@ -1,0 +1,284 @@
+//! Model tests: the tree and its safe twin against a `BTreeMap`, under seeded random operations.
+
+#![expect(clippy::big_endian_bytes, reason = "keys that count must sort as they count")]
+
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use esker_base::{EntryKind, InternalKey, SeqNo};
+
+use super::*;
+use crate::map::{EntryCursor, EntryMap};
+use crate::skiplist::SkiplistMap;
+
+/// SplitMix64: enough for choosing test cases, and the same on every machine.
+struct Rng(u64);
+
+impl Rng {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut word = self.0;
+        word = (word ^ (word >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        word = (word ^ (word >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        word ^ (word >> 31)
+    }
+
+    fn below(&mut self, bound: u64) -> u64 {
+        self.next() % bound
+    }
+}
+
+/// How a test draws its keys.
+type KeySource = fn(&mut Rng, u64) -> Vec<u8>;
+
+const KEY_SOURCES: [(&str, KeySource); 9] = [
+    ("spread", |rng, _| rng.next().to_be_bytes().to_vec()),
+    ("few keys, many versions", |rng, _| vec![b'k', rng.below(7) as u8]),
+    ("one key", |_, _| b"one".to_vec()),
+    ("ascending", |_, step| step.to_be_bytes().to_vec()),
+    ("descending", |_, step| (u64::MAX - step).to_be_bytes().to_vec()),
+    ("shared prefixes", |rng, _| {
+        let prefix = ["", "user:", "a-prefix-of-thirty-two-bytes-len", "\0\0\0\0\0\0\0\0\0"];
+        let number = rng.below(300);
+        format!("{}{number:0width$}", prefix[rng.below(4) as usize], width = 12).into_bytes()
+    }),
+    ("zeros that look like padding", |rng, _| vec![0; rng.below(40) as usize]),
+    ("empty to longest", |rng, _| {
+        let len = [0, 1, 7, 8, 9, 100, 65_535][rng.below(7) as usize];
+        let mut key = vec![b'x'; len];
+        if let Some(last) = key.last_mut() {
+            *last = rng.below(3) as u8;
+        }
+        key
+    }),
+    ("several ascending runs", |rng, step| {
+        format!("tenant-{}-sequence-{step:010}", rng.below(4)).into_bytes()
+    }),
+];
+
+type ModelKey = (Vec<u8>, Reverse<Trailer>);
+type Model = BTreeMap<ModelKey, Vec<u8>>;
+
+fn kind(rng: &mut Rng) -> EntryKind {
+    EntryKind::from_byte(rng.below(7) as u8).expect("seven kinds")
+}
+
+fn value(rng: &mut Rng) -> Vec<u8> {
+    let len = if rng.below(200) == 0 { rng.below(600_000) } else { rng.below(20) };
+    vec![rng.next() as u8; len as usize]
+}
+
+fn model_key(key: InternalKey<'_>) -> ModelKey {
+    (key.user_key.to_vec(), Reverse(key.trailer))
+}
+
+fn filled(source: KeySource, seed: u64, count: u64) -> (Arc<Memtable>, SkiplistMap, Model) {
+    let mut rng = Rng(seed);
+    let (memtable, twin, mut model) =
+        (Arc::new(Memtable::new()), SkiplistMap::default(), Model::new());
+    let mut writer = memtable.writer();
+    for step in 0..count {
+        let (user_key, kind, value) = (source(&mut rng, step), kind(&mut rng), value(&mut rng));
+        let seqno = SeqNo::new(step + 1).expect("small");
+        let key = InternalKey::new(&user_key, seqno, kind);
+        writer.insert(&user_key, seqno, kind, &value);
+        twin.insert(key, &value);
+        model.insert(model_key(key), value);
+    }
+    drop(writer);
+    (memtable, twin, model)
+}
+
+fn for_each_source(
+    count: u64,
+    check: impl Fn(&str, Arc<Memtable>, SkiplistMap, Model, Rng, KeySource),
+) {
+    for (name, source) in KEY_SOURCES {
+        // The longest keys are compared byte by byte often; fewer of them show as much.
+        let count = if name == "empty to longest" { count / 4 } else { count };
+        for seed in 0..2 {
+            let (memtable, twin, model) = filled(source, seed, count);
+            check(name, memtable, twin, model, Rng(seed + 100), source);
+        }
+    }
+}
+
+#[test]
+fn get_finds_the_newest_entry_a_snapshot_sees() {
+    for_each_source(2_500, |name, memtable, twin, model, mut rng, source| {
+        let get_both = |key: &[u8], snapshot: SeqNo| {
+            let from = (key.to_vec(), Reverse(Trailer::seek(snapshot)));
+            let expected = model.range(from..).next().filter(|((found, _), _)| found == key);
+            let expected = expected.map(|((_, trailer), value)| (trailer.0, value.as_slice()));
+            let found = memtable.get(key, snapshot).map(|entry| (entry.trailer, entry.value));
+            assert_eq!(found, expected, "{name}: {:?} at {snapshot}", key.escape_ascii());
+            let of_twin = twin.get_with(key, snapshot, |trailer, value| (trailer, value.len()));
+            assert_eq!(of_twin, expected.map(|(trailer, value)| (trailer, value.len())));
+        };
+        for (key, trailer) in model.keys() {
+            get_both(key, SeqNo::MAX);
+            get_both(key, trailer.0.seqno());
+            get_both(key, SeqNo::new(trailer.0.seqno().get() - 1).expect("small"));
+        }
+        for step in 0..300 {
+            let snapshot = SeqNo::new(rng.below(2_500)).expect("small");
+            get_both(&source(&mut rng, step * 7), snapshot);
+        }
+    });
+}
+
+fn assert_same_place(
+    name: &str,
+    cursor: &MemtableCursor,
+    twin: &impl EntryCursor,
+    expected: Option<(&ModelKey, &Vec<u8>)>,
+) {
+    assert_eq!(cursor.is_valid(), expected.is_some(), "{name}");
+    assert_eq!(twin.is_valid(), expected.is_some(), "{name}");
+    if let Some((key, value)) = expected {
+        assert_eq!(&model_key(cursor.key()), key, "{name}");
+        assert_eq!(cursor.value(), value, "{name}");
+        assert_eq!(*cursor.value_slice(), **value, "{name}");
+        assert_eq!(cursor.head(), esker_base::key_head(&key.0), "{name}");
+        assert_eq!(&model_key(twin.key()), key, "{name}");
+    }
+}
+
+#[test]
+fn cursors_walk_the_whole_map_both_ways() {
+    for_each_source(2_500, |name, memtable, twin, model, _, _| {
+        let (mut cursor, mut other) = (memtable.cursor(), twin.cursor());
+        cursor.seek_to_first();
+        other.seek_to_first();
+        for expected in &model {
+            assert_same_place(name, &cursor, &other, Some(expected));
+            cursor.next();
+            other.next();
+        }
+        assert_same_place(name, &cursor, &other, None);
+        cursor.seek_to_last();
+        other.seek_to_last();
+        for expected in model.iter().rev() {
+            assert_same_place(name, &cursor, &other, Some(expected));
+            cursor.prev();
+            other.prev();
+        }
+        assert_same_place(name, &cursor, &other, None);
+    });
+}
+
+#[test]
+fn cursors_seek_and_turn_as_the_model_does() {
+    for_each_source(1_500, |name, memtable, twin, model, mut rng, source| {
+        let (mut cursor, mut other) = (memtable.cursor(), twin.cursor());
+        let mut expected = None;
+        for step in 0..3_000 {
+            let user_key = source(&mut rng, rng_step(step));
+            let seqno = SeqNo::new(rng.below(1_600)).expect("small");
+            let key = InternalKey::new(&user_key, seqno, kind(&mut rng));
+            match rng.below(8) {
+                0 => {
+                    cursor.seek(key);
+                    other.seek(key);
+                    expected = model.range(model_key(key)..).next();
+                }
+                1 => {
+                    cursor.seek_for_prev(key);
+                    other.seek_for_prev(key);
+                    expected = model.range(..=model_key(key)).next_back();
+                }
+                2..5 => {
+                    let Some((key, _)) = expected else { continue };
+                    cursor.next();
+                    other.next();
+                    let behind =
+                        (std::ops::Bound::Excluded(key.clone()), std::ops::Bound::Unbounded);
+                    expected = model.range(behind).next();
+                }
+                _ => {
+                    let Some((key, _)) = expected else { continue };
+                    cursor.prev();
+                    other.prev();
+                    expected = model.range(..key.clone()).next_back();
+                }
+            }
+            assert_same_place(name, &cursor, &other, expected);
+        }
+    });
+}
+
+/// Steps inside the range that was inserted, for sources that count.
+fn rng_step(step: u64) -> u64 {
+    step * 31 % 1_600
+}
+
+#[test]
+fn an_empty_memtable_has_nothing_anywhere() {
+    let memtable = Arc::new(Memtable::new());
+    assert!(memtable.is_empty());
+    assert_eq!((memtable.size_bytes(), memtable.reserved_bytes()), (0, 0));
+    assert_eq!(memtable.seqno_range(), None);
+    assert_eq!(memtable.get(b"", SeqNo::MAX), None);
+    let mut cursor = memtable.cursor();
+    cursor.seek_to_first();
+    assert!(!cursor.is_valid());
+    cursor.seek_to_last();
+    assert!(!cursor.is_valid());
+    cursor.seek(InternalKey::seek(b"a", SeqNo::MAX));
+    assert!(!cursor.is_valid());
+    cursor.seek_for_prev(InternalKey::seek(b"a", SeqNo::MAX));
+    assert!(!cursor.is_valid());
+}
+
+#[test]
+fn counts_follow_the_inserts() {
+    let memtable = Memtable::new();
+    let seqno = |value| SeqNo::new(value).expect("small");
+    let mut writer = memtable.writer();
+    writer.insert(b"b", seqno(7), EntryKind::Put, b"value");
+    let size_of_one = memtable.size_bytes();
+    writer.insert(b"a", seqno(5), EntryKind::Tombstone, b"");
+    writer.insert(b"b", seqno(9), EntryKind::RangeTombstone, b"c");
+    drop(writer);
+    assert_eq!((memtable.entry_count(), memtable.tombstone_count()), (3, 2));
+    assert_eq!(memtable.seqno_range(), Some((seqno(5), seqno(9))));
+    assert!(0 < size_of_one && size_of_one < memtable.size_bytes());
+    assert!(memtable.size_bytes() <= memtable.reserved_bytes());
+}
+
+#[test]
+fn size_is_a_function_of_the_inserts() {
+    for (name, source) in KEY_SOURCES {
+        let sizes = || {
+            let (memtable, ..) = filled(source, 3, 1_000);
+            (memtable.size_bytes(), memtable.reserved_bytes())
+        };
+        assert_eq!(sizes(), sizes(), "{name}");
+    }
+}
+
+#[test]
+fn pinned_values_and_cursors_outlive_the_handle() {
+    let (memtable, _, model) = filled(KEY_SOURCES[0].1, 1, 500);
+    let mut cursor = memtable.cursor();
+    cursor.seek_to_first();
+    let ((key, trailer), value) = model.iter().next().expect("not empty");
+    let pinned = memtable.get_pinned(key, SeqNo::MAX).expect("inserted");
+    drop(memtable);
+    assert_eq!((pinned.0, &*pinned.1), (trailer.0, value.as_slice()));
+    assert_eq!(cursor.value(), value);
+    let slice = cursor.value_slice();
+    drop(cursor);
+    drop(pinned);
+    assert_eq!(*slice, **value);
+}
+
+#[test]
+#[should_panic(expected = "an internal key is inserted once")]
+fn the_same_internal_key_twice_is_a_bug() {
+    let memtable = Memtable::new();
+    let mut writer = memtable.writer();
+    writer.insert(b"a", SeqNo::MAX, EntryKind::Put, b"1");
+    writer.insert(b"a", SeqNo::MAX, EntryKind::Put, b"2");
+}

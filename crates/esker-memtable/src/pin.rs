@@ -1,0 +1,179 @@
+//! Views of a memtable that keep it alive: owned, sendable, without a lifetime.
+
+#![expect(unsafe_code, reason = "a borrow is kept beside what it borrows from; see UNSAFE.md")]
+
+use std::fmt;
+use std::mem::transmute;
+use std::ops::Deref;
+use std::sync::Arc;
+
+use esker_base::InternalKey;
+
+use crate::cursor::TreeCursor;
+use crate::entry::EntryRef;
+use crate::map::EntryCursor;
+use crate::memtable::Memtable;
+
+/// An ordered walk over a memtable, which it keeps alive.
+///
+/// Sees every entry that was inserted before its last seek; of later ones, any or none.
+#[derive(Clone)]
+pub struct MemtableCursor {
+    /// Borrows from `memtable`; handed out with shorter lifetimes only.
+    cursor: TreeCursor<'static>,
+    memtable: Arc<Memtable>,
+}
+
+impl MemtableCursor {
+    pub(crate) fn new(memtable: Arc<Memtable>) -> Self {
+        let cursor = memtable.borrowed_cursor();
+        // SAFETY: the cursor borrows what the `Arc` points to, which does not move and lives as
+        // long as the `Arc` beside it; neither leaves this struct without the other.
+        let cursor = unsafe { transmute::<TreeCursor<'_>, TreeCursor<'static>>(cursor) };
+        Self { cursor, memtable }
+    }
+
+    /// The memtable that the cursor walks.
+    #[must_use]
+    pub fn memtable(&self) -> &Arc<Memtable> {
+        &self.memtable
+    }
+
+    /// Whether the cursor stands on an entry.
+    #[inline]
+    #[must_use]
+    pub fn is_valid(&self) -> bool {
+        self.cursor.is_valid()
+    }
+
+    /// The key of the current entry.
+    ///
+    /// # Panics
+    /// If the cursor stands on none.
+    #[inline]
+    #[must_use]
+    pub fn key(&self) -> InternalKey<'_> {
+        self.cursor.key()
+    }
+
+    /// [`key_head`](esker_base::key_head) of the current user key.
+    ///
+    /// # Panics
+    /// If the cursor stands on no entry.
+    #[inline]
+    #[must_use]
+    pub fn head(&self) -> u64 {
+        self.cursor.head()
+    }
+
+    /// The value of the current entry.
+    ///
+    /// # Panics
+    /// If the cursor stands on none.
+    #[inline]
+    #[must_use]
+    pub fn value(&self) -> &[u8] {
+        self.cursor.value()
+    }
+
+    /// The value of the current entry, kept beyond the cursor.
+    ///
+    /// # Panics
+    /// If the cursor stands on none.
+    #[must_use]
+    pub fn value_slice(&self) -> MemtableSlice {
+        self.memtable.pin_value(self.cursor.entry())
+    }
+
+    /// Goes to the first entry.
+    pub fn seek_to_first(&mut self) {
+        self.cursor.seek_to_first();
+    }
+
+    /// Goes to the last entry.
+    pub fn seek_to_last(&mut self) {
+        self.cursor.seek_to_last();
+    }
+
+    /// Goes to the first entry that is not before `key`.
+    pub fn seek(&mut self, key: InternalKey<'_>) {
+        self.cursor.seek(key);
+    }
+
+    /// Goes to the last entry that is not behind `key`.
+    pub fn seek_for_prev(&mut self, key: InternalKey<'_>) {
+        self.cursor.seek_for_prev(key);
+    }
+
+    /// Goes to the next entry.
+    ///
+    /// # Panics
+    /// If the cursor stands on none.
+    #[inline]
+    pub fn next(&mut self) {
+        self.cursor.next();
+    }
+
+    /// Goes to the entry before.
+    ///
+    /// # Panics
+    /// If the cursor stands on none.
+    ///
+    /// # Cost
+    /// One descent from the root for every ten entries or so.
+    pub fn prev(&mut self) {
+        self.cursor.prev();
+    }
+}
+
+/// A value inside a memtable, which it keeps alive.
+#[derive(Clone)]
+pub struct MemtableSlice {
+    /// Borrows from `memtable`; handed out with shorter lifetimes only.
+    value: &'static [u8],
+    memtable: Arc<Memtable>,
+}
+
+impl MemtableSlice {
+    pub(crate) fn new(memtable: Arc<Memtable>, entry: EntryRef<'_>) -> Self {
+        let value = entry.value();
+        // SAFETY: the callers, both in `Memtable` and `MemtableCursor`, found the entry in this
+        // memtable; its arena does not move entries and lives as long as the `Arc` beside it.
+        let value = unsafe { transmute::<&[u8], &'static [u8]>(value) };
+        Self { value, memtable }
+    }
+
+    /// The memtable that holds the value.
+    #[must_use]
+    pub fn memtable(&self) -> &Arc<Memtable> {
+        &self.memtable
+    }
+}
+
+impl Deref for MemtableSlice {
+    type Target = [u8];
+
+    #[inline]
+    fn deref(&self) -> &[u8] {
+        self.value
+    }
+}
+
+impl AsRef<[u8]> for MemtableSlice {
+    fn as_ref(&self) -> &[u8] {
+        self
+    }
+}
+
+impl fmt::Debug for MemtableSlice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "\"{}\"", self.escape_ascii())
+    }
+}
+
+const _: () = {
+    const fn is_owned_and_shared<T: Send + Sync + 'static>() {}
+    is_owned_and_shared::<Memtable>();
+    is_owned_and_shared::<MemtableCursor>();
+    is_owned_and_shared::<MemtableSlice>();
+};

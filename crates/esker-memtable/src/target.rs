@@ -1,0 +1,40 @@
+//! What a search looks for: an internal key, taken apart for comparisons.
+
+use std::cmp::Ordering;
+
+use esker_base::{InternalKey, key_head};
+
+use crate::entry::EntryRef;
+
+/// An internal key to compare with entries.
+#[derive(Clone, Copy)]
+pub(crate) struct Target<'k> {
+    user_key: &'k [u8],
+    trailer_word: u64,
+}
+
+impl<'k> Target<'k> {
+    #[inline]
+    pub(crate) const fn new(key: InternalKey<'k>) -> Self {
+        Self { user_key: key.user_key, trailer_word: key.trailer.word() }
+    }
+
+    /// The eight bytes that a node compares, all of whose keys share their first `skip` bytes.
+    #[inline]
+    pub(crate) fn head(&self, skip: usize) -> u64 {
+        key_head(&self.user_key[skip..])
+    }
+
+    /// Orders the target's user key against that of `entry`, both of which share `skip` bytes.
+    #[inline]
+    pub(crate) fn cmp_user_key(&self, entry: EntryRef<'_>, skip: usize) -> Ordering {
+        self.user_key[skip..].cmp(&entry.user_key()[skip..])
+    }
+
+    /// Orders the target against `entry`, whose user keys share `skip` bytes.
+    #[inline]
+    pub(crate) fn cmp(&self, entry: EntryRef<'_>, skip: usize) -> Ordering {
+        // Of one user key, the larger trailer stands first.
+        self.cmp_user_key(entry, skip).then_with(|| entry.trailer_word().cmp(&self.trailer_word))
+    }
+}
