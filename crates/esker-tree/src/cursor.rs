@@ -1,0 +1,129 @@
+//! The cursor: a place among the entries of one sorted source, and the same calls on all of them.
+//!
+//! A cursor sees internal keys: every version and every tombstone, in the order of
+//! [`InternalKey`]. It borrows what it shows, so that stepping over an entry allocates and copies
+//! nothing. What a user sees is made of it by [`VisibleCursor`](crate::VisibleCursor).
+//!
+//! Does not know how the source keeps its entries, nor which of them a reader may see.
+
+mod source;
+#[cfg(test)]
+pub(crate) mod vec_cursor;
+
+use std::fmt;
+use std::ops::Deref;
+use std::sync::Arc;
+
+use esker_base::InternalKey;
+use esker_env::FileError;
+use esker_memtable::MemtableSlice;
+use esker_table::BlockSlice;
+
+pub use source::SourceCursor;
+
+/// A place in a sorted source of entries, or outside of it ("not valid").
+///
+/// A cursor is made not valid; a seek places it. After an error it is not valid, and only another
+/// seek makes it so.
+pub trait Cursor {
+    /// Whether the cursor stands on an entry.
+    fn is_valid(&self) -> bool;
+
+    /// The internal key of the entry.
+    ///
+    /// # Panics
+    /// If the cursor is not valid.
+    fn key(&self) -> InternalKey<'_>;
+
+    /// [`key_head`](esker_base::key_head) of the entry's user key.
+    ///
+    /// # Panics
+    /// If the cursor is not valid.
+    fn head(&self) -> u64;
+
+    /// The value of the entry; empty for a tombstone.
+    ///
+    /// # Panics
+    /// If the cursor is not valid.
+    fn value(&self) -> &[u8];
+
+    /// The value, kept alive after the cursor has moved on.
+    ///
+    /// # Panics
+    /// If the cursor is not valid.
+    ///
+    /// # Cost
+    /// A reference count; no copy.
+    fn pinned_value(&self) -> PinnedValue;
+
+    /// Moves to the first entry at or after `target`.
+    ///
+    /// # Errors
+    /// Of reading a table.
+    fn seek(&mut self, target: InternalKey<'_>) -> Result<(), FileError>;
+
+    /// Moves to the last entry at or before `target`.
+    ///
+    /// # Errors
+    /// Of reading a table.
+    fn seek_for_prev(&mut self, target: InternalKey<'_>) -> Result<(), FileError>;
+
+    /// Moves to the first entry.
+    ///
+    /// # Errors
+    /// Of reading a table.
+    fn seek_to_first(&mut self) -> Result<(), FileError>;
+
+    /// Moves to the last entry.
+    ///
+    /// # Errors
+    /// Of reading a table.
+    fn seek_to_last(&mut self) -> Result<(), FileError>;
+
+    /// Moves one entry on; past the last one the cursor is not valid.
+    ///
+    /// # Errors
+    /// Of reading a table.
+    ///
+    /// # Panics
+    /// If the cursor is not valid.
+    fn next(&mut self) -> Result<(), FileError>;
+
+    /// Moves one entry back; before the first one the cursor is not valid.
+    ///
+    /// # Errors
+    /// Of reading a table.
+    ///
+    /// # Panics
+    /// If the cursor is not valid.
+    fn prev(&mut self) -> Result<(), FileError>;
+}
+
+/// A value that outlives the cursor which showed it.
+#[derive(Clone)]
+pub enum PinnedValue {
+    /// In the memory of a memtable.
+    Memtable(MemtableSlice),
+    /// In a block of a table.
+    Block(BlockSlice),
+    /// In memory of its own.
+    Owned(Arc<[u8]>),
+}
+
+impl Deref for PinnedValue {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Self::Memtable(slice) => slice,
+            Self::Block(slice) => slice,
+            Self::Owned(bytes) => bytes,
+        }
+    }
+}
+
+impl fmt::Debug for PinnedValue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "\"{}\"", self.escape_ascii())
+    }
+}

@@ -1,0 +1,140 @@
+//! Decides which entries of one user key survive a flush or a compaction.
+//!
+//! Pure: no I/O, no clock, no locks. Entries arrive newest first, with the readers; every decision
+//! can be replayed from `testdata/gc/`.
+//!
+//! A *reader* is a live snapshot or the latest view; the latest view always counts. An entry newer
+//! than the latest view is always kept. Of the others, one is dropped under exactly two rules:
+//!
+//! - *Shadowed.* Every reader that can see this entry can also see a newer one of its key.
+//! - *Spent tombstone.* Every reader sees the tombstone, and nothing outside of this compaction
+//!   may hold an older entry of its key. Dropped earlier, it would bring the older value back.
+//!
+//! A put that every reader sees, and that no older entry of its key can exist beside, needs no
+//! sequence number: in the last level it is rewritten with zero, so that blocks of such entries
+//! store none.
+//!
+//! Readers cut the sequence numbers into *stripes*: entries of one stripe are seen by the same
+//! readers, so the newest of a key in each stripe survives and shadows the rest.
+//!
+//! What comes later: a window of history is a latest view that is moved back to where the window
+//! starts. An expiring put that every reader finds expired is a tombstone here. A merge operand
+//! shadows nothing. A range tombstone shadows like a newer entry of each key that it covers.
+
+use esker_base::{EntryKind, SeqNo, Trailer};
+
+use crate::read_error::UnsupportedKind;
+
+/// The sequence numbers at which somebody reads, or may read from here on.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Readers {
+    /// Ascending and distinct; the last is the latest view.
+    seqnos: Vec<SeqNo>,
+}
+
+impl Readers {
+    /// The live `snapshots`, ascending, and the latest view at `visible`: the newest sequence
+    /// number that a reader who comes after this call can stand at, or less.
+    ///
+    /// # Panics
+    /// If the snapshots do not ascend.
+    #[must_use]
+    pub fn new(snapshots: &[SeqNo], visible: SeqNo) -> Self {
+        assert!(snapshots.is_sorted(), "snapshots ascend");
+        // A later snapshot sees all that the latest view sees, and entries that are always kept.
+        let earlier = snapshots.iter().copied().filter(|&snapshot| snapshot < visible);
+        let mut seqnos: Vec<SeqNo> = earlier.chain([visible]).collect();
+        seqnos.dedup();
+        Self { seqnos }
+    }
+
+    /// The sequence number up to which every reader sees every entry.
+    #[must_use]
+    pub fn oldest(&self) -> SeqNo {
+        self.seqnos[0]
+    }
+
+    /// The sequence number of the latest view.
+    #[must_use]
+    pub fn latest(&self) -> SeqNo {
+        self.seqnos[self.seqnos.len() - 1]
+    }
+
+    /// The stripe of an entry: how many readers do not see it. `None` if none of them does.
+    #[inline]
+    fn stripe(&self, seqno: SeqNo) -> Option<usize> {
+        if seqno <= self.seqnos[0] {
+            return Some(0);
+        }
+        let blind = self.seqnos.partition_point(|&reader| reader < seqno);
+        (blind < self.seqnos.len()).then_some(blind)
+    }
+}
+
+/// What becomes of an entry.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Fate {
+    /// It is kept as it is.
+    Keep,
+    /// It is kept, with sequence number zero.
+    KeepAtZero,
+    /// It is dropped: every reader that sees it sees a newer one.
+    Shadowed,
+    /// It is dropped: a tombstone with nothing left to hide.
+    Spent,
+}
+
+/// Decides entry by entry, key by key.
+#[derive(Clone, Debug)]
+pub struct Gc {
+    readers: Readers,
+    zeroes_seqnos: bool,
+    /// The stripe of the entry of this key that came before, where it had one.
+    newer: Option<usize>,
+}
+
+impl Gc {
+    /// Keeps what `readers` need. `zeroes_seqnos` is for the last level.
+    #[must_use]
+    pub const fn new(readers: Readers, zeroes_seqnos: bool) -> Self {
+        Self { readers, zeroes_seqnos, newer: None }
+    }
+
+    /// Says that the entries of another key follow.
+    #[inline]
+    pub const fn start_key(&mut self) {
+        self.newer = None;
+    }
+
+    /// What becomes of the next older entry of the key. `may_be_older` says whether an entry of
+    /// the key that is older still may exist outside of this compaction; asked at most once a key.
+    ///
+    /// # Errors
+    /// If the entry is of a kind that this release does not know the meaning of.
+    #[inline]
+    pub fn decide(
+        &mut self,
+        trailer: Trailer,
+        may_be_older: impl FnOnce() -> bool,
+    ) -> Result<Fate, UnsupportedKind> {
+        let kind = trailer.kind();
+        if !matches!(kind, EntryKind::Put | EntryKind::Tombstone) {
+            return Err(UnsupportedKind { kind });
+        }
+        let Some(stripe) = self.readers.stripe(trailer.seqno()) else { return Ok(Fate::Keep) };
+        if self.newer == Some(stripe) {
+            return Ok(Fate::Shadowed);
+        }
+        self.newer = Some(stripe);
+        // Stripe 0 is what everyone sees.
+        let asks = stripe == 0 && (kind == EntryKind::Tombstone || self.zeroes_seqnos);
+        Ok(match kind {
+            _ if !asks || may_be_older() => Fate::Keep,
+            EntryKind::Tombstone => Fate::Spent,
+            _ => Fate::KeepAtZero,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,60 @@
+//! Why the entries of a tree could not be read.
+
+use std::fmt;
+
+use esker_base::EntryKind;
+use esker_env::FileError;
+
+/// An entry of a kind that means nothing to this release: it cannot say what the key holds.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct UnsupportedKind {
+    /// The kind.
+    pub kind: EntryKind,
+}
+
+impl fmt::Display for UnsupportedKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "an entry of kind {} needs a newer release", self.kind)
+    }
+}
+
+impl std::error::Error for UnsupportedKind {}
+
+/// Why a cursor could not say what a reader sees.
+#[derive(Clone, Debug)]
+pub enum ReadError {
+    /// A table could not be read.
+    File(FileError),
+    /// An entry was read, and its meaning is not known.
+    UnsupportedKind(UnsupportedKind),
+}
+
+impl fmt::Display for ReadError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(error) => error.fmt(f),
+            Self::UnsupportedKind(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for ReadError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(match self {
+            Self::File(error) => error,
+            Self::UnsupportedKind(error) => error,
+        })
+    }
+}
+
+impl From<FileError> for ReadError {
+    fn from(error: FileError) -> Self {
+        Self::File(error)
+    }
+}
+
+impl From<UnsupportedKind> for ReadError {
+    fn from(error: UnsupportedKind) -> Self {
+        Self::UnsupportedKind(error)
+    }
+}

@@ -1,0 +1,511 @@
+//! What a user sees of a sorted source of entries: the newest visible version of each key.
+//!
+//! Given a snapshot and a range of keys, a [`VisibleCursor`] shows for each user key in the range
+//! the newest entry whose sequence number is not above the snapshot, unless it is a tombstone.
+//!
+//! - *Forward*, the entries of a key stand newest first: the first visible one decides, and the
+//!   rest of the key is stepped over.
+//! - *Reverse*, they stand oldest first: the last visible one decides, so it is put aside while
+//!   the source moves on to the key before.
+//! - After [`STEPS_MAX`] steps over one key the cursor seeks instead, so that a key costs a
+//!   bounded number of steps, however many versions it has.
+//!
+//! A memtable may take writes meanwhile: they are newer than the snapshot, so they are stepped
+//! over like any other version that the snapshot does not see.
+//!
+//! Only puts and tombstones have a meaning here; any other kind is an error, never a wrong answer.
+//! Where the rest of them will go: [`VisibleCursor::judge`] is the one place that gives a kind its
+//! meaning. An expiring put needs the time there, a merge operand a list of operands beside the
+//! value put aside, and a range tombstone a second source of spans, asked before an entry is
+//! judged.
+
+use std::ops::Bound;
+
+use esker_base::{EntryKind, InternalKey, KeyRange, SeqNo, key_head};
+
+use crate::cursor::{Cursor, PinnedValue};
+use crate::read_error::{ReadError, UnsupportedKind};
+
+/// Steps over the entries of one key before the cursor seeks past the rest: a seek costs about as
+/// much as this many steps.
+const STEPS_MAX: u32 = 8;
+
+/// Values up to this length are copied when they are put aside in reverse; larger ones are pinned.
+const COPIED_VALUE_LEN_MAX: usize = 512;
+
+/// The user's view of a source of entries, at a snapshot, within a range of keys.
+///
+/// Made not valid; a seek places it. Seeks stay inside the range: one to a key before it finds the
+/// first key of the range, and one beyond it finds nothing.
+///
+/// # Cost
+/// One copy of each user key that is reached; in reverse, also of a small value.
+pub struct VisibleCursor<C> {
+    source: C,
+    snapshot: SeqNo,
+    range: KeyRange,
+    /// Keys with a smaller head than this are before the end of the range for certain.
+    end_head: u64,
+    position: Position,
+    /// The key that is shown, or that was shown or judged last; with its head.
+    key: Vec<u8>,
+    key_head: u64,
+    seqno: SeqNo,
+    /// What is shown at [`Position::Aside`].
+    aside: Aside,
+    stepped_over: SteppedOver,
+}
+
+/// How many entries a cursor passed that were not shown.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct SteppedOver {
+    /// Entries hidden by a newer version of their key, or newer than the snapshot.
+    pub versions: u64,
+    /// Tombstones that decided for their key.
+    pub tombstones: u64,
+    /// Seeks made to pass many entries of one key at once.
+    pub seeks: u64,
+}
+
+/// Where a cursor stands.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Position {
+    /// Nowhere.
+    Invalid,
+    /// The source stands on the entry that is shown.
+    OnEntry,
+    /// The source stands before every entry of the key that is shown; its value was put aside.
+    Aside,
+}
+
+/// A value that was put aside.
+enum Aside {
+    Copied(Vec<u8>),
+    Pinned(PinnedValue),
+}
+
+/// What one visible entry says about its key.
+enum Verdict {
+    Exists,
+    Deleted,
+}
+
+impl<C: Cursor> VisibleCursor<C> {
+    /// Shows what a reader at `snapshot` sees of `source` inside `range`.
+    #[must_use]
+    pub fn new(source: C, snapshot: SeqNo, range: KeyRange) -> Self {
+        let end_head = match &range.end {
+            Bound::Included(end) | Bound::Excluded(end) => key_head(end),
+            Bound::Unbounded => u64::MAX,
+        };
+        Self {
+            source,
+            snapshot,
+            range,
+            end_head,
+            position: Position::Invalid,
+            key: Vec::new(),
+            key_head: 0,
+            seqno: SeqNo::ZERO,
+            aside: Aside::Copied(Vec::new()),
+            stepped_over: SteppedOver::default(),
+        }
+    }
+
+    /// Whether the cursor stands on a key.
+    #[inline]
+    #[must_use]
+    pub fn is_valid(&self) -> bool {
+        self.position != Position::Invalid
+    }
+
+    /// The user key.
+    ///
+    /// # Panics
+    /// If the cursor is not valid.
+    #[inline]
+    #[must_use]
+    pub fn key(&self) -> &[u8] {
+        assert!(self.is_valid(), "the cursor is valid");
+        &self.key
+    }
+
+    /// The value of the key.
+    ///
+    /// # Panics
+    /// If the cursor is not valid.
+    #[inline]
+    #[must_use]
+    pub fn value(&self) -> &[u8] {
+        match (self.position, &self.aside) {
+            (Position::OnEntry, _) => self.source.value(),
+            (Position::Aside, Aside::Copied(value)) => value,
+            (Position::Aside, Aside::Pinned(value)) => value,
+            (Position::Invalid, _) => panic!("the cursor is valid"),
+        }
+    }
+
+    /// The value of the key, kept alive after the cursor has moved on.
+    ///
+    /// # Panics
+    /// If the cursor is not valid.
+    ///
+    /// # Cost
+    /// A reference count; in reverse, a copy of a small value.
+    #[must_use]
+    pub fn pinned_value(&self) -> PinnedValue {
+        match (self.position, &self.aside) {
+            (Position::OnEntry, _) => self.source.pinned_value(),
+            (Position::Aside, Aside::Copied(value)) => PinnedValue::Owned(value.as_slice().into()),
+            (Position::Aside, Aside::Pinned(value)) => value.clone(),
+            (Position::Invalid, _) => panic!("the cursor is valid"),
+        }
+    }
+
+    /// The sequence number of the version that is shown; zero if compaction has let it go because
+    /// every reader sees it.
+    ///
+    /// # Panics
+    /// If the cursor is not valid.
+    #[must_use]
+    pub fn seqno(&self) -> SeqNo {
+        assert!(self.is_valid(), "the cursor is valid");
+        self.seqno
+    }
+
+    /// The snapshot that the cursor reads at.
+    #[must_use]
+    pub const fn snapshot(&self) -> SeqNo {
+        self.snapshot
+    }
+
+    /// The range that the cursor keeps to.
+    #[must_use]
+    pub const fn range(&self) -> &KeyRange {
+        &self.range
+    }
+
+    /// What has been passed without being shown, since the cursor was made.
+    #[must_use]
+    pub const fn stepped_over(&self) -> SteppedOver {
+        self.stepped_over
+    }
+
+    /// The source, wherever it stands.
+    #[must_use]
+    pub const fn source(&self) -> &C {
+        &self.source
+    }
+
+    /// Moves to the first key of the range.
+    ///
+    /// # Errors
+    /// Of reading a table, or an entry of a kind that this release does not know the meaning of.
+    pub fn seek_to_first(&mut self) -> Result<(), ReadError> {
+        self.position = Position::Invalid;
+        if self.range.is_empty() {
+            return Ok(());
+        }
+        match &self.range.start {
+            Bound::Unbounded => self.source.seek_to_first()?,
+            Bound::Included(start) => {
+                self.source.seek(InternalKey::seek(start, self.snapshot))?;
+            }
+            Bound::Excluded(start) => self.source.seek(last_of_key(start))?,
+        }
+        self.show_next()
+    }
+
+    /// Moves to the last key of the range.
+    ///
+    /// # Errors
+    /// As [`VisibleCursor::seek_to_first`].
+    pub fn seek_to_last(&mut self) -> Result<(), ReadError> {
+        self.position = Position::Invalid;
+        if self.range.is_empty() {
+            return Ok(());
+        }
+        match &self.range.end {
+            Bound::Unbounded => self.source.seek_to_last()?,
+            Bound::Included(end) => self.source.seek_for_prev(last_of_key(end))?,
+            Bound::Excluded(end) => self.source.seek_for_prev(first_of_key(end))?,
+        }
+        self.show_prev()
+    }
+
+    /// Moves to the first key of the range that is not less than `key`.
+    ///
+    /// # Errors
+    /// As [`VisibleCursor::seek_to_first`].
+    pub fn seek(&mut self, key: &[u8]) -> Result<(), ReadError> {
+        if self.range.starts_after(key) {
+            return self.seek_to_first();
+        }
+        self.position = Position::Invalid;
+        if self.range.ends_before(key) {
+            return Ok(());
+        }
+        self.source.seek(InternalKey::seek(key, self.snapshot))?;
+        self.show_next()
+    }
+
+    /// Moves to the last key of the range that is not greater than `key`.
+    ///
+    /// # Errors
+    /// As [`VisibleCursor::seek_to_first`].
+    pub fn seek_for_prev(&mut self, key: &[u8]) -> Result<(), ReadError> {
+        if self.range.ends_before(key) {
+            return self.seek_to_last();
+        }
+        self.position = Position::Invalid;
+        if self.range.starts_after(key) {
+            return Ok(());
+        }
+        self.source.seek_for_prev(last_of_key(key))?;
+        self.show_prev()
+    }
+
+    /// Moves to the key after.
+    ///
+    /// # Errors
+    /// As [`VisibleCursor::seek_to_first`]; the cursor is not valid then.
+    ///
+    /// # Panics
+    /// If the cursor is not valid.
+    #[inline]
+    pub fn next(&mut self) -> Result<(), ReadError> {
+        match std::mem::replace(&mut self.position, Position::Invalid) {
+            Position::Invalid => panic!("the cursor is valid"),
+            Position::OnEntry => self.leave_key()?,
+            Position::Aside => self.source.seek(last_of_key(&self.key))?,
+        }
+        self.show_next()
+    }
+
+    /// Moves to the key before.
+    ///
+    /// # Errors
+    /// As [`VisibleCursor::seek_to_first`]; the cursor is not valid then.
+    ///
+    /// # Panics
+    /// If the cursor is not valid.
+    pub fn prev(&mut self) -> Result<(), ReadError> {
+        match std::mem::replace(&mut self.position, Position::Invalid) {
+            Position::Invalid => panic!("the cursor is valid"),
+            Position::OnEntry => self.leave_key_back()?,
+            Position::Aside => {}
+        }
+        self.show_prev()
+    }
+
+    /// Shows the first visible key from where the source stands on.
+    #[inline]
+    fn show_next(&mut self) -> Result<(), ReadError> {
+        let mut steps = 0;
+        while self.source.is_valid() {
+            let head = self.source.head();
+            let entry = self.source.key();
+            if head >= self.end_head && self.range.ends_before(entry.user_key) {
+                break;
+            }
+            if entry.seqno() > self.snapshot {
+                if self.is_stuck(&mut steps) {
+                    self.source.seek(InternalKey::seek(&self.key, self.snapshot))?;
+                } else {
+                    self.source.next()?;
+                }
+                continue;
+            }
+            let verdict = Self::judge(entry)?;
+            self.seqno = entry.seqno();
+            self.key_head = head;
+            self.key.clear();
+            self.key.extend_from_slice(entry.user_key);
+            if let Verdict::Exists = verdict {
+                self.position = Position::OnEntry;
+                break;
+            }
+            self.stepped_over.tombstones += 1;
+            steps = 0;
+            self.leave_key()?;
+        }
+        Ok(())
+    }
+
+    /// Shows the first visible key from where the source stands back.
+    fn show_prev(&mut self) -> Result<(), ReadError> {
+        while self.find_visible_back()? {
+            match self.decide_key_back()? {
+                Verdict::Exists => break,
+                Verdict::Deleted => self.stepped_over.tombstones += 1,
+            }
+        }
+        Ok(())
+    }
+
+    /// Moves the source back to an entry that the snapshot sees; false if the range has none.
+    fn find_visible_back(&mut self) -> Result<bool, ReadError> {
+        let mut steps = 0;
+        while self.source.is_valid() {
+            let entry = self.source.key();
+            if self.range.starts_after(entry.user_key) {
+                return Ok(false);
+            }
+            if entry.seqno() <= self.snapshot {
+                return Ok(true);
+            }
+            if self.is_stuck(&mut steps) {
+                self.source.seek_for_prev(first_of_key(&self.key))?;
+            } else {
+                self.source.prev()?;
+            }
+        }
+        Ok(false)
+    }
+
+    /// Decides a key from its oldest visible version, on which the source stands, and shows it if
+    /// it exists. The source ends before the key, or on the version that is shown.
+    fn decide_key_back(&mut self) -> Result<Verdict, ReadError> {
+        let mut verdict = self.put_aside()?;
+        for _ in 0..STEPS_MAX {
+            self.source.prev()?;
+            if !self.is_on_key() {
+                if let Verdict::Exists = verdict {
+                    self.position = Position::Aside;
+                }
+                return Ok(verdict);
+            }
+            self.stepped_over.versions += 1;
+            if self.source.key().seqno() <= self.snapshot {
+                verdict = self.put_aside()?;
+            }
+        }
+        // Many versions: straight to the one that decides, as when going forward.
+        self.stepped_over.seeks += 1;
+        self.source.seek(InternalKey::seek(&self.key, self.snapshot))?;
+        let verdict = Self::judge(self.source.key())?;
+        self.take_key();
+        match verdict {
+            Verdict::Exists => self.position = Position::OnEntry,
+            Verdict::Deleted => self.leave_key_back()?,
+        }
+        Ok(verdict)
+    }
+
+    /// Gives a visible entry its meaning.
+    #[inline]
+    fn judge(entry: InternalKey<'_>) -> Result<Verdict, UnsupportedKind> {
+        match entry.kind() {
+            EntryKind::Put => Ok(Verdict::Exists),
+            EntryKind::Tombstone => Ok(Verdict::Deleted),
+            kind => Err(UnsupportedKind { kind }),
+        }
+    }
+
+    /// Judges the entry that the source stands on, and puts its key and value aside.
+    fn put_aside(&mut self) -> Result<Verdict, ReadError> {
+        let verdict = Self::judge(self.source.key())?;
+        self.take_key();
+        if let Verdict::Exists = verdict {
+            let value = self.source.value();
+            if value.len() > COPIED_VALUE_LEN_MAX {
+                self.aside = Aside::Pinned(self.source.pinned_value());
+            } else if let Aside::Copied(copy) = &mut self.aside {
+                copy.clear();
+                copy.extend_from_slice(value);
+            } else {
+                self.aside = Aside::Copied(value.to_vec());
+            }
+        }
+        Ok(verdict)
+    }
+
+    /// Takes over the key that the source stands on.
+    fn take_key(&mut self) {
+        let entry = self.source.key();
+        self.seqno = entry.seqno();
+        self.key_head = self.source.head();
+        self.key.clear();
+        self.key.extend_from_slice(entry.user_key);
+    }
+
+    /// Whether the source stands on an entry of `self.key`.
+    #[inline]
+    fn is_on_key(&self) -> bool {
+        self.source.is_valid()
+            && self.source.head() == self.key_head
+            && self.source.key().user_key == self.key.as_slice()
+    }
+
+    /// Moves the source from an entry of `self.key` past all of them.
+    #[inline]
+    fn leave_key(&mut self) -> Result<(), ReadError> {
+        self.source.next()?;
+        let mut steps = 0;
+        while self.is_on_key() {
+            self.stepped_over.versions += 1;
+            steps += 1;
+            if steps < STEPS_MAX {
+                self.source.next()?;
+            } else {
+                self.stepped_over.seeks += 1;
+                self.source.seek(last_of_key(&self.key))?;
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Moves the source from an entry of `self.key` back before all of them.
+    fn leave_key_back(&mut self) -> Result<(), ReadError> {
+        self.source.prev()?;
+        let mut steps = 0;
+        while self.is_on_key() {
+            self.stepped_over.versions += 1;
+            steps += 1;
+            if steps < STEPS_MAX {
+                self.source.prev()?;
+            } else {
+                self.stepped_over.seeks += 1;
+                self.source.seek_for_prev(first_of_key(&self.key))?;
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Counts a step over an entry that is too new, and says whether many of one key follow each
+    /// other; then that key is `self.key`.
+    ///
+    /// The key is copied only at the [`STEPS_MAX`]th entry in a row, and looked at again as many
+    /// later, so that new entries of many keys cost no seeks.
+    #[inline]
+    fn is_stuck(&mut self, steps: &mut u32) -> bool {
+        self.stepped_over.versions += 1;
+        *steps += 1;
+        if *steps == STEPS_MAX {
+            self.take_key();
+        }
+        if *steps < 2 * STEPS_MAX {
+            return false;
+        }
+        *steps = 0;
+        let is_stuck = self.is_on_key();
+        self.stepped_over.seeks += u64::from(is_stuck);
+        is_stuck
+    }
+}
+
+/// The place before every entry of `user_key`.
+const fn first_of_key(user_key: &[u8]) -> InternalKey<'_> {
+    InternalKey::seek(user_key, SeqNo::MAX)
+}
+
+/// The place after every entry of `user_key`: no operation has sequence number zero, and what
+/// compaction gives it is not a tombstone.
+const fn last_of_key(user_key: &[u8]) -> InternalKey<'_> {
+    InternalKey::new(user_key, SeqNo::ZERO, EntryKind::Tombstone)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,232 @@
+//! The user's view against a map of versions.
+
+use std::collections::BTreeMap;
+use std::ops::Bound;
+
+use esker_base::{EntryKind, KeyRange, SeqNo};
+
+use super::*;
+use crate::cursor::vec_cursor::{Entry, VecCursor};
+use crate::merge::MergingCursor;
+use crate::test_random::TestRandom;
+
+type View = VisibleCursor<MergingCursor<VecCursor>>;
+
+fn seqno(number: u64) -> SeqNo {
+    SeqNo::new(number).unwrap()
+}
+
+/// What a reader at `snapshot` sees of `entries` in `range`.
+fn visible(entries: &[Entry], snapshot: SeqNo, range: &KeyRange) -> Vec<(Vec<u8>, Vec<u8>)> {
+    let mut newest = BTreeMap::new();
+    for entry in entries.iter().filter(|entry| entry.key().seqno() <= snapshot) {
+        let kept = newest.entry(&entry.user_key).or_insert(entry);
+        if entry.trailer > kept.trailer {
+            *kept = entry;
+        }
+    }
+    newest
+        .into_iter()
+        .filter(|(key, entry)| range.contains(key) && entry.key().kind() == EntryKind::Put)
+        .map(|(key, entry)| (key.clone(), entry.value.clone()))
+        .collect()
+}
+
+fn random_range(random: &mut TestRandom) -> KeyRange {
+    let mut bound = |random: &mut TestRandom| match random.below(4) {
+        0 => Bound::Included(random.key(3, 3)),
+        1 => Bound::Excluded(random.key(3, 3)),
+        _ => Bound::Unbounded,
+    };
+    KeyRange { start: bound(random), end: bound(random) }
+}
+
+/// Entries of few keys, so that some have many versions; now and then one has dozens.
+fn random_entries(random: &mut TestRandom) -> Vec<Entry> {
+    let mut entries = Vec::new();
+    let count = random.below(80);
+    let favourite = random.key(3, 3);
+    let favours = random.one_in(2);
+    for number in 1..=count {
+        let is_favourite = favours && random.below(3) > 0;
+        let key = if is_favourite { favourite.clone() } else { random.key(3, 3) };
+        let kind = if random.one_in(3) { EntryKind::Tombstone } else { EntryKind::Put };
+        let len = if random.one_in(5) { COPIED_VALUE_LEN_MAX as u64 + 1 } else { random.below(9) };
+        let value = if kind == EntryKind::Put { vec![number as u8; len as usize] } else { vec![] };
+        entries.push(Entry::new(&key, number, kind, &value));
+    }
+    entries
+}
+
+fn view(entries: &[Entry], random: &mut TestRandom, snapshot: SeqNo, range: &KeyRange) -> View {
+    let mut sources = vec![Vec::new(); 1 + random.below(4) as usize];
+    for entry in entries {
+        let source = random.below(sources.len() as u64) as usize;
+        sources[source].push(entry.clone());
+    }
+    let sources = sources.into_iter().map(VecCursor::new).collect();
+    VisibleCursor::new(MergingCursor::new(sources), snapshot, range.clone())
+}
+
+fn check(cursor: &View, expected: &[(Vec<u8>, Vec<u8>)], place: Option<usize>, context: &str) {
+    assert_eq!(cursor.is_valid(), place.is_some(), "{context}");
+    if let Some(place) = place {
+        assert_eq!(cursor.key(), expected[place].0, "{context}");
+        assert_eq!(cursor.value(), expected[place].1, "{context}");
+        assert_eq!(&*cursor.pinned_value(), expected[place].1, "{context}");
+    }
+}
+
+#[test]
+fn every_walk_agrees_with_a_map_of_versions() {
+    for seed in 0..600 {
+        let random = &mut TestRandom::new(seed);
+        let entries = random_entries(random);
+        let snapshot = seqno(random.below(entries.len() as u64 + 2));
+        let range = random_range(random);
+        let expected = visible(&entries, snapshot, &range);
+        let mut cursor = view(&entries, random, snapshot, &range);
+        let mut place = None;
+        for step in 0..80 {
+            let context = format!("seed {seed} step {step} snapshot {snapshot} {range:?}");
+            let target = random.key(3, 3);
+            match (random.below(12), place) {
+                (0, _) => {
+                    cursor.seek_to_first().unwrap();
+                    place = Some(0);
+                }
+                (1, _) => {
+                    cursor.seek_to_last().unwrap();
+                    place = expected.len().checked_sub(1);
+                }
+                (2, _) => {
+                    cursor.seek(&target).unwrap();
+                    place = Some(expected.partition_point(|(key, _)| *key < target));
+                }
+                (3, _) => {
+                    cursor.seek_for_prev(&target).unwrap();
+                    place = expected.partition_point(|(key, _)| *key <= target).checked_sub(1);
+                }
+                (4..=7, Some(at)) => {
+                    cursor.next().unwrap();
+                    place = Some(at + 1);
+                }
+                (_, Some(at)) => {
+                    cursor.prev().unwrap();
+                    place = usize::checked_sub(at, 1);
+                }
+                (_, None) => {}
+            }
+            place = place.filter(|&place| place < expected.len());
+            check(&cursor, &expected, place, &context);
+        }
+    }
+}
+
+/// `count` versions of the key "m", between one version each of "a" and "z".
+fn many_versions(count: u64) -> Vec<Entry> {
+    let mut entries = vec![Entry::new(b"a", 1, EntryKind::Put, b"first")];
+    for number in 0..count {
+        entries.push(Entry::new(b"m", 10 + number, EntryKind::Put, &number.to_le_bytes()));
+    }
+    entries.push(Entry::new(b"z", 2, EntryKind::Put, b"last"));
+    entries
+}
+
+#[test]
+fn a_key_with_thousands_of_versions_costs_a_bounded_number_of_steps() {
+    let entries = many_versions(5_000);
+    for snapshot in [10, 2_000, 5_009] {
+        let random = &mut TestRandom::new(snapshot);
+        let mut cursor = view(&entries, random, seqno(snapshot), &KeyRange::all());
+        let mut keys = Vec::new();
+        cursor.seek_to_first().unwrap();
+        while cursor.is_valid() {
+            keys.push((cursor.key().to_vec(), cursor.seqno().get()));
+            cursor.next().unwrap();
+        }
+        assert_eq!(keys, [(b"a".into(), 1), (b"m".into(), snapshot), (b"z".into(), 2)]);
+        cursor.seek_to_last().unwrap();
+        while cursor.is_valid() {
+            assert_eq!(keys.pop(), Some((cursor.key().to_vec(), cursor.seqno().get())));
+            cursor.prev().unwrap();
+        }
+        assert_eq!(keys, []);
+        let stepped = cursor.stepped_over();
+        assert!(stepped.versions < 12 * u64::from(STEPS_MAX), "{stepped:?}");
+        assert!(stepped.seeks > 0, "{stepped:?}");
+    }
+}
+
+#[test]
+fn new_entries_of_many_keys_cost_no_seeks() {
+    let mut entries = vec![Entry::new(b"zz", 1, EntryKind::Put, b"old")];
+    for number in 0..500_u64 {
+        let key = format!("k{number:04}");
+        entries.push(Entry::new(key.as_bytes(), 10 + number, EntryKind::Put, b"new"));
+    }
+    let mut cursor = view(&entries, &mut TestRandom::new(1), seqno(5), &KeyRange::all());
+    cursor.seek_to_first().unwrap();
+    assert_eq!(cursor.key(), b"zz");
+    assert_eq!(cursor.stepped_over().seeks, 0);
+    assert_eq!(cursor.stepped_over().versions, 500);
+}
+
+#[test]
+fn counts_tell_versions_from_tombstones() {
+    let entries = [
+        Entry::new(b"a", 3, EntryKind::Tombstone, b""),
+        Entry::new(b"a", 1, EntryKind::Put, b"x"),
+        Entry::new(b"b", 9, EntryKind::Put, b"too new"),
+        Entry::new(b"b", 4, EntryKind::Put, b"y"),
+    ];
+    let mut cursor = view(&entries, &mut TestRandom::new(1), seqno(5), &KeyRange::all());
+    cursor.seek_to_first().unwrap();
+    assert_eq!((cursor.key(), cursor.value()), (b"b".as_slice(), b"y".as_slice()));
+    assert_eq!(cursor.stepped_over(), SteppedOver { versions: 2, tombstones: 1, seeks: 0 });
+}
+
+#[test]
+fn kinds_without_a_meaning_are_errors_in_both_directions() {
+    for kind in (0..=6).filter_map(EntryKind::from_byte) {
+        if matches!(kind, EntryKind::Put | EntryKind::Tombstone) {
+            continue;
+        }
+        let entries = [
+            Entry::new(b"a", 1, EntryKind::Put, b"x"),
+            Entry::new(b"b", 2, kind, b"y"),
+            Entry::new(b"c", 3, EntryKind::Put, b"z"),
+        ];
+        let mut cursor = view(&entries, &mut TestRandom::new(1), seqno(5), &KeyRange::all());
+        cursor.seek_to_first().unwrap();
+        assert_eq!(cursor.key(), b"a");
+        let error = cursor.next().unwrap_err();
+        assert!(matches!(error, ReadError::UnsupportedKind(error) if error.kind == kind));
+        assert!(!cursor.is_valid());
+        cursor.seek_to_last().unwrap();
+        assert_eq!(cursor.key(), b"c");
+        assert!(cursor.prev().is_err());
+        assert!(!cursor.is_valid());
+        // A reader that does not see the entry is not disturbed by it.
+        let mut earlier = view(&entries, &mut TestRandom::new(1), seqno(1), &KeyRange::all());
+        earlier.seek_to_last().unwrap();
+        assert_eq!(earlier.key(), b"a");
+    }
+}
+
+#[test]
+fn nothing_is_read_for_a_place_outside_of_the_range() {
+    let entries = [Entry::new(b"m", 1, EntryKind::Put, b"x")];
+    let range = KeyRange::from_bounds(&(b"b".as_slice()..b"f".as_slice()));
+    let mut cursor = view(&entries, &mut TestRandom::new(1), seqno(5), &range);
+    cursor.seek(b"f").unwrap();
+    cursor.seek_for_prev(b"a").unwrap();
+    let empty = KeyRange::from_bounds(&(b"f".as_slice()..b"b".as_slice()));
+    let mut nowhere = view(&entries, &mut TestRandom::new(1), seqno(5), &empty);
+    nowhere.seek_to_first().unwrap();
+    nowhere.seek_to_last().unwrap();
+    for cursor in [cursor, nowhere] {
+        assert!(!cursor.is_valid());
+        assert_eq!(cursor.source().sources().iter().map(|s| s.seek_count).sum::<u64>(), 0);
+    }
+}
