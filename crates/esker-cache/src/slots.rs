@@ -91,6 +91,21 @@ impl<V: Weigh> CacheSlots<V> {
         Self { cache, array: Arc::new(SlotArray { slots }) }
     }
 
+    /// Bytes of memory that one slot takes, beside its block.
+    pub const SLOT_LEN: usize = size_of::<Mutex<SlotState<V>>>();
+
+    /// What the resident blocks weigh.
+    ///
+    /// # Cost
+    /// Looks at every slot.
+    #[must_use]
+    pub fn resident_bytes(&self) -> u64 {
+        let weigh = |slot: &Mutex<SlotState<V>>| {
+            lock(slot).block.as_deref().map_or(0, |block| block.weight_bytes() as u64)
+        };
+        self.array.slots.iter().map(weigh).sum()
+    }
+
     /// How many slots there are.
     #[must_use]
     pub fn slot_count(&self) -> u32 {

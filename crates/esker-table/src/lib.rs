@@ -1,1 +1,50 @@
-//! Placeholder until this floor lands.
+//! Floor 2 of Esker: one immutable sorted file, the table.
+//!
+//! A [`TableBuilder`] takes entries in order and leaves a file and its [`TableProperties`]; a
+//! [`Table`] answers point reads from it and hands out [`TableCursor`]s. The format is described
+//! in `docs/FORMAT.md`, section 5; the modules read in this order: `sealed.rs` (what every block
+//! has around it), `data_block.rs` (entries as arrays), `separators.rs` and `index_block.rs`
+//! (finding a block), `filter.rs`, `builder.rs`, `table.rs`.
+//!
+//! Does not know of other tables, of levels beyond a number to carry, of snapshots beyond a
+//! sequence number, or who removes a file.
+
+#![forbid(unsafe_code)]
+
+mod handle;
+mod options;
+mod trace;
+
+mod data_block;
+mod data_block_builder;
+mod ends;
+mod filter;
+mod footer;
+mod format;
+mod index_block;
+mod properties;
+mod sealed;
+mod separators;
+mod sequential_writer;
+mod top_index;
+
+mod builder;
+mod cached_block;
+mod cursor;
+mod open_table;
+mod readahead;
+mod table;
+mod table_file;
+
+#[cfg(test)]
+mod testing;
+
+pub use builder::TableBuilder;
+pub use cached_block::{BlockSlice, CachedBlock};
+pub use cursor::{CursorStats, TableCursor};
+pub use format::FORMAT_NEWEST;
+pub use handle::BlockHandle;
+pub use options::{Compression, TableIdentity, TableOptions};
+pub use properties::TableProperties;
+pub use table::{Table, TableContext, TableEntry};
+pub use trace::{BlockKind, BlockRead, FilterVerdict, NoTrace, ReadTrace};

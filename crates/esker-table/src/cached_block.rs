@@ -1,0 +1,124 @@
+//! A block as the cache holds it, and a value that keeps its block alive.
+
+use std::fmt;
+use std::ops::{Deref, Range};
+use std::sync::Arc;
+
+use esker_cache::{Owner, Weigh};
+
+use crate::data_block::DataBlock;
+use crate::filter::FilterBlock;
+use crate::index_block::IndexBlock;
+
+/// A block of a table, checked and ready for lookups. What is in it is this crate's business.
+#[derive(Debug)]
+pub struct CachedBlock(pub(crate) Content);
+
+/// The kinds of blocks that are cached. Which slot holds which is fixed for a table's life.
+#[derive(Debug)]
+pub(crate) enum Content {
+    Data(DataBlock),
+    Index(IndexBlock),
+    /// `None` stands for a filter that is damaged: so that it is read, and counted, once.
+    Filter(Option<FilterBlock>),
+}
+
+impl CachedBlock {
+    /// # Panics
+    /// If it is not a data block, which is a bug in the numbering of slots.
+    #[inline]
+    pub(crate) const fn data(&self) -> &DataBlock {
+        match &self.0 {
+            Content::Data(block) => block,
+            _ => panic!("slots of data blocks hold data blocks"),
+        }
+    }
+
+    /// # Panics
+    /// If it is not an index block, which is a bug in the numbering of slots.
+    #[inline]
+    pub(crate) const fn index(&self) -> &IndexBlock {
+        match &self.0 {
+            Content::Index(block) => block,
+            _ => panic!("slots of index blocks hold index blocks"),
+        }
+    }
+
+    /// The filter, `None` if it is damaged.
+    ///
+    /// # Panics
+    /// If it is not a filter block, which is a bug in the numbering of slots.
+    #[inline]
+    pub(crate) const fn filter(&self) -> Option<&FilterBlock> {
+        match &self.0 {
+            Content::Filter(block) => block.as_ref(),
+            _ => panic!("slots of filter blocks hold filter blocks"),
+        }
+    }
+}
+
+impl Weigh for CachedBlock {
+    fn weight_bytes(&self) -> usize {
+        // The two counts of the `Arc` and this enum around the block.
+        const AROUND: usize = 2 * size_of::<usize>();
+        AROUND
+            + match &self.0 {
+                Content::Data(block) => block.memory_bytes(),
+                Content::Index(block) => block.memory_bytes(),
+                Content::Filter(Some(block)) => block.memory_bytes(),
+                Content::Filter(None) => size_of::<Self>(),
+            }
+    }
+
+    fn owner(&self) -> Owner {
+        match &self.0 {
+            Content::Data(_) => Owner::BlockCache,
+            Content::Index(_) => Owner::Indexes,
+            Content::Filter(_) => Owner::Filters,
+        }
+    }
+}
+
+/// Bytes of a value, in the block that holds them: the block stays in memory, evicted or not, as
+/// long as this lives.
+///
+/// # Cost
+/// A clone is one count on an `Arc`. No bytes are copied.
+#[derive(Clone)]
+pub struct BlockSlice {
+    block: Arc<CachedBlock>,
+    range: Range<usize>,
+}
+
+impl BlockSlice {
+    pub(crate) const fn new(block: Arc<CachedBlock>, range: Range<usize>) -> Self {
+        Self { block, range }
+    }
+
+    /// How many bytes of memory the block takes that this keeps alive.
+    #[must_use]
+    pub fn pinned_bytes(&self) -> usize {
+        self.block.weight_bytes()
+    }
+}
+
+impl Deref for BlockSlice {
+    type Target = [u8];
+
+    #[inline]
+    fn deref(&self) -> &[u8] {
+        &self.block.data().payload()[self.range.clone()]
+    }
+}
+
+impl AsRef<[u8]> for BlockSlice {
+    fn as_ref(&self) -> &[u8] {
+        self
+    }
+}
+
+impl fmt::Debug for BlockSlice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "\"{}\"", self.escape_ascii())
+    }
+}

@@ -1,0 +1,380 @@
+//! A cursor over the entries of one table, in both directions.
+//!
+//! Owned and `'static`: it keeps its table and the block it stands on alive. The user key is
+//! assembled in a buffer that is reused; from entry to entry only what follows the block's shared
+//! prefix is replaced. Values stay where they are.
+//!
+//! After an error the cursor is not valid, and can be used again from a seek on.
+
+use std::sync::Arc;
+
+use esker_base::{EntryKind, InternalKey, SeqNo, Trailer, key_head};
+use esker_env::FileError;
+
+use crate::cached_block::{BlockSlice, CachedBlock};
+use crate::index_block::IndexBlock;
+use crate::readahead::Readahead;
+use crate::{NoTrace, Table};
+
+/// A cursor over the entries of one table.
+#[derive(Debug)]
+pub struct TableCursor {
+    table: Arc<Table>,
+    fill_cache: bool,
+    readahead: Readahead,
+    stats: CursorStats,
+
+    /// Number and index of the partition that the cursor was last in.
+    partition: usize,
+    index: Option<Arc<CachedBlock>>,
+    /// The block that the cursor was last on, and its number in the partition.
+    block: Option<Arc<CachedBlock>>,
+    block_number: usize,
+
+    // The entry. Without meaning unless `is_valid`.
+    is_valid: bool,
+    entry: usize,
+    entry_count: usize,
+    trailer: Trailer,
+    head: u64,
+    /// The user key: the block's prefix, then the entry's suffix.
+    key: Vec<u8>,
+    prefix_len: usize,
+}
+
+/// What a cursor has read since it was made.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct CursorStats {
+    /// Data blocks found in the cache.
+    pub cached_block_count: u64,
+    /// Data blocks read from the file.
+    pub read_block_count: u64,
+    /// What those take in the file, in bytes.
+    pub read_bytes: u64,
+}
+
+/// Where a cursor goes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Direction {
+    Ascending,
+    Descending,
+}
+
+impl TableCursor {
+    pub(crate) fn new(table: Arc<Table>, fill_cache: bool) -> Self {
+        let readahead = Readahead::new(&table.context().budget, fill_cache);
+        Self {
+            table,
+            fill_cache,
+            readahead,
+            stats: CursorStats::default(),
+            partition: 0,
+            index: None,
+            block: None,
+            block_number: 0,
+            is_valid: false,
+            entry: 0,
+            entry_count: 0,
+            trailer: Trailer::new(SeqNo::ZERO, EntryKind::Put),
+            head: 0,
+            key: Vec::new(),
+            prefix_len: 0,
+        }
+    }
+
+    /// The table that the cursor goes over.
+    #[must_use]
+    pub const fn table(&self) -> &Arc<Table> {
+        &self.table
+    }
+
+    /// What the cursor has read since it was made.
+    #[must_use]
+    pub const fn stats(&self) -> CursorStats {
+        self.stats
+    }
+
+    /// Whether the cursor stands on an entry.
+    #[inline]
+    #[must_use]
+    pub const fn is_valid(&self) -> bool {
+        self.is_valid
+    }
+
+    /// The entry's key.
+    ///
+    /// # Panics
+    /// If the cursor stands on no entry.
+    #[inline]
+    #[must_use]
+    pub fn key(&self) -> InternalKey<'_> {
+        assert!(self.is_valid, "the cursor stands on an entry");
+        InternalKey { user_key: &self.key, trailer: self.trailer }
+    }
+
+    /// The head of the entry's user key, see [`key_head`]. Without meaning unless the cursor stands
+    /// on an entry.
+    #[inline]
+    #[must_use]
+    pub const fn head(&self) -> u64 {
+        self.head
+    }
+
+    /// The entry's value.
+    ///
+    /// # Panics
+    /// If the cursor stands on no entry.
+    #[inline]
+    #[must_use]
+    pub fn value(&self) -> &[u8] {
+        self.standing().data().value(self.entry)
+    }
+
+    /// The entry's value, with its block kept in memory for as long as the result lives.
+    ///
+    /// # Panics
+    /// If the cursor stands on no entry.
+    #[must_use]
+    pub fn value_slice(&self) -> BlockSlice {
+        let block = self.standing();
+        BlockSlice::new(Arc::clone(block), block.data().value_range(self.entry))
+    }
+
+    /// Moves to the first entry that is not less than `target`.
+    ///
+    /// # Errors
+    /// Of the file system; `Corruption` if a block that is needed is damaged.
+    pub fn seek(&mut self, target: InternalKey<'_>) -> Result<(), FileError> {
+        self.is_valid = false;
+        match self.locate(target)? {
+            Some(entry) if entry < self.entry_count => {
+                self.settle(entry);
+                Ok(())
+            }
+            Some(_) => self.next_block(),
+            None => Ok(()),
+        }
+    }
+
+    /// Moves to the last entry that is not greater than `target`.
+    ///
+    /// # Errors
+    /// As [`TableCursor::seek`].
+    pub fn seek_for_prev(&mut self, target: InternalKey<'_>) -> Result<(), FileError> {
+        self.is_valid = false;
+        let Some(entry) = self.locate(target)? else {
+            return self.seek_to_last();
+        };
+        if entry < self.entry_count {
+            self.settle(entry);
+            if self.key() == target {
+                return Ok(());
+            }
+        }
+        match entry.checked_sub(1) {
+            Some(before) => {
+                self.settle(before);
+                Ok(())
+            }
+            None => self.prev_block(),
+        }
+    }
+
+    /// Moves to the first entry.
+    ///
+    /// # Errors
+    /// As [`TableCursor::seek`].
+    pub fn seek_to_first(&mut self) -> Result<(), FileError> {
+        self.is_valid = false;
+        self.enter_partition(0)?;
+        self.enter_block(0, Direction::Ascending)?;
+        self.settle(0);
+        Ok(())
+    }
+
+    /// Moves to the last entry.
+    ///
+    /// # Errors
+    /// As [`TableCursor::seek`].
+    pub fn seek_to_last(&mut self) -> Result<(), FileError> {
+        self.is_valid = false;
+        let last = self.table.open()?.top.partitions().len() - 1;
+        self.enter_partition(last)?;
+        self.enter_block(self.current_index().block_count() - 1, Direction::Descending)?;
+        self.settle(self.entry_count - 1);
+        Ok(())
+    }
+
+    /// Moves to the next entry; past the last, the cursor is not valid any more.
+    ///
+    /// # Errors
+    /// As [`TableCursor::seek`].
+    ///
+    /// # Panics
+    /// If the cursor stands on no entry.
+    #[inline]
+    pub fn next(&mut self) -> Result<(), FileError> {
+        assert!(self.is_valid, "the cursor stands on an entry");
+        let next = self.entry + 1;
+        if next < self.entry_count {
+            self.settle(next);
+            return Ok(());
+        }
+        self.next_block()
+    }
+
+    /// Moves to the entry before; before the first, the cursor is not valid any more.
+    ///
+    /// # Errors
+    /// As [`TableCursor::seek`].
+    ///
+    /// # Panics
+    /// If the cursor stands on no entry.
+    #[inline]
+    pub fn prev(&mut self) -> Result<(), FileError> {
+        assert!(self.is_valid, "the cursor stands on an entry");
+        if let Some(before) = self.entry.checked_sub(1) {
+            self.settle(before);
+            return Ok(());
+        }
+        self.prev_block()
+    }
+
+    /// Enters the block of the first entry that is not less than `target`, and returns the number
+    /// of that entry; one past the block's last if it is the first of the block that follows.
+    /// `None` if all entries are less.
+    fn locate(&mut self, target: InternalKey<'_>) -> Result<Option<usize>, FileError> {
+        let Some(partition) = self.table.open()?.top.find(target.user_key) else {
+            return Ok(None);
+        };
+        self.enter_partition(partition)?;
+        let Some(candidates) = self.current_index().candidates(target.user_key) else {
+            return Ok(None);
+        };
+        // More than one block only where versions of one key reach across blocks.
+        let (mut start, mut end) = (candidates.first, candidates.last);
+        while start < end {
+            let middle = start.midpoint(end);
+            self.enter_block(middle, Direction::Ascending)?;
+            if self.current_block().data().is_at_or_after(self.entry_count - 1, target) {
+                end = middle;
+            } else {
+                start = middle + 1;
+            }
+        }
+        self.enter_block(start, Direction::Ascending)?;
+        Ok(Some(self.current_block().data().lower_bound(target)))
+    }
+
+    /// Moves to the first entry of the block that follows.
+    fn next_block(&mut self) -> Result<(), FileError> {
+        self.is_valid = false;
+        if self.block_number + 1 < self.current_index().block_count() {
+            self.enter_block(self.block_number + 1, Direction::Ascending)?;
+        } else if self.partition + 1 < self.table.open()?.top.partitions().len() {
+            self.enter_partition(self.partition + 1)?;
+            self.enter_block(0, Direction::Ascending)?;
+        } else {
+            return Ok(());
+        }
+        self.settle(0);
+        Ok(())
+    }
+
+    /// Moves to the last entry of the block before.
+    fn prev_block(&mut self) -> Result<(), FileError> {
+        self.is_valid = false;
+        if let Some(before) = self.block_number.checked_sub(1) {
+            self.enter_block(before, Direction::Descending)?;
+        } else if let Some(before) = self.partition.checked_sub(1) {
+            self.enter_partition(before)?;
+            self.enter_block(self.current_index().block_count() - 1, Direction::Descending)?;
+        } else {
+            return Ok(());
+        }
+        self.settle(self.entry_count - 1);
+        Ok(())
+    }
+
+    /// Holds the index of partition `number`.
+    fn enter_partition(&mut self, number: usize) -> Result<(), FileError> {
+        if self.index.is_none() || self.partition != number {
+            self.index = None;
+            self.block = None;
+            self.index = Some(self.table.open()?.index(number, &mut NoTrace)?);
+            self.partition = number;
+        }
+        Ok(())
+    }
+
+    /// Holds data block `number` of the partition.
+    fn enter_block(&mut self, number: usize, direction: Direction) -> Result<(), FileError> {
+        if self.block.is_some() && self.block_number == number {
+            return Ok(());
+        }
+        self.block = None;
+        let block = self.load_block(number, direction)?;
+        let data = block.data();
+        self.entry_count = data.count();
+        self.key.clear();
+        self.key.extend_from_slice(data.prefix());
+        self.prefix_len = self.key.len();
+        self.block_number = number;
+        self.block = Some(block);
+        Ok(())
+    }
+
+    fn load_block(
+        &mut self,
+        number: usize,
+        direction: Direction,
+    ) -> Result<Arc<CachedBlock>, FileError> {
+        let open = self.table.open()?;
+        let index = self.index.as_ref().expect("a block is entered after its partition").index();
+        let handle = index.handle(number);
+        self.readahead.visit(handle);
+        if let Some(block) = open.cached_data_block(self.partition, number, self.fill_cache) {
+            self.stats.cached_block_count += 1;
+            return Ok(block);
+        }
+        self.stats.read_block_count += 1;
+        self.stats.read_bytes += handle.len;
+        let is_descending = direction == Direction::Descending;
+        let readahead = &mut self.readahead;
+        let mut read = || {
+            let stored = readahead.read(&open.file, handle, index.data(), is_descending)?;
+            open.decode_data_block(handle, stored)
+        };
+        if self.fill_cache {
+            open.cache_data_block(self.partition, number, read)
+        } else {
+            read().map(Arc::new)
+        }
+    }
+
+    /// Stands on entry `entry` of the block.
+    #[inline]
+    fn settle(&mut self, entry: usize) {
+        let data = self.block.as_ref().expect("a block was entered").data();
+        self.key.truncate(self.prefix_len);
+        self.key.extend_from_slice(data.suffix(entry));
+        self.head = key_head(&self.key);
+        self.trailer = data.trailer(entry);
+        self.entry = entry;
+        self.is_valid = true;
+    }
+
+    #[inline]
+    fn standing(&self) -> &Arc<CachedBlock> {
+        assert!(self.is_valid, "the cursor stands on an entry");
+        self.block.as_ref().expect("a block was entered")
+    }
+
+    fn current_block(&self) -> &CachedBlock {
+        self.block.as_ref().expect("a block was entered")
+    }
+
+    fn current_index(&self) -> &IndexBlock {
+        self.index.as_ref().expect("a partition was entered").index()
+    }
+}

@@ -1,0 +1,257 @@
+//! A data block: entries as arrays, one column after another.
+//!
+//! | offset | size | field         | meaning                                                    |
+//! |-------:|-----:|---------------|------------------------------------------------------------|
+//! |      0 |    4 | `count`       | entries, at least one                                      |
+//! |      4 |    2 | `prefix_len`  | bytes that all user keys start with                        |
+//! |      6 |    1 | `shape`       | forms of the columns, see below                            |
+//! |      7 |    1 | `kind`        | kind of every entry; zero if there is a column of kinds    |
+//! |      8 |    8 | `seqno_base`  | smallest sequence number                                   |
+//!
+//! Then the columns, each of `count` items, and the bytes:
+//!
+//! | column      | item                                    | left out                            |
+//! |-------------|-----------------------------------------|-------------------------------------|
+//! | tags        | low byte of the user key's hash         | never                               |
+//! | kinds       | kind byte                               | unless bit 7 of `shape` is set      |
+//! | seqnos      | seqno less `seqno_base`, 1, 2, 4 or 8 B | if all are equal (bits 4..7 are 0)  |
+//! | key ends    | where the key's suffix ends             | stride only, if all are as long     |
+//! | value ends  | where the value ends                    | stride only, if all are as long     |
+//! | prefix, suffixes, values |                            |                                     |
+//!
+//! `shape`: bits 0..2 form of the key ends, bits 2..4 form of the value ends (see `ends.rs`),
+//! bits 4..7 width of the seqnos (0: none, 1, 2, 3, 4: 1, 2, 4, 8 bytes), bit 7 kinds.
+//!
+//! So a point read compares eight tags at a time and one key; a seek halves on the first eight
+//! bytes of suffixes; any entry is reached directly, in both directions, without its neighbours.
+//! A block of puts whose sequence numbers are all zero spends nothing on trailers.
+//!
+//! [`DataBlock::decode`] checks every column once; what follows here trusts it.
+
+mod decode;
+
+use std::cmp::Ordering;
+use std::ops::Range;
+
+use esker_base::{EntryKind, InternalKey, SeqNo, Trailer, key_head};
+
+use crate::ends::Ends;
+
+/// Bytes before the columns.
+pub(crate) const HEADER_LEN: usize = 16;
+
+/// More entries than this are searched by halving: every 256th tag matches by chance.
+const TAG_SCAN_MAX: usize = 1024;
+
+/// A data block, resident: the payload as it was stored, and where its columns are.
+#[derive(Debug)]
+pub(crate) struct DataBlock {
+    payload: Box<[u8]>,
+    count: usize,
+    /// The kind of every entry; where entries differ, the column of kinds starts at `kinds_at`.
+    kind: Option<EntryKind>,
+    kinds_at: usize,
+    seqno_base: u64,
+    seqnos: Seqnos,
+    key_ends: Ends,
+    value_ends: Ends,
+    prefix_at: usize,
+    suffixes_at: usize,
+    values_at: usize,
+}
+
+/// The column of sequence numbers.
+#[derive(Clone, Copy, Debug)]
+enum Seqnos {
+    Equal,
+    U8(usize),
+    U16(usize),
+    U32(usize),
+    U64(usize),
+}
+
+/// What a block says about one user key.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Found {
+    /// The newest entry that the snapshot sees.
+    pub(crate) entry: Option<usize>,
+    /// Entries of the key that are too new for it.
+    pub(crate) stepped_over: u64,
+}
+
+impl DataBlock {
+    /// How many entries there are, at least one.
+    #[inline]
+    pub(crate) const fn count(&self) -> usize {
+        self.count
+    }
+
+    /// What all user keys start with.
+    #[inline]
+    pub(crate) fn prefix(&self) -> &[u8] {
+        &self.payload[self.prefix_at..self.suffixes_at]
+    }
+
+    /// What follows the prefix in the user key of entry `index`.
+    #[inline]
+    pub(crate) fn suffix(&self, index: usize) -> &[u8] {
+        let bounds = self.key_ends.bounds(&self.payload, index);
+        &self.payload[self.suffixes_at..self.values_at][bounds]
+    }
+
+    /// The payload's bytes; ranges of values are relative to it.
+    #[inline]
+    pub(crate) const fn payload(&self) -> &[u8] {
+        &self.payload
+    }
+
+    /// Where the value of entry `index` lies in the payload.
+    #[inline]
+    pub(crate) fn value_range(&self, index: usize) -> Range<usize> {
+        let bounds = self.value_ends.bounds(&self.payload, index);
+        self.values_at + bounds.start..self.values_at + bounds.end
+    }
+
+    /// The value of entry `index`.
+    #[inline]
+    pub(crate) fn value(&self, index: usize) -> &[u8] {
+        &self.payload[self.value_range(index)]
+    }
+
+    /// Sequence number and kind of entry `index`.
+    #[inline]
+    pub(crate) fn trailer(&self, index: usize) -> Trailer {
+        let kind = match self.kind {
+            Some(kind) => kind.as_byte(),
+            None => self.payload[self.kinds_at + index],
+        };
+        let word = self.seqno_word(index) << 8 | u64::from(kind);
+        Trailer::from_word(word).expect("kinds were checked when the block was decoded")
+    }
+
+    #[inline]
+    fn seqno_word(&self, index: usize) -> u64 {
+        let delta = match self.seqnos {
+            Seqnos::Equal => 0,
+            Seqnos::U8(at) => u64::from(self.payload[at + index]),
+            Seqnos::U16(at) => u64::from(u16::from_le_bytes(self.item(at, index))),
+            Seqnos::U32(at) => u64::from(u32::from_le_bytes(self.item(at, index))),
+            Seqnos::U64(at) => u64::from_le_bytes(self.item(at, index)),
+        };
+        self.seqno_base + delta
+    }
+
+    #[inline]
+    fn item<const N: usize>(&self, at: usize, index: usize) -> [u8; N] {
+        *self.payload[at + index * N..].first_chunk().expect("columns were checked at decode")
+    }
+
+    /// The newest entry of `user_key` that `snapshot` sees, by the tags; `tag` is the key's.
+    #[inline]
+    pub(crate) fn find(&self, user_key: &[u8], tag: u8, snapshot: SeqNo) -> Found {
+        let Some(suffix) = user_key.strip_prefix(self.prefix()) else {
+            return Found { entry: None, stepped_over: 0 };
+        };
+        if self.count > TAG_SCAN_MAX {
+            return self.find_by_order(suffix, snapshot);
+        }
+        let mut found = Found { entry: None, stepped_over: 0 };
+        let (words, rest) = self.payload[HEADER_LEN..HEADER_LEN + self.count].as_chunks::<8>();
+        let splat = u64::from_le_bytes([tag; 8]);
+        for (number, word) in words.iter().enumerate() {
+            let mut matches = zero_bytes(u64::from_le_bytes(*word) ^ splat);
+            while matches != 0 {
+                let index = number * 8 + matches.trailing_zeros() as usize / 8;
+                if self.settles(index, suffix, snapshot, &mut found) {
+                    return found;
+                }
+                matches &= matches - 1;
+            }
+        }
+        for (offset, _) in rest.iter().enumerate().filter(|(_, byte)| **byte == tag) {
+            let index = words.len() * 8 + offset;
+            if self.settles(index, suffix, snapshot, &mut found) {
+                return found;
+            }
+        }
+        found
+    }
+
+    /// Looks at entry `index`, whose tag matches; whether the search is over.
+    #[inline]
+    fn settles(&self, index: usize, suffix: &[u8], snapshot: SeqNo, found: &mut Found) -> bool {
+        if self.suffix(index) != suffix {
+            return false;
+        }
+        // Entries of one key stand newest first, so the first that is seen is the newest.
+        if self.seqno_word(index) <= snapshot.get() {
+            found.entry = Some(index);
+            return true;
+        }
+        found.stepped_over += 1;
+        false
+    }
+
+    fn find_by_order(&self, suffix: &[u8], snapshot: SeqNo) -> Found {
+        let first = self.partition_point(|index| self.suffix(index) < suffix);
+        let mut found = Found { entry: None, stepped_over: 0 };
+        for index in first..self.count {
+            if self.suffix(index) != suffix || self.settles(index, suffix, snapshot, &mut found) {
+                break;
+            }
+        }
+        found
+    }
+
+    /// The first entry that is not less than `target`; [`DataBlock::count`] if there is none.
+    #[inline]
+    pub(crate) fn lower_bound(&self, target: InternalKey<'_>) -> usize {
+        let Some(suffix) = target.user_key.strip_prefix(self.prefix()) else {
+            return if target.user_key < self.prefix() { 0 } else { self.count };
+        };
+        let head = key_head(suffix);
+        self.partition_point(|index| {
+            let entry = self.suffix(index);
+            match key_head(entry).cmp(&head).then_with(|| entry.cmp(suffix)) {
+                Ordering::Less => true,
+                // Newer entries of the key stand before the target.
+                Ordering::Equal => target.trailer < self.trailer(index),
+                Ordering::Greater => false,
+            }
+        })
+    }
+
+    /// The first entry for which `is_before` is false, where it is true only at the front.
+    #[inline]
+    fn partition_point(&self, is_before: impl Fn(usize) -> bool) -> usize {
+        let (mut start, mut end) = (0, self.count);
+        while start < end {
+            let middle = start.midpoint(end);
+            if is_before(middle) {
+                start = middle + 1;
+            } else {
+                end = middle;
+            }
+        }
+        start
+    }
+
+    /// Whether entry `index` is not less than `target`.
+    pub(crate) fn is_at_or_after(&self, index: usize, target: InternalKey<'_>) -> bool {
+        index >= self.lower_bound(target)
+    }
+
+    pub(crate) const fn memory_bytes(&self) -> usize {
+        size_of::<Self>() + size_of_val::<[u8]>(&self.payload)
+    }
+}
+
+/// The top bit of every byte of `word` that is zero, and no other bit.
+#[inline]
+const fn zero_bytes(word: u64) -> u64 {
+    const LOW: u64 = u64::from_le_bytes([0x7f; 8]);
+    !(((word & LOW) + LOW) | word | LOW)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,240 @@
+//! A table that has been opened: its file, its top index and its slots in the cache.
+//!
+//! Slots are numbered: data blocks in file order, then for each partition its index and its
+//! filter. Loading a data block may load an index, never the other way around, so that the slots
+//! are locked in one order.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use esker_cache::{CacheSlots, Charge, Lookup, Owner, Priority};
+use esker_env::{Clock, FileError};
+
+use crate::cached_block::{CachedBlock, Content};
+use crate::index_block::IndexBlock;
+use crate::table_file::TableFile;
+use crate::top_index::{Partition, TopIndex};
+use crate::{BlockHandle, BlockKind, BlockRead, FilterVerdict, ReadTrace, TableContext};
+
+/// A table that has been opened.
+#[derive(Debug)]
+pub(crate) struct OpenTable {
+    pub(crate) file: TableFile,
+    pub(crate) top: TopIndex,
+    slots: CacheSlots<CachedBlock>,
+    clock: Arc<dyn Clock>,
+    /// The top index and the slots themselves.
+    charge: Charge,
+    /// Filters that were found damaged. Counter only.
+    damaged_filters: AtomicU64,
+}
+
+impl OpenTable {
+    pub(crate) fn new(
+        context: &TableContext,
+        mut file: TableFile,
+        data_block_count: u32,
+    ) -> Result<Self, FileError> {
+        let top = file.read_top_index()?;
+        file.forget_tail();
+        if top.data_block_count() != data_block_count {
+            let offset = file.footer().top_index.offset;
+            return Err(file.corruption(offset, "top index counts other blocks than properties"));
+        }
+        let slot_count = data_block_count as usize + 2 * top.partitions().len();
+        let slot_count = u32::try_from(slot_count)
+            .map_err(|_| file.corruption(file.content_end(), "table has too many blocks"))?;
+        let slots = context.cache.register(slot_count);
+        let memory = top.memory_bytes() + slot_count as usize * CacheSlots::<CachedBlock>::SLOT_LEN;
+        let charge = context.budget.charge(Owner::Indexes, memory as u64);
+        let clock = Arc::clone(&context.clock);
+        Ok(Self { file, top, slots, clock, charge, damaged_filters: AtomicU64::new(0) })
+    }
+
+    pub(crate) fn damaged_filter_count(&self) -> u64 {
+        self.damaged_filters.load(Ordering::Relaxed)
+    }
+
+    /// Memory that is held while the table is open, and that of its blocks in the cache.
+    pub(crate) fn memory_bytes(&self) -> u64 {
+        self.charge.bytes() + self.slots.resident_bytes()
+    }
+
+    fn index_slot(&self, partition: usize) -> u32 {
+        self.slots.slot_count() - 2 * (self.top.partitions().len() - partition) as u32
+    }
+
+    /// What the filter of `partition` says about a key with this hash. A damaged filter says
+    /// nothing, and the read goes on.
+    #[inline]
+    pub(crate) fn filter_verdict<T: ReadTrace>(
+        &self,
+        partition: usize,
+        hash: u64,
+        trace: &mut T,
+    ) -> Result<FilterVerdict, FileError> {
+        let Some(handle) = self.top.partitions()[partition].filter else {
+            return Ok(FilterVerdict::Absent);
+        };
+        let slot = self.index_slot(partition) + 1;
+        let verdict = match self.slots.with(slot, |block| verdict_of(block, hash)) {
+            Some(verdict) => {
+                self.trace_hit(trace, BlockKind::Filter, handle);
+                verdict
+            }
+            None => verdict_of(&*self.load_filter(slot, handle, trace)?, hash),
+        };
+        Ok(verdict)
+    }
+
+    #[cold]
+    fn load_filter<T: ReadTrace>(
+        &self,
+        slot: u32,
+        handle: BlockHandle,
+        trace: &mut T,
+    ) -> Result<Arc<CachedBlock>, FileError> {
+        self.load(slot, BlockKind::Filter, handle, trace, || {
+            let filter = match self.file.read_filter(handle) {
+                Ok(filter) => Some(filter),
+                Err(FileError::Corruption(_)) => {
+                    self.damaged_filters.fetch_add(1, Ordering::Relaxed);
+                    None
+                }
+                Err(error) => return Err(error),
+            };
+            Ok(CachedBlock(Content::Filter(filter)))
+        })
+    }
+
+    /// Runs `look` on the index of `partition`.
+    #[inline]
+    pub(crate) fn with_index<R, T: ReadTrace>(
+        &self,
+        partition: usize,
+        trace: &mut T,
+        look: impl Fn(&IndexBlock) -> R,
+    ) -> Result<R, FileError> {
+        let slot = self.index_slot(partition);
+        if let Some(result) = self.slots.with(slot, |block| look(block.index())) {
+            self.trace_hit(trace, BlockKind::Index, self.top.partitions()[partition].index);
+            return Ok(result);
+        }
+        Ok(look(self.index(partition, trace)?.index()))
+    }
+
+    /// The index of `partition`.
+    pub(crate) fn index<T: ReadTrace>(
+        &self,
+        partition: usize,
+        trace: &mut T,
+    ) -> Result<Arc<CachedBlock>, FileError> {
+        let place: &Partition = &self.top.partitions()[partition];
+        self.load(self.index_slot(partition), BlockKind::Index, place.index, trace, || {
+            Ok(CachedBlock(Content::Index(self.file.read_index(place)?)))
+        })
+    }
+
+    /// Data block `number` of `partition`, from the cache or through it.
+    #[inline]
+    pub(crate) fn data_block<T: ReadTrace>(
+        &self,
+        partition: usize,
+        number: usize,
+        trace: &mut T,
+    ) -> Result<Arc<CachedBlock>, FileError> {
+        let slot = self.data_slot(partition, number);
+        if !T::ENABLED
+            && let Some(block) = self.slots.get(slot)
+        {
+            return Ok(block);
+        }
+        let handle =
+            self.with_index(partition, &mut crate::NoTrace, |index| index.handle(number))?;
+        self.load(slot, BlockKind::Data, handle, trace, || {
+            let payload = self.file.read_block(handle)?.payload;
+            Ok(CachedBlock(Content::Data(self.file.decode_data(handle, payload)?)))
+        })
+    }
+
+    /// Data block `number` of `partition`, if it is in the cache; `counts` says whether that is a
+    /// use of it.
+    pub(crate) fn cached_data_block(
+        &self,
+        partition: usize,
+        number: usize,
+        counts: bool,
+    ) -> Option<Arc<CachedBlock>> {
+        let slot = self.data_slot(partition, number);
+        if counts { self.slots.get(slot) } else { self.slots.peek(slot) }
+    }
+
+    /// Puts data block `number` of `partition` into the cache, unless it is there: from the bytes
+    /// that `read` returns.
+    pub(crate) fn cache_data_block(
+        &self,
+        partition: usize,
+        number: usize,
+        read: impl FnOnce() -> Result<CachedBlock, FileError>,
+    ) -> Result<Arc<CachedBlock>, FileError> {
+        let slot = self.data_slot(partition, number);
+        Ok(self.slots.get_or_load(slot, Priority::Normal, read)?.0)
+    }
+
+    /// Checks and decodes the data block at `handle` from its stored bytes.
+    pub(crate) fn decode_data_block(
+        &self,
+        handle: BlockHandle,
+        stored: Vec<u8>,
+    ) -> Result<CachedBlock, FileError> {
+        let payload = self.file.unseal(handle, stored)?.payload;
+        Ok(CachedBlock(Content::Data(self.file.decode_data(handle, payload)?)))
+    }
+
+    fn data_slot(&self, partition: usize, number: usize) -> u32 {
+        self.top.partitions()[partition].first_block + number as u32
+    }
+
+    fn load<T: ReadTrace>(
+        &self,
+        slot: u32,
+        kind: BlockKind,
+        handle: BlockHandle,
+        trace: &mut T,
+        read: impl FnOnce() -> Result<CachedBlock, FileError>,
+    ) -> Result<Arc<CachedBlock>, FileError> {
+        let priority = match kind {
+            BlockKind::Data => Priority::Normal,
+            _ => Priority::High,
+        };
+        let start = if T::ENABLED { self.clock.now() } else { Duration::ZERO };
+        let (block, lookup) = self.slots.get_or_load(slot, priority, read)?;
+        if lookup == Lookup::Hit {
+            self.trace_hit(trace, kind, handle);
+        } else if T::ENABLED {
+            let time = self.clock.now().saturating_sub(start);
+            let (offset, bytes) = (handle.offset, handle.len);
+            trace.block(BlockRead { kind, offset, from_cache: false, bytes, time });
+        }
+        Ok(block)
+    }
+
+    #[inline]
+    fn trace_hit<T: ReadTrace>(&self, trace: &mut T, kind: BlockKind, handle: BlockHandle) {
+        if T::ENABLED {
+            let (offset, bytes) = (handle.offset, handle.len);
+            let time = Duration::ZERO;
+            trace.block(BlockRead { kind, offset, from_cache: true, bytes, time });
+        }
+    }
+}
+
+#[inline]
+fn verdict_of(block: &CachedBlock, hash: u64) -> FilterVerdict {
+    match block.filter() {
+        Some(filter) if filter.may_contain(hash) => FilterVerdict::MayContain,
+        Some(_) => FilterVerdict::Excluded,
+        None => FilterVerdict::Damaged,
+    }
+}

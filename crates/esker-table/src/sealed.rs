@@ -1,0 +1,182 @@
+//! How a block stands in a file: compressed or not, with a checksum that knows its place.
+//!
+//! ```text
+//! block   := body, compression u8, checksum u32
+//! body    := payload                                    compression 0
+//!          | payload length varint, compressed payload  otherwise
+//! ```
+//!
+//! The checksum covers body and compression byte and is seeded with the file's seed plus the
+//! block's offset: a block that was written elsewhere, or to another file, does not match.
+
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::arithmetic_side_effects,
+        clippy::panic
+    )
+)]
+
+use esker_base::checksum::checksum32;
+use esker_base::coding::{Decoder, put_varint};
+use esker_base::limits::{KEY_LEN_MAX, VALUE_LEN_MAX};
+use lz4_flex::block::{CompressTable, compress_into_with_table, get_maximum_output_size};
+
+use crate::Compression;
+
+/// Bytes of compression byte and checksum.
+pub(crate) const BLOCK_TRAILER_LEN: usize = 5;
+
+/// Longest payload that is compressed. LZ4 counts in 32 bits; blocks this large are single values.
+const COMPRESS_LEN_MAX: usize = 1 << 30;
+
+/// Longest payload that can be: one entry with the longest key and value, and its columns.
+const PAYLOAD_LEN_MAX: u64 = VALUE_LEN_MAX.saturating_add(KEY_LEN_MAX as u64).saturating_add(1024);
+
+/// Most bytes that one byte of LZ4 stands for.
+const LZ4_RATIO_MAX: u64 = 255;
+
+/// Seals blocks; keeps what compression needs from one block to the next.
+pub(crate) struct Sealer {
+    compression: Compression,
+    file_seed: u64,
+    table: CompressTable,
+    /// Where blocks are compressed to. Only grows, so that it is zeroed once.
+    scratch: Vec<u8>,
+}
+
+impl Sealer {
+    /// # Panics
+    /// If `compression` is not built in.
+    pub(crate) fn new(compression: Compression, file_seed: u64) -> Self {
+        assert!(compression.is_built_in(), "compression {compression} is not built in");
+        Self { compression, file_seed, table: CompressTable::default(), scratch: Vec::new() }
+    }
+
+    /// Turns the payload at `out[start..]` into a block that will stand at `offset`; compresses it
+    /// if that is asked for and pays.
+    pub(crate) fn seal(&mut self, out: &mut Vec<u8>, start: usize, offset: u64, compress: bool) {
+        let mut byte = Compression::None.as_byte();
+        let payload = out.get(start..).unwrap_or_default();
+        let payload_len = payload.len();
+        if compress
+            && payload_len <= COMPRESS_LEN_MAX
+            && let Some(packed_len) = self.compress(payload)
+            // Stored as it is when less than an eighth would be saved: reading it is cheaper then.
+            && packed_len < payload_len.saturating_sub(payload_len / 8)
+        {
+            out.truncate(start);
+            put_varint(out, payload_len as u64);
+            out.extend_from_slice(self.scratch.get(..packed_len).unwrap_or_default());
+            byte = self.compression.as_byte();
+        }
+        out.push(byte);
+        let seed = self.file_seed.wrapping_add(offset);
+        let checksum = checksum32(seed, out.get(start..).unwrap_or_default());
+        out.extend_from_slice(&checksum.to_le_bytes());
+    }
+
+    /// Compresses `payload` to the front of the scratch buffer; how long it is there, or `None` if
+    /// it stays as it is.
+    fn compress(&mut self, payload: &[u8]) -> Option<usize> {
+        let room = match self.compression {
+            Compression::None => return None,
+            Compression::Lz4 => get_maximum_output_size(payload.len()),
+            Compression::Zstd => payload.len(),
+        };
+        if self.scratch.len() < room {
+            self.scratch.resize(room, 0);
+        }
+        if self.compression == Compression::Zstd {
+            return compress_zstd(payload, &mut self.scratch);
+        }
+        // The table grows for a payload past 64 KiB and would stay slow to clear.
+        if payload.len() < usize::from(u16::MAX) && matches!(self.table, CompressTable::Large(_)) {
+            self.table = CompressTable::default();
+        }
+        compress_into_with_table(payload, &mut self.scratch, &mut self.table).ok()
+    }
+}
+
+/// A failure means that the result does not fit, so compression does not pay.
+#[cfg(feature = "zstd")]
+fn compress_zstd(payload: &[u8], target: &mut [u8]) -> Option<usize> {
+    const LEVEL: i32 = 3;
+    zstd::bulk::compress_to_buffer(payload, target, LEVEL).ok()
+}
+
+#[cfg(not(feature = "zstd"))]
+const fn compress_zstd(_payload: &[u8], _target: &mut [u8]) -> Option<usize> {
+    None
+}
+
+/// Checks a stored block that was read at `offset`, and returns its payload and how it was
+/// compressed.
+///
+/// # Errors
+/// What is wrong with it.
+pub(crate) fn unseal(
+    mut stored: Vec<u8>,
+    file_seed: u64,
+    offset: u64,
+) -> Result<(Vec<u8>, Compression), &'static str> {
+    let (checked, checksum) = stored.split_last_chunk::<4>().ok_or("block is too short")?;
+    if checksum32(file_seed.wrapping_add(offset), checked) != u32::from_le_bytes(*checksum) {
+        return Err("block checksum does not match");
+    }
+    let (&byte, body) = checked.split_last().ok_or("block is too short")?;
+    let compression = Compression::from_byte(byte).ok_or("block has an unknown compression")?;
+    if compression == Compression::None {
+        stored.truncate(body.len());
+        return Ok((stored, compression));
+    }
+    let mut decoder = Decoder::new(body);
+    let len = decoder.varint().map_err(|error| error.what)?;
+    let packed = decoder.rest();
+    let payload = match compression {
+        Compression::Zstd => unpack_zstd(packed, len)?,
+        _ => unpack_lz4(packed, len)?,
+    };
+    Ok((payload, compression))
+}
+
+fn unpack_lz4(packed: &[u8], len: u64) -> Result<Vec<u8>, &'static str> {
+    // Bounded before anything is allocated.
+    let most = (packed.len() as u64).saturating_mul(LZ4_RATIO_MAX);
+    let len = payload_len(len, most)?;
+    let mut payload = vec![0; len];
+    match lz4_flex::block::decompress_into(packed, &mut payload) {
+        Ok(written) if written == len => Ok(payload),
+        Ok(_) => Err("block unpacks to fewer bytes than it says"),
+        Err(_) => Err("block does not unpack"),
+    }
+}
+
+#[cfg(feature = "zstd")]
+fn unpack_zstd(packed: &[u8], len: u64) -> Result<Vec<u8>, &'static str> {
+    // Zstandard has no bound of its own worth the name; a frame that says otherwise is refused.
+    let len = payload_len(len, COMPRESS_LEN_MAX as u64)?;
+    match zstd::bulk::decompress(packed, len) {
+        Ok(payload) if payload.len() == len => Ok(payload),
+        Ok(_) => Err("block unpacks to fewer bytes than it says"),
+        Err(_) => Err("block does not unpack"),
+    }
+}
+
+#[cfg(not(feature = "zstd"))]
+const fn unpack_zstd(_packed: &[u8], _len: u64) -> Result<Vec<u8>, &'static str> {
+    Err("block is compressed with zstd in a table whose format version has none")
+}
+
+/// `len` as a length that can be allocated.
+fn payload_len(len: u64, most: u64) -> Result<usize, &'static str> {
+    let is_possible = len <= most && len <= PAYLOAD_LEN_MAX;
+    let len = usize::try_from(len).map_err(|_| "block says an impossible length")?;
+    if is_possible { Ok(len) } else { Err("block says an impossible length") }
+}
+
+#[cfg(test)]
+mod tests;

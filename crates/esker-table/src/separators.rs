@@ -1,0 +1,167 @@
+//! Separators: for each block a user key that is not less than any of its keys and less than any
+//! key of the block after it, unless one user key reaches across.
+//!
+//! ```text
+//! separators := prefix_len u16, form u8, suffix ends (see ends.rs), prefix, suffixes
+//! ```
+//!
+//! The prefix that all separators share is cut off, and of the rest the first eight bytes are kept
+//! as words, so that a search compares integers in one small array and touches key bytes only
+//! where words are equal.
+
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::arithmetic_side_effects,
+        clippy::panic
+    )
+)]
+
+use esker_base::coding::{DecodeError, Decoder};
+use esker_base::key_head;
+
+use crate::ends::Ends;
+
+/// Separators of the blocks of one index, in the payload that they were read from.
+#[derive(Debug)]
+pub(crate) struct Separators {
+    heads: Box<[u64]>,
+    ends: Ends,
+    prefix_at: usize,
+    prefix_len: usize,
+}
+
+impl Separators {
+    /// How many there are.
+    pub(crate) const fn count(&self) -> usize {
+        self.heads.len()
+    }
+
+    pub(crate) const fn memory_bytes(&self) -> usize {
+        size_of_val::<[u64]>(&self.heads)
+    }
+
+    /// Appends the column for `separators`, which are ascending, at least one, and given by their
+    /// bytes one after another and where each ends.
+    pub(crate) fn encode(out: &mut Vec<u8>, bytes: &[u8], ends: &[usize]) {
+        let item = |index: usize| {
+            let start = match index.checked_sub(1) {
+                Some(before) => ends.get(before).copied().unwrap_or_default(),
+                None => 0,
+            };
+            bytes.get(start..ends.get(index).copied().unwrap_or_default()).unwrap_or_default()
+        };
+        let prefix_len = shared_prefix_len(item(0), item(ends.len().saturating_sub(1)));
+        out.extend_from_slice(&(prefix_len as u16).to_le_bytes());
+        let form_at = out.len();
+        out.push(0);
+        let suffix_ends = ends.iter().enumerate().map(|(index, &end)| {
+            let cut = prefix_len.saturating_mul(index.saturating_add(1));
+            end.saturating_sub(cut) as u64
+        });
+        let form = Ends::encode(out, suffix_ends);
+        if let Some(byte) = out.get_mut(form_at) {
+            *byte = form;
+        }
+        out.extend_from_slice(item(0).get(..prefix_len).unwrap_or_default());
+        for index in 0..ends.len() {
+            out.extend_from_slice(item(index).get(prefix_len..).unwrap_or_default());
+        }
+    }
+
+    /// Reads the column of `count` separators, which the caller has bounded, from `payload`.
+    pub(crate) fn decode(
+        payload: &[u8],
+        count: usize,
+        decoder: &mut Decoder<'_>,
+    ) -> Result<Self, DecodeError> {
+        let prefix_len = usize::from(decoder.u16()?);
+        let form = decoder.u8()?;
+        let (ends, suffix_bytes) = Ends::decode(form, count, decoder)?;
+        let prefix_at = decoder.position();
+        decoder.take(prefix_len)?;
+        let suffixes = decoder.take(suffix_bytes)?;
+        let suffix = |index| suffixes.get(ends.bounds(payload, index)).unwrap_or_default();
+        let heads = (0..count).map(|index| key_head(suffix(index))).collect();
+        Ok(Self { heads, ends, prefix_at, prefix_len })
+    }
+
+    /// The first separator that is not less than `user_key`, or [`Separators::count`] if there is
+    /// none; and how many separators from there on equal it.
+    #[inline]
+    pub(crate) fn find(&self, payload: &[u8], user_key: &[u8]) -> (usize, usize) {
+        let prefix = self.prefix(payload);
+        let Some(suffix) = user_key.strip_prefix(prefix) else {
+            return (if user_key < prefix { 0 } else { self.count() }, 0);
+        };
+        let head = key_head(suffix);
+        let first = self.heads.partition_point(|&separator| separator < head);
+        if self.heads.get(first) != Some(&head) {
+            return (first, 0);
+        }
+        // Equal heads say nothing; the bytes decide among them.
+        let tied = self.heads.get(first..).unwrap_or_default();
+        let tied_end = first.wrapping_add(tied.partition_point(|&separator| separator == head));
+        let (mut start, mut end) = (first, tied_end);
+        while start < end {
+            let middle = start.midpoint(end);
+            if self.suffix(payload, middle) < suffix {
+                start = middle.wrapping_add(1);
+            } else {
+                end = middle;
+            }
+        }
+        let is_equal = |&index: &usize| self.suffix(payload, index) == suffix;
+        (start, (start..tied_end).take_while(is_equal).count())
+    }
+
+    /// Appends separator `index` to `out`.
+    pub(crate) fn append_to(&self, payload: &[u8], index: usize, out: &mut Vec<u8>) {
+        out.extend_from_slice(self.prefix(payload));
+        out.extend_from_slice(self.suffix(payload, index));
+    }
+
+    fn prefix<'a>(&self, payload: &'a [u8]) -> &'a [u8] {
+        payload.get(self.prefix_at..self.suffixes_at()).unwrap_or_default()
+    }
+
+    fn suffix<'a>(&self, payload: &'a [u8], index: usize) -> &'a [u8] {
+        let suffixes = payload.get(self.suffixes_at()..).unwrap_or_default();
+        suffixes.get(self.ends.bounds(payload, index)).unwrap_or_default()
+    }
+
+    const fn suffixes_at(&self) -> usize {
+        self.prefix_at.wrapping_add(self.prefix_len)
+    }
+}
+
+/// How many bytes `a` and `b` have in common at the front.
+pub(crate) fn shared_prefix_len(a: &[u8], b: &[u8]) -> usize {
+    a.iter().zip(b).take_while(|(a, b)| a == b).count()
+}
+
+/// Appends a short key that is not less than `last` and less than `next`, for `last < next`.
+pub(crate) fn append_separator(last: &[u8], next: &[u8], out: &mut Vec<u8>) {
+    let shared = shared_prefix_len(last, next);
+    // The first byte behind the shared ones that can be raised without reaching `next`: where the
+    // two differ only if their difference leaves room, behind it always.
+    let can_be_raised = |(index, byte): (usize, &u8)| {
+        let raised = byte.checked_add(1)?;
+        let is_below = index > shared || next.get(index).is_some_and(|next| raised < *next);
+        (index >= shared && is_below).then_some((index, raised))
+    };
+    match last.iter().enumerate().find_map(can_be_raised) {
+        // A separator as long as the key itself saves nothing, and the key is sharper.
+        Some((index, raised)) if index.saturating_add(1) < last.len() => {
+            out.extend_from_slice(last.get(..index).unwrap_or_default());
+            out.push(raised);
+        }
+        _ => out.extend_from_slice(last),
+    }
+}
+
+#[cfg(test)]
+mod tests;

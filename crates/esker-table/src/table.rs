@@ -1,0 +1,333 @@
+//! A table as readers see it: point reads, cursors, sizes.
+//!
+//! Promises: no answer from bytes whose checksum did not match; damage is an error that names the
+//! file and the place, except in a filter, without which reads go on. No I/O before the first
+//! read. Does not know which entries a snapshot makes of the versions it finds, beyond "newest
+//! that is not newer than this".
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use esker_base::{DatabaseId, InternalKey, KeyRange, SeqNo, TableId, Trailer};
+use esker_cache::{BlockCache, Budget};
+use esker_env::{Clock, FileError, FileSystem};
+
+use crate::builder::tag_of;
+use crate::cached_block::{BlockSlice, CachedBlock};
+use crate::cursor::TableCursor;
+use crate::index_block::Candidates;
+use crate::open_table::OpenTable;
+use crate::table_file::{TableFile, table_path};
+use crate::{FilterVerdict, NoTrace, ReadTrace, TableProperties};
+
+/// What all tables of a database share.
+#[derive(Clone, Debug)]
+pub struct TableContext {
+    /// Where the files are.
+    pub fs: Arc<dyn FileSystem>,
+    /// The directory of the database.
+    pub dir: PathBuf,
+    /// The database that every file must belong to.
+    pub database: DatabaseId,
+    /// Where blocks are cached.
+    pub cache: Arc<BlockCache<CachedBlock>>,
+    /// What resident indexes and readahead are charged to.
+    pub budget: Arc<Budget>,
+    /// What traced reads are timed by; not read otherwise.
+    pub clock: Arc<dyn Clock>,
+}
+
+/// One immutable sorted file.
+///
+/// The file is opened at the first read and stays open. A table whose file is removed meanwhile
+/// goes on working, if it was opened before.
+#[derive(Debug)]
+pub struct Table {
+    context: Arc<TableContext>,
+    properties: Arc<TableProperties>,
+    open: OnceLock<OpenTable>,
+    /// Held by the thread that opens the file, across its I/O; not taken once it is open.
+    opening: Mutex<()>,
+}
+
+/// What a point read found.
+#[derive(Clone, Debug)]
+pub struct TableEntry {
+    /// Sequence number and kind.
+    pub trailer: Trailer,
+    /// The value; empty for a tombstone.
+    pub value: BlockSlice,
+}
+
+impl Table {
+    /// A table that the manifest describes. No I/O.
+    #[must_use]
+    pub fn new(context: Arc<TableContext>, properties: Arc<TableProperties>) -> Self {
+        Self { context, properties, open: OnceLock::new(), opening: Mutex::new(()) }
+    }
+
+    /// A table of which only the id is known: reads header, footer, properties and top index. For
+    /// repair and dump.
+    ///
+    /// # Errors
+    /// Of the file system, `NotFound` among them; `Corruption` if the file is damaged, belongs to
+    /// another database or was created under another id; `UnsupportedFormat` if a newer release
+    /// wrote it.
+    pub fn open_file(context: Arc<TableContext>, id: TableId) -> Result<Self, FileError> {
+        let file = TableFile::open(&*context.fs, &context.dir, context.database, id)?;
+        let properties = file.read_properties()?;
+        let opened = OpenTable::new(&context, file, properties.data_block_count)?;
+        let table = Self::new(context, Arc::new(properties));
+        table.open.set(opened).expect("nobody else has the table yet");
+        Ok(table)
+    }
+
+    /// What is known of the table without reading it.
+    #[must_use]
+    pub const fn properties(&self) -> &Arc<TableProperties> {
+        &self.properties
+    }
+
+    /// What the table shares with others.
+    #[must_use]
+    pub const fn context(&self) -> &Arc<TableContext> {
+        &self.context
+    }
+
+    /// Checks that the file exists and is as long as its properties say. Does not open it for
+    /// reads, and looks at no contents.
+    ///
+    /// # Errors
+    /// Of the file system, `NotFound` among them; `Corruption` if the length differs.
+    pub fn check_size(&self) -> Result<(), FileError> {
+        let path = table_path(&self.context.dir, self.properties.id);
+        let file_bytes = self.context.fs.open(&path)?.len()?;
+        self.check_file_bytes(file_bytes)
+    }
+
+    /// The newest entry of `user_key` that is not newer than `snapshot`. `hash` is that of the key
+    /// by [`hash_key`](esker_base::checksum::hash_key).
+    ///
+    /// # Errors
+    /// Of the file system; `Corruption` if a block that is needed is damaged.
+    ///
+    /// # Cost
+    /// From the cache: three short locks, one count on an `Arc`, no allocation and no copy. At
+    /// most one data block is read, unless versions of the key reach across blocks.
+    #[inline]
+    pub fn get<T: ReadTrace>(
+        &self,
+        user_key: &[u8],
+        hash: u64,
+        snapshot: SeqNo,
+        trace: &mut T,
+    ) -> Result<Option<TableEntry>, FileError> {
+        let open = self.open()?;
+        if T::ENABLED {
+            trace.table(&self.properties);
+        }
+        if snapshot < self.properties.seqno_min {
+            return Ok(None);
+        }
+        let Some(partition) = open.top.find(user_key) else {
+            return Ok(None);
+        };
+        let verdict = open.filter_verdict(partition, hash, trace)?;
+        if T::ENABLED {
+            trace.filter(verdict);
+        }
+        if verdict == FilterVerdict::Excluded {
+            return Ok(None);
+        }
+        let candidates = open.with_index(partition, trace, |index| index.candidates(user_key))?;
+        let Some(Candidates { first, last }) = candidates else {
+            return Ok(None);
+        };
+        let block = open.data_block(partition, first, trace)?;
+        let found = block.data().find(user_key, tag_of(hash), snapshot);
+        if T::ENABLED {
+            trace.stepped_over(found.stepped_over);
+        }
+        match found.entry {
+            Some(entry) => Ok(Some(entry_of(block, entry))),
+            None if first == last => Ok(None),
+            None => {
+                self.get_across(open, partition, first + 1..last + 1, user_key, snapshot, trace)
+            }
+        }
+    }
+
+    /// Goes on with [`Table::get`] in the blocks that versions of the key reach into.
+    #[cold]
+    fn get_across<T: ReadTrace>(
+        &self,
+        open: &OpenTable,
+        partition: usize,
+        blocks: std::ops::Range<usize>,
+        user_key: &[u8],
+        snapshot: SeqNo,
+        trace: &mut T,
+    ) -> Result<Option<TableEntry>, FileError> {
+        let target = InternalKey::seek(user_key, snapshot);
+        // Halving, because a key may have more versions than anybody wants to read.
+        let (mut start, mut end) = (blocks.start, blocks.end - 1);
+        while start < end {
+            let middle = start.midpoint(end);
+            let block = open.data_block(partition, middle, trace)?;
+            let data = block.data();
+            if data.is_at_or_after(data.count() - 1, target) {
+                end = middle;
+            } else {
+                if T::ENABLED {
+                    trace.stepped_over(data.count() as u64);
+                }
+                start = middle + 1;
+            }
+        }
+        let block = open.data_block(partition, start, trace)?;
+        let data = block.data();
+        let entry = data.lower_bound(target);
+        if entry < data.count() && user_key.strip_prefix(data.prefix()) == Some(data.suffix(entry))
+        {
+            return Ok(Some(entry_of(block, entry)));
+        }
+        Ok(None)
+    }
+
+    /// Whether the table may hold `user_key`, as far as key bounds and filter say. `true` if there
+    /// is no filter, or it is damaged.
+    ///
+    /// # Errors
+    /// Of the file system; `Corruption` if the top index is damaged.
+    pub fn may_contain<T: ReadTrace>(
+        &self,
+        user_key: &[u8],
+        hash: u64,
+        trace: &mut T,
+    ) -> Result<bool, FileError> {
+        let open = self.open()?;
+        let Some(partition) = open.top.find(user_key) else {
+            return Ok(false);
+        };
+        let verdict = open.filter_verdict(partition, hash, trace)?;
+        if T::ENABLED {
+            trace.filter(verdict);
+        }
+        Ok(verdict != FilterVerdict::Excluded)
+    }
+
+    /// A cursor over all entries. With `fill_cache`, blocks that it reads stay in the cache; without
+    /// it, they pass by: for compactions and scans of everything.
+    #[must_use]
+    pub fn cursor(self: &Arc<Self>, fill_cache: bool) -> TableCursor {
+        TableCursor::new(Arc::clone(self), fill_cache)
+    }
+
+    /// About how many bytes of the file hold keys of `range`.
+    ///
+    /// # Errors
+    /// Of the file system; `Corruption` if an index is damaged.
+    ///
+    /// # Cost
+    /// Reads at most two index partitions, and no data.
+    pub fn approximate_bytes(&self, range: &KeyRange) -> Result<u64, FileError> {
+        use std::ops::Bound::{Excluded, Included, Unbounded};
+        if !range.overlaps(&self.properties.smallest_key, &self.properties.largest_key)
+            || range.is_empty()
+        {
+            return Ok(0);
+        }
+        let open = self.open()?;
+        let start = match &range.start {
+            Included(key) | Excluded(key) => self.data_before(open, key, false)?,
+            Unbounded => 0,
+        };
+        let end = match &range.end {
+            Included(key) | Excluded(key) => self.data_before(open, key, true)?,
+            Unbounded => open.file.content_end(),
+        };
+        Ok(end.saturating_sub(start).min(self.properties.data_bytes))
+    }
+
+    /// Offset of the block that holds `user_key` or the next key: its start, or its end.
+    fn data_before(
+        &self,
+        open: &OpenTable,
+        user_key: &[u8],
+        at_end: bool,
+    ) -> Result<u64, FileError> {
+        let Some(partition) = open.top.find(user_key) else {
+            return Ok(open.file.content_end());
+        };
+        open.with_index(partition, &mut NoTrace, |index| {
+            index.candidates(user_key).map_or(index.data().end(), |candidates| {
+                let number = if at_end { candidates.last } else { candidates.first };
+                let handle = index.handle(number);
+                if at_end { handle.end() } else { handle.offset }
+            })
+        })
+    }
+
+    /// Bytes of memory that the table holds: its top index and slots, if it is open, and its
+    /// blocks in the cache.
+    ///
+    /// # Cost
+    /// Looks at every slot.
+    #[must_use]
+    pub fn memory_bytes(&self) -> u64 {
+        self.open.get().map_or(0, OpenTable::memory_bytes)
+    }
+
+    /// Filters that were found damaged, and that reads went on without.
+    #[must_use]
+    pub fn damaged_filter_count(&self) -> u64 {
+        self.open.get().map_or(0, OpenTable::damaged_filter_count)
+    }
+
+    /// The opened table; opens it at the first call.
+    #[inline]
+    pub(crate) fn open(&self) -> Result<&OpenTable, FileError> {
+        match self.open.get() {
+            Some(open) => Ok(open),
+            None => self.open_once(),
+        }
+    }
+
+    #[cold]
+    fn open_once(&self) -> Result<&OpenTable, FileError> {
+        let _opening = self.opening.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(open) = self.open.get() {
+            return Ok(open);
+        }
+        let TableContext { fs, dir, database, .. } = &*self.context;
+        let properties = &self.properties;
+        let file = TableFile::open(&**fs, dir, *database, properties.id)?;
+        self.check_file_bytes(file.file_bytes())?;
+        if file.footer().content_checksum != properties.checksum {
+            let what = "footer has another checksum than the table's properties";
+            return Err(file.corruption(file.content_end(), what));
+        }
+        let opened = OpenTable::new(&self.context, file, properties.data_block_count)?;
+        Ok(self.open.get_or_init(|| opened))
+    }
+
+    fn check_file_bytes(&self, file_bytes: u64) -> Result<(), FileError> {
+        let expected = self.properties.file_bytes;
+        if file_bytes == expected {
+            return Ok(());
+        }
+        let what = format!("file is {file_bytes} bytes long and should be {expected}");
+        let file = self.properties.id.file_name();
+        Err(esker_base::Corruption::new(file, file_bytes.min(expected), what).into())
+    }
+}
+
+#[inline]
+fn entry_of(block: Arc<CachedBlock>, entry: usize) -> TableEntry {
+    let trailer = block.data().trailer(entry);
+    let range = block.data().value_range(entry);
+    TableEntry { trailer, value: BlockSlice::new(block, range) }
+}
+
+#[cfg(test)]
+mod tests;

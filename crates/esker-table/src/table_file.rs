@@ -1,0 +1,217 @@
+//! An open table file: finds its footer, reads its blocks, believes nothing unchecked.
+//!
+//! Does not know the cache; every call reads from the file.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use esker_base::checksum::file_seed;
+use esker_base::coding::{DecodeError, Decoder};
+use esker_base::{Corruption, DatabaseId, FileHeader, TableId};
+use esker_env::{Advice, File, FileError, FileExt, FileSystem};
+
+use crate::data_block::DataBlock;
+use crate::filter::FilterBlock;
+use crate::footer::Footer;
+use crate::format::check_header;
+use crate::index_block::IndexBlock;
+use crate::sealed::{BLOCK_TRAILER_LEN, unseal};
+use crate::top_index::{Partition, TopIndex};
+use crate::{BlockHandle, BlockKind, Compression, TableProperties};
+
+/// How much of the end of a file is read at once when it is opened: footer, properties and, for
+/// tables of ordinary size, the whole top index.
+const TAIL_BYTES: u64 = 4096;
+
+/// An open table file.
+#[derive(Debug)]
+pub(crate) struct TableFile {
+    file: Arc<dyn File>,
+    id: TableId,
+    seed: u64,
+    footer: Footer,
+    file_bytes: u64,
+    /// The last bytes of the file, until the blocks in them are read.
+    tail: Vec<u8>,
+}
+
+/// The path of table `id`.
+pub(crate) fn table_path(dir: &Path, id: TableId) -> PathBuf {
+    dir.join(id.file_name())
+}
+
+impl TableFile {
+    /// Opens table `id`, checks its header and reads its footer.
+    ///
+    /// # Cost
+    /// Two reads: the header, and the last 4 KiB.
+    pub(crate) fn open(
+        fs: &dyn FileSystem,
+        dir: &Path,
+        database: DatabaseId,
+        id: TableId,
+    ) -> Result<Self, FileError> {
+        let file = fs.open(&table_path(dir, id))?;
+        file.advise(Advice::Random);
+        let file_bytes = file.len()?;
+        let corrupt = |offset: u64, what: &'static str| {
+            FileError::Corruption(Corruption::new(id.file_name(), offset, what))
+        };
+        let header_len = file_bytes.min(FileHeader::LEN as u64) as usize;
+        check_header(&read(&*file, id, 0, header_len)?, database, id)?;
+        let least = (FileHeader::LEN + Footer::LEN) as u64;
+        if file_bytes < least {
+            return Err(corrupt(file_bytes, "file ends before its footer"));
+        }
+        let tail_start = file_bytes.saturating_sub(TAIL_BYTES).max(FileHeader::LEN as u64);
+        let tail = read(&*file, id, tail_start, (file_bytes - tail_start) as usize)?;
+        let seed = file_seed(database, id.0);
+        let footer_at = file_bytes - Footer::LEN as u64;
+        let footer_bytes = tail.last_chunk::<{ Footer::LEN }>();
+        let footer_bytes = footer_bytes.ok_or_else(|| corrupt(footer_at, "file is too short"))?;
+        let footer = Footer::decode(footer_bytes, seed, footer_at)
+            .map_err(|error| corrupt(footer_at, error.what))?;
+        Ok(Self { file, id, seed, footer, file_bytes, tail })
+    }
+
+    pub(crate) const fn id(&self) -> TableId {
+        self.id
+    }
+
+    pub(crate) const fn file(&self) -> &Arc<dyn File> {
+        &self.file
+    }
+
+    pub(crate) const fn footer(&self) -> &Footer {
+        &self.footer
+    }
+
+    pub(crate) const fn file_bytes(&self) -> u64 {
+        self.file_bytes
+    }
+
+    /// Where the footer starts: the end of all blocks.
+    pub(crate) const fn content_end(&self) -> u64 {
+        self.file_bytes - Footer::LEN as u64
+    }
+
+    /// Gives back the memory of the tail.
+    pub(crate) fn forget_tail(&mut self) {
+        self.tail = Vec::new();
+    }
+
+    /// A report on this file.
+    pub(crate) fn corruption(&self, offset: u64, what: impl Into<String>) -> FileError {
+        FileError::Corruption(Corruption::new(self.id.file_name(), offset, what.into()))
+    }
+
+    /// Reads and checks the block at `handle`.
+    pub(crate) fn read_block(&self, handle: BlockHandle) -> Result<Unsealed, FileError> {
+        let least = FileHeader::LEN as u64;
+        // Bounded by the file before anything is allocated.
+        if handle.offset < least
+            || handle.len < BLOCK_TRAILER_LEN as u64
+            || handle.offset.checked_add(handle.len).is_none_or(|end| end > self.content_end())
+        {
+            return Err(self.corruption(handle.offset, "block handle reaches out of the file"));
+        }
+        let tail_start = self.file_bytes - self.tail.len() as u64;
+        let stored = match handle.offset.checked_sub(tail_start) {
+            Some(at) if !self.tail.is_empty() => {
+                self.tail[at as usize..(at + handle.len) as usize].to_vec()
+            }
+            _ => read(&*self.file, self.id, handle.offset, handle.len as usize)?,
+        };
+        self.unseal(handle, stored)
+    }
+
+    /// Checks a block that was read at `handle`.
+    pub(crate) fn unseal(
+        &self,
+        handle: BlockHandle,
+        stored: Vec<u8>,
+    ) -> Result<Unsealed, FileError> {
+        let (payload, compression) = unseal(stored, self.seed, handle.offset)
+            .map_err(|what| self.corruption(handle.offset, what))?;
+        Ok(Unsealed { payload: payload.into_boxed_slice(), compression })
+    }
+
+    /// Reads the top index.
+    pub(crate) fn read_top_index(&self) -> Result<TopIndex, FileError> {
+        let handle = self.footer.top_index;
+        let top = TopIndex::decode(self.read_block(handle)?.payload)
+            .map_err(|error| self.undecodable(handle, BlockKind::TopIndex, error))?;
+        // Each data block takes this many bytes at least: the count bounds what is allocated.
+        if u64::from(top.data_block_count()) > self.file_bytes / BLOCK_TRAILER_LEN as u64 {
+            return Err(self.corruption(handle.offset, "top index counts more blocks than fit"));
+        }
+        Ok(top)
+    }
+
+    /// Reads the properties block, and completes it with what the footer and the file say.
+    pub(crate) fn read_properties(&self) -> Result<TableProperties, FileError> {
+        let handle = self.footer.properties;
+        let payload = self.read_block(handle)?.payload;
+        let mut decoder = Decoder::new(&payload);
+        let checksum = self.footer.content_checksum;
+        let properties = TableProperties::decode_block(&mut decoder, self.file_bytes, checksum)
+            .and_then(|properties| decoder.finish().map(|()| properties))
+            .map_err(|error| self.undecodable(handle, BlockKind::Properties, error))?;
+        if properties.id != self.id {
+            return Err(self.corruption(handle.offset, "properties name another table"));
+        }
+        Ok(properties)
+    }
+
+    /// Reads the index of a partition.
+    pub(crate) fn read_index(&self, partition: &Partition) -> Result<IndexBlock, FileError> {
+        let handle = partition.index;
+        let payload = self.read_block(handle)?.payload;
+        IndexBlock::decode(payload, partition.block_count, handle.offset)
+            .map_err(|error| self.undecodable(handle, BlockKind::Index, error))
+    }
+
+    /// Reads a filter.
+    pub(crate) fn read_filter(&self, handle: BlockHandle) -> Result<FilterBlock, FileError> {
+        FilterBlock::decode(&self.read_block(handle)?.payload)
+            .map_err(|error| self.undecodable(handle, BlockKind::Filter, error))
+    }
+
+    /// Decodes the payload of the data block at `handle`.
+    pub(crate) fn decode_data(
+        &self,
+        handle: BlockHandle,
+        payload: Box<[u8]>,
+    ) -> Result<DataBlock, FileError> {
+        DataBlock::decode(payload).map_err(|error| self.undecodable(handle, BlockKind::Data, error))
+    }
+
+    /// Reads `len` bytes at `offset`, which lie inside the file.
+    pub(crate) fn read_bytes(&self, offset: u64, len: usize) -> Result<Vec<u8>, FileError> {
+        read(&*self.file, self.id, offset, len)
+    }
+
+    fn undecodable(&self, handle: BlockHandle, kind: BlockKind, error: DecodeError) -> FileError {
+        let unit = format!("{kind} block");
+        let file = self.id.file_name();
+        FileError::Corruption(Corruption::undecodable(file, handle.offset, &unit, error))
+    }
+}
+
+/// A block whose checksum held.
+pub(crate) struct Unsealed {
+    pub(crate) payload: Box<[u8]>,
+    pub(crate) compression: Compression,
+}
+
+fn read(file: &dyn File, id: TableId, offset: u64, len: usize) -> Result<Vec<u8>, FileError> {
+    let mut bytes = vec![0; len];
+    match file.read_exact_at(offset, &mut bytes) {
+        Ok(()) => Ok(bytes),
+        // The length was taken from the file itself: it has shrunk since.
+        Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => {
+            Err(Corruption::new(id.file_name(), offset, "file was cut while it was open").into())
+        }
+        Err(error) => Err(error.into()),
+    }
+}

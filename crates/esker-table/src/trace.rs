@@ -1,0 +1,89 @@
+//! What a read did, told as it happens: for `explain` and for metrics.
+//!
+//! Static dispatch: with [`NoTrace`] every event and every look at the clock compiles to nothing.
+
+use std::fmt;
+use std::time::Duration;
+
+use crate::TableProperties;
+
+/// What a block is.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum BlockKind {
+    /// Entries.
+    Data,
+    /// Separators and places of the data blocks of one partition.
+    Index,
+    /// The filter of one partition.
+    Filter,
+    /// Separators and places of the partitions.
+    TopIndex,
+    /// The [`TableProperties`].
+    Properties,
+}
+
+impl fmt::Display for BlockKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Data => "data",
+            Self::Index => "index",
+            Self::Filter => "filter",
+            Self::TopIndex => "top-index",
+            Self::Properties => "properties",
+        })
+    }
+}
+
+/// What a filter said about a key.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum FilterVerdict {
+    /// The table does not hold the key.
+    Excluded,
+    /// The table may hold the key.
+    MayContain,
+    /// The table was built without a filter.
+    Absent,
+    /// The filter cannot be believed; the read goes on without it.
+    Damaged,
+}
+
+/// One block that was needed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct BlockRead {
+    /// What it is.
+    pub kind: BlockKind,
+    /// Where it lies in the file, in bytes.
+    pub offset: u64,
+    /// Whether it was in the cache; otherwise it was read from the file.
+    pub from_cache: bool,
+    /// What it takes in the file, in bytes.
+    pub bytes: u64,
+    /// How long it took to read, check and decode; zero from the cache.
+    pub time: Duration,
+}
+
+/// Takes note of what a read does.
+pub trait ReadTrace {
+    /// Whether anybody listens. Where not, no event is even put together.
+    const ENABLED: bool = true;
+
+    /// A table is asked.
+    fn table(&mut self, _properties: &TableProperties) {}
+
+    /// A filter has spoken.
+    fn filter(&mut self, _verdict: FilterVerdict) {}
+
+    /// A block was needed.
+    fn block(&mut self, _read: BlockRead) {}
+
+    /// `count` entries of the key were passed over, because the snapshot does not see them.
+    fn stepped_over(&mut self, _count: u64) {}
+}
+
+/// Nobody listens.
+#[derive(Clone, Copy, Debug)]
+pub struct NoTrace;
+
+impl ReadTrace for NoTrace {
+    const ENABLED: bool = false;
+}
