@@ -9,6 +9,7 @@
 mod clock;
 mod env;
 mod error;
+mod fault;
 mod fs;
 mod memory;
 mod os;
@@ -16,11 +17,14 @@ mod random;
 mod threads;
 
 #[cfg(test)]
+mod conformance;
+#[cfg(test)]
 mod testing;
 
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use env::Env;
 pub use error::{FileError, IoError, UnsupportedFormat};
+pub use fault::{Event, Fault, FaultFileSystem, Operation, Rule, When};
 pub use fs::{Advice, DirEntry, File, FileExt, FileLock, FileSystem, LockError, Space};
 pub use memory::{CrashPolicy, MemoryFileSystem};
 pub use os::OsFileSystem;

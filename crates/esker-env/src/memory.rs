@@ -5,8 +5,8 @@
 //! ever is. [`MemoryFileSystem::crash`] then builds a file system as it could be found after a
 //! power loss; which of the legal states, a [`CrashPolicy`] and a seed decide.
 //!
-//! Two simplifications: directories themselves are durable as soon as they are created, as
-//! [`FileSystem::create_dir_all`] promises, and there are no links.
+//! Simplifications: directories are durable as soon as they are created, as
+//! [`FileSystem::create_dir_all`] promises, and keep their names; there are no links.
 
 mod content;
 mod crash;
@@ -114,12 +114,20 @@ impl MemoryFileSystem {
     }
 
     fn rename_in(&self, world: &mut World, from: &Path, to: &Path) -> Result<(), io::ErrorKind> {
-        if world.directories.contains_key(from) || world.directories.contains_key(to) {
+        // Directories are not renamed; see the head of this file.
+        if world.directories.contains_key(from) {
             return Err(io::ErrorKind::IsADirectory);
         }
+        let is_directory = world.directories.contains_key(to);
         let ((from_dir, from), (to_dir, to)) = (split(from), split(to));
         let source = world.directories.get(from_dir).ok_or(io::ErrorKind::NotFound)?;
         let inode = Arc::clone(source.live.get(&from).ok_or(io::ErrorKind::NotFound)?);
+        if is_directory {
+            return Err(io::ErrorKind::IsADirectory);
+        }
+        if !world.directories.contains_key(to_dir) {
+            return Err(io::ErrorKind::NotFound);
+        }
         let order = self.shared.next_order();
         if from_dir == to_dir {
             if from != to {

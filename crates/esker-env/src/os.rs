@@ -92,7 +92,11 @@ impl FileSystem for OsFileSystem {
     }
 
     fn exists(&self, path: &Path) -> Result<bool, IoError> {
-        path.try_exists().map_err(|source| IoError::new("look for", path, source))
+        match path.try_exists() {
+            // A file stands where a directory of the path should.
+            Err(error) if error.kind() == io::ErrorKind::NotADirectory => Ok(false),
+            result => result.map_err(|source| IoError::new("look for", path, source)),
+        }
     }
 
     fn create_dir_all(&self, dir: &Path) -> Result<(), IoError> {

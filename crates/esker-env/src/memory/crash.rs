@@ -2,7 +2,8 @@
 //!
 //! A crash builds a new world from what is durable, and from what a [`CrashPolicy`] keeps of the
 //! changes that no sync has covered. A write may be kept, lost, torn at sectors, or have raised
-//! only the length of its file; a name may be kept or lost; a rename may also leave both names.
+//! only the length of its file; a name may be kept or lost; a rename may also leave both names, and
+//! one from directory to directory, which nothing of ours does, none.
 //!
 //! Changes that are kept are applied in the order in which they were made. No other order is
 //! needed: each byte of a sector comes from one change or from none, and every such choice can be
