@@ -1,3 +1,60 @@
 //! The program `esker`: a key-value database from the command line.
+//!
+//! Each command is a module; this file only tells them apart, prints what went wrong in one line,
+//! and turns it into the exit status. Everything printed goes through one writer, so that a reader
+//! that goes away ends the program quietly.
 
-fn main() {}
+#![forbid(unsafe_code)]
+
+mod arguments;
+mod failure;
+mod load;
+mod one_shot;
+mod open;
+mod output;
+mod picture;
+mod report;
+mod shell;
+mod text;
+
+use std::io::{self, BufWriter, Write};
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+use arguments::{Arguments, Command};
+use failure::Result;
+
+fn main() -> ExitCode {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        // Help and version are answers; anything else is an error like others.
+        Err(error) => {
+            drop(error.print());
+            return ExitCode::from(u8::from(error.use_stderr()));
+        }
+    };
+    let mut out = BufWriter::new(io::stdout().lock());
+    let result = run(&arguments.command, &mut out).and_then(|()| Ok(out.flush()?));
+    let Err(failure) = result else { return ExitCode::SUCCESS };
+    if let Some(line) = failure.line() {
+        // What was printed before the failure comes first.
+        drop(out.flush());
+        drop(writeln!(io::stderr(), "error: {line}"));
+    }
+    ExitCode::from(failure.exit_status())
+}
+
+fn run(command: &Command, out: &mut dyn Write) -> Result<()> {
+    match command {
+        Command::Load(arguments) => load::run(arguments, out),
+        Command::Get { target, key, form } => one_shot::get(target, key, *form, out),
+        Command::Put { target, key, value, hex, sync } => {
+            one_shot::put(target, (key, value), *hex, *sync)
+        }
+        Command::Del { target, key, hex, sync } => one_shot::delete(target, key, *hex, *sync),
+        Command::Scan(arguments) => one_shot::scan(arguments, out),
+        Command::Shell(arguments) => shell::run(arguments, out),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,119 @@
+//! `esker shell`: commands from a person or from a pipe.
+//!
+//! A person gets a prompt, history and completion; from a pipe only results are printed. The
+//! results are the same. A command that fails prints a line to standard error and the shell goes
+//! on; at the end it tells by its exit status that one failed.
+
+mod command;
+mod editor;
+mod session;
+mod words;
+
+use std::io::{self, BufRead, IsTerminal, Write};
+
+use esker::{CompactionPolicy, Db, Keyspace, KeyspaceOptions};
+
+use crate::arguments::{Compaction, Shell};
+use crate::failure::{Failure, Result};
+use crate::open;
+use command::Command;
+use session::Session;
+
+/// Runs the shell until its input ends.
+pub(crate) fn run(arguments: &Shell, out: &mut dyn Write) -> Result<()> {
+    let (db, keyspace) = open_database(arguments)?;
+    let mut session = Session::new(db, keyspace);
+    let input = if io::stdin().is_terminal() {
+        editor::converse(&mut session, out)
+    } else {
+        read_lines(&mut session, io::stdin().lock(), out, &mut io::stderr())
+    };
+    // The database is closed in order even when nobody reads our output any more.
+    let has_failed = session.has_failed();
+    let closed = session.close();
+    input?;
+    closed?;
+    if has_failed { Err(Failure::Said) } else { Ok(()) }
+}
+
+fn open_database(arguments: &Shell) -> Result<(Db, Keyspace)> {
+    let name = arguments.target.keyspace.as_deref();
+    if arguments.read_only {
+        let db = open::read_only(&arguments.target.dir)?;
+        let keyspace = open::keyspace(&db, name)?;
+        return Ok((db, keyspace));
+    }
+    let db = open::or_create(&arguments.target.dir)?;
+    let keyspace = open::keyspace_or_create(&db, name)?;
+    let changed = changed_options(arguments, keyspace.options());
+    let keyspace = match changed {
+        Some(options) => db.keyspace(&keyspace.name(), options)?,
+        None => keyspace,
+    };
+    Ok((db, keyspace))
+}
+
+/// The options that the arguments ask for, if they are not those in force.
+fn changed_options(arguments: &Shell, in_force: KeyspaceOptions) -> Option<KeyspaceOptions> {
+    let mut options = in_force.clone();
+    if let Some(compaction) = arguments.compaction {
+        options.compaction = match compaction {
+            Compaction::Leveled => CompactionPolicy::Leveled,
+            Compaction::None => CompactionPolicy::None,
+        };
+    }
+    if let Some(bytes) = arguments.memtable_bytes {
+        options.memtable_bytes = bytes;
+    }
+    (options != in_force).then_some(options)
+}
+
+/// Runs a command a line until the input ends or a command says so.
+fn read_lines(
+    session: &mut Session,
+    mut input: impl BufRead,
+    out: &mut dyn Write,
+    errors: &mut dyn Write,
+) -> Result<()> {
+    let mut line = Vec::new();
+    loop {
+        line.clear();
+        let read = input.read_until(b'\n', &mut line);
+        let count = read.map_err(|error| Failure::other(format!("cannot read input: {error}")))?;
+        if count == 0 || !run_line(session, &line, out, errors)? {
+            return Ok(());
+        }
+    }
+}
+
+/// Runs one line. False if it asks to leave.
+///
+/// # Errors
+/// Only if nothing can be printed; that a command failed is printed and noted.
+fn run_line(
+    session: &mut Session,
+    line: &[u8],
+    out: &mut dyn Write,
+    errors: &mut dyn Write,
+) -> Result<bool> {
+    let result = match Command::parse(line) {
+        Ok(None) => return Ok(true),
+        Ok(Some(Command::Quit)) => return Ok(false),
+        Ok(Some(command)) => session.execute(&command, out),
+        Err(what) => Err(Failure::other(what)),
+    };
+    // Whoever reads the results over a pipe waits for each.
+    out.flush()?;
+    match result {
+        Ok(()) => {}
+        Err(Failure::Output(error)) => return Err(error.into()),
+        Err(failure) => {
+            session.note_failure();
+            writeln!(errors, "error: {}", failure.to_string().replace('\n', " "))?;
+        }
+    }
+    Ok(true)
+}
+
+#[cfg(test)]
+mod tests;
