@@ -85,6 +85,8 @@ pub struct LogReader {
     chain: u32,
     /// Up to where somebody else knows the segment to have been durable.
     durable: u64,
+    /// Up to where the frames read so far say that it was durable when they were written.
+    marked: u64,
     state: State,
 }
 
@@ -133,7 +135,7 @@ impl LogReader {
             }
         };
         let state = State::Reading;
-        Ok(Self { window, identity, header, position, chain: 0, durable: 0, state })
+        Ok(Self { window, identity, header, position, chain: 0, durable: 0, marked: 0, state })
     }
 
     /// The segment's header; of a file that has none, the one expected.
@@ -158,6 +160,12 @@ impl LogReader {
     /// before it is damage, whatever the frames say.
     pub fn expect_durable(&mut self, offset: u64) {
         self.durable = self.durable.max(offset);
+    }
+
+    /// Up to where the frames read so far say that the segment was durable when they were written.
+    #[must_use]
+    pub const fn marked_durable_offset(&self) -> u64 {
+        self.marked
     }
 
     /// Checksum of the last frame, which the next one would carry.
@@ -231,6 +239,7 @@ impl LogReader {
             Place::Frame(head) => {
                 self.position = offset.saturating_add(head.frame_len as u64);
                 self.chain = head.checksum;
+                self.marked = self.marked.max(head.durable);
                 self.state = State::Reading;
                 if head.is_seal {
                     self.state = State::Ended(LogEnd::Sealed { offset: self.position });
