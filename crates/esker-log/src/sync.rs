@@ -31,12 +31,12 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    pub(crate) fn new(file: Arc<dyn File>, written: u64) -> Arc<Self> {
+    pub(crate) fn new(file: Arc<dyn File>, written: u64, durable: u64) -> Arc<Self> {
         Arc::new(Self {
             file,
             syncing: Mutex::new(()),
             written: AtomicU64::new(written),
-            durable: AtomicU64::new(0),
+            durable: AtomicU64::new(durable),
             failure: OnceLock::new(),
         })
     }

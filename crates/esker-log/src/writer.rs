@@ -59,7 +59,7 @@ impl LogWriter {
             file.write_all_at(0, &header.encode())
         };
         match prepare() {
-            Ok(()) => Ok(Self::after_header(file, header)),
+            Ok(()) => Ok(Self::after_header(file, header, 0)),
             Err(error) => {
                 // The first failure is the one to tell; the file is an orphan at worst.
                 drop(file);
@@ -90,10 +90,7 @@ impl LogWriter {
         file.sync_data()?;
         drop(file);
         fs.rename(old_path, path)?;
-        let writer = Self::after_header(fs.open_for_write(path)?, header);
-        // The bytes are durable already; this makes the writer know, for the frames to say so.
-        writer.shared.sync()?;
-        Ok(writer)
+        Ok(Self::after_header(fs.open_for_write(path)?, header, FileHeader::LEN as u64))
     }
 
     /// Goes on where `reader` found the end of an unsealed segment.
@@ -108,17 +105,19 @@ impl LogWriter {
         let LogEnd::Clean { offset } = reader.end() else {
             panic!("a segment that is sealed or torn is not appended to");
         };
-        let mut writer = Self::after_header(fs.open_for_write(reader.path())?, *reader.header());
+        let file = fs.open_for_write(reader.path())?;
+        // Nothing is known durable: what was read may be in the system's memory only.
+        let mut writer = Self::after_header(file, *reader.header(), 0);
         writer.written = offset;
         writer.chain = reader.chain();
         writer.shared.set_written(offset);
         Ok(writer)
     }
 
-    fn after_header(file: Arc<dyn File>, header: FileHeader) -> Self {
+    fn after_header(file: Arc<dyn File>, header: FileHeader, durable: u64) -> Self {
         let written = FileHeader::LEN as u64;
         Self {
-            shared: Shared::new(file, written),
+            shared: Shared::new(file, written, durable),
             identity: SegmentIdentity::new(&header),
             header,
             buffer: Vec::new(),

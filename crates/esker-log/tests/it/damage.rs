@@ -115,6 +115,22 @@ fn sector_of_zeros_in_what_was_durable_is_damage() {
 }
 
 #[test]
+fn frame_that_vouches_is_found_wherever_the_reads_are_cut() {
+    // The reader asks for 1 MiB at a time; the tag of the second frame lies across the cut.
+    for beyond in 0..8 {
+        let fs = MemoryFileSystem::new(0);
+        let mut log = create(&fs, 0);
+        let payload_len = (1 << 20) + beyond - 4 - 48 - 16;
+        let end = log.append(&[&vec![0x77; payload_len]]);
+        assert_eq!(end, (1 << 20) + beyond as u64 - 4);
+        log.seal().unwrap();
+        let mut whole = bytes(&fs, path());
+        whole[60] ^= 4;
+        assert_corruption(read_bytes(&whole));
+    }
+}
+
+#[test]
 fn end_before_what_is_known_to_be_durable_is_damage() {
     let (whole, ends) = unsealed(|_| false);
     for cut in [0, 30, 48, ends[3], ends[3] + 1, whole.len()] {
@@ -153,6 +169,16 @@ fn frame_in_the_place_of_another_is_damage() {
     let mut mixed = first.clone();
     mixed[ends[4]..].copy_from_slice(&second[ends[4]..]);
     assert_corruption(read_bytes(&mixed));
+}
+
+#[test]
+fn frame_written_to_another_place_is_none() {
+    let (whole, ends) = unsealed(|_| false);
+    let mut bytes = whole.clone();
+    bytes.extend_from_slice(&whole[48..ends[1]]);
+    let read = read_bytes(&bytes).unwrap();
+    assert_eq!(read.payloads, payloads(COUNT));
+    assert_eq!(read.end, LogEnd::Torn { offset: whole.len() as u64 });
 }
 
 #[test]
