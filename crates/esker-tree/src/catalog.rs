@@ -210,12 +210,18 @@ impl Catalog {
         touched: &mut Touched,
     ) -> Result<(), EditRefused> {
         match record {
+            // Lower bounds: two that were taken at once may come in either order.
             EditRecord::NextFileCounter(to) => {
-                raise("file counter", &mut self.next_file_counter, *to)
+                self.next_file_counter = self.next_file_counter.max(*to);
+                Ok(())
             }
-            EditRecord::LastSeqno(to) => raise("last sequence number", &mut self.last_seqno, *to),
+            EditRecord::LastSeqno(to) => {
+                self.last_seqno = self.last_seqno.max(*to);
+                Ok(())
+            }
             EditRecord::NextKeyspaceId(to) => {
-                raise("next keyspace id", &mut self.next_keyspace_id, *to)
+                self.next_keyspace_id = self.next_keyspace_id.max(*to);
+                Ok(())
             }
             EditRecord::LogAdded(log) => {
                 self.reserve(log.0);
@@ -283,11 +289,14 @@ impl Catalog {
                 touched.run(*keyspace, *level, *run);
                 Ok(())
             }
-            EditRecord::FlushedUpTo { keyspace, seqno } => raise(
-                "flushed sequence number",
-                &mut self.keyspace(*keyspace)?.flushed_up_to,
-                *seqno,
-            ),
+            EditRecord::FlushedUpTo { keyspace, seqno } => {
+                let flushed = &mut self.keyspace(*keyspace)?.flushed_up_to;
+                ensure(*flushed <= *seqno, || {
+                    format!("flushed sequence number goes back from {flushed} to {seqno}")
+                })?;
+                *flushed = *seqno;
+                Ok(())
+            }
             EditRecord::NextFileCounter(_)
             | EditRecord::LastSeqno(_)
             | EditRecord::NextKeyspaceId(_)
@@ -367,16 +376,6 @@ fn ensure(holds: bool, what: impl FnOnce() -> String) -> Result<(), EditRefused>
 
 fn check_level(level: usize) -> Result<(), EditRefused> {
     ensure(level < LEVEL_COUNT_MAX, || format!("there is no level {level}"))
-}
-
-fn raise<T: Ord + Copy + fmt::Display>(
-    what: &str,
-    value: &mut T,
-    to: T,
-) -> Result<(), EditRefused> {
-    ensure(*value <= to, || format!("{what} goes back from {value} to {to}"))?;
-    *value = to;
-    Ok(())
 }
 
 impl fmt::Display for Catalog {

@@ -18,6 +18,9 @@
     )
 )]
 
+#[cfg(test)]
+mod tests;
+
 use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
@@ -44,11 +47,11 @@ pub struct VersionEdit {
 /// One fact of a [`VersionEdit`].
 #[derive(Clone, PartialEq, Debug)]
 pub enum EditRecord {
-    /// No file id below this counter will be minted again.
+    /// No file id below this counter will be minted any more.
     NextFileCounter(u64),
     /// Every sequence number up to this one may be in use.
     LastSeqno(SeqNo),
-    /// No keyspace id below this one will be given again.
+    /// No keyspace id below this one will be given any more.
     NextKeyspaceId(u32),
     /// A keyspace begins, empty.
     KeyspaceCreated {

@@ -17,16 +17,26 @@ mod edit;
 mod fence;
 mod flush;
 mod gc;
+mod job;
 mod level;
 mod manifest;
 mod merge;
+mod older;
+mod output;
 mod plan;
 mod policy;
+mod read_error;
+mod rewrite;
 mod run;
 mod run_cursor;
 mod shape;
 mod version;
 mod visible;
+
+#[cfg(test)]
+mod test_random;
+#[cfg(test)]
+mod testing;
 
 pub use catalog::{Catalog, KeyspaceState, TablePlace};
 pub use compaction::*;
@@ -34,11 +44,13 @@ pub use cursor::*;
 pub use edit::{EditError, EditRecord, EditRefused, MANIFEST_FORMAT, VersionEdit};
 pub use flush::*;
 pub use gc::*;
+pub use job::*;
 pub use level::Level;
 pub use manifest::{Manifest, Recovered};
 pub use merge::*;
 pub use plan::{Busy, JobId, Plan, PlanInput, PlanReason};
 pub use policy::{LastLevel, Leveled, LeveledOptions, Policy, RangeRequest};
+pub use read_error::{ReadError, UnsupportedKind};
 pub use run::Run;
 pub use run_cursor::*;
 pub use shape::{LEVEL_COUNT_MAX, LevelShape, RunId, RunShape, Shape};

@@ -9,6 +9,9 @@
 //!
 //! Does not know what edits are for, or which files they make obsolete.
 
+#[cfg(test)]
+mod tests;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 

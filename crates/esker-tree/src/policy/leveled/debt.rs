@@ -1,7 +1,7 @@
 //! How far the tree is behind: the bytes that must be rewritten until nothing calls for it.
 
-use crate::policy::leveled::view::{LAST, View};
-use crate::shape::LEVEL_COUNT_MAX;
+use crate::policy::leveled::view::{Hull, LAST, View};
+use crate::shape::{LEVEL_COUNT_MAX, table_bytes};
 
 impl View<'_> {
     /// Lets what is too much flow down, level by level, counting what it and what it meets weigh.
@@ -10,21 +10,39 @@ impl View<'_> {
             (0..LEVEL_COUNT_MAX).map(|level| self.shape.levels[level].bytes()).collect();
         let is_due = self.scores()[0] >= 1.0;
         let mut coming = if is_due { sizes[0] } else { 0 };
-        let mut debt = if is_due { coming.saturating_add(sizes[self.base]) } else { 0 };
-        for level in self.base..LAST {
-            let excess = (sizes[level] + coming).saturating_sub(self.targets[level]);
+        let mut debt = if is_due { self.level_zero_debt() } else { 0 };
+        for level in self.base..=LAST {
             if self.shape.levels[level].runs.len() > 1 {
-                debt = debt.saturating_add(sizes[level]);
+                debt += sizes[level];
             }
-            // Each byte that goes down meets the next level's share of its key range.
-            let held = (sizes[level] + coming).max(1);
-            let met = u128::from(excess) * u128::from(sizes[level + 1]) / u128::from(held);
-            debt = debt.saturating_add(excess).saturating_add(met.min(u64::MAX.into()) as u64);
+            let excess = (sizes[level] + coming).saturating_sub(self.targets[level]);
+            if level < LAST && excess > 0 {
+                debt += (excess as f64 * self.cost_of_a_byte(level)) as u64;
+            }
             coming = excess;
         }
-        if self.shape.levels[LAST].runs.len() > 1 {
-            debt = debt.saturating_add(sizes[LAST]);
-        }
         debt
+    }
+
+    /// What the groups of level 0 weigh together with what they overlap; nothing for those that
+    /// can be moved.
+    fn level_zero_debt(&self) -> u64 {
+        let weights = self.groups(0).into_iter().map(|group| {
+            let met = table_bytes(self.overlapping(self.base, group.hull));
+            if met == 0 && group.choices.len() == 1 { 0 } else { group.bytes() + met }
+        });
+        weights.sum()
+    }
+
+    /// Bytes that are rewritten when one byte of `level` goes down: itself and what it meets, or
+    /// none if it is moved. The mean over the tables that are there.
+    fn cost_of_a_byte(&self, level: usize) -> f64 {
+        let (mut own_bytes, mut rewritten) = (0, 0);
+        for table in self.shape.levels[level].tables() {
+            let met = table_bytes(self.overlapping(level + 1, Hull::of(table)));
+            own_bytes += table.file_bytes;
+            rewritten += if met == 0 { 0 } else { table.file_bytes + met };
+        }
+        if own_bytes == 0 { 1.0 } else { rewritten as f64 / own_bytes as f64 }
     }
 }

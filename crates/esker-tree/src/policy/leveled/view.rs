@@ -79,10 +79,10 @@ impl<'a> View<'a> {
     fn targets(options: &LeveledOptions, shape: &Shape) -> Vec<u64> {
         let largest = (1..=LAST).map(|level| shape.levels[level].bytes()).max().unwrap_or(0);
         let mut targets = vec![0; LEVEL_COUNT_MAX];
-        let mut target = largest.max(options.base_bytes());
+        let mut target = largest.max(options.base_bytes_max());
         for level in (1..=LAST).rev() {
             targets[level] = target;
-            if target <= options.base_bytes() {
+            if target <= options.base_bytes_max() {
                 break;
             }
             target /= options.multiplier;
@@ -108,13 +108,13 @@ impl<'a> View<'a> {
             let is_idle = |run: &&RunShape| run.tables.iter().any(|t| !self.busy.has(t.id));
             let count = runs.iter().filter(is_idle).count() as f64;
             let by_count = count / self.options.level_zero_run_count as f64;
-            return by_count.max(bytes / self.options.base_bytes() as f64);
+            return by_count.max(bytes / self.options.level_zero_bytes() as f64);
         }
         // Several runs are what another policy left; every read pays for each.
         let by_runs = if runs.len() > 1 { runs.len() as f64 } else { 0.0 };
         let by_bytes = match self.targets[level] {
             _ if level == LAST || bytes == 0.0 => 0.0,
-            0 => 1.0 + bytes / self.options.base_bytes() as f64,
+            0 => 1.0 + bytes / self.options.base_bytes_max() as f64,
             target => bytes / target as f64,
         };
         by_runs.max(by_bytes)
