@@ -24,11 +24,9 @@ fn decide_all(
 }
 
 /// Runs one case of `testdata/gc`: a line of readers and flags, then one entry a line.
-fn run_case(case: &str) -> String {
-    let mut lines = case.lines();
-    let head = lines.next().unwrap();
+fn run_case(command: &str, lines: &str) -> String {
     let (mut snapshots, mut visible, mut older, mut zero) = (Vec::new(), 0, false, false);
-    for word in head.split_whitespace() {
+    for word in command.split_whitespace() {
         match word.split_once('=').unwrap_or((word, "")) {
             ("snapshots", list) => {
                 snapshots = list.split(',').map(|n| seqno(n.parse().unwrap())).collect();
@@ -42,7 +40,7 @@ fn run_case(case: &str) -> String {
     let mut gc = Gc::new(Readers::new(&snapshots, seqno(visible)), zero);
     let mut out = String::new();
     let mut key = "";
-    for line in lines {
+    for line in lines.lines() {
         let [user_key, number, kind] = line.split_whitespace().collect::<Vec<_>>()[..] else {
             panic!("not an entry: {line}");
         };
@@ -62,24 +60,7 @@ fn run_case(case: &str) -> String {
 
 #[test]
 fn decisions_match_testdata() {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/testdata/gc/decisions.txt");
-    let text = std::fs::read_to_string(path).unwrap();
-    let mut rewritten = String::new();
-    for case in text.split("\n\n") {
-        let case = case.trim_end().to_owned() + "\n";
-        let comment_len: usize =
-            case.lines().take_while(|line| line.starts_with('#')).map(|line| line.len() + 1).sum();
-        let (comment, body) = case.split_at(comment_len);
-        let (input, expected) = body.split_once("\n----\n").expect("a case has a line of dashes");
-        let output = run_case(input);
-        if std::env::var_os("UPDATE").is_none() {
-            assert_eq!(output.trim_end(), expected.trim_end(), "{comment}{input}");
-        }
-        write!(rewritten, "{comment}{input}\n----\n{output}\n").unwrap();
-    }
-    if std::env::var_os("UPDATE").is_some() {
-        std::fs::write(path, rewritten.trim_end().to_owned() + "\n").unwrap();
-    }
+    crate::testing::replay("gc/decisions.txt", run_case);
 }
 
 /// Every way to give each sequence number `1..=count` no entry, a put or a tombstone; newest first.

@@ -33,7 +33,7 @@ fn visible(entries: &[Entry], snapshot: SeqNo, range: &KeyRange) -> Vec<(Vec<u8>
 }
 
 fn random_range(random: &mut TestRandom) -> KeyRange {
-    let mut bound = |random: &mut TestRandom| match random.below(4) {
+    let bound = |random: &mut TestRandom| match random.below(4) {
         0 => Bound::Included(random.key(3, 3)),
         1 => Bound::Excluded(random.key(3, 3)),
         _ => Bound::Unbounded,

@@ -1,0 +1,174 @@
+//! Compaction: carries out a plan, whichever policy made it.
+//!
+//! The inputs are merged in the order of their age and rewritten without what no reader needs.
+//! Inputs are read past the block cache, in large pieces. Everything that the plan does not say is
+//! taken from the version: what else may hold a key, and how deep the tree is.
+//!
+//! Does not choose, schedule or install: the result becomes visible by the caller's edit. A
+//! trivial move reads and writes nothing, so it is that edit alone.
+//!
+//! Cost (`examples/merge_bench.rs`): see there.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use esker_base::{Corruption, KeyRange, TableId};
+use esker_env::FileError;
+use esker_table::{Table, TableProperties};
+
+use crate::gc::{Gc, Readers};
+use crate::job::{Job, JobError, TargetLevel};
+use crate::merge::MergingCursor;
+use crate::older::OlderRuns;
+use crate::output::{Cuts, Outputs};
+use crate::plan::{Plan, PlanInput};
+use crate::rewrite::rewrite;
+use crate::run::Run;
+use crate::run_cursor::RunCursor;
+use crate::shape::RunId;
+use crate::version::Version;
+
+/// What a compaction has done, for the edit that installs it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct CompactionOutput {
+    /// The new tables, ascending and disjoint; none if no reader needs any entry.
+    pub added: Vec<TableProperties>,
+    /// The tables that they replace: the inputs of the plan.
+    pub removed: Vec<TableId>,
+    /// Bytes of the input files.
+    pub bytes_read: u64,
+    /// Bytes of the new files.
+    pub bytes_written: u64,
+    /// Entries of the inputs.
+    pub entries_in: u64,
+    /// Entries that no reader needs.
+    pub entries_dropped: u64,
+}
+
+/// Carries out `plan` on `version`, keeping what `readers` need.
+///
+/// # Durability
+/// The new tables and their names are durable when this returns; the inputs are untouched.
+///
+/// # Errors
+/// Of the file system, if an input is damaged, if the job is cancelled, or for an entry without a
+/// meaning; no new file is left then.
+///
+/// # Panics
+/// If the plan is a trivial move, names a table that the version does not have in that place, or
+/// would put an entry before or behind one of the same key that is not among its inputs.
+pub fn compact(
+    job: &Job<'_>,
+    version: &Version,
+    plan: &Plan,
+    readers: &Readers,
+) -> Result<CompactionOutput, JobError> {
+    assert!(!plan.is_trivial_move, "a trivial move is an edit");
+    let runs: Vec<Arc<Run>> = plan.inputs.iter().map(|input| input_run(version, input)).collect();
+    assert_order_is_kept(version, plan, &runs);
+    let inputs: BTreeSet<TableId> = plan.tables().collect();
+    let all = KeyRange::all();
+    // Newest first: shallower levels, then newer runs.
+    let mut sources: Vec<(Position, &Arc<Run>)> =
+        plan.inputs.iter().map(|input| Position::of(input.level, input.run)).zip(&runs).collect();
+    sources.sort_by_key(|(position, _)| *position);
+    let cursors = sources.iter().map(|(_, run)| RunCursor::new(Arc::clone(run), &all, false));
+    let mut source = MergingCursor::new(cursors.collect());
+
+    let populated = version.levels().iter().rposition(|level| !level.runs().is_empty());
+    let deepest = populated.unwrap_or(0).max(plan.target_level);
+    let target = TargetLevel { level: plan.target_level, deepest };
+    let is_last_level = target.level == deepest && deepest > 0;
+    let mut gc = Gc::new(readers.clone(), is_last_level);
+    let mut older = OlderRuns::than(version, plan.target_level, plan.target_run);
+    let cuts = Cuts { keys: &plan.cut_keys, bytes_max: plan.output_bytes_max };
+    let mut outputs = Outputs::new(*job, target.level, (job.options)(target), cuts);
+    let counts = rewrite(
+        job,
+        &mut source,
+        &mut gc,
+        |user_key| older.may_hold(user_key, &inputs),
+        &mut outputs,
+        |cursor: &RunCursor| cursor.table().properties().id.file_name(),
+    )?;
+    check_count(&runs, counts.entries_in)?;
+    let added = outputs.finish()?;
+    Ok(CompactionOutput {
+        bytes_read: runs.iter().map(|run| run.bytes()).sum(),
+        bytes_written: added.iter().map(|table| table.file_bytes).sum(),
+        added,
+        removed: plan.tables().collect(),
+        entries_in: counts.entries_in,
+        entries_dropped: counts.entries_dropped,
+    })
+}
+
+/// The tables of one input as a run of their own.
+fn input_run(version: &Version, input: &PlanInput) -> Arc<Run> {
+    let level = version.levels().get(input.level);
+    let run = level.and_then(|level| level.runs().iter().find(|run| run.id() == input.run));
+    let run = run.expect("the inputs of a plan stand in the version");
+    let wanted: BTreeSet<TableId> = input.tables.iter().copied().collect();
+    let is_wanted = |table: &&Arc<Table>| wanted.contains(&table.properties().id);
+    let tables: Vec<Arc<Table>> = run.tables().iter().filter(is_wanted).cloned().collect();
+    assert_eq!(tables.len(), wanted.len(), "the input tables of a plan stand in the version");
+    Arc::new(Run::new(input.run, tables).expect("tables of one run are disjoint"))
+}
+
+/// Every entry that the properties of the inputs count was read.
+fn check_count(runs: &[Arc<Run>], entries_in: u64) -> Result<(), JobError> {
+    let tables = || runs.iter().flat_map(|run| run.tables());
+    let counted: u64 = tables().map(|table| table.properties().entry_count).sum();
+    if counted == entries_in {
+        return Ok(());
+    }
+    let names: Vec<String> = tables().map(|table| table.properties().id.file_name()).collect();
+    let what = format!("read {entries_in} entries where the tables count {counted}");
+    Err(FileError::from(Corruption::new(names.join(", "), 0, what)).into())
+}
+
+/// How new the entries of a run are beside those of another: smaller is newer.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Position {
+    level: usize,
+    run: std::cmp::Reverse<RunId>,
+}
+
+impl Position {
+    const fn of(level: usize, run: RunId) -> Self {
+        Self { level, run: std::cmp::Reverse(run) }
+    }
+}
+
+/// Panics if the plan would change the order of age of two entries of one key: a table that is not
+/// among the inputs, and overlaps one, must be newer than that and the target, or older than both.
+fn assert_order_is_kept(version: &Version, plan: &Plan, runs: &[Arc<Run>]) {
+    let target = Position::of(plan.target_level, plan.target_run.unwrap_or(RunId(u64::MAX)));
+    let inputs: BTreeSet<TableId> = plan.tables().collect();
+    for (level, run) in version
+        .levels()
+        .iter()
+        .enumerate()
+        .flat_map(|(level, runs)| runs.runs().iter().map(move |run| (level, run)))
+    {
+        let position = Position::of(level, run.id());
+        for (input, input_run) in plan.inputs.iter().zip(runs) {
+            let from = Position::of(input.level, input.run);
+            if position == from || (position < from) == (position < target) && position != target {
+                continue;
+            }
+            for table in input_run.tables().iter().map(|table| table.properties()) {
+                let start = run.lower_bound(&table.smallest_key);
+                let others = run.tables()[start..].iter().map(|other| other.properties());
+                let overlapping =
+                    others.take_while(|other| other.smallest_key <= table.largest_key);
+                for other in overlapping {
+                    assert!(inputs.contains(&other.id), "{plan} passes {}", other.id);
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

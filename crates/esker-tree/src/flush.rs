@@ -1,0 +1,65 @@
+//! Flush: immutable memtables become tables of one new run of level 0.
+//!
+//! Does not know which memtables are worth it, nor what becomes of their log segments.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use esker_memtable::{Memtable, MemtableCursor};
+use esker_table::TableProperties;
+
+use crate::gc::{Gc, Readers};
+use crate::job::{Job, JobError, TargetLevel};
+use crate::merge::MergingCursor;
+use crate::older::OlderRuns;
+use crate::output::{Cuts, Outputs};
+use crate::rewrite::rewrite;
+use crate::version::Version;
+
+/// What a flush reads.
+#[derive(Clone, Copy)]
+pub struct FlushInput<'a> {
+    /// What to flush, the oldest first: nothing older of the keyspace is still in memory.
+    pub memtables: &'a [Arc<Memtable>],
+    /// The tables of the keyspace: all are older.
+    pub version: &'a Version,
+    /// Who reads.
+    pub readers: &'a Readers,
+    /// A table that has reached this many bytes is ended.
+    pub table_bytes_max: u64,
+}
+
+/// Writes the entries of `input.memtables` that a reader needs to tables of level 0, ascending and
+/// disjoint. There are none if no reader needs any entry.
+///
+/// # Durability
+/// The tables and their names are durable when this returns.
+///
+/// # Errors
+/// Of the file system, if the job is cancelled, or for an entry without a meaning; no file is left
+/// then.
+pub fn flush(job: &Job<'_>, input: FlushInput<'_>) -> Result<Vec<TableProperties>, JobError> {
+    let mut source =
+        MergingCursor::new(input.memtables.iter().rev().map(Memtable::cursor).collect());
+    let populated = input.version.levels().iter().rposition(|level| !level.runs().is_empty());
+    let target = TargetLevel { level: 0, deepest: populated.unwrap_or(0) };
+    let mut older = OlderRuns::all(input.version);
+    let inputs = BTreeSet::new();
+    let mut gc = Gc::new(input.readers.clone(), false);
+    let cuts = Cuts { keys: &[], bytes_max: input.table_bytes_max };
+    let mut outputs = Outputs::new(*job, target.level, (job.options)(target), cuts);
+    let counts = rewrite(
+        job,
+        &mut source,
+        &mut gc,
+        |user_key| older.may_hold(user_key, &inputs),
+        &mut outputs,
+        |_: &MemtableCursor| "memtable".to_owned(),
+    )?;
+    let expected: u64 = input.memtables.iter().map(|memtable| memtable.entry_count()).sum();
+    assert_eq!(counts.entries_in, expected, "a memtable that is flushed takes no more writes");
+    outputs.finish()
+}
+
+#[cfg(test)]
+mod tests;

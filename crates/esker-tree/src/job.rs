@@ -1,0 +1,147 @@
+//! What flush and compaction have in common: what they are given, how far they are, and how they
+//! end early.
+//!
+//! Does not know what is written, nor when it is worth it.
+
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use esker_base::{KeyspaceId, TableId};
+use esker_env::FileError;
+use esker_table::{Compression, TableContext, TableOptions};
+
+use crate::read_error::UnsupportedKind;
+
+/// What a flush or a compaction is given by whoever runs it.
+#[derive(Clone, Copy)]
+pub struct Job<'a> {
+    /// Where tables are.
+    pub tables: &'a TableContext,
+    /// Whose entries they are.
+    pub keyspace: KeyspaceId,
+    /// How to build a table for a level.
+    pub options: &'a dyn Fn(TargetLevel) -> TableOptions,
+    /// Mints the id of the next table; durable before the table is named by a manifest.
+    pub next_id: &'a dyn Fn() -> TableId,
+    /// Asked about once for each block that is read; it may wait, to yield to other work.
+    pub interrupt: &'a dyn Fn() -> Signal,
+    /// Kept up to date while the job runs.
+    pub progress: &'a Progress,
+}
+
+/// The level that a table is built for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct TargetLevel {
+    /// The level.
+    pub level: usize,
+    /// The deepest level that has tables or gets them by this job.
+    pub deepest: usize,
+}
+
+impl TargetLevel {
+    /// The default choice: LZ4 in the two deepest levels, where most data lies and little is
+    /// rewritten, and nothing above, nor for flushes, which foreground writes wait for.
+    #[must_use]
+    pub const fn compression(self) -> Compression {
+        if self.level > 0 && self.level + 1 >= self.deepest {
+            Compression::Lz4
+        } else {
+            Compression::None
+        }
+    }
+}
+
+/// Whether a job goes on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Signal {
+    /// It does.
+    Continue,
+    /// It ends with [`JobError::Cancelled`] and leaves nothing behind.
+    Cancel,
+}
+
+/// How far a job is. Read by anyone while it runs; a job starts with one that is all zeros.
+#[derive(Default, Debug)]
+pub struct Progress {
+    // Counters only: each is added to by the one thread of the job, and orders nothing.
+    bytes_in: AtomicU64,
+    bytes_out: AtomicU64,
+    entries_in: AtomicU64,
+    entries_dropped: AtomicU64,
+}
+
+impl Progress {
+    /// Bytes of keys, trailers and values read, before compression.
+    #[must_use]
+    pub fn bytes_in(&self) -> u64 {
+        self.bytes_in.load(Ordering::Relaxed)
+    }
+
+    /// Bytes of table files, finished or about to be.
+    #[must_use]
+    pub fn bytes_out(&self) -> u64 {
+        self.bytes_out.load(Ordering::Relaxed)
+    }
+
+    /// Entries read.
+    #[must_use]
+    pub fn entries_in(&self) -> u64 {
+        self.entries_in.load(Ordering::Relaxed)
+    }
+
+    /// Entries of those that were not written again.
+    #[must_use]
+    pub fn entries_dropped(&self) -> u64 {
+        self.entries_dropped.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set(&self, bytes_in: u64, bytes_out: u64, entries_in: u64, dropped: u64) {
+        self.bytes_in.store(bytes_in, Ordering::Relaxed);
+        self.bytes_out.store(bytes_out, Ordering::Relaxed);
+        self.entries_in.store(entries_in, Ordering::Relaxed);
+        self.entries_dropped.store(dropped, Ordering::Relaxed);
+    }
+}
+
+/// Why a flush or a compaction ended without a result. It left no file behind.
+#[derive(Clone, Debug)]
+pub enum JobError {
+    /// A table could not be read or written.
+    File(FileError),
+    /// An entry whose meaning is not known: whether it may be dropped is not known either.
+    UnsupportedKind(UnsupportedKind),
+    /// The interrupt said so.
+    Cancelled,
+}
+
+impl fmt::Display for JobError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(error) => error.fmt(f),
+            Self::UnsupportedKind(error) => error.fmt(f),
+            Self::Cancelled => f.write_str("cancelled"),
+        }
+    }
+}
+
+impl std::error::Error for JobError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::File(error) => Some(error),
+            Self::UnsupportedKind(error) => Some(error),
+            Self::Cancelled => None,
+        }
+    }
+}
+
+impl From<FileError> for JobError {
+    fn from(error: FileError) -> Self {
+        Self::File(error)
+    }
+}
+
+impl From<UnsupportedKind> for JobError {
+    fn from(error: UnsupportedKind) -> Self {
+        Self::UnsupportedKind(error)
+    }
+}

@@ -1,0 +1,71 @@
+//! Whether an older entry of a key may exist outside of a job: asked key by key, ascending.
+//!
+//! The answer goes by the bounds of tables alone; "no" is certain.
+
+use esker_base::TableId;
+use esker_table::{Table, TableProperties};
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use crate::run::Run;
+use crate::shape::RunId;
+use crate::version::Version;
+
+/// The runs that may hold older entries, each with a place that only moves on.
+///
+/// # Cost
+/// One or two comparisons of keys for each such run and question; over a whole job, each table is
+/// passed once.
+pub(crate) struct OlderRuns<'a> {
+    runs: Vec<Remaining<'a>>,
+}
+
+/// The tables of one run that do not end before the last key asked for.
+struct Remaining<'a> {
+    tables: &'a [Arc<Table>],
+}
+
+impl<'a> OlderRuns<'a> {
+    /// Of everything in `version`: for a flush, which is newer.
+    pub(crate) fn all(version: &'a Version) -> Self {
+        let runs = version.levels().iter().flat_map(|level| level.runs());
+        Self { runs: runs.map(|run| Remaining { tables: run.tables() }).collect() }
+    }
+
+    /// Of what stands deeper than the run `run` of `level`, or is older in the same level: for a
+    /// compaction whose outputs go there. With no run, all of `level` is older.
+    ///
+    /// A plan keeps the order of entries, so what is not among its inputs and older than one of
+    /// them is older than its target as well.
+    pub(crate) fn than(version: &'a Version, level: usize, run: Option<RunId>) -> Self {
+        let is_older = |other: &&Arc<Run>| run.is_none_or(|run| other.id() < run);
+        let beside = version.levels()[level].runs().iter().filter(is_older);
+        let deeper = version.levels()[level + 1..].iter().flat_map(|level| level.runs());
+        let runs = beside.chain(deeper).map(|run| Remaining { tables: run.tables() });
+        Self { runs: runs.collect() }
+    }
+
+    /// Whether one of the runs may hold `user_key`, in a table that is not one of `inputs`. Keys
+    /// must ascend from call to call.
+    pub(crate) fn may_hold(&mut self, user_key: &[u8], inputs: &BTreeSet<TableId>) -> bool {
+        self.runs.iter_mut().any(|run| {
+            let candidate = run.candidate(user_key);
+            candidate.is_some_and(|table| !inputs.contains(&table.id))
+        })
+    }
+}
+
+impl Remaining<'_> {
+    /// The table that may hold `user_key`.
+    fn candidate(&mut self, user_key: &[u8]) -> Option<&TableProperties> {
+        while let Some((first, rest)) = self.tables.split_first() {
+            let table = first.properties();
+            if table.largest_key.as_slice() >= user_key {
+                return (table.smallest_key.as_slice() <= user_key).then_some(&**table);
+            }
+            self.tables = rest;
+        }
+        None
+    }
+}

@@ -1,0 +1,138 @@
+//! The tables that a flush or a compaction writes: cut at the right keys, whole or not at all.
+//!
+//! Until the job is done, every file that was created is removed again when it ends, however it
+//! ends. A file that cannot be removed is left to whoever collects files that nothing refers to.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use esker_base::InternalKey;
+use esker_table::{TableBuilder, TableIdentity, TableOptions, TableProperties};
+
+use crate::job::{Job, JobError};
+
+/// Where outputs are cut.
+pub(crate) struct Cuts<'a> {
+    /// No output holds keys on both sides of one of these: each starts an output. Ascending.
+    pub(crate) keys: &'a [Vec<u8>],
+    /// An output that has reached this many bytes is ended.
+    pub(crate) bytes_max: u64,
+}
+
+/// Tables being written, ascending.
+pub(crate) struct Outputs<'a> {
+    job: Job<'a>,
+    level: usize,
+    options: TableOptions,
+    cuts: Cuts<'a>,
+    builder: Option<TableBuilder>,
+    finished: Vec<TableProperties>,
+    finished_bytes: u64,
+    entry_count: u64,
+    /// Every file that was created; empty once the job is done.
+    unclaimed: Vec<PathBuf>,
+}
+
+impl<'a> Outputs<'a> {
+    pub(crate) fn new(job: Job<'a>, level: usize, options: TableOptions, cuts: Cuts<'a>) -> Self {
+        Self {
+            job,
+            level,
+            options,
+            cuts,
+            builder: None,
+            finished: Vec::new(),
+            finished_bytes: 0,
+            entry_count: 0,
+            unclaimed: Vec::new(),
+        }
+    }
+
+    /// Says that the next entries are of `user_key`: the only place where a table may end.
+    #[inline]
+    pub(crate) fn start_key(&mut self, user_key: &[u8]) -> Result<(), JobError> {
+        let passed = self.cuts.keys.iter().take_while(|cut| cut.as_slice() <= user_key).count();
+        self.cuts.keys = &self.cuts.keys[passed..];
+        match &self.builder {
+            Some(builder)
+                if passed > 0 || builder.estimated_file_bytes() >= self.cuts.bytes_max =>
+            {
+                self.finish_table()
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Adds an entry of the key that was started.
+    #[inline]
+    pub(crate) fn add(&mut self, key: InternalKey<'_>, value: &[u8]) -> Result<(), JobError> {
+        self.entry_count += 1;
+        match &mut self.builder {
+            Some(builder) => builder.add(key, value)?,
+            None => self.start_table()?.add(key, value)?,
+        }
+        Ok(())
+    }
+
+    /// Bytes written, or about to be.
+    pub(crate) fn bytes(&self) -> u64 {
+        let unfinished = self.builder.as_ref().map_or(0, TableBuilder::estimated_file_bytes);
+        self.finished_bytes + unfinished
+    }
+
+    /// Entries added.
+    pub(crate) const fn entry_count(&self) -> u64 {
+        self.entry_count
+    }
+
+    /// Ends the last table, makes the names of all durable, and gives them away.
+    pub(crate) fn finish(mut self) -> Result<Vec<TableProperties>, JobError> {
+        self.finish_table()?;
+        let counted: u64 = self.finished.iter().map(|table| table.entry_count).sum();
+        assert_eq!(counted, self.entry_count, "outputs hold the entries that were added");
+        if !self.finished.is_empty() {
+            self.job
+                .tables
+                .fs
+                .sync_dir(&self.job.tables.dir)
+                .map_err(esker_env::FileError::from)?;
+        }
+        self.unclaimed.clear();
+        Ok(std::mem::take(&mut self.finished))
+    }
+
+    #[cold]
+    fn start_table(&mut self) -> Result<&mut TableBuilder, JobError> {
+        let context = self.job.tables;
+        let id = (self.job.next_id)();
+        let path = context.dir.join(id.file_name());
+        let file = context.fs.create(&path).map_err(esker_env::FileError::from)?;
+        self.unclaimed.push(path);
+        let level = u8::try_from(self.level).expect("levels are few");
+        let keyspace = self.job.keyspace;
+        let identity = TableIdentity { database: context.database, id, keyspace, level };
+        Ok(self.builder.insert(TableBuilder::new(Arc::clone(&file), identity, self.options)))
+    }
+
+    #[cold]
+    fn finish_table(&mut self) -> Result<(), JobError> {
+        let Some(builder) = self.builder.take() else { return Ok(()) };
+        let table = builder.finish()?;
+        if let Some(before) = self.finished.last() {
+            assert!(before.largest_key < table.smallest_key, "outputs are disjoint and ascend");
+        }
+        self.finished_bytes += table.file_bytes;
+        self.finished.push(table);
+        Ok(())
+    }
+}
+
+impl Drop for Outputs<'_> {
+    fn drop(&mut self) {
+        self.builder = None;
+        for path in self.unclaimed.drain(..) {
+            // Best effort: the error that ended the job is the one to report.
+            drop(self.job.tables.fs.remove(&path));
+        }
+    }
+}

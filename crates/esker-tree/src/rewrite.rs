@@ -1,0 +1,119 @@
+//! The loop of flush and compaction: entries in order, through gc, into tables.
+//!
+//! Checks what it reads: keys ascend, and at the end the caller compares the count. Damage that
+//! passed the checksums (in memory, or written as such) so ends the job instead of being spread.
+
+use std::cmp::Ordering;
+
+use esker_base::{Corruption, InternalKey, SeqNo};
+use esker_env::FileError;
+
+use crate::cursor::Cursor;
+use crate::gc::{Fate, Gc};
+use crate::job::{Job, JobError, Signal};
+use crate::merge::MergingCursor;
+use crate::output::Outputs;
+
+/// Bytes read between two questions to the interrupt: about one block.
+const INTERRUPT_BYTES: u64 = 4096;
+
+/// What a rewrite has counted.
+#[derive(Clone, Copy, Default, Debug)]
+pub(crate) struct Counts {
+    pub(crate) bytes_in: u64,
+    pub(crate) entries_in: u64,
+    pub(crate) entries_dropped: u64,
+}
+
+/// The entry before, to tell where a key ends and whether entries ascend.
+#[derive(Default)]
+struct Last {
+    user_key: Vec<u8>,
+    head: u64,
+    trailer_word: u64,
+    exists: bool,
+}
+
+impl Last {
+    /// Takes over `key`, and says how it stands to the entry before: `Greater` for the first entry
+    /// of a key, `Equal` for another of the same key, `Less` if the order is violated.
+    #[inline]
+    fn advance(&mut self, head: u64, key: InternalKey<'_>) -> Ordering {
+        let by_head = head.cmp(&self.head);
+        let order = by_head.then_with(|| key.user_key.cmp(&self.user_key));
+        let word = key.trailer.word();
+        let before = std::mem::replace(&mut self.trailer_word, word);
+        if order == Ordering::Equal && self.exists {
+            return if word < before { Ordering::Equal } else { Ordering::Less };
+        }
+        if order == Ordering::Less && self.exists {
+            return Ordering::Less;
+        }
+        self.exists = true;
+        self.head = head;
+        self.user_key.clear();
+        self.user_key.extend_from_slice(key.user_key);
+        Ordering::Greater
+    }
+}
+
+/// Writes what survives of all entries of `source` to `outputs`. `may_be_older` says whether an
+/// older entry of a key may exist elsewhere, asked with keys that ascend; `name_of` names the file
+/// that a source stands in.
+pub(crate) fn rewrite<C: Cursor>(
+    job: &Job<'_>,
+    source: &mut MergingCursor<C>,
+    gc: &mut Gc,
+    mut may_be_older: impl FnMut(&[u8]) -> bool,
+    outputs: &mut Outputs<'_>,
+    name_of: impl Fn(&C) -> String,
+) -> Result<Counts, JobError> {
+    let mut counts = Counts::default();
+    let mut last = Last::default();
+    let mut interrupt_at = 0;
+    source.seek_to_first()?;
+    while source.is_valid() {
+        if counts.bytes_in >= interrupt_at {
+            interrupt_at = counts.bytes_in + INTERRUPT_BYTES;
+            pause(job, &counts, outputs)?;
+        }
+        let (_, current) = source.current();
+        let key = current.key();
+        match last.advance(current.head(), key) {
+            Ordering::Equal => {}
+            Ordering::Greater => {
+                gc.start_key();
+                outputs.start_key(key.user_key)?;
+            }
+            Ordering::Less => {
+                let what = "keys do not ascend";
+                return Err(FileError::from(Corruption::new(name_of(current), 0, what)).into());
+            }
+        }
+        let value = current.value();
+        counts.entries_in += 1;
+        counts.bytes_in += (key.user_key.len() + size_of::<u64>() + value.len()) as u64;
+        match gc.decide(key.trailer, || may_be_older(key.user_key))? {
+            Fate::Keep => outputs.add(key, value)?,
+            Fate::KeepAtZero => {
+                outputs.add(InternalKey::new(key.user_key, SeqNo::ZERO, key.kind()), value)?;
+            }
+            Fate::Shadowed | Fate::Spent => counts.entries_dropped += 1,
+        }
+        source.next()?;
+    }
+    pause(job, &counts, outputs)?;
+    let added = counts.entries_in - counts.entries_dropped;
+    assert_eq!(outputs.entry_count(), added, "every entry is kept or dropped");
+    Ok(counts)
+}
+
+/// Publishes the progress, and asks whether to go on.
+fn pause(job: &Job<'_>, counts: &Counts, outputs: &Outputs<'_>) -> Result<(), JobError> {
+    let Counts { bytes_in, entries_in, entries_dropped } = *counts;
+    job.progress.set(bytes_in, outputs.bytes(), entries_in, entries_dropped);
+    match (job.interrupt)() {
+        Signal::Continue => Ok(()),
+        Signal::Cancel => Err(JobError::Cancelled),
+    }
+}

@@ -1,0 +1,174 @@
+//! A cursor over one run: its tables one after the other.
+//!
+//! Opens a table only when it is reached, and none outside of its range of keys. Of the tables at
+//! either end of the range it also shows the entries outside; whoever has a range keeps to it.
+
+use std::sync::Arc;
+
+use esker_base::{InternalKey, KeyRange};
+use esker_env::FileError;
+use esker_table::{Table, TableCursor};
+
+use crate::cursor::{Cursor, PinnedValue};
+use crate::run::Run;
+
+/// The entries of the tables of one run.
+///
+/// # Cost
+/// A seek is one binary search over integers and a seek in one table. Crossing from one table to
+/// the next opens a cursor on it.
+pub struct RunCursor {
+    run: Arc<Run>,
+    /// The tables of the run from `first` up to `end`, exclusive, are shown.
+    first: usize,
+    end: usize,
+    fill_cache: bool,
+    /// On the table at `index`; `None` until the first seek.
+    table: Option<TableCursor>,
+    index: usize,
+}
+
+impl RunCursor {
+    /// A cursor over the tables of `run` that may hold a key of `range`. With `fill_cache`, blocks
+    /// that it reads stay in the cache.
+    #[must_use]
+    pub fn new(run: Arc<Run>, range: &KeyRange, fill_cache: bool) -> Self {
+        let tables = run.tables();
+        let first = tables.partition_point(|t| range.starts_after(&t.properties().largest_key));
+        let end = tables.partition_point(|t| !range.ends_before(&t.properties().smallest_key));
+        Self { run, first, end: end.max(first), fill_cache, table: None, index: 0 }
+    }
+
+    /// The table that the cursor stands in.
+    ///
+    /// # Panics
+    /// If the cursor is not valid.
+    #[must_use]
+    pub fn table(&self) -> &Arc<Table> {
+        self.current().table()
+    }
+
+    #[inline]
+    fn current(&self) -> &TableCursor {
+        self.table.as_ref().expect("the cursor is valid")
+    }
+
+    /// The cursor on the table at `index`, which is one of those shown.
+    fn open(&mut self, index: usize) -> &mut TableCursor {
+        if self.index != index {
+            self.table = None;
+        }
+        self.index = index;
+        self.table.get_or_insert_with(|| self.run.tables()[index].cursor(self.fill_cache))
+    }
+
+    /// Goes on to the first entry of the next table, where this one is used up.
+    fn cross_next(&mut self) -> Result<(), FileError> {
+        while !self.current().is_valid() {
+            if self.index + 1 >= self.end {
+                self.table = None;
+                break;
+            }
+            self.open(self.index + 1).seek_to_first()?;
+        }
+        Ok(())
+    }
+
+    /// Goes back to the last entry of the table before, where this one is used up.
+    fn cross_prev(&mut self) -> Result<(), FileError> {
+        while !self.current().is_valid() {
+            if self.index <= self.first {
+                self.table = None;
+                break;
+            }
+            self.open(self.index - 1).seek_to_last()?;
+        }
+        Ok(())
+    }
+}
+
+impl Cursor for RunCursor {
+    #[inline]
+    fn is_valid(&self) -> bool {
+        self.table.as_ref().is_some_and(TableCursor::is_valid)
+    }
+
+    #[inline]
+    fn key(&self) -> InternalKey<'_> {
+        self.current().key()
+    }
+
+    #[inline]
+    fn head(&self) -> u64 {
+        self.current().head()
+    }
+
+    #[inline]
+    fn value(&self) -> &[u8] {
+        self.current().value()
+    }
+
+    fn pinned_value(&self) -> PinnedValue {
+        PinnedValue::Block(self.current().value_slice())
+    }
+
+    fn seek(&mut self, target: InternalKey<'_>) -> Result<(), FileError> {
+        let index = self.run.lower_bound(target.user_key).max(self.first);
+        if index >= self.end {
+            self.table = None;
+            return Ok(());
+        }
+        self.open(index).seek(target)?;
+        self.cross_next()
+    }
+
+    fn seek_for_prev(&mut self, target: InternalKey<'_>) -> Result<(), FileError> {
+        let mut end = self.run.lower_bound(target.user_key);
+        // The first table that ends at or after the key: it may start after it too.
+        if let Some(table) = self.run.tables().get(end)
+            && table.properties().smallest_key.as_slice() <= target.user_key
+        {
+            end += 1;
+        }
+        let end = end.min(self.end);
+        if end <= self.first {
+            self.table = None;
+            return Ok(());
+        }
+        self.open(end - 1).seek_for_prev(target)?;
+        self.cross_prev()
+    }
+
+    fn seek_to_first(&mut self) -> Result<(), FileError> {
+        if self.first == self.end {
+            return Ok(());
+        }
+        self.open(self.first).seek_to_first()?;
+        self.cross_next()
+    }
+
+    fn seek_to_last(&mut self) -> Result<(), FileError> {
+        if self.first == self.end {
+            return Ok(());
+        }
+        self.open(self.end - 1).seek_to_last()?;
+        self.cross_prev()
+    }
+
+    #[inline]
+    fn next(&mut self) -> Result<(), FileError> {
+        let table = self.table.as_mut().expect("the cursor is valid");
+        table.next()?;
+        if table.is_valid() { Ok(()) } else { self.cross_next() }
+    }
+
+    #[inline]
+    fn prev(&mut self) -> Result<(), FileError> {
+        let table = self.table.as_mut().expect("the cursor is valid");
+        table.prev()?;
+        if table.is_valid() { Ok(()) } else { self.cross_prev() }
+    }
+}
+
+#[cfg(test)]
+mod tests;
