@@ -32,8 +32,7 @@ fn held() -> MutexGuard<'static, BTreeSet<Identity>> {
 
 #[derive(Debug)]
 pub(super) struct OsFileLock {
-    /// Closing it gives the lock back.
-    file: Option<SystemFile>,
+    file: SystemFile,
     identity: Identity,
 }
 
@@ -42,7 +41,10 @@ impl FileLock for OsFileLock {}
 impl Drop for OsFileLock {
     fn drop(&mut self) {
         let mut held = held();
-        drop(self.file.take());
+        // Not left to the closing of the file: a process that another thread is just starting has
+        // a copy of the handle until it runs its program. What cannot be given back is given back
+        // with the last copy.
+        drop(self.file.unlock());
         held.remove(&self.identity);
     }
 }
@@ -73,7 +75,7 @@ pub(super) fn take(path: &Path) -> Result<OsFileLock, LockError> {
     let identity = identity(&file.metadata().map_err(failed)?);
     write_process_id(&file).map_err(failed)?;
     held.insert(identity);
-    Ok(OsFileLock { file: Some(file), identity })
+    Ok(OsFileLock { file, identity })
 }
 
 fn identity(metadata: &Metadata) -> Identity {

@@ -55,6 +55,24 @@ fn second_opener_in_one_process_is_refused_under_any_path() {
 }
 
 #[test]
+fn lock_is_free_at_once_though_other_threads_start_processes() {
+    use crate::{SystemThreads, Threads};
+    let dir = TestDir::new("lock-fork");
+    let path = dir.path().join("LOCK");
+    let start = || {
+        for _ in 0..40 {
+            let status = std::process::Command::new("true").status();
+            assert!(status.is_ok_and(|status| status.success()));
+        }
+    };
+    let threads = [0; 2].map(|_| SystemThreads.spawn("starter", Box::new(start)).unwrap());
+    for _ in 0..4_000 {
+        drop(OsFileSystem.lock(&path).expect("nobody else takes it"));
+    }
+    threads.into_iter().for_each(crate::JoinHandle::join);
+}
+
+#[test]
 fn lock_file_left_behind_does_not_block() {
     let dir = TestDir::new("stale-lock");
     let path = dir.path().join("LOCK");
