@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex};
 use crate::budget::Budget;
 use crate::hit_counter::HitCounter;
 use crate::queues::{Entry, Queues};
-use crate::slots::{CacheSlots, Class, Priority, SlotArray, Weigh, lock};
+use crate::slot::{Class, Priority, SlotArray, Weigh, lock};
 
 /// What the cache keeps whatever the other owners take is one over this of the budget: without it,
 /// full memtables would leave readers with no memory at all.
@@ -61,12 +61,6 @@ impl<V: Weigh> BlockCache<V> {
             loads: AtomicU64::new(0),
             queues: Mutex::new(Queues::new()),
         })
-    }
-
-    /// Slots for a table of `slot_count` blocks, none of them resident.
-    #[must_use]
-    pub fn register(self: &Arc<Self>, slot_count: u32) -> CacheSlots<V> {
-        CacheSlots::new(Arc::clone(self), slot_count)
     }
 
     /// What the cache holds and how it fared.

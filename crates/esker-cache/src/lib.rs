@@ -11,8 +11,10 @@ mod block_cache;
 mod budget;
 mod hit_counter;
 mod queues;
+mod slot;
 mod slots;
 
 pub use block_cache::{BlockCache, CacheStats};
 pub use budget::{Budget, Charge, Owner};
-pub use slots::{CacheSlots, Lookup, Priority, Weigh};
+pub use slot::{Priority, Weigh};
+pub use slots::{CacheSlots, Lookup};

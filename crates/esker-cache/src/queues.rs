@@ -15,7 +15,7 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, TryLockError, Weak};
 
-use crate::slots::{Class, SlotArray, Weigh};
+use crate::slot::{Class, SlotArray, Weigh};
 
 /// The small queue's share of the capacity is one over this.
 const SMALL_PART: u64 = 10;
@@ -122,7 +122,7 @@ impl<V: Weigh> Queues<V> {
     /// nothing can be evicted now: nothing is resident, or all that is left is being read.
     pub(crate) fn evict(&mut self, capacity_bytes: u64) -> Option<Arc<V>> {
         // Every entry may have to be passed over once for each of its uses.
-        for _ in 0..self.entry_count() * (usize::from(crate::slots::USES_MAX) + 2) {
+        for _ in 0..self.entry_count() * (usize::from(crate::slot::USES_MAX) + 2) {
             let class = self.victim_class(capacity_bytes);
             let entry = self.queue(class).entries.pop_front()?;
             if let Some(block) = self.visit(class, entry) {

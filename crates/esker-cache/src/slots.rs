@@ -8,28 +8,10 @@
 //! Lock order: slot, then queues, except for eviction, which holds the queues and only *tries* a
 //! slot; a slot that is busy is a slot in use.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use crate::block_cache::BlockCache;
-use crate::budget::Owner;
-
-/// What the cache needs to know of a block.
-pub trait Weigh {
-    /// Bytes of memory that the block holds. Must never change.
-    fn weight_bytes(&self) -> usize;
-
-    /// Whom the bytes are charged to. Must never change.
-    fn owner(&self) -> Owner;
-}
-
-/// How hard the cache holds on to a block.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Priority {
-    /// Data: comes and goes.
-    Normal,
-    /// Indexes and filters, of which every read needs one: evicted only where data has little left.
-    High,
-}
+use crate::slot::{Class, Priority, SlotArray, SlotState, USES_MAX, Weigh, lock};
 
 /// Where [`CacheSlots::get_or_load`] found a block.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -40,43 +22,6 @@ pub enum Lookup {
     Loaded,
 }
 
-/// Which queue a resident block stands in.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[repr(u8)]
-pub(crate) enum Class {
-    /// Came in lately and was not asked for again yet.
-    Small,
-    /// Was asked for again.
-    Main,
-    /// Came in with [`Priority::High`].
-    High,
-}
-
-/// The largest use count: enough to tell hot from warm, few enough to cool down soon.
-pub(crate) const USES_MAX: u8 = 3;
-
-/// What is in one slot.
-#[derive(Debug)]
-pub(crate) struct SlotState<V> {
-    pub(crate) block: Option<Arc<V>>,
-    /// When the block was last evicted from the small queue without a use, as a count of such
-    /// evictions; zero if it was not.
-    pub(crate) ghost: u32,
-    /// Hits since the block came in or was last passed over, at most [`USES_MAX`].
-    pub(crate) uses: u8,
-    /// Where `block` is queued; without meaning while there is none.
-    pub(crate) class: Class,
-}
-
-/// The slots, as the queues refer to them.
-#[derive(Debug)]
-pub(crate) struct SlotArray<V> {
-    pub(crate) slots: Box<[Mutex<SlotState<V>>]>,
-}
-
-// One slot for every block of every open table, resident or not: 24 bytes beside a block of 4 KiB.
-const _: () = assert!(size_of::<Mutex<SlotState<Vec<u8>>>>() == 24);
-
 /// The cached blocks of one table. Dropping it frees them.
 #[derive(Debug)]
 pub struct CacheSlots<V: Weigh> {
@@ -84,8 +29,16 @@ pub struct CacheSlots<V: Weigh> {
     array: Arc<SlotArray<V>>,
 }
 
+impl<V: Weigh> BlockCache<V> {
+    /// Slots for a table of `slot_count` blocks, none of them resident.
+    #[must_use]
+    pub fn register(self: &Arc<Self>, slot_count: u32) -> CacheSlots<V> {
+        CacheSlots::new(Arc::clone(self), slot_count)
+    }
+}
+
 impl<V: Weigh> CacheSlots<V> {
-    pub(crate) fn new(cache: Arc<BlockCache<V>>, slot_count: u32) -> Self {
+    fn new(cache: Arc<BlockCache<V>>, slot_count: u32) -> Self {
         let empty = || SlotState { block: None, ghost: 0, uses: 0, class: Class::Small };
         let slots = (0..slot_count).map(|_| Mutex::new(empty())).collect();
         Self { cache, array: Arc::new(SlotArray { slots }) }
@@ -192,11 +145,4 @@ impl<V: Weigh> Drop for CacheSlots<V> {
     fn drop(&mut self) {
         self.cache.release(&self.array);
     }
-}
-
-/// Locks, whatever became of the last holder: a panic inside of a load leaves the slot empty and
-/// whole.
-#[inline]
-pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

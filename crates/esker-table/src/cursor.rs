@@ -60,8 +60,17 @@ enum Direction {
     Descending,
 }
 
+impl Table {
+    /// A cursor over all entries. With `fill_cache`, blocks that it reads stay in the cache; without
+    /// it, they pass by: for compactions and scans of everything.
+    #[must_use]
+    pub fn cursor(self: &Arc<Self>, fill_cache: bool) -> TableCursor {
+        TableCursor::new(Arc::clone(self), fill_cache)
+    }
+}
+
 impl TableCursor {
-    pub(crate) fn new(table: Arc<Table>, fill_cache: bool) -> Self {
+    fn new(table: Arc<Table>, fill_cache: bool) -> Self {
         let readahead = Readahead::new(&table.context().budget, fill_cache);
         Self {
             table,
@@ -213,6 +222,10 @@ impl TableCursor {
     /// # Panics
     /// If the cursor stands on no entry.
     #[inline]
+    #[expect(
+        clippy::should_implement_trait,
+        reason = "a cursor lends its entries; no iterator can"
+    )]
     pub fn next(&mut self) -> Result<(), FileError> {
         assert!(self.is_valid, "the cursor stands on an entry");
         let next = self.entry + 1;

@@ -86,6 +86,11 @@ impl DataBlock {
         self.count
     }
 
+    /// The tag of entry `index`.
+    pub(crate) fn tag(&self, index: usize) -> u8 {
+        self.payload[HEADER_LEN + index]
+    }
+
     /// What all user keys start with.
     #[inline]
     pub(crate) fn prefix(&self) -> &[u8] {

@@ -176,15 +176,15 @@ impl DataBlockBuilder {
         let deltas = self.trailers.iter().map(|trailer| (trailer >> 8) - base);
         match largest - base {
             0 => 0,
-            ..=0xff => {
+            1..=0xff => {
                 out.extend(deltas.map(|delta| delta as u8));
                 1
             }
-            ..=0xffff => {
+            0x100..=0xffff => {
                 deltas.for_each(|delta| out.extend_from_slice(&(delta as u16).to_le_bytes()));
                 2
             }
-            ..=0xffff_ffff => {
+            0x1_0000..=0xffff_ffff => {
                 deltas.for_each(|delta| out.extend_from_slice(&(delta as u32).to_le_bytes()));
                 3
             }

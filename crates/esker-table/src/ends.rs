@@ -149,3 +149,6 @@ fn check<const N: usize>(
         *last = end;
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -30,21 +30,27 @@ mod top_index;
 
 mod builder;
 mod cached_block;
+mod context;
 mod cursor;
 mod open_table;
 mod readahead;
 mod table;
 mod table_file;
+mod verify;
+mod walk;
 
 #[cfg(test)]
 mod testing;
 
 pub use builder::TableBuilder;
 pub use cached_block::{BlockSlice, CachedBlock};
+pub use context::TableContext;
 pub use cursor::{CursorStats, TableCursor};
 pub use format::FORMAT_NEWEST;
 pub use handle::BlockHandle;
 pub use options::{Compression, TableIdentity, TableOptions};
 pub use properties::TableProperties;
-pub use table::{Table, TableContext, TableEntry};
+pub use table::{Table, TableEntry};
 pub use trace::{BlockKind, BlockRead, FilterVerdict, NoTrace, ReadTrace};
+pub use verify::TableReport;
+pub use walk::{TableWalk, WalkedBlock};

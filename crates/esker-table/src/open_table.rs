@@ -44,7 +44,8 @@ impl OpenTable {
         }
         let slot_count = data_block_count as usize + 2 * top.partitions().len();
         let slot_count = u32::try_from(slot_count)
-            .map_err(|_| file.corruption(file.content_end(), "table has too many blocks"))?;
+            .ok()
+            .ok_or_else(|| file.corruption(file.content_end(), "table has too many blocks"))?;
         let slots = context.cache.register(slot_count);
         let memory = top.memory_bytes() + slot_count as usize * CacheSlots::<CachedBlock>::SLOT_LEN;
         let charge = context.budget.charge(Owner::Indexes, memory as u64);

@@ -174,7 +174,7 @@ const fn unpack_zstd(_packed: &[u8], _len: u64) -> Result<Vec<u8>, &'static str>
 /// `len` as a length that can be allocated.
 fn payload_len(len: u64, most: u64) -> Result<usize, &'static str> {
     let is_possible = len <= most && len <= PAYLOAD_LEN_MAX;
-    let len = usize::try_from(len).map_err(|_| "block says an impossible length")?;
+    let len = usize::try_from(len).ok().ok_or("block says an impossible length")?;
     if is_possible { Ok(len) } else { Err("block says an impossible length") }
 }
 

@@ -5,37 +5,17 @@
 //! read. Does not know which entries a snapshot makes of the versions it finds, beyond "newest
 //! that is not newer than this".
 
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use esker_base::{DatabaseId, InternalKey, KeyRange, SeqNo, TableId, Trailer};
-use esker_cache::{BlockCache, Budget};
-use esker_env::{Clock, FileError, FileSystem};
+use esker_base::{InternalKey, KeyRange, SeqNo, TableId, Trailer};
+use esker_env::FileError;
 
 use crate::builder::tag_of;
 use crate::cached_block::{BlockSlice, CachedBlock};
-use crate::cursor::TableCursor;
 use crate::index_block::Candidates;
 use crate::open_table::OpenTable;
 use crate::table_file::{TableFile, table_path};
-use crate::{FilterVerdict, NoTrace, ReadTrace, TableProperties};
-
-/// What all tables of a database share.
-#[derive(Clone, Debug)]
-pub struct TableContext {
-    /// Where the files are.
-    pub fs: Arc<dyn FileSystem>,
-    /// The directory of the database.
-    pub dir: PathBuf,
-    /// The database that every file must belong to.
-    pub database: DatabaseId,
-    /// Where blocks are cached.
-    pub cache: Arc<BlockCache<CachedBlock>>,
-    /// What resident indexes and readahead are charged to.
-    pub budget: Arc<Budget>,
-    /// What traced reads are timed by; not read otherwise.
-    pub clock: Arc<dyn Clock>,
-}
+use crate::{FilterVerdict, NoTrace, ReadTrace, TableContext, TableProperties};
 
 /// One immutable sorted file.
 ///
@@ -216,13 +196,6 @@ impl Table {
         Ok(verdict != FilterVerdict::Excluded)
     }
 
-    /// A cursor over all entries. With `fill_cache`, blocks that it reads stay in the cache; without
-    /// it, they pass by: for compactions and scans of everything.
-    #[must_use]
-    pub fn cursor(self: &Arc<Self>, fill_cache: bool) -> TableCursor {
-        TableCursor::new(Arc::clone(self), fill_cache)
-    }
-
     /// About how many bytes of the file hold keys of `range`.
     ///
     /// # Errors
@@ -311,7 +284,7 @@ impl Table {
         Ok(self.open.get_or_init(|| opened))
     }
 
-    fn check_file_bytes(&self, file_bytes: u64) -> Result<(), FileError> {
+    pub(crate) fn check_file_bytes(&self, file_bytes: u64) -> Result<(), FileError> {
         let expected = self.properties.file_bytes;
         if file_bytes == expected {
             return Ok(());

@@ -74,12 +74,9 @@ impl TableFile {
         Ok(Self { file, id, seed, footer, file_bytes, tail })
     }
 
-    pub(crate) const fn id(&self) -> TableId {
-        self.id
-    }
-
-    pub(crate) const fn file(&self) -> &Arc<dyn File> {
-        &self.file
+    /// The name of the file.
+    pub(crate) fn name(&self) -> String {
+        self.id.file_name()
     }
 
     pub(crate) const fn footer(&self) -> &Footer {
@@ -173,7 +170,16 @@ impl TableFile {
 
     /// Reads a filter.
     pub(crate) fn read_filter(&self, handle: BlockHandle) -> Result<FilterBlock, FileError> {
-        FilterBlock::decode(&self.read_block(handle)?.payload)
+        self.decode_filter(handle, &self.read_block(handle)?.payload)
+    }
+
+    /// Decodes the payload of the filter at `handle`.
+    pub(crate) fn decode_filter(
+        &self,
+        handle: BlockHandle,
+        payload: &[u8],
+    ) -> Result<FilterBlock, FileError> {
+        FilterBlock::decode(payload)
             .map_err(|error| self.undecodable(handle, BlockKind::Filter, error))
     }
 

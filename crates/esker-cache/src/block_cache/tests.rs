@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier};
 
 use super::*;
-use crate::{Lookup, Owner};
+use crate::{CacheSlots, Lookup, Owner};
 
 /// A block that says what it weighs.
 #[derive(Debug)]

@@ -1,0 +1,298 @@
+//! Checks everything that a table file says against everything else that it says.
+//!
+//! Every checksum, the order of keys inside and across blocks, separators, tags, filters against
+//! keys, counts, bounds of keys and sequence numbers, that blocks fill the file without a gap, and
+//! the checksum of the whole file. Damage does not end the check: it is listed.
+
+use esker_base::checksum::{Checksummer, hash_key};
+use esker_base::{Corruption, InternalKey, Trailer};
+use esker_env::FileError;
+
+use crate::builder::tag_of;
+use crate::data_block::DataBlock;
+use crate::data_block_builder::BlockFacts;
+use crate::filter::FilterBlock;
+use crate::table_file::TableFile;
+use crate::walk::WalkedContent;
+use crate::{Table, TableProperties, TableWalk, WalkedBlock};
+
+/// What a check of a whole table found.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct TableReport {
+    /// Blocks that could be read.
+    pub block_count: u64,
+    /// Entries in them.
+    pub entry_count: u64,
+    /// Length of the file in bytes.
+    pub file_bytes: u64,
+    /// What is wrong, in file order; empty if nothing is.
+    pub corruptions: Vec<Corruption>,
+}
+
+impl Table {
+    /// Reads the whole file and checks everything in it, and that it is the table of
+    /// [`Table::properties`]. Past the cache.
+    ///
+    /// # Errors
+    /// Of the file system, `NotFound` among them, and `UnsupportedFormat`. Damage is no error
+    /// here, but an item of the report.
+    ///
+    /// # Cost
+    /// Reads the file twice: block by block, and for its checksum.
+    pub fn verify(&self) -> Result<TableReport, FileError> {
+        let mut report = TableReport::default();
+        match self.verify_into(&mut report) {
+            Ok(()) => {}
+            Err(FileError::Corruption(corruption)) => report.corruptions.push(corruption),
+            Err(error) => return Err(error),
+        }
+        Ok(report)
+    }
+
+    fn verify_into(&self, report: &mut TableReport) -> Result<(), FileError> {
+        let mut walk = self.walk()?;
+        report.file_bytes = walk.file().file_bytes();
+        self.check_file_bytes(report.file_bytes)?;
+        let mut check = Check::new(self.properties());
+        for item in &mut walk {
+            match item {
+                Ok(block) => {
+                    report.block_count += 1;
+                    check.block(&block);
+                }
+                Err(FileError::Corruption(corruption)) => {
+                    check.is_complete = false;
+                    check.found.push(corruption);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        let file = walk.file();
+        check.end(file);
+        report.entry_count = check.facts.entry_count;
+        report.corruptions = check.found;
+        // A damaged block has spoilt this one too, and has been named already.
+        if report.corruptions.is_empty() && read_checksum(file)? != file.footer().content_checksum {
+            let what = "file does not have the checksum that its footer says";
+            report.corruptions.push(Corruption::new(file.name(), 0, what));
+        }
+        Ok(())
+    }
+}
+
+/// XXH3-64 of the file before its footer.
+fn read_checksum(file: &TableFile) -> Result<u64, FileError> {
+    const PIECE_BYTES: u64 = 1 << 20;
+    let mut checksum = Checksummer::new();
+    let mut offset = 0;
+    while offset < file.content_end() {
+        let len = PIECE_BYTES.min(file.content_end() - offset);
+        checksum.update(&file.read_bytes(offset, len as usize)?);
+        offset += len;
+    }
+    Ok(checksum.finish())
+}
+
+/// First and last user key of a data block.
+type Edges = (Vec<u8>, Vec<u8>);
+
+/// What was seen of a table so far.
+struct Check<'a> {
+    expected: &'a TableProperties,
+    found: Vec<Corruption>,
+    /// Whether every block so far could be read: otherwise counts say nothing.
+    is_complete: bool,
+    /// Where the next block must start.
+    position: u64,
+    facts: BlockFacts,
+    data_bytes: u64,
+    data_block_count: u32,
+    smallest_key: Option<Vec<u8>>,
+    last: Option<(Vec<u8>, Trailer)>,
+
+    // Of the partition at hand.
+    partition: Option<u32>,
+    edges: Vec<Edges>,
+    hashes: Vec<u64>,
+
+    /// The last separator of each partition.
+    partition_separators: Vec<Vec<u8>>,
+}
+
+impl<'a> Check<'a> {
+    const fn new(expected: &'a TableProperties) -> Self {
+        Self {
+            expected,
+            found: Vec::new(),
+            is_complete: true,
+            position: TableWalk::START,
+            facts: BlockFacts::NONE,
+            data_bytes: 0,
+            data_block_count: 0,
+            smallest_key: None,
+            last: None,
+            partition: None,
+            edges: Vec::new(),
+            hashes: Vec::new(),
+            partition_separators: Vec::new(),
+        }
+    }
+
+    fn report(&mut self, offset: u64, what: impl Into<String>) {
+        let file = self.expected.id.file_name();
+        self.found.push(Corruption::new(file, offset, what.into()));
+    }
+
+    fn block(&mut self, block: &WalkedBlock) {
+        let offset = block.handle.offset;
+        if self.is_complete && offset != self.position {
+            self.report(offset, "block does not start where the one before it ends");
+        }
+        self.position = block.handle.end();
+        match &block.content {
+            WalkedContent::Data(data) => self.data(block, data),
+            WalkedContent::Index(_) => self.index(block),
+            WalkedContent::Filter(filter) => self.filter(offset, filter),
+            WalkedContent::TopIndex(_) => self.top_index(block),
+            WalkedContent::Properties(properties) => {
+                if **properties != *self.expected {
+                    self.report(offset, "file has other properties than the table is known by");
+                }
+            }
+        }
+    }
+
+    fn data(&mut self, block: &WalkedBlock, data: &DataBlock) {
+        let offset = block.handle.offset;
+        let starts_partition = self.partition != block.partition;
+        if starts_partition {
+            self.partition = block.partition;
+            self.edges.clear();
+            self.hashes.clear();
+        }
+        self.data_bytes += block.handle.len;
+        self.data_block_count += 1;
+        let mut first_key = None;
+        let mut index = 0;
+        block.for_each_entry(|key, value| {
+            let is_first = index == 0;
+            self.order(offset, key, starts_partition && is_first);
+            if is_first {
+                first_key = Some(key.user_key.to_vec());
+            }
+            let hash = hash_key(key.user_key);
+            if data.tag(index) != tag_of(hash) {
+                self.report(offset, "tag of an entry is not that of its key");
+            }
+            self.hashes.push(hash);
+            self.count(key, value);
+            index += 1;
+        });
+        let last_key = self.last.as_ref().map(|(user_key, _)| user_key.clone());
+        self.edges.push((first_key.unwrap_or_default(), last_key.unwrap_or_default()));
+    }
+
+    fn order(&mut self, offset: u64, key: InternalKey<'_>, starts_partition: bool) {
+        match &mut self.last {
+            None => {
+                self.smallest_key = Some(key.user_key.to_vec());
+                self.last = Some((key.user_key.to_vec(), key.trailer));
+            }
+            Some((user_key, trailer)) => {
+                let before = InternalKey { user_key: user_key.as_slice(), trailer: *trailer };
+                let is_ascending = before < key;
+                let reaches_across = starts_partition && before.user_key == key.user_key;
+                user_key.clear();
+                user_key.extend_from_slice(key.user_key);
+                *trailer = key.trailer;
+                if !is_ascending {
+                    self.report(offset, "entries are not in ascending order");
+                } else if reaches_across {
+                    self.report(offset, "versions of one key reach across partitions");
+                }
+            }
+        }
+    }
+
+    fn count(&mut self, key: InternalKey<'_>, value: &[u8]) {
+        self.facts.add(BlockFacts {
+            entry_count: 1,
+            tombstone_count: u64::from(key.kind().is_tombstone()),
+            key_bytes: key.user_key.len() as u64,
+            value_bytes: value.len() as u64,
+            seqno_min: key.seqno().get(),
+            seqno_max: key.seqno().get(),
+        });
+    }
+
+    fn index(&mut self, block: &WalkedBlock) {
+        let edges = std::mem::take(&mut self.edges);
+        let mut before: Vec<u8> = Vec::new();
+        let mut number = 0;
+        let mut is_right = edges.len() == block.item_count();
+        block.for_each_separator(|separator, _| {
+            if let Some((first, last)) = edges.get(number) {
+                let reaches_across = number.checked_sub(1).is_some_and(|number| {
+                    edges.get(number).is_some_and(|(_, before)| before == first)
+                });
+                is_right &= last.as_slice() <= separator;
+                is_right &= number == 0 || before < *first || (before == *first && reaches_across);
+            }
+            number += 1;
+            before.clear();
+            before.extend_from_slice(separator);
+        });
+        if self.is_complete && !is_right {
+            self.report(block.handle.offset, "separators do not separate the data blocks");
+        }
+        self.partition_separators.push(before);
+    }
+
+    fn filter(&mut self, offset: u64, filter: &FilterBlock) {
+        if self.hashes.iter().any(|&hash| !filter.may_contain(hash)) {
+            self.report(offset, "filter excludes a key that is there");
+        }
+    }
+
+    fn top_index(&mut self, block: &WalkedBlock) {
+        let mut separators = Vec::new();
+        block.for_each_separator(|separator, _| separators.push(separator.to_vec()));
+        if self.is_complete && separators != self.partition_separators {
+            self.report(block.handle.offset, "top index has other separators than its partitions");
+        }
+    }
+
+    /// Compares what was counted with what the table is known by.
+    fn end(&mut self, file: &TableFile) {
+        let expected = self.expected;
+        if file.footer().content_checksum != expected.checksum {
+            let what = "footer has another checksum than the table is known by";
+            self.report(file.content_end(), what);
+        }
+        if !self.is_complete {
+            return;
+        }
+        if self.position != file.content_end() {
+            self.report(self.position, "bytes follow that belong to no block");
+        }
+        let last_key = self.last.take().map(|(user_key, _)| user_key);
+        let is_same = self.facts.entry_count == expected.entry_count
+            && self.facts.tombstone_count == expected.tombstone_count
+            && self.facts.key_bytes == expected.key_bytes
+            && self.facts.value_bytes == expected.value_bytes
+            && self.facts.seqno_min == expected.seqno_min.get()
+            && self.facts.seqno_max == expected.seqno_max.get()
+            && self.data_bytes == expected.data_bytes
+            && self.data_block_count == expected.data_block_count
+            && self.partition_separators.len() as u64 == u64::from(expected.partition_count)
+            && self.smallest_key.as_ref() == Some(&expected.smallest_key)
+            && last_key.as_ref() == Some(&expected.largest_key);
+        if !is_same {
+            let offset = file.footer().properties.offset;
+            self.report(offset, "entries are not those that the properties count");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,253 @@
+//! Walks a table file block by block, in file order, past the cache: for dump, verify and salvage.
+//!
+//! A block that cannot be read is an item of the walk, and the walk goes on behind it. The data
+//! blocks of a partition whose index is damaged are passed over: nothing says where they are.
+
+use std::sync::Arc;
+
+use esker_base::{FileHeader, InternalKey};
+use esker_env::FileError;
+
+use crate::data_block::DataBlock;
+use crate::filter::FilterBlock;
+use crate::index_block::IndexBlock;
+use crate::table_file::TableFile;
+use crate::top_index::TopIndex;
+use crate::{BlockHandle, BlockKind, Compression, Table, TableProperties};
+
+/// One block of a walk.
+#[derive(Debug)]
+pub struct WalkedBlock {
+    /// What it is.
+    pub kind: BlockKind,
+    /// The partition that it belongs to; `None` for top index and properties.
+    pub partition: Option<u32>,
+    /// Where it lies, and how many bytes it takes in the file.
+    pub handle: BlockHandle,
+    /// How it is compressed.
+    pub compression: Compression,
+    /// How many bytes it has unpacked.
+    pub payload_bytes: u64,
+    pub(crate) content: WalkedContent,
+}
+
+/// What is in a block of a walk.
+#[derive(Debug)]
+pub(crate) enum WalkedContent {
+    Data(DataBlock),
+    Index(Arc<IndexBlock>),
+    Filter(FilterBlock),
+    TopIndex(Arc<TopIndex>),
+    Properties(Box<TableProperties>),
+}
+
+impl WalkedBlock {
+    /// How many entries a data block has, separators an index has; zero for other blocks.
+    #[must_use]
+    pub fn item_count(&self) -> usize {
+        match &self.content {
+            WalkedContent::Data(block) => block.count(),
+            WalkedContent::Index(block) => block.block_count(),
+            WalkedContent::TopIndex(top) => top.partitions().len(),
+            WalkedContent::Filter(_) | WalkedContent::Properties(_) => 0,
+        }
+    }
+
+    /// Calls `visit` with every entry of a data block, in order.
+    pub fn for_each_entry(&self, mut visit: impl FnMut(InternalKey<'_>, &[u8])) {
+        let WalkedContent::Data(block) = &self.content else {
+            return;
+        };
+        let mut user_key = block.prefix().to_vec();
+        for index in 0..block.count() {
+            user_key.truncate(block.prefix().len());
+            user_key.extend_from_slice(block.suffix(index));
+            let key = InternalKey { user_key: &user_key, trailer: block.trailer(index) };
+            visit(key, block.value(index));
+        }
+    }
+
+    /// Calls `visit` with every separator of an index or top index, and the block that it stands
+    /// for: a data block, or the index of a partition.
+    pub fn for_each_separator(&self, mut visit: impl FnMut(&[u8], BlockHandle)) {
+        let mut separator = Vec::new();
+        for number in 0..self.item_count() {
+            separator.clear();
+            let handle = match &self.content {
+                WalkedContent::Index(block) => {
+                    block.append_separator(number, &mut separator);
+                    block.handle(number)
+                }
+                WalkedContent::TopIndex(top) => {
+                    top.append_separator(number, &mut separator);
+                    top.partitions()[number].index
+                }
+                _ => return,
+            };
+            visit(&separator, handle);
+        }
+    }
+
+    /// The properties, if that is what the block holds.
+    #[must_use]
+    pub fn properties(&self) -> Option<&TableProperties> {
+        match &self.content {
+            WalkedContent::Properties(properties) => Some(properties),
+            _ => None,
+        }
+    }
+}
+
+/// Where a walk stands.
+#[derive(Clone, Copy, Debug)]
+enum Step {
+    /// Before a partition: its index is read, to learn where its blocks are.
+    Partition(usize),
+    /// Before data block `.1` of partition `.0`.
+    Data(usize, usize),
+    Index(usize),
+    Filter(usize),
+    TopIndex,
+    Properties,
+    End,
+}
+
+/// A walk over all blocks of a table.
+#[derive(Debug)]
+pub struct TableWalk {
+    file: TableFile,
+    top: Arc<TopIndex>,
+    index: Option<(Arc<IndexBlock>, u64)>,
+    step: Step,
+}
+
+impl Table {
+    /// Walks the file block by block, past the cache. Opens the file anew.
+    ///
+    /// # Errors
+    /// As [`Table::open_file`]; a damaged top index is one too.
+    pub fn walk(&self) -> Result<TableWalk, FileError> {
+        let context = self.context();
+        let id = self.properties().id;
+        let file = TableFile::open(&*context.fs, &context.dir, context.database, id)?;
+        TableWalk::new(file)
+    }
+}
+
+impl TableWalk {
+    pub(crate) fn new(mut file: TableFile) -> Result<Self, FileError> {
+        let top = Arc::new(file.read_top_index()?);
+        // From here on every block is read from the file, not from what is held of its end.
+        file.forget_tail();
+        Ok(Self { file, top, index: None, step: Step::Partition(0) })
+    }
+
+    pub(crate) const fn file(&self) -> &TableFile {
+        &self.file
+    }
+
+    /// Where the first block starts.
+    pub(crate) const START: u64 = FileHeader::LEN as u64;
+
+    /// Takes the step that the walk stands before; `None` if there is nothing to show for it.
+    fn take(&mut self) -> Option<Result<WalkedBlock, FileError>> {
+        match self.step {
+            Step::Partition(partition) => self.enter(partition),
+            Step::Data(partition, number) => {
+                let (index, _) = self.index.as_ref()?;
+                let is_last = number + 1 == index.block_count();
+                self.step = if is_last {
+                    Step::Index(partition)
+                } else {
+                    Step::Data(partition, number + 1)
+                };
+                let handle = index.handle(number);
+                Some(self.show(BlockKind::Data, Some(partition), handle, |file, payload| {
+                    file.decode_data(handle, payload).map(WalkedContent::Data)
+                }))
+            }
+            Step::Index(partition) => {
+                self.step = Step::Filter(partition);
+                let (index, payload_bytes) = self.index.take()?;
+                Some(Ok(WalkedBlock {
+                    kind: BlockKind::Index,
+                    partition: Some(partition as u32),
+                    handle: self.top.partitions()[partition].index,
+                    compression: Compression::None,
+                    payload_bytes,
+                    content: WalkedContent::Index(index),
+                }))
+            }
+            Step::Filter(partition) => {
+                let is_last = partition + 1 == self.top.partitions().len();
+                self.step = if is_last { Step::TopIndex } else { Step::Partition(partition + 1) };
+                let handle = self.top.partitions()[partition].filter?;
+                Some(self.show(BlockKind::Filter, Some(partition), handle, |file, payload| {
+                    file.decode_filter(handle, &payload).map(WalkedContent::Filter)
+                }))
+            }
+            Step::TopIndex => {
+                self.step = Step::Properties;
+                let (handle, top) = (self.file.footer().top_index, Arc::clone(&self.top));
+                Some(self.show(BlockKind::TopIndex, None, handle, |_, _| {
+                    Ok(WalkedContent::TopIndex(top))
+                }))
+            }
+            Step::Properties => {
+                self.step = Step::End;
+                let handle = self.file.footer().properties;
+                Some(self.show(BlockKind::Properties, None, handle, |file, _| {
+                    Ok(WalkedContent::Properties(Box::new(file.read_properties()?)))
+                }))
+            }
+            Step::End => None,
+        }
+    }
+
+    fn enter(&mut self, number: usize) -> Option<Result<WalkedBlock, FileError>> {
+        let place = &self.top.partitions()[number];
+        match self.file.read_index(place) {
+            Ok(index) => {
+                let payload_bytes = place.index.len - crate::sealed::BLOCK_TRAILER_LEN as u64;
+                self.index = Some((Arc::new(index), payload_bytes));
+                self.step = Step::Data(number, 0);
+                None
+            }
+            Err(error) => {
+                self.step = Step::Filter(number);
+                Some(Err(error))
+            }
+        }
+    }
+
+    fn show(
+        &self,
+        kind: BlockKind,
+        partition: Option<usize>,
+        handle: BlockHandle,
+        decode: impl FnOnce(&TableFile, Box<[u8]>) -> Result<WalkedContent, FileError>,
+    ) -> Result<WalkedBlock, FileError> {
+        let unsealed = self.file.read_block(handle)?;
+        Ok(WalkedBlock {
+            kind,
+            partition: partition.map(|number| number as u32),
+            handle,
+            compression: unsealed.compression,
+            payload_bytes: unsealed.payload.len() as u64,
+            content: decode(&self.file, unsealed.payload)?,
+        })
+    }
+}
+
+impl Iterator for TableWalk {
+    type Item = Result<WalkedBlock, FileError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        while !matches!(self.step, Step::End) {
+            if let Some(item) = self.take() {
+                return Some(item);
+            }
+        }
+        None
+    }
+}
