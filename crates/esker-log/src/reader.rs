@@ -277,7 +277,8 @@ impl LogReader {
             return Err(self.corruption("segment ends before what is known to be durable"));
         }
         let Some(identity) = self.identity else {
-            if self.window.is_zeros_from(offset)? {
+            let is_short = self.file_len() < FileHeader::LEN as u64;
+            if is_short || self.window.is_zeros_from(offset)? {
                 return Ok(LogEnd::Torn { offset });
             }
             return Err(self.corruption("file has contents, but no header"));

@@ -1,3 +1,5 @@
+//! Each fault does what its documentation says, on a file system in memory.
+
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 

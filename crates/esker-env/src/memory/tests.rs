@@ -1,3 +1,5 @@
+//! What each crash policy may leave, and nothing else; copies; space; threads.
+
 use std::collections::BTreeSet;
 use std::sync::atomic::AtomicBool;
 

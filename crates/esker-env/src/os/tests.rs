@@ -1,3 +1,6 @@
+//! What the file system of the system does beyond what conformance with memory shows: locks,
+//! most of all.
+
 use std::path::PathBuf;
 
 use super::*;
