@@ -73,6 +73,11 @@ impl LogEnd {
 }
 
 /// Reads a segment from its first frame to its last.
+///
+/// # Cost
+/// A frame of 150 bytes, in the memory of the system already, takes 55 ns (3 GB/s). At the end of a
+/// segment that is not sealed the rest of the file is searched, at 2 GB/s, zeros faster. Memory: 1
+/// MiB, or the largest frame.
 #[derive(Debug)]
 pub struct LogReader {
     window: Window,

@@ -42,8 +42,8 @@ pub enum CrashPolicy {
     OneKept,
     /// All but one, chosen as for [`CrashPolicy::OneKept`].
     OneLost,
-    /// All up to one moment, as on a disk that keeps the order, of bytes and names together; the change at that
-    /// moment is torn.
+    /// All up to one moment, as on a disk that keeps the order, of bytes and names together; the
+    /// change at that moment is torn.
     Prefix,
 }
 

@@ -63,7 +63,7 @@ fn lock_is_free_at_once_though_other_threads_start_processes() {
     let dir = TestDir::new("lock-fork");
     let path = dir.path().join("LOCK");
     let start = || {
-        for _ in 0..40 {
+        for _ in 0..15 {
             let status = std::process::Command::new("true").status();
             assert!(status.is_ok_and(|status| status.success()));
         }

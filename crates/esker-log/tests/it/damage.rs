@@ -1,6 +1,6 @@
 //! Segments cut and damaged at every byte and bit.
 
-use esker_env::{FileError, FileExt, FileSystem, MemoryFileSystem};
+use esker_env::{FileError, FileExt, FileSystem, MemoryFileSystem, Random, SeededRandom};
 use esker_log::{LogEnd, LogReader};
 
 use crate::segment::{
@@ -220,4 +220,35 @@ fn bytes_full_of_tags_end_in_an_error_and_not_in_a_hang() {
     whole.truncate(ends[2]);
     (0..40_000).for_each(|_| whole.extend_from_slice(&head));
     assert_corruption(read_bytes(&whole));
+}
+
+#[test]
+fn scrambled_segments_give_an_error_or_a_prefix() {
+    let random = SeededRandom::new(11);
+    let below = |bound: usize| {
+        let mut bytes = [0; 8];
+        random.fill(&mut bytes);
+        (u64::from_le_bytes(bytes) % bound as u64) as usize
+    };
+    for whole in [sealed().0, unsealed(|index| index % 3 == 0).0] {
+        for round in 0..4_000 {
+            let mut bytes = whole.clone();
+            for _ in 0..=below(3) {
+                let (at, len) = (below(bytes.len()), below(64) + 1);
+                let end = bytes.len().min(at + len);
+                match below(5) {
+                    0 => random.fill(&mut bytes[at..end]),
+                    1 => bytes[at..end].fill(0),
+                    2 => drop(bytes.drain(at..end)),
+                    3 => bytes.truncate(at + 1),
+                    _ => bytes.extend_from_within(at..end),
+                }
+            }
+            match read_bytes(&bytes) {
+                Ok(read) => assert_eq!(read.payloads, payloads(read.payloads.len()), "{round}"),
+                Err(FileError::Corruption(_)) => {}
+                Err(error) => panic!("{round}: {error}"),
+            }
+        }
+    }
 }
