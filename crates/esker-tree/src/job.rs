@@ -21,8 +21,8 @@ pub struct Job<'a> {
     pub keyspace: KeyspaceId,
     /// How to build a table for a level.
     pub options: &'a dyn Fn(TargetLevel) -> TableOptions,
-    /// Mints the id of the next table; durable before the table is named by a manifest.
-    pub next_id: &'a dyn Fn() -> TableId,
+    /// Mints the id of the next table; `None`, for a reason that the caller keeps, cancels the job.
+    pub next_id: &'a dyn Fn() -> Option<TableId>,
     /// Asked about once for each block that is read; it may wait, to yield to other work.
     pub interrupt: &'a dyn Fn() -> Signal,
     /// Kept up to date while the job runs.
@@ -110,7 +110,7 @@ pub enum JobError {
     File(FileError),
     /// An entry whose meaning is not known: whether it may be dropped is not known either.
     UnsupportedKind(UnsupportedKind),
-    /// The interrupt said so.
+    /// The interrupt said so, or there was no id for a table.
     Cancelled,
 }
 

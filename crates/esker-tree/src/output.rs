@@ -104,7 +104,7 @@ impl<'a> Outputs<'a> {
     #[cold]
     fn start_table(&mut self) -> Result<&mut TableBuilder, JobError> {
         let context = self.job.tables;
-        let id = (self.job.next_id)();
+        let id = (self.job.next_id)().ok_or(JobError::Cancelled)?;
         let path = context.dir.join(id.file_name());
         let file = context.fs.create(&path).map_err(esker_env::FileError::from)?;
         self.unclaimed.push(path);

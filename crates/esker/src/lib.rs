@@ -1,1 +1,109 @@
-//! Placeholder until this floor lands.
+//! Esker: an embeddable, ordered, persistent key-value store.
+//!
+//! A log-structured merge tree in pure Rust: keys and values are byte strings, kept in key order,
+//! in named keyspaces that share one log, one cache and one memory budget.
+//!
+//! ```
+//! # fn main() -> esker::Result<()> {
+//! # let dir = std::env::temp_dir().join(format!("esker-doc-tour-{}", std::process::id()));
+//! use esker::{Db, KeyspaceOptions};
+//!
+//! let db = Db::open(&dir)?;
+//! db.put("k", "v")?;
+//! assert_eq!(db.get("k")?.unwrap(), "v");
+//!
+//! let users = db.keyspace("users", KeyspaceOptions::default())?;
+//! let by_mail = db.keyspace("users by mail", KeyspaceOptions::default())?;
+//! let mut batch = db.batch();
+//! batch.put(&users, "1", "ada@example.org");
+//! batch.put(&by_mail, "ada@example.org", "1");
+//! batch.commit()?; // both or neither
+//!
+//! let before = db.snapshot();
+//! users.delete("1")?;
+//! assert!(users.get("1")?.is_none());
+//! assert!(before.keyspace(&users).get("1")?.is_some());
+//!
+//! for entry in by_mail.prefix("ada").rev() {
+//!     let (mail, id) = entry?;
+//!     assert_eq!((&*mail, &*id), (&b"ada@example.org"[..], &b"1"[..]));
+//! }
+//! db.close()?;
+//! # std::fs::remove_dir_all(&dir).unwrap();
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Principal types
+//! [`Db`] opens a database and is its default keyspace; [`Keyspace`] is one ordered map of it.
+//! [`Batch`] writes to several keyspaces at once, [`Snapshot`] reads them as of one moment,
+//! [`Scan`] iterates over a range from both ends, [`Cursor`] moves freely and lends what it sees.
+//!
+//! # Durability
+//! A write returns when it is as safe as it asked to be: [`Durability::Process`], the default,
+//! survives any end of the process; [`Durability::Power`] survives loss of power;
+//! [`Durability::Buffered`] neither, for a tenth of a second. [`Db::sync`] makes all writes
+//! before it survive loss of power. After a crash of either kind the database holds a prefix of
+//! the commits, in their order, with every write that was promised; a batch is there whole or not
+//! at all.
+//!
+//! # Limits
+//! Keys to 65,535 bytes, the empty one included; values to 4 GiB less 1; an empty value is a
+//! value. One process has a database open at a time.
+//!
+//! # Features
+//! - `zstd`: the compression of that name; builds C.
+
+#![forbid(unsafe_code)]
+
+mod batch;
+mod bytes;
+mod commit;
+mod counters;
+mod cursor;
+mod db;
+mod engine;
+mod error;
+mod events;
+mod explain;
+mod garbage;
+mod health;
+mod jobs;
+mod keyspace;
+mod keyspace_core;
+mod ledger;
+mod levels;
+mod logs;
+mod operation;
+mod options;
+mod outputs;
+
+mod pressure;
+mod read;
+mod read_view;
+mod recovery;
+mod scan;
+mod scheduler;
+mod snapshot;
+mod snapshots;
+mod stats;
+mod throttle;
+
+pub use batch::Batch;
+pub use bytes::{Bytes, Key, Value};
+pub use counters::CounterValues;
+pub use cursor::Cursor;
+pub use db::{Db, DbBuilder};
+pub use error::{Error, ErrorKind, Outcome, Result};
+pub use esker_base::limits;
+pub use esker_env as env;
+pub use events::Event;
+pub use explain::{GetExplanation, GetStep, ScanExplanation, ScanInput};
+pub use health::{FailingJob, Health, Stall, StallInfo};
+pub use keyspace::Keyspace;
+pub use levels::{LevelInfo, Levels, MemtableInfo, RunInfo, TableInfo};
+pub use options::{CompactionPolicy, Compression, Durability, KeyspaceOptions, Options};
+pub use pressure::StallCause;
+pub use scan::Scan;
+pub use snapshot::{Snapshot, SnapshotView};
+pub use stats::{KeyspaceStats, Stats};

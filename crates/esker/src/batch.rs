@@ -1,0 +1,142 @@
+//! A batch: writes to any keyspaces, applied together or not at all.
+
+use std::sync::Arc;
+
+use esker_base::{EntryKind, limits};
+
+use crate::commit::Request;
+use crate::db::Handle;
+use crate::error::{Error, Result};
+use crate::keyspace::Keyspace;
+use crate::keyspace_core::KeyspaceCore;
+use crate::operation::Operation;
+use crate::options::Durability;
+
+/// Writes that take effect together, in the order in which they were added, or not at all.
+///
+/// # Cost
+/// Each write is encoded once, when it is added; committing copies the bytes into the log.
+#[derive(Debug)]
+#[must_use = "a batch does nothing until it is committed"]
+pub struct Batch {
+    db: Arc<Handle>,
+    operations: Vec<u8>,
+    count: u64,
+    keyspaces: Vec<Arc<KeyspaceCore>>,
+    /// The first write that was refused; committing returns it.
+    refused: Option<Error>,
+}
+
+impl Batch {
+    pub(crate) const fn new(db: Arc<Handle>) -> Self {
+        Self { db, operations: Vec::new(), count: 0, keyspaces: Vec::new(), refused: None }
+    }
+
+    /// Sets `key` to `value` in `keyspace`. A key or value that is too long makes
+    /// [`Batch::commit`] fail with nothing written.
+    pub fn put(&mut self, keyspace: &Keyspace, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) {
+        self.add(keyspace, EntryKind::Put, key.as_ref(), value.as_ref());
+    }
+
+    /// Removes `key` from `keyspace`, whether it is there or not.
+    pub fn delete(&mut self, keyspace: &Keyspace, key: impl AsRef<[u8]>) {
+        self.add(keyspace, EntryKind::Tombstone, key.as_ref(), &[]);
+    }
+
+    fn add(&mut self, keyspace: &Keyspace, kind: EntryKind, key: &[u8], value: &[u8]) {
+        let core = keyspace.core();
+        let operation = Operation { keyspace: core.id, kind, key, value };
+        let result = if !Arc::ptr_eq(keyspace.handle(), &self.db) {
+            Err(Error::invalid_input("the keyspace belongs to another database than the batch"))
+        } else if self.count == limits::BATCH_COUNT_MAX {
+            Err(Error::invalid_input("the batch has too many operations"))
+        } else {
+            operation.encode(&mut self.operations)
+        };
+        if let Err(error) = result {
+            self.refused.get_or_insert(error);
+            return;
+        }
+        self.count += 1;
+        // From the back: writes to one keyspace mostly come together.
+        if !self.keyspaces.iter().rev().any(|known| known.id == core.id) {
+            self.keyspaces.push(Arc::clone(core));
+        }
+    }
+
+    /// How many writes were added.
+    #[must_use]
+    pub const fn len(&self) -> u64 {
+        self.count
+    }
+
+    /// Whether no write was added.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// Size of the encoded writes, in bytes.
+    #[must_use]
+    pub const fn size_bytes(&self) -> usize {
+        self.operations.len()
+    }
+
+    /// Forgets all writes, and keeps the memory for new ones.
+    pub fn clear(&mut self) {
+        self.operations.clear();
+        self.count = 0;
+        self.keyspaces.clear();
+        self.refused = None;
+    }
+
+    /// Applies all writes, or none of them.
+    ///
+    /// # Durability
+    /// That of [`Options::durability`](crate::Options::durability).
+    ///
+    /// # Errors
+    /// See [`Batch::commit_with`].
+    pub fn commit(self) -> Result<()> {
+        let durability = self.db.engine().options.durability;
+        self.commit_with(durability)
+    }
+
+    /// Applies all writes, or none of them, with the given durability.
+    ///
+    /// # Errors
+    /// - `InvalidInput`: one of the writes was refused; nothing was written.
+    /// - `Io`, `NoSpace`: the log could not be written. [`Error::outcome`] says whether the batch
+    ///   may be in it; if so, the database takes no more writes until it is reopened.
+    /// - `Poisoned`, `Closed`, `ReadOnly`: nothing was written.
+    ///
+    /// # Cost
+    /// One copy into the log and one write to it, shared with the batches that other threads
+    /// commit at the same time; one memtable insert for each write.
+    pub fn commit_with(mut self, durability: Durability) -> Result<()> {
+        self.flush_to(durability)
+    }
+
+    /// As [`Batch::commit_with`]; afterwards, unless it failed, the batch is empty and can be
+    /// filled again, with its memory.
+    ///
+    /// # Errors
+    /// As [`Batch::commit_with`]; the batch is then as it was.
+    pub fn commit_and_clear(&mut self, durability: Durability) -> Result<()> {
+        self.flush_to(durability)?;
+        self.clear();
+        Ok(())
+    }
+
+    fn flush_to(&mut self, durability: Durability) -> Result<()> {
+        if let Some(refused) = &self.refused {
+            return Err(refused.clone());
+        }
+        self.db.engine().commit(Request {
+            operations: &self.operations,
+            count: self.count,
+            keyspaces: &self.keyspaces,
+            durability,
+        })
+    }
+}

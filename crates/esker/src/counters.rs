@@ -1,0 +1,97 @@
+//! Counts of what the engine has done since it was opened. All are counters only: relaxed, and
+//! nothing is decided by them.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use crate::commit::Request;
+
+macro_rules! counters {
+    ($($(#[$doc:meta])* $name:ident,)*) => {
+        /// The counters as they run.
+        #[derive(Debug, Default)]
+        pub(crate) struct Counters {
+            $(pub(crate) $name: AtomicU64,)*
+        }
+
+        /// Counts since the database was opened.
+        #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+        #[non_exhaustive]
+        pub struct CounterValues {
+            $($(#[$doc])* pub $name: u64,)*
+        }
+
+        impl Counters {
+            /// All counts at about this moment.
+            pub(crate) fn values(&self) -> CounterValues {
+                CounterValues { $($name: self.$name.load(Ordering::Relaxed),)* }
+            }
+        }
+
+        impl CounterValues {
+            /// Every counter with its stable name.
+            #[must_use]
+            pub fn named(&self) -> Vec<(&'static str, u64)> {
+                vec![$((stringify!($name), self.$name),)*]
+            }
+        }
+    };
+}
+
+counters! {
+    /// Operations committed.
+    write_operations,
+    /// Batches committed; a single put counts as one.
+    write_batches,
+    /// Commit groups: frames that the batches went into.
+    write_groups,
+    /// Bytes of the batches: keys, values and a few bytes for each operation.
+    write_bytes,
+    /// Bytes written to log segments, framing included.
+    log_bytes,
+    /// Syncs of the log that callers waited for.
+    log_syncs,
+    /// Flushes that ended well.
+    flushes,
+    /// Bytes of the tables that flushes wrote.
+    flush_bytes,
+    /// Compactions that ended well, moves not counted.
+    compactions,
+    /// Tables moved to a deeper level without being rewritten.
+    trivial_moves,
+    /// Bytes of table files that compactions read.
+    compaction_read_bytes,
+    /// Bytes of table files that compactions wrote.
+    compaction_write_bytes,
+    /// Entries that compactions read.
+    compaction_entries,
+    /// Entries that compactions dropped.
+    compaction_entries_dropped,
+    /// Background jobs that failed; each is tried again.
+    job_failures,
+    /// Table files removed because nothing refers to them.
+    tables_removed,
+    /// Writes that were delayed because background work is behind.
+    delayed_writes,
+    /// Time that writes were delayed, in microseconds.
+    delayed_micros,
+}
+
+impl Counters {
+    pub(crate) fn add(counter: &AtomicU64, value: u64) {
+        counter.fetch_add(value, Ordering::Relaxed);
+    }
+
+    pub(crate) fn note_group(&self, requests: &[Request<'_>]) {
+        Self::add(&self.write_groups, 1);
+        Self::add(&self.write_batches, requests.len() as u64);
+        Self::add(&self.write_operations, requests.iter().map(|request| request.count).sum());
+        let bytes = requests.iter().map(|request| request.operations.len() as u64).sum();
+        Self::add(&self.write_bytes, bytes);
+    }
+
+    pub(crate) fn note_delay(&self, delay: Duration) {
+        Self::add(&self.delayed_writes, 1);
+        Self::add(&self.delayed_micros, u64::try_from(delay.as_micros()).unwrap_or(u64::MAX));
+    }
+}

@@ -1,0 +1,238 @@
+//! The public cursor: seek anywhere, walk both ways, borrow what stands there.
+
+use std::ops::{Bound, RangeBounds};
+use std::sync::Arc;
+
+use esker_base::{KeyRange, SeqNo};
+use esker_tree::{MergingCursor, RunCursor, SourceCursor, SteppedOver, VisibleCursor};
+
+use crate::bytes::{Bytes, Key, PINNED_LEN_MIN, Value};
+use crate::engine::Engine;
+use crate::error::Result;
+use crate::keyspace_core::KeyspaceCore;
+use crate::read_view::ReadView;
+use crate::snapshots::PinnedSeqNo;
+
+/// A place in a keyspace at one moment, that can be moved.
+///
+/// Owned and `Send`. It shows the keyspace as it was when the cursor was made, or refreshed last,
+/// and keeps memtables and tables of that moment alive: a long-lived one should be refreshed.
+///
+/// Made not valid; any seek places it. After an error it is not valid.
+///
+/// # Cost
+/// A seek costs a search in every memtable and run of the range; a step costs some ten
+/// nanoseconds and no allocation.
+pub struct Cursor {
+    inner: VisibleCursor<MergingCursor<SourceCursor>>,
+    origin: Origin,
+}
+
+/// What a cursor was made from, to make it anew.
+struct Origin {
+    engine: Arc<Engine>,
+    keyspace: Arc<KeyspaceCore>,
+    range: KeyRange,
+    pin: Option<Arc<PinnedSeqNo>>,
+    /// How many memtables and runs are merged.
+    sources: usize,
+}
+
+impl Cursor {
+    pub(crate) fn new(
+        engine: &Arc<Engine>,
+        keyspace: &Arc<KeyspaceCore>,
+        range: KeyRange,
+        pin: Option<Arc<PinnedSeqNo>>,
+    ) -> Result<Self> {
+        engine.check_open()?;
+        keyspace.check_live()?;
+        let (view, seqno) = keyspace.view_with_seqno(|| {
+            pin.as_ref().map_or_else(|| engine.snapshots.visible(), |pin| pin.seqno())
+        });
+        let sources = source_cursors(&view, &range, seqno);
+        let origin = Origin {
+            engine: Arc::clone(engine),
+            keyspace: Arc::clone(keyspace),
+            range: range.clone(),
+            pin,
+            sources: sources.len(),
+        };
+        let inner = VisibleCursor::new(MergingCursor::new(sources), seqno, range);
+        Ok(Self { inner, origin })
+    }
+
+    /// Whether the cursor stands on an entry.
+    #[must_use]
+    pub fn is_valid(&self) -> bool {
+        self.inner.is_valid()
+    }
+
+    /// The key on which the cursor stands.
+    ///
+    /// # Panics
+    /// If it is not valid.
+    #[must_use]
+    pub fn key(&self) -> &[u8] {
+        self.inner.key()
+    }
+
+    /// The value on which the cursor stands.
+    ///
+    /// # Panics
+    /// If it is not valid.
+    #[must_use]
+    pub fn value(&self) -> &[u8] {
+        self.inner.value()
+    }
+
+    /// The key and value on which the cursor stands, to keep.
+    ///
+    /// # Panics
+    /// If it is not valid.
+    ///
+    /// # Cost
+    /// Copies the key, and the value if it is small; a large one is kept where it lies.
+    #[must_use]
+    pub fn entry(&self) -> (Key, Value) {
+        let value = self.inner.value();
+        let value = if value.len() < PINNED_LEN_MIN {
+            Bytes::copy_of(value)
+        } else {
+            Bytes::of_pinned(self.inner.pinned_value())
+        };
+        (Bytes::copy_of(self.inner.key()), value)
+    }
+
+    /// Moves to the first entry.
+    ///
+    /// # Errors
+    /// If a table cannot be read.
+    pub fn seek_to_first(&mut self) -> Result<()> {
+        Ok(self.inner.seek_to_first()?)
+    }
+
+    /// Moves to the last entry.
+    ///
+    /// # Errors
+    /// If a table cannot be read.
+    pub fn seek_to_last(&mut self) -> Result<()> {
+        Ok(self.inner.seek_to_last()?)
+    }
+
+    /// Moves to the first entry whose key is not less than `key`.
+    ///
+    /// # Errors
+    /// If a table cannot be read.
+    pub fn seek(&mut self, key: impl AsRef<[u8]>) -> Result<()> {
+        Ok(self.inner.seek(key.as_ref())?)
+    }
+
+    /// Moves to the last entry whose key is not greater than `key`.
+    ///
+    /// # Errors
+    /// If a table cannot be read.
+    pub fn seek_for_prev(&mut self, key: impl AsRef<[u8]>) -> Result<()> {
+        Ok(self.inner.seek_for_prev(key.as_ref())?)
+    }
+
+    /// Moves to the next entry; not valid behind the last one.
+    ///
+    /// # Errors
+    /// If a table cannot be read.
+    ///
+    /// # Panics
+    /// If the cursor is not valid.
+    #[expect(clippy::should_implement_trait, reason = "a cursor lends its entries and can fail")]
+    pub fn next(&mut self) -> Result<()> {
+        Ok(self.inner.next()?)
+    }
+
+    /// Moves to the entry before; not valid before the first one.
+    ///
+    /// # Errors
+    /// If a table cannot be read.
+    ///
+    /// # Panics
+    /// If the cursor is not valid.
+    pub fn prev(&mut self) -> Result<()> {
+        Ok(self.inner.prev()?)
+    }
+
+    /// Shows the keyspace as it is now, or still as of its snapshot if it was made from one, and
+    /// lets go of memtables and tables that are no longer part of it. A valid cursor is placed on
+    /// the same key, or the next one that exists.
+    ///
+    /// # Errors
+    /// If the database is closed or a table cannot be read.
+    pub fn refresh(&mut self) -> Result<()> {
+        let origin = &self.origin;
+        let key = self.is_valid().then(|| self.key().to_vec());
+        let mut fresh =
+            Self::new(&origin.engine, &origin.keyspace, origin.range.clone(), origin.pin.clone())?;
+        if let Some(key) = key {
+            fresh.seek(key)?;
+        }
+        *self = fresh;
+        Ok(())
+    }
+
+    /// How many memtables and runs the cursor merges: those that can hold a key of its range.
+    #[must_use]
+    pub fn source_count(&self) -> usize {
+        self.origin.sources
+    }
+
+    pub(crate) fn stepped_over(&self) -> SteppedOver {
+        self.inner.stepped_over()
+    }
+}
+
+impl Drop for Origin {
+    fn drop(&mut self) {
+        // The sources are gone by now: fields drop in order, and `inner` is before `origin`.
+        if !self.engine.garbage.is_empty() {
+            self.engine.collect_garbage();
+        }
+    }
+}
+
+impl std::fmt::Debug for Cursor {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "cursor over {:?}", self.origin.keyspace)
+    }
+}
+
+/// A cursor for each memtable and run that can hold a key of `range`, newest first.
+fn source_cursors(view: &ReadView, range: &KeyRange, seqno: SeqNo) -> Vec<SourceCursor> {
+    let mut sources = Vec::new();
+    for memtable in view.memtables() {
+        let is_visible = memtable.seqno_range().is_some_and(|(oldest, _)| oldest <= seqno);
+        if is_visible {
+            sources.push(SourceCursor::Memtable(memtable.cursor()));
+        }
+    }
+    for level in view.version.levels() {
+        for run in level.runs() {
+            match run.overlapping(range) {
+                [] => {}
+                [table] => sources.push(SourceCursor::Table(table.cursor(true))),
+                _ => {
+                    let cursor = RunCursor::new(Arc::clone(run), range, true);
+                    sources.push(SourceCursor::Run(cursor));
+                }
+            }
+        }
+    }
+    sources
+}
+
+/// Copies any Rust range of byte strings, an inverted one as an empty one.
+pub(crate) fn key_range<K: AsRef<[u8]>>(range: &impl RangeBounds<K>) -> KeyRange {
+    let range = KeyRange::from_bounds(range);
+    if range.is_empty() {
+        let nothing = Vec::new();
+        return KeyRange { start: Bound::Included(nothing.clone()), end: Bound::Excluded(nothing) };
+    }
+    range
+}

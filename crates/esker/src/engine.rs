@@ -1,0 +1,311 @@
+//! The engine: what all handles of one open database share.
+//!
+//! Knows how its parts fit together, not how they work: committing is in `commit`, background work
+//! in `jobs` and `scheduler`, opening in `recovery`, reading in `read`.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
+use std::time::Duration;
+
+use esker_base::{KeyspaceId, SeqNo, limits};
+use esker_cache::{BlockCache, Budget};
+use esker_env::{Env, FileLock};
+use esker_table::{CachedBlock, Table, TableContext};
+use esker_tree::{EditRecord, Version, VersionEdit};
+
+use crate::commit::CommitPipeline;
+use crate::counters::Counters;
+use crate::error::{Error, Result};
+use crate::events::{Event, EventLog};
+use crate::garbage::Garbage;
+use crate::keyspace_core::{KeyspaceCore, Settings};
+use crate::ledger::Ledger;
+use crate::logs::Logs;
+use crate::options::{KeyspaceOptions, Options};
+use crate::scheduler::Scheduler;
+use crate::snapshots::Snapshots;
+use crate::throttle::Throttle;
+
+/// Order of keys in a keyspace; the only one so far. Recorded, so that a later release can refuse.
+pub(crate) const BYTEWISE: &str = "bytewise";
+
+pub(crate) struct Engine {
+    // Fixed at open.
+    pub(crate) env: Env,
+    pub(crate) dir: PathBuf,
+    pub(crate) options: Options,
+    pub(crate) is_read_only: bool,
+    pub(crate) budget: Arc<Budget>,
+    pub(crate) cache: Arc<BlockCache<CachedBlock>>,
+    pub(crate) tables: Arc<TableContext>,
+
+    // Lock order: the commit queue, the commit leader, `logs.making`, the ledger, `keyspaces`, a
+    // keyspace's view, everything else. None but the ledger and `logs.making` is held across a
+    // file operation, except the leader's across the write of its frame.
+    pub(crate) pipeline: CommitPipeline,
+    pub(crate) logs: Logs,
+    pub(crate) ledger: Ledger,
+    pub(crate) snapshots: Arc<Snapshots>,
+    /// Live keyspaces by id. Written when one is created or dropped.
+    keyspaces: RwLock<BTreeMap<KeyspaceId, Arc<KeyspaceCore>>>,
+    pub(crate) scheduler: Scheduler,
+    pub(crate) throttle: Throttle,
+    pub(crate) garbage: Garbage,
+    pub(crate) counters: Counters,
+    pub(crate) events: EventLog,
+
+    /// Why writing has stopped for good, once it has.
+    poison: OnceLock<Error>,
+    /// Release in `close` pairs with Acquire in `check_open`.
+    is_closed: AtomicBool,
+    /// Frames may wait in memory; the background hands them to the system soon. Counter only: the
+    /// leader's lock orders the frames themselves.
+    pub(crate) has_buffered: AtomicBool,
+    /// Given back when the database is closed.
+    lock: Mutex<Option<Box<dyn FileLock>>>,
+}
+
+/// What recovery hands to the engine, beyond what it can make itself.
+pub(crate) struct Parts {
+    pub(crate) env: Env,
+    pub(crate) dir: PathBuf,
+    pub(crate) options: Options,
+    pub(crate) is_read_only: bool,
+    pub(crate) budget: Arc<Budget>,
+    pub(crate) cache: Arc<BlockCache<CachedBlock>>,
+    pub(crate) tables: Arc<TableContext>,
+    pub(crate) pipeline: CommitPipeline,
+    pub(crate) logs: Logs,
+    pub(crate) ledger: Ledger,
+    pub(crate) visible: SeqNo,
+    pub(crate) keyspaces: BTreeMap<KeyspaceId, Arc<KeyspaceCore>>,
+    pub(crate) lock: Option<Box<dyn FileLock>>,
+}
+
+impl Engine {
+    pub(crate) fn new(parts: Parts) -> Self {
+        Self {
+            env: parts.env,
+            dir: parts.dir,
+            options: parts.options,
+            is_read_only: parts.is_read_only,
+            budget: parts.budget,
+            cache: parts.cache,
+            tables: parts.tables,
+            pipeline: parts.pipeline,
+            logs: parts.logs,
+            ledger: parts.ledger,
+            snapshots: Arc::new(Snapshots::starting_at(parts.visible)),
+            keyspaces: RwLock::new(parts.keyspaces),
+            scheduler: Scheduler::default(),
+            throttle: Throttle::default(),
+            garbage: Garbage::default(),
+            counters: Counters::default(),
+            events: EventLog::default(),
+            poison: OnceLock::new(),
+            is_closed: AtomicBool::new(false),
+            has_buffered: AtomicBool::new(false),
+            lock: Mutex::new(parts.lock),
+        }
+    }
+
+    pub(crate) fn now(&self) -> Duration {
+        self.env.clock.now()
+    }
+
+    /// # Errors
+    /// `Closed` after [`Engine::mark_closed`].
+    pub(crate) fn check_open(&self) -> Result<()> {
+        if self.is_closed.load(Ordering::Acquire) { Err(Error::closed()) } else { Ok(()) }
+    }
+
+    /// # Errors
+    /// `Closed`, `ReadOnly` or `Poisoned`.
+    pub(crate) fn check_writable(&self) -> Result<()> {
+        self.check_open()?;
+        if self.is_read_only {
+            return Err(Error::read_only());
+        }
+        self.poison.get().map_or(Ok(()), |cause| Err(Error::poisoned(cause)))
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.is_closed.load(Ordering::Acquire)
+    }
+
+    /// Whether this call is the one that closes.
+    pub(crate) fn mark_closed(&self) -> bool {
+        !self.is_closed.swap(true, Ordering::AcqRel)
+    }
+
+    /// Lets another opener have the directory.
+    pub(crate) fn unlock(&self) {
+        drop(self.lock.lock().unwrap_or_else(PoisonError::into_inner).take());
+    }
+
+    /// Stops all writing until the database is reopened. The first cause counts.
+    pub(crate) fn poison(&self, cause: &Error) {
+        if self.poison.set(cause.clone()).is_ok() {
+            self.events.record(self.now(), Event::Poisoned { cause: cause.clone() });
+        }
+        self.throttle.wake();
+        self.scheduler.wake();
+    }
+
+    pub(crate) fn poison_cause(&self) -> Option<&Error> {
+        self.poison.get()
+    }
+
+    pub(crate) fn keyspaces(&self) -> Vec<Arc<KeyspaceCore>> {
+        let keyspaces = self.keyspaces.read().unwrap_or_else(PoisonError::into_inner);
+        keyspaces.values().cloned().collect()
+    }
+
+    pub(crate) fn keyspace(&self, id: KeyspaceId) -> Option<Arc<KeyspaceCore>> {
+        self.keyspaces.read().unwrap_or_else(PoisonError::into_inner).get(&id).cloned()
+    }
+
+    pub(crate) fn keyspace_named(&self, name: &str) -> Option<Arc<KeyspaceCore>> {
+        let keyspaces = self.keyspaces.read().unwrap_or_else(PoisonError::into_inner);
+        keyspaces.values().find(|keyspace| *keyspace.name() == *name).cloned()
+    }
+
+    /// Opens the keyspace `name`, creating it if need be; `options`, if given, replace the
+    /// recorded ones.
+    pub(crate) fn open_keyspace(
+        &self,
+        name: &str,
+        options: Option<&KeyspaceOptions>,
+    ) -> Result<Arc<KeyspaceCore>> {
+        self.check_open()?;
+        check_name(name)?;
+        if let Some(options) = options {
+            options.check().map_err(Error::invalid_input)?;
+        }
+        // Serialises creations, and keeps a rename from taking the name meanwhile.
+        let leader = self.pipeline.lead();
+        if let Some(keyspace) = self.keyspace_named(name) {
+            if let Some(options) = options.filter(|given| **given != keyspace.settings().options) {
+                self.change_options(&keyspace, options)?;
+            }
+            return Ok(keyspace);
+        }
+        self.check_writable()?;
+        let options = options.cloned().unwrap_or_default();
+        let id = self.ledger.with_catalog(|catalog| catalog.next_keyspace_id);
+        let id = KeyspaceId(id);
+        let created = EditRecord::KeyspaceCreated {
+            keyspace: id,
+            name: name.to_owned(),
+            order: BYTEWISE.to_owned(),
+            options: options.encode(),
+        };
+        let following = EditRecord::NextKeyspaceId(id.0 + 1);
+        let edit = VersionEdit { records: vec![created, following] };
+        let settings = Settings::new(options, self.options.memory_budget_bytes);
+        let keyspace = KeyspaceCore::new(id, name, settings, Version::new(id), &self.budget);
+        self.ledger.commit(edit, |_| {
+            let mut keyspaces = self.keyspaces.write().unwrap_or_else(PoisonError::into_inner);
+            keyspaces.insert(id, Arc::clone(&keyspace));
+        })?;
+        drop(leader);
+        Ok(keyspace)
+    }
+
+    fn change_options(&self, keyspace: &KeyspaceCore, options: &KeyspaceOptions) -> Result<()> {
+        if !self.is_read_only {
+            let record =
+                EditRecord::KeyspaceOptions { keyspace: keyspace.id, options: options.encode() };
+            self.ledger.commit(VersionEdit { records: vec![record] }, |_| ())?;
+        }
+        keyspace.set_settings(Settings::new(options.clone(), self.options.memory_budget_bytes));
+        self.scheduler.request_compaction(keyspace.id);
+        Ok(())
+    }
+
+    pub(crate) fn rename_keyspace(&self, keyspace: &KeyspaceCore, name: &str) -> Result<()> {
+        self.check_writable()?;
+        check_name(name)?;
+        let _leader = self.pipeline.lead();
+        keyspace.check_live()?;
+        if self.keyspace_named(name).is_some() {
+            return Err(Error::invalid_input(format!("a keyspace named {name:?} exists already")));
+        }
+        if keyspace.id == KeyspaceId::DEFAULT {
+            return Err(Error::invalid_input("the default keyspace cannot be renamed"));
+        }
+        let record = EditRecord::KeyspaceRenamed { keyspace: keyspace.id, name: name.to_owned() };
+        self.ledger.commit(VersionEdit { records: vec![record] }, |_| keyspace.set_name(name))
+    }
+
+    /// Drops a keyspace: one edit, whatever it holds. Its files go when their last reader does.
+    pub(crate) fn drop_keyspace(&self, keyspace: &KeyspaceCore) -> Result<()> {
+        self.check_writable()?;
+        if keyspace.id == KeyspaceId::DEFAULT {
+            return Err(Error::invalid_input("the default keyspace cannot be dropped"));
+        }
+        let leader = self.pipeline.lead();
+        keyspace.check_live()?;
+        let record = EditRecord::KeyspaceDropped { keyspace: keyspace.id };
+        self.ledger.commit(VersionEdit { records: vec![record] }, |_| {
+            keyspace.mark_dropped();
+            self.keyspaces.write().unwrap_or_else(PoisonError::into_inner).remove(&keyspace.id);
+        })?;
+        drop(leader);
+        let version = Arc::clone(&keyspace.view().version);
+        self.garbage.add(version.tables());
+        drop(version);
+        keyspace.forget_contents(&self.budget);
+        self.collect_garbage();
+        Ok(())
+    }
+
+    /// Removes the table files that nothing refers to any more.
+    pub(crate) fn collect_garbage(&self) {
+        let removable = self.garbage.take_unreferenced();
+        for id in removable {
+            match self.env.fs.remove(&self.dir.join(id.file_name())) {
+                Ok(()) => Counters::add(&self.counters.tables_removed, 1),
+                // The next open removes it.
+                Err(error) => self
+                    .events
+                    .record(self.now(), Event::RemoveFailed { table: id, error: error.into() }),
+            }
+        }
+    }
+
+    pub(crate) fn open_table(&self, properties: Arc<esker_table::TableProperties>) -> Arc<Table> {
+        Arc::new(Table::new(Arc::clone(&self.tables), properties))
+    }
+
+    /// The oldest log segment that holds an entry which is in no table.
+    pub(crate) fn oldest_log_needed(&self) -> Option<esker_base::LogId> {
+        self.keyspaces().iter().filter_map(|keyspace| keyspace.view().oldest_log()).min()
+    }
+
+    /// Frames wait in memory: the background should hand them to the system soon.
+    pub(crate) fn note_buffered(&self) {
+        if !self.has_buffered.swap(true, Ordering::Relaxed) {
+            self.scheduler.wake();
+        }
+    }
+}
+
+impl std::fmt::Debug for Engine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "database in {}", self.dir.display())
+    }
+}
+
+fn check_name(name: &str) -> Result<()> {
+    if name.is_empty() || limits::KEYSPACE_NAME_LEN_MAX < name.len() {
+        return Err(Error::invalid_input(format!(
+            "the name of a keyspace has {} bytes, and must have from 1 to {}",
+            name.len(),
+            limits::KEYSPACE_NAME_LEN_MAX
+        )));
+    }
+    Ok(())
+}

@@ -1,0 +1,116 @@
+//! What happened lately, for people: a bounded list.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use esker_base::TableId;
+
+use crate::error::Error;
+
+/// Something that happened inside the engine.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Event {
+    /// The database was opened.
+    Opened {
+        /// Operations that were replayed from the log.
+        replayed: u64,
+        /// How long it took.
+        duration: Duration,
+    },
+    /// Memtables became tables.
+    Flushed {
+        /// Name of the keyspace.
+        keyspace: String,
+        /// Tables written.
+        table_count: usize,
+        /// Bytes written.
+        bytes: u64,
+        /// How long it took.
+        duration: Duration,
+    },
+    /// Tables were rewritten or moved.
+    Compacted {
+        /// Name of the keyspace.
+        keyspace: String,
+        /// The plan, in words.
+        plan: String,
+        /// Bytes read.
+        bytes_read: u64,
+        /// Bytes written.
+        bytes_written: u64,
+        /// How long it took.
+        duration: Duration,
+    },
+    /// A background job failed. It is tried again.
+    JobFailed {
+        /// Name of the keyspace, where it has one.
+        keyspace: Option<String>,
+        /// What failed.
+        job: &'static str,
+        /// Why.
+        error: Error,
+    },
+    /// An obsolete table could not be removed; the next open tries again.
+    RemoveFailed {
+        /// The table.
+        table: TableId,
+        /// Why.
+        error: Error,
+    },
+    /// Writing has stopped until the database is reopened.
+    Poisoned {
+        /// Why.
+        cause: Error,
+    },
+}
+
+impl fmt::Display for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Opened { replayed, duration } => {
+                write!(f, "opened in {duration:.1?}, {replayed} operations replayed")
+            }
+            Self::Flushed { keyspace, table_count, bytes, duration } => write!(
+                f,
+                "flushed {keyspace}: {bytes} bytes in {table_count} tables, {duration:.1?}"
+            ),
+            Self::Compacted { keyspace, plan, bytes_read, bytes_written, duration } => write!(
+                f,
+                "compacted {keyspace}: {plan}, read {bytes_read} and wrote {bytes_written} bytes, \
+                 {duration:.1?}"
+            ),
+            Self::JobFailed { keyspace: Some(keyspace), job, error } => {
+                write!(f, "{job} of {keyspace} failed: {error}")
+            }
+            Self::JobFailed { keyspace: None, job, error } => write!(f, "{job} failed: {error}"),
+            Self::RemoveFailed { table, error } => {
+                write!(f, "could not remove obsolete table {table}: {error}")
+            }
+            Self::Poisoned { cause } => write!(f, "writing stopped: {cause}"),
+        }
+    }
+}
+
+/// How many events are kept.
+const EVENT_COUNT_MAX: usize = 256;
+
+/// The last events, oldest first, each with the time of the engine's clock.
+#[derive(Debug, Default)]
+pub(crate) struct EventLog(Mutex<VecDeque<(Duration, Event)>>);
+
+impl EventLog {
+    pub(crate) fn record(&self, now: Duration, event: Event) {
+        let mut events = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if events.len() == EVENT_COUNT_MAX {
+            events.pop_front();
+        }
+        events.push_back((now, event));
+    }
+
+    pub(crate) fn list(&self) -> Vec<(Duration, Event)> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
+    }
+}

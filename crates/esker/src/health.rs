@@ -1,0 +1,140 @@
+//! Whether everything works, and what does not.
+
+use std::fmt;
+use std::time::Duration;
+
+use crate::engine::Engine;
+use crate::error::Error;
+use crate::pressure::{StallCause, admitted_rate};
+
+/// The state of a database at one moment.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Health {
+    /// Why writing has stopped until the database is reopened, if it has.
+    pub poisoned: Option<Error>,
+    /// Background jobs that fail; each is tried again.
+    pub failing_jobs: Vec<FailingJob>,
+    /// Keyspaces whose writes are being slowed down.
+    pub stalls: Vec<Stall>,
+    /// Snapshots held: sequence number and age, oldest first.
+    pub snapshots: Vec<(u64, Duration)>,
+}
+
+/// A background job that keeps failing.
+#[derive(Clone, Debug)]
+pub struct FailingJob {
+    /// Name of the keyspace.
+    pub keyspace: String,
+    /// The last failure.
+    pub error: Error,
+    /// How often it failed in a row.
+    pub attempts: u32,
+    /// How long until it is tried again.
+    pub retry_in: Duration,
+}
+
+/// Writes that are being slowed down.
+#[derive(Clone, Copy, PartialEq, Debug)]
+#[non_exhaustive]
+pub struct StallInfo {
+    /// What background work is behind with.
+    pub cause: StallCause,
+    /// From 0, not slowed, to 1, hardly anything passes.
+    pub pressure: f64,
+    /// Bytes per second that are let through.
+    pub admitted_bytes_per_second: f64,
+    /// How long it lasts if nothing more is written, at the rate at which flushes drain.
+    pub expected_end: Duration,
+}
+
+/// Writes to a keyspace that are being slowed down.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Stall {
+    /// Name of the keyspace.
+    pub keyspace: String,
+    /// Why, how much and how long.
+    pub info: StallInfo,
+}
+
+impl Health {
+    /// Whether nothing is wrong. A stall is not: it says that more is written than can be sorted.
+    #[must_use]
+    pub const fn is_good(&self) -> bool {
+        self.poisoned.is_none() && self.failing_jobs.is_empty()
+    }
+}
+
+impl fmt::Display for Health {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.is_good() && self.stalls.is_empty() {
+            return f.write_str("good");
+        }
+        let mut separator = "";
+        if let Some(error) = &self.poisoned {
+            write!(f, "writing stopped: {error}")?;
+            separator = "; ";
+        }
+        for job in &self.failing_jobs {
+            write!(
+                f,
+                "{separator}background work of {} failed {} times, next try in {:.1?}: {}",
+                job.keyspace, job.attempts, job.retry_in, job.error
+            )?;
+            separator = "; ";
+        }
+        for stall in &self.stalls {
+            write!(
+                f,
+                "{separator}writes to {} are slowed to {:.0} bytes per second because {}",
+                stall.keyspace, stall.info.admitted_bytes_per_second, stall.info.cause
+            )?;
+            separator = "; ";
+        }
+        Ok(())
+    }
+}
+
+impl Engine {
+    pub(crate) fn health(&self) -> Health {
+        let now = self.now();
+        let mut failing_jobs = Vec::new();
+        let mut stalls = Vec::new();
+        for keyspace in self.keyspaces() {
+            if let Some(failure) = keyspace.failure() {
+                failing_jobs.push(FailingJob {
+                    keyspace: keyspace.name().to_string(),
+                    error: failure.error,
+                    attempts: failure.attempts,
+                    retry_in: failure.retry_at.saturating_sub(now),
+                });
+            }
+            let backlog = self.backlog(&keyspace);
+            let (pressure, cause) = backlog.pressure();
+            if 0.0 < pressure {
+                let drain_rate = self.throttle.drain_rate();
+                let waiting = backlog.memtables * backlog.memtable_bytes as f64;
+                let behind = match cause {
+                    StallCause::Flush => waiting,
+                    StallCause::Level0 | StallCause::CompactionDebt => backlog.debt_bytes as f64,
+                };
+                let info = StallInfo {
+                    cause,
+                    pressure,
+                    admitted_bytes_per_second: admitted_rate(pressure, drain_rate),
+                    expected_end: Duration::from_secs_f64(behind / drain_rate),
+                };
+                stalls.push(Stall { keyspace: keyspace.name().to_string(), info });
+            }
+        }
+        let age = |(seqno, taken): (esker_base::SeqNo, Duration)| {
+            (seqno.get(), now.saturating_sub(taken))
+        };
+        Health {
+            poisoned: self.poison_cause().cloned(),
+            failing_jobs,
+            stalls,
+            snapshots: self.snapshots.holders().into_iter().map(age).collect(),
+        }
+    }
+}

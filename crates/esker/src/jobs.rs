@@ -1,0 +1,460 @@
+//! The work that keeps the tree in shape: flushes, compactions, log segments, and their ends.
+//!
+//! A job writes new files first, then one edit, then exchanges the view of its keyspace. Until the
+//! edit is durable nothing refers to the files, and once it is, nothing refers to the old ones but
+//! readers that started before.
+
+use std::any::Any;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
+
+use esker_base::KeyRange;
+use esker_table::TableProperties;
+use esker_tree::{EditRecord, JobId, LastLevel, Plan, Policy, RangeRequest, RunId, VersionEdit};
+
+use crate::counters::Counters;
+use crate::engine::Engine;
+use crate::error::{Error, ErrorKind, Result};
+use crate::events::Event;
+use crate::keyspace_core::KeyspaceCore;
+use crate::read_view::{ReadView, WriteBuffer};
+
+/// Memtables that together hold less than this are left in the log when the database is closed:
+/// replaying them costs a few milliseconds, and a small table for each close costs more.
+const CLOSE_FLUSH_BYTES_MIN: u64 = 512 << 10;
+
+/// With this many log segments memtables are flushed at close, however small they are.
+const CLOSE_FLUSH_SEGMENTS_MIN: usize = 4;
+
+impl Engine {
+    /// After a write: switches a full memtable, and asks for its flush.
+    pub(crate) fn after_write(&self, keyspace: &Arc<KeyspaceCore>) {
+        let view = keyspace.view();
+        view.active.update_charge();
+        let settings = keyspace.settings();
+        if view.active.memtable.size_bytes() < settings.memtable_bytes {
+            return;
+        }
+        if settings.options.immutable_memtables_max <= view.immutables.len() {
+            // The next writes wait for room; see `throttle`.
+            keyspace.set_under_pressure(true);
+            return;
+        }
+        drop(view);
+        self.switch_memtable(keyspace);
+        self.release_old_memtables();
+    }
+
+    /// Makes the active memtable immutable. Only for who leads.
+    fn switch_memtable(&self, keyspace: &KeyspaceCore) {
+        keyspace.switch_memtable(&self.budget);
+        self.scheduler.request_flush(keyspace.id);
+        self.update_pressure(keyspace);
+    }
+
+    /// Switches memtables that hold more memory, or older log segments, than is good. Only for who
+    /// leads; called when a memtable is switched, which is rare.
+    fn release_old_memtables(&self) {
+        let (log_bytes, _) = self.logs.size();
+        let keyspaces = self.keyspaces();
+        let active_bytes =
+            |keyspace: &Arc<KeyspaceCore>| keyspace.view().active.memtable.size_bytes();
+        // Writers of a cold keyspace must not hold the log of the others.
+        if LOG_SEGMENTS_HELD_MAX * self.options.log_segment_bytes < log_bytes {
+            let held = |keyspace: &&Arc<KeyspaceCore>| keyspace.view().active.oldest_log();
+            let oldest =
+                keyspaces.iter().filter(|keyspace| held(keyspace).is_some()).min_by_key(held);
+            if let Some(keyspace) = oldest {
+                self.switch_memtable(keyspace);
+            }
+        }
+        if self.options.memory_budget_bytes / 2 < keyspaces.iter().map(active_bytes).sum() {
+            let largest = keyspaces.iter().max_by_key(|keyspace| active_bytes(keyspace));
+            if let Some(keyspace) = largest {
+                self.switch_memtable(keyspace);
+            }
+        }
+    }
+
+    /// Writes all that is in memory to tables, on this thread.
+    pub(crate) fn flush(&self, keyspace: &KeyspaceCore) -> Result<()> {
+        self.check_writable()?;
+        keyspace.check_live()?;
+        self.flush_all(keyspace)
+    }
+
+    fn flush_all(&self, keyspace: &KeyspaceCore) -> Result<()> {
+        {
+            let _leader = self.pipeline.lead();
+            if !keyspace.view().active.memtable.is_empty() {
+                keyspace.switch_memtable(&self.budget);
+            }
+        }
+        self.flush_keyspace(keyspace)
+    }
+
+    pub(crate) fn flush_job(&self, keyspace: &Arc<KeyspaceCore>) {
+        if self.poison_cause().is_some() {
+            return;
+        }
+        let result = self.flush_keyspace(keyspace);
+        self.note_job(keyspace, "flush", &result);
+        if result.is_err() {
+            self.scheduler.request_flush(keyspace.id);
+        }
+    }
+
+    fn note_job(&self, keyspace: &KeyspaceCore, job: &'static str, result: &Result<()>) {
+        keyspace.note_outcome(result, self.now());
+        if let Err(error) = result {
+            Counters::add(&self.counters.job_failures, 1);
+            let keyspace = Some(keyspace.name().to_string());
+            self.events
+                .record(self.now(), Event::JobFailed { keyspace, job, error: error.clone() });
+        }
+        self.throttle.wake();
+    }
+
+    /// Flushes the memtables that are immutable now, as one run of level 0.
+    pub(crate) fn flush_keyspace(&self, keyspace: &KeyspaceCore) -> Result<()> {
+        let _flushing = keyspace.flushing.lock().unwrap_or_else(PoisonError::into_inner);
+        let started = self.now();
+        let view = keyspace.view();
+        let buffers: Vec<Arc<WriteBuffer>> = view.immutables.iter().rev().cloned().collect();
+        let last_seqno = buffers
+            .iter()
+            .filter_map(|buffer| buffer.memtable.seqno_range())
+            .map(|(_, newest)| newest)
+            .max();
+        let Some(last_seqno) = last_seqno else { return Ok(()) };
+        // A table must not survive a crash that earlier writes, of other keyspaces, do not.
+        self.write_buffered()?;
+        self.sync_to(self.logs.written_position())?;
+        let tables = self.write_memtables(keyspace, &buffers)?;
+        let run = self.ledger.allocate_run()?;
+        let bytes: u64 = tables.iter().map(|table| table.file_bytes).sum();
+        let table_count = tables.len();
+        let mut records: Vec<EditRecord> =
+            tables.into_iter().map(|table| added(keyspace, 0, run, table)).collect();
+        records.push(EditRecord::FlushedUpTo { keyspace: keyspace.id, seqno: last_seqno });
+        records.push(EditRecord::LastSeqno(last_seqno));
+        self.install(keyspace, VersionEdit { records }, &buffers)?;
+
+        let duration = self.now().saturating_sub(started);
+        let memory = buffers.iter().map(|buffer| buffer.memtable.size_bytes()).sum();
+        self.throttle.note_drained(memory, duration);
+        Counters::add(&self.counters.flushes, 1);
+        Counters::add(&self.counters.flush_bytes, bytes);
+        let name = keyspace.name().to_string();
+        self.events
+            .record(self.now(), Event::Flushed { keyspace: name, table_count, bytes, duration });
+        drop((view, buffers));
+        self.update_pressure(keyspace);
+        self.scheduler.request_compaction(keyspace.id);
+        self.logs.release_before(self.oldest_log_needed(), &self.ledger)
+    }
+
+    /// Makes `edit` durable and shows it to readers, without the memtables that it replaces.
+    fn install(
+        &self,
+        keyspace: &KeyspaceCore,
+        edit: VersionEdit,
+        flushed: &[Arc<WriteBuffer>],
+    ) -> Result<()> {
+        if keyspace.is_dropped() {
+            // Its tables are orphans from the start; the next open removes them.
+            return Ok(());
+        }
+        let is_flushed =
+            |buffer: &Arc<WriteBuffer>| flushed.iter().any(|flushed| Arc::ptr_eq(flushed, buffer));
+        let exchanged = self.ledger.commit(edit.clone(), |_| {
+            keyspace.change_view(|view| {
+                let version = view.version.apply(&edit, |table| self.open_table(table))?;
+                let immutables = view.immutables.iter().filter(|buffer| !is_flushed(buffer));
+                Ok::<_, esker_tree::EditRefused>(ReadView {
+                    active: Arc::clone(&view.active),
+                    immutables: immutables.cloned().collect(),
+                    version: Arc::new(version),
+                })
+            })
+        })?;
+        exchanged.map_err(|refused| {
+            let error = Error::new(
+                ErrorKind::Poisoned,
+                format!("an edit that is durable does not fit the tree: {refused}"),
+            );
+            self.poison(&error);
+            error
+        })
+    }
+
+    pub(crate) fn compaction_job(&self, keyspace: &Arc<KeyspaceCore>) {
+        if self.poison_cause().is_some() {
+            return;
+        }
+        let settings = keyspace.settings();
+        let Some(policy) = &settings.policy else { return };
+        let picked = {
+            let mut busy = keyspace.busy();
+            let shape = keyspace.view().version.shape();
+            policy.pick(&shape, &busy, self.now()).map(|plan| (busy.start(plan.clone()), plan))
+        };
+        let Some((job, plan)) = picked else { return };
+        // Another thread may find something that can run beside this.
+        self.scheduler.request_compaction(keyspace.id);
+        let result = self.run_plan(keyspace, job, &plan);
+        if !self.scheduler.is_stopping() {
+            self.note_job(keyspace, "compaction", &result);
+        }
+        self.scheduler.request_compaction(keyspace.id);
+    }
+
+    /// Carries out a plan that is registered as `job`.
+    fn run_plan(&self, keyspace: &KeyspaceCore, job: JobId, plan: &Plan) -> Result<()> {
+        let started = self.now();
+        let work = std::panic::AssertUnwindSafe(|| self.execute(keyspace, plan));
+        let result = std::panic::catch_unwind(work);
+        keyspace.busy().finish(job);
+        let (bytes_read, bytes_written) = match result {
+            Ok(done) => done?,
+            Err(panic) => {
+                self.poison_by_panic(&*panic);
+                std::panic::resume_unwind(panic);
+            }
+        };
+        self.update_pressure(keyspace);
+        self.collect_garbage();
+        let duration = self.now().saturating_sub(started);
+        let name = keyspace.name().to_string();
+        self.events.record(
+            self.now(),
+            Event::Compacted {
+                keyspace: name,
+                plan: plan.to_string(),
+                bytes_read,
+                bytes_written,
+                duration,
+            },
+        );
+        Ok(())
+    }
+
+    /// Returns the bytes read and written.
+    fn execute(&self, keyspace: &KeyspaceCore, plan: &Plan) -> Result<(u64, u64)> {
+        let run = match plan.target_run {
+            Some(run) => run,
+            None => self.ledger.allocate_run()?,
+        };
+        let version = Arc::clone(&keyspace.view().version);
+        if plan.is_trivial_move {
+            let moved = |table| EditRecord::TableMoved {
+                keyspace: keyspace.id,
+                table,
+                level: plan.target_level,
+                run,
+            };
+            let records = plan.tables().map(moved).collect();
+            self.install(keyspace, VersionEdit { records }, &[])?;
+            Counters::add(&self.counters.trivial_moves, plan.table_count() as u64);
+            return Ok((0, 0));
+        }
+        let output = self.merge_tables(keyspace, &version, plan)?;
+        let removed: Vec<_> = plan.tables().collect();
+        let mut records: Vec<EditRecord> = removed
+            .iter()
+            .map(|table| EditRecord::TableRemoved { keyspace: keyspace.id, table: *table })
+            .collect();
+        let bytes_written = output.added.iter().map(|table| table.file_bytes).sum();
+        let added = output.added.into_iter();
+        records.extend(added.map(|table| self::added(keyspace, plan.target_level, run, table)));
+        self.install(keyspace, VersionEdit { records }, &[])?;
+        let is_removed =
+            |table: &&Arc<esker_table::Table>| removed.contains(&table.properties().id);
+        self.garbage.add(version.tables().filter(is_removed));
+        Counters::add(&self.counters.compactions, 1);
+        Counters::add(&self.counters.compaction_read_bytes, plan.input_bytes);
+        Counters::add(&self.counters.compaction_write_bytes, bytes_written);
+        Counters::add(&self.counters.compaction_entries, output.entries_in);
+        Counters::add(&self.counters.compaction_entries_dropped, output.entries_dropped);
+        Ok((plan.input_bytes, bytes_written))
+    }
+
+    /// Compacts the tables that hold a key of `range`, on this thread.
+    pub(crate) fn compact(&self, keyspace: &KeyspaceCore, range: &KeyRange) -> Result<()> {
+        self.flush(keyspace)?;
+        let request = RangeRequest {
+            range: range.clone(),
+            up_to: self.snapshots.visible(),
+            last_level: LastLevel::RewriteTombstones(self.ledger.next_counter()?),
+        };
+        loop {
+            self.check_writable()?;
+            keyspace.check_live()?;
+            let settings = keyspace.settings();
+            let (picked, is_busy) = {
+                let mut busy = keyspace.busy();
+                let shape = keyspace.view().version.shape();
+                let plan = settings.manual_policy.plan_range(&shape, &busy, &request);
+                let is_busy = !busy.is_empty();
+                (plan.map(|plan| (busy.start(plan.clone()), plan)), is_busy)
+            };
+            match picked {
+                Some((job, plan)) => {
+                    let result = self.run_plan(keyspace, job, &plan);
+                    self.scheduler.wake();
+                    result?;
+                }
+                None if is_busy => self
+                    .scheduler
+                    .wait_until(|| (keyspace.busy().is_empty() || self.is_closed()).then_some(())),
+                None => {
+                    self.scheduler.request_compaction(keyspace.id);
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    /// Readies the next log segment. A failure is no harm: the leader makes one itself.
+    pub(crate) fn prepare_log_job(&self) {
+        if self.poison_cause().is_none()
+            && let Err(error) = self.logs.prepare(&self.ledger)
+        {
+            let event = Event::JobFailed { keyspace: None, job: "preparing a log segment", error };
+            self.events.record(self.now(), event);
+        }
+    }
+
+    /// Hands frames that wait in memory to the system.
+    pub(crate) fn write_buffered(&self) -> Result<()> {
+        if !self.has_buffered.swap(false, Ordering::Relaxed) {
+            return Ok(());
+        }
+        self.pipeline.lead().write_log(self).map(|_| ())
+    }
+
+    /// Makes every acknowledged write durable.
+    pub(crate) fn sync(&self) -> Result<()> {
+        self.check_writable()?;
+        self.write_buffered()?;
+        Counters::add(&self.counters.log_syncs, 1);
+        self.sync_to(self.logs.written_position())
+    }
+
+    /// Returns when nothing is left to do in the background.
+    pub(crate) fn wait_until_settled(&self) -> Result<()> {
+        if self.options.background_threads == 0 {
+            while self.run_background_job() {}
+        }
+        self.scheduler.wait_until(|| match self.check_writable() {
+            Err(error) => Some(Err(error)),
+            Ok(()) => {
+                let keyspaces = self.keyspaces();
+                let failure = keyspaces.iter().find_map(|keyspace| keyspace.failure());
+                match failure {
+                    Some(failure) => Some(Err(failure.error)),
+                    None => {
+                        keyspaces.iter().all(|keyspace| self.is_settled(keyspace)).then_some(Ok(()))
+                    }
+                }
+            }
+        })
+    }
+
+    fn is_settled(&self, keyspace: &KeyspaceCore) -> bool {
+        let busy = keyspace.busy();
+        let view = keyspace.view();
+        let settings = keyspace.settings();
+        let wants = || {
+            let shape = view.version.shape();
+            settings.policy.as_ref().and_then(|policy| policy.pick(&shape, &busy, self.now()))
+        };
+        view.immutables.is_empty() && busy.is_empty() && wants().is_none()
+    }
+
+    /// Takes no more writes. False if that was so already.
+    pub(crate) fn mark_closing(&self) -> bool {
+        // Nobody is in the middle of a commit while this is held.
+        let _leader = self.pipeline.lead();
+        self.mark_closed()
+    }
+
+    /// Ends everything in an orderly way, once no thread works any more.
+    pub(crate) fn shut_down(&self) -> Result<()> {
+        let result = self.write_out();
+        self.unlock();
+        result
+    }
+
+    fn write_out(&self) -> Result<()> {
+        if self.is_read_only {
+            return Ok(());
+        }
+        if let Some(cause) = self.poison_cause() {
+            return Err(Error::poisoned(cause));
+        }
+        self.has_buffered.store(true, Ordering::Relaxed);
+        self.write_buffered()?;
+        let keyspaces = self.keyspaces();
+        let bytes = |keyspace: &Arc<KeyspaceCore>| -> u64 {
+            let view = keyspace.view();
+            view.memtables().filter(|m| !m.is_empty()).map(|m| m.size_bytes()).sum()
+        };
+        let (_, segment_count) = self.logs.size();
+        let flushes_all = CLOSE_FLUSH_BYTES_MIN < keyspaces.iter().map(bytes).sum()
+            || CLOSE_FLUSH_SEGMENTS_MIN <= segment_count;
+        for keyspace in &keyspaces {
+            if flushes_all || !keyspace.is_logged() {
+                self.flush_all(keyspace)?;
+            }
+        }
+        self.sync_to(self.logs.written_position())?;
+        let mut leader = self.pipeline.lead();
+        self.logs.close(&mut leader.appender, self.oldest_log_needed(), &self.ledger)?;
+        drop(leader);
+        self.collect_garbage();
+        self.ledger.seal()
+    }
+
+    /// What is left to do when the last handle goes without [`Engine::shut_down`].
+    pub(crate) fn abandon(&self) {
+        if !self.mark_closing() {
+            return;
+        }
+        if !self.is_read_only && self.poison_cause().is_none() {
+            self.has_buffered.store(true, Ordering::Relaxed);
+            if let Err(error) = self.write_buffered() {
+                self.events.record(
+                    self.now(),
+                    Event::JobFailed { keyspace: None, job: "writing the log", error },
+                );
+            }
+        }
+        self.unlock();
+    }
+
+    pub(crate) fn poison_by_panic(&self, panic: &(dyn Any + Send)) {
+        let message = panic
+            .downcast_ref::<&str>()
+            .map(|message| (*message).to_owned())
+            .or_else(|| panic.downcast_ref::<String>().cloned())
+            .unwrap_or_else(|| "no message".to_owned());
+        let error = Error::new(
+            ErrorKind::Poisoned,
+            format!("a background task panicked: {message}; reopen the database"),
+        );
+        self.poison(&error);
+    }
+}
+
+/// More log than this, in segments, makes the keyspace that holds the oldest of it flush.
+const LOG_SEGMENTS_HELD_MAX: u64 = 4;
+
+fn added(
+    keyspace: &KeyspaceCore,
+    level: usize,
+    run: RunId,
+    properties: TableProperties,
+) -> EditRecord {
+    EditRecord::TableAdded { keyspace: keyspace.id, level, run, properties: Arc::new(properties) }
+}

@@ -1,0 +1,258 @@
+//! The public handle of one keyspace.
+
+use std::cell::RefCell;
+use std::ops::RangeBounds;
+use std::sync::Arc;
+
+use esker_base::{EntryKind, KeyRange};
+
+use crate::bytes::Value;
+use crate::commit::Request;
+use crate::cursor::{Cursor, key_range};
+use crate::db::Handle;
+use crate::error::Result;
+use crate::explain::{GetExplanation, ScanExplanation};
+use crate::keyspace_core::KeyspaceCore;
+use crate::levels::Levels;
+use crate::operation::Operation;
+use crate::options::{Durability, KeyspaceOptions};
+use crate::read::Found;
+use crate::scan::Scan;
+
+thread_local! {
+    /// Where single writes are encoded: no allocation for each. Never holds more than
+    /// `KEPT_BYTES_MAX` between writes.
+    static SCRATCH: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+const KEPT_BYTES_MAX: usize = 64 << 10;
+
+/// A named ordered map of a database, with its own tree and options.
+///
+/// Cheap to clone; usable from many threads. It keeps the database open.
+#[derive(Clone, Debug)]
+pub struct Keyspace {
+    db: Arc<Handle>,
+    core: Arc<KeyspaceCore>,
+}
+
+impl Keyspace {
+    pub(crate) const fn new(db: Arc<Handle>, core: Arc<KeyspaceCore>) -> Self {
+        Self { db, core }
+    }
+
+    pub(crate) const fn core(&self) -> &Arc<KeyspaceCore> {
+        &self.core
+    }
+
+    pub(crate) const fn handle(&self) -> &Arc<Handle> {
+        &self.db
+    }
+
+    /// The name, as of the last rename.
+    #[must_use]
+    pub fn name(&self) -> String {
+        self.core.name().to_string()
+    }
+
+    /// The options in force.
+    #[must_use]
+    pub fn options(&self) -> KeyspaceOptions {
+        self.core.settings().options.clone()
+    }
+
+    /// Sets `key` to `value`.
+    ///
+    /// # Durability
+    /// That of [`Options::durability`](crate::Options::durability).
+    ///
+    /// # Errors
+    /// As [`Batch::commit_with`](crate::Batch::commit_with).
+    pub fn put(&self, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Result<()> {
+        self.put_with(key, value, self.db.engine().options.durability)
+    }
+
+    /// Sets `key` to `value`, with the given durability.
+    ///
+    /// # Errors
+    /// As [`Batch::commit_with`](crate::Batch::commit_with).
+    pub fn put_with(
+        &self,
+        key: impl AsRef<[u8]>,
+        value: impl AsRef<[u8]>,
+        durability: Durability,
+    ) -> Result<()> {
+        self.write(EntryKind::Put, key.as_ref(), value.as_ref(), durability)
+    }
+
+    /// Removes `key`, whether it is there or not.
+    ///
+    /// # Errors
+    /// As [`Batch::commit_with`](crate::Batch::commit_with).
+    pub fn delete(&self, key: impl AsRef<[u8]>) -> Result<()> {
+        self.delete_with(key, self.db.engine().options.durability)
+    }
+
+    /// Removes `key`, with the given durability.
+    ///
+    /// # Errors
+    /// As [`Batch::commit_with`](crate::Batch::commit_with).
+    pub fn delete_with(&self, key: impl AsRef<[u8]>, durability: Durability) -> Result<()> {
+        self.write(EntryKind::Tombstone, key.as_ref(), &[], durability)
+    }
+
+    fn write(
+        &self,
+        kind: EntryKind,
+        key: &[u8],
+        value: &[u8],
+        durability: Durability,
+    ) -> Result<()> {
+        let mut operations = SCRATCH.take();
+        operations.clear();
+        let operation = Operation { keyspace: self.core.id, kind, key, value };
+        let result = operation.encode(&mut operations).and_then(|()| {
+            self.db.engine().commit(Request {
+                operations: &operations,
+                count: 1,
+                keyspaces: std::slice::from_ref(&self.core),
+                durability,
+            })
+        });
+        if operations.capacity() <= KEPT_BYTES_MAX {
+            SCRATCH.set(operations);
+        }
+        result
+    }
+
+    /// The value of `key`; `None` if it has none.
+    ///
+    /// # Errors
+    /// - `InvalidInput`: the key is too long.
+    /// - `Corruption`, `Io`: a table that may hold the key cannot be read.
+    /// - `Closed`.
+    ///
+    /// # Cost
+    /// One search in each memtable, and in each run whose filter does not rule the key out. A
+    /// value of less than a kilobyte is copied; a larger one is handed out where it lies.
+    pub fn get(&self, key: impl AsRef<[u8]>) -> Result<Option<Value>> {
+        self.db.engine().get(&self.core, key.as_ref(), None)
+    }
+
+    /// Hands the value of `key` to `use_value` where it lies: no copy and no allocation. `None` if
+    /// there is no value.
+    ///
+    /// # Errors
+    /// As [`Keyspace::get`].
+    pub fn get_with<R>(
+        &self,
+        key: impl AsRef<[u8]>,
+        use_value: impl FnOnce(&[u8]) -> R,
+    ) -> Result<Option<R>> {
+        let use_found = |found: Found<'_>| use_value(found.as_bytes());
+        self.db.engine().get_with(&self.core, key.as_ref(), None, use_found)
+    }
+
+    /// Replaces the contents of `buffer` by the value of `key`, and says whether there is one.
+    /// Allocates only if the buffer is too small.
+    ///
+    /// # Errors
+    /// As [`Keyspace::get`]; the buffer is then empty.
+    pub fn get_into(&self, key: impl AsRef<[u8]>, buffer: &mut Vec<u8>) -> Result<bool> {
+        buffer.clear();
+        let found = self.get_with(key, |value| buffer.extend_from_slice(value))?;
+        Ok(found.is_some())
+    }
+
+    /// The values of `keys`, in their order, all as of one moment.
+    ///
+    /// # Errors
+    /// As [`Keyspace::get`].
+    pub fn multi_get<K: AsRef<[u8]>>(&self, keys: &[K]) -> Result<Vec<Option<Value>>> {
+        self.db.engine().multi_get(&self.core, keys, None)
+    }
+
+    /// Whether `key` has a value.
+    ///
+    /// # Errors
+    /// As [`Keyspace::get`].
+    pub fn contains(&self, key: impl AsRef<[u8]>) -> Result<bool> {
+        Ok(self.get_with(key, |_| ())?.is_some())
+    }
+
+    /// The entries whose keys lie in `range`, in order, from both ends, as of now.
+    pub fn scan<K: AsRef<[u8]>>(&self, range: impl RangeBounds<K>) -> Scan {
+        Scan::new(self.db.engine(), &self.core, &key_range(&range), None)
+    }
+
+    /// The entries whose keys start with `prefix`, exactly those.
+    pub fn prefix(&self, prefix: impl AsRef<[u8]>) -> Scan {
+        Scan::new(self.db.engine(), &self.core, &KeyRange::prefix(prefix.as_ref()), None)
+    }
+
+    /// Every entry.
+    pub fn iter(&self) -> Scan {
+        Scan::new(self.db.engine(), &self.core, &KeyRange::all(), None)
+    }
+
+    /// A cursor over every entry, as of now.
+    ///
+    /// # Errors
+    /// `Closed`.
+    pub fn cursor(&self) -> Result<Cursor> {
+        Cursor::new(self.db.engine(), &self.core, KeyRange::all(), None)
+    }
+
+    /// A cursor that stays inside `range`, and looks only at tables that overlap it.
+    ///
+    /// # Errors
+    /// `Closed`.
+    pub fn cursor_in<K: AsRef<[u8]>>(&self, range: impl RangeBounds<K>) -> Result<Cursor> {
+        Cursor::new(self.db.engine(), &self.core, key_range(&range), None)
+    }
+
+    /// Writes everything in memory to tables, and returns when they are durable.
+    ///
+    /// # Errors
+    /// If a table or the manifest cannot be written; what was in memory still is, and in the log.
+    pub fn flush(&self) -> Result<()> {
+        self.db.engine().flush(&self.core)
+    }
+
+    /// Rewrites all tables that hold a key of `range` into the deepest level, on this thread:
+    /// afterwards no deleted or overwritten entry of the range takes space, but for those that a
+    /// snapshot sees. Memtables are flushed first.
+    ///
+    /// # Errors
+    /// If a table cannot be read or written; the tree is then somewhere between before and after.
+    pub fn compact<K: AsRef<[u8]>>(&self, range: impl RangeBounds<K>) -> Result<()> {
+        self.db.engine().compact(&self.core, &key_range(&range))
+    }
+
+    /// The shape of the tree.
+    #[must_use]
+    pub fn levels(&self) -> Levels {
+        self.db.engine().levels(&self.core)
+    }
+
+    /// How [`Keyspace::get`] finds `key`: everything that is looked at or left out, and why.
+    ///
+    /// # Errors
+    /// As [`Keyspace::get`].
+    pub fn explain_get(&self, key: impl AsRef<[u8]>) -> Result<GetExplanation> {
+        self.db.engine().explain_get(&self.core, key.as_ref())
+    }
+
+    /// How a scan of `range` works: what it merges and leaves out. Runs the scan to its end, or
+    /// over the first `limit` entries.
+    ///
+    /// # Errors
+    /// As [`Keyspace::get`].
+    pub fn explain_scan<K: AsRef<[u8]>>(
+        &self,
+        range: impl RangeBounds<K>,
+        limit: Option<u64>,
+    ) -> Result<ScanExplanation> {
+        self.db.engine().explain_scan(&self.core, &key_range(&range), limit)
+    }
+}

@@ -1,0 +1,169 @@
+//! The manifest as the database uses it: durable edits, and ids that are never reused.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use esker_base::{DatabaseId, FileId, LogId, ManifestId, OwnerId, TableId};
+use esker_tree::{Catalog, EditRecord, Manifest, RunId, VersionEdit};
+
+use crate::error::{Error, Result};
+
+/// The manifest behind its lock, and the counter that file ids come from.
+///
+/// Ids are reserved durably in strides before they are handed out, so that an id that was given to
+/// a file which a crash then removed is not given again.
+#[derive(Debug)]
+pub(crate) struct Ledger {
+    /// Lock order: see [`Engine`](crate::engine::Engine). Held across the write and sync of the
+    /// manifest; readers of data never take it.
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+enum State {
+    Writable(Writer),
+    ReadOnly(Catalog),
+}
+
+#[derive(Debug)]
+struct Writer {
+    manifest: Manifest,
+    /// Next counter to hand out.
+    next: u64,
+    /// Counters below this are reserved durably.
+    reserved: u64,
+    /// The last append failed: the file may or may not have the edit, and the manifest goes on
+    /// only in a new file that leaves it out.
+    needs_restart: bool,
+}
+
+/// How many ids one edit reserves. A flush or compaction rarely needs more than a few dozen.
+const RESERVATION: u64 = 256;
+
+impl Ledger {
+    /// Takes over `manifest`. No file has the counter `next` or a larger one.
+    pub(crate) fn new(manifest: Manifest, next: u64) -> Self {
+        let writer = Writer { manifest, next, reserved: next, needs_restart: false };
+        Self { state: Mutex::new(State::Writable(writer)) }
+    }
+
+    /// Of a database that was opened for reading.
+    pub(crate) fn read_only(catalog: Catalog) -> Self {
+        Self { state: Mutex::new(State::ReadOnly(catalog)) }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// An id that no file of this database has had.
+    ///
+    /// # Errors
+    /// If ids must be reserved and the manifest cannot be written.
+    pub(crate) fn allocate(&self) -> Result<FileId> {
+        let mut state = self.lock();
+        let writer = state.writer()?;
+        if writer.next == writer.reserved {
+            writer.append(&writer.reserve(VersionEdit::default()))?;
+        }
+        Ok(writer.mint())
+    }
+
+    pub(crate) fn allocate_table(&self) -> Result<TableId> {
+        self.allocate().map(TableId)
+    }
+
+    pub(crate) fn allocate_log(&self) -> Result<LogId> {
+        self.allocate().map(LogId)
+    }
+
+    pub(crate) fn allocate_run(&self) -> Result<RunId> {
+        self.allocate().map(|id| RunId(id.counter))
+    }
+
+    /// A counter above that of every id given out so far.
+    pub(crate) fn next_counter(&self) -> Result<u64> {
+        Ok(self.lock().writer()?.next)
+    }
+
+    /// Makes `edit` durable, then runs `install` before any other edit can follow.
+    ///
+    /// # Errors
+    /// If the manifest cannot be written. The edit is not installed. The file on disk may have it
+    /// nevertheless, until a later call has started another one, so files that the edit names must
+    /// be left where they are.
+    pub(crate) fn commit<T>(
+        &self,
+        edit: VersionEdit,
+        install: impl FnOnce(&Catalog) -> T,
+    ) -> Result<T> {
+        let mut state = self.lock();
+        let writer = state.writer()?;
+        let wants_ids = writer.reserved - writer.next < RESERVATION / 2;
+        let edit = if wants_ids { writer.reserve(edit) } else { edit };
+        writer.append(&edit)?;
+        Ok(install(writer.manifest.catalog()))
+    }
+
+    /// Looks at the catalog as of the last edit.
+    pub(crate) fn with_catalog<T>(&self, look: impl FnOnce(&Catalog) -> T) -> T {
+        match &*self.lock() {
+            State::Writable(writer) => look(writer.manifest.catalog()),
+            State::ReadOnly(catalog) => look(catalog),
+        }
+    }
+
+    /// Ends the manifest of a database that is being closed, so that damage to any of it is
+    /// noticed.
+    pub(crate) fn seal(&self) -> Result<()> {
+        Ok(self.lock().writer()?.manifest.seal()?)
+    }
+
+    pub(crate) fn database(&self) -> DatabaseId {
+        self.with_catalog(|catalog| catalog.database)
+    }
+}
+
+impl State {
+    fn writer(&mut self) -> Result<&mut Writer> {
+        match self {
+            Self::Writable(writer) => Ok(writer),
+            Self::ReadOnly(_) => Err(Error::read_only()),
+        }
+    }
+}
+
+impl Writer {
+    /// Adds a reservation to `edit`; it counts once the edit is durable.
+    fn reserve(&self, mut edit: VersionEdit) -> VersionEdit {
+        edit.records.push(EditRecord::NextFileCounter(self.next + RESERVATION));
+        edit
+    }
+
+    fn append(&mut self, edit: &VersionEdit) -> Result<()> {
+        if self.needs_restart {
+            let id = ManifestId(self.mint());
+            self.manifest.restart(id)?;
+            self.needs_restart = false;
+        }
+        let mut next = self.next;
+        let result = self.manifest.append(edit, || {
+            next += 1;
+            ManifestId(file_id(next - 1))
+        });
+        self.next = next;
+        self.reserved = self.manifest.catalog().next_file_counter.max(next);
+        self.needs_restart = result.is_err();
+        Ok(result?)
+    }
+
+    fn mint(&mut self) -> FileId {
+        let id = file_id(self.next);
+        self.next += 1;
+        self.reserved = self.reserved.max(self.next);
+        id
+    }
+}
+
+const fn file_id(counter: u64) -> FileId {
+    FileId { owner: OwnerId::FIRST, counter }
+}

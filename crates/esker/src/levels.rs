@@ -1,0 +1,191 @@
+//! The shape of a keyspace's tree, for people and programs.
+
+use std::fmt;
+
+use esker_table::TableProperties;
+use esker_tree::Policy;
+
+use crate::engine::Engine;
+use crate::keyspace_core::KeyspaceCore;
+
+/// What a keyspace's tree consists of at one moment.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Levels {
+    /// Name of the keyspace.
+    pub keyspace: String,
+    /// The memtables, newest first; the first one takes the writes.
+    pub memtables: Vec<MemtableInfo>,
+    /// The levels, 0 first, up to the deepest that is not empty.
+    pub levels: Vec<LevelInfo>,
+}
+
+/// One memtable.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct MemtableInfo {
+    /// Memory that it takes, in bytes.
+    pub bytes: u64,
+    /// Entries, versions counted apart.
+    pub entry_count: u64,
+}
+
+/// One level.
+#[derive(Clone, PartialEq, Debug)]
+pub struct LevelInfo {
+    /// Its number; 0 takes the flushes.
+    pub level: usize,
+    /// Bytes that it should hold at most; 0 if it should be empty or the policy does not say.
+    pub target_bytes: u64,
+    /// How urgently it wants a compaction: above 1 it has too much.
+    pub score: f64,
+    /// Its runs, newest first.
+    pub runs: Vec<RunInfo>,
+}
+
+/// One run: tables with disjoint keys.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct RunInfo {
+    /// The run's id; newer runs have larger ones.
+    pub id: u64,
+    /// Its tables, ascending by key.
+    pub tables: Vec<TableInfo>,
+}
+
+/// One table.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct TableInfo {
+    /// The file's name in the database directory.
+    pub file: String,
+    /// Its length in bytes.
+    pub bytes: u64,
+    /// Entries, versions and tombstones counted apart.
+    pub entry_count: u64,
+    /// Tombstones among them.
+    pub tombstone_count: u64,
+    /// Smallest user key.
+    pub smallest_key: Vec<u8>,
+    /// Largest user key.
+    pub largest_key: Vec<u8>,
+    /// Smallest sequence number.
+    pub seqno_min: u64,
+    /// Largest sequence number.
+    pub seqno_max: u64,
+}
+
+impl Levels {
+    /// Bytes of all tables.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.levels.iter().map(LevelInfo::bytes).sum()
+    }
+
+    /// How many tables there are.
+    #[must_use]
+    pub fn table_count(&self) -> usize {
+        self.levels.iter().map(LevelInfo::table_count).sum()
+    }
+}
+
+impl LevelInfo {
+    /// Bytes of all tables of the level.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.runs.iter().flat_map(|run| &run.tables).map(|table| table.bytes).sum()
+    }
+
+    /// How many tables the level has.
+    #[must_use]
+    pub fn table_count(&self) -> usize {
+        self.runs.iter().map(|run| run.tables.len()).sum()
+    }
+}
+
+impl From<&TableProperties> for TableInfo {
+    fn from(properties: &TableProperties) -> Self {
+        Self {
+            file: properties.id.file_name(),
+            bytes: properties.file_bytes,
+            entry_count: properties.entry_count,
+            tombstone_count: properties.tombstone_count,
+            smallest_key: properties.smallest_key.clone(),
+            largest_key: properties.largest_key.clone(),
+            seqno_min: properties.seqno_min.get(),
+            seqno_max: properties.seqno_max.get(),
+        }
+    }
+}
+
+impl fmt::Display for Levels {
+    /// A line for each memtable, level and run.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "keyspace {}", self.keyspace)?;
+        for (index, memtable) in self.memtables.iter().enumerate() {
+            let name = if index == 0 { "memtable" } else { "immutable memtable" };
+            writeln!(f, "  {name}: {} entries, {} bytes", memtable.entry_count, memtable.bytes)?;
+        }
+        for level in &self.levels {
+            writeln!(
+                f,
+                "  L{}: {} tables in {} runs, {} bytes of {}, score {:.2}",
+                level.level,
+                level.table_count(),
+                level.runs.len(),
+                level.bytes(),
+                level.target_bytes,
+                level.score
+            )?;
+            for run in &level.runs {
+                for table in &run.tables {
+                    writeln!(
+                        f,
+                        "    run {} {} {} bytes {} entries [{} .. {}]",
+                        run.id,
+                        table.file,
+                        table.bytes,
+                        table.entry_count,
+                        table.smallest_key.escape_ascii(),
+                        table.largest_key.escape_ascii()
+                    )?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Engine {
+    pub(crate) fn levels(&self, keyspace: &KeyspaceCore) -> Levels {
+        let view = keyspace.view();
+        let shape = view.version.shape();
+        let settings = keyspace.settings();
+        let (targets, scores) = match &settings.policy {
+            Some(policy) => (policy.level_targets(&shape), policy.scores(&shape)),
+            None => (Vec::new(), Vec::new()),
+        };
+        let deepest = shape.levels.iter().rposition(|level| !level.runs.is_empty());
+        let count = deepest.map_or(0, |deepest| deepest + 1);
+        let level = |(index, level): (usize, &esker_tree::LevelShape)| LevelInfo {
+            level: index,
+            target_bytes: targets.get(index).copied().unwrap_or(0),
+            score: scores.get(index).copied().unwrap_or(0.0),
+            runs: level
+                .runs
+                .iter()
+                .map(|run| RunInfo {
+                    id: run.id.0,
+                    tables: run.tables.iter().map(|table| TableInfo::from(&**table)).collect(),
+                })
+                .collect(),
+        };
+        Levels {
+            keyspace: keyspace.name().to_string(),
+            memtables: view
+                .memtables()
+                .map(|memtable| MemtableInfo {
+                    bytes: memtable.size_bytes(),
+                    entry_count: memtable.entry_count() as u64,
+                })
+                .collect(),
+            levels: shape.levels.iter().take(count).enumerate().map(level).collect(),
+        }
+    }
+}

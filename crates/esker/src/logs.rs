@@ -1,0 +1,383 @@
+//! The write-ahead log: its segments, who still needs them, and how far they are durable.
+//!
+//! One segment takes the frames; older ones live until every entry in them is in a table. A
+//! segment is named by the manifest before the first frame goes into it, and struck from the
+//! manifest before its file is reused or removed, so recovery knows which segments must exist.
+
+use std::collections::VecDeque;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+
+use esker_base::{DatabaseId, FileHeader, FileKind, LogId};
+use esker_env::{File, FileSystem};
+use esker_log::{LogSync, LogWriter};
+use esker_tree::{EditRecord, VersionEdit};
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::ledger::Ledger;
+
+/// Format version of log segments: of frames, and of the commit groups in them.
+pub(crate) const LOG_FORMAT: u16 = 1;
+
+/// How many obsolete segments are kept for reuse. A reused segment needs no allocation, and its
+/// syncs no change of metadata.
+const SPARE_COUNT_MAX: usize = 2;
+
+/// All segments of one database.
+#[derive(Debug)]
+pub(crate) struct Logs {
+    fs: Arc<dyn FileSystem>,
+    dir: PathBuf,
+    database: DatabaseId,
+    segment_bytes: u64,
+    /// Held while a segment is made, so that segments take frames in the order of their ids.
+    /// Lock order: after the commit leader, before the ledger.
+    making: Mutex<()>,
+    /// Lock order: after the ledger. Not held across file operations.
+    segments: Mutex<Segments>,
+    /// Bytes handed to the system since open, over all segments: the position of the log's end.
+    /// Release in `note_written` pairs with Acquire in `sync_to`.
+    written: AtomicU64,
+    /// Lock order: last. Not held across a sync.
+    syncing: Mutex<Syncing>,
+    synced: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Segments {
+    /// In the manifest, oldest first.
+    live: VecDeque<LiveSegment>,
+    /// Struck from the manifest, kept for reuse.
+    spare: Vec<PathBuf>,
+    /// Ready to take frames, in the manifest.
+    prepared: Option<(LogId, LogWriter)>,
+    /// What must be synced for the log to be durable, oldest first; the last one takes frames.
+    unsynced: Vec<(LogId, SyncTarget)>,
+}
+
+#[derive(Debug)]
+struct LiveSegment {
+    id: LogId,
+    bytes: u64,
+}
+
+#[derive(Clone, Debug)]
+enum SyncTarget {
+    /// Written by this process.
+    Writer(LogSync),
+    /// Written before this open, by a process that may not have synced it.
+    Recovered(Arc<dyn File>),
+}
+
+#[derive(Debug, Default)]
+struct Syncing {
+    durable: u64,
+    is_running: bool,
+    failure: Option<Error>,
+}
+
+/// The end of the log that takes frames. Owned by the commit leader.
+#[derive(Debug, Default)]
+pub(crate) struct Appender {
+    current: Option<(LogId, LogWriter)>,
+    /// Bytes in the segments before the current one.
+    base: u64,
+}
+
+/// A log segment found at open.
+#[derive(Debug)]
+pub(crate) struct RecoveredSegment {
+    pub(crate) id: LogId,
+    pub(crate) bytes: u64,
+    /// Open for writing, so that it can be synced; none if it was opened for reading only.
+    pub(crate) file: Option<Arc<dyn File>>,
+}
+
+impl Logs {
+    pub(crate) fn new(
+        fs: Arc<dyn FileSystem>,
+        dir: PathBuf,
+        database: DatabaseId,
+        segment_bytes: u64,
+        recovered: Vec<RecoveredSegment>,
+    ) -> Self {
+        let mut segments = Segments::default();
+        for segment in recovered {
+            segments.live.push_back(LiveSegment { id: segment.id, bytes: segment.bytes });
+            if let Some(file) = segment.file {
+                segments.unsynced.push((segment.id, SyncTarget::Recovered(file)));
+            }
+        }
+        Self {
+            fs,
+            dir,
+            database,
+            segment_bytes,
+            making: Mutex::new(()),
+            segments: Mutex::new(segments),
+            // Recovered segments count as one written byte: a sync has something to do.
+            written: AtomicU64::new(1),
+            syncing: Mutex::default(),
+            synced: Condvar::new(),
+        }
+    }
+
+    fn segments(&self) -> MutexGuard<'_, Segments> {
+        self.segments.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn syncing(&self) -> MutexGuard<'_, Syncing> {
+        self.syncing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Everything up to this position has been handed to the system.
+    pub(crate) fn written_position(&self) -> u64 {
+        self.written.load(Ordering::Acquire)
+    }
+
+    /// Bytes in live segments, and how many there are.
+    pub(crate) fn size(&self) -> (u64, usize) {
+        let segments = self.segments();
+        (segments.live.iter().map(|segment| segment.bytes).sum(), segments.live.len())
+    }
+
+    /// Makes everything written up to `position` durable, in log order. Callers share syncs: one
+    /// that arrives while a sync runs is served by the next, with all others that wait.
+    ///
+    /// # Errors
+    /// If a sync fails, now or ever before: it is not tried again.
+    pub(crate) fn sync_to(&self, position: u64) -> Result<()> {
+        let mut syncing = self.syncing();
+        loop {
+            if position <= syncing.durable {
+                return Ok(());
+            }
+            if let Some(failure) = &syncing.failure {
+                return Err(failure.clone());
+            }
+            if syncing.is_running {
+                syncing = self.synced.wait(syncing).unwrap_or_else(PoisonError::into_inner);
+                continue;
+            }
+            syncing.is_running = true;
+            drop(syncing);
+            let result = self.sync_written();
+            syncing = self.syncing();
+            syncing.is_running = false;
+            match result {
+                Ok(durable) => syncing.durable = syncing.durable.max(durable),
+                Err(error) => syncing.failure = Some(error),
+            }
+            self.synced.notify_all();
+        }
+    }
+
+    fn sync_written(&self) -> Result<u64> {
+        // The position first: all bytes before it are in segments that the list then shows.
+        let position = self.written_position();
+        let targets = self.segments().unsynced.clone();
+        for (_, target) in &targets {
+            match target {
+                SyncTarget::Writer(sync) => {
+                    sync.sync()?;
+                }
+                SyncTarget::Recovered(file) => file.sync_data()?,
+            }
+        }
+        // All but the newest take no more frames, so they need no further sync.
+        if let Some((newest, _)) = targets.last() {
+            self.segments()
+                .unsynced
+                .retain(|(id, target)| id >= newest && matches!(target, SyncTarget::Writer(_)));
+        }
+        Ok(position)
+    }
+
+    /// Readies a segment for when the current one is full, off the path of writers.
+    pub(crate) fn prepare(&self, ledger: &Ledger) -> Result<()> {
+        let _making = self.making.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.segments().prepared.is_some() {
+            return Ok(());
+        }
+        let prepared = self.create_segment(ledger)?;
+        self.segments().prepared = Some(prepared);
+        Ok(())
+    }
+
+    /// The segment that was readied, or else one made now.
+    fn next_segment(&self, ledger: &Ledger) -> Result<(LogId, LogWriter)> {
+        let _making = self.making.lock().unwrap_or_else(PoisonError::into_inner);
+        let prepared = self.segments().prepared.take();
+        prepared.map_or_else(|| self.create_segment(ledger), Ok)
+    }
+
+    /// Whether [`Logs::prepare`] has something to do, the current segment being `used` bytes long.
+    pub(crate) fn wants_prepare(&self, used: u64) -> bool {
+        self.segment_bytes / 2 < used && self.segments().prepared.is_none()
+    }
+
+    /// Creates a segment: file, header and name durable, then named by the manifest.
+    fn create_segment(&self, ledger: &Ledger) -> Result<(LogId, LogWriter)> {
+        let id = ledger.allocate_log()?;
+        let path = self.dir.join(id.file_name());
+        let header = FileHeader {
+            kind: FileKind::Log,
+            format: LOG_FORMAT,
+            id: id.0,
+            database: self.database,
+        };
+        let spare = self.segments().spare.pop();
+        let writer = match spare {
+            Some(old) => LogWriter::recycle(&*self.fs, &old, &path, header)?,
+            None => match LogWriter::create(&*self.fs, &path, header, self.segment_bytes) {
+                Err(error) if Error::from(error.clone()).kind() == ErrorKind::NoSpace => {
+                    // Room for a whole segment is a luxury; room for the next frames may be there.
+                    self.remove_file(&path);
+                    LogWriter::create(&*self.fs, &path, header, 0)?
+                }
+                other => other?,
+            },
+        };
+        writer.sync_handle().sync()?;
+        self.fs.sync_dir(&self.dir)?;
+        ledger.commit(VersionEdit { records: vec![EditRecord::LogAdded(id)] }, |_| ())?;
+        Ok((id, writer))
+    }
+
+    /// Strikes the segments older than `oldest_needed` (all but the current one, if nothing is
+    /// needed) from the manifest, then keeps their files for reuse or removes them.
+    pub(crate) fn release_before(
+        &self,
+        oldest_needed: Option<LogId>,
+        ledger: &Ledger,
+    ) -> Result<()> {
+        let released: Vec<LogId> = {
+            let segments = self.segments();
+            // The newest may be taking frames, and is the base that the others count from.
+            let newest = segments.live.back().map(|segment| segment.id);
+            let bound = oldest_needed.or(newest);
+            let ids = segments.live.iter().map(|segment| segment.id);
+            ids.take_while(|id| bound.is_some_and(|bound| *id < bound)).collect()
+        };
+        self.release(&released, ledger)
+    }
+
+    fn release(&self, released: &[LogId], ledger: &Ledger) -> Result<()> {
+        if released.is_empty() {
+            return Ok(());
+        }
+        let records = released.iter().map(|id| EditRecord::LogRemoved(*id)).collect();
+        ledger.commit(VersionEdit { records }, |_| ())?;
+        let mut obsolete = Vec::new();
+        {
+            let mut segments = self.segments();
+            segments.live.retain(|segment| !released.contains(&segment.id));
+            segments.unsynced.retain(|(id, _)| !released.contains(id));
+            for id in released {
+                let path = self.dir.join(id.file_name());
+                if segments.spare.len() < SPARE_COUNT_MAX {
+                    segments.spare.push(path);
+                } else {
+                    obsolete.push(path);
+                }
+            }
+        }
+        obsolete.iter().for_each(|path| self.remove_file(path));
+        Ok(())
+    }
+
+    /// Ends the log of a database that is being closed: all bytes durable, the end marked, and
+    /// what is no longer needed removed.
+    pub(crate) fn close(
+        &self,
+        appender: &mut Appender,
+        oldest_needed: Option<LogId>,
+        ledger: &Ledger,
+    ) -> Result<()> {
+        if let Some((_, writer)) = &mut appender.current {
+            writer.seal()?;
+        }
+        let prepared = self.segments().prepared.take();
+        appender.current = None;
+        let released: Vec<LogId> = {
+            let segments = self.segments();
+            let live = segments.live.iter().map(|segment| segment.id);
+            live.filter(|id| oldest_needed.is_none_or(|needed| *id < needed))
+                .chain(prepared.iter().map(|(id, _)| *id))
+                .collect()
+        };
+        self.release(&released, ledger)?;
+        let spare = std::mem::take(&mut self.segments().spare);
+        spare.iter().for_each(|path| self.remove_file(path));
+        Ok(())
+    }
+
+    /// Removes a file that nothing names; if that fails, the next open removes it.
+    fn remove_file(&self, path: &std::path::Path) {
+        drop(self.fs.remove(path));
+    }
+}
+
+impl Appender {
+    /// The segment that takes the next frame of `frame_bytes`, after switching to a new one if the
+    /// current one is full.
+    ///
+    /// # Errors
+    /// If a new segment is needed and cannot be made; nothing was written of the frame.
+    pub(crate) fn segment(
+        &mut self,
+        frame_bytes: u64,
+        logs: &Logs,
+        ledger: &Ledger,
+    ) -> Result<(LogId, &mut LogWriter)> {
+        let is_full = self.current.as_ref().is_some_and(|(_, writer)| {
+            logs.segment_bytes < writer.end_offset().saturating_add(frame_bytes)
+                && FileHeader::LEN as u64 != writer.end_offset()
+        });
+        if is_full || self.current.is_none() {
+            self.write(logs)?;
+            let next = logs.next_segment(ledger)?;
+            if let Some((_, full)) = &self.current {
+                self.base += full.end_offset();
+            }
+            let mut segments = logs.segments();
+            segments.live.push_back(LiveSegment { id: next.0, bytes: 0 });
+            segments.unsynced.push((next.0, SyncTarget::Writer(next.1.sync_handle())));
+            drop(segments);
+            self.current = Some(next);
+        }
+        let (id, writer) = self.current.as_mut().expect("a segment was just made current");
+        Ok((*id, writer))
+    }
+
+    /// Hands all encoded frames to the system, and returns the position of the log's end.
+    ///
+    /// # Errors
+    /// Of the system; the segment takes no more frames then.
+    pub(crate) fn write(&mut self, logs: &Logs) -> Result<u64> {
+        if let Some((id, writer)) = &mut self.current
+            && writer.buffered_bytes() != 0
+        {
+            writer.write()?;
+            let end = writer.end_offset();
+            // One more, for the recovered segments: see `Logs::new`.
+            logs.written.store(self.base + end + 1, Ordering::Release);
+            let mut segments = logs.segments();
+            if let Some(live) = segments.live.back_mut().filter(|live| live.id == *id) {
+                live.bytes = end;
+            }
+        }
+        Ok(logs.written_position())
+    }
+
+    /// Bytes encoded and not yet handed to the system.
+    pub(crate) fn buffered_bytes(&self) -> usize {
+        self.current.as_ref().map_or(0, |(_, writer)| writer.buffered_bytes())
+    }
+
+    /// Length of the current segment.
+    pub(crate) fn current_bytes(&self) -> u64 {
+        self.current.as_ref().map_or(0, |(_, writer)| writer.end_offset())
+    }
+}

@@ -1,0 +1,150 @@
+//! Operations as they stand in a batch, and, byte for byte, in the log.
+//!
+//! A batch is encoded once, when the caller fills it; the commit pipeline copies the bytes into a
+//! log frame and decodes them into memtables. See FORMAT.md section 4.
+
+use esker_base::coding::{DecodeError, Decoder, put_bytes, put_varint};
+use esker_base::{EntryKind, KeyspaceId, SeqNo, limits};
+
+use crate::error::{Error, Result};
+
+/// One write to one keyspace, borrowed from an encoded batch.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Operation<'a> {
+    pub(crate) keyspace: KeyspaceId,
+    pub(crate) kind: EntryKind,
+    pub(crate) key: &'a [u8],
+    /// Empty for a tombstone.
+    pub(crate) value: &'a [u8],
+}
+
+impl<'a> Operation<'a> {
+    /// Appends the operation.
+    ///
+    /// # Errors
+    /// `InvalidInput` if key or value are too long; nothing was appended.
+    pub(crate) fn encode(&self, out: &mut Vec<u8>) -> Result<()> {
+        check_key(self.key)?;
+        if self.value.len() as u64 > limits::VALUE_LEN_MAX {
+            return Err(Error::invalid_input(format!(
+                "the value has {} bytes, and at most {} are allowed",
+                self.value.len(),
+                limits::VALUE_LEN_MAX
+            )));
+        }
+        out.push(self.kind.as_byte());
+        put_varint(out, u64::from(self.keyspace.0));
+        put_bytes(out, self.key);
+        if self.kind == EntryKind::Put {
+            put_bytes(out, self.value);
+        }
+        Ok(())
+    }
+
+    /// Reads the next operation.
+    pub(crate) fn decode(decoder: &mut Decoder<'a>) -> std::result::Result<Self, DecodeError> {
+        let unknown = decoder.error("unknown kind of operation");
+        let kind = EntryKind::from_byte(decoder.u8()?).ok_or(unknown)?;
+        let keyspace = KeyspaceId(decoder.varint_u32()?);
+        let key = decoder.bytes()?;
+        if key.len() > limits::KEY_LEN_MAX {
+            return Err(decoder.error("key is too long"));
+        }
+        let value = match kind {
+            EntryKind::Put => decoder.bytes()?,
+            EntryKind::Tombstone => &[],
+            _ => return Err(unknown),
+        };
+        Ok(Self { keyspace, kind, key, value })
+    }
+}
+
+/// Refuses a key that is too long.
+pub(crate) fn check_key(key: &[u8]) -> Result<()> {
+    if key.len() <= limits::KEY_LEN_MAX {
+        return Ok(());
+    }
+    Err(Error::invalid_input(format!(
+        "the key has {} bytes, and at most {} are allowed",
+        key.len(),
+        limits::KEY_LEN_MAX
+    )))
+}
+
+/// What precedes the operations of a commit group in its log frame.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct GroupHeader {
+    /// Sequence number of the first operation; the others follow without a gap.
+    pub(crate) first_seqno: SeqNo,
+    /// How many sequence numbers before it are in no log, because their keyspaces have none.
+    pub(crate) unlogged_before: u64,
+    /// How many operations follow.
+    pub(crate) count: u64,
+}
+
+impl GroupHeader {
+    pub(crate) fn encode(&self, out: &mut Vec<u8>) {
+        put_varint(out, self.first_seqno.get());
+        put_varint(out, self.unlogged_before);
+        put_varint(out, self.count);
+    }
+
+    pub(crate) fn decode(decoder: &mut Decoder<'_>) -> std::result::Result<Self, DecodeError> {
+        let outside = decoder.error("sequence number does not fit 56 bits");
+        let first_seqno = SeqNo::new(decoder.varint()?).ok_or(outside)?;
+        let unlogged_before = decoder.varint()?;
+        let count = decoder.varint()?;
+        let last = first_seqno.get().checked_add(count).and_then(SeqNo::new);
+        if last.is_none() || unlogged_before > first_seqno.get() {
+            return Err(outside);
+        }
+        Ok(Self { first_seqno, unlogged_before, count })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn put<'a>(key: &'a [u8], value: &'a [u8]) -> Operation<'a> {
+        Operation { keyspace: KeyspaceId(3), kind: EntryKind::Put, key, value }
+    }
+
+    #[test]
+    fn operations_round_trip() {
+        let delete = Operation {
+            keyspace: KeyspaceId(300),
+            kind: EntryKind::Tombstone,
+            key: b"",
+            value: b"",
+        };
+        let mut bytes = Vec::new();
+        put(b"key", b"").encode(&mut bytes).unwrap();
+        delete.encode(&mut bytes).unwrap();
+        assert_eq!(bytes, b"\x01\x03\x03key\x00\x00\xac\x02\x00");
+        let mut decoder = Decoder::new(&bytes);
+        assert_eq!(Operation::decode(&mut decoder), Ok(put(b"key", b"")));
+        assert_eq!(Operation::decode(&mut decoder), Ok(delete));
+        assert!(decoder.is_empty());
+    }
+
+    #[test]
+    fn too_long_a_key_is_refused_and_nothing_is_appended() {
+        let mut bytes = Vec::new();
+        let error = put(&vec![0; limits::KEY_LEN_MAX + 1], b"").encode(&mut bytes).unwrap_err();
+        assert_eq!(error.to_string(), "the key has 65536 bytes, and at most 65535 are allowed");
+        assert!(bytes.is_empty());
+        put(&vec![0; limits::KEY_LEN_MAX], b"").encode(&mut bytes).unwrap();
+    }
+
+    #[test]
+    fn group_header_refuses_numbers_out_of_range() {
+        let mut bytes = Vec::new();
+        GroupHeader { first_seqno: SeqNo::MAX, unlogged_before: 0, count: 1 }.encode(&mut bytes);
+        assert!(GroupHeader::decode(&mut Decoder::new(&bytes)).is_err());
+        bytes.clear();
+        let good = GroupHeader { first_seqno: SeqNo::ZERO.plus(9), unlogged_before: 2, count: 4 };
+        good.encode(&mut bytes);
+        assert_eq!(GroupHeader::decode(&mut Decoder::new(&bytes)), Ok(good));
+    }
+}

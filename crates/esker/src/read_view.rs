@@ -1,0 +1,75 @@
+//! What a reader of one keyspace pins: its memtables and the version of its tables.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use esker_base::LogId;
+use esker_cache::{Budget, Charge, Owner};
+use esker_memtable::Memtable;
+use esker_tree::Version;
+
+/// Memtables and version at one moment. Never edited in place: a change installs another one.
+pub(crate) struct ReadView {
+    /// Takes the writes.
+    pub(crate) active: Arc<WriteBuffer>,
+    /// Waiting to be flushed, newest first.
+    pub(crate) immutables: Vec<Arc<WriteBuffer>>,
+    /// The tables.
+    pub(crate) version: Arc<Version>,
+}
+
+impl ReadView {
+    /// Active and immutable memtables, newest first.
+    pub(crate) fn memtables(&self) -> impl Iterator<Item = &Arc<Memtable>> {
+        std::iter::once(&self.active).chain(&self.immutables).map(|buffer| &buffer.memtable)
+    }
+
+    /// The log segment that holds the oldest entry which is in memory only.
+    pub(crate) fn oldest_log(&self) -> Option<LogId> {
+        let buffers = std::iter::once(&self.active).chain(&self.immutables);
+        buffers.filter_map(|buffer| buffer.oldest_log()).min()
+    }
+}
+
+/// A memtable with what the engine must know about it: the log behind it, and its memory.
+pub(crate) struct WriteBuffer {
+    pub(crate) memtable: Arc<Memtable>,
+    /// Segment of the first logged entry. Set before the entry is published.
+    log: OnceLock<LogId>,
+    /// Charged to the budget in steps, so that a put rarely touches it. Lock order: last.
+    charge: Mutex<Charge>,
+    /// What `charge` holds; read without the lock. Counter only.
+    charged_bytes: AtomicU64,
+}
+
+impl WriteBuffer {
+    const CHARGE_STEP_BYTES: u64 = 256 << 10;
+
+    pub(crate) fn new(budget: &Arc<Budget>) -> Arc<Self> {
+        Arc::new(Self {
+            memtable: Arc::new(Memtable::new()),
+            log: OnceLock::new(),
+            charge: Mutex::new(budget.charge(Owner::Memtables, 0)),
+            charged_bytes: AtomicU64::new(0),
+        })
+    }
+
+    pub(crate) fn oldest_log(&self) -> Option<LogId> {
+        self.log.get().copied()
+    }
+
+    /// Notes that entries come from `log`; the first call counts.
+    pub(crate) fn note_log(&self, log: LogId) {
+        self.log.get_or_init(|| log);
+    }
+
+    /// Brings the budget's charge near the size of the memtable.
+    pub(crate) fn update_charge(&self) {
+        let size = self.memtable.size_bytes();
+        if size < self.charged_bytes.load(Ordering::Relaxed) + Self::CHARGE_STEP_BYTES {
+            return;
+        }
+        self.charged_bytes.store(size, Ordering::Relaxed);
+        self.charge.lock().unwrap_or_else(PoisonError::into_inner).set(size);
+    }
+}

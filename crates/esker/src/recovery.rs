@@ -1,0 +1,487 @@
+//! Opening: from what is on disk to a running engine.
+//!
+//! In this order: take the lock; read the manifest; check that every file that it names is there;
+//! replay the log segments that it names into memtables; remove what nothing refers to. Until the
+//! last step nothing on disk is changed, so an open that fails leaves everything as it was.
+//!
+//! Log frames are taken in commit order up to the first place where one is missing. What a crash
+//! tore off behind it was never acknowledged as durable, and is cut off for good, so that opening
+//! again gives the same; a missing frame that was durable is damage, and an error.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use esker_base::coding::Decoder;
+use esker_base::{
+    Corruption, DatabaseId, FileHeader, FileId, FileKind, KeyspaceId, LogId, ManifestId, OwnerId,
+    SeqNo,
+};
+use esker_cache::{BlockCache, Budget};
+use esker_env::{DirEntry, Env};
+use esker_log::{ExpectedHeader, LogEnd, LogReader};
+use esker_table::{Table, TableContext};
+use esker_tree::{Catalog, EditRecord, KeyspaceState, Manifest, Recovered, Version, VersionEdit};
+
+use crate::commit::{CommitPipeline, Leader};
+use crate::engine::{BYTEWISE, Engine, Parts};
+use crate::error::{Error, ErrorKind, Result};
+use crate::events::Event;
+use crate::keyspace_core::{KeyspaceCore, Settings};
+use crate::ledger::Ledger;
+use crate::logs::{LOG_FORMAT, Logs, RecoveredSegment};
+use crate::operation::{GroupHeader, Operation};
+use crate::options::{KeyspaceOptions, Options};
+
+/// Name of the lock file in a database directory. Never removed.
+pub(crate) const LOCK_FILE: &str = "LOCK";
+
+/// Name of the keyspace that every database has.
+pub(crate) const DEFAULT_KEYSPACE: &str = "default";
+
+/// What to open, and how.
+#[derive(Debug)]
+pub(crate) struct OpenRequest {
+    pub(crate) env: Env,
+    pub(crate) dir: PathBuf,
+    pub(crate) options: Options,
+    pub(crate) default_keyspace: Option<KeyspaceOptions>,
+    pub(crate) is_read_only: bool,
+    pub(crate) creates: bool,
+}
+
+/// Opens the database, creating it if the request says so and there is none.
+pub(crate) fn open(request: OpenRequest) -> Result<Arc<Engine>> {
+    let started = request.env.clock.now();
+    if let Some(options) = &request.default_keyspace {
+        options.check().map_err(Error::invalid_input)?;
+    }
+    let OpenRequest { env, dir, options, .. } = &request;
+    let log_dir = options.log_dir.clone().unwrap_or_else(|| dir.clone());
+    if request.creates && !request.is_read_only {
+        env.fs.create_dir_all(dir)?;
+        env.fs.create_dir_all(&log_dir)?;
+    } else if !env.fs.exists(dir)? {
+        return Err(no_database(dir));
+    }
+    // Before the lock file is made: a directory that is not ours is left as it is.
+    check_is_database(&request, &env.fs.list(dir)?)?;
+    let lock = env.fs.lock(&dir.join(LOCK_FILE)).map_err(|error| Error::locked(dir, error))?;
+
+    let recovered = match Manifest::recover(&*env.fs, dir)? {
+        Some(recovered) => recovered,
+        None => create(&request)?,
+    };
+    check_orders(&recovered.catalog)?;
+    check_tables(&request, &recovered.catalog)?;
+    let budget = Budget::new(options.memory_budget_bytes);
+    let cache = BlockCache::new(Arc::clone(&budget), options.cache_bytes);
+    let tables = Arc::new(TableContext {
+        fs: Arc::clone(&env.fs),
+        dir: dir.clone(),
+        database: recovered.catalog.database,
+        cache: Arc::clone(&cache),
+        budget: Arc::clone(&budget),
+        clock: Arc::clone(&env.clock),
+    });
+    let keyspaces = keyspaces(&request, &recovered.catalog, &tables, &budget)?;
+    let mut replay = Replay::new(&request, &recovered.catalog, &keyspaces, &budget, &log_dir);
+    replay.run()?;
+
+    // From here on the directory is changed, if it may be.
+    let Replay { segments, last_seqno, last_logged, operation_count, .. } = replay;
+    let (ledger, segments) = if request.is_read_only {
+        (Ledger::read_only(recovered.catalog), Vec::new())
+    } else {
+        let segments = cut_segments(&request, &log_dir, segments)?;
+        remove_orphans(&request, &log_dir, &recovered.catalog, &segments)?;
+        (open_ledger(&request, recovered)?, segments)
+    };
+    let database = ledger.database();
+    let segment_bytes = options.log_segment_bytes.max(64 << 10);
+    let engine = Arc::new(Engine::new(Parts {
+        logs: Logs::new(Arc::clone(&env.fs), log_dir, database, segment_bytes, segments),
+        pipeline: CommitPipeline::starting_at(Leader::starting_at(last_seqno, last_logged)),
+        visible: last_seqno,
+        lock: Some(lock),
+        is_read_only: request.is_read_only,
+        env: request.env,
+        dir: request.dir,
+        options: request.options,
+        budget,
+        cache,
+        tables,
+        ledger,
+        keyspaces,
+    }));
+    engine.after_open(request.default_keyspace.as_ref())?;
+    let duration = engine.now().saturating_sub(started);
+    engine.events.record(engine.now(), Event::Opened { replayed: operation_count, duration });
+    Ok(engine)
+}
+
+fn no_database(dir: &Path) -> Error {
+    Error::invalid_input(format!("there is no database in {}", dir.display()))
+}
+
+/// Refuses a directory that holds something else than a database.
+fn check_is_database(request: &OpenRequest, entries: &[DirEntry]) -> Result<()> {
+    let dir = &request.dir;
+    let kind_of = |entry: &DirEntry| FileId::parse_file_name(&entry.name).map(|(_, kind)| kind);
+    if entries.iter().any(|entry| kind_of(entry) == Some(FileKind::Manifest)) {
+        return Ok(());
+    }
+    if entries.iter().any(|entry| kind_of(entry) == Some(FileKind::Table)) {
+        return Err(Error::new(
+            ErrorKind::Corruption,
+            format!("{} holds tables but no manifest; repair can rebuild it", dir.display()),
+        ));
+    }
+    if request.is_read_only || !request.creates {
+        return Err(no_database(dir));
+    }
+    // What a creation that crashed may have left.
+    let is_leftover =
+        |entry: &DirEntry| entry.name == LOCK_FILE || entry.name.ends_with(".manifest.tmp");
+    let is_log_dir = |entry: &DirEntry| {
+        entry.is_dir && request.options.log_dir.as_ref() == Some(&dir.join(&entry.name))
+    };
+    match entries.iter().find(|entry| !is_leftover(entry) && !is_log_dir(entry)) {
+        None => Ok(()),
+        Some(foreign) => Err(Error::invalid_input(format!(
+            "{} is not a database: it holds {} and no manifest",
+            dir.display(),
+            foreign.name
+        ))),
+    }
+}
+
+/// Makes a new database: a manifest that says there is one keyspace and nothing in it.
+fn create(request: &OpenRequest) -> Result<Recovered> {
+    let mut id = [0; 16];
+    request.env.random.fill(&mut id);
+    let mut catalog = Catalog::new(DatabaseId(id));
+    let options = request.default_keyspace.clone().unwrap_or_default();
+    let created = EditRecord::KeyspaceCreated {
+        keyspace: KeyspaceId::DEFAULT,
+        name: DEFAULT_KEYSPACE.to_owned(),
+        order: BYTEWISE.to_owned(),
+        options: options.encode(),
+    };
+    // Counter 1 names the manifest itself.
+    let records = vec![created, EditRecord::NextKeyspaceId(1), EditRecord::NextFileCounter(2)];
+    catalog.apply(&VersionEdit { records }).expect("the first edit fits an empty catalog");
+    let manifest = ManifestId(FileId { owner: OwnerId::FIRST, counter: 1 });
+    drop(Manifest::create(Arc::clone(&request.env.fs), &request.dir, manifest, catalog)?);
+    if let Some(parent) = request.dir.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+        request.env.fs.sync_dir(parent)?;
+    }
+    Manifest::recover(&*request.env.fs, &request.dir)?.ok_or_else(|| no_database(&request.dir))
+}
+
+/// Refuses a database whose keys stand in an order that this release does not know.
+fn check_orders(catalog: &Catalog) -> Result<()> {
+    match catalog.keyspaces.values().find(|state| state.order != BYTEWISE) {
+        None => Ok(()),
+        Some(state) => Err(Error::new(
+            ErrorKind::UnsupportedFormat,
+            format!("keyspace {} has the key order {:?}, unknown here", state.name, state.order),
+        )),
+    }
+}
+
+/// Checks that every table of the catalog is there with its size. Costs one listing of the
+/// directory, whatever the number of tables.
+fn check_tables(request: &OpenRequest, catalog: &Catalog) -> Result<()> {
+    let entries = request.env.fs.list(&request.dir)?;
+    let sizes: BTreeMap<&str, u64> =
+        entries.iter().map(|entry| (entry.name.as_str(), entry.len)).collect();
+    for state in catalog.keyspaces.values() {
+        for place in state.tables.values() {
+            let name = place.properties.id.file_name();
+            let wrong = match sizes.get(name.as_str()) {
+                Some(len) if *len == place.properties.file_bytes => continue,
+                Some(len) => format!(
+                    "the file has {len} bytes, and the manifest says {}",
+                    place.properties.file_bytes
+                ),
+                None => "the manifest names this file, and it is missing".to_owned(),
+            };
+            return Err(Corruption::new(name, 0, wrong).into());
+        }
+    }
+    Ok(())
+}
+
+fn keyspaces(
+    request: &OpenRequest,
+    catalog: &Catalog,
+    tables: &Arc<TableContext>,
+    budget: &Arc<Budget>,
+) -> Result<BTreeMap<KeyspaceId, Arc<KeyspaceCore>>> {
+    let one = |(id, state): (&KeyspaceId, &Arc<KeyspaceState>)| {
+        let options = KeyspaceOptions::decode(&state.options).map_err(|error| {
+            Error::new(
+                ErrorKind::Corruption,
+                format!("the options of keyspace {} do not decode: {error}", state.name),
+            )
+        })?;
+        let settings = Settings::new(options, request.options.memory_budget_bytes);
+        let open = |properties| Arc::new(Table::new(Arc::clone(tables), properties));
+        let refused = |error: esker_tree::EditRefused| {
+            Error::new(ErrorKind::Corruption, format!("the manifest makes no sense: {error}"))
+        };
+        let version = Version::open(*id, state, open).map_err(refused)?;
+        Ok((*id, KeyspaceCore::new(*id, &state.name, settings, version, budget)))
+    };
+    catalog.keyspaces.iter().map(one).collect()
+}
+
+/// The replay of the log into memtables.
+struct Replay<'a> {
+    request: &'a OpenRequest,
+    catalog: &'a Catalog,
+    keyspaces: &'a BTreeMap<KeyspaceId, Arc<KeyspaceCore>>,
+    budget: &'a Arc<Budget>,
+    log_dir: &'a Path,
+    segments: Vec<ReplayedSegment>,
+    last_seqno: SeqNo,
+    /// Last sequence number found in a log; none before the first frame.
+    last_logged: SeqNo,
+    has_frames: bool,
+    operation_count: u64,
+}
+
+/// What became of one segment.
+#[derive(Debug)]
+struct ReplayedSegment {
+    id: LogId,
+    /// Where its frames end.
+    end: u64,
+    /// Something else than zeros stands behind the end.
+    is_torn: bool,
+    /// It follows a place where frames are missing: none of it counts.
+    is_dropped: bool,
+}
+
+impl<'a> Replay<'a> {
+    fn new(
+        request: &'a OpenRequest,
+        catalog: &'a Catalog,
+        keyspaces: &'a BTreeMap<KeyspaceId, Arc<KeyspaceCore>>,
+        budget: &'a Arc<Budget>,
+        log_dir: &'a Path,
+    ) -> Self {
+        let last_seqno = catalog.last_seqno;
+        Self {
+            request,
+            catalog,
+            keyspaces,
+            budget,
+            log_dir,
+            segments: Vec::new(),
+            last_seqno,
+            last_logged: last_seqno,
+            has_frames: false,
+            operation_count: 0,
+        }
+    }
+
+    fn run(&mut self) -> Result<()> {
+        let mut is_dropping = false;
+        for id in &self.catalog.logs {
+            is_dropping = self.segment(*id, is_dropping)?;
+        }
+        Ok(())
+    }
+
+    /// Replays one segment, or only looks at it if frames before it are missing. Returns whether
+    /// frames are missing now.
+    fn segment(&mut self, id: LogId, mut is_dropping: bool) -> Result<bool> {
+        let path = self.log_dir.join(id.file_name());
+        let expected = ExpectedHeader {
+            kind: FileKind::Log,
+            id: id.0,
+            database: Some(self.catalog.database),
+            newest_format: LOG_FORMAT,
+        };
+        let fs = &self.request.env.fs;
+        if !fs.exists(&path)? {
+            let what = "the manifest names this file, and it is missing";
+            return Err(Corruption::new(id.file_name(), 0, what).into());
+        }
+        let mut reader = LogReader::open(&**fs, &path, &expected)?;
+        while let Some(frame) = reader.next_frame()? {
+            let damaged = |error| {
+                Error::from(Corruption::undecodable(
+                    id.file_name(),
+                    frame.offset,
+                    "a commit group",
+                    error,
+                ))
+            };
+            let mut decoder = Decoder::new(frame.payload);
+            let header = GroupHeader::decode(&mut decoder).map_err(damaged)?;
+            is_dropping |= !self.follows(&header);
+            if !is_dropping {
+                self.group(id, &header, &mut decoder).map_err(damaged)?;
+            }
+        }
+        let end = reader.end();
+        // The header is synced before the segment takes frames; anything more was a sync of the log,
+        // and that covers the segments before this one first.
+        if is_dropping && (FileHeader::LEN as u64) < reader.marked_durable_offset() {
+            let what = "frames before this segment are missing, though they were durable";
+            return Err(Corruption::new(id.file_name(), 0, what).into());
+        }
+        self.segments.push(ReplayedSegment {
+            id,
+            end: end.offset(),
+            is_torn: matches!(end, LogEnd::Torn { .. }),
+            is_dropped: is_dropping,
+        });
+        Ok(is_dropping)
+    }
+
+    /// Whether no frame is missing before the group.
+    fn follows(&self, header: &GroupHeader) -> bool {
+        !self.has_frames
+            || header.first_seqno.get() == self.last_logged.get() + header.unlogged_before + 1
+    }
+
+    fn group(
+        &mut self,
+        log: LogId,
+        header: &GroupHeader,
+        decoder: &mut Decoder<'_>,
+    ) -> std::result::Result<(), esker_base::coding::DecodeError> {
+        let mut seqno = header.first_seqno;
+        for index in 0..header.count {
+            let unknown = decoder.error("an operation on a keyspace that never was");
+            let operation = Operation::decode(decoder)?;
+            if index > 0 {
+                seqno = seqno.next();
+            }
+            match self.keyspaces.get(&operation.keyspace) {
+                Some(keyspace) => self.insert(keyspace, log, seqno, &operation),
+                // Dropped since.
+                None if operation.keyspace.0 < self.catalog.next_keyspace_id => {}
+                None => return Err(unknown),
+            }
+        }
+        decoder.finish()?;
+        self.has_frames = true;
+        self.last_logged = seqno;
+        self.last_seqno = self.last_seqno.max(seqno);
+        Ok(())
+    }
+
+    fn insert(
+        &mut self,
+        keyspace: &KeyspaceCore,
+        log: LogId,
+        seqno: SeqNo,
+        operation: &Operation<'_>,
+    ) {
+        let flushed = self.catalog.keyspaces.get(&keyspace.id).map(|state| state.flushed_up_to);
+        if flushed.is_some_and(|flushed| seqno <= flushed) {
+            return;
+        }
+        let view = keyspace.view();
+        view.active.note_log(log);
+        let memtable = &view.active.memtable;
+        memtable.writer().insert(operation.key, seqno, operation.kind, operation.value);
+        self.operation_count += 1;
+        view.active.update_charge();
+        if keyspace.settings().memtable_bytes <= memtable.size_bytes() {
+            keyspace.switch_memtable(self.budget);
+        }
+    }
+}
+
+/// Cuts off for good what the replay did not take, newest first, so that a crash in between leaves
+/// what a later open cuts off in the same way.
+fn cut_segments(
+    request: &OpenRequest,
+    log_dir: &Path,
+    replayed: Vec<ReplayedSegment>,
+) -> Result<Vec<RecoveredSegment>> {
+    let fs = &request.env.fs;
+    let mut kept = Vec::new();
+    for segment in replayed.into_iter().rev() {
+        let file = fs.open_for_write(&log_dir.join(segment.id.file_name()))?;
+        let end = if segment.is_dropped { 0 } else { segment.end };
+        if segment.is_torn || segment.is_dropped {
+            file.truncate(end)?;
+            file.sync_all()?;
+        }
+        kept.push(RecoveredSegment { id: segment.id, bytes: end, file: Some(file) });
+    }
+    kept.reverse();
+    Ok(kept)
+}
+
+/// Removes the files that nothing refers to: of jobs that did not end, and of edits whose files
+/// could not be removed before the end.
+fn remove_orphans(
+    request: &OpenRequest,
+    log_dir: &Path,
+    catalog: &Catalog,
+    segments: &[RecoveredSegment],
+) -> Result<()> {
+    let fs = &request.env.fs;
+    let dir = &request.dir;
+    let dirs: &[&Path] = if dir == log_dir { &[dir] } else { &[dir, log_dir] };
+    for dir in dirs {
+        for entry in fs.list(dir)? {
+            let is_orphan = match FileId::parse_file_name(&entry.name) {
+                Some((id, FileKind::Table)) => {
+                    catalog.find_table(esker_base::TableId(id)).is_none()
+                }
+                Some((id, FileKind::Log)) => {
+                    !segments.iter().any(|segment| segment.id == LogId(id))
+                }
+                // The manifest removes its own; blobs and foreign files are left alone.
+                _ => false,
+            };
+            if is_orphan {
+                fs.remove(&dir.join(&entry.name))?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn open_ledger(request: &OpenRequest, recovered: Recovered) -> Result<Ledger> {
+    let counters_on_disk = request
+        .env
+        .fs
+        .list(&request.dir)?
+        .iter()
+        .filter_map(|entry| FileId::parse_file_name(&entry.name))
+        .map(|(id, _)| id.counter + 1)
+        .max();
+    let next = recovered.catalog.next_file_counter.max(counters_on_disk.unwrap_or(0));
+    let manifest = Manifest::open(Arc::clone(&request.env.fs), &request.dir, recovered)?;
+    Ok(Ledger::new(manifest, next))
+}
+
+impl Engine {
+    /// Gives the default keyspace its options, and asks for the work that recovery left.
+    fn after_open(&self, default_keyspace: Option<&KeyspaceOptions>) -> Result<()> {
+        if default_keyspace.is_some() {
+            self.open_keyspace(DEFAULT_KEYSPACE, default_keyspace)?;
+        }
+        if self.is_read_only {
+            return Ok(());
+        }
+        for keyspace in self.keyspaces() {
+            if !keyspace.view().immutables.is_empty() {
+                self.scheduler.request_flush(keyspace.id);
+            }
+            self.scheduler.request_compaction(keyspace.id);
+            self.update_pressure(&keyspace);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,158 @@
+//! The public iterator over a range, from both ends.
+
+use std::sync::Arc;
+
+use esker_base::KeyRange;
+
+use crate::bytes::{Key, Value};
+use crate::cursor::Cursor;
+use crate::engine::Engine;
+use crate::error::Result;
+use crate::keyspace_core::KeyspaceCore;
+use crate::snapshots::PinnedSeqNo;
+
+/// The entries of a range in key order, as of the moment at which the scan was made.
+///
+/// Yields `Result<(Key, Value)>`; after an error it ends. `rev()`, or `next_back()` in between,
+/// takes from the other end; the two ends meet without repeating or losing an entry.
+///
+/// Owned and `Send`: it keeps what it reads alive, and no lock.
+///
+/// # Cost
+/// Nothing is read before the first entry is asked for. Each entry is copied if it is small; use
+/// [`Cursor`] to look at entries where they lie.
+#[derive(Debug)]
+pub struct Scan {
+    front: End,
+    back: End,
+    is_done: bool,
+}
+
+/// One end of a scan.
+#[derive(Debug)]
+struct End {
+    cursor: Option<Cursor>,
+    source: Option<Source>,
+    /// The key yielded last from this end.
+    last: Option<Vec<u8>>,
+}
+
+/// What the cursor of an end is made from, once it is needed.
+#[derive(Debug)]
+struct Source {
+    engine: Arc<Engine>,
+    keyspace: Arc<KeyspaceCore>,
+    range: KeyRange,
+    pin: Arc<PinnedSeqNo>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Direction {
+    Forward,
+    Backward,
+}
+
+impl Scan {
+    pub(crate) fn new(
+        engine: &Arc<Engine>,
+        keyspace: &Arc<KeyspaceCore>,
+        range: &KeyRange,
+        pin: Option<Arc<PinnedSeqNo>>,
+    ) -> Self {
+        // Both ends read at one sequence number, however late the second one starts.
+        let pin = pin.unwrap_or_else(|| Arc::new(engine.snapshots.pin(engine.now())));
+        let end = || End {
+            cursor: None,
+            source: Some(Source {
+                engine: Arc::clone(engine),
+                keyspace: Arc::clone(keyspace),
+                range: range.clone(),
+                pin: Arc::clone(&pin),
+            }),
+            last: None,
+        };
+        Self { front: end(), back: end(), is_done: false }
+    }
+
+    /// The keys alone.
+    pub fn keys(self) -> impl DoubleEndedIterator<Item = Result<Key>> {
+        self.map(|entry| entry.map(|(key, _)| key))
+    }
+
+    /// The values alone.
+    pub fn values(self) -> impl DoubleEndedIterator<Item = Result<Value>> {
+        self.map(|entry| entry.map(|(_, value)| value))
+    }
+
+    fn take(&mut self, direction: Direction) -> Option<Result<(Key, Value)>> {
+        if self.is_done {
+            return None;
+        }
+        let (end, other) = match direction {
+            Direction::Forward => (&mut self.front, &self.back),
+            Direction::Backward => (&mut self.back, &self.front),
+        };
+        let entry = end.advance(direction, other.last.as_deref()).transpose();
+        self.is_done = !matches!(entry, Some(Ok(_)));
+        entry
+    }
+}
+
+impl End {
+    /// Moves on and returns the entry there, unless the `other` end has been there already.
+    fn advance(
+        &mut self,
+        direction: Direction,
+        other: Option<&[u8]>,
+    ) -> Result<Option<(Key, Value)>> {
+        let cursor = match (&mut self.cursor, self.source.take()) {
+            (Some(cursor), _) => {
+                match direction {
+                    Direction::Forward => cursor.next()?,
+                    Direction::Backward => cursor.prev()?,
+                }
+                cursor
+            }
+            (none, Some(source)) => {
+                let Source { engine, keyspace, range, pin } = source;
+                let cursor = none.insert(Cursor::new(&engine, &keyspace, range, Some(pin))?);
+                match direction {
+                    Direction::Forward => cursor.seek_to_first()?,
+                    Direction::Backward => cursor.seek_to_last()?,
+                }
+                cursor
+            }
+            (None, None) => return Ok(None),
+        };
+        if !cursor.is_valid() {
+            return Ok(None);
+        }
+        let has_met = other.is_some_and(|other| match direction {
+            Direction::Forward => other <= cursor.key(),
+            Direction::Backward => cursor.key() <= other,
+        });
+        if has_met {
+            return Ok(None);
+        }
+        let last = self.last.get_or_insert_default();
+        last.clear();
+        last.extend_from_slice(cursor.key());
+        Ok(Some(cursor.entry()))
+    }
+}
+
+impl Iterator for Scan {
+    type Item = Result<(Key, Value)>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.take(Direction::Forward)
+    }
+}
+
+impl DoubleEndedIterator for Scan {
+    fn next_back(&mut self) -> Option<Self::Item> {
+        self.take(Direction::Backward)
+    }
+}
+
+impl std::iter::FusedIterator for Scan {}

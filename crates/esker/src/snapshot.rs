@@ -1,0 +1,137 @@
+//! The public snapshot: the database as it was at one moment.
+
+use std::ops::RangeBounds;
+use std::sync::Arc;
+
+use esker_base::KeyRange;
+
+use crate::bytes::Value;
+use crate::cursor::{Cursor, key_range};
+use crate::engine::Engine;
+use crate::error::Result;
+use crate::keyspace::Keyspace;
+use crate::keyspace_core::KeyspaceCore;
+use crate::read::Found;
+use crate::scan::Scan;
+use crate::snapshots::PinnedSeqNo;
+
+/// All keyspaces as they were when the snapshot was taken. Owned, `Send`, cheap to clone.
+///
+/// While it lives, compaction keeps the versions that it sees; `health` lists it with its age.
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    engine: Arc<Engine>,
+    default: Arc<KeyspaceCore>,
+    pin: Arc<PinnedSeqNo>,
+}
+
+impl Snapshot {
+    pub(crate) fn new(engine: &Arc<Engine>, default: &Arc<KeyspaceCore>) -> Self {
+        let pin = Arc::new(engine.snapshots.pin(engine.now()));
+        Self { engine: Arc::clone(engine), default: Arc::clone(default), pin }
+    }
+
+    /// The sequence number of the last write that the snapshot sees.
+    #[must_use]
+    pub fn seqno(&self) -> u64 {
+        self.pin.seqno().get()
+    }
+
+    /// This snapshot's view of `keyspace`.
+    #[must_use]
+    pub fn keyspace(&self, keyspace: &Keyspace) -> SnapshotView {
+        self.view(keyspace.core())
+    }
+
+    fn view(&self, core: &Arc<KeyspaceCore>) -> SnapshotView {
+        SnapshotView {
+            engine: Arc::clone(&self.engine),
+            core: Arc::clone(core),
+            pin: Arc::clone(&self.pin),
+        }
+    }
+
+    /// The value of `key` in the default keyspace.
+    ///
+    /// # Errors
+    /// As [`Keyspace::get`].
+    pub fn get(&self, key: impl AsRef<[u8]>) -> Result<Option<Value>> {
+        self.engine.get(&self.default, key.as_ref(), Some(self.pin.seqno()))
+    }
+
+    /// The entries of the default keyspace whose keys lie in `range`.
+    pub fn scan<K: AsRef<[u8]>>(&self, range: impl RangeBounds<K>) -> Scan {
+        self.view(&self.default).scan(range)
+    }
+
+    /// The entries of the default keyspace whose keys start with `prefix`.
+    pub fn prefix(&self, prefix: impl AsRef<[u8]>) -> Scan {
+        self.view(&self.default).prefix(prefix)
+    }
+}
+
+/// One keyspace as a [`Snapshot`] sees it.
+#[derive(Clone, Debug)]
+pub struct SnapshotView {
+    engine: Arc<Engine>,
+    core: Arc<KeyspaceCore>,
+    pin: Arc<PinnedSeqNo>,
+}
+
+impl SnapshotView {
+    /// The value of `key`.
+    ///
+    /// # Errors
+    /// As [`Keyspace::get`].
+    pub fn get(&self, key: impl AsRef<[u8]>) -> Result<Option<Value>> {
+        self.engine.get(&self.core, key.as_ref(), Some(self.pin.seqno()))
+    }
+
+    /// Hands the value of `key` to `use_value` where it lies.
+    ///
+    /// # Errors
+    /// As [`Keyspace::get`].
+    pub fn get_with<R>(
+        &self,
+        key: impl AsRef<[u8]>,
+        use_value: impl FnOnce(&[u8]) -> R,
+    ) -> Result<Option<R>> {
+        let use_found = |found: Found<'_>| use_value(found.as_bytes());
+        self.engine.get_with(&self.core, key.as_ref(), Some(self.pin.seqno()), use_found)
+    }
+
+    /// The values of `keys`, in their order.
+    ///
+    /// # Errors
+    /// As [`Keyspace::get`].
+    pub fn multi_get<K: AsRef<[u8]>>(&self, keys: &[K]) -> Result<Vec<Option<Value>>> {
+        self.engine.multi_get(&self.core, keys, Some(self.pin.seqno()))
+    }
+
+    /// Whether `key` has a value.
+    ///
+    /// # Errors
+    /// As [`Keyspace::get`].
+    pub fn contains(&self, key: impl AsRef<[u8]>) -> Result<bool> {
+        Ok(self.get_with(key, |_| ())?.is_some())
+    }
+
+    /// The entries whose keys lie in `range`.
+    pub fn scan<K: AsRef<[u8]>>(&self, range: impl RangeBounds<K>) -> Scan {
+        Scan::new(&self.engine, &self.core, &key_range(&range), Some(Arc::clone(&self.pin)))
+    }
+
+    /// The entries whose keys start with `prefix`.
+    pub fn prefix(&self, prefix: impl AsRef<[u8]>) -> Scan {
+        let range = KeyRange::prefix(prefix.as_ref());
+        Scan::new(&self.engine, &self.core, &range, Some(Arc::clone(&self.pin)))
+    }
+
+    /// A cursor over every entry.
+    ///
+    /// # Errors
+    /// `Closed`.
+    pub fn cursor(&self) -> Result<Cursor> {
+        Cursor::new(&self.engine, &self.core, KeyRange::all(), Some(Arc::clone(&self.pin)))
+    }
+}

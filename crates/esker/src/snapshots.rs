@@ -1,0 +1,129 @@
+//! Which sequence numbers readers have pinned, and what compaction may therefore forget.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use esker_base::SeqNo;
+
+/// The visible sequence number, and the pinned ones at or below it.
+///
+/// Pinning and asking happen under one lock, so a compaction that has asked can rely on it: every
+/// snapshot taken later stands at or after the visible number that it was told.
+#[derive(Debug, Default)]
+pub(crate) struct Snapshots {
+    /// Last sequence number that readers see. Release on publish pairs with Acquire on read: who
+    /// sees the number sees the memtable entries up to it.
+    visible: AtomicU64,
+    /// Guards the pinned numbers, each with the moments at which its holders took it.
+    pinned: Mutex<BTreeMap<SeqNo, Vec<Pin>>>,
+    /// Numbers the pins; counter only.
+    next_pin: AtomicU64,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Pin {
+    id: u64,
+    taken: Duration,
+}
+
+/// What a flush or compaction must keep apart.
+#[derive(Clone, Debug)]
+pub(crate) struct Readers {
+    /// Pinned sequence numbers, ascending, without repetition.
+    pub(crate) snapshots: Vec<SeqNo>,
+    /// The latest view; later snapshots stand at or after it.
+    pub(crate) visible: SeqNo,
+}
+
+impl Snapshots {
+    pub(crate) fn starting_at(visible: SeqNo) -> Self {
+        Self { visible: AtomicU64::new(visible.get()), ..Self::default() }
+    }
+
+    /// What a read without a snapshot sees.
+    pub(crate) fn visible(&self) -> SeqNo {
+        SeqNo::new(self.visible.load(Ordering::Acquire)).unwrap_or(SeqNo::MAX)
+    }
+
+    /// Shows everything up to `seqno` to readers.
+    pub(crate) fn publish(&self, seqno: SeqNo) {
+        self.visible.store(seqno.get(), Ordering::Release);
+    }
+
+    /// Pins the visible sequence number.
+    pub(crate) fn pin(self: &Arc<Self>, now: Duration) -> PinnedSeqNo {
+        let mut pinned = self.pinned.lock().unwrap_or_else(PoisonError::into_inner);
+        let seqno = self.visible();
+        let id = self.next_pin.fetch_add(1, Ordering::Relaxed);
+        pinned.entry(seqno).or_default().push(Pin { id, taken: now });
+        PinnedSeqNo { seqno, id, snapshots: Arc::clone(self) }
+    }
+
+    /// The readers that exist, and the point after which new ones appear.
+    pub(crate) fn readers(&self) -> Readers {
+        let pinned = self.pinned.lock().unwrap_or_else(PoisonError::into_inner);
+        Readers { snapshots: pinned.keys().copied().collect(), visible: self.visible() }
+    }
+
+    /// The pinned sequence numbers, oldest first, each with the time at which it was taken.
+    pub(crate) fn holders(&self) -> Vec<(SeqNo, Duration)> {
+        let pinned = self.pinned.lock().unwrap_or_else(PoisonError::into_inner);
+        let each = |(seqno, pins): (&SeqNo, &Vec<Pin>)| {
+            pins.iter().map(|pin| (*seqno, pin.taken)).collect::<Vec<_>>()
+        };
+        pinned.iter().flat_map(each).collect()
+    }
+}
+
+/// One pinned sequence number; unpinned when dropped.
+#[derive(Debug)]
+pub(crate) struct PinnedSeqNo {
+    seqno: SeqNo,
+    id: u64,
+    snapshots: Arc<Snapshots>,
+}
+
+impl PinnedSeqNo {
+    pub(crate) const fn seqno(&self) -> SeqNo {
+        self.seqno
+    }
+}
+
+impl Drop for PinnedSeqNo {
+    fn drop(&mut self) {
+        let mut pinned = self.snapshots.pinned.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(pins) = pinned.get_mut(&self.seqno) {
+            pins.retain(|pin| pin.id != self.id);
+            if pins.is_empty() {
+                pinned.remove(&self.seqno);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_number_stays_pinned_until_its_last_holder_goes() {
+        let snapshots = Arc::new(Snapshots::starting_at(SeqNo::ZERO.plus(5)));
+        let first = snapshots.pin(Duration::from_secs(1));
+        let second = snapshots.pin(Duration::from_secs(2));
+        snapshots.publish(SeqNo::ZERO.plus(9));
+        let third = snapshots.pin(Duration::from_secs(3));
+        let pinned = |snapshots: &Snapshots| -> Vec<u64> {
+            snapshots.readers().snapshots.iter().map(|seqno| seqno.get()).collect()
+        };
+        assert_eq!(pinned(&snapshots), [5, 9]);
+        drop(first);
+        assert_eq!(pinned(&snapshots), [5, 9]);
+        assert_eq!(snapshots.holders()[0], (SeqNo::ZERO.plus(5), Duration::from_secs(2)));
+        drop(second);
+        assert_eq!(pinned(&snapshots), [9]);
+        drop(third);
+        assert_eq!(pinned(&snapshots), [] as [u64; 0]);
+    }
+}

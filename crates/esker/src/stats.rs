@@ -1,0 +1,145 @@
+//! Figures about an open database.
+
+use std::fmt;
+use std::time::Duration;
+
+use esker_cache::{CacheStats, Owner};
+
+use crate::counters::CounterValues;
+use crate::engine::Engine;
+
+/// Figures about a database at one moment. Names are stable.
+#[derive(Clone, PartialEq, Debug)]
+#[non_exhaustive]
+pub struct Stats {
+    /// Counts since open.
+    pub counters: CounterValues,
+    /// The block cache.
+    pub cache: CacheStats,
+    /// Memory charged to the budget, by owner.
+    pub memory: Vec<(&'static str, u64)>,
+    /// The budget, in bytes.
+    pub memory_budget_bytes: u64,
+    /// Bytes in live log segments.
+    pub log_bytes_live: u64,
+    /// Live log segments.
+    pub log_segment_count: usize,
+    /// The last sequence number that readers see.
+    pub visible_seqno: u64,
+    /// Each keyspace.
+    pub keyspaces: Vec<KeyspaceStats>,
+    /// Who holds a snapshot: its sequence number and age, oldest first.
+    pub snapshots: Vec<(u64, Duration)>,
+}
+
+/// Figures about one keyspace.
+#[derive(Clone, PartialEq, Debug)]
+#[non_exhaustive]
+pub struct KeyspaceStats {
+    /// Its name.
+    pub name: String,
+    /// Memtables, the active one included.
+    pub memtable_count: usize,
+    /// Memory of all memtables, in bytes.
+    pub memtable_bytes: u64,
+    /// Tables.
+    pub table_count: usize,
+    /// Bytes of all tables.
+    pub table_bytes: u64,
+    /// Entries in tables, versions and tombstones counted apart.
+    pub table_entries: u64,
+    /// Tombstones in tables.
+    pub tombstones: u64,
+    /// Runs that a read may have to look into, at most.
+    pub run_count: usize,
+}
+
+impl Stats {
+    /// Bytes written to the device, log included, for each byte of keys and values that was
+    /// written: since open, and 0 before the first write.
+    #[must_use]
+    pub fn write_amplification(&self) -> f64 {
+        let counters = &self.counters;
+        let written = counters.log_bytes + counters.flush_bytes + counters.compaction_write_bytes;
+        if counters.write_bytes == 0 { 0.0 } else { written as f64 / counters.write_bytes as f64 }
+    }
+}
+
+impl fmt::Display for Stats {
+    /// One `name value` a line.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (name, value) in self.counters.named() {
+            writeln!(f, "{name} {value}")?;
+        }
+        writeln!(f, "write_amplification {:.2}", self.write_amplification())?;
+        writeln!(f, "cache_hits {}", self.cache.hits)?;
+        writeln!(f, "cache_loads {}", self.cache.loads)?;
+        writeln!(f, "cache_evictions {}", self.cache.evictions)?;
+        writeln!(f, "cache_resident_bytes {}", self.cache.resident_bytes)?;
+        writeln!(f, "cache_capacity_bytes {}", self.cache.capacity_bytes)?;
+        for (owner, bytes) in &self.memory {
+            writeln!(f, "memory_{owner}_bytes {bytes}")?;
+        }
+        writeln!(f, "memory_budget_bytes {}", self.memory_budget_bytes)?;
+        writeln!(f, "log_bytes_live {}", self.log_bytes_live)?;
+        writeln!(f, "log_segment_count {}", self.log_segment_count)?;
+        writeln!(f, "visible_seqno {}", self.visible_seqno)?;
+        writeln!(f, "snapshot_count {}", self.snapshots.len())?;
+        for keyspace in &self.keyspaces {
+            let name = &keyspace.name;
+            writeln!(f, "keyspace {name} memtable_count {}", keyspace.memtable_count)?;
+            writeln!(f, "keyspace {name} memtable_bytes {}", keyspace.memtable_bytes)?;
+            writeln!(f, "keyspace {name} table_count {}", keyspace.table_count)?;
+            writeln!(f, "keyspace {name} table_bytes {}", keyspace.table_bytes)?;
+            writeln!(f, "keyspace {name} table_entries {}", keyspace.table_entries)?;
+            writeln!(f, "keyspace {name} tombstones {}", keyspace.tombstones)?;
+            writeln!(f, "keyspace {name} run_count {}", keyspace.run_count)?;
+        }
+        Ok(())
+    }
+}
+
+impl Engine {
+    pub(crate) fn stats(&self) -> Stats {
+        let (log_bytes_live, log_segment_count) = self.logs.size();
+        let now = self.now();
+        let owners = [
+            ("memtables", Owner::Memtables),
+            ("cache", Owner::BlockCache),
+            ("indexes", Owner::Indexes),
+            ("filters", Owner::Filters),
+            ("log", Owner::Log),
+            ("iterators", Owner::Iterators),
+            ("compaction", Owner::Compaction),
+        ];
+        let age = |(seqno, taken): (esker_base::SeqNo, Duration)| {
+            (seqno.get(), now.saturating_sub(taken))
+        };
+        Stats {
+            counters: self.counters.values(),
+            cache: self.cache.stats(),
+            memory: owners.map(|(name, owner)| (name, self.budget.used(owner))).to_vec(),
+            memory_budget_bytes: self.budget.total(),
+            log_bytes_live,
+            log_segment_count,
+            visible_seqno: self.snapshots.visible().get(),
+            keyspaces: self.keyspaces().iter().map(|keyspace| keyspace_stats(keyspace)).collect(),
+            snapshots: self.snapshots.holders().into_iter().map(age).collect(),
+        }
+    }
+}
+
+fn keyspace_stats(keyspace: &crate::keyspace_core::KeyspaceCore) -> KeyspaceStats {
+    let view = keyspace.view();
+    let tables = || view.version.tables().map(|table| table.properties());
+    KeyspaceStats {
+        name: keyspace.name().to_string(),
+        memtable_count: view.memtables().count(),
+        memtable_bytes: view.memtables().map(|memtable| memtable.size_bytes()).sum(),
+        table_count: tables().count(),
+        table_bytes: tables().map(|table| table.file_bytes).sum(),
+        table_entries: tables().map(|table| table.entry_count).sum(),
+        tombstones: tables().map(|table| table.tombstone_count).sum(),
+        run_count: view.version.levels().iter().map(|level| level.runs().len()).sum(),
+    }
+}
