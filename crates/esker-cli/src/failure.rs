@@ -50,9 +50,10 @@ impl Failure {
     /// The line for standard error; `None` when there is nothing to say.
     pub(crate) fn line(&self) -> Option<String> {
         match self {
-            Self::NotFound(_) | Self::Said => None,
+            Self::Said => None,
             _ if self.is_broken_pipe() => None,
-            _ => Some(self.to_string().replace('\n', " ")),
+            Self::NotFound(_) => Some(self.to_string()),
+            _ => Some(format!("error: {self}").replace('\n', " ")),
         }
     }
 }
@@ -72,6 +73,21 @@ impl fmt::Display for Failure {
 impl From<esker::Error> for Failure {
     fn from(error: esker::Error) -> Self {
         Self::Database(error)
+    }
+}
+
+impl From<esker_base::Corruption> for Failure {
+    fn from(error: esker_base::Corruption) -> Self {
+        Self::Damaged(error.to_string())
+    }
+}
+
+impl From<esker_env::FileError> for Failure {
+    fn from(error: esker_env::FileError) -> Self {
+        match error {
+            esker_env::FileError::Corruption(error) => Self::Damaged(error.to_string()),
+            error => Self::Other(error.to_string()),
+        }
     }
 }
 
@@ -97,8 +113,8 @@ mod tests {
 
     #[test]
     fn one_line_or_none() {
-        assert_eq!(Failure::other("a\nb").line().as_deref(), Some("a b"));
-        assert_eq!(Failure::NotFound("k".into()).line(), None);
+        assert_eq!(Failure::other("a\nb").line().as_deref(), Some("error: a b"));
+        assert_eq!(Failure::NotFound("k".into()).line().as_deref(), Some("k not found"));
         assert_eq!(Failure::Output(io::ErrorKind::BrokenPipe.into()).line(), None);
     }
 }

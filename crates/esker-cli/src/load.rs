@@ -76,7 +76,7 @@ impl Sink for Batches<'_> {
     fn store(&mut self, records: &[Record]) -> std::result::Result<(), esker::Error> {
         let mut batch = self.db.batch();
         for record in records {
-            batch.put(self.keyspace, &record.key, &record.value)?;
+            batch.put(self.keyspace, &record.key, &record.value);
         }
         // The sync at the end of the load covers all of them.
         batch.commit_with(Durability::Buffered)

@@ -7,8 +7,10 @@
 #![forbid(unsafe_code)]
 
 mod arguments;
+mod dump;
 mod failure;
 mod load;
+mod maintenance;
 mod one_shot;
 mod open;
 mod output;
@@ -16,6 +18,7 @@ mod picture;
 mod report;
 mod shell;
 mod text;
+mod tour;
 
 use std::io::{self, BufWriter, Write};
 use std::process::ExitCode;
@@ -40,7 +43,7 @@ fn main() -> ExitCode {
     if let Some(line) = failure.line() {
         // What was printed before the failure comes first.
         drop(out.flush());
-        drop(writeln!(io::stderr(), "error: {line}"));
+        drop(writeln!(io::stderr(), "{line}"));
     }
     ExitCode::from(failure.exit_status())
 }
@@ -54,7 +57,16 @@ fn run(command: &Command, out: &mut dyn Write) -> Result<()> {
         }
         Command::Del { target, key, hex, sync } => one_shot::delete(target, key, *hex, *sync),
         Command::Scan(arguments) => one_shot::scan(arguments, out),
+        Command::Stats { dir } => maintenance::stats(dir, out),
+        Command::Levels { dir } => maintenance::levels(dir, out),
+        Command::Compact { dir, keyspace, from, to } => {
+            let bounds = (from.as_deref(), to.as_deref());
+            maintenance::compact(dir, keyspace.as_deref(), bounds)
+        }
+        Command::Flush { dir } => maintenance::flush(dir),
+        Command::Dump { file, limit } => dump::run(file, *limit, out),
         Command::Shell(arguments) => shell::run(arguments, out),
-        _ => Ok(()),
+        Command::Tour { dir } => tour::run(dir, out),
+        Command::TourWriter { dir } => tour::write_until_killed(dir, out),
     }
 }

@@ -66,7 +66,8 @@ pub(crate) fn scan(arguments: &Scan, out: &mut dyn Write) -> Result<()> {
         Some(prefix) => keyspace.prefix(prefix),
         None => keyspace.scan::<Vec<u8>>((from, to)),
     };
-    let limit = arguments.limit.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX));
+    let limit =
+        arguments.limit.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX));
     let mut printer = Printer::new(out, arguments.form);
     let mut print = |entry: esker::Result<(esker::Key, esker::Value)>| {
         let (key, value) = entry?;

@@ -12,6 +12,8 @@
 
 use std::fmt::Write as _;
 
+use esker::{LevelInfo, RunInfo, TableInfo};
+
 use crate::text::{grouped, shortened, size};
 
 /// Columns that the picture of a run takes.
@@ -19,27 +21,8 @@ const WIDTH: usize = 60;
 /// Lines for the runs of one level; more are counted, not drawn.
 const RUNS_MAX: usize = 8;
 
-/// A table, as far as it is drawn.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) struct TableShape {
-    pub(crate) bytes: u64,
-    pub(crate) entries: u64,
-    pub(crate) smallest: Vec<u8>,
-    pub(crate) largest: Vec<u8>,
-}
-
-/// Tables of disjoint keys, in order.
-pub(crate) type RunShape = Vec<TableShape>;
-
-/// The runs of one level, newest first.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) struct LevelShape {
-    pub(crate) level: usize,
-    pub(crate) runs: Vec<RunShape>,
-}
-
 /// Draws the levels, shallowest first; levels without a run are left out.
-pub(crate) fn draw(levels: &[LevelShape]) -> String {
+pub(crate) fn draw(levels: &[LevelInfo]) -> String {
     let scale = Scale::of(levels);
     let mut out = String::new();
     let Some((first, last)) = scale.ends() else { return "no tables yet\n".into() };
@@ -48,20 +31,20 @@ pub(crate) fn draw(levels: &[LevelShape]) -> String {
     for level in levels.iter().filter(|level| !level.runs.is_empty()) {
         for (index, run) in level.runs.iter().take(RUNS_MAX).enumerate() {
             let number = if index == 0 { level.level.to_string() } else { String::new() };
-            line(&mut out, cells(number, run), &scale.bar(run));
+            line(&mut out, cells(number, &run.tables), &scale.bar(run));
         }
         if let Some(rest) = level.runs.get(RUNS_MAX..).filter(|rest| !rest.is_empty()) {
-            let rest_tables: Vec<TableShape> = rest.iter().flatten().cloned().collect();
+            let tables: Vec<TableInfo> = rest.iter().flat_map(|run| run.tables.clone()).collect();
             let more = format!("and {} older runs", rest.len());
-            line(&mut out, cells(String::new(), &rest_tables), &more);
+            line(&mut out, cells(String::new(), &tables), &more);
         }
     }
     out
 }
 
-fn cells(number: String, run: &[TableShape]) -> [String; 4] {
+fn cells(number: String, run: &[TableInfo]) -> [String; 4] {
     let bytes = run.iter().map(|table| table.bytes).sum();
-    let entries = run.iter().map(|table| table.entries).sum();
+    let entries = run.iter().map(|table| table.entry_count).sum();
     [number, grouped(run.len() as u64), grouped(entries), size(bytes)]
 }
 
@@ -74,10 +57,10 @@ fn line(out: &mut String, [number, tables, entries, size]: [String; 4], rest: &s
 struct Scale<'a>(Vec<&'a [u8]>);
 
 impl<'a> Scale<'a> {
-    fn of(levels: &'a [LevelShape]) -> Self {
-        let tables = levels.iter().flat_map(|level| &level.runs).flatten();
+    fn of(levels: &'a [LevelInfo]) -> Self {
+        let tables = levels.iter().flat_map(|level| &level.runs).flat_map(|run| &run.tables);
         let mut bounds: Vec<&[u8]> =
-            tables.flat_map(|table| [&*table.smallest, &*table.largest]).collect();
+            tables.flat_map(|table| [&*table.smallest_key, &*table.largest_key]).collect();
         bounds.sort_unstable();
         bounds.dedup();
         Self(bounds)
@@ -94,10 +77,10 @@ impl<'a> Scale<'a> {
     }
 
     /// A run as brackets: `[==]` for a table, `#` where tables are too narrow to tell apart.
-    fn bar(&self, run: &[TableShape]) -> String {
+    fn bar(&self, run: &RunInfo) -> String {
         let mut columns = vec![b' '; WIDTH];
-        for table in run {
-            let (start, end) = (self.column(&table.smallest), self.column(&table.largest));
+        for table in &run.tables {
+            let (start, end) = (self.column(&table.smallest_key), self.column(&table.largest_key));
             let end = end.max(start);
             for (at, cell) in columns.iter_mut().enumerate().take(end + 1).skip(start) {
                 *cell = match *cell {
@@ -117,16 +100,30 @@ impl<'a> Scale<'a> {
 mod tests {
     use super::*;
 
-    fn table(smallest: &str, largest: &str, bytes: u64) -> TableShape {
-        TableShape { bytes, entries: 10, smallest: smallest.into(), largest: largest.into() }
+    fn table(smallest: &str, largest: &str, bytes: u64) -> TableInfo {
+        TableInfo {
+            file: String::new(),
+            bytes,
+            entry_count: 10,
+            tombstone_count: 0,
+            smallest_key: smallest.into(),
+            largest_key: largest.into(),
+            seqno_min: 1,
+            seqno_max: 2,
+        }
+    }
+
+    fn level(level: usize, runs: Vec<Vec<TableInfo>>) -> LevelInfo {
+        let runs = runs.into_iter().map(|tables| RunInfo { id: 1, tables }).collect();
+        LevelInfo { level, target_bytes: 0, score: 0.0, runs }
     }
 
     #[test]
     fn levels_and_runs_are_drawn() {
         let levels = [
-            LevelShape { level: 0, runs: vec![vec![table("a", "z", 1024)], vec![table("c", "d", 10)]] },
-            LevelShape { level: 1, runs: vec![] },
-            LevelShape { level: 6, runs: vec![vec![table("a", "b", 2048), table("d", "z", 4096)]] },
+            level(0, vec![vec![table("a", "z", 1024)], vec![table("c", "d", 10)]]),
+            level(1, vec![]),
+            level(6, vec![vec![table("a", "b", 2048), table("d", "z", 4096)]]),
         ];
         let expected = "\
 level  tables      entries        size  keys a ... z
@@ -141,14 +138,12 @@ level  tables      entries        size  keys a ... z
     #[test]
     fn nothing_and_one_key_are_drawn_too() {
         assert_eq!(draw(&[]), "no tables yet\n");
-        let one = LevelShape { level: 3, runs: vec![vec![table("k", "k", 1)]] };
-        assert!(draw(&[one]).ends_with("1 B  |\n"));
+        assert!(draw(&[level(3, vec![vec![table("k", "k", 1)]])]).ends_with("1 B  |\n"));
     }
 
     #[test]
     fn many_runs_are_counted() {
-        let level = LevelShape { level: 0, runs: vec![vec![table("a", "b", 1)]; 11] };
-        let drawn = draw(&[level]);
+        let drawn = draw(&[level(0, vec![vec![table("a", "b", 1)]; 11])]);
         assert_eq!(drawn.lines().count(), 1 + RUNS_MAX + 1);
         assert!(drawn.contains("and 3 older runs"));
     }

@@ -94,7 +94,8 @@ impl<R: BufRead> Records for DebianPackages<R> {
 mod tests {
     use super::*;
 
-    const BASH: &str = "Package: bash\nVersion: 5.2-1\nArchitecture: amd64\nDescription: shell\n .\n";
+    const BASH: &str =
+        "Package: bash\nVersion: 5.2-1\nArchitecture: amd64\nDescription: shell\n .\n";
 
     fn read(text: &str) -> Result<Vec<(String, u64)>, String> {
         let mut packages = DebianPackages::new(text.as_bytes());
@@ -117,7 +118,10 @@ mod tests {
     #[test]
     fn wrong_lines_are_named() {
         let missing = format!("{BASH}\nPackage: z\nVersion: 1\n");
-        assert_eq!(read(&missing).unwrap_err(), "line 7: the paragraph has no field 'Architecture'");
+        assert_eq!(
+            read(&missing).unwrap_err(),
+            "line 7: the paragraph has no field 'Architecture'"
+        );
         let stray = format!("{BASH}no colon\n");
         assert_eq!(
             read(&stray).unwrap_err(),

@@ -58,9 +58,9 @@ fn cannot_open(from: &Path, error: &io::Error) -> Failure {
 /// Looks at the first bytes, and decompresses what follows if they are those of gzip.
 fn decompressed(input: impl Read + 'static) -> Result<Box<dyn BufRead>> {
     let mut input = BufReader::with_capacity(BUFFER_BYTES, input);
-    let start = input.fill_buf().map_err(|error| {
-        Failure::other(format!("cannot read the input: {error}"))
-    })?;
+    let start = input
+        .fill_buf()
+        .map_err(|error| Failure::other(format!("cannot read the input: {error}")))?;
     if !start.starts_with(&GZIP_MAGIC) {
         return Ok(Box::new(input));
     }

@@ -115,7 +115,10 @@ mod tests {
         let line = r#"{"id": 7, "x": null}"#;
         let expected = [("7".to_owned(), line.as_bytes().escape_ascii().to_string())];
         assert_eq!(read(line, Some("id")).unwrap(), expected);
-        assert_eq!(read(line, Some("x")).unwrap_err(), "line 1: field 'x' is neither a string nor a number");
+        assert_eq!(
+            read(line, Some("x")).unwrap_err(),
+            "line 1: field 'x' is neither a string nor a number"
+        );
         assert_eq!(read(line, Some("y")).unwrap_err(), "line 1: has no field 'y'");
     }
 
@@ -126,9 +129,15 @@ mod tests {
             ("[1]", "line 2: is not a JSON object"),
             ("{", "line 2: is not JSON: EOF while parsing an object at column 1"),
             ("", "line 2: is not JSON: EOF while parsing a value at column 0"),
-            (r#"{"key":1,"value":"b"}"#, "line 2: needs one of 'key' and 'key_hex', and it must be a string"),
+            (
+                r#"{"key":1,"value":"b"}"#,
+                "line 2: needs one of 'key' and 'key_hex', and it must be a string",
+            ),
             (r#"{"key":"a"}"#, "line 2: needs one of 'value' and 'value_hex'"),
-            (r#"{"key_hex":"0","value":""}"#, "line 2: '0' has an odd number of hexadecimal digits"),
+            (
+                r#"{"key_hex":"0","value":""}"#,
+                "line 2: '0' has an odd number of hexadecimal digits",
+            ),
             (r#"{"id":1}"#, "line 2: has a field 'id'; use --key-field to store whole objects"),
         ] {
             assert_eq!(read(&format!("{good}\n{bad}\n"), None).unwrap_err(), what);

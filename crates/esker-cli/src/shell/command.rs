@@ -96,7 +96,9 @@ impl Command {
             ("scan", (None, ..)) => Self::Scan(None),
             ("scan", (Some(first), Some(last), None)) => Self::Scan(Some((first, last))),
             ("prefix", (Some(prefix), None, _)) => Self::Prefix(prefix),
-            ("fill", (Some(first), Some(last), None)) => Self::Fill(number(&first)?, number(&last)?),
+            ("fill", (Some(first), Some(last), None)) => {
+                Self::Fill(number(&first)?, number(&last)?)
+            }
             ("flush", (None, ..)) => Self::Flush,
             ("compact" | "full_compaction", (None, ..)) => Self::Compact,
             ("levels" | "dump", (None, ..)) => Self::Levels,

@@ -66,7 +66,8 @@ fn cannot_read(error: ReadlineError) -> Failure {
 
 /// Where history is kept; nowhere if the person has no home.
 fn history_path() -> Option<PathBuf> {
-    let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let set =
+        |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     let state = set("XDG_STATE_HOME").or_else(|| Some(set("HOME")?.join(".local/state")))?;
     Some(state.join("esker").join("history"))
 }

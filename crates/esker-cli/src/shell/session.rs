@@ -137,6 +137,9 @@ fn help(out: &mut dyn Write) -> Result<()> {
     for (form, meaning) in HELP {
         writeln!(out, "{form:12} {meaning}")?;
     }
-    writeln!(out, "Words are split as a shell splits them; \\xNN stands for a byte; # starts a comment.")?;
+    writeln!(
+        out,
+        "Words are split as a shell splits them; \\xNN stands for a byte; # starts a comment."
+    )?;
     Ok(())
 }

@@ -1,0 +1,59 @@
+//! `esker dump`: a file of a database in readable form.
+//!
+//! Reads the file alone, and as far as it can be read: what is printed before an error is what
+//! stands before the damage. Needs no manifest and takes no lock, so it also serves to look at the
+//! files of a database that does not open.
+
+mod log;
+mod manifest;
+mod table;
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use esker_base::{FileHeader, FileKind};
+use esker_env::{Env, FileExt as _};
+
+use crate::failure::{Failure, Result};
+
+/// Width to which keys and values are cut.
+const SHOWN_WIDTH: usize = 60;
+
+/// A file, and what its header says.
+struct Opened {
+    env: Env,
+    dir: PathBuf,
+    path: PathBuf,
+    header: FileHeader,
+}
+
+/// Runs the command.
+pub(crate) fn run(path: &Path, limit: Option<u64>, out: &mut dyn Write) -> Result<()> {
+    let opened = open(path)?;
+    let FileHeader { kind, format, id, database } = opened.header;
+    writeln!(out, "{kind} {id} of database {database}, format version {format}")?;
+    let limit = limit.unwrap_or(u64::MAX);
+    match kind {
+        FileKind::Table => table::dump(&opened, limit, out),
+        FileKind::Log => log::dump(&opened, limit, out),
+        FileKind::Manifest => manifest::dump(&opened, limit, out),
+        FileKind::Blob => Err(Failure::other("this release writes no blob files and reads none")),
+    }
+}
+
+fn open(path: &Path) -> Result<Opened> {
+    let env = Env::os();
+    let other = |error: esker_env::IoError| Failure::Other(error.to_string());
+    let file = env.fs.open(path).map_err(other)?;
+    let mut bytes = vec![0; FileHeader::LEN];
+    let len = usize::try_from(file.len().map_err(other)?).unwrap_or(usize::MAX);
+    bytes.truncate(len);
+    file.read_exact_at(0, &mut bytes).map_err(other)?;
+    let header = FileHeader::decode(&bytes)
+        .map_err(|error| Failure::Damaged(format!("{}: {}", path.display(), error.what())))?;
+    let dir = path.parent().unwrap_or(Path::new("")).to_path_buf();
+    Ok(Opened { env, dir, path: path.to_path_buf(), header })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,102 @@
+//! A log segment: its frames, with the operations of their commit groups.
+//!
+//! The groups are decoded here from `docs/FORMAT.md`, section 4, not with the engine's code: two
+//! readings of one description. A test dumps what the engine wrote.
+
+use std::io::Write;
+use std::path::Path;
+
+use esker_base::coding::{DecodeError, Decoder};
+use esker_base::{Corruption, EntryKind, FileHeader, FileKind};
+use esker_env::FileSystem;
+use esker_log::{ExpectedHeader, LogEnd, LogReader};
+
+use super::{Opened, SHOWN_WIDTH};
+use crate::failure::Result;
+use crate::text::{grouped, shortened};
+
+/// Newest format version of log segments that is decoded here.
+const LOG_FORMAT: u16 = 1;
+
+pub(super) fn dump(opened: &Opened, limit: u64, out: &mut dyn Write) -> Result<()> {
+    let mut reader = reader(&*opened.env.fs, &opened.path, &opened.header, LOG_FORMAT)?;
+    let name = opened.header.id.file_name(FileKind::Log);
+    let mut count = 0;
+    while count < limit {
+        let Some(frame) = reader.next_frame()? else {
+            return end(reader.end(), out);
+        };
+        let lines = group(frame.payload).map_err(|error| {
+            Corruption::undecodable(name.clone(), frame.offset, "a commit group", error)
+        })?;
+        writeln!(out, "frame at {}: {}", frame.offset, lines.heading)?;
+        for line in lines.operations {
+            writeln!(out, "  {line}")?;
+        }
+        count += 1;
+    }
+    Ok(())
+}
+
+/// Opens a segment as what its own header says it is.
+pub(super) fn reader(
+    fs: &dyn FileSystem,
+    path: &Path,
+    header: &FileHeader,
+    newest_format: u16,
+) -> Result<LogReader> {
+    let expected = ExpectedHeader {
+        kind: header.kind,
+        id: header.id,
+        database: Some(header.database),
+        newest_format,
+    };
+    Ok(LogReader::open(fs, path, &expected)?)
+}
+
+/// Says how a segment ends.
+pub(super) fn end(end: LogEnd, out: &mut dyn Write) -> Result<()> {
+    let how = match end {
+        LogEnd::Sealed { .. } => "sealed, nothing is missing",
+        LogEnd::Clean { .. } => "after a whole frame, not sealed",
+        LogEnd::Torn { .. } => "torn: a frame after it was not written whole",
+    };
+    writeln!(out, "end at {}: {how}", end.offset())?;
+    Ok(())
+}
+
+/// A commit group as text.
+struct Group {
+    heading: String,
+    operations: Vec<String>,
+}
+
+fn group(payload: &[u8]) -> std::result::Result<Group, DecodeError> {
+    let mut decoder = Decoder::new(payload);
+    let first_seqno = decoder.varint()?;
+    let unlogged_before = decoder.varint()?;
+    let count = decoder.varint()?;
+    let mut heading = format!("{} operations from sequence number {first_seqno}", grouped(count));
+    if unlogged_before > 0 {
+        heading += &format!(", {} before it in no log", grouped(unlogged_before));
+    }
+    let mut operations = Vec::new();
+    for index in 0..count {
+        operations.push(operation(&mut decoder, first_seqno.saturating_add(index))?);
+    }
+    decoder.finish()?;
+    Ok(Group { heading, operations })
+}
+
+fn operation(decoder: &mut Decoder<'_>, seqno: u64) -> std::result::Result<String, DecodeError> {
+    let unknown = decoder.error("unknown kind of operation");
+    let kind = EntryKind::from_byte(decoder.u8()?).ok_or(unknown)?;
+    let keyspace = decoder.varint_u32()?;
+    let key = shortened(decoder.bytes()?, SHOWN_WIDTH);
+    let line = format!("{key} @{seqno} {kind} in keyspace {keyspace}");
+    match kind {
+        EntryKind::Put => Ok(format!("{line} = {}", shortened(decoder.bytes()?, SHOWN_WIDTH))),
+        EntryKind::Tombstone => Ok(line),
+        _ => Err(unknown),
+    }
+}

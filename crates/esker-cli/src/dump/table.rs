@@ -1,0 +1,77 @@
+//! A table: its properties, then its entries in order.
+
+use std::io::Write;
+use std::sync::Arc;
+
+use esker_base::TableId;
+use esker_cache::{BlockCache, Budget};
+use esker_table::{Table, TableContext, TableProperties};
+
+use super::{Opened, SHOWN_WIDTH};
+use crate::failure::{Failure, Result};
+use crate::text::{grouped, shortened, size};
+
+/// Memory for blocks; each is read once.
+const BUDGET_BYTES: u64 = 16 << 20;
+
+pub(super) fn dump(opened: &Opened, limit: u64, out: &mut dyn Write) -> Result<()> {
+    let id = TableId(opened.header.id);
+    if opened.path.file_name().is_none_or(|name| name.to_string_lossy() != id.file_name()) {
+        let what =
+            format!("by its header this is {0}; give it that name to read it", id.file_name());
+        return Err(Failure::Other(what));
+    }
+    let budget = Budget::new(BUDGET_BYTES);
+    let context = TableContext {
+        fs: Arc::clone(&opened.env.fs),
+        dir: opened.dir.clone(),
+        database: opened.header.database,
+        cache: BlockCache::new(Arc::clone(&budget), None),
+        budget,
+        clock: Arc::clone(&opened.env.clock),
+    };
+    let table = Arc::new(Table::open_file(Arc::new(context), id)?);
+    properties(table.properties(), out)?;
+    let mut cursor = table.cursor(false);
+    cursor.seek_to_first()?;
+    let mut count = 0;
+    while cursor.is_valid() && count < limit {
+        let key = cursor.key();
+        let (seqno, kind) = (key.seqno(), key.kind());
+        write!(out, "{} @{seqno} {kind}", shortened(key.user_key, SHOWN_WIDTH))?;
+        if kind.is_tombstone() {
+            writeln!(out)?;
+        } else {
+            writeln!(out, " = {}", shortened(cursor.value(), SHOWN_WIDTH))?;
+        }
+        count += 1;
+        cursor.next()?;
+    }
+    Ok(())
+}
+
+fn properties(properties: &TableProperties, out: &mut dyn Write) -> Result<()> {
+    let p = properties;
+    writeln!(out, "keyspace {}, built for level {}", p.keyspace, p.level)?;
+    writeln!(
+        out,
+        "{} entries, {} of them tombstones; sequence numbers {} to {}",
+        grouped(p.entry_count),
+        grouped(p.tombstone_count),
+        p.seqno_min,
+        p.seqno_max
+    )?;
+    let (first, last) = (shortened(&p.smallest_key, 30), shortened(&p.largest_key, 30));
+    writeln!(out, "keys {first} to {last}")?;
+    writeln!(
+        out,
+        "keys {}, values {}, in {} blocks of together {} ({}); {} filter bits a key",
+        size(p.key_bytes),
+        size(p.value_bytes),
+        grouped(p.data_block_count.into()),
+        size(p.data_bytes),
+        p.compression,
+        p.filter_bits_per_key
+    )?;
+    Ok(())
+}

@@ -1,0 +1,103 @@
+//! Dumps files that the engine wrote, and damaged copies of them.
+
+use std::path::PathBuf;
+
+use esker::Db;
+
+use super::*;
+
+/// A directory of its own, removed at the end.
+struct TestDir(PathBuf);
+
+impl TestDir {
+    fn new(name: &str) -> Self {
+        let dir = std::env::temp_dir().join(format!("esker-dump-{name}-{}", std::process::id()));
+        drop(std::fs::remove_dir_all(&dir));
+        Self(dir)
+    }
+
+    fn file(&self, extension: &str) -> PathBuf {
+        let mut names: Vec<PathBuf> =
+            std::fs::read_dir(&self.0).unwrap().map(|entry| entry.unwrap().path()).collect();
+        names.retain(|path| path.extension().is_some_and(|found| found == extension));
+        names.sort();
+        names.remove(0)
+    }
+}
+
+impl Drop for TestDir {
+    fn drop(&mut self) {
+        drop(std::fs::remove_dir_all(&self.0));
+    }
+}
+
+fn dumped(path: &Path, limit: Option<u64>) -> String {
+    let mut out = Vec::new();
+    run(path, limit, &mut out).unwrap();
+    String::from_utf8(out).unwrap()
+}
+
+#[test]
+fn log_shows_what_was_written() {
+    let dir = TestDir::new("log");
+    let db = Db::open(&dir.0).unwrap();
+    db.put("a", "1").unwrap();
+    db.delete("b\0").unwrap();
+    let text = dumped(&dir.file("log"), None);
+    assert!(text.starts_with("log "), "{text}");
+    assert!(text.contains(": 1 operations from sequence number 1\n  a @1 put in keyspace 0 = 1\n"));
+    assert!(text.contains("  b\\x00 @2 delete in keyspace 0\n"), "{text}");
+    assert!(text.contains("\nend at "), "{text}");
+    assert!(!dumped(&dir.file("log"), Some(1)).contains("@2"));
+}
+
+#[test]
+fn table_shows_properties_and_entries() {
+    let dir = TestDir::new("table");
+    let db = Db::open(&dir.0).unwrap();
+    db.put("a", "1").unwrap();
+    db.put("b", "2").unwrap();
+    db.flush().unwrap();
+    let table = dir.file("table");
+    let text = dumped(&table, None);
+    assert!(text.contains("2 entries, 0 of them tombstones; sequence numbers 1 to 2"), "{text}");
+    assert!(text.ends_with("a @1 put = 1\nb @2 put = 2\n"), "{text}");
+    assert!(dumped(&table, Some(1)).ends_with("a @1 put = 1\n"));
+}
+
+#[test]
+fn manifest_shows_its_edits() {
+    let dir = TestDir::new("manifest");
+    let db = Db::open(&dir.0).unwrap();
+    db.put("a", "1").unwrap();
+    db.flush().unwrap();
+    let text = dumped(&dir.file("manifest"), None);
+    assert!(text.contains("the whole catalog"), "{text}");
+    assert!(text.contains(
+        &*dir.file("table").file_name().unwrap().to_string_lossy().replace(".table", "")
+    ));
+}
+
+#[test]
+fn damage_and_foreign_files_are_said() {
+    let dir = TestDir::new("damage");
+    let db = Db::open(&dir.0).unwrap();
+    db.put("a", "1").unwrap();
+    db.flush().unwrap();
+    let table = dir.file("table");
+    let mut bytes = std::fs::read(&table).unwrap();
+    bytes[60] ^= 1;
+    std::fs::write(&table, &bytes).unwrap();
+    let failure = run(&table, None, &mut Vec::new()).unwrap_err();
+    assert_eq!(failure.exit_status(), 4, "{failure}");
+    bytes[44] ^= 1;
+    std::fs::write(&table, &bytes).unwrap();
+    let failure = run(&table, None, &mut Vec::new()).unwrap_err();
+    assert!(failure.to_string().ends_with("file header checksum does not match"), "{failure}");
+    let renamed = dir.0.join("copy");
+    bytes[44] ^= 1;
+    std::fs::write(&renamed, &bytes).unwrap();
+    let failure = run(&renamed, None, &mut Vec::new()).unwrap_err();
+    assert_eq!(failure.exit_status(), 1);
+    assert!(failure.to_string().contains("give it that name"), "{failure}");
+}

@@ -1,0 +1,55 @@
+//! The commands that look at a whole database or put it in shape: stats, levels, compact, flush.
+
+use std::ffi::OsStr;
+use std::io::Write;
+use std::ops::Bound;
+use std::path::Path;
+
+use crate::failure::Result;
+use crate::one_shot::argument;
+use crate::{open, report};
+
+/// `esker stats`.
+pub(crate) fn stats(dir: &Path, out: &mut dyn Write) -> Result<()> {
+    report::stats(&open::read_only(dir)?, out)
+}
+
+/// `esker levels`: every keyspace, an empty line between two.
+pub(crate) fn levels(dir: &Path, out: &mut dyn Write) -> Result<()> {
+    let db = open::read_only(dir)?;
+    for (index, name) in db.keyspaces().iter().enumerate() {
+        if index > 0 {
+            writeln!(out)?;
+        }
+        report::levels(&open::keyspace(&db, Some(name))?, out)?;
+    }
+    Ok(())
+}
+
+/// `esker compact`: everything, or a range of one keyspace.
+pub(crate) fn compact(
+    dir: &Path,
+    keyspace: Option<&str>,
+    (from, to): (Option<&OsStr>, Option<&OsStr>),
+) -> Result<()> {
+    let db = open::existing(dir)?;
+    match keyspace {
+        None => db.compact_all()?,
+        Some(_) => {
+            let bound = |key: Option<&OsStr>| key.map(|key| argument(key, false)).transpose();
+            let from = bound(from)?.map_or(Bound::Unbounded, Bound::Included);
+            let to = bound(to)?.map_or(Bound::Unbounded, Bound::Excluded);
+            open::keyspace(&db, keyspace)?.compact::<Vec<u8>>((from, to))?;
+        }
+    }
+    db.close()?;
+    Ok(())
+}
+
+/// `esker flush`: every keyspace.
+pub(crate) fn flush(dir: &Path) -> Result<()> {
+    let db = open::existing(dir)?;
+    db.flush()?;
+    db.close()?;
+    Ok(())
+}
