@@ -132,7 +132,7 @@ impl Side {
 #[test]
 fn memory_behaves_as_the_system_does() {
     let dir = TestDir::new("conformance");
-    for seed in 0..20 {
+    for seed in 0..8 {
         let root = dir.path().join(seed.to_string());
         let mut os = Side::new(Arc::new(OsFileSystem), &root);
         let mut memory = Side::new(Arc::new(MemoryFileSystem::new(seed)), Path::new("/db"));

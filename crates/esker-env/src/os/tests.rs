@@ -63,13 +63,13 @@ fn lock_is_free_at_once_though_other_threads_start_processes() {
     let dir = TestDir::new("lock-fork");
     let path = dir.path().join("LOCK");
     let start = || {
-        for _ in 0..15 {
+        for _ in 0..8 {
             let status = std::process::Command::new("true").status();
             assert!(status.is_ok_and(|status| status.success()));
         }
     };
     let threads = [0; 2].map(|_| SystemThreads.spawn("starter", Box::new(start)).unwrap());
-    for _ in 0..4_000 {
+    for _ in 0..800 {
         drop(OsFileSystem.lock(&path).expect("nobody else takes it"));
     }
     threads.into_iter().for_each(crate::JoinHandle::join);
