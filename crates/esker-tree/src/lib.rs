@@ -36,6 +36,8 @@ mod visible;
 #[cfg(test)]
 mod test_random;
 #[cfg(test)]
+mod test_tree;
+#[cfg(test)]
 mod testing;
 
 pub use catalog::{Catalog, KeyspaceState, TablePlace};

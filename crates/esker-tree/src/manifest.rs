@@ -234,12 +234,12 @@ impl Manifest {
     /// The new manifest is durable when this returns.
     ///
     /// # Errors
-    /// Of the system; the manifest then stays as it was, and this can be tried again with a new
-    /// id.
+    /// Of the system. Every later append fails with the same error, until this was tried again,
+    /// with a new id, and returned.
     pub fn restart(&mut self, id: ManifestId) -> Result<(), FileError> {
-        self.start(id, self.catalog.clone())?;
-        self.poison = None;
-        Ok(())
+        let result = self.start(id, self.catalog.clone());
+        self.poison = result.as_ref().err().cloned();
+        result
     }
 
     /// Ends the file, so that damage to its last edit is noticed too. A later append starts a new

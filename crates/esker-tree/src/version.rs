@@ -3,6 +3,9 @@
 //! Never changed: an edit makes the next version, which shares every run that the edit leaves
 //! alone. A reader that holds a version holds its tables.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 

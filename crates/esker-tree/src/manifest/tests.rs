@@ -183,7 +183,8 @@ fn new_manifest_keeps_one_predecessor_and_removes_the_rest() {
     }
     assert_eq!(names(&*fs), ["1-00000003.manifest", "1-00000004.manifest", "9.tmp"]);
     assert_eq!(recover(&*fs).id, manifest_id(4));
-    assert_eq!(recover(&*fs).catalog.next_file_counter, 5);
+    assert_eq!(manifest.catalog().next_file_counter, 5);
+    assert_eq!(&recover(&*fs).catalog, manifest.catalog());
 }
 
 #[test]
@@ -205,6 +206,24 @@ fn failed_append_poisons_until_a_restart_without_it() {
             let recovered = recover(&memory.crash(policy, 1));
             assert_eq!(numbers(&recovered.catalog), [0, 2], "{operation:?} {policy:?}");
         }
+    }
+}
+
+#[test]
+fn failed_start_of_a_new_manifest_poisons_the_old_one() {
+    // The new manifest has its name, but the directory was not synced: were an edit appended to
+    // the old one now, a recovery from the new one would not know it.
+    let Rig { memory, faults, fs } = rig();
+    let mut manifest =
+        Manifest::create(Arc::clone(&fs), dir(), manifest_id(1), first_catalog()).unwrap();
+    manifest.append(&edit(0), || manifest_id(2)).unwrap();
+    faults.add(Rule::new(Fault::Error(EIO)).on(&[Operation::SyncDir]).when(When::Nth(1)));
+    assert!(manifest.restart(manifest_id(2)).is_err());
+    assert!(manifest.append(&edit(1), || manifest_id(3)).is_err());
+    manifest.restart(manifest_id(3)).unwrap();
+    manifest.append(&edit(1), || manifest_id(4)).unwrap();
+    for policy in CrashPolicy::ALL {
+        assert_eq!(numbers(&recover(&memory.crash(policy, 1)).catalog), [0, 1]);
     }
 }
 
@@ -353,4 +372,25 @@ fn edit_that_does_not_fit_is_a_bug_and_not_written() {
     let Rig { fs, .. } = rig();
     let mut manifest = Manifest::create(fs, dir(), manifest_id(1), first_catalog()).unwrap();
     drop(manifest.append(&parse_edit("table-removed 0 5"), || manifest_id(2)));
+}
+
+#[test]
+fn golden_bytes() {
+    // The example of docs/FORMAT.md, section 6: a change here makes databases unreadable.
+    let Rig { fs, .. } = rig();
+    let mut manifest =
+        Manifest::create(Arc::clone(&fs), dir(), manifest_id(1), first_catalog()).unwrap();
+    let edit = parse_edit("log-added 2\ntable-added 0 L0 #4 3[a..m 64MiB seqnos=1-500]");
+    manifest.append(&edit, || unreachable!("there is room")).unwrap();
+    let end = manifest.segment.as_ref().unwrap().writer.written_offset() as usize;
+    let bytes = bytes_of(&*fs, &dir().join(manifest_id(1).file_name()));
+    let expected = [
+        "65736b65720d0a1a030001000100000001000000000000003031323334353637",
+        "383961626364656600000000f5309f04297b49b536f25852000000001f300413",
+        "000764656661756c7408627974657769736500010102020100030101297b49b5",
+        "64eabb0e36f2585231000c020102082a00000480808020efcdab896745230101",
+        "030000000a0161016d01f403e80700807da08d06808080201401",
+    ];
+    let found = crate::testing::hex_lines(&bytes[..end]);
+    assert_eq!(found.lines().collect::<Vec<_>>(), expected);
 }

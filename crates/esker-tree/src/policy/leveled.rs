@@ -12,7 +12,7 @@
 //!
 //! - What leaves level 0 takes along every table of level 0 that it overlaps, directly or by way
 //!   of others.
-//! - No level between level 0 and the base level holds tables or is about to get any.
+//! - No level between level 0 and the base level holds tables.
 //! - A deeper level that some other policy left with several runs is merged into one before
 //!   anything leaves it.
 //! - Two plans in flight never write overlapping ranges into one level.

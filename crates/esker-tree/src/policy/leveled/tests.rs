@@ -91,6 +91,11 @@ impl Case {
                 self.busy = Busy::new();
                 self.report()
             }
+            // The tree changes; what is in flight stays there.
+            "reshape" => {
+                self.shape = parse_shape(input);
+                self.report()
+            }
             "pick" => text(self.pick()),
             "range" => text(self.range(words)),
             // The next plan goes into flight.

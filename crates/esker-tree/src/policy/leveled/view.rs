@@ -63,15 +63,12 @@ impl<'a> Hull<'a> {
 impl<'a> View<'a> {
     pub(super) fn new(options: &'a LeveledOptions, shape: &'a Shape, busy: &'a Busy) -> Self {
         assert_eq!(shape.levels.len(), LEVEL_COUNT_MAX, "a shape has every level");
-        let filled = (1..=LAST)
-            .find(|&level| {
-                let will_fill = |plan: &Plan| plan.target_level == level;
-                !shape.levels[level].runs.is_empty() || busy.plans().any(will_fill)
-            })
-            .unwrap_or(LAST);
+        // Inputs stand in the shape until their plan is installed, so what is in flight needs no
+        // look: a level that is about to be emptied still counts.
+        let filled = (1..=LAST).find(|&level| !shape.levels[level].runs.is_empty());
         let targets = Self::targets(options, shape);
         let wanted = targets.iter().position(|&target| target > 0).unwrap_or(LAST);
-        Self { options, shape, busy, base: filled.min(wanted), targets }
+        Self { options, shape, busy, base: filled.unwrap_or(LAST).min(wanted), targets }
     }
 
     /// From the largest level up, each a multiplier less, until one is no larger than the base
