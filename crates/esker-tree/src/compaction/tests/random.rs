@@ -1,0 +1,204 @@
+//! Law 6: compaction changes no answer. Random writes, snapshots, flushes and plans.
+
+use std::ops::Bound;
+
+use esker_base::checksum::hash_key;
+use esker_table::NoTrace;
+
+use super::*;
+use crate::test_tree::visible_contents;
+
+/// A tree with everything ever written to it, and who reads.
+struct World {
+    tree: TestTree,
+    random: TestRandom,
+    written: Vec<Entry>,
+    /// Entries of each memtable that is not flushed, the oldest first.
+    memtables: Vec<Vec<Entry>>,
+    seqno: u64,
+    /// Up to where readers may stand.
+    visible: u64,
+    snapshots: Vec<SeqNo>,
+}
+
+impl World {
+    fn new(seed: u64) -> Self {
+        Self {
+            tree: TestTree::new(),
+            random: TestRandom::new(seed),
+            written: Vec::new(),
+            memtables: Vec::new(),
+            seqno: 0,
+            visible: 0,
+            snapshots: Vec::new(),
+        }
+    }
+
+    fn write_memtable(&mut self) {
+        let random = &mut self.random;
+        let mut entries = Vec::new();
+        for _ in 0..1 + random.below(60) {
+            self.seqno += 1;
+            let key = random.key(2, 5);
+            let entry = if random.one_in(3) {
+                Entry::new(&key, self.seqno, EntryKind::Tombstone, b"")
+            } else {
+                let value = vec![self.seqno as u8; random.below(30) as usize];
+                Entry::new(&key, self.seqno, EntryKind::Put, &value)
+            };
+            entries.push(entry);
+        }
+        self.written.extend_from_slice(&entries);
+        self.memtables.push(entries);
+    }
+
+    /// Readers come and go. The latest view may lag behind what is written.
+    fn change_readers(&mut self) {
+        let random = &mut self.random;
+        self.visible += random.below(self.seqno - self.visible + 1);
+        if random.one_in(2) {
+            self.snapshots.push(seqno(self.visible));
+        }
+        if random.one_in(2) && !self.snapshots.is_empty() {
+            let gone = random.below(self.snapshots.len() as u64) as usize;
+            self.snapshots.remove(gone);
+        }
+    }
+
+    fn readers(&self) -> Readers {
+        Readers::new(&self.snapshots, seqno(self.visible))
+    }
+
+    fn flush(&mut self) {
+        let readers = self.readers();
+        let memtables: Vec<_> =
+            self.memtables.drain(..).map(|entries| memtable_of(&entries)).collect();
+        let table_bytes_max = 500 + self.random.below(3000);
+        self.tree.flush(&memtables, &readers, table_bytes_max);
+    }
+
+    /// Some tables, and all that must come along so that the order of entries is kept.
+    fn random_plan(&mut self) -> Option<Plan> {
+        let random = &mut self.random;
+        let version = &self.tree.version;
+        let mut all = Vec::new();
+        for (level, runs) in version.levels().iter().enumerate() {
+            for run in runs.runs() {
+                let place = Position::of(level, run.id());
+                all.extend(run.tables().iter().map(|table| (place, table.properties())));
+            }
+        }
+        let (chosen, _) = *all.get(random.below(all.len() as u64) as usize)?;
+        let levels = version.levels().len() as u64;
+        let target_level = chosen.level + random.below(levels - chosen.level as u64) as usize;
+        let runs = version.levels()[target_level].runs();
+        let target_run = match runs.get(random.below(runs.len() as u64) as usize) {
+            Some(run) if !random.one_in(4) => Some(run.id()),
+            _ => None,
+        };
+        let target = Position::of(target_level, target_run.unwrap_or(RunId(u64::MAX)));
+        let odds = 1 + random.below(4);
+        let mut inputs: BTreeSet<TableId> = all
+            .iter()
+            .filter(|(place, _)| *place == chosen && random.one_in(odds))
+            .map(|(_, table)| table.id)
+            .collect();
+        loop {
+            let count = inputs.len();
+            for (from, input) in &all {
+                for (place, other) in &all {
+                    let overlaps = input.smallest_key <= other.largest_key
+                        && other.smallest_key <= input.largest_key;
+                    let is_passed = (place < from) != (*place < target) || *place == target;
+                    if inputs.contains(&input.id) && overlaps && place != from && is_passed {
+                        inputs.insert(other.id);
+                    }
+                }
+            }
+            if inputs.len() == count {
+                break;
+            }
+        }
+        let mut plan = plan_of(&self.tree, &inputs, target_level, target_run);
+        for _ in 0..random.below(3) {
+            plan.cut_keys.push(random.key(2, 5));
+        }
+        plan.cut_keys.sort();
+        plan.output_bytes_max = 500 + random.below(3000);
+        (!inputs.is_empty()).then_some(plan)
+    }
+
+    /// Every reader sees what was written, of what is flushed.
+    fn check(&mut self, context: &str) {
+        let in_memory = self.memtables.iter().map(Vec::len).sum::<usize>();
+        let flushed = &self.written[..self.written.len() - in_memory];
+        let later = (self.visible..=self.seqno).step_by(7).map(seqno);
+        for reader in self.snapshots.iter().copied().chain(later) {
+            let range = match self.random.below(3) {
+                0 => KeyRange {
+                    start: Bound::Included(self.random.key(2, 5)),
+                    end: Bound::Excluded(self.random.key(2, 5)),
+                },
+                _ => KeyRange::all(),
+            };
+            let expected = visible_contents(flushed, reader, &range);
+            assert_eq!(self.tree.contents(reader, &range), expected, "{context} at {reader}");
+            let key = self.random.key(2, 5);
+            let point =
+                KeyRange { start: Bound::Included(key.clone()), end: Bound::Included(key.clone()) };
+            let expected = visible_contents(flushed, reader, &point).pop().map(|(_, value)| value);
+            assert_eq!(self.get(&key, reader), expected, "{context} at {reader} {key:?}");
+        }
+        let (files, known) = self.tree.files();
+        assert_eq!(files, known, "{context}");
+    }
+
+    /// A point read: the first table that knows the key decides.
+    fn get(&self, key: &[u8], reader: SeqNo) -> Option<Vec<u8>> {
+        for (_, table) in self.tree.version.candidates(key) {
+            if let Some(entry) = table.get(key, hash_key(key), reader, &mut NoTrace).unwrap() {
+                let is_put = entry.trailer.kind() == EntryKind::Put;
+                return is_put.then(|| entry.value.to_vec());
+            }
+        }
+        None
+    }
+}
+
+#[test]
+fn compaction_changes_no_answer() {
+    let (mut dropped, mut zeroed) = (0, 0);
+    for seed in 0..60 {
+        let mut world = World::new(seed);
+        for step in 0..40 {
+            let context = format!("seed {seed} step {step}");
+            world.change_readers();
+            match world.random.below(5) {
+                0 | 1 => world.write_memtable(),
+                2 => world.flush(),
+                _ => {
+                    if let Some(plan) = world.random_plan() {
+                        let readers = world.readers();
+                        let output = world.tree.compact(&plan, &readers);
+                        dropped += output.entries_dropped;
+                    }
+                }
+            }
+            world.check(&context);
+        }
+        // All of it to the last level, with nobody reading but the latest view.
+        world.flush();
+        world.snapshots.clear();
+        world.visible = world.seqno;
+        let plan = plan_of_all(&world.tree, 6);
+        world.tree.compact(&plan, &world.readers());
+        world.check("at the end");
+        let entries = world.tree.entries();
+        let everything = KeyRange::all();
+        let expected = visible_contents(&world.written, seqno(world.seqno), &everything);
+        assert_eq!(entries.len(), expected.len(), "seed {seed}: only what is visible is left");
+        assert!(entries.iter().all(|entry| entry.key().seqno() == SeqNo::ZERO));
+        zeroed += entries.len();
+    }
+    assert!(dropped > 1000 && zeroed > 500, "{dropped} {zeroed}");
+}

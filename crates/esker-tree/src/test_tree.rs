@@ -1,0 +1,247 @@
+//! A small tree in memory for tests, with a model beside it: every entry ever written.
+
+use std::cell::Cell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use esker_base::{
+    DatabaseId, EntryKind, FileId, InternalKey, KeyRange, KeyspaceId, OwnerId, SeqNo, TableId,
+};
+use esker_cache::{BlockCache, Budget};
+use esker_env::{Env, FaultFileSystem};
+use esker_memtable::Memtable;
+use esker_table::{Table, TableContext, TableOptions, TableProperties};
+
+use crate::compaction::{CompactionOutput, compact};
+use crate::cursor::vec_cursor::Entry;
+use crate::edit::{EditRecord, VersionEdit};
+use crate::flush::{FlushInput, flush};
+use crate::gc::Readers;
+use crate::job::{Job, JobError, Progress, Signal, TargetLevel};
+use crate::merge::MergingCursor;
+use crate::plan::Plan;
+use crate::run_cursor::RunCursor;
+use crate::shape::RunId;
+use crate::version::Version;
+use crate::visible::VisibleCursor;
+
+pub(crate) fn seqno(number: u64) -> SeqNo {
+    SeqNo::new(number).unwrap()
+}
+
+/// Keys with their values.
+pub(crate) type Contents = Vec<(Vec<u8>, Vec<u8>)>;
+
+/// What a reader at `snapshot` sees of `entries` in `range`, by the definition.
+pub(crate) fn visible_contents(entries: &[Entry], snapshot: SeqNo, range: &KeyRange) -> Contents {
+    let mut newest: BTreeMap<&[u8], &Entry> = BTreeMap::new();
+    for entry in entries.iter().filter(|entry| entry.key().seqno() <= snapshot) {
+        let kept = newest.entry(&entry.user_key).or_insert(entry);
+        if entry.trailer > kept.trailer {
+            *kept = entry;
+        }
+    }
+    newest
+        .into_iter()
+        .filter(|(key, entry)| range.contains(key) && entry.key().kind() == EntryKind::Put)
+        .map(|(key, entry)| (key.to_vec(), entry.value.clone()))
+        .collect()
+}
+
+pub(crate) struct TestTree {
+    pub(crate) faults: FaultFileSystem,
+    pub(crate) context: Arc<TableContext>,
+    pub(crate) version: Version,
+    pub(crate) next_counter: Cell<u64>,
+    pub(crate) progress: Progress,
+    /// Questions that the interrupt answers with "go on" before it cancels.
+    pub(crate) patience: Cell<u64>,
+}
+
+impl TestTree {
+    pub(crate) fn new() -> Self {
+        let env = Env::memory(1);
+        let faults = FaultFileSystem::new(env.fs, Arc::clone(&env.clock));
+        let budget = Budget::new(1 << 20);
+        let context = Arc::new(TableContext {
+            fs: Arc::new(faults.clone()),
+            dir: PathBuf::from("db"),
+            database: DatabaseId([7; 16]),
+            cache: BlockCache::new(Arc::clone(&budget), None),
+            budget,
+            clock: env.clock,
+        });
+        context.fs.create_dir_all(&context.dir).unwrap();
+        Self {
+            faults,
+            context,
+            version: Version::new(KeyspaceId::DEFAULT),
+            next_counter: Cell::new(1),
+            progress: Progress::default(),
+            patience: Cell::new(u64::MAX),
+        }
+    }
+
+    pub(crate) fn mint(&self) -> u64 {
+        self.next_counter.replace(self.next_counter.get() + 1)
+    }
+
+    /// Runs `work` as a job.
+    pub(crate) fn job<T>(&self, work: impl FnOnce(&Job<'_>) -> T) -> T {
+        let next_id = || Some(TableId(FileId { owner: OwnerId::FIRST, counter: self.mint() }));
+        let interrupt = || match self.patience.get() {
+            0 => Signal::Cancel,
+            left => {
+                self.patience.set(left - 1);
+                Signal::Continue
+            }
+        };
+        let options = |target: TargetLevel| TableOptions {
+            block_size_bytes: 256,
+            compression: target.compression(),
+            filter_bits_per_key: 10,
+        };
+        work(&Job {
+            tables: &self.context,
+            keyspace: KeyspaceId::DEFAULT,
+            options: &options,
+            next_id: &next_id,
+            interrupt: &interrupt,
+            progress: &self.progress,
+        })
+    }
+
+    pub(crate) fn try_flush(
+        &self,
+        memtables: &[Arc<Memtable>],
+        readers: &Readers,
+        table_bytes_max: u64,
+    ) -> Result<Vec<TableProperties>, JobError> {
+        let input = FlushInput { memtables, version: &self.version, readers, table_bytes_max };
+        self.job(|job| flush(job, input))
+    }
+
+    /// Flushes, and installs what comes out as a run of level 0.
+    pub(crate) fn flush(
+        &mut self,
+        memtables: &[Arc<Memtable>],
+        readers: &Readers,
+        table_bytes_max: u64,
+    ) -> Vec<TableProperties> {
+        let added = self.try_flush(memtables, readers, table_bytes_max).unwrap();
+        let run = RunId(self.mint());
+        self.install(added.clone(), &[], 0, run);
+        added
+    }
+
+    pub(crate) fn try_compact(
+        &self,
+        plan: &Plan,
+        readers: &Readers,
+    ) -> Result<CompactionOutput, JobError> {
+        self.job(|job| compact(job, &self.version, plan, readers))
+    }
+
+    /// Compacts, installs the result, and removes the files of the inputs.
+    pub(crate) fn compact(&mut self, plan: &Plan, readers: &Readers) -> CompactionOutput {
+        let output = self.try_compact(plan, readers).unwrap();
+        let run = plan.target_run.unwrap_or_else(|| RunId(self.mint()));
+        self.install(output.added.clone(), &output.removed, plan.target_level, run);
+        for table in &output.removed {
+            self.context.fs.remove(&self.context.dir.join(table.file_name())).unwrap();
+        }
+        output
+    }
+
+    /// Installs tables that were made otherwise.
+    pub(crate) fn install_in_new_run(&mut self, tables: Vec<TableProperties>) {
+        let removed: Vec<TableId> = tables.iter().map(|table| table.id).collect();
+        let run = RunId(self.mint());
+        self.install(Vec::new(), &removed, 0, run);
+        self.install(tables, &[], 0, run);
+    }
+
+    fn install(
+        &mut self,
+        added: Vec<TableProperties>,
+        removed: &[TableId],
+        level: usize,
+        run: RunId,
+    ) {
+        let keyspace = KeyspaceId::DEFAULT;
+        let removed = removed.iter().map(|&table| EditRecord::TableRemoved { keyspace, table });
+        let added = added.into_iter().map(|properties| {
+            let properties = Arc::new(properties);
+            EditRecord::TableAdded { keyspace, level, run, properties }
+        });
+        let edit = VersionEdit { records: removed.chain(added).collect() };
+        let make_table = |properties| Arc::new(Table::new(Arc::clone(&self.context), properties));
+        self.version = self.version.apply(&edit, make_table).unwrap();
+    }
+
+    /// What a reader sees of the tables.
+    pub(crate) fn cursor(
+        &self,
+        snapshot: SeqNo,
+        range: &KeyRange,
+    ) -> VisibleCursor<MergingCursor<RunCursor>> {
+        let runs = self.version.levels().iter().flat_map(|level| level.runs());
+        let sources = runs.map(|run| RunCursor::new(Arc::clone(run), range, true)).collect();
+        VisibleCursor::new(MergingCursor::new(sources), snapshot, range.clone())
+    }
+
+    /// All that a reader sees of the tables in `range`; a scan back sees the same.
+    pub(crate) fn contents(&self, snapshot: SeqNo, range: &KeyRange) -> Contents {
+        let mut cursor = self.cursor(snapshot, range);
+        let mut contents = Vec::new();
+        cursor.seek_to_first().unwrap();
+        while cursor.is_valid() {
+            contents.push((cursor.key().to_vec(), cursor.value().to_vec()));
+            cursor.next().unwrap();
+        }
+        cursor.seek_to_last().unwrap();
+        for (key, value) in contents.iter().rev() {
+            assert_eq!((cursor.key(), cursor.value()), (key.as_slice(), value.as_slice()));
+            cursor.prev().unwrap();
+        }
+        assert!(!cursor.is_valid());
+        contents
+    }
+
+    /// Names of all files, and names of the files that the version refers to.
+    pub(crate) fn files(&self) -> (BTreeSet<String>, BTreeSet<String>) {
+        let listed = self.context.fs.list(&self.context.dir).unwrap();
+        let known = self.version.tables().map(|table| table.properties().id.file_name());
+        (listed.into_iter().map(|entry| entry.name).collect(), known.collect())
+    }
+
+    /// Every entry of the tables, in the order of internal keys.
+    pub(crate) fn entries(&self) -> Vec<Entry> {
+        let mut entries = Vec::new();
+        for table in self.version.tables() {
+            let mut cursor = table.cursor(true);
+            cursor.seek_to_first().unwrap();
+            while cursor.is_valid() {
+                let InternalKey { user_key, trailer } = cursor.key();
+                let value = cursor.value().to_vec();
+                entries.push(Entry { user_key: user_key.to_vec(), trailer, value });
+                cursor.next().unwrap();
+            }
+        }
+        entries.sort_by(|a, b| a.key().cmp(&b.key()));
+        entries
+    }
+}
+
+/// A memtable of `entries`.
+pub(crate) fn memtable_of(entries: &[Entry]) -> Arc<Memtable> {
+    let memtable = Memtable::new();
+    let mut writer = memtable.writer();
+    for entry in entries {
+        let key = entry.key();
+        writer.insert(key.user_key, key.seqno(), key.kind(), &entry.value);
+    }
+    drop(writer);
+    Arc::new(memtable)
+}
