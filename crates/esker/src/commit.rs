@@ -182,33 +182,66 @@ impl CommitPipeline {
                 WaiterState::Leads | WaiterState::Waiting => {}
             }
         }
+        let mut reign = Reign { pipeline: self, engine, group: Vec::new(), is_over: false };
         let mut leader = self.lead();
         let result = leader.write_group(engine, &[request]);
-        self.serve(engine, &mut leader);
+        reign.serve(&mut leader);
         result
     }
+}
 
+/// The time during which one thread leads. However it ends, nobody is left waiting.
+struct Reign<'a> {
+    pipeline: &'a CommitPipeline,
+    engine: &'a Engine,
+    /// Whose batches are being written.
+    group: Vec<Arc<Waiter>>,
+    is_over: bool,
+}
+
+impl Reign<'_> {
     /// Writes the groups that gathered, then gives up leadership.
-    fn serve(&self, engine: &Engine, leader: &mut Leader) {
+    fn serve(&mut self, leader: &mut Leader) {
         for _ in 0..GROUPS_PER_LEADER {
-            let group = {
-                let mut queue = self.queue();
+            {
+                let mut queue = self.pipeline.queue();
                 if queue.waiting.is_empty() {
                     queue.has_leader = false;
+                    self.is_over = true;
                     return;
                 }
-                queue.take_group()
-            };
-            let requests: Vec<Request<'_>> = group.iter().map(|waiter| waiter.request()).collect();
-            let result = leader.write_group(engine, &requests);
-            for waiter in &group {
+                self.group = queue.take_group();
+            }
+            let requests: Vec<Request<'_>> =
+                self.group.iter().map(|waiter| waiter.request()).collect();
+            let result = leader.write_group(self.engine, &requests);
+            for waiter in self.group.drain(..) {
                 waiter.answer(WaiterState::Done(result.clone()));
             }
         }
-        let mut queue = self.queue();
+        let mut queue = self.pipeline.queue();
         match queue.waiting.pop_front() {
             Some(next) => next.answer(WaiterState::Leads),
             None => queue.has_leader = false,
+        }
+        self.is_over = true;
+    }
+}
+
+impl Drop for Reign<'_> {
+    /// After a panic: what the leader was about to write may be half written.
+    fn drop(&mut self) {
+        if self.is_over {
+            return;
+        }
+        self.engine.poison_by_panic(&"the commit leader");
+        let error = self.engine.check_writable().err().unwrap_or_else(Error::closed);
+        let mut queue = self.pipeline.queue();
+        queue.has_leader = false;
+        let waiting: Vec<_> = self.group.drain(..).chain(queue.waiting.drain(..)).collect();
+        drop(queue);
+        for waiter in waiting {
+            waiter.answer(WaiterState::Done(Err(error.clone().with_unknown_outcome())));
         }
     }
 }
@@ -268,6 +301,10 @@ impl Leader {
         GroupHeader { first_seqno, unlogged_before, count }.encode(&mut self.header);
         let bytes: usize = logged().map(|request| request.operations.len()).sum();
         let frame_bytes = (bytes + self.header.len()) as u64;
+        if self.appender.is_full(frame_bytes, &engine.logs) {
+            self.write_log(engine)?;
+            engine.release_old_memtables();
+        }
         let (log, writer) = self.appender.segment(frame_bytes, &engine.logs, &engine.ledger)?;
         match requests {
             // The usual case, without an allocation.

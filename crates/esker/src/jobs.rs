@@ -53,8 +53,8 @@ impl Engine {
     }
 
     /// Switches memtables that hold more memory, or older log segments, than is good. Only for who
-    /// leads; called when a memtable is switched, which is rare.
-    fn release_old_memtables(&self) {
+    /// leads; called when a memtable is switched or a log segment is full, which is rare.
+    pub(crate) fn release_old_memtables(&self) {
         let (log_bytes, _) = self.logs.size();
         let keyspaces = self.keyspaces();
         let active_bytes =
@@ -127,9 +127,12 @@ impl Engine {
             .map(|(_, newest)| newest)
             .max();
         let Some(last_seqno) = last_seqno else { return Ok(()) };
-        // A table must not survive a crash that earlier writes, of other keyspaces, do not.
         self.write_buffered()?;
-        self.sync_to(self.logs.written_position())?;
+        if self.holds_entries_elsewhere(keyspace) {
+            // The tables must not survive a crash which earlier writes, of other keyspaces, do
+            // not. Alone, the keyspace loses nothing but writes after those in the tables.
+            self.sync_to(self.logs.written_position())?;
+        }
         let tables = self.write_memtables(keyspace, &buffers)?;
         let run = self.ledger.allocate_run()?;
         let bytes: u64 = tables.iter().map(|table| table.file_bytes).sum();
@@ -152,6 +155,13 @@ impl Engine {
         self.update_pressure(keyspace);
         self.scheduler.request_compaction(keyspace.id);
         self.logs.release_before(self.oldest_log_needed(), &self.ledger)
+    }
+
+    /// Whether another keyspace has entries in memory only.
+    fn holds_entries_elsewhere(&self, keyspace: &KeyspaceCore) -> bool {
+        let holds_entries =
+            |other: &KeyspaceCore| other.view().memtables().any(|memtable| !memtable.is_empty());
+        self.keyspaces().iter().any(|other| other.id != keyspace.id && holds_entries(other))
     }
 
     /// Makes `edit` durable and shows it to readers, without the memtables that it replaces.

@@ -320,6 +320,15 @@ impl Logs {
 }
 
 impl Appender {
+    /// Whether the next frame of `frame_bytes` goes to another segment. A segment takes at least
+    /// one frame, however large.
+    pub(crate) fn is_full(&self, frame_bytes: u64, logs: &Logs) -> bool {
+        self.current.as_ref().is_some_and(|(_, writer)| {
+            logs.segment_bytes < writer.end_offset().saturating_add(frame_bytes)
+                && FileHeader::LEN as u64 != writer.end_offset()
+        })
+    }
+
     /// The segment that takes the next frame of `frame_bytes`, after switching to a new one if the
     /// current one is full.
     ///
@@ -331,12 +340,8 @@ impl Appender {
         logs: &Logs,
         ledger: &Ledger,
     ) -> Result<(LogId, &mut LogWriter)> {
-        let is_full = self.current.as_ref().is_some_and(|(_, writer)| {
-            logs.segment_bytes < writer.end_offset().saturating_add(frame_bytes)
-                && FileHeader::LEN as u64 != writer.end_offset()
-        });
-        if is_full || self.current.is_none() {
-            self.write(logs)?;
+        if self.current.is_none() || self.is_full(frame_bytes, logs) {
+            assert!(self.buffered_bytes() == 0, "a segment is left with all its frames written");
             let next = logs.next_segment(ledger)?;
             if let Some((_, full)) = &self.current {
                 self.base += full.end_offset();

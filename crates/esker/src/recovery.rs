@@ -440,6 +440,7 @@ fn remove_orphans(
                 }
                 Some((id, FileKind::Log)) => {
                     !segments.iter().any(|segment| segment.id == LogId(id))
+                        && (*dir == request.dir || is_log_of(request, catalog, dir, id))
                 }
                 // The manifest removes its own; blobs and foreign files are left alone.
                 _ => false,
@@ -450,6 +451,18 @@ fn remove_orphans(
         }
     }
     Ok(())
+}
+
+/// Whether a log segment in a directory of its own is one of this database: several may share it.
+fn is_log_of(request: &OpenRequest, catalog: &Catalog, log_dir: &Path, id: FileId) -> bool {
+    let path = log_dir.join(LogId(id).file_name());
+    let expected = ExpectedHeader {
+        kind: FileKind::Log,
+        id,
+        database: Some(catalog.database),
+        newest_format: LOG_FORMAT,
+    };
+    LogReader::open(&*request.env.fs, &path, &expected).is_ok()
 }
 
 fn open_ledger(request: &OpenRequest, recovered: Recovered) -> Result<Ledger> {
