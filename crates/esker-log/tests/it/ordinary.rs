@@ -40,6 +40,22 @@ fn frames_come_back_in_order_with_their_offsets() {
 }
 
 #[test]
+fn reader_tells_what_the_frames_say_of_durability() {
+    let fs = MemoryFileSystem::new(0);
+    let mut log = create(&fs, 0);
+    let first = log.append(&[b"first"]);
+    log.write().unwrap();
+    log.sync_handle().sync().unwrap();
+    log.append(&[b"second"]);
+    log.write().unwrap();
+    let mut reader = LogReader::open(&fs, path(), &expected(7)).unwrap();
+    for marked in [0, first] {
+        reader.next_frame().unwrap();
+        assert_eq!(reader.marked_durable_offset(), marked);
+    }
+}
+
+#[test]
 fn frames_not_written_are_not_there() {
     let fs = MemoryFileSystem::new(0);
     let mut log = create(&fs, 0);
