@@ -137,6 +137,23 @@ mod tests {
         put(&vec![0; limits::KEY_LEN_MAX], b"").encode(&mut bytes).unwrap();
     }
 
+    /// The example of FORMAT.md section 4.
+    #[test]
+    fn golden_bytes_of_a_commit_group() {
+        let mut bytes = Vec::new();
+        let first_seqno = SeqNo::ZERO.plus(300);
+        GroupHeader { first_seqno, unlogged_before: 2, count: 2 }.encode(&mut bytes);
+        put(b"key", b"value").encode(&mut bytes).unwrap();
+        let delete =
+            Operation { keyspace: KeyspaceId(0), kind: EntryKind::Tombstone, key: b"old", value: b"" };
+        delete.encode(&mut bytes).unwrap();
+        let hex: Vec<String> = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(
+            hex.join(" "),
+            "ac 02 02 02 01 03 03 6b 65 79 05 76 61 6c 75 65 00 00 03 6f 6c 64"
+        );
+    }
+
     #[test]
     fn group_header_refuses_numbers_out_of_range() {
         let mut bytes = Vec::new();
