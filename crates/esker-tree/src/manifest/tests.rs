@@ -75,11 +75,14 @@ fn names(fs: &dyn FileSystem) -> Vec<String> {
     names
 }
 
+/// How many edits were acknowledged at a moment, and the files then.
+type State = (Option<u64>, MemoryFileSystem);
+
 #[test]
 fn acknowledged_edits_survive_every_crash_and_others_are_whole_or_absent() {
     // How many edits were acknowledged; `None` before the manifest itself was.
     let acknowledged: Arc<Mutex<Option<u64>>> = Arc::default();
-    let states: Arc<Mutex<Vec<(Option<u64>, MemoryFileSystem)>>> = Arc::default();
+    let states: Arc<Mutex<Vec<State>>> = Arc::default();
     let Rig { memory, faults, fs } = rig();
     let (seen, marks) = (Arc::clone(&states), Arc::clone(&acknowledged));
     let below = memory.clone();

@@ -1,21 +1,20 @@
 //! How far the tree is behind: the bytes that must be rewritten until nothing calls for it.
 
 use crate::policy::leveled::view::{Hull, LAST, View};
-use crate::shape::{LEVEL_COUNT_MAX, table_bytes};
+use crate::shape::table_bytes;
 
 impl View<'_> {
     /// Lets what is too much flow down, level by level, counting what it and what it meets weigh.
     pub(super) fn debt_bytes(&self) -> u64 {
-        let sizes: Vec<u64> =
-            (0..LEVEL_COUNT_MAX).map(|level| self.shape.levels[level].bytes()).collect();
         let is_due = self.scores()[0] >= 1.0;
-        let mut coming = if is_due { sizes[0] } else { 0 };
+        let mut coming = if is_due { self.shape.levels[0].bytes() } else { 0 };
         let mut debt = if is_due { self.level_zero_debt() } else { 0 };
-        for level in self.base..=LAST {
-            if self.shape.levels[level].runs.len() > 1 {
-                debt += sizes[level];
+        for (level, shape) in self.shape.levels.iter().enumerate().skip(self.base) {
+            let bytes = shape.bytes();
+            if shape.runs.len() > 1 {
+                debt += bytes;
             }
-            let excess = (sizes[level] + coming).saturating_sub(self.targets[level]);
+            let excess = (bytes + coming).saturating_sub(self.targets[level]);
             if level < LAST && excess > 0 {
                 debt += (excess as f64 * self.cost_of_a_byte(level)) as u64;
             }
