@@ -9,9 +9,8 @@ use esker_base::{InternalKey, key_head};
 use crate::entry::EntryRef;
 use crate::map::EntryCursor;
 use crate::node::Leaf;
-use crate::permutation::Permutation;
 use crate::target::Target;
-use crate::tree::{ArenaTree, last_leaf_under};
+use crate::tree::{ArenaTree, Position};
 
 /// A cursor over an [`ArenaTree`].
 ///
@@ -25,42 +24,26 @@ pub struct TreeCursor<'a> {
 /// An entry, and where it stands. The permutation is the leaf's at some time: it stays true.
 #[derive(Clone, Copy)]
 struct Place<'a> {
-    leaf: &'a Leaf,
-    permutation: Permutation,
-    position: usize,
+    at: Position<'a>,
     entry: EntryRef<'a>,
     head: u64,
 }
 
 impl<'a> Place<'a> {
     #[inline]
-    fn new(leaf: &'a Leaf, permutation: Permutation, position: usize) -> Self {
-        let entry = leaf.entry(permutation.slot(position));
-        Self { leaf, permutation, position, entry, head: key_head(entry.user_key()) }
+    fn new(at: Position<'a>) -> Self {
+        let entry = at.entry();
+        Self { at, entry, head: key_head(entry.user_key()) }
     }
 
+    #[inline]
     fn first_of(leaf: &'a Leaf) -> Self {
-        Self::new(leaf, leaf.common().permutation(), 0)
+        Self::new(Position { leaf, permutation: leaf.common().permutation(), position: 0 })
     }
 
     fn last_of(leaf: &'a Leaf) -> Self {
         let permutation = leaf.common().permutation();
-        Self::new(leaf, permutation, permutation.count() - 1)
-    }
-
-    /// The place before `position` of `leaf`; the leaf is the one that covers `target`, whose
-    /// predecessor is asked for, and `left` the node to its left.
-    fn before(
-        tree: &'a ArenaTree,
-        target: &Target<'_>,
-        position: impl Fn(&Leaf, Permutation) -> usize,
-    ) -> Option<Self> {
-        let (leaf, left) = tree.leaf_and_left_for(target)?;
-        let permutation = leaf.common().permutation();
-        match position(leaf, permutation).checked_sub(1) {
-            Some(position) => Some(Self::new(leaf, permutation, position)),
-            None => left.map(|left| Self::last_of(last_leaf_under(left))),
-        }
+        Self::new(Position { leaf, permutation, position: permutation.count() - 1 })
     }
 }
 
@@ -116,31 +99,18 @@ impl EntryCursor for TreeCursor<'_> {
     }
 
     fn seek(&mut self, key: InternalKey<'_>) {
-        let target = Target::new(key);
-        self.current = self.tree.leaf_for(&target).and_then(|leaf| {
-            let permutation = leaf.common().permutation();
-            let position = leaf.lower_bound(permutation, &target);
-            if position < permutation.count() {
-                Some(Place::new(leaf, permutation, position))
-            } else {
-                // All of the next leaf lies behind a separator that lies behind the target.
-                leaf.next().map(Place::first_of)
-            }
-        });
+        self.current = self.tree.lower_bound(&Target::new(key)).map(Place::new);
     }
 
     fn seek_for_prev(&mut self, key: InternalKey<'_>) {
-        let target = Target::new(key);
-        self.current = Place::before(self.tree, &target, |leaf, permutation| {
-            leaf.upper_bound(permutation, &target)
-        });
+        self.current = self.tree.last_before(&Target::new(key), Leaf::upper_bound).map(Place::new);
     }
 
     #[inline]
     fn next(&mut self) {
-        let Place { leaf, permutation, position, .. } = *self.place();
+        let Position { leaf, permutation, position } = self.place().at;
         self.current = if position + 1 < permutation.count() {
-            Some(Place::new(leaf, permutation, position + 1))
+            Some(Place::new(Position { leaf, permutation, position: position + 1 }))
         } else {
             leaf.next().map(|next| {
                 if let Some(ahead) = next.next() {
@@ -155,14 +125,13 @@ impl EntryCursor for TreeCursor<'_> {
     }
 
     fn prev(&mut self) {
-        let Place { leaf, permutation, position, entry, .. } = *self.place();
-        self.current = if position > 0 {
-            Some(Place::new(leaf, permutation, position - 1))
-        } else {
-            let target = Target::new(entry.key());
-            Place::before(self.tree, &target, |leaf, permutation| {
-                leaf.lower_bound(permutation, &target)
-            })
+        let Place { at: Position { leaf, permutation, position }, entry, .. } = *self.place();
+        self.current = match position.checked_sub(1) {
+            Some(position) => Some(Place::new(Position { leaf, permutation, position })),
+            None => {
+                let target = Target::new(entry.key());
+                self.tree.last_before(&target, Leaf::lower_bound).map(Place::new)
+            }
         };
     }
 }

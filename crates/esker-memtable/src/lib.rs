@@ -38,6 +38,9 @@ mod map;
 mod skiplist;
 
 pub use cursor::TreeCursor;
+#[cfg(all(test, loom))]
+mod loom_tests;
+
 pub use map::{EntryCursor, EntryMap};
 pub use memtable::{Memtable, MemtableEntry, MemtableWriter};
 pub use pin::{MemtableCursor, MemtableSlice};

@@ -293,6 +293,21 @@ impl Leaf {
         })
     }
 
+    /// What `bound` (one of the two above) gives, for a target that may lie outside the fences of
+    /// this leaf, and so need not share the bytes that its heads skip.
+    pub(crate) fn bound_from_outside(
+        &self,
+        permutation: Permutation,
+        target: &Target<'_>,
+        bound: impl Fn(&Self, Permutation, &Target<'_>) -> usize,
+    ) -> usize {
+        match target.cmp_prefix(self.entry(permutation.slot(0)), self.common.skip()) {
+            Order::Less => 0,
+            Order::Equal => bound(self, permutation, target),
+            Order::Greater => permutation.count(),
+        }
+    }
+
     /// The leaf behind this one.
     #[inline]
     pub(crate) fn next(&self) -> Option<&Self> {
@@ -426,6 +441,22 @@ impl Inner {
         self.common.partition(permutation, target.head(skip), |slot| {
             self.separator_in(slot).is_at_most(target, skip)
         })
+    }
+
+    /// [`Inner::child_index`] for a target that may lie outside the fences of this node.
+    pub(crate) fn child_index_from_outside(
+        &self,
+        permutation: Permutation,
+        target: &Target<'_>,
+    ) -> usize {
+        if permutation.count() == 0 {
+            return 0;
+        }
+        match target.cmp_prefix(self.separator_in(0).entry, self.common.skip()) {
+            Order::Less => 0,
+            Order::Equal => self.child_index(permutation, target),
+            Order::Greater => permutation.count(),
+        }
     }
 
     /// Publishes `right` behind `separator` at `index`: it covers the upper part of what the child

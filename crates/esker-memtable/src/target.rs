@@ -25,6 +25,14 @@ impl<'k> Target<'k> {
         key_head(&self.user_key[skip..])
     }
 
+    /// Where the target lies, seen from a node whose keys begin as `entry` does for `skip` bytes:
+    /// before or behind all of them, or `Equal` if it begins so itself.
+    #[inline]
+    pub(crate) fn cmp_prefix(&self, entry: EntryRef<'_>, skip: usize) -> Ordering {
+        let len = skip.min(self.user_key.len());
+        self.user_key[..len].cmp(&entry.user_key()[..skip])
+    }
+
     /// Orders the target's user key against that of `entry`, both of which share `skip` bytes.
     #[inline]
     pub(crate) fn cmp_user_key(&self, entry: EntryRef<'_>, skip: usize) -> Ordering {

@@ -114,9 +114,8 @@ impl ArenaTree {
         // the end of this one: a separator inside of a key is put between two of its entries, and
         // the one to the left remains the last of its leaf.
         in_leaf(position.checked_sub(1)?)?;
-        let next = leaf.next()?;
-        let first = next.entry(next.common().permutation().slot(0));
-        (first.user_key() == user_key).then_some(first)
+        let found = first_not_before(leaf.next()?, &target)?.entry();
+        (found.user_key() == user_key).then_some(found)
     }
 
     /// The leaf that covers `target`.
@@ -136,30 +135,43 @@ impl ArenaTree {
         }
     }
 
-    /// The leaf that covers `target`, and the node to its left under the deepest node that has
-    /// both on different sides: the one whose last entry stands before this leaf's first.
-    pub(crate) fn leaf_and_left_for(
+    /// The first entry that is not before `target`.
+    pub(crate) fn lower_bound(&self, target: &Target<'_>) -> Option<Position<'_>> {
+        let leaf = self.leaf_for(target)?;
+        let permutation = leaf.common().permutation();
+        let position = leaf.lower_bound(permutation, target);
+        if position < permutation.count() {
+            return Some(Position { leaf, permutation, position });
+        }
+        first_not_before(leaf.next()?, target)
+    }
+
+    /// The last entry for which `count_before` counts it before `target`, given a leaf: with
+    /// [`Leaf::lower_bound`] the last one before, with [`Leaf::upper_bound`] the last not behind.
+    pub(crate) fn last_before(
         &self,
         target: &Target<'_>,
-    ) -> Option<(&Leaf, Option<NodeRef<'_>>)> {
-        let (mut node, mut left) = (self.root.load()?, None);
+        count_before: impl Fn(&Leaf, Permutation, &Target<'_>) -> usize,
+    ) -> Option<Position<'_>> {
+        let mut node = self.root.load()?;
         loop {
-            match node.node() {
-                Node::Leaf(leaf) => return Some((leaf, left)),
-                Node::Inner(inner) => {
-                    // Both children under one permutation: between them lies nothing.
-                    let (child, before) = inner.read(|permutation| {
-                        let index = inner.child_index(permutation, target);
-                        let before = index.checked_sub(1);
-                        (
-                            inner.child(permutation, index),
-                            before.map(|before| inner.child(permutation, before)),
-                        )
-                    });
-                    (node, left) = (child, before.or(left));
-                }
+            let (leaf, left) = leaf_and_left_for(node, target);
+            let permutation = leaf.common().permutation();
+            let count = leaf.bound_from_outside(permutation, target, &count_before);
+            if let Some(position) = count.checked_sub(1) {
+                return Some(Position { leaf, permutation, position });
             }
+            // All that belongs to the left is before the target. But the way down goes by the
+            // target and not by the right edge: in the middle of a split, `left` may be the old
+            // node, with what belongs to the right.
+            node = left?;
         }
+    }
+
+    /// How many levels there are.
+    #[cfg(all(test, loom))]
+    pub(crate) fn height(&self) -> u64 {
+        self.root.load().map_or(0, |root| u64::from(root.common().level()) + 1)
     }
 
     /// The leaf that covers the smallest keys.
@@ -173,7 +185,65 @@ impl ArenaTree {
     }
 }
 
-/// The leaf that covers the largest keys below `node`.
+/// An entry by where it stands: in a leaf, under one of the leaf's permutations.
+#[derive(Clone, Copy)]
+pub(crate) struct Position<'a> {
+    pub(crate) leaf: &'a Leaf,
+    pub(crate) permutation: Permutation,
+    pub(crate) position: usize,
+}
+
+impl<'a> Position<'a> {
+    #[inline]
+    pub(crate) fn entry(&self) -> EntryRef<'a> {
+        self.leaf.entry(self.permutation.slot(self.position))
+    }
+}
+
+/// The first entry that is not before `target`, in `leaf` or behind it. All that `leaf` follows is
+/// before the target.
+///
+/// Nearly always the first entry of `leaf`. But an appending split narrows the range of a leaf
+/// that readers have already been sent to, and what it puts behind may still be before the target.
+fn first_not_before<'a>(mut leaf: &'a Leaf, target: &Target<'_>) -> Option<Position<'a>> {
+    loop {
+        let permutation = leaf.common().permutation();
+        let position = leaf.bound_from_outside(permutation, target, Leaf::lower_bound);
+        if position < permutation.count() {
+            return Some(Position { leaf, permutation, position });
+        }
+        leaf = leaf.next()?;
+    }
+}
+
+/// The leaf below `node` that covers `target`, and the node left of the way to it: everything
+/// below `node` that stands before that leaf ends there.
+fn leaf_and_left_for<'a>(
+    mut node: NodeRef<'a>,
+    target: &Target<'_>,
+) -> (&'a Leaf, Option<NodeRef<'a>>) {
+    let mut left = None;
+    loop {
+        match node.node() {
+            Node::Leaf(leaf) => return (leaf, left),
+            Node::Inner(inner) => {
+                // Both children under one permutation, so that nothing lies between them.
+                let (child, before) = inner.read(|permutation| {
+                    let index = inner.child_index_from_outside(permutation, target);
+                    let child = inner.child(permutation, index);
+                    // In the middle of a split whose right half is the old node, that node stands
+                    // in both slots.
+                    let mut before = (0..index).rev().map(|left| inner.child(permutation, left));
+                    (child, before.find(|before| *before != child))
+                });
+                (node, left) = (child, before.or(left));
+            }
+        }
+    }
+}
+
+/// The leaf that covers the largest keys below `node`. Not for readers below a node that may be
+/// in the middle of a split.
 pub(crate) fn last_leaf_under(node: NodeRef<'_>) -> &Leaf {
     edge_leaf(node, Permutation::count)
 }

@@ -1,0 +1,168 @@
+//! Models of one writer and its readers, checked in every interleaving that loom finds.
+//!
+//! ```text
+//! RUSTFLAGS="--cfg loom" LOOM_MAX_PREEMPTIONS=3 CARGO_TARGET_DIR=/tmp/esker-loom \
+//!     cargo test --release -p esker-memtable --lib loom
+//! ```
+//!
+//! Nodes have three slots here, so that four inserts split a leaf and some ten an inner node. Each
+//! model fills a tree, then lets the writer insert more while a reader asks for what it is owed.
+//! What was broken once to see them fail: the Release of a permutation, the Acquire of one, the
+//! second look in `Inner::read`, and the order of the two steps of a split.
+
+use std::sync::Arc;
+
+use esker_base::{EntryKind, InternalKey, SeqNo};
+use loom::sync::atomic::{AtomicU64, Ordering};
+use loom::thread;
+
+use crate::map::{EntryCursor, EntryMap};
+use crate::tree::ArenaTree;
+
+/// A tree, and the sequence number up to which its writer has published.
+struct Model {
+    tree: ArenaTree,
+    visible: AtomicU64,
+    keys: &'static [u8],
+}
+
+impl Model {
+    /// Inserts the `index`-th key with sequence number `index + 1`, then publishes that.
+    fn insert(&self, index: usize) {
+        let seqno = SeqNo::new(index as u64 + 1).expect("small");
+        let key = InternalKey::new(&self.keys[index..=index], seqno, EntryKind::Put);
+        self.tree.insert(key, &self.keys[index..=index]);
+        self.visible.store(seqno.get(), Ordering::Release);
+    }
+
+    fn snapshot(&self) -> SeqNo {
+        SeqNo::new(self.visible.load(Ordering::Acquire)).expect("small")
+    }
+
+    /// The keys that a reader at `snapshot` must see, each with the sequence number it must find.
+    fn owed(&self, snapshot: SeqNo) -> Vec<(u8, u64)> {
+        let visible = &self.keys[..snapshot.get() as usize];
+        let mut owed: Vec<(u8, u64)> = visible.iter().copied().zip(1..).collect();
+        owed.sort_by_key(|(key, seqno)| (*key, u64::MAX - seqno));
+        owed
+    }
+
+    fn check_get(&self, probe: u8) {
+        let snapshot = self.snapshot();
+        let expected = self.owed(snapshot).into_iter().find(|(key, _)| *key == probe);
+        let found = self.tree.get_with(&[probe], snapshot, |trailer, value| {
+            assert_eq!(value, [probe]);
+            (probe, trailer.seqno().get())
+        });
+        assert_eq!(found, expected);
+    }
+
+    fn seen(&self, cursor: &impl EntryCursor, snapshot: SeqNo) -> Option<(u8, u64)> {
+        let key = cursor.key();
+        (key.seqno() <= snapshot).then(|| (key.user_key[0], key.seqno().get()))
+    }
+
+    fn check_forward(&self) {
+        let snapshot = self.snapshot();
+        let (mut cursor, mut seen) = (self.tree.cursor(), Vec::new());
+        cursor.seek_to_first();
+        while cursor.is_valid() {
+            seen.extend(self.seen(&cursor, snapshot));
+            cursor.next();
+        }
+        assert_eq!(seen, self.owed(snapshot));
+    }
+
+    fn check_backward(&self) {
+        let snapshot = self.snapshot();
+        let (mut cursor, mut seen) = (self.tree.cursor(), Vec::new());
+        cursor.seek_to_last();
+        while cursor.is_valid() {
+            seen.extend(self.seen(&cursor, snapshot));
+            cursor.prev();
+        }
+        seen.reverse();
+        assert_eq!(seen, self.owed(snapshot));
+    }
+}
+
+/// Inserts the first `before` of `keys`, and the others while `check` runs on another thread.
+fn model(
+    keys: &'static [u8],
+    before: usize,
+    check: impl Fn(&Model) + Send + Sync + Copy + 'static,
+) {
+    let mut builder = loom::model::Builder::new();
+    builder.max_branches = 100_000;
+    builder.check(move || {
+        let model = Arc::new(Model { tree: ArenaTree::new(), visible: AtomicU64::new(0), keys });
+        (0..before).for_each(|index| model.insert(index));
+        let reader = thread::spawn({
+            let model = Arc::clone(&model);
+            move || check(&model)
+        });
+        (before..keys.len()).for_each(|index| model.insert(index));
+        reader.join().expect("the reader's assertions hold");
+    });
+}
+
+#[test]
+fn loom_published_entries_are_complete() {
+    model(b"ca", 0, |model| model.check_get(b'c'));
+    model(b"cab", 1, |model| model.check_get(b'a'));
+    model(b"cab", 1, Model::check_forward);
+}
+
+#[test]
+fn loom_the_root_splits_under_a_reader() {
+    for probe in *b"abcd" {
+        model(b"badc", 3, move |model| model.check_get(probe));
+    }
+    model(b"badce", 3, Model::check_forward);
+    model(b"badc", 3, Model::check_backward);
+}
+
+#[test]
+fn loom_a_leaf_below_an_inner_node_splits_under_a_reader() {
+    // Leaves before: a b | c d e. The split makes a b | c c' | d e, in two steps.
+    for probe in *b"acde" {
+        model(b"badcec", 5, move |model| model.check_get(probe));
+    }
+    model(b"badcec", 5, Model::check_forward);
+    model(b"badcec", 5, Model::check_backward);
+}
+
+#[test]
+fn loom_versions_of_one_key_split_under_a_reader() {
+    model(b"kakkkk", 3, |model| model.check_get(b'k'));
+    model(b"kakkk", 3, Model::check_forward);
+}
+
+#[test]
+fn loom_rows_at_either_end_split_under_a_reader() {
+    model(b"abcde", 3, |model| model.check_get(b'c'));
+    model(b"abcde", 3, Model::check_forward);
+    model(b"edcba", 3, |model| model.check_get(b'c'));
+    model(b"edcba", 3, Model::check_backward);
+}
+
+#[test]
+fn loom_an_inner_node_splits_under_a_reader() {
+    // Four full-ish leaves under a full root; one more split takes the root with it.
+    const KEYS: &[u8] = b"hpdltbfjnrvakm";
+    let height = |before: usize| {
+        let height = std::sync::Arc::new(std::sync::atomic::AtomicU64::new(0));
+        let seen = Arc::clone(&height);
+        loom::model(move || {
+            let model = Model { tree: ArenaTree::new(), visible: AtomicU64::new(0), keys: KEYS };
+            (0..before).for_each(|index| model.insert(index));
+            seen.store(model.tree.height(), std::sync::atomic::Ordering::Relaxed);
+        });
+        height.load(std::sync::atomic::Ordering::Relaxed)
+    };
+    let before = (0..KEYS.len()).find(|count| height(count + 1) > 2).expect("the root splits");
+    for probe in [b'a', b'l', b'v'] {
+        model(&KEYS[..before + 1], before, move |model| model.check_get(probe));
+    }
+    model(&KEYS[..before + 1], before, Model::check_forward);
+}
