@@ -391,3 +391,6 @@ impl TableCursor {
         self.index.as_ref().expect("a partition was entered").index()
     }
 }
+
+#[cfg(test)]
+mod tests;

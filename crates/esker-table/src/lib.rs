@@ -40,6 +40,8 @@ mod verify;
 mod walk;
 
 #[cfg(test)]
+mod damage_tests;
+#[cfg(test)]
 mod testing;
 
 pub use builder::TableBuilder;

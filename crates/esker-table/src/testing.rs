@@ -71,6 +71,31 @@ pub(crate) fn sorted(mut entries: Vec<Entry>) -> Vec<Entry> {
     entries
 }
 
+/// Entries with what makes tables hard: shared prefixes, many versions, large values, empty keys.
+pub(crate) fn hard_entries(seed: u64, count: usize) -> Vec<Entry> {
+    let mut random = Random(seed);
+    let mut entries = Vec::new();
+    while entries.len() < count {
+        let stem = match random.below(4) {
+            0 => Vec::new(),
+            1 => b"shared/prefix/of/some/length/".to_vec(),
+            2 => vec![random.below(3) as u8; random.below(12) as usize],
+            _ => vec![b'z'; 300],
+        };
+        let tail_len = random.below(4) as usize;
+        let user_key = [stem, random.bytes(tail_len)].concat();
+        let versions = if random.below(20) == 0 { 40 } else { 1 + random.below(3) };
+        for _ in 0..versions {
+            let kinds = [EntryKind::Put, EntryKind::Put, EntryKind::Put, EntryKind::Tombstone];
+            let kind = kinds[random.below(4) as usize];
+            let value_len = if random.below(200) == 0 { 5_000 } else { random.below(60) as usize };
+            let value = random.bytes(value_len);
+            entries.push(Entry::new(&user_key, random.below(5_000), kind, &value));
+        }
+    }
+    sorted(entries)
+}
+
 /// The newest entry of `user_key` not newer than `snapshot`, the obvious way.
 pub(crate) fn expected<'a>(
     entries: &'a [Entry],
@@ -190,4 +215,28 @@ pub(crate) fn get(
         trailer: found.trailer,
         value: found.value.to_vec(),
     }))
+}
+
+/// Runs the cases of a text file: input lines, `----`, the output that is expected, an empty line.
+/// Lines before a case that start with `#` are its comment. With `UPDATE=1` in the environment,
+/// the file is rewritten with what comes out.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "testdata lies in the repository, outside of any Env"
+)]
+pub(crate) fn datadriven(path: &Path, run: impl Fn(&str) -> String) {
+    let text = std::fs::read_to_string(path).unwrap();
+    let mut rewritten = String::new();
+    for case in text.split("\n\n").map(str::trim_end).filter(|case| !case.is_empty()) {
+        let (input, output) = case.split_once("\n----").unwrap_or((case, ""));
+        let lines: Vec<&str> = input.lines().filter(|line| !line.starts_with('#')).collect();
+        let result = run(&lines.join("\n"));
+        if std::env::var_os("UPDATE").is_none() {
+            assert_eq!(result.trim_end(), output.trim(), "{}: case\n{input}", path.display());
+        }
+        rewritten.push_str(&format!("{input}\n----\n{}\n\n", result.trim_end()));
+    }
+    if std::env::var_os("UPDATE").is_some() {
+        std::fs::write(path, rewritten.trim_end().to_owned() + "\n").unwrap();
+    }
 }
