@@ -212,8 +212,6 @@ impl Tour<'_> {
 
     fn tree(&mut self, maps: &Maps) -> Result<()> {
         self.heading("Look at the trees: tables of sorted entries, level by level")?;
-        maps.db.flush()?;
-        maps.db.wait_until_settled()?;
         for keyspace in [&maps.by_name, &maps.by_population] {
             report::levels(keyspace, self.out)?;
         }

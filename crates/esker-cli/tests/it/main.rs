@@ -1,0 +1,21 @@
+//! The program as its users meet it: processes, pipes, exit statuses, `kill -9`.
+
+#![expect(clippy::unwrap_used, reason = "in a test, a panic is the report")]
+
+/// Running the program.
+mod program;
+
+/// Exit statuses and output of the one-shot commands.
+mod one_shot;
+
+/// The shell at the end of a pipe.
+mod shell;
+
+/// Loading files.
+mod load;
+
+/// What is left after the program was killed.
+mod kill;
+
+/// The whole tour.
+mod tour;

@@ -1,0 +1,69 @@
+//! The shell at the end of a pipe.
+
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::process::Stdio;
+
+use crate::program::{TestDir, program, run, shell};
+
+const TRANSCRIPT: &str = "fill 1000 3000\nget 2333\nflush\nfill 1000 3000\nget 2333\nflush\n\
+                          get 2333\nscan 2000 2333\n";
+
+#[test]
+fn transcript_of_the_course_works_and_survives_reopening() {
+    let dir = TestDir::new("transcript");
+    let db = dir.path("db");
+    let first = shell(&db, &["--compaction", "none"], TRANSCRIPT);
+    assert_eq!((first.status, first.errors.as_str()), (Some(0), ""));
+    let lines: Vec<&str> = first.out.lines().collect();
+    assert_eq!(lines[0], "filled 2001 keys at epoch 0");
+    assert_eq!(lines[1], "2333=value2333@0");
+    assert_eq!(lines[3], "filled 2001 keys at epoch 3");
+    assert_eq!([lines[4], lines[6]], ["2333=value2333@3"; 2]);
+    assert_eq!(lines.last(), Some(&"334 keys"));
+
+    let levels = shell(&db, &[], "levels");
+    assert!(levels.out.starts_with("keyspace default: 2 tables"), "{}", levels.out);
+    let again = shell(&db, &["--compaction", "none"], "get 2333\nscan 2000 2333\n");
+    assert_eq!(again.out.lines().next(), Some("2333=value2333@3"));
+    assert_eq!(again.out.lines().skip(1).collect::<Vec<_>>(), lines[7..]);
+}
+
+#[test]
+fn failed_command_is_said_and_the_shell_goes_on() {
+    let dir = TestDir::new("shell-errors");
+    let run = shell(&dir.path("db"), &[], "put a\nput a 1\nget 'a\nget a\n");
+    assert_eq!(run.status, Some(1));
+    assert_eq!(run.out, "ok\na=1\n");
+    assert_eq!(run.errors, "error: usage: put K V\nerror: a ' is not closed\n");
+}
+
+#[test]
+fn read_only_shell_refuses_writes_and_missing_databases() {
+    let dir = TestDir::new("read-only");
+    let db = dir.path("db");
+    assert_eq!(shell(&db, &["--read-only"], "").status, Some(1));
+    assert!(!db.exists());
+    shell(&db, &[], "put a 1");
+    let run = shell(&db, &["--read-only"], "get a\nput b 2\nget b\n");
+    assert_eq!(run.status, Some(1));
+    assert_eq!(run.out, "a=1\nb not found\n");
+    assert_eq!(run.errors.lines().count(), 1);
+}
+
+#[test]
+fn each_result_comes_at_once_and_the_database_is_locked_meanwhile() {
+    let dir = TestDir::new("locked");
+    let db = dir.path("db");
+    let mut child = program("shell", &db, &[]).stdin(Stdio::piped()).spawn().unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    stdin.write_all(b"put a 1\n").unwrap();
+    assert_eq!(lines.next().unwrap().unwrap(), "ok");
+    let second = run("get", &db, &["a"]);
+    assert_eq!(second.status, Some(1));
+    assert!(second.errors.contains(&child.id().to_string()), "{}", second.errors);
+    stdin.write_all(b"get a\n").unwrap();
+    assert_eq!(lines.next().unwrap().unwrap(), "a=1");
+    drop(stdin);
+    assert!(child.wait().unwrap().success());
+}

@@ -1,0 +1,30 @@
+//! The whole tour, twice: a second one in the same directory shows the same.
+
+use crate::program::{TestDir, run};
+
+#[test]
+fn tour_runs_to_its_end_twice() {
+    let dir = TestDir::new("tour");
+    let db = dir.path("db");
+    for _ in 0..2 {
+        let tour = run("tour", &db, &[]);
+        assert_eq!((tour.status, tour.errors.as_str()), (Some(0), ""), "{}", tour.out);
+        for expected in [
+            "112,320 cities",
+            "Lisbon/PT/2267057={\"region\":\"Lisbon\",\"population\":517802,",
+            "JP/0002592413/1853909=Osaka/JP/1853909\n",
+            "  PT/0000517802/2267057=Lisbon/PT/2267057\n",
+            "  PT/0000518802/2267057=Lisbon/PT/2267057\n",
+            "without a gap, and no half batch.",
+            "Go on in the shell:",
+        ] {
+            assert!(tour.out.contains(expected), "{expected:?} is not in:\n{}", tour.out);
+        }
+    }
+    let largest = run(
+        "scan",
+        &db,
+        &["--keyspace", "by-population", "--prefix", "PT/", "--reverse", "--limit", "1"],
+    );
+    assert_eq!(largest.out, "PT/0000517802/2267057=Lisbon/PT/2267057\n");
+}
