@@ -5,7 +5,7 @@
 //! multiplication of the whole hash, or two when there are more than seven.
 //!
 //! ```text
-//! filter := probe_count u8, zero u8{3}, line_count u32, line{line_count}
+//! filter := probe_count u32, line_count u32, line{line_count}
 //! line   := word u64{8}; bit b of a line is bit b % 64 of word b / 64
 //! ```
 //!
@@ -27,6 +27,9 @@ use esker_base::coding::{DecodeError, Decoder};
 /// Bytes of one line.
 const LINE_LEN: usize = 64;
 
+/// Bits of one line.
+const LINE_BITS: u64 = 512;
+
 /// Most bits that one key sets.
 const PROBE_COUNT_MAX: u32 = 14;
 
@@ -41,7 +44,7 @@ const MULTIPLIERS: [u64; 2] = [0x9e37_79b9_7f4a_7c15, 0x6a09_e667_f3bc_c909];
 #[repr(align(64))]
 struct Line([u64; 8]);
 
-const _: () = assert!(size_of::<Line>() == LINE_LEN);
+const _: () = assert!(size_of::<Line>() == LINE_LEN && LINE_LEN as u64 * 8 == LINE_BITS);
 
 /// The filter of one partition, resident.
 #[derive(Debug)]
@@ -54,7 +57,7 @@ impl FilterBlock {
     /// Builds the filter of keys with these hashes, at least one, with so many bits for each.
     pub(crate) fn build(hashes: &[u64], bits_per_key: u32) -> Self {
         let bits = (hashes.len() as u64).saturating_mul(u64::from(bits_per_key));
-        let line_count = bits.div_ceil(LINE_LEN as u64 * 8).clamp(1, u64::from(u32::MAX));
+        let line_count = bits.div_ceil(LINE_BITS).clamp(1, u64::from(u32::MAX));
         let mut lines = vec![Line([0; 8]); line_count as usize].into_boxed_slice();
         let probe_count = probe_count(bits_per_key);
         for &hash in hashes {

@@ -220,10 +220,6 @@ pub(crate) fn get(
 /// Runs the cases of a text file: input lines, `----`, the output that is expected, an empty line.
 /// Lines before a case that start with `#` are its comment. With `UPDATE=1` in the environment,
 /// the file is rewritten with what comes out.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "testdata lies in the repository, outside of any Env"
-)]
 pub(crate) fn datadriven(path: &Path, run: impl Fn(&str) -> String) {
     let text = std::fs::read_to_string(path).unwrap();
     let mut rewritten = String::new();
