@@ -240,23 +240,24 @@ impl<'a> View<'a> {
 
     /// Where to cut outputs, and how large each may become.
     ///
-    /// The cuts are first keys of grandparent tables, spaced so that about one table's worth of
-    /// the inputs lies between two, if they are spread as the grandparents are. Where there are no
-    /// grandparents, the outputs are cut into even parts.
+    /// The cuts are first keys of grandparent tables, spaced so that about half a table's worth of
+    /// the inputs lies between two, if they are spread as the grandparents are. Without cuts, random
+    /// overwrites wrote 15 to 25 % more in the simulation, and with whole tables 4 % more: smaller
+    /// tables give the next compaction more to choose from. Where there are no grandparents, the
+    /// outputs are cut into even parts.
     fn cuts(&self, target_level: usize, hull: Hull<'_>, input_bytes: u64) -> (Vec<Vec<u8>>, u64) {
-        let table_bytes_wanted = self.options.table_bytes;
+        let wanted = self.options.table_bytes;
+        let part_count = |part: u64| ((input_bytes + part / 2) / part).max(1);
         let grandparents = match target_level {
             0 => &[],
             level => self.overlapping(level + 1, hull),
         };
-        let grandparent_bytes = table_bytes(grandparents);
-        let part_count = ((input_bytes + table_bytes_wanted / 2) / table_bytes_wanted).max(1);
         if grandparents.len() < 2 {
             // A little more than even, so that the last part is not split for a few bytes.
-            let part = input_bytes / part_count;
-            return (Vec::new(), (part + part / 16).max(table_bytes_wanted / 2));
+            let part = input_bytes / part_count(wanted);
+            return (Vec::new(), (part + part / 16).max(wanted / 2).max(1));
         }
-        let part_bytes = grandparent_bytes / part_count;
+        let part_bytes = table_bytes(grandparents) / part_count((wanted / 2).max(1));
         let (mut cut_keys, mut since_cut) = (Vec::new(), 0);
         for (table, next) in grandparents.iter().zip(&grandparents[1..]) {
             since_cut += table.file_bytes;
@@ -268,7 +269,7 @@ impl<'a> View<'a> {
                 since_cut = 0;
             }
         }
-        (cut_keys, table_bytes_wanted + table_bytes_wanted / 2)
+        (cut_keys, wanted)
     }
 }
 

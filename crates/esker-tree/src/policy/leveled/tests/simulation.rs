@@ -325,7 +325,7 @@ fn fill_at_random(flush_count: u32, key_count: u64) -> Simulation {
 fn random_overwrites_stay_within_their_write_amplification() {
     // Bytes written for each byte flushed, the flush included. A tree of n levels below level 0
     // pays 1 for the flush, up to 3 for the base level, and 3 to 5 for each level below it.
-    for (key_count, level_count, bound) in [(2_000, 2, 6.5), (20_000, 3, 12.0), (100_000, 4, 15.0)]
+    for (key_count, level_count, bound) in [(2_000, 2, 6.0), (20_000, 3, 11.5), (100_000, 4, 14.5)]
     {
         let simulation = fill_at_random(4_000, key_count);
         let levels = (1..=6).filter(|&level| simulation.run_count(level) > 0).count();
