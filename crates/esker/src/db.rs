@@ -13,7 +13,7 @@ use crate::bytes::Value;
 use crate::cursor::Cursor;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
-use crate::events::Event;
+use crate::events::{Event, EventListener};
 use crate::explain::{GetExplanation, ScanExplanation};
 use crate::health::Health;
 use crate::keyspace::Keyspace;
@@ -64,7 +64,7 @@ impl Drop for Handle {
 }
 
 /// Opens a database with other than the default choices.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 #[must_use = "a builder opens nothing until `open` is called"]
 pub struct DbBuilder {
     dir: PathBuf,
@@ -73,6 +73,7 @@ pub struct DbBuilder {
     default_keyspace: Option<KeyspaceOptions>,
     is_read_only: bool,
     creates: bool,
+    listener: Option<EventListener>,
 }
 
 impl DbBuilder {
@@ -84,6 +85,7 @@ impl DbBuilder {
             default_keyspace: None,
             is_read_only: false,
             creates: true,
+            listener: None,
         }
     }
 
@@ -119,6 +121,12 @@ impl DbBuilder {
         self
     }
 
+    /// Tells `listener` each event as it happens; see [`EventListener`].
+    pub fn on_event(mut self, listener: EventListener) -> Self {
+        self.listener = Some(listener);
+        self
+    }
+
     /// Opens the database.
     ///
     /// # Errors
@@ -142,6 +150,7 @@ impl DbBuilder {
             default_keyspace: self.default_keyspace,
             is_read_only: self.is_read_only,
             creates: self.creates,
+            listener: self.listener,
         })?;
         let default = engine.keyspace(KeyspaceId::DEFAULT).ok_or_else(|| {
             Error::new(crate::ErrorKind::Corruption, "the manifest has no default keyspace")

@@ -18,7 +18,7 @@ use esker_tree::{EditRecord, Version, VersionEdit};
 use crate::commit::CommitPipeline;
 use crate::counters::Counters;
 use crate::error::{Error, Result};
-use crate::events::{Event, EventLog};
+use crate::events::{Event, EventListener, EventLog};
 use crate::garbage::Garbage;
 use crate::keyspace_core::{KeyspaceCore, Settings};
 use crate::ledger::Ledger;
@@ -82,6 +82,7 @@ pub(crate) struct Parts {
     pub(crate) visible: SeqNo,
     pub(crate) keyspaces: BTreeMap<KeyspaceId, Arc<KeyspaceCore>>,
     pub(crate) lock: Option<Box<dyn FileLock>>,
+    pub(crate) listener: Option<EventListener>,
 }
 
 impl Engine {
@@ -103,7 +104,7 @@ impl Engine {
             throttle: Throttle::default(),
             garbage: Garbage::default(),
             counters: Counters::default(),
-            events: EventLog::default(),
+            events: EventLog::new(parts.listener),
             poison: OnceLock::new(),
             is_closed: AtomicBool::new(false),
             has_buffered: AtomicBool::new(false),

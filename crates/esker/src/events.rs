@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use esker_base::TableId;
@@ -94,16 +94,29 @@ impl fmt::Display for Event {
     }
 }
 
+/// Is told each event as it happens, on the thread on which it happens: it should return soon, and
+/// must not call the database.
+pub type EventListener = Arc<dyn Fn(&Event) + Send + Sync>;
+
 /// How many events are kept.
 const EVENT_COUNT_MAX: usize = 256;
 
 /// The last events, oldest first, each with the time of the engine's clock.
-#[derive(Debug, Default)]
-pub(crate) struct EventLog(Mutex<VecDeque<(Duration, Event)>>);
+pub(crate) struct EventLog {
+    events: Mutex<VecDeque<(Duration, Event)>>,
+    listener: Option<EventListener>,
+}
 
 impl EventLog {
+    pub(crate) fn new(listener: Option<EventListener>) -> Self {
+        Self { events: Mutex::default(), listener }
+    }
+
     pub(crate) fn record(&self, now: Duration, event: Event) {
-        let mut events = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(listener) = &self.listener {
+            listener(&event);
+        }
+        let mut events = self.events.lock().unwrap_or_else(PoisonError::into_inner);
         if events.len() == EVENT_COUNT_MAX {
             events.pop_front();
         }
@@ -111,6 +124,6 @@ impl EventLog {
     }
 
     pub(crate) fn list(&self) -> Vec<(Duration, Event)> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
+        self.events.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
     }
 }

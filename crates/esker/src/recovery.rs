@@ -26,7 +26,7 @@ use esker_tree::{Catalog, EditRecord, KeyspaceState, Manifest, Recovered, Versio
 use crate::commit::{CommitPipeline, Leader};
 use crate::engine::{BYTEWISE, Engine, Parts};
 use crate::error::{Error, ErrorKind, Result};
-use crate::events::Event;
+use crate::events::{Event, EventListener};
 use crate::keyspace_core::{KeyspaceCore, Settings};
 use crate::ledger::Ledger;
 use crate::logs::{LOG_FORMAT, Logs, RecoveredSegment};
@@ -40,7 +40,6 @@ pub(crate) const LOCK_FILE: &str = "LOCK";
 pub(crate) const DEFAULT_KEYSPACE: &str = "default";
 
 /// What to open, and how.
-#[derive(Debug)]
 pub(crate) struct OpenRequest {
     pub(crate) env: Env,
     pub(crate) dir: PathBuf,
@@ -48,6 +47,7 @@ pub(crate) struct OpenRequest {
     pub(crate) default_keyspace: Option<KeyspaceOptions>,
     pub(crate) is_read_only: bool,
     pub(crate) creates: bool,
+    pub(crate) listener: Option<EventListener>,
 }
 
 /// Opens the database, creating it if the request says so and there is none.
@@ -104,6 +104,7 @@ pub(crate) fn open(request: OpenRequest) -> Result<Arc<Engine>> {
         pipeline: CommitPipeline::starting_at(Leader::starting_at(last_seqno, last_logged)),
         visible: last_seqno,
         lock: Some(lock),
+        listener: request.listener,
         is_read_only: request.is_read_only,
         env: request.env,
         dir: request.dir,
