@@ -166,7 +166,7 @@ pub(crate) struct Load {
     /// How records are written in the input.
     #[arg(long, value_enum)]
     pub(crate) format: Format,
-    /// The input, plain or compressed with gzip; - for standard input.
+    /// The input, plain or compressed with gzip or LZ4; - for standard input.
     #[arg(long, value_name = "FILE")]
     pub(crate) from: PathBuf,
     /// For jsonl: take this field as the key, and the whole line as the value.

@@ -1,10 +1,11 @@
-//! The file or pipe that is loaded: opened, decompressed if it is gzip, and measured.
+//! The file or pipe that is loaded: opened, decompressed if it is gzip or LZ4, and measured.
 
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::Path;
 
 use flate2::bufread::MultiGzDecoder;
 use indicatif::{ProgressBar, ProgressStyle};
+use lz4_flex::frame::FrameDecoder;
 
 use crate::failure::{Failure, Result};
 
@@ -12,6 +13,8 @@ const BUFFER_BYTES: usize = 256 << 10;
 
 /// The first bytes of a gzip file.
 const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
+/// The first bytes of an LZ4 frame: Debian keeps its package indexes so.
+const LZ4_MAGIC: [u8; 4] = [0x04, 0x22, 0x4d, 0x18];
 
 /// What messages call the input.
 pub(super) fn name(from: &Path) -> String {
@@ -55,16 +58,20 @@ fn cannot_open(from: &Path, error: &io::Error) -> Failure {
     Failure::other(format!("cannot open {}: {error}", from.display()))
 }
 
-/// Looks at the first bytes, and decompresses what follows if they are those of gzip.
+/// Looks at the first bytes, and decompresses what follows if they are those of gzip or LZ4.
 fn decompressed(input: impl Read + 'static) -> Result<Box<dyn BufRead>> {
     let mut input = BufReader::with_capacity(BUFFER_BYTES, input);
     let start = input
         .fill_buf()
         .map_err(|error| Failure::other(format!("cannot read the input: {error}")))?;
-    if !start.starts_with(&GZIP_MAGIC) {
-        return Ok(Box::new(input));
+    let buffered = |decoder: Box<dyn Read>| BufReader::with_capacity(BUFFER_BYTES, decoder);
+    if start.starts_with(&GZIP_MAGIC) {
+        return Ok(Box::new(buffered(Box::new(MultiGzDecoder::new(input)))));
     }
-    Ok(Box::new(BufReader::with_capacity(BUFFER_BYTES, MultiGzDecoder::new(input))))
+    if start.starts_with(&LZ4_MAGIC) {
+        return Ok(Box::new(buffered(Box::new(FrameDecoder::new(input)))));
+    }
+    Ok(Box::new(input))
 }
 
 #[cfg(test)]
@@ -83,8 +90,11 @@ mod tests {
     }
 
     #[test]
-    fn gzip_is_recognised_and_plain_text_is_left_alone() {
+    fn compression_is_recognised_and_plain_text_is_left_alone() {
         let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+        encoder.write_all(b"a\tb\n").unwrap();
+        assert_eq!(read(encoder.finish().unwrap()), "a\tb\n");
+        let mut encoder = lz4_flex::frame::FrameEncoder::new(Vec::new());
         encoder.write_all(b"a\tb\n").unwrap();
         assert_eq!(read(encoder.finish().unwrap()), "a\tb\n");
         assert_eq!(read(b"a\tb\n".to_vec()), "a\tb\n");
