@@ -3,8 +3,6 @@
 //! What all keys start with is kept once; of the rest, the first eight bytes stand as integers in
 //! one array. A search reads that array alone, unless keys agree in those bytes too.
 
-use std::cmp::Ordering;
-
 use esker_base::key_head;
 
 /// Ascending keys to search.
@@ -42,33 +40,35 @@ impl Fences {
         }
     }
 
-    /// How many keys are less than `key`: the place of the first that is not.
+    /// How many keys are less than `key`, which is the place of the first that is not; and whether
+    /// that one equals `key`.
     ///
     /// # Cost
     /// One binary search over integers; a second over keys only where heads are equal.
-    pub(crate) fn lower_bound(&self, key: &[u8]) -> usize {
+    #[inline]
+    pub(crate) fn search(&self, key: &[u8]) -> (usize, bool) {
         let Some(suffix) = key.strip_prefix(&*self.prefix) else {
             // Not in the middle: every fence has the prefix and this key has not.
-            return if *key < *self.prefix { 0 } else { self.heads.len() };
+            return (if *key < *self.prefix { 0 } else { self.heads.len() }, false);
         };
         let head = key_head(suffix);
         let start = self.heads.partition_point(|&fence| fence < head);
-        let equal = self.heads[start..].partition_point(|&fence| fence == head);
-        let (mut low, mut high) = (start, start + equal);
+        if self.heads.get(start) == Some(&head) {
+            self.search_equal_heads(start, head, suffix)
+        } else {
+            (start, false)
+        }
+    }
+
+    /// As [`Fences::search`], from the first fence whose head is `head`.
+    fn search_equal_heads(&self, start: usize, head: u64, suffix: &[u8]) -> (usize, bool) {
+        let (mut low, mut high) = (start, start);
+        high += self.heads[start..].partition_point(|&fence| fence == head);
         while low < high {
             let middle = low.midpoint(high);
             if self.suffix(middle) < suffix { low = middle + 1 } else { high = middle }
         }
-        low
-    }
-
-    /// How the key at `index` compares with `key`.
-    pub(crate) fn compare(&self, index: usize, key: &[u8]) -> Ordering {
-        let Some(suffix) = key.strip_prefix(&*self.prefix) else {
-            return (*self.prefix).cmp(key);
-        };
-        let by_head = self.heads[index].cmp(&key_head(suffix));
-        by_head.then_with(|| self.suffix(index).cmp(suffix))
+        (low, low < self.heads.len() && self.suffix(low) == suffix)
     }
 
     fn suffix(&self, index: usize) -> &[u8] {
@@ -101,15 +101,9 @@ mod tests {
         for keys in sets {
             let fences = Fences::new(keys);
             for probe in &probes {
-                let expected = keys.partition_point(|key| key < &probe.as_slice());
-                assert_eq!(fences.lower_bound(probe), expected, "{keys:?} {probe:?}");
-                for (index, key) in keys.iter().enumerate() {
-                    assert_eq!(
-                        fences.compare(index, probe),
-                        (*key).cmp(probe),
-                        "{key:?} {probe:?}"
-                    );
-                }
+                let index = keys.partition_point(|key| key < &probe.as_slice());
+                let is_equal = keys.get(index).is_some_and(|key| key == probe);
+                assert_eq!(fences.search(probe), (index, is_equal), "{keys:?} {probe:?}");
             }
         }
     }

@@ -1,6 +1,5 @@
 //! The run: tables with disjoint keys, as one sorted sequence.
 
-use std::cmp::Ordering;
 use std::sync::Arc;
 
 use esker_base::{KeyRange, key_head};
@@ -15,8 +14,8 @@ use crate::shape::{RunId, RunShape};
 pub struct Run {
     id: RunId,
     tables: Vec<Arc<Table>>,
-    smallest_keys: Fences,
-    largest_keys: Fences,
+    /// Smallest and largest key of each table in turn: at even places one, at odd the other.
+    fences: Fences,
     bytes: u64,
 }
 
@@ -38,14 +37,12 @@ impl Run {
                 return Err(EditRefused::new(what));
             }
         }
+        let bounds = tables.iter().map(|table| table.properties());
         let keys: Vec<&[u8]> =
-            tables.iter().map(|table| table.properties().smallest_key.as_slice()).collect();
-        let smallest_keys = Fences::new(&keys);
-        let keys: Vec<&[u8]> =
-            tables.iter().map(|table| table.properties().largest_key.as_slice()).collect();
-        let largest_keys = Fences::new(&keys);
+            bounds.flat_map(|p| [p.smallest_key.as_slice(), p.largest_key.as_slice()]).collect();
+        let fences = Fences::new(&keys);
         let bytes = tables.iter().map(|table| table.properties().file_bytes).sum();
-        Ok(Self { id, tables, smallest_keys, largest_keys, bytes })
+        Ok(Self { id, tables, fences, bytes })
     }
 
     /// Which run of its level it is.
@@ -73,15 +70,15 @@ impl Run {
     #[inline]
     #[must_use]
     pub fn find(&self, user_key: &[u8]) -> Option<&Arc<Table>> {
-        let index = self.largest_keys.lower_bound(user_key);
-        let table = self.tables.get(index)?;
-        (self.smallest_keys.compare(index, user_key) != Ordering::Greater).then_some(table)
+        let (fence, is_equal) = self.fences.search(user_key);
+        // Before a table's smallest key is a gap, before its largest key is the table.
+        if fence % 2 == 1 || is_equal { self.tables.get(fence / 2) } else { None }
     }
 
     /// The place of the first table that ends at or after `user_key`; their count if none does.
     #[must_use]
     pub fn lower_bound(&self, user_key: &[u8]) -> usize {
-        self.largest_keys.lower_bound(user_key)
+        self.fences.search(user_key).0 / 2
     }
 
     /// The tables that may hold a key of `range`.
