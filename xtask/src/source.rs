@@ -7,7 +7,8 @@ use std::path::Path;
 use std::{fs, io};
 
 /// What nobody wrote by hand.
-const SKIPPED_NAMES: [&str; 5] = [".git", "target", "node_modules", "corpus", "artifacts"];
+const SKIPPED_NAMES: [&str; 6] =
+    [".git", "target", "node_modules", "corpus", "artifacts", "esker-tour"];
 
 /// Every file of the repository, by its path from the root, with `/` between the parts.
 #[derive(Default)]

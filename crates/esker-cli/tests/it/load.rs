@@ -1,4 +1,4 @@
-//! Loading files.
+//! Loading: every format, from files and pipes, and what a wrong line leaves.
 
 use std::io::Write as _;
 use std::process::Stdio;

@@ -21,8 +21,24 @@ fn cycle_is_printed_with_its_files() {
     assert_eq!(
         failures,
         ["c/src/: modules form a cycle: \
-          a (c/src/a.rs) -> b (c/src/b/inner.rs) -> c (c/src/c.rs) -> a"]
+          a -> b (c/src/a.rs), b -> c (c/src/b/inner.rs), c -> a (c/src/c.rs)"]
     );
+}
+
+#[test]
+fn exception_takes_one_edge_out() {
+    let files = [
+        ("c/src/lib.rs", "mod a; mod b;"),
+        ("c/src/a.rs", "use crate::b::X;"),
+        ("c/src/b.rs", "use crate::a::X;"),
+    ];
+    let failures = |exceptions: &[Exception]| {
+        let mut report = Report::default();
+        check_package(&Tree::of(&files), "c/", exceptions, &mut report);
+        report.failure_count()
+    };
+    assert_eq!(failures(&[("d", "b", "a", "another crate")]), 1);
+    assert_eq!(failures(&[("c", "b", "a", "the reason")]), 0);
 }
 
 #[test]
