@@ -270,16 +270,17 @@ impl Leader {
         }
         let log = self.append(engine, requests)?;
         // Applied in the order of the log: logged batches first, see `append`.
+        let mut user_bytes = 0;
         for is_logged in [true, false] {
             for request in requests.iter().filter(|request| request.is_logged() == is_logged) {
-                self.apply(request, log.filter(|_| is_logged));
+                user_bytes += self.apply(request, log.filter(|_| is_logged));
             }
         }
         engine.snapshots.publish(self.last_seqno);
         for request in requests {
             request.keyspaces.iter().for_each(|keyspace| engine.after_write(keyspace));
         }
-        engine.counters.note_group(requests);
+        engine.counters.note_group(requests, user_bytes);
         Ok(engine.logs.written_position())
     }
 
@@ -340,8 +341,10 @@ impl Leader {
         })
     }
 
-    /// Inserts the operations of one batch into the memtables of their keyspaces.
-    fn apply(&mut self, request: &Request<'_>, log: Option<esker_base::LogId>) {
+    /// Inserts the operations of one batch into the memtables of their keyspaces, and returns the
+    /// bytes of their keys and values.
+    fn apply(&mut self, request: &Request<'_>, log: Option<esker_base::LogId>) -> u64 {
+        let mut user_bytes = 0;
         let mut decoder = Decoder::new(request.operations);
         let mut next = decode_next(&mut decoder);
         while let Some(first) = next {
@@ -354,10 +357,12 @@ impl Leader {
             let mut writer = view.active.memtable.writer();
             while let Some(operation) = next.filter(|next| next.keyspace == first.keyspace) {
                 self.last_seqno = self.last_seqno.next();
+                user_bytes += (operation.key.len() + operation.value.len()) as u64;
                 writer.insert(operation.key, self.last_seqno, operation.kind, operation.value);
                 next = decode_next(&mut decoder);
             }
         }
+        user_bytes
     }
 }
 

@@ -45,11 +45,11 @@ counters! {
     write_batches,
     /// Commit groups: frames that the batches went into.
     write_groups,
-    /// Bytes of the batches: keys, values and a few bytes for each operation.
+    /// Bytes of keys and values committed.
     write_bytes,
-    /// Bytes written to log segments, framing included.
+    /// Bytes written to log segments, framing included. Counted by the log itself.
     log_bytes,
-    /// Syncs of the log that callers waited for.
+    /// Syncs of the log, each shared by all who waited for it. Counted by the log itself.
     log_syncs,
     /// Flushes that ended well.
     flushes,
@@ -82,12 +82,11 @@ impl Counters {
         counter.fetch_add(value, Ordering::Relaxed);
     }
 
-    pub(crate) fn note_group(&self, requests: &[Request<'_>]) {
+    pub(crate) fn note_group(&self, requests: &[Request<'_>], user_bytes: u64) {
+        Self::add(&self.write_bytes, user_bytes);
         Self::add(&self.write_groups, 1);
         Self::add(&self.write_batches, requests.len() as u64);
         Self::add(&self.write_operations, requests.iter().map(|request| request.count).sum());
-        let bytes = requests.iter().map(|request| request.operations.len() as u64).sum();
-        Self::add(&self.write_bytes, bytes);
     }
 
     pub(crate) fn note_delay(&self, delay: Duration) {

@@ -347,7 +347,6 @@ impl Engine {
     pub(crate) fn sync(&self) -> Result<()> {
         self.check_writable()?;
         self.write_buffered()?;
-        Counters::add(&self.counters.log_syncs, 1);
         self.sync_to(self.logs.written_position())
     }
 

@@ -42,6 +42,8 @@ pub(crate) struct Logs {
     /// Lock order: last. Not held across a sync.
     syncing: Mutex<Syncing>,
     synced: Condvar,
+    /// Counter only.
+    sync_count: AtomicU64,
 }
 
 #[derive(Debug, Default)]
@@ -120,6 +122,7 @@ impl Logs {
             written: AtomicU64::new(1),
             syncing: Mutex::default(),
             synced: Condvar::new(),
+            sync_count: AtomicU64::new(0),
         }
     }
 
@@ -134,6 +137,12 @@ impl Logs {
     /// Everything up to this position has been handed to the system.
     pub(crate) fn written_position(&self) -> u64 {
         self.written.load(Ordering::Acquire)
+    }
+
+    /// Bytes handed to the system, and syncs that made them durable, since open.
+    pub(crate) fn work(&self) -> (u64, u64) {
+        // Less the byte that stands for the recovered segments: see `Logs::new`.
+        (self.written_position() - 1, self.sync_count.load(Ordering::Relaxed))
     }
 
     /// Bytes in live segments, and how many there are.
@@ -177,6 +186,7 @@ impl Logs {
         // The position first: all bytes before it are in segments that the list then shows.
         let position = self.written_position();
         let targets = self.segments().unsynced.clone();
+        self.sync_count.fetch_add(1, Ordering::Relaxed);
         for (_, target) in &targets {
             match target {
                 SyncTarget::Writer(sync) => {

@@ -102,6 +102,8 @@ impl fmt::Display for Stats {
 impl Engine {
     pub(crate) fn stats(&self) -> Stats {
         let (log_bytes_live, log_segment_count) = self.logs.size();
+        let mut counters = self.counters.values();
+        (counters.log_bytes, counters.log_syncs) = self.logs.work();
         let now = self.now();
         let owners = [
             ("memtables", Owner::Memtables),
@@ -116,7 +118,7 @@ impl Engine {
             (seqno.get(), now.saturating_sub(taken))
         };
         Stats {
-            counters: self.counters.values(),
+            counters,
             cache: self.cache.stats(),
             memory: owners.map(|(name, owner)| (name, self.budget.used(owner))).to_vec(),
             memory_budget_bytes: self.budget.total(),
