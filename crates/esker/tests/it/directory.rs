@@ -1,0 +1,56 @@
+//! Which files may be in the directory of a database: those that something refers to.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use esker::Db;
+use esker::env::FileSystem;
+use esker_base::{FileId, FileKind};
+use esker_tree::Manifest;
+
+/// Spare log segments that a running database may keep for reuse.
+const SPARE_SEGMENTS_MAX: usize = 2;
+
+/// The names in `dir` that the manifest refers to, and those that are there, each with the lock
+/// file and without obsolete manifests.
+fn referenced_and_found(fs: &dyn FileSystem, dir: &Path) -> (BTreeSet<String>, BTreeSet<String>) {
+    let recovered = Manifest::recover(fs, dir).unwrap().expect("there is a manifest");
+    let catalog = &recovered.catalog;
+    let mut referenced = BTreeSet::from(["LOCK".to_owned(), recovered.id.file_name()]);
+    referenced.extend(catalog.logs.iter().map(|log| log.file_name()));
+    let states = catalog.keyspaces.values();
+    let tables = states.flat_map(|state| state.tables.values());
+    referenced.extend(tables.map(|place| place.properties.id.file_name()));
+    let mut found: BTreeSet<String> =
+        fs.list(dir).unwrap().into_iter().map(|entry| entry.name).collect();
+    let kind = |name: &String| FileId::parse_file_name(name).map(|(_, kind)| kind);
+    let mut older: Vec<String> = found
+        .iter()
+        .filter(|name| kind(name) == Some(FileKind::Manifest) && !referenced.contains(*name))
+        .cloned()
+        .collect();
+    // The predecessor is kept.
+    older.sort();
+    if let Some(predecessor) = older.pop() {
+        found.remove(&predecessor);
+    }
+    (referenced, found)
+}
+
+/// Checks the files of a database that is closed: exactly the referenced ones.
+pub(crate) fn assert_exact(fs: &dyn FileSystem, dir: &Path, when: &str) {
+    let (referenced, found) = referenced_and_found(fs, dir);
+    assert_eq!(found, referenced, "{when}: files found, and files referred to");
+}
+
+/// Checks the files of a database that is open and settled, with nobody reading: the referenced
+/// ones, and a few log segments to be reused.
+pub(crate) fn assert_tidy(db: &Db, fs: &dyn FileSystem, when: &str) {
+    let (referenced, found) = referenced_and_found(fs, db.path());
+    let missing: Vec<_> = referenced.difference(&found).collect();
+    assert!(missing.is_empty(), "{when}: referred to, and missing: {missing:?}");
+    let (spare, orphans): (Vec<_>, Vec<_>) =
+        found.difference(&referenced).partition(|name| name.ends_with(".log"));
+    assert!(orphans.is_empty(), "{when}: nothing refers to {orphans:?}");
+    assert!(spare.len() <= SPARE_SEGMENTS_MAX, "{when}: too many spare segments: {spare:?}");
+}

@@ -1,0 +1,313 @@
+//! Random operations on a database and on a model of it must give the same answers.
+//!
+//! Each seed chooses options (tiny memtables and blocks, with and without compaction, with
+//! background jobs done one at a time or by threads) and a list of operations. `ESKER_SEED` replays
+//! one seed, `ESKER_BUDGET` multiplies how many are run.
+
+mod choices;
+mod readers;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use esker::env::Env;
+use esker::{Batch, Db, Durability, Keyspace, KeyspaceOptions, Options, Snapshot};
+
+use crate::directory::{assert_exact, assert_tidy};
+use crate::random::{Rng, for_each_seed};
+use crate::reading::assert_state;
+use crate::state::{State, Write, between};
+use readers::Readers;
+
+const DIR: &str = "db";
+
+/// Operations of one seed.
+const STEP_COUNT: usize = 400;
+
+/// Names that keyspaces are given.
+const NAMES: [&str; 5] = ["default", "a", "b", "c", "d"];
+
+#[test]
+fn every_answer_is_that_of_the_model_with_jobs_step_by_step() {
+    for_each_seed("every_answer_is_that_of_the_model_with_jobs_step_by_step", 60, |seed| {
+        Run::new(seed, 0).run();
+    });
+}
+
+#[test]
+fn every_answer_is_that_of_the_model_beside_background_threads() {
+    for_each_seed("every_answer_is_that_of_the_model_beside_background_threads", 25, |seed| {
+        Run::new(seed, 2).run();
+    });
+}
+
+/// One database, its model, and who reads it.
+struct Run {
+    rng: Rng,
+    env: Env,
+    options: Options,
+    keyspace_options: KeyspaceOptions,
+    db: Db,
+    model: State,
+    snapshots: Vec<(Snapshot, State)>,
+    readers: Readers,
+    step: usize,
+}
+
+impl Run {
+    fn new(seed: u64, background_threads: usize) -> Self {
+        let mut rng = Rng::new(seed);
+        // Threads wait on the clock when they are behind, so it must move.
+        let env = match background_threads {
+            0 => Env::memory(seed),
+            _ => Env { clock: Env::os().clock, ..Env::memory(seed) },
+        };
+        let options = choices::options(&mut rng, background_threads);
+        let keyspace_options = choices::keyspace_options(&mut rng);
+        let db = Db::builder(DIR)
+            .env(env.clone())
+            .options(options.clone())
+            .default_keyspace(keyspace_options.clone())
+            .open()
+            .unwrap();
+        let (model, snapshots) = (State::new(), Vec::new());
+        let readers = Readers::default();
+        Self { rng, env, options, keyspace_options, db, model, snapshots, readers, step: 0 }
+    }
+
+    fn run(mut self) {
+        for step in 0..STEP_COUNT {
+            self.step = step;
+            self.operate();
+        }
+        self.settle();
+        assert_state(&self.db, &self.model, "at the end");
+        self.reopen(true);
+        assert_state(&self.db, &self.model, "after the last reopening");
+    }
+
+    fn operate(&mut self) {
+        match self.rng.below(100) {
+            0..=29 => self.write_one(),
+            30..=41 => self.write_batch(),
+            42..=53 => self.get(),
+            54..=63 => self.scan(),
+            64..=67 => self.take_snapshot_or_drop_one(),
+            68..=79 => {
+                let name = self.some_name();
+                let keyspace = self.keyspace(&name);
+                self.readers.work(&mut self.rng, &self.db, &keyspace, &self.model);
+            }
+            80..=83 => self.flush(),
+            84..=85 => self.compact(),
+            86..=93 => drop(self.db.run_background_job()),
+            94..=96 => self.change_keyspaces(),
+            97 => self.db.sync().unwrap(),
+            98 if self.rng.one_in(3) => self.settle(),
+            99 if self.rng.one_in(3) => {
+                let closes = self.rng.one_in(2);
+                self.reopen(closes);
+            }
+            _ => self.check_snapshots(),
+        }
+    }
+
+    /// A name of a keyspace that exists.
+    fn some_name(&mut self) -> String {
+        self.rng.pick(&self.model.names()).clone()
+    }
+
+    fn keyspace(&self, name: &str) -> Keyspace {
+        self.db.existing_keyspace(name).unwrap().unwrap_or_else(|| panic!("no keyspace {name}"))
+    }
+
+    fn durability(&mut self) -> Durability {
+        *self.rng.pick(&[Durability::Buffered, Durability::Process, Durability::Power])
+    }
+
+    fn some_write(&mut self) -> Write {
+        let name = self.some_name();
+        if self.rng.one_in(4) {
+            return Write::delete(&name, &self.rng.key());
+        }
+        Write::put(&name, &self.rng.key(), &self.rng.value())
+    }
+
+    fn write_one(&mut self) {
+        let (write, durability) = (self.some_write(), self.durability());
+        let keyspace = self.keyspace(&write.keyspace);
+        match &write.value {
+            Some(value) => keyspace.put_with(&write.key, value, durability).unwrap(),
+            None => keyspace.delete_with(&write.key, durability).unwrap(),
+        }
+        self.model.apply(&[write]);
+    }
+
+    fn write_batch(&mut self) {
+        let count = self.rng.below(20);
+        let writes: Vec<Write> = (0..count).map(|_| self.some_write()).collect();
+        let mut batch: Batch = self.db.batch();
+        for write in &writes {
+            let keyspace = self.keyspace(&write.keyspace);
+            match &write.value {
+                Some(value) => batch.put(&keyspace, &write.key, value),
+                None => batch.delete(&keyspace, &write.key),
+            }
+        }
+        let durability = self.durability();
+        batch.commit_with(durability).unwrap();
+        self.model.apply(&writes);
+    }
+
+    /// All ways to read a key, as of now or of a snapshot.
+    fn get(&mut self) {
+        let (name, key) = (self.some_name(), self.rng.key());
+        let keyspace = self.keyspace(&name);
+        let contents = self.model.contents(&name);
+        let expected = contents.get(key.as_slice()).map(|value| value.to_vec());
+        let found = keyspace.get(&key).unwrap().map(Vec::from);
+        assert_eq!(found, expected, "step {}: {name} {}", self.step, key.escape_ascii());
+        assert_eq!(keyspace.get_with(&key, <[u8]>::to_vec).unwrap(), expected);
+        let mut buffer = vec![1; 7];
+        assert_eq!(keyspace.get_into(&key, &mut buffer).unwrap(), expected.is_some());
+        assert_eq!(buffer, expected.clone().unwrap_or_default());
+        assert_eq!(keyspace.contains(&key).unwrap(), expected.is_some());
+        assert_eq!(keyspace.explain_get(&key).unwrap().value_len, expected.as_ref().map(Vec::len));
+        let keys: Vec<_> = (0..self.rng.below(6)).map(|_| self.rng.key()).collect();
+        let expected: Vec<_> = keys.iter().map(|key| contents.get(key.as_slice())).collect();
+        let found = keyspace.multi_get(&keys).unwrap();
+        assert!(found.iter().map(|v| v.as_deref()).eq(expected.iter().map(|v| v.map(|v| &**v))));
+    }
+
+    /// A range from both ends, alternating as the seed says, or a prefix.
+    fn scan(&mut self) {
+        let name = self.some_name();
+        let keyspace = self.keyspace(&name);
+        let contents = self.model.contents(&name);
+        if self.rng.one_in(4) {
+            let key = self.rng.key();
+            let prefix = &key[..self.rng.index(key.len() + 1)];
+            let expected = contents.iter().filter(|(key, _)| key.starts_with(prefix));
+            let found: Vec<_> = keyspace.prefix(prefix).map(Result::unwrap).collect();
+            assert!(
+                found.iter().map(|(k, v)| (&**k, &**v)).eq(expected.map(|(k, v)| (&**k, &**v)))
+            );
+            return;
+        }
+        let bounds = self.rng.bounds();
+        let expected = between(&contents, &bounds);
+        let mut scan = keyspace.scan(bounds.clone());
+        readers::take_from_both_ends(&mut self.rng, &mut scan, expected, &format!("{bounds:?}"));
+    }
+
+    fn take_snapshot_or_drop_one(&mut self) {
+        if self.snapshots.len() < 4 && !self.rng.one_in(3) {
+            self.snapshots.push((self.db.snapshot(), self.model.clone()));
+        } else if !self.snapshots.is_empty() {
+            let index = self.rng.index(self.snapshots.len());
+            self.check_snapshot(index);
+            self.snapshots.swap_remove(index);
+        }
+    }
+
+    fn check_snapshots(&mut self) {
+        (0..self.snapshots.len()).for_each(|index| self.check_snapshot(index));
+    }
+
+    /// A snapshot shows every keyspace that still exists as it was, those made since as empty.
+    fn check_snapshot(&mut self, index: usize) {
+        let (snapshot, state) = &self.snapshots[index];
+        for name in self.model.names() {
+            let id = self.model.id(&name).expect("it is in the list");
+            let expected = state.by_id(id);
+            let view = snapshot.keyspace(&self.keyspace(&name));
+            let mut scan = view.scan::<&[u8]>(..);
+            let entries = expected.iter().map(|(k, v)| (Arc::clone(k), Arc::clone(v))).collect();
+            readers::take_from_both_ends(&mut self.rng, &mut scan, entries, "snapshot");
+            let key = self.rng.key();
+            let found = view.get(&key).unwrap();
+            assert_eq!(found.as_deref(), expected.get(key.as_slice()).map(|value| &**value));
+        }
+    }
+
+    fn flush(&mut self) {
+        if self.rng.one_in(4) {
+            return self.db.flush().unwrap();
+        }
+        let name = self.some_name();
+        self.keyspace(&name).flush().unwrap();
+    }
+
+    fn compact(&mut self) {
+        if self.rng.one_in(4) {
+            return self.db.compact_all().unwrap();
+        }
+        let (name, bounds) = (self.some_name(), self.rng.bounds());
+        self.keyspace(&name).compact(bounds).unwrap();
+    }
+
+    fn change_keyspaces(&mut self) {
+        let name = (*self.rng.pick(&NAMES)).to_owned();
+        let other = (*self.rng.pick(&NAMES)).to_owned();
+        match (self.model.has(&name), self.rng.below(4)) {
+            (false, _) => {
+                let options = choices::keyspace_options(&mut self.rng);
+                self.db.keyspace(&name, options).unwrap();
+                self.model.create(&name);
+            }
+            (true, 0) if name != "default" => {
+                let keyspace = self.keyspace(&name);
+                let result = self.db.rename_keyspace(&keyspace, &other);
+                assert_eq!(result.is_ok(), !self.model.has(&other));
+                if result.is_ok() {
+                    self.model.rename(&name, &other);
+                }
+            }
+            (true, 1) if name != "default" => {
+                let keyspace = self.keyspace(&name);
+                self.db.drop_keyspace(&keyspace).unwrap();
+                self.readers.forget(&name);
+                assert!(keyspace.put("k", "v").is_err());
+                assert!(keyspace.get("k").is_err());
+                self.model.remove(&name);
+            }
+            // Other options for one that exists.
+            (true, _) => {
+                let options = choices::keyspace_options(&mut self.rng);
+                self.db.keyspace(&name, options).unwrap();
+            }
+        }
+        assert_eq!(self.db.keyspaces(), self.model.names());
+    }
+
+    /// When nothing is left to do and nobody reads, the directory holds what is referred to.
+    fn settle(&mut self) {
+        self.check_snapshots();
+        self.snapshots.clear();
+        self.readers.clear();
+        self.db.wait_until_settled().unwrap();
+        assert_tidy(&self.db, &*self.env.fs, "settled");
+    }
+
+    /// Reopens after a close, or after the last handle was dropped.
+    fn reopen(&mut self, closes: bool) {
+        self.check_snapshots();
+        self.snapshots.clear();
+        self.readers.clear();
+        let placeholder = Db::in_memory().unwrap();
+        let db = std::mem::replace(&mut self.db, placeholder);
+        if closes {
+            db.close().unwrap();
+            assert_exact(&*self.env.fs, Path::new(DIR), "closed");
+        } else {
+            drop(db);
+        }
+        let mut builder = Db::builder(DIR).env(self.env.clone()).options(self.options.clone());
+        if self.rng.one_in(3) {
+            self.keyspace_options = choices::keyspace_options(&mut self.rng);
+            builder = builder.default_keyspace(self.keyspace_options.clone());
+        }
+        self.db = builder.open().unwrap();
+        assert_state(&self.db, &self.model, "reopened");
+    }
+}

@@ -1,0 +1,28 @@
+//! Options for databases that are tiny, so that much happens in them.
+
+use esker::{CompactionPolicy, Compression, KeyspaceOptions, Options};
+
+use crate::random::Rng;
+
+pub(super) fn options(rng: &mut Rng, background_threads: usize) -> Options {
+    Options {
+        memory_budget_bytes: *rng.pick(&[0, 256 << 10, 8 << 20, 512 << 20]),
+        cache_bytes: *rng.pick(&[None, Some(0), Some(20_000)]),
+        background_threads,
+        // Small ones are raised to the least size that is sensible.
+        log_segment_bytes: *rng.pick(&[0, 1 << 20, 64 << 20]),
+        ..Options::default()
+    }
+}
+
+pub(super) fn keyspace_options(rng: &mut Rng) -> KeyspaceOptions {
+    KeyspaceOptions {
+        compaction: *rng.pick(&[CompactionPolicy::Leveled, CompactionPolicy::None]),
+        compression: *rng.pick(&[Compression::None, Compression::Lz4]),
+        block_size_bytes: *rng.pick(&[256, 512, 4096]),
+        filter_bits_per_key: *rng.pick(&[0, 1, 10]),
+        memtable_bytes: *rng.pick(&[1, 2_000, 20_000, 64 << 20]),
+        immutable_memtables_max: 1 + rng.index(3),
+        log: true,
+    }
+}

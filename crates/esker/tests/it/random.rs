@@ -1,0 +1,118 @@
+//! Choices of a test: random, and the same again for the same seed.
+
+use std::ops::Bound;
+
+/// SplitMix64.
+#[derive(Clone, Debug)]
+pub(crate) struct Rng(u64);
+
+impl Rng {
+    pub(crate) const fn new(seed: u64) -> Self {
+        Self(seed ^ 0x5851_f42d_4c95_7f2d)
+    }
+
+    pub(crate) fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+
+    /// A number below `bound`, which is not 0.
+    pub(crate) fn below(&mut self, bound: u64) -> u64 {
+        self.next() % bound
+    }
+
+    /// An index below `len`, which is not 0.
+    pub(crate) fn index(&mut self, len: usize) -> usize {
+        self.below(len as u64) as usize
+    }
+
+    /// True once in `count` times.
+    pub(crate) fn one_in(&mut self, count: u64) -> bool {
+        self.below(count) == 0
+    }
+
+    pub(crate) fn pick<'a, T>(&mut self, choices: &'a [T]) -> &'a T {
+        &choices[self.index(choices.len())]
+    }
+
+    pub(crate) fn bytes(&mut self, len: usize) -> Vec<u8> {
+        (0..len).map(|_| self.next() as u8).collect()
+    }
+
+    /// A key from a small set, so that keys meet again: mostly short ones of few different bytes,
+    /// with long ones, long common prefixes and the extremes in between.
+    pub(crate) fn key(&mut self) -> Vec<u8> {
+        let mut short = |len: u64| -> Vec<u8> {
+            let len = self.below(len + 1);
+            (0..len).map(|_| *self.pick(b"ab\x00\xff")).collect()
+        };
+        let tail = short(3);
+        match self.below(16) {
+            0 => tail,
+            1 => [b"\xff\xff".as_slice(), &tail].concat(),
+            2 => [vec![b'p'; 150], tail].concat(),
+            3 => [b"common/prefix/of/some/length/".as_slice(), &tail].concat(),
+            4 => vec![*self.pick(b"xyz"); 700],
+            _ => format!("key{:03}", self.below(150)).into_bytes(),
+        }
+    }
+
+    /// A value: mostly short, now and then larger than a block.
+    pub(crate) fn value(&mut self) -> Vec<u8> {
+        let len = match self.below(40) {
+            0..=2 => 0,
+            3..=22 => self.below(24),
+            23..=36 => self.below(200),
+            37 | 38 => 900 + self.below(300),
+            _ => self.below(9000),
+        } as usize;
+        if self.one_in(2) { vec![self.next() as u8; len] } else { self.bytes(len) }
+    }
+
+    /// Bounds of any kind, the inverted ones too.
+    pub(crate) fn bounds(&mut self) -> (Bound<Vec<u8>>, Bound<Vec<u8>>) {
+        let mut bound = || match self.below(5) {
+            0 | 1 => Bound::Included(self.key()),
+            2 | 3 => Bound::Excluded(self.key()),
+            _ => Bound::Unbounded,
+        };
+        let (mut start, mut end) = (bound(), bound());
+        let is_inverted = match (&start, &end) {
+            (Bound::Included(a) | Bound::Excluded(a), Bound::Included(b) | Bound::Excluded(b)) => {
+                b < a
+            }
+            _ => false,
+        };
+        if is_inverted && !self.one_in(8) {
+            std::mem::swap(&mut start, &mut end);
+        }
+        (start, end)
+    }
+}
+
+/// Seeds of a test: the one that `ESKER_SEED` names, or `count` from 1 on, times `ESKER_BUDGET`.
+pub(crate) fn seeds(count: u64) -> Vec<u64> {
+    match std::env::var("ESKER_SEED") {
+        Ok(seed) => vec![seed.parse().expect("ESKER_SEED is a number")],
+        Err(_) => (1..=count * budget()).collect(),
+    }
+}
+
+/// How many times as long as in an ordinary run the tests may take: `ESKER_BUDGET`, or 1.
+pub(crate) fn budget() -> u64 {
+    std::env::var("ESKER_BUDGET").map_or(1, |text| text.parse().expect("ESKER_BUDGET is a number"))
+}
+
+/// Runs `test` for each seed; a failure names its seed.
+pub(crate) fn for_each_seed(name: &str, count: u64, test: impl Fn(u64)) {
+    for seed in seeds(count) {
+        let run = std::panic::AssertUnwindSafe(|| test(seed));
+        if let Err(panic) = std::panic::catch_unwind(run) {
+            eprintln!("{name} failed; replay it with ESKER_SEED={seed} cargo test -p esker {name}");
+            std::panic::resume_unwind(panic);
+        }
+    }
+}

@@ -1,0 +1,61 @@
+//! What a database holds, read whole and compared with what it should.
+
+use std::sync::Arc;
+
+use esker::{Db, Keyspace, Result};
+
+use crate::state::{Contents, State};
+
+/// Everything in a keyspace, read from its start to its end.
+pub(crate) fn contents(keyspace: &Keyspace) -> Result<Contents> {
+    keyspace.iter().map(|entry| entry.map(|(k, v)| (Arc::from(&*k), Arc::from(&*v)))).collect()
+}
+
+/// What differs, in a line; contents are too long to print.
+pub(crate) fn difference(found: &Contents, expected: &Contents) -> Option<String> {
+    let missing = expected.iter().find(|(key, _)| !found.contains_key(*key));
+    let extra = found.iter().find(|(key, _)| !expected.contains_key(*key));
+    let wrong = found.iter().find(|(key, value)| expected.get(*key).is_some_and(|e| e != *value));
+    let show = |entry: Option<(&Arc<[u8]>, &Arc<[u8]>)>| {
+        entry.map_or("none".to_owned(), |(key, value)| {
+            format!("{} ({} bytes)", key.escape_ascii(), value.len())
+        })
+    };
+    if missing.is_none() && extra.is_none() && wrong.is_none() {
+        return None;
+    }
+    let (missing, extra, wrong) = (show(missing), show(extra), show(wrong));
+    let counts = (found.len(), expected.len());
+    Some(format!("missing {missing}, extra {extra}, wrong {wrong}; {counts:?} entries"))
+}
+
+/// Checks that a keyspace holds `expected`, read forwards, backwards, and key by key.
+pub(crate) fn assert_contents(keyspace: &Keyspace, expected: &Contents, when: &str) {
+    let name = keyspace.name();
+    let found = contents(keyspace).unwrap_or_else(|error| panic!("{when}: {name}: {error}"));
+    if let Some(difference) = difference(&found, expected) {
+        panic!("{when}: {name}: {difference}\n{}", keyspace.levels());
+    }
+    let backwards = keyspace.iter().rev().map(Result::unwrap);
+    assert!(
+        backwards.map(|(key, _)| key).eq(expected.keys().rev()),
+        "{when}: {name}: backwards differs from forwards"
+    );
+    for (key, value) in expected {
+        let found = keyspace.get(key).unwrap();
+        assert!(
+            found.is_some_and(|found| *found == **value),
+            "{when}: {name}: get of {} differs from the scan",
+            key.escape_ascii()
+        );
+    }
+}
+
+/// Checks that a database holds exactly `expected`, in all keyspaces.
+pub(crate) fn assert_state(db: &Db, expected: &State, when: &str) {
+    assert_eq!(db.keyspaces(), expected.names(), "{when}");
+    for name in expected.names() {
+        let keyspace = db.existing_keyspace(&name).unwrap().expect("it is in the list");
+        assert_contents(&keyspace, &expected.contents(&name), when);
+    }
+}

@@ -1,0 +1,120 @@
+//! What a database should hold, kept the simplest way: maps of byte strings.
+//!
+//! A [`State`] is the database at one sequence number. Copies share what they have in common, so a
+//! history is a list of them, and a snapshot is one.
+
+use std::collections::BTreeMap;
+use std::ops::Bound;
+use std::sync::Arc;
+
+pub(crate) type Bytes = Arc<[u8]>;
+pub(crate) type Contents = BTreeMap<Bytes, Bytes>;
+
+/// One write of a batch, to the keyspace of that name; no value for a delete.
+#[derive(Clone, Debug)]
+pub(crate) struct Write {
+    pub(crate) keyspace: String,
+    pub(crate) key: Bytes,
+    pub(crate) value: Option<Bytes>,
+}
+
+impl Write {
+    pub(crate) fn put(keyspace: &str, key: &[u8], value: &[u8]) -> Self {
+        Self { keyspace: keyspace.to_owned(), key: key.into(), value: Some(value.into()) }
+    }
+
+    pub(crate) fn delete(keyspace: &str, key: &[u8]) -> Self {
+        Self { keyspace: keyspace.to_owned(), key: key.into(), value: None }
+    }
+}
+
+/// A keyspace as the test knows it: never the same again once dropped, whatever its name.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(crate) struct Id(u32);
+
+/// All keyspaces at one moment.
+#[derive(Clone, Default, Debug)]
+pub(crate) struct State {
+    /// In order of creation, as the database lists them.
+    names: Vec<(Id, String)>,
+    contents: BTreeMap<Id, Arc<Contents>>,
+    next: u32,
+}
+
+impl State {
+    /// A new database.
+    pub(crate) fn new() -> Self {
+        let mut state = Self::default();
+        state.create("default");
+        state
+    }
+
+    pub(crate) fn create(&mut self, name: &str) {
+        let id = Id(self.next);
+        self.next += 1;
+        self.names.push((id, name.to_owned()));
+        self.contents.insert(id, Arc::default());
+    }
+
+    pub(crate) fn rename(&mut self, from: &str, to: &str) {
+        let name = self.names.iter_mut().find(|(_, name)| name == from);
+        to.clone_into(&mut name.expect("only keyspaces that exist are renamed").1);
+    }
+
+    pub(crate) fn remove(&mut self, name: &str) {
+        let id = self.id(name).expect("only keyspaces that exist are dropped");
+        self.names.retain(|(other, _)| *other != id);
+        self.contents.remove(&id);
+    }
+
+    pub(crate) fn names(&self) -> Vec<String> {
+        self.names.iter().map(|(_, name)| name.clone()).collect()
+    }
+
+    pub(crate) fn id(&self, name: &str) -> Option<Id> {
+        self.names.iter().find(|(_, other)| other == name).map(|(id, _)| *id)
+    }
+
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.id(name).is_some()
+    }
+
+    /// What the keyspace holds; nothing if it is not there.
+    pub(crate) fn by_id(&self, id: Id) -> Arc<Contents> {
+        self.contents.get(&id).cloned().unwrap_or_default()
+    }
+
+    pub(crate) fn contents(&self, name: &str) -> Arc<Contents> {
+        self.id(name).map(|id| self.by_id(id)).unwrap_or_default()
+    }
+
+    pub(crate) fn apply(&mut self, writes: &[Write]) {
+        for write in writes {
+            let id = self.id(&write.keyspace).expect("writes go to keyspaces that exist");
+            let contents = Arc::make_mut(self.contents.get_mut(&id).expect("a known keyspace"));
+            match &write.value {
+                Some(value) => contents.insert(write.key.clone(), value.clone()),
+                None => contents.remove(&write.key),
+            };
+        }
+    }
+}
+
+/// The entries of `contents` between the bounds, which may be inverted.
+pub(crate) fn between(
+    contents: &Contents,
+    bounds: &(Bound<Vec<u8>>, Bound<Vec<u8>>),
+) -> Vec<(Bytes, Bytes)> {
+    let starts = |key: &[u8]| match &bounds.0 {
+        Bound::Included(start) => start.as_slice() <= key,
+        Bound::Excluded(start) => start.as_slice() < key,
+        Bound::Unbounded => true,
+    };
+    let ends = |key: &[u8]| match &bounds.1 {
+        Bound::Included(end) => key <= end.as_slice(),
+        Bound::Excluded(end) => key < end.as_slice(),
+        Bound::Unbounded => true,
+    };
+    let inside = contents.iter().filter(|(key, _)| starts(key) && ends(key));
+    inside.map(|(key, value)| (key.clone(), value.clone())).collect()
+}
