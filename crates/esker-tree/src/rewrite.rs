@@ -117,3 +117,44 @@ fn pause(job: &Job<'_>, counts: &Counts, outputs: &Outputs<'_>) -> Result<(), Jo
         Signal::Cancel => Err(JobError::Cancelled),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cursor::vec_cursor::{Entry, VecCursor};
+    use crate::gc::Readers;
+    use crate::output::Cuts;
+    use crate::test_tree::TestTree;
+    use esker_base::EntryKind;
+
+    /// Rewrites one source with these keys and sequence numbers.
+    fn rewrite_all(entries: &[(&str, u64)]) -> Result<Counts, JobError> {
+        let tree = TestTree::new();
+        let entry = |&(key, number): &(&str, u64)| {
+            Entry::new(key.as_bytes(), number, EntryKind::Put, b"value")
+        };
+        let source = VecCursor::as_given(entries.iter().map(entry).collect());
+        let mut gc = Gc::new(Readers::new(&[], SeqNo::ZERO), false);
+        tree.job(|job| {
+            let cuts = Cuts { keys: &[], bytes_max: 1 };
+            let mut outputs = Outputs::new(*job, 0, esker_table::TableOptions::default(), cuts);
+            let mut source = MergingCursor::new(vec![source]);
+            let name_of = |_: &VecCursor| "7.table".to_owned();
+            rewrite(job, &mut source, &mut gc, |_| true, &mut outputs, name_of)
+        })
+    }
+
+    #[test]
+    fn entries_that_do_not_ascend_are_damage_of_the_file_that_they_stand_in() {
+        assert_eq!(rewrite_all(&[("", 2), ("", 1), ("a", 9), ("b", 3)]).unwrap().entries_in, 4);
+        for damaged in [
+            [("b", 3), ("a", 2)],
+            [("longprefixb", 3), ("longprefixa", 2)],
+            [("a", 2), ("a", 3)],
+            [("a", 2), ("a", 2)],
+        ] {
+            let error = rewrite_all(&damaged).unwrap_err();
+            assert_eq!(error.to_string(), "7.table is damaged at offset 0: keys do not ascend");
+        }
+    }
+}

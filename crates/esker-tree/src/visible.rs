@@ -272,6 +272,7 @@ impl<C: Cursor> VisibleCursor<C> {
     ///
     /// # Panics
     /// If the cursor is not valid.
+    #[expect(clippy::should_implement_trait, reason = "a cursor lends what it shows")]
     #[inline]
     pub fn next(&mut self) -> Result<(), ReadError> {
         match std::mem::replace(&mut self.position, Position::Invalid) {

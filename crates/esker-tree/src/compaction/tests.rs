@@ -2,6 +2,8 @@
 
 mod random;
 
+use std::sync::Mutex;
+
 use esker_base::{EntryKind, KeyRange, SeqNo};
 use esker_env::{Fault, Operation, Rule};
 
@@ -98,13 +100,14 @@ fn tombstone_is_kept_above_a_table_that_may_hold_its_key_and_dropped_beside_it()
     let down = plan_of_all(&tree, 6);
     tree.compact(&down, &nobody);
     // Overlapped by an older table at the time of the flush, so that the tombstones are kept.
-    let deletes = [delete("a", 3), delete("f", 4), delete("z", 5)];
+    let deletes = [delete("a", 3), delete("f", 4), put("y", 5), delete("z", 6)];
     tree.flush(&[memtable_of(&deletes)], &nobody, 1 << 20);
     let flushed = tree.version.levels()[0].runs()[0].tables()[0].properties().id;
     let plan = plan_of(&tree, &BTreeSet::from([flushed]), 3, None);
     let output = tree.compact(&plan, &everyone);
-    assert_eq!((output.entries_in, output.entries_dropped), (3, 2));
-    assert_eq!(tree.entries(), [put("c", 1), delete("f", 4), put("m", 2)]);
+    assert_eq!((output.entries_in, output.entries_dropped), (4, 2));
+    // Above the last level, the put keeps its sequence number, though nothing older has its key.
+    assert_eq!(tree.entries(), [put("c", 1), delete("f", 4), put("m", 2), put("y", 5)]);
 }
 
 #[test]
@@ -174,6 +177,26 @@ fn every_failed_operation_ends_the_compaction_and_leaves_no_file() {
         }
         assert!(failures >= 3, "{operation:?}: {failures}");
     }
+}
+
+#[test]
+fn names_of_all_outputs_are_durable_before_the_result_is_returned() {
+    let tree = three_runs();
+    let plan = plan_of_all(&tree, 6);
+    let changes = Arc::new(Mutex::new(Vec::new()));
+    let seen = Arc::clone(&changes);
+    tree.faults.observe(move |event| {
+        if event.operation.is_change() && event.operation != Operation::Write {
+            seen.lock().unwrap().push(event.operation);
+        }
+    });
+    let output = tree.try_compact(&plan, &Readers::new(&[], SeqNo::ZERO)).unwrap();
+    assert!(output.added.len() > 2);
+    let mut expected = [Operation::Create, Operation::Sync].repeat(output.added.len());
+    expected.push(Operation::SyncDir);
+    let changes = changes.lock().unwrap();
+    let changes: Vec<_> = changes.iter().filter(|change| **change != Operation::Allocate).collect();
+    assert_eq!(changes, expected.iter().collect::<Vec<_>>());
 }
 
 #[test]

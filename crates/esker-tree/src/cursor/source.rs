@@ -190,3 +190,6 @@ impl Cursor for SourceCursor {
         on_source!(self, cursor => Cursor::prev(cursor))
     }
 }
+
+#[cfg(test)]
+mod tests;

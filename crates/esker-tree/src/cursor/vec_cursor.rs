@@ -42,6 +42,11 @@ impl VecCursor {
     /// Sorts `entries`.
     pub(crate) fn new(mut entries: Vec<Entry>) -> Self {
         entries.sort_by(|a, b| a.key().cmp(&b.key()));
+        Self::as_given(entries)
+    }
+
+    /// Shows `entries` in whatever order they are: what no undamaged source does.
+    pub(crate) fn as_given(entries: Vec<Entry>) -> Self {
         Self { entries: entries.into(), place: None, seek_count: 0, fails_at: None }
     }
 
