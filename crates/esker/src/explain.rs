@@ -153,7 +153,7 @@ impl ReadTrace for Recorder {
 
 impl GetTrace for Recorder {
     fn memtable(&mut self, memtable: &Memtable, decides: bool) {
-        let entry_count = memtable.entry_count() as u64;
+        let entry_count = memtable.entry_count();
         self.steps.push(GetStep::Memtable { entry_count, decides });
     }
 
@@ -324,7 +324,7 @@ impl Engine {
         let mut inputs = Vec::new();
         for memtable in view.memtables() {
             if memtable.seqno_range().is_some_and(|(oldest, _)| oldest <= seqno) {
-                inputs.push(ScanInput::Memtable { entry_count: memtable.entry_count() as u64 });
+                inputs.push(ScanInput::Memtable { entry_count: memtable.entry_count() });
             }
         }
         let mut left_out = 0;

@@ -20,7 +20,7 @@ pub(crate) struct Ledger {
 
 #[derive(Debug)]
 enum State {
-    Writable(Writer),
+    Writable(Box<Writer>),
     ReadOnly(Catalog),
 }
 
@@ -43,7 +43,7 @@ impl Ledger {
     /// Takes over `manifest`. No file has the counter `next` or a larger one.
     pub(crate) fn new(manifest: Manifest, next: u64) -> Self {
         let writer = Writer { manifest, next, reserved: next, needs_restart: false };
-        Self { state: Mutex::new(State::Writable(writer)) }
+        Self { state: Mutex::new(State::Writable(Box::new(writer))) }
     }
 
     /// Of a database that was opened for reading.

@@ -182,7 +182,7 @@ impl Engine {
                 .memtables()
                 .map(|memtable| MemtableInfo {
                     bytes: memtable.size_bytes(),
-                    entry_count: memtable.entry_count() as u64,
+                    entry_count: memtable.entry_count(),
                 })
                 .collect(),
             levels: shape.levels.iter().take(count).enumerate().map(level).collect(),

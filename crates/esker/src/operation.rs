@@ -144,8 +144,12 @@ mod tests {
         let first_seqno = SeqNo::ZERO.plus(300);
         GroupHeader { first_seqno, unlogged_before: 2, count: 2 }.encode(&mut bytes);
         put(b"key", b"value").encode(&mut bytes).unwrap();
-        let delete =
-            Operation { keyspace: KeyspaceId(0), kind: EntryKind::Tombstone, key: b"old", value: b"" };
+        let delete = Operation {
+            keyspace: KeyspaceId(0),
+            kind: EntryKind::Tombstone,
+            key: b"old",
+            value: b"",
+        };
         delete.encode(&mut bytes).unwrap();
         let hex: Vec<String> = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
         assert_eq!(

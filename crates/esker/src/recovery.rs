@@ -32,6 +32,7 @@ use crate::ledger::Ledger;
 use crate::logs::{LOG_FORMAT, Logs, RecoveredSegment};
 use crate::operation::{GroupHeader, Operation};
 use crate::options::{KeyspaceOptions, Options};
+use crate::read_view::WriteBuffer;
 
 /// Name of the lock file in a database directory. Never removed.
 pub(crate) const LOCK_FILE: &str = "LOCK";
@@ -251,6 +252,16 @@ struct Replay<'a> {
     last_logged: SeqNo,
     has_frames: bool,
     operation_count: u64,
+    target: Option<Target>,
+}
+
+/// Where the operations of one keyspace go: looked up once for many of them.
+struct Target {
+    keyspace: Arc<KeyspaceCore>,
+    buffer: Arc<WriteBuffer>,
+    /// Up to here everything is in the tables.
+    flushed_up_to: SeqNo,
+    memtable_bytes: u64,
 }
 
 /// What became of one segment.
@@ -285,6 +296,7 @@ impl<'a> Replay<'a> {
             last_logged: last_seqno,
             has_frames: false,
             operation_count: 0,
+            target: None,
         }
     }
 
@@ -363,12 +375,10 @@ impl<'a> Replay<'a> {
             if index > 0 {
                 seqno = seqno.next();
             }
-            match self.keyspaces.get(&operation.keyspace) {
-                Some(keyspace) => self.insert(keyspace, log, seqno, &operation),
-                // Dropped since.
-                None if operation.keyspace.0 < self.catalog.next_keyspace_id => {}
-                None => return Err(unknown),
+            if operation.keyspace.0 >= self.catalog.next_keyspace_id {
+                return Err(unknown);
             }
+            self.insert(log, seqno, &operation);
         }
         decoder.finish()?;
         self.has_frames = true;
@@ -377,26 +387,37 @@ impl<'a> Replay<'a> {
         Ok(())
     }
 
-    fn insert(
-        &mut self,
-        keyspace: &KeyspaceCore,
-        log: LogId,
-        seqno: SeqNo,
-        operation: &Operation<'_>,
-    ) {
-        let flushed = self.catalog.keyspaces.get(&keyspace.id).map(|state| state.flushed_up_to);
-        if flushed.is_some_and(|flushed| seqno <= flushed) {
-            return;
+    fn insert(&mut self, log: LogId, seqno: SeqNo, operation: &Operation<'_>) {
+        let is_known =
+            self.target.as_ref().is_some_and(|target| target.keyspace.id == operation.keyspace);
+        if !is_known {
+            self.target = self.find_target(operation.keyspace);
         }
-        let view = keyspace.view();
-        view.active.note_log(log);
-        let memtable = &view.active.memtable;
+        // Without a target the keyspace was dropped since.
+        let Some(target) = self.target.as_ref().filter(|target| target.flushed_up_to < seqno)
+        else {
+            return;
+        };
+        target.buffer.note_log(log);
+        let memtable = &target.buffer.memtable;
         memtable.writer().insert(operation.key, seqno, operation.kind, operation.value);
         self.operation_count += 1;
-        view.active.update_charge();
-        if keyspace.settings().memtable_bytes <= memtable.size_bytes() {
-            keyspace.switch_memtable(self.budget);
+        target.buffer.update_charge();
+        if target.memtable_bytes <= memtable.size_bytes() {
+            target.keyspace.switch_memtable(self.budget);
+            self.target = None;
         }
+    }
+
+    fn find_target(&self, id: KeyspaceId) -> Option<Target> {
+        let keyspace = Arc::clone(self.keyspaces.get(&id)?);
+        let state = self.catalog.keyspaces.get(&id)?;
+        Some(Target {
+            buffer: Arc::clone(&keyspace.view().active),
+            flushed_up_to: state.flushed_up_to,
+            memtable_bytes: keyspace.settings().memtable_bytes,
+            keyspace,
+        })
     }
 }
 
