@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use esker_base::{EntryKind, SeqNo, checksum::hash_key};
+use esker_base::{EntryKind, SeqNo, checksum::hash_key, key_head};
 use esker_memtable::Memtable;
 use esker_table::{BlockSlice, NoTrace, ReadTrace, Table};
 use esker_tree::{Run, UnsupportedKind};
@@ -82,18 +82,18 @@ pub(crate) fn find<'a, T: GetTrace>(
             return Ok(exists.then_some(found));
         }
     }
-    let hash = hash_key(key);
-    for (level, runs) in view.version.levels().iter().enumerate() {
-        for run in runs.runs() {
-            let Some(table) = run.find(key) else {
-                trace.outside(level, run);
-                continue;
-            };
+    let (hash, head) = (hash_key(key), key_head(key));
+    for (number, level) in view.version.levels().iter().enumerate() {
+        if T::ENABLED {
+            let outside = level.runs().iter().filter(|run| run.find(key).is_none());
+            outside.for_each(|run| trace.outside(number, run));
+        }
+        for table in level.candidates(key, head) {
             if snapshot < table.properties().seqno_min {
-                trace.too_new(level, table);
+                trace.too_new(number, table);
                 continue;
             }
-            trace.enter(level, table);
+            trace.enter(number, table);
             let entry = table.get(key, hash, snapshot, trace)?;
             trace.leave(entry.is_some());
             if let Some(entry) = entry {
