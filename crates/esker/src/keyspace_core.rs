@@ -31,6 +31,9 @@ pub(crate) struct KeyspaceCore {
     is_logged: AtomicBool,
     /// Whether writes must look at the backlog before they are let in. A hint: counter only.
     is_under_pressure: AtomicBool,
+    /// Bytes to rewrite until the tree is in shape, as of the last change of the tree: computing it
+    /// walks all tables. Counter only.
+    debt_bytes: AtomicU64,
     /// Tables that running jobs use. Not held across file operations.
     busy: Mutex<Busy>,
     /// Held for a whole flush: one flush of a keyspace at a time keeps the order of its runs.
@@ -102,6 +105,7 @@ impl KeyspaceCore {
             is_dropped: AtomicBool::new(false),
             is_logged: AtomicBool::new(is_logged),
             is_under_pressure: AtomicBool::new(false),
+            debt_bytes: AtomicU64::new(0),
             busy: Mutex::default(),
             flushing: Mutex::new(()),
             failure: Mutex::new(None),
@@ -127,6 +131,14 @@ impl KeyspaceCore {
 
     pub(crate) fn is_logged(&self) -> bool {
         self.is_logged.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn debt_bytes(&self) -> u64 {
+        self.debt_bytes.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_debt_bytes(&self, bytes: u64) {
+        self.debt_bytes.store(bytes, Ordering::Relaxed);
     }
 
     pub(crate) fn is_under_pressure(&self) -> bool {

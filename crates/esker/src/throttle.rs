@@ -144,17 +144,15 @@ impl Engine {
         let view = keyspace.view();
         let filled =
             view.active.memtable.size_bytes() as f64 / settings.memtable_bytes.max(1) as f64;
-        let (level0_runs, debt_bytes) = match &settings.policy {
-            Some(policy) => {
-                (view.version.levels()[0].runs().len(), policy.debt_bytes(&view.version.shape()))
-            }
-            None => (0, 0),
+        let level0_runs = match &settings.policy {
+            Some(_) => view.version.levels()[0].runs().len(),
+            None => 0,
         };
         Backlog {
             memtables: view.immutables.len() as f64 + filled.min(1.0),
             immutables_max: settings.options.immutable_memtables_max,
             level0_runs,
-            debt_bytes,
+            debt_bytes: keyspace.debt_bytes(),
             memtable_bytes: settings.memtable_bytes,
         }
     }
@@ -162,6 +160,12 @@ impl Engine {
     /// Decides anew whether writes to `keyspace` must look at the backlog. Called whenever a job
     /// or a switch has changed it, so that writes of a database that keeps up pay one load.
     pub(crate) fn update_pressure(&self, keyspace: &KeyspaceCore) {
+        let settings = keyspace.settings();
+        let debt = settings
+            .policy
+            .as_ref()
+            .map_or(0, |policy| policy.debt_bytes(&keyspace.view().version.shape()));
+        keyspace.set_debt_bytes(debt);
         let backlog = self.backlog(keyspace);
         // The active memtable counts as full: it will be before this is called again.
         let ahead = Backlog { memtables: backlog.memtables.ceil(), ..backlog };
