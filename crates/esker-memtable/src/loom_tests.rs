@@ -27,6 +27,10 @@ struct Model {
 }
 
 impl Model {
+    fn new(keys: &'static [u8]) -> Self {
+        Self { tree: ArenaTree::new(), visible: AtomicU64::new(0), keys }
+    }
+
     /// Inserts the `index`-th key with sequence number `index + 1`, then publishes that.
     fn insert(&self, index: usize) {
         let seqno = SeqNo::new(index as u64 + 1).expect("small");
@@ -73,6 +77,20 @@ impl Model {
         assert_eq!(seen, self.owed(snapshot));
     }
 
+    fn check_seek(&self, probe: u8) {
+        let snapshot = self.snapshot();
+        let (mut cursor, mut seen) = (self.tree.cursor(), Vec::new());
+        cursor.seek(InternalKey::seek(&[probe], SeqNo::MAX));
+        while cursor.is_valid() {
+            assert!(cursor.key().user_key >= [probe].as_slice());
+            seen.extend(self.seen(&cursor, snapshot));
+            cursor.next();
+        }
+        let mut owed = self.owed(snapshot);
+        owed.retain(|(key, _)| *key >= probe);
+        assert_eq!(seen, owed);
+    }
+
     fn check_backward(&self) {
         let snapshot = self.snapshot();
         let (mut cursor, mut seen) = (self.tree.cursor(), Vec::new());
@@ -95,7 +113,7 @@ fn model(
     let mut builder = loom::model::Builder::new();
     builder.max_branches = 100_000;
     builder.check(move || {
-        let model = Arc::new(Model { tree: ArenaTree::new(), visible: AtomicU64::new(0), keys });
+        let model = Arc::new(Model::new(keys));
         (0..before).for_each(|index| model.insert(index));
         let reader = thread::spawn({
             let model = Arc::clone(&model);
@@ -147,22 +165,41 @@ fn loom_rows_at_either_end_split_under_a_reader() {
 }
 
 #[test]
+fn loom_a_row_of_versions_splits_before_a_reader_going_backwards() {
+    // Leaves before: a b c | y y y. The split puts the newest y into a leaf between, and for a
+    // moment the old leaf stands on both sides of it.
+    model(b"abcyyyy", 6, Model::check_backward);
+}
+
+#[test]
+fn loom_a_seek_past_the_end_of_a_leaf_that_is_appended_to() {
+    // Leaves before: a m n | y z. The split puts o between them, which a seek to p must pass.
+    model(b"myzano", 5, |model| model.check_seek(b'p'));
+    model(b"myzano", 5, |model| model.check_seek(b'o'));
+}
+
+#[test]
 fn loom_an_inner_node_splits_under_a_reader() {
-    // Four full-ish leaves under a full root; one more split takes the root with it.
-    const KEYS: &[u8] = b"hpdltbfjnrvakm";
-    let height = |before: usize| {
-        let height = std::sync::Arc::new(std::sync::atomic::AtomicU64::new(0));
-        let seen = Arc::clone(&height);
-        loom::model(move || {
-            let model = Model { tree: ArenaTree::new(), visible: AtomicU64::new(0), keys: KEYS };
-            (0..before).for_each(|index| model.insert(index));
-            seen.store(model.tree.height(), std::sync::atomic::Ordering::Relaxed);
-        });
-        height.load(std::sync::atomic::Ordering::Relaxed)
-    };
-    let before = (0..KEYS.len()).find(|count| height(count + 1) > 2).expect("the root splits");
-    for probe in [b'a', b'l', b'v'] {
-        model(&KEYS[..before + 1], before, move |model| model.check_get(probe));
+    for keys in [b"hpdltbfjnrvakm", b"abcdefghijklmn", b"nmlkjihgfedcba"] {
+        let splits = |count: &usize| height(&keys[..*count]) > 2;
+        let count = (1..=keys.len()).find(splits).expect("the root splits");
+        for probe in [keys[0], keys[4], keys[count - 2]] {
+            model(&keys[..count], count - 1, move |model| model.check_get(probe));
+        }
+        model(&keys[..count], count - 1, Model::check_forward);
+        model(&keys[..count], count - 1, Model::check_backward);
     }
-    model(&KEYS[..before + 1], before, Model::check_forward);
+}
+
+fn height(keys: &'static [u8]) -> u64 {
+    use std::sync::atomic::AtomicU64;
+
+    let height = Arc::new(AtomicU64::new(0));
+    let seen = Arc::clone(&height);
+    loom::model(move || {
+        let model = Model::new(keys);
+        (0..keys.len()).for_each(|index| model.insert(index));
+        seen.store(model.tree.height(), Ordering::Relaxed);
+    });
+    height.load(Ordering::Relaxed)
 }

@@ -197,4 +197,6 @@ impl MemtableWriter<'_> {
 }
 
 #[cfg(all(test, not(loom)))]
+mod concurrent_tests;
+#[cfg(all(test, not(loom)))]
 mod tests;
