@@ -7,7 +7,9 @@
 //! Does not choose, schedule or install: the result becomes visible by the caller's edit. A
 //! trivial move reads and writes nothing, so it is that edit alone.
 //!
-//! Cost (`examples/merge_bench.rs`): see there.
+//! Figures (`examples/merge_bench.rs`: four runs with 1 million entries of 16 + 100 bytes together,
+//! files in memory, while other work loaded both cores three times over): 147 ns an entry without
+//! compression, 188 with LZ4 over values that do not compress. The merge is a third of it.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
