@@ -11,6 +11,7 @@ mod table;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
+use esker_base::file_header::FileHeaderError;
 use esker_base::{FileHeader, FileKind};
 use esker_env::{Env, FileExt as _};
 
@@ -49,8 +50,11 @@ fn open(path: &Path) -> Result<Opened> {
     let len = usize::try_from(file.len().map_err(other)?).unwrap_or(usize::MAX);
     bytes.truncate(len);
     file.read_exact_at(0, &mut bytes).map_err(other)?;
-    let header = FileHeader::decode(&bytes)
-        .map_err(|error| Failure::Damaged(format!("{}: {}", path.display(), error.what())))?;
+    let header = FileHeader::decode(&bytes).map_err(|error| {
+        let message = format!("{}: {}", path.display(), error.what());
+        let is_ours = error != FileHeaderError::NotOurs;
+        if is_ours { Failure::Damaged(message) } else { Failure::Other(message) }
+    })?;
     let dir = path.parent().unwrap_or(Path::new("")).to_path_buf();
     Ok(Opened { env, dir, path: path.to_path_buf(), header })
 }

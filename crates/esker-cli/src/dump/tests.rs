@@ -94,6 +94,10 @@ fn damage_and_foreign_files_are_said() {
     std::fs::write(&table, &bytes).unwrap();
     let failure = run(&table, None, &mut Vec::new()).unwrap_err();
     assert!(failure.to_string().ends_with("file header checksum does not match"), "{failure}");
+    bytes[0] ^= 1;
+    std::fs::write(&table, &bytes).unwrap();
+    assert_eq!(run(&table, None, &mut Vec::new()).unwrap_err().exit_status(), 1, "not ours");
+    bytes[0] ^= 1;
     let renamed = dir.0.join("copy");
     bytes[44] ^= 1;
     std::fs::write(&renamed, &bytes).unwrap();
