@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::bench::BenchArguments;
+
 /// A key-value database in a directory.
 ///
 /// Exit status: 0 done or found, 3 the key is not there, 4 a file of the database is damaged, 1 any
@@ -104,6 +106,8 @@ pub(crate) enum Command {
     },
     /// Read commands, from a person or a pipe; `help` lists them. Creates a missing database.
     Shell(Shell),
+    /// Measure a database with the workloads of db_bench.
+    Bench(BenchArguments),
     /// The part of the tour that is killed.
     #[command(hide = true)]
     TourWriter {

@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 mod arguments;
+mod bench;
 mod dump;
 mod failure;
 mod load;
@@ -66,6 +67,7 @@ fn run(command: &Command, out: &mut dyn Write) -> Result<()> {
         Command::Flush { dir } => maintenance::flush(dir),
         Command::Dump { file, limit } => dump::run(file, *limit, out),
         Command::Shell(arguments) => shell::run(arguments, out),
+        Command::Bench(arguments) => bench::run(arguments, out),
         Command::Tour { dir } => tour::run(dir, out),
         Command::TourWriter { dir } => tour::write_until_killed(dir, out),
     }
