@@ -16,7 +16,7 @@ use std::time::Duration;
 use esker_base::checksum::hash_key;
 use esker_base::{DatabaseId, EntryKind, FileId, InternalKey, KeyspaceId, OwnerId, SeqNo, TableId};
 use esker_cache::{BlockCache, Budget, Owner};
-use esker_env::{Clock, Env};
+use esker_env::{Advice, Clock, Env, File, IoError};
 use esker_table::{
     Compression, NoTrace, Table, TableBuilder, TableContext, TableIdentity, TableOptions,
     TableProperties,
@@ -66,6 +66,13 @@ fn measure(env: &Env, dir: &std::path::Path, number: u64, compression: Compressi
         report(clock, start, "build, with sync, per entry", ENTRY_COUNT);
     }
     let properties = built.ok_or("no table was built")?;
+    // Not timed: the handle is only there to have a path.
+    let mut writer = env.fs.open(&dir.join(properties.id.file_name())).map(Nowhere)?;
+    let start = clock.now();
+    for _ in 0..2 {
+        writer = build_nowhere(writer, compression, &keys, &values)?;
+    }
+    report(clock, start, "build without a file, per entry", 2 * ENTRY_COUNT);
     println!(
         "   {} bytes a file, {:.2} an entry",
         properties.file_bytes,
@@ -74,10 +81,6 @@ fn measure(env: &Env, dir: &std::path::Path, number: u64, compression: Compressi
     let table = Arc::new(Table::new(context, Arc::new(properties)));
 
     scans(clock, &table, "first scan (fills the cache), next")?;
-    println!(
-        "   resident beside data: {:.2} bytes an entry",
-        (budget.used(Owner::Indexes) + budget.used(Owner::Filters)) as f64 / ENTRY_COUNT as f64
-    );
     for _ in 0..2 {
         scans(clock, &table, "cached scan, next")?;
         reverse_scan(clock, &table)?;
@@ -86,6 +89,10 @@ fn measure(env: &Env, dir: &std::path::Path, number: u64, compression: Compressi
         gets(clock, &table, &keys)?;
         seeks(clock, &table, &keys)?;
     }
+    println!(
+        "   resident beside data: {:.2} bytes an entry",
+        (budget.used(Owner::Indexes) + budget.used(Owner::Filters)) as f64 / ENTRY_COUNT as f64
+    );
     passing_scan(clock, &table)?;
     loads(clock, &table, &keys)
 }
@@ -128,10 +135,19 @@ fn build(
     values: &[u8],
 ) -> Outcome<TableProperties> {
     let id = TableId(FileId { owner: OwnerId::FIRST, counter });
+    add_all(env.fs.create(&dir.join(id.file_name()))?, id, compression, keys, values)
+}
+
+fn add_all(
+    file: Arc<dyn File>,
+    id: TableId,
+    compression: Compression,
+    keys: &[[u8; 16]],
+    values: &[u8],
+) -> Outcome<TableProperties> {
     let identity =
         TableIdentity { database: DATABASE, id, keyspace: KeyspaceId::DEFAULT, level: 1 };
     let options = TableOptions { compression, ..TableOptions::default() };
-    let file = env.fs.create(&dir.join(id.file_name()))?;
     let mut builder = TableBuilder::new(file, identity, options);
     for (number, key) in keys.iter().enumerate() {
         let seqno = SeqNo::ZERO.plus(1 + number as u64);
@@ -140,6 +156,49 @@ fn build(
         builder.add(key, &values[start..start + VALUE_LEN])?;
     }
     Ok(builder.finish()?)
+}
+
+/// A file that takes everything and keeps nothing: what building costs the processor.
+#[derive(Clone, Debug)]
+struct Nowhere(Arc<dyn File>);
+
+impl File for Nowhere {
+    fn path(&self) -> &std::path::Path {
+        self.0.path()
+    }
+    fn read_at(&self, _offset: u64, _buffer: &mut [u8]) -> Result<usize, IoError> {
+        Ok(0)
+    }
+    fn write_at(&self, _offset: u64, bytes: &[u8]) -> Result<usize, IoError> {
+        Ok(bytes.len())
+    }
+    fn sync_data(&self) -> Result<(), IoError> {
+        Ok(())
+    }
+    fn sync_all(&self) -> Result<(), IoError> {
+        Ok(())
+    }
+    fn allocate(&self, _offset: u64, _len: u64) -> Result<(), IoError> {
+        Ok(())
+    }
+    fn truncate(&self, _len: u64) -> Result<(), IoError> {
+        Ok(())
+    }
+    fn len(&self) -> Result<u64, IoError> {
+        Ok(0)
+    }
+    fn advise(&self, _advice: Advice) {}
+}
+
+fn build_nowhere(
+    file: Nowhere,
+    compression: Compression,
+    keys: &[[u8; 16]],
+    values: &[u8],
+) -> Outcome<Nowhere> {
+    let id = TableId(FileId { owner: OwnerId::FIRST, counter: 0 });
+    add_all(Arc::new(file.clone()), id, compression, keys, values)?;
+    Ok(file)
 }
 
 fn report(clock: &dyn Clock, start: Duration, what: &str, count: u64) {
@@ -200,11 +259,11 @@ fn passing_scan(clock: &dyn Clock, table: &Arc<Table>) -> Outcome<()> {
 
 fn gets(clock: &dyn Clock, table: &Table, keys: &[[u8; 16]]) -> Outcome<()> {
     const COUNT: u64 = 500_000;
-    let picks: Vec<usize> = (0..COUNT).map(|number| pick(number, keys.len())).collect();
+    // Copied, so that fetching the key is not measured.
+    let picks: Vec<[u8; 16]> = (0..COUNT).map(|number| keys[pick(number, keys.len())]).collect();
     let start = clock.now();
     let mut found = 0_u64;
-    for &pick in &picks {
-        let key = &keys[pick];
+    for key in &picks {
         if let Some(entry) = table.get(key, hash_key(key), SeqNo::MAX, &mut NoTrace)? {
             found += u64::from(entry.value.len() == VALUE_LEN);
         }
@@ -213,8 +272,8 @@ fn gets(clock: &dyn Clock, table: &Table, keys: &[[u8; 16]]) -> Outcome<()> {
     assert_eq!(found, COUNT, "every key is there");
     let start = clock.now();
     let mut found = 0_u64;
-    for &pick in &picks {
-        let mut key = keys[pick];
+    for key in &picks {
+        let mut key = *key;
         key[15] ^= 0x55;
         let hash = hash_key(&key);
         found += u64::from(table.get(&key, hash, SeqNo::MAX, &mut NoTrace)?.is_some());
@@ -223,8 +282,7 @@ fn gets(clock: &dyn Clock, table: &Table, keys: &[[u8; 16]]) -> Outcome<()> {
     assert_eq!(found, 0, "no absent key is there");
     let start = clock.now();
     for _ in 0..COUNT / 1000 {
-        for &pick in &picks[..1000] {
-            let key = &keys[pick];
+        for key in &picks[..1000] {
             black_box(table.get(key, hash_key(key), SeqNo::MAX, &mut NoTrace)?);
         }
     }
@@ -234,11 +292,12 @@ fn gets(clock: &dyn Clock, table: &Table, keys: &[[u8; 16]]) -> Outcome<()> {
 
 fn seeks(clock: &dyn Clock, table: &Arc<Table>, keys: &[[u8; 16]]) -> Outcome<()> {
     const COUNT: u64 = 200_000;
+    let picks: Vec<[u8; 16]> = (0..COUNT).map(|number| keys[pick(number, keys.len())]).collect();
     let mut cursor = table.cursor(true);
     let start = clock.now();
     let mut sum = 0_u64;
-    for number in 0..COUNT {
-        cursor.seek(InternalKey::seek(&keys[pick(number, keys.len())], SeqNo::MAX))?;
+    for key in &picks {
+        cursor.seek(InternalKey::seek(key, SeqNo::MAX))?;
         for _ in 0..10 {
             if !cursor.is_valid() {
                 break;
@@ -249,6 +308,23 @@ fn seeks(clock: &dyn Clock, table: &Arc<Table>, keys: &[[u8; 16]]) -> Outcome<()
     }
     black_box(sum);
     report(clock, start, "cached seek and 10 entries", COUNT);
+    let start = clock.now();
+    for key in &picks {
+        cursor.seek(InternalKey::seek(key, SeqNo::MAX))?;
+        black_box(cursor.head());
+    }
+    report(clock, start, "cached seek alone", COUNT);
+    let start = clock.now();
+    let mut sum = 0_u64;
+    for _ in 0..COUNT / 2_000 {
+        cursor.seek_to_first()?;
+        for _ in 0..2_000 {
+            sum = sum.wrapping_add(cursor.head()).wrapping_add(u64::from(cursor.value()[0]));
+            cursor.next()?;
+        }
+    }
+    black_box(sum);
+    report(clock, start, "next, over 2000 hot entries", COUNT);
     Ok(())
 }
 

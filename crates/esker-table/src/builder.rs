@@ -8,8 +8,9 @@
 //! Index and filter follow the data blocks that they are about, so that memory is bounded by one
 //! partition however large the table is. Nothing that was written is read again.
 //!
-//! Measured with `cargo run --release -p esker-table --example figures` (1 million entries of
-//! 16 + 100 bytes, half compressible); see that file for the figures of this machine.
+//! Best of several runs of `examples/figures.rs` on a busy machine of two cores, 1 million entries
+//! of 16 + 100 bytes, half compressible: 53 ns an entry (2.2 GB/s) stored raw, 83 ns as LZ4, into a
+//! file that keeps nothing; the disk and its sync take several times that.
 
 use std::cmp::Ordering;
 use std::sync::Arc;

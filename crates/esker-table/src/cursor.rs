@@ -5,6 +5,10 @@
 //! prefix is replaced. Values stay where they are.
 //!
 //! After an error the cursor is not valid, and can be used again from a seek on.
+//!
+//! Best of several runs of `examples/figures.rs` on a busy machine of two cores, 1 million entries
+//! of 16 + 100 bytes in the cache: 9 ns to the next entry where memory is near, 24 to 31 ns over
+//! 120 MB; 0.65 us for a seek to a random key, 1.3 us for one and ten entries.
 
 use std::sync::Arc;
 
@@ -343,13 +347,13 @@ impl TableCursor {
         direction: Direction,
     ) -> Result<Arc<CachedBlock>, FileError> {
         let open = self.table.open()?;
-        let index = self.index.as_ref().expect("a block is entered after its partition").index();
-        let handle = index.handle(number);
-        self.readahead.visit(handle);
+        self.readahead.visit(open.block_number(self.partition, number));
         if let Some(block) = open.cached_data_block(self.partition, number, self.fill_cache) {
             self.stats.cached_block_count += 1;
             return Ok(block);
         }
+        let index = self.index.as_ref().expect("a block is entered after its partition").index();
+        let handle = index.handle(number);
         self.stats.read_block_count += 1;
         self.stats.read_bytes += handle.len;
         let is_descending = direction == Direction::Descending;

@@ -25,15 +25,20 @@ use std::ops::Range;
 use esker_base::coding::{DecodeError, Decoder};
 
 /// Where the column stands in the payload of its block, and in which form.
+///
+/// Twelve bytes, since a block's resident form holds two, and its size in cache lines is paid by
+/// every point read.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Ends {
-    at: usize,
+    at: u32,
+    /// Length of every string, for [`Form::Fixed`].
+    stride: u32,
     form: Form,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Form {
-    Fixed(usize),
+    Fixed,
     U16,
     U32,
     U64,
@@ -70,18 +75,19 @@ impl Ends {
         count: usize,
         decoder: &mut Decoder<'_>,
     ) -> Result<(Self, usize), DecodeError> {
-        let at = decoder.position();
         let too_large = decoder.error("column of ends does not fit this machine");
+        let at = u32::try_from(decoder.position()).ok().ok_or(too_large)?;
         let (form, width) = match code {
-            0 => (Form::Fixed(decoder.u32()? as usize), 0),
+            0 => (Form::Fixed, 0),
             1 => (Form::U16, 2),
             2 => (Form::U32, 4),
             3 => (Form::U64, 8),
             _ => return Err(decoder.error("column of ends has an unknown form")),
         };
-        if let Form::Fixed(stride) = form {
-            let total = stride.checked_mul(count).ok_or(too_large)?;
-            return Ok((Self { at, form }, total));
+        if form == Form::Fixed {
+            let stride = decoder.u32()?;
+            let total = (stride as usize).checked_mul(count).ok_or(too_large)?;
+            return Ok((Self { at, stride, form }, total));
         }
         let column = decoder.take(count.checked_mul(width).ok_or(too_large)?)?;
         let mut last = 0_usize;
@@ -99,7 +105,7 @@ impl Ends {
             }),
         }
         if is_sorted {
-            Ok((Self { at, form }, last))
+            Ok((Self { at, stride: 0, form }, last))
         } else {
             Err(decoder.error("column of ends is not ascending"))
         }
@@ -109,7 +115,8 @@ impl Ends {
     #[inline]
     pub(crate) fn bounds(&self, payload: &[u8], index: usize) -> Range<usize> {
         match self.form {
-            Form::Fixed(stride) => {
+            Form::Fixed => {
+                let stride = self.stride as usize;
                 let start = stride.wrapping_mul(index);
                 start..start.wrapping_add(stride)
             }
@@ -127,7 +134,7 @@ impl Ends {
         read: impl Fn([u8; N]) -> usize,
     ) -> Range<usize> {
         let end_at = |index: usize| {
-            let at = self.at.wrapping_add(index.wrapping_mul(N));
+            let at = (self.at as usize).wrapping_add(index.wrapping_mul(N));
             let end = payload.get(at..).and_then(|rest| rest.first_chunk::<N>());
             end.map_or(0, |end| read(*end))
         };

@@ -145,7 +145,7 @@ impl OpenTable {
         number: usize,
         trace: &mut T,
     ) -> Result<Arc<CachedBlock>, FileError> {
-        let slot = self.data_slot(partition, number);
+        let slot = self.block_number(partition, number);
         if !T::ENABLED
             && let Some(block) = self.slots.get(slot)
         {
@@ -167,7 +167,7 @@ impl OpenTable {
         number: usize,
         counts: bool,
     ) -> Option<Arc<CachedBlock>> {
-        let slot = self.data_slot(partition, number);
+        let slot = self.block_number(partition, number);
         if counts { self.slots.get(slot) } else { self.slots.peek(slot) }
     }
 
@@ -179,7 +179,7 @@ impl OpenTable {
         number: usize,
         read: impl FnOnce() -> Result<CachedBlock, FileError>,
     ) -> Result<Arc<CachedBlock>, FileError> {
-        let slot = self.data_slot(partition, number);
+        let slot = self.block_number(partition, number);
         Ok(self.slots.get_or_load(slot, Priority::Normal, read)?.0)
     }
 
@@ -193,7 +193,9 @@ impl OpenTable {
         Ok(CachedBlock(Content::Data(self.file.decode_data(handle, payload)?)))
     }
 
-    fn data_slot(&self, partition: usize, number: usize) -> u32 {
+    /// Number in the table of data block `number` of `partition`; of its slot, too.
+    #[inline]
+    pub(crate) fn block_number(&self, partition: usize, number: usize) -> u32 {
         self.top.partitions()[partition].first_block + number as u32
     }
 

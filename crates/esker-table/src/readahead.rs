@@ -30,8 +30,8 @@ pub(crate) struct Readahead {
     start: u64,
     window: u64,
     window_max: u64,
-    /// The block that was asked for last.
-    last: Option<BlockHandle>,
+    /// The block that the cursor was on last, by its number in the table.
+    last: Option<u32>,
     /// How many blocks were asked for in a row, each beside the one before.
     in_a_row: u32,
     charge: Charge,
@@ -52,16 +52,15 @@ impl Readahead {
         }
     }
 
-    /// Takes note that the cursor is on the block at `handle`, wherever it came from.
-    pub(crate) fn visit(&mut self, handle: BlockHandle) {
-        let is_beside = self
-            .last
-            .is_some_and(|last| last.end() == handle.offset || handle.end() == last.offset);
+    /// Takes note that the cursor is on data block `number` of the table, wherever it came from.
+    #[inline]
+    pub(crate) fn visit(&mut self, number: u32) {
+        let is_beside = self.last.is_some_and(|last| last.abs_diff(number) == 1);
         self.in_a_row = if is_beside { self.in_a_row.saturating_add(1) } else { 0 };
         if !is_beside {
             self.window = 0;
         }
-        self.last = Some(handle);
+        self.last = Some(number);
     }
 
     /// The stored bytes of the block at `handle`, which was visited, and perhaps those of its

@@ -94,6 +94,11 @@ impl Table {
     /// # Cost
     /// From the cache: three short locks, one count on an `Arc`, no allocation and no copy. At
     /// most one data block is read, unless versions of the key reach across blocks.
+    ///
+    /// Best of several runs of `examples/figures.rs` on a busy machine of two cores, 1 million
+    /// entries of 16 + 100 bytes: 110 ns for hot keys, 0.7 us for random ones (memory latency:
+    /// slot, counts, tags and key are four misses, one after another), 50 ns for absent keys,
+    /// 2 us with a block from the page cache.
     #[inline]
     pub fn get<T: ReadTrace>(
         &self,

@@ -26,7 +26,8 @@ impl DataBlock {
     /// If the columns are not those of a block.
     pub(crate) fn decode(payload: Box<[u8]>) -> Result<Self, DecodeError> {
         let mut decoder = Decoder::new(&payload);
-        let count = decoder.u32()? as usize;
+        let entry_count = decoder.u32()?;
+        let count = entry_count as usize;
         let prefix_len = usize::from(decoder.u16()?);
         let shape = decoder.u8()?;
         let kind_byte = decoder.u8()?;
@@ -37,7 +38,7 @@ impl DataBlock {
         // Every entry has a tag, so the count is bounded by the payload.
         decoder.take(count)?;
         let has_kinds = shape & 0x80 != 0;
-        let kinds_at = decoder.position();
+        let kinds_at = place(&decoder)?;
         let kind = if has_kinds {
             let unknown = decoder.error("data block has an unknown kind");
             let kinds = decoder.take(count)?;
@@ -49,14 +50,15 @@ impl DataBlock {
             let unknown = decoder.error("data block has an unknown kind");
             Some(EntryKind::from_byte(kind_byte).ok_or(unknown)?)
         };
+        let seqnos_at = place(&decoder)?;
         let seqnos = decode_seqnos((shape >> 4) & 7, count, seqno_base, &mut decoder)?;
         let (key_ends, suffix_bytes) = Ends::decode(shape & 3, count, &mut decoder)?;
         let (value_ends, value_bytes) = Ends::decode((shape >> 2) & 3, count, &mut decoder)?;
-        let prefix_at = decoder.position();
+        let prefix_at = place(&decoder)?;
         decoder.take(prefix_len)?;
-        let suffixes_at = decoder.position();
+        let suffixes_at = place(&decoder)?;
         decoder.take(suffix_bytes)?;
-        let values_at = decoder.position();
+        let values_at = place(&decoder)?;
         decoder.take(value_bytes)?;
         decoder.finish()?;
         let is_too_long = |index| {
@@ -67,19 +69,26 @@ impl DataBlock {
             return Err(decoder.error("data block has a key that is too long"));
         }
         Ok(Self {
-            count,
-            kind,
-            kinds_at,
             seqno_base,
-            seqnos,
-            key_ends,
-            value_ends,
+            count: entry_count,
+            kinds_at,
+            seqnos_at,
             prefix_at,
             suffixes_at,
             values_at,
+            key_ends,
+            value_ends,
+            kind,
+            seqnos,
             payload,
         })
     }
+}
+
+/// The decoder's position, in the 32 bits that a place in a resident block has.
+fn place(decoder: &Decoder<'_>) -> Result<u32, DecodeError> {
+    let too_large = decoder.error("data block has columns past 4 GiB");
+    u32::try_from(decoder.position()).ok().ok_or(too_large)
 }
 
 fn decode_seqnos(
@@ -88,23 +97,22 @@ fn decode_seqnos(
     base: u64,
     decoder: &mut Decoder<'_>,
 ) -> Result<Seqnos, DecodeError> {
-    let at = decoder.position();
     let too_large = decoder.error("data block has a sequence number past the largest");
     let (seqnos, width) = match width_code {
         0 => (Seqnos::Equal, 0_usize),
-        1 => (Seqnos::U8(at), 1),
-        2 => (Seqnos::U16(at), 2),
-        3 => (Seqnos::U32(at), 4),
-        4 => (Seqnos::U64(at), 8),
+        1 => (Seqnos::U8, 1),
+        2 => (Seqnos::U16, 2),
+        3 => (Seqnos::U32, 4),
+        4 => (Seqnos::U64, 8),
         _ => return Err(decoder.error("data block has an unknown width of sequence numbers")),
     };
     let column = decoder.take(count.checked_mul(width).ok_or(too_large)?)?;
     let largest = match seqnos {
         Seqnos::Equal => 0,
-        Seqnos::U8(_) => column.iter().copied().map(u64::from).max().unwrap_or_default(),
-        Seqnos::U16(_) => largest(column, |item| u64::from(u16::from_le_bytes(item))),
-        Seqnos::U32(_) => largest(column, |item| u64::from(u32::from_le_bytes(item))),
-        Seqnos::U64(_) => largest(column, u64::from_le_bytes),
+        Seqnos::U8 => column.iter().copied().map(u64::from).max().unwrap_or_default(),
+        Seqnos::U16 => largest(column, |item| u64::from(u16::from_le_bytes(item))),
+        Seqnos::U32 => largest(column, |item| u64::from(u32::from_le_bytes(item))),
+        Seqnos::U64 => largest(column, u64::from_le_bytes),
     };
     let is_possible = base.checked_add(largest).is_some_and(|sum| SeqNo::new(sum).is_some());
     if is_possible { Ok(seqnos) } else { Err(too_large) }
