@@ -6,7 +6,7 @@
 //!
 //! Does not know how the source keeps its entries, nor which of them a reader may see.
 
-mod source;
+mod below;
 #[cfg(test)]
 pub(crate) mod vec_cursor;
 
@@ -18,8 +18,6 @@ use esker_base::InternalKey;
 use esker_env::FileError;
 use esker_memtable::MemtableSlice;
 use esker_table::BlockSlice;
-
-pub use source::SourceCursor;
 
 /// A place in a sorted source of entries, or outside of it ("not valid").
 ///

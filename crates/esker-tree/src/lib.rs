@@ -30,6 +30,7 @@ mod rewrite;
 mod run;
 mod run_cursor;
 mod shape;
+mod source_cursor;
 mod version;
 mod visible;
 
@@ -42,7 +43,7 @@ mod testing;
 
 pub use catalog::{Catalog, KeyspaceState, TablePlace};
 pub use compaction::{CompactionOutput, compact};
-pub use cursor::{Cursor, PinnedValue, SourceCursor};
+pub use cursor::{Cursor, PinnedValue};
 pub use edit::{EditError, EditRecord, EditRefused, MANIFEST_FORMAT, VersionEdit};
 pub use flush::{FlushInput, flush};
 pub use gc::{Fate, Gc, Readers};
@@ -56,5 +57,6 @@ pub use read_error::{ReadError, UnsupportedKind};
 pub use run::Run;
 pub use run_cursor::RunCursor;
 pub use shape::{LEVEL_COUNT_MAX, LevelShape, RunId, RunShape, Shape};
+pub use source_cursor::SourceCursor;
 pub use version::Version;
 pub use visible::{SteppedOver, VisibleCursor};

@@ -1,4 +1,4 @@
-//! The cursors of the floors below as [`Cursor`], and one type for any of them.
+//! The cursors of the floors below as [`Cursor`].
 
 use esker_base::InternalKey;
 use esker_env::FileError;
@@ -6,7 +6,6 @@ use esker_memtable::MemtableCursor;
 use esker_table::TableCursor;
 
 use super::{Cursor, PinnedValue};
-use crate::run_cursor::RunCursor;
 
 impl Cursor for MemtableCursor {
     #[inline]
@@ -117,79 +116,3 @@ impl Cursor for TableCursor {
         self.prev()
     }
 }
-
-/// A cursor over any source of a tree, without virtual calls.
-pub enum SourceCursor {
-    /// Over a memtable.
-    Memtable(MemtableCursor),
-    /// Over one table.
-    Table(TableCursor),
-    /// Over the tables of one run.
-    Run(RunCursor),
-}
-
-/// Calls a method of whichever cursor it is.
-macro_rules! on_source {
-    ($source:expr, $cursor:ident => $call:expr) => {
-        match $source {
-            SourceCursor::Memtable($cursor) => $call,
-            SourceCursor::Table($cursor) => $call,
-            SourceCursor::Run($cursor) => $call,
-        }
-    };
-}
-
-impl Cursor for SourceCursor {
-    #[inline]
-    fn is_valid(&self) -> bool {
-        on_source!(self, cursor => cursor.is_valid())
-    }
-
-    #[inline]
-    fn key(&self) -> InternalKey<'_> {
-        on_source!(self, cursor => cursor.key())
-    }
-
-    #[inline]
-    fn head(&self) -> u64 {
-        on_source!(self, cursor => cursor.head())
-    }
-
-    #[inline]
-    fn value(&self) -> &[u8] {
-        on_source!(self, cursor => cursor.value())
-    }
-
-    fn pinned_value(&self) -> PinnedValue {
-        on_source!(self, cursor => cursor.pinned_value())
-    }
-
-    fn seek(&mut self, target: InternalKey<'_>) -> Result<(), FileError> {
-        on_source!(self, cursor => Cursor::seek(cursor, target))
-    }
-
-    fn seek_for_prev(&mut self, target: InternalKey<'_>) -> Result<(), FileError> {
-        on_source!(self, cursor => Cursor::seek_for_prev(cursor, target))
-    }
-
-    fn seek_to_first(&mut self) -> Result<(), FileError> {
-        on_source!(self, cursor => Cursor::seek_to_first(cursor))
-    }
-
-    fn seek_to_last(&mut self) -> Result<(), FileError> {
-        on_source!(self, cursor => Cursor::seek_to_last(cursor))
-    }
-
-    #[inline]
-    fn next(&mut self) -> Result<(), FileError> {
-        on_source!(self, cursor => Cursor::next(cursor))
-    }
-
-    #[inline]
-    fn prev(&mut self) -> Result<(), FileError> {
-        on_source!(self, cursor => Cursor::prev(cursor))
-    }
-}
-
-#[cfg(test)]
-mod tests;

@@ -1,0 +1,85 @@
+//! One type for a cursor over any source of a tree: memtable, table or run.
+
+use esker_base::InternalKey;
+use esker_env::FileError;
+use esker_memtable::MemtableCursor;
+use esker_table::TableCursor;
+
+use crate::cursor::{Cursor, PinnedValue};
+use crate::run_cursor::RunCursor;
+
+/// A cursor over any source of a tree, without virtual calls.
+pub enum SourceCursor {
+    /// Over a memtable.
+    Memtable(MemtableCursor),
+    /// Over one table.
+    Table(TableCursor),
+    /// Over the tables of one run.
+    Run(RunCursor),
+}
+
+/// Calls a method of whichever cursor it is.
+macro_rules! on_source {
+    ($source:expr, $cursor:ident => $call:expr) => {
+        match $source {
+            SourceCursor::Memtable($cursor) => $call,
+            SourceCursor::Table($cursor) => $call,
+            SourceCursor::Run($cursor) => $call,
+        }
+    };
+}
+
+impl Cursor for SourceCursor {
+    #[inline]
+    fn is_valid(&self) -> bool {
+        on_source!(self, cursor => cursor.is_valid())
+    }
+
+    #[inline]
+    fn key(&self) -> InternalKey<'_> {
+        on_source!(self, cursor => cursor.key())
+    }
+
+    #[inline]
+    fn head(&self) -> u64 {
+        on_source!(self, cursor => cursor.head())
+    }
+
+    #[inline]
+    fn value(&self) -> &[u8] {
+        on_source!(self, cursor => cursor.value())
+    }
+
+    fn pinned_value(&self) -> PinnedValue {
+        on_source!(self, cursor => cursor.pinned_value())
+    }
+
+    fn seek(&mut self, target: InternalKey<'_>) -> Result<(), FileError> {
+        on_source!(self, cursor => Cursor::seek(cursor, target))
+    }
+
+    fn seek_for_prev(&mut self, target: InternalKey<'_>) -> Result<(), FileError> {
+        on_source!(self, cursor => Cursor::seek_for_prev(cursor, target))
+    }
+
+    fn seek_to_first(&mut self) -> Result<(), FileError> {
+        on_source!(self, cursor => Cursor::seek_to_first(cursor))
+    }
+
+    fn seek_to_last(&mut self) -> Result<(), FileError> {
+        on_source!(self, cursor => Cursor::seek_to_last(cursor))
+    }
+
+    #[inline]
+    fn next(&mut self) -> Result<(), FileError> {
+        on_source!(self, cursor => Cursor::next(cursor))
+    }
+
+    #[inline]
+    fn prev(&mut self) -> Result<(), FileError> {
+        on_source!(self, cursor => Cursor::prev(cursor))
+    }
+}
+
+#[cfg(test)]
+mod tests;
