@@ -1,15 +1,21 @@
 //! Tests of the whole engine through its public face.
 //!
 //! What several of them share: `random` (choices that a seed repeats), `state` (what a database
-//! should hold), `reading` (what it does hold), `directory` (which files may be there).
+//! should hold), `journal` (what it has promised), `workload` (what is done to it), `reading` (what
+//! it holds), `recovered` (the laws of recovery), `directory` (which files may be there).
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod random;
 mod state;
 
+mod journal;
+mod workload;
+
 mod directory;
 mod reading;
+mod recovered;
 
 mod basics;
+mod crash;
 mod model;

@@ -261,6 +261,7 @@ impl Run {
                 assert_eq!(result.is_ok(), !self.model.has(&other));
                 if result.is_ok() {
                     self.model.rename(&name, &other);
+                    self.readers.rename(&name, &other);
                 }
             }
             (true, 1) if name != "default" => {

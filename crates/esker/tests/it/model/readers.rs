@@ -38,6 +38,12 @@ impl Readers {
         self.cursors.clear();
     }
 
+    pub(super) fn rename(&mut self, from: &str, to: &str) {
+        let scans = self.scans.iter_mut().map(|open| &mut open.keyspace);
+        let names = scans.chain(self.cursors.iter_mut().map(|open| &mut open.keyspace));
+        names.filter(|name| *name == from).for_each(|name| to.clone_into(name));
+    }
+
     /// The keyspace of that name is no more.
     pub(super) fn forget(&mut self, keyspace: &str) {
         self.scans.retain(|open| open.keyspace != keyspace);

@@ -1,0 +1,163 @@
+//! Crashes in front of every change of the file system, in memory: whatever is lost, recovery
+//! finds a prefix of the commits with everything that was promised.
+//!
+//! A list of operations runs once; in front of each change a copy of the file system is taken,
+//! with the promises that stood then. Each copy then crashes in every way, is opened, and is
+//! compared with the states that the promises allow. `ESKER_SEED` and `ESKER_BUDGET` as in `model`.
+
+mod nested;
+mod profiles;
+
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use esker::env::{CrashPolicy, FaultFileSystem, FileSystem, ManualClock, MemoryFileSystem};
+
+use crate::journal::Marks;
+use crate::random::{Rng, budget, for_each_seed};
+use crate::recovered::{Loss, env_over, go_on, recover};
+use crate::state::State;
+use crate::workload::{DIR, Driver, Profile, options, script};
+
+/// A moment at which the power may go.
+struct Moment {
+    fs: MemoryFileSystem,
+    marks: Marks,
+    /// What was about to happen.
+    next: String,
+}
+
+/// What a list of operations went through.
+struct History {
+    states: Vec<State>,
+    moments: Vec<Moment>,
+}
+
+/// Lets `observe` see every change before it happens to the files of the result.
+fn observed(
+    fs: &MemoryFileSystem,
+    observe: impl Fn(String) + Send + Sync + 'static,
+) -> FaultFileSystem {
+    let faults = FaultFileSystem::new(Arc::new(fs.clone()), Arc::new(ManualClock::default()));
+    faults.observe(move |event| {
+        if event.operation.is_change() {
+            observe(format!("{:?} of {}", event.operation, event.path.display()));
+        }
+    });
+    faults
+}
+
+fn record(profile: &Profile, seed: u64) -> History {
+    let fs = MemoryFileSystem::new(seed);
+    fs.create_dir_all(Path::new(DIR)).unwrap();
+    let moments = Arc::new(Mutex::new(Vec::new()));
+    let (list, below) = (Arc::clone(&moments), fs.clone());
+    let mut driver = Driver::new(env_over(Arc::new(fs.clone())), options());
+    let journal = driver.journal.clone();
+    let add = move |next: String| {
+        let moment = Moment { fs: below.snapshot(), marks: journal.marks(), next };
+        list.lock().unwrap_or_else(PoisonError::into_inner).push(moment);
+    };
+    driver.env.fs = Arc::new(observed(&fs, add.clone()));
+    driver.open().unwrap();
+    for step in script(profile, seed) {
+        driver.step(&step).unwrap_or_else(|error| panic!("{step:?}: {error:?}"));
+    }
+    add("the end".to_owned());
+    driver.env.fs = Arc::new(fs);
+    let states = driver.journal.states();
+    drop(driver);
+    let moments = std::mem::take(&mut *moments.lock().unwrap_or_else(PoisonError::into_inner));
+    History { states, moments }
+}
+
+/// Crashes of each moment: how many of each policy that chooses by its seed.
+const SEEDS_PER_POLICY: u64 = 2;
+
+fn crash_everywhere(profile: &Profile, seed: u64) {
+    let history = record(profile, seed);
+    let mut rng = Rng::new(seed);
+    for (number, moment) in history.moments.iter().enumerate() {
+        let when = |what: &str| {
+            format!(
+                "profile {}, seed {seed}, moment {number} (before {}), {what}, {:?}",
+                profile.name, moment.next, moment.marks
+            )
+        };
+        kill(&history, moment, &when("kill"), rng.one_in(30));
+        for policy in CrashPolicy::ALL {
+            let count = match policy {
+                CrashPolicy::AllLost | CrashPolicy::AllKept => 1,
+                _ => SEEDS_PER_POLICY * budget(),
+            };
+            for _ in 0..count {
+                let crash_seed = rng.next();
+                let fs = moment.fs.crash(policy, crash_seed);
+                let when = when(&format!("{policy:?} of {crash_seed}"));
+                lose_power(&history, moment, &fs, &when, rng.one_in(30));
+            }
+        }
+    }
+}
+
+/// The process ends; the system keeps everything that it was given.
+fn kill(history: &History, moment: &Moment, when: &str, goes_on: bool) {
+    let fs = moment.fs.snapshot();
+    let index = recover(&fs, &history.states, &moment.marks, Loss::Process, when);
+    if goes_on {
+        go_on(&fs, &history.states, index, when);
+    }
+}
+
+fn lose_power(
+    history: &History,
+    moment: &Moment,
+    fs: &MemoryFileSystem,
+    when: &str,
+    goes_on: bool,
+) {
+    let (states, marks) = (&history.states, &moment.marks);
+    let first = recover(fs, states, marks, Loss::Power, when);
+    if goes_on {
+        // Nothing was written since, so a second crash, at worst, takes nothing more.
+        let again = fs.crash(CrashPolicy::AllLost, 0);
+        let second = recover(&again, states, marks, Loss::Power, when);
+        assert_eq!(first, second, "{when}: recovering twice");
+        go_on(fs, states, first, when);
+    }
+}
+
+#[test]
+fn several_keyspaces_that_flush_at_different_times() {
+    for_each_seed("several_keyspaces_that_flush_at_different_times", 2, |seed| {
+        crash_everywhere(&profiles::SEVERAL_KEYSPACES, seed);
+    });
+}
+
+#[test]
+fn log_segments_that_fill_and_are_reused() {
+    for_each_seed("log_segments_that_fill_and_are_reused", 2, |seed| {
+        crash_everywhere(&profiles::MANY_SEGMENTS, seed);
+    });
+}
+
+#[test]
+fn writes_that_nobody_syncs() {
+    for_each_seed("writes_that_nobody_syncs", 2, |seed| {
+        crash_everywhere(&profiles::NO_SYNCS, seed);
+    });
+}
+
+#[test]
+fn keyspaces_that_come_and_go() {
+    for_each_seed("keyspaces_that_come_and_go", 2, |seed| {
+        crash_everywhere(&profiles::CHANGING_KEYSPACES, seed);
+    });
+}
+
+#[test]
+fn keyspace_without_a_log_keeps_what_was_flushed() {
+    for_each_seed("keyspace_without_a_log_keeps_what_was_flushed", 2, |seed| {
+        crash_everywhere(&profiles::WITHOUT_LOG, seed);
+    });
+}

@@ -1,0 +1,161 @@
+//! Opens what a crash has left, and checks the laws of recovery.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use esker::env::{CrashPolicy, Env, FileSystem, ManualClock, MemoryFileSystem};
+use esker::{Db, Durability};
+
+use crate::directory::{assert_exact, assert_tidy};
+use crate::journal::Marks;
+use crate::reading::{assert_contents, contents, difference};
+use crate::state::{Contents, Id, State, Write};
+use crate::workload::{DIR, UNLOGGED, open, options};
+
+/// What was lost.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Loss {
+    /// The process and what was in its memory.
+    Process,
+    /// The power, and with it what was not durable.
+    Power,
+}
+
+/// An environment over `fs` whose clock stands still.
+pub(crate) fn env_over(fs: Arc<dyn FileSystem>) -> Env {
+    Env { fs, clock: Arc::new(ManualClock::new(Duration::from_secs(1))), ..Env::memory(1) }
+}
+
+pub(crate) fn env_of(fs: &MemoryFileSystem) -> Env {
+    env_over(Arc::new(fs.clone()))
+}
+
+/// What a database holds after a recovery: its keyspaces, in order, and their contents.
+#[derive(PartialEq, Eq)]
+pub(crate) struct Found(Vec<(String, Contents)>);
+
+impl Found {
+    pub(crate) fn read(db: &Db) -> Self {
+        let one = |name: String| {
+            let keyspace = db.existing_keyspace(&name).unwrap().expect("it is in the list");
+            (name, contents(&keyspace).unwrap_or_else(|error| panic!("scan: {error:?}")))
+        };
+        Self(db.keyspaces().into_iter().map(one).collect())
+    }
+
+    /// Which state it is: one that the marks allow, in all keyspaces together.
+    ///
+    /// # Panics
+    /// If it is none.
+    pub(crate) fn index(&self, states: &[State], marks: &Marks, loss: Loss, when: &str) -> usize {
+        let ids = self.ids(states, marks, when);
+        let least = match loss {
+            Loss::Process => marks.process,
+            Loss::Power => marks.durable,
+        };
+        let logged = ids.iter().filter(|(_, name, _)| !name.starts_with(UNLOGGED));
+        let logged: Vec<_> = logged.collect();
+        let matches = |index: &usize| {
+            logged.iter().all(|(id, _, contents)| *states[*index].by_id(*id) == **contents)
+        };
+        let candidates = (least..=marks.issued).rev();
+        let index = candidates.clone().find(matches).unwrap_or_else(|| {
+            let whole = (0..states.len()).rev().find(matches);
+            let differences: Vec<_> = logged
+                .iter()
+                .map(|(id, name, contents)| {
+                    (name, difference(contents, &states[least].by_id(*id)))
+                })
+                .collect();
+            panic!(
+                "{when}: no state from {least} to {} is what was recovered; {} the state {whole:?}; \
+                 from the first allowed one it differs so: {differences:?}",
+                marks.issued,
+                if whole.is_some() { "it is" } else { "nor is it another," },
+            );
+        });
+        for (id, name, contents) in ids.iter().filter(|(_, name, _)| name.starts_with(UNLOGGED)) {
+            let mut allowed = marks.flushed..=marks.issued;
+            assert!(
+                allowed.any(|index| *states[index].by_id(*id) == **contents),
+                "{when}: {name} has no log and does not hold what was flushed"
+            );
+        }
+        index
+    }
+
+    /// The keyspaces, as one state that the marks allow knows them.
+    fn ids<'a>(
+        &'a self,
+        states: &[State],
+        marks: &Marks,
+        when: &str,
+    ) -> Vec<(Id, &'a str, &'a Contents)> {
+        let found: Vec<String> = self.0.iter().map(|(name, _)| name.clone()).collect();
+        let allowed = &states[marks.keyspaces..=marks.issued];
+        let state = allowed.iter().rev().find(|state| state.names() == found);
+        let state = state.unwrap_or_else(|| {
+            panic!(
+                "{when}: keyspaces {found:?}, and there should be {:?}",
+                states[marks.issued].names()
+            )
+        });
+        let id = |name: &str| state.id(name).expect("the names are the same");
+        self.0.iter().map(|(name, contents)| (id(name), name.as_str(), contents)).collect()
+    }
+}
+
+/// Opens `fs`, and returns which of the states was recovered.
+pub(crate) fn recover(
+    fs: &MemoryFileSystem,
+    states: &[State],
+    marks: &Marks,
+    loss: Loss,
+    when: &str,
+) -> usize {
+    let db = open(&env_of(fs), &options()).unwrap_or_else(|error| panic!("{when}: {error:?}"));
+    Found::read(&db).index(states, marks, loss, when)
+}
+
+/// Recovers once more, goes on working, crashes again: the database is as good as any.
+pub(crate) fn go_on(fs: &MemoryFileSystem, states: &[State], recovered: usize, when: &str) {
+    let env = env_of(fs);
+    let db = open(&env, &options()).unwrap();
+    let before = Found::read(&db);
+    // The marks allow this one state only.
+    let only = Marks {
+        issued: recovered,
+        durable: recovered,
+        process: recovered,
+        keyspaces: 0,
+        flushed: 0,
+    };
+    let latest = Marks { issued: states.len() - 1, ..only };
+    before.index(&states[..], &Marks { durable: recovered, ..latest }, Loss::Power, when);
+    db.wait_until_settled().unwrap();
+    assert_tidy(&db, fs, when);
+    for (index, name) in db.keyspaces().into_iter().enumerate() {
+        let keyspace = db.existing_keyspace(&name).unwrap().expect("it is in the list");
+        let mut expected = State::new();
+        expected.apply(
+            &before.0[index]
+                .1
+                .iter()
+                .map(|(key, value)| Write::put("default", key, value))
+                .collect::<Vec<_>>(),
+        );
+        for key in ["k00", "k17", "new key"] {
+            keyspace.put_with(key, "after the crash", Durability::Power).unwrap();
+            expected.apply(&[Write::put("default", key.as_bytes(), b"after the crash")]);
+        }
+        if index % 2 == 0 || !keyspace.options().log {
+            keyspace.flush().unwrap();
+        }
+        let crashed = fs.crash(CrashPolicy::AllLost, 0);
+        let again = open(&env_of(&crashed), &options()).unwrap();
+        let again = again.existing_keyspace(&name).unwrap().expect("it was there before");
+        assert_contents(&again, &expected.contents("default"), when);
+    }
+    db.close().unwrap();
+    assert_exact(fs, DIR.as_ref(), when);
+}

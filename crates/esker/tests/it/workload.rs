@@ -1,0 +1,278 @@
+//! Lists of operations for crash and fault tests, and how they are done to a database.
+
+use esker::env::Env;
+use esker::{Db, Durability, Error, KeyspaceOptions, Options, Outcome, Result};
+
+use crate::journal::Journal;
+use crate::random::Rng;
+use crate::state::Write;
+
+pub(crate) const DIR: &str = "db";
+
+/// Keyspaces whose names start so have no log.
+pub(crate) const UNLOGGED: &str = "unlogged";
+
+/// One call.
+#[derive(Clone, Debug)]
+pub(crate) enum Step {
+    Write(Vec<Write>, Durability),
+    Sync,
+    Flush(String),
+    Compact(String),
+    Job,
+    Create(String, KeyspaceOptions),
+    Rename(String, String),
+    Drop(String),
+    Reopen { closes: bool },
+}
+
+/// What kind of operations a list has.
+#[derive(Clone, Debug)]
+pub(crate) struct Profile {
+    pub(crate) name: &'static str,
+    pub(crate) step_count: usize,
+    pub(crate) keyspaces: &'static [&'static str],
+    pub(crate) memtable_bytes: &'static [u64],
+    pub(crate) value_len_max: u64,
+    pub(crate) durabilities: &'static [Durability],
+    /// Of 100 steps, those that flush a keyspace, compact one, do a background job, create, rename
+    /// or drop a keyspace, reopen, and sync; all others write.
+    pub(crate) weights: [u64; 6],
+}
+
+/// Chooses the operations of `profile`.
+pub(crate) fn script(profile: &Profile, seed: u64) -> Vec<Step> {
+    let mut rng = Rng::new(seed);
+    let mut names = vec!["default".to_owned()];
+    let mut steps = Vec::new();
+    for name in profile.keyspaces {
+        names.push((*name).to_owned());
+        steps.push(Step::Create((*name).to_owned(), keyspace_options(profile, name, &mut rng)));
+    }
+    let mut fresh = 0;
+    while steps.len() < profile.step_count {
+        let mut roll = rng.below(100);
+        let mut is = |weight: u64| {
+            let hit = roll < weight;
+            roll = roll.saturating_sub(weight);
+            hit
+        };
+        let [flush, compact, job, change, reopen, sync] = profile.weights;
+        steps.push(if is(flush) {
+            Step::Flush(rng.pick(&names).clone())
+        } else if is(compact) {
+            Step::Compact(rng.pick(&names).clone())
+        } else if is(job) {
+            Step::Job
+        } else if is(change) {
+            fresh += 1;
+            change_keyspaces(&mut names, &format!("new{fresh}"), profile, &mut rng)
+        } else if is(reopen) {
+            Step::Reopen { closes: rng.one_in(2) }
+        } else if is(sync) {
+            Step::Sync
+        } else {
+            Step::Write(writes(&names, profile, &mut rng), *rng.pick(profile.durabilities))
+        });
+    }
+    steps
+}
+
+fn keyspace_options(profile: &Profile, name: &str, rng: &mut Rng) -> KeyspaceOptions {
+    KeyspaceOptions {
+        memtable_bytes: *rng.pick(profile.memtable_bytes),
+        block_size_bytes: 512,
+        immutable_memtables_max: 1 + rng.index(3),
+        log: !name.starts_with(UNLOGGED),
+        ..KeyspaceOptions::default()
+    }
+}
+
+fn change_keyspaces(names: &mut Vec<String>, new: &str, profile: &Profile, rng: &mut Rng) -> Step {
+    let index = rng.index(names.len());
+    if index == 0 || names[index].starts_with(UNLOGGED) {
+        names.push(new.to_owned());
+        return Step::Create(new.to_owned(), keyspace_options(profile, new, rng));
+    }
+    if rng.one_in(2) {
+        return Step::Drop(names.remove(index));
+    }
+    let old = std::mem::replace(&mut names[index], new.to_owned());
+    Step::Rename(old, new.to_owned())
+}
+
+/// A batch over keyspaces that have a log, or over one that has none.
+fn writes(names: &[String], profile: &Profile, rng: &mut Rng) -> Vec<Write> {
+    let unlogged: Vec<_> = names.iter().filter(|name| name.starts_with(UNLOGGED)).collect();
+    let logged: Vec<_> = names.iter().filter(|name| !name.starts_with(UNLOGGED)).collect();
+    let targets = if !unlogged.is_empty() && rng.one_in(3) { unlogged } else { logged };
+    let mut one = || {
+        let (name, key) = (*rng.pick(&targets), format!("k{:02}", rng.below(40)));
+        let len = rng.below(profile.value_len_max + 1) as usize;
+        if rng.one_in(5) {
+            Write::delete(name, key.as_bytes())
+        } else {
+            Write::put(name, key.as_bytes(), &rng.bytes(len))
+        }
+    };
+    let first = one();
+    let mut writes = vec![first];
+    writes.extend((0..3).map(|_| one()));
+    writes.truncate(1 + rng.index(4));
+    writes
+}
+
+/// A database, and the journal of what is done to it.
+pub(crate) struct Driver {
+    pub(crate) env: Env,
+    pub(crate) options: Options,
+    pub(crate) journal: Journal,
+    /// None if it could not be opened.
+    pub(crate) db: Option<Db>,
+}
+
+pub(crate) fn options() -> Options {
+    Options { background_threads: 0, log_segment_bytes: 0, ..Options::default() }
+}
+
+pub(crate) fn open(env: &Env, options: &Options) -> Result<Db> {
+    Db::builder(DIR).env(env.clone()).options(options.clone()).open()
+}
+
+impl Driver {
+    pub(crate) fn new(env: Env, options: Options) -> Self {
+        Self { env, options, journal: Journal::new(), db: None }
+    }
+
+    pub(crate) fn open(&mut self) -> Result<()> {
+        self.db = None;
+        self.db = Some(open(&self.env, &self.options)?);
+        Ok(())
+    }
+
+    /// Does one step; opens the database first, if an earlier attempt has failed.
+    pub(crate) fn step(&mut self, step: &Step) -> Result<()> {
+        if self.db.is_none() {
+            self.open()?;
+        }
+        let db = self.db.clone().expect("it was just opened");
+        let journal = self.journal.clone();
+        let issued = journal.marks().issued;
+        match step {
+            Step::Write(writes, durability) => self.write(&db, writes, *durability)?,
+            Step::Sync => {
+                db.sync()?;
+                journal.promise(|marks| marks.durable = issued);
+            }
+            Step::Flush(name) => {
+                if let Some(keyspace) = db.existing_keyspace(name)? {
+                    keyspace.flush()?;
+                    promise_flushed(&journal, name, issued);
+                }
+            }
+            Step::Compact(name) => {
+                if let Some(keyspace) = db.existing_keyspace(name)? {
+                    keyspace.compact::<&[u8]>(..)?;
+                    promise_flushed(&journal, name, issued);
+                }
+            }
+            Step::Job => drop(db.run_background_job()),
+            Step::Create(..) | Step::Rename(..) | Step::Drop(_) => self.change(&db, step)?,
+            Step::Reopen { closes } => {
+                drop(db);
+                self.reopen(*closes)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn write(&mut self, db: &Db, writes: &[Write], durability: Durability) -> Result<()> {
+        let journal = self.journal.clone();
+        let mut state = journal.last();
+        let known: Vec<Write> =
+            writes.iter().filter(|write| state.has(&write.keyspace)).cloned().collect();
+        let mut batch = db.batch();
+        for write in &known {
+            let keyspace = db.existing_keyspace(&write.keyspace)?.expect("the journal knows it");
+            match &write.value {
+                Some(value) => batch.put(&keyspace, &write.key, value),
+                None => batch.delete(&keyspace, &write.key),
+            }
+        }
+        state.apply(&known);
+        let issued = journal.issue(state);
+        match batch.commit_with(durability) {
+            Err(error) => {
+                self.refused(&error);
+                return Err(error);
+            }
+            Ok(()) if known.iter().any(|write| write.keyspace.starts_with(UNLOGGED)) => {}
+            Ok(()) => journal.promise(|marks| match durability {
+                Durability::Buffered => {}
+                Durability::Process => marks.process = issued,
+                Durability::Power => marks.durable = issued,
+            }),
+        }
+        Ok(())
+    }
+
+    /// An error that says so took nothing with it.
+    fn refused(&self, error: &Error) {
+        if error.outcome() == Outcome::NotDone {
+            self.journal.take_back();
+        }
+    }
+
+    fn change(&mut self, db: &Db, step: &Step) -> Result<()> {
+        let journal = self.journal.clone();
+        let mut state = journal.last();
+        let (result, issued) = match step {
+            Step::Create(name, options) if !state.has(name) => {
+                state.create(name);
+                let issued = journal.issue(state);
+                (db.keyspace(name, options.clone()).map(drop), issued)
+            }
+            Step::Rename(from, to) if state.has(from) && !state.has(to) => {
+                let keyspace = db.existing_keyspace(from)?.expect("the journal knows it");
+                state.rename(from, to);
+                let issued = journal.issue(state);
+                (db.rename_keyspace(&keyspace, to), issued)
+            }
+            Step::Drop(name) if state.has(name) => {
+                let keyspace = db.existing_keyspace(name)?.expect("the journal knows it");
+                state.remove(name);
+                let issued = journal.issue(state);
+                (db.drop_keyspace(&keyspace), issued)
+            }
+            _ => return Ok(()),
+        };
+        match result {
+            Ok(()) => journal.promise(|marks| marks.keyspaces = issued),
+            Err(error) => {
+                self.refused(&error);
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
+    fn reopen(&mut self, closes: bool) -> Result<()> {
+        let issued = self.journal.marks().issued;
+        let Some(db) = self.db.take() else { return self.open() };
+        if closes {
+            db.close()?;
+            self.journal.promise(|marks| (marks.durable, marks.flushed) = (issued, issued));
+        } else {
+            // What was buffered is handed to the system. What has no log and was not flushed is
+            // lost, and reading it again would be a surprise.
+            drop(db);
+        }
+        self.open()
+    }
+}
+
+fn promise_flushed(journal: &Journal, name: &str, issued: usize) {
+    if name.starts_with(UNLOGGED) {
+        journal.promise(|marks| marks.flushed = issued);
+    }
+}
