@@ -174,7 +174,10 @@ impl Manifest {
             }
         };
         fs.sync_dir(dir)?;
-        Ok(Self { fs, dir: dir.to_owned(), id, catalog, segment, poison: None })
+        let manifest = Self { fs, dir: dir.to_owned(), id, catalog, segment, poison: None };
+        // What a crash in the middle of a start has left.
+        manifest.remove_obsolete(id);
+        Ok(manifest)
     }
 
     /// Which file the edits go to.

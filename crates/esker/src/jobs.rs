@@ -10,7 +10,9 @@ use std::sync::{Arc, PoisonError};
 
 use esker_base::KeyRange;
 use esker_table::TableProperties;
-use esker_tree::{EditRecord, JobId, LastLevel, Plan, Policy, RangeRequest, RunId, VersionEdit};
+use esker_tree::{
+    EditRecord, JobId, LastLevel, Plan, Policy, RangeRequest, RunId, Version, VersionEdit,
+};
 
 use crate::counters::Counters;
 use crate::engine::Engine;
@@ -171,13 +173,11 @@ impl Engine {
         edit: VersionEdit,
         flushed: &[Arc<WriteBuffer>],
     ) -> Result<()> {
-        if keyspace.is_dropped() {
-            // Its tables are orphans from the start; the next open removes them.
-            return Ok(());
-        }
         let is_flushed =
             |buffer: &Arc<WriteBuffer>| flushed.iter().any(|flushed| Arc::ptr_eq(flushed, buffer));
-        let exchanged = self.ledger.commit(edit.clone(), |_| {
+        // Looked at under the ledger's lock: a drop may have come first.
+        let exists = |catalog: &esker_tree::Catalog| catalog.keyspaces.contains_key(&keyspace.id);
+        let exchanged = self.ledger.commit_if(exists, edit.clone(), |_| {
             keyspace.change_view(|view| {
                 let version = view.version.apply(&edit, |table| self.open_table(table))?;
                 let immutables = view.immutables.iter().filter(|buffer| !is_flushed(buffer));
@@ -188,7 +188,8 @@ impl Engine {
                 })
             })
         })?;
-        exchanged.map_err(|refused| {
+        // Of a keyspace that was dropped the tables are orphans; the next open removes them.
+        exchanged.unwrap_or(Ok(())).map_err(|refused| {
             let error = Error::new(
                 ErrorKind::Poisoned,
                 format!("an edit that is durable does not fit the tree: {refused}"),
@@ -206,25 +207,34 @@ impl Engine {
         let Some(policy) = &settings.policy else { return };
         let picked = {
             let mut busy = keyspace.busy();
-            let shape = keyspace.view().version.shape();
-            policy.pick(&shape, &busy, self.now()).map(|plan| (busy.start(plan.clone()), plan))
+            let version = Arc::clone(&keyspace.view().version);
+            let plan = policy.pick(&version.shape(), &busy, self.now());
+            plan.map(|plan| (busy.start(plan.clone()), plan, version))
         };
-        let Some((job, plan)) = picked else { return };
+        let Some((job, plan, version)) = picked else { return };
         // Another thread may find something that can run beside this.
         self.scheduler.request_compaction(keyspace.id);
-        let result = self.run_plan(keyspace, job, &plan);
-        if !self.scheduler.is_stopping() {
+        let result = self.run_plan(keyspace, job, version, &plan);
+        if !self.scheduler.is_stopping() && !keyspace.is_dropped() {
             self.note_job(keyspace, "compaction", &result);
         }
         self.scheduler.request_compaction(keyspace.id);
     }
 
-    /// Carries out a plan that is registered as `job`.
-    fn run_plan(&self, keyspace: &KeyspaceCore, job: JobId, plan: &Plan) -> Result<()> {
+    /// Carries out a plan for `version` that is registered as `job`.
+    fn run_plan(
+        &self,
+        keyspace: &KeyspaceCore,
+        job: JobId,
+        version: Arc<Version>,
+        plan: &Plan,
+    ) -> Result<()> {
         let started = self.now();
-        let work = std::panic::AssertUnwindSafe(|| self.execute(keyspace, plan));
+        let work = std::panic::AssertUnwindSafe(|| self.execute(keyspace, &version, plan));
         let result = std::panic::catch_unwind(work);
         keyspace.busy().finish(job);
+        // No longer held, so that what the plan made obsolete can be removed below.
+        drop(version);
         let (bytes_read, bytes_written) = match result {
             Ok(done) => done?,
             Err(panic) => {
@@ -249,13 +259,18 @@ impl Engine {
         Ok(())
     }
 
-    /// Returns the bytes read and written.
-    fn execute(&self, keyspace: &KeyspaceCore, plan: &Plan) -> Result<(u64, u64)> {
+    /// Returns the bytes read and written. `version` is the one that the plan was made for: the
+    /// keyspace itself may have been dropped since, and its version be empty.
+    fn execute(
+        &self,
+        keyspace: &KeyspaceCore,
+        version: &Version,
+        plan: &Plan,
+    ) -> Result<(u64, u64)> {
         let run = match plan.target_run {
             Some(run) => run,
             None => self.ledger.allocate_run()?,
         };
-        let version = Arc::clone(&keyspace.view().version);
         if plan.is_trivial_move {
             let moved = |table| EditRecord::TableMoved {
                 keyspace: keyspace.id,
@@ -268,7 +283,7 @@ impl Engine {
             Counters::add(&self.counters.trivial_moves, plan.table_count() as u64);
             return Ok((0, 0));
         }
-        let output = self.merge_tables(keyspace, &version, plan)?;
+        let output = self.merge_tables(keyspace, version, plan)?;
         let removed: Vec<_> = plan.tables().collect();
         let mut records: Vec<EditRecord> = removed
             .iter()
@@ -303,14 +318,14 @@ impl Engine {
             let settings = keyspace.settings();
             let (picked, is_busy) = {
                 let mut busy = keyspace.busy();
-                let shape = keyspace.view().version.shape();
-                let plan = settings.manual_policy.plan_range(&shape, &busy, &request);
+                let version = Arc::clone(&keyspace.view().version);
+                let plan = settings.manual_policy.plan_range(&version.shape(), &busy, &request);
                 let is_busy = !busy.is_empty();
-                (plan.map(|plan| (busy.start(plan.clone()), plan)), is_busy)
+                (plan.map(|plan| (busy.start(plan.clone()), plan, version)), is_busy)
             };
             match picked {
-                Some((job, plan)) => {
-                    let result = self.run_plan(keyspace, job, &plan);
+                Some((job, plan, version)) => {
+                    let result = self.run_plan(keyspace, job, version, &plan);
                     self.scheduler.wake();
                     result?;
                 }
@@ -355,7 +370,7 @@ impl Engine {
         if self.options.background_threads == 0 {
             while self.run_background_job() {}
         }
-        self.scheduler.wait_until(|| match self.check_writable() {
+        let result = self.scheduler.wait_until(|| match self.check_writable() {
             Err(error) => Some(Err(error)),
             Ok(()) => {
                 let keyspaces = self.keyspaces();
@@ -367,7 +382,10 @@ impl Engine {
                     }
                 }
             }
-        })
+        });
+        // What readers held when the jobs ended may be free since.
+        self.collect_garbage();
+        result
     }
 
     fn is_settled(&self, keyspace: &KeyspaceCore) -> bool {

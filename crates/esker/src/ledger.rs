@@ -96,12 +96,27 @@ impl Ledger {
         edit: VersionEdit,
         install: impl FnOnce(&Catalog) -> T,
     ) -> Result<T> {
+        let installed = self.commit_if(|_| true, edit, install)?;
+        Ok(installed.expect("the condition holds always"))
+    }
+
+    /// As [`Ledger::commit`], if `condition` holds once no other edit can come between; `None`
+    /// otherwise.
+    pub(crate) fn commit_if<T>(
+        &self,
+        condition: impl FnOnce(&Catalog) -> bool,
+        edit: VersionEdit,
+        install: impl FnOnce(&Catalog) -> T,
+    ) -> Result<Option<T>> {
         let mut state = self.lock();
         let writer = state.writer()?;
+        if !condition(writer.manifest.catalog()) {
+            return Ok(None);
+        }
         let wants_ids = writer.reserved - writer.next < RESERVATION / 2;
         let edit = if wants_ids { writer.reserve(edit) } else { edit };
         writer.append(&edit)?;
-        Ok(install(writer.manifest.catalog()))
+        Ok(Some(install(writer.manifest.catalog())))
     }
 
     /// Looks at the catalog as of the last edit.

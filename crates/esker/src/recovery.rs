@@ -95,8 +95,11 @@ pub(crate) fn open(request: OpenRequest) -> Result<Arc<Engine>> {
         (Ledger::read_only(recovered.catalog), Vec::new())
     } else {
         let segments = cut_segments(&request, &log_dir, segments)?;
-        remove_orphans(&request, &log_dir, &recovered.catalog, &segments)?;
-        (open_ledger(&request, recovered)?, segments)
+        // First the manifest is made durable: the last edits may be in the system's memory only,
+        // and what they made obsolete is needed again if they are lost.
+        let ledger = open_ledger(&request, recovered)?;
+        ledger.with_catalog(|catalog| remove_orphans(&request, &log_dir, catalog, &segments))?;
+        (ledger, segments)
     };
     let database = ledger.database();
     let segment_bytes = options.log_segment_bytes.max(64 << 10);
