@@ -6,18 +6,19 @@
 
 use esker_base::{InternalKey, key_head};
 
+use crate::descent::{Position, first_leaf, last_before, last_leaf, lower_bound};
 use crate::entry::EntryRef;
+use crate::leaf::Leaf;
 use crate::map::EntryCursor;
-use crate::node::Leaf;
+use crate::node::Root;
 use crate::target::Target;
-use crate::tree::{ArenaTree, Position};
 
-/// A cursor over an [`ArenaTree`].
+/// A cursor over an [`ArenaTree`](crate::ArenaTree).
 ///
 /// Sees every entry that was inserted before its last seek; of later ones, any or none.
 #[derive(Clone)]
 pub struct TreeCursor<'a> {
-    tree: &'a ArenaTree,
+    root: &'a Root,
     current: Option<Place<'a>>,
 }
 
@@ -38,18 +39,18 @@ impl<'a> Place<'a> {
 
     #[inline]
     fn first_of(leaf: &'a Leaf) -> Self {
-        Self::new(Position { leaf, permutation: leaf.common().permutation(), position: 0 })
+        Self::new(Position { leaf, permutation: leaf.slots().permutation(), position: 0 })
     }
 
     fn last_of(leaf: &'a Leaf) -> Self {
-        let permutation = leaf.common().permutation();
+        let permutation = leaf.slots().permutation();
         Self::new(Position { leaf, permutation, position: permutation.count() - 1 })
     }
 }
 
 impl<'a> TreeCursor<'a> {
-    pub(crate) fn new(tree: &'a ArenaTree) -> Self {
-        Self { tree, current: None }
+    pub(crate) fn new(root: &'a Root) -> Self {
+        Self { root, current: None }
     }
 
     #[inline]
@@ -91,19 +92,19 @@ impl EntryCursor for TreeCursor<'_> {
     }
 
     fn seek_to_first(&mut self) {
-        self.current = self.tree.first_leaf().map(Place::first_of);
+        self.current = first_leaf(self.root).map(Place::first_of);
     }
 
     fn seek_to_last(&mut self) {
-        self.current = self.tree.last_leaf().map(Place::last_of);
+        self.current = last_leaf(self.root).map(Place::last_of);
     }
 
     fn seek(&mut self, key: InternalKey<'_>) {
-        self.current = self.tree.lower_bound(&Target::new(key)).map(Place::new);
+        self.current = lower_bound(self.root, &Target::new(key)).map(Place::new);
     }
 
     fn seek_for_prev(&mut self, key: InternalKey<'_>) {
-        self.current = self.tree.last_before(&Target::new(key), Leaf::upper_bound).map(Place::new);
+        self.current = last_before(self.root, &Target::new(key), Leaf::upper_bound).map(Place::new);
     }
 
     #[inline]
@@ -130,7 +131,7 @@ impl EntryCursor for TreeCursor<'_> {
             Some(position) => Some(Place::new(Position { leaf, permutation, position })),
             None => {
                 let target = Target::new(entry.key());
-                self.tree.last_before(&target, Leaf::lower_bound).map(Place::new)
+                last_before(self.root, &target, Leaf::lower_bound).map(Place::new)
             }
         };
     }

@@ -9,8 +9,11 @@ use std::ptr;
 
 use esker_base::{InternalKey, key_head};
 
+use crate::descent::last_leaf_under;
 use crate::entry::EntryRef;
-use crate::node::{Inner, InnerContent, Leaf, Node, NodeRef, Nursery, Root, Separator};
+use crate::leaf::Leaf;
+use crate::node::{Inner, InnerContent, Node, NodeRef, Root, Separator};
+use crate::nursery::Nursery;
 use crate::permutation::{Permutation, SLOT_COUNT_MAX};
 use crate::target::Target;
 
@@ -107,7 +110,7 @@ impl<'a> Path<'a> {
     fn previous_leaf(&self) -> Option<&'a Leaf> {
         let step = self.all_above(0).find(|step| step.index > 0)?;
         let left = step.inner.child(step.permutation, step.index - 1);
-        Some(crate::tree::last_leaf_under(left))
+        Some(last_leaf_under(left))
     }
 }
 
@@ -139,7 +142,7 @@ impl<'a> Insertion<'a, '_> {
         let target = Target::new(key);
         let entry = self.nursery.entry(key, value);
         if let Some(Hint { leaf, fences: Some(fences) }) = hint
-            && leaf.common().permutation().count() < SLOT_COUNT_MAX
+            && leaf.slots().permutation().count() < SLOT_COUNT_MAX
             && fences.contain(&target)
         {
             self.insert_into_free_slot(leaf, &target, entry);
@@ -147,11 +150,11 @@ impl<'a> Insertion<'a, '_> {
         }
         let Some(root) = self.root.load() else {
             let leaf = self.nursery.leaf(0, &[(target.head(0), entry)], None);
-            self.root.store(NodeRef::from_leaf(leaf), &self.nursery);
+            self.root.store(NodeRef::from_leaf(leaf), &self.nursery.writing);
             return;
         };
         let (path, leaf) = descend(root, &target);
-        if leaf.common().permutation().count() < SLOT_COUNT_MAX {
+        if leaf.slots().permutation().count() < SLOT_COUNT_MAX {
             self.insert_into_free_slot(leaf, &target, entry);
             let is_again = hint.as_ref().is_some_and(|hint| ptr::eq(hint.leaf, leaf));
             *hint = Some(Hint { leaf, fences: is_again.then(|| path.fences(0)) });
@@ -163,10 +166,10 @@ impl<'a> Insertion<'a, '_> {
 
     #[inline]
     fn insert_into_free_slot(&self, leaf: &Leaf, target: &Target<'_>, entry: EntryRef<'a>) {
-        let permutation = leaf.common().permutation();
+        let permutation = leaf.slots().permutation();
         let position = leaf.lower_bound(permutation, target);
         assert_absent(leaf, permutation, position, target);
-        leaf.insert(position, entry, &self.nursery);
+        leaf.insert(position, entry, &self.nursery.writing);
     }
 
     /// Inserts into a full leaf, and returns the leaf in which the entry came to lie.
@@ -178,18 +181,18 @@ impl<'a> Insertion<'a, '_> {
         target: &Target<'_>,
         entry: EntryRef<'a>,
     ) -> &'a Leaf {
-        let permutation = leaf.common().permutation();
+        let permutation = leaf.slots().permutation();
         let position = leaf.lower_bound(permutation, target);
         assert_absent(leaf, permutation, position, target);
         let cut = cut_of_split(permutation, position);
 
-        let skip = leaf.common().skip();
+        let skip = leaf.slots().skip();
         let entries: [(u64, EntryRef<'a>); SLOT_COUNT_MAX + 1] = array::from_fn(|index| {
             if index == position {
                 return (target.head(skip), entry);
             }
             let slot = permutation.slot(if index < position { index } else { index - 1 });
-            (leaf.common().head(slot), leaf.entry(slot))
+            (leaf.slots().head(slot), leaf.entry(slot))
         });
         let separator = Separator::between(entries[cut - 1].1, entries[cut].1);
         let fences = path.fences(0);
@@ -212,7 +215,7 @@ impl<'a> Insertion<'a, '_> {
         self.link(path, 0, NodeRef::from_leaf(leaf), halves);
         if let Some(previous) = previous {
             let behind = if ptr::eq(left, leaf) { right } else { left };
-            previous.set_next(behind, &self.nursery);
+            previous.set_next(behind, &self.nursery.writing);
         }
         if position < cut { left } else { right }
     }
@@ -241,14 +244,14 @@ impl<'a> Insertion<'a, '_> {
         let Some(step) = path.above(level) else {
             let mut content = InnerContent::of_one_child(halves.left, halves.separator);
             content.push(halves.separator, halves.right);
-            let root = self.nursery.inner(old.common().level() + 1, 0, &content);
-            self.root.store(NodeRef::from_inner(root), &self.nursery);
+            let root = self.nursery.inner(old.slots().level() + 1, 0, &content);
+            self.root.store(NodeRef::from_inner(root), &self.nursery.writing);
             return;
         };
         if step.permutation.count() < SLOT_COUNT_MAX {
-            step.inner.insert(step.index, halves.separator, halves.right, &self.nursery);
+            step.inner.insert(step.index, halves.separator, halves.right, &self.nursery.writing);
             if halves.left != old {
-                step.inner.set_child(step.index, halves.left, &self.nursery);
+                step.inner.set_child(step.index, halves.left, &self.nursery.writing);
             }
             return;
         }
@@ -264,9 +267,9 @@ impl<'a> Insertion<'a, '_> {
         old: NodeRef<'a>,
         halves: &Halves<'a>,
     ) -> Halves<'a> {
-        let (inner, level) = (step.inner, step.inner.common().level());
+        let (inner, level) = (step.inner, step.inner.slots().level());
         let whole = NodeRef::from_inner(inner);
-        let skip = inner.common().skip();
+        let skip = inner.slots().skip();
         // A node that grows at one end stays as it is, and a fresh one takes what comes there.
         if step.index == SLOT_COUNT_MAX && halves.left == old {
             let content = InnerContent::of_one_child(halves.right, halves.separator);
@@ -314,7 +317,7 @@ fn descend<'a>(root: NodeRef<'a>, target: &Target<'_>) -> (Path<'a>, &'a Leaf) {
         match node.node() {
             Node::Leaf(leaf) => return (path, leaf),
             Node::Inner(inner) => {
-                let permutation = inner.common().permutation();
+                let permutation = inner.slots().permutation();
                 let index = inner.child_index(permutation, target);
                 node = inner.child(permutation, index);
                 node.prefetch();
@@ -347,8 +350,8 @@ fn cut_of_split(permutation: Permutation, position: usize) -> usize {
 fn assert_absent(leaf: &Leaf, permutation: Permutation, position: usize, target: &Target<'_>) {
     if position < permutation.count() {
         let slot = permutation.slot(position);
-        let skip = leaf.common().skip();
-        let is_other = leaf.common().head(slot) != target.head(skip)
+        let skip = leaf.slots().skip();
+        let is_other = leaf.slots().head(slot) != target.head(skip)
             || target.cmp(leaf.entry(slot), skip) != Order::Equal;
         assert!(is_other, "an internal key is inserted once");
     }

@@ -14,7 +14,8 @@
 //! Knows nothing of logs, files, tables, budgets or visibility: it never drops or merges an
 //! entry, and it does not know which snapshots exist.
 //!
-//! Unsafe code is confined to `arena.rs`, `entry.rs`, `node.rs` and `pin.rs`; UNSAFE.md lists the
+//! Unsafe code is confined to the files that hold raw memory (`arena.rs`, `entry.rs`, `slots.rs`,
+//! `leaf.rs`, `node.rs`, `nursery.rs`), one function of `tree.rs` and `pin.rs`; UNSAFE.md lists the
 //! sites, and what checks them.
 
 #![deny(unsafe_code)]
@@ -23,13 +24,17 @@ mod memtable;
 mod pin;
 
 mod cursor;
+mod descent;
 mod insert;
 mod tree;
 
 mod arena;
 mod entry;
+mod leaf;
 mod node;
+mod nursery;
 mod permutation;
+mod slots;
 mod sync;
 mod target;
 

@@ -2,14 +2,13 @@
 //!
 //! Knows how much it holds, and nothing of when that is too much.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use esker_base::{EntryKind, InternalKey, SeqNo, Trailer};
 
 use crate::cursor::TreeCursor;
 use crate::entry::EntryRef;
-use crate::pin::{MemtableCursor, MemtableSlice};
+use crate::map::EntryMap;
 use crate::tree::{ArenaTree, TreeWriter};
 
 /// The newest writes of a keyspace, sorted, in memory.
@@ -87,39 +86,20 @@ impl Memtable {
     #[inline]
     #[must_use]
     pub fn get(&self, user_key: &[u8], snapshot: SeqNo) -> Option<MemtableEntry<'_>> {
-        let entry = self.tree.newest(user_key, snapshot)?;
+        let entry = self.newest(user_key, snapshot)?;
         Some(MemtableEntry { trailer: entry.trailer(), value: entry.value() })
-    }
-
-    /// [`Memtable::get`] with a value that keeps the memtable, and so outlives the call.
-    ///
-    /// # Cost
-    /// Counts one more reference to the memtable. Worth it for large values only, and not to be
-    /// held for long: all of the memtable's memory stays.
-    #[must_use]
-    pub fn get_pinned(
-        self: &Arc<Self>,
-        user_key: &[u8],
-        snapshot: SeqNo,
-    ) -> Option<(Trailer, MemtableSlice)> {
-        let entry = self.tree.newest(user_key, snapshot)?;
-        Some((entry.trailer(), self.pin_value(entry)))
-    }
-
-    /// A cursor that keeps the memtable, and stands nowhere yet.
-    #[must_use]
-    pub fn cursor(self: &Arc<Self>) -> MemtableCursor {
-        MemtableCursor::new(Arc::clone(self))
     }
 
     /// A cursor that borrows the memtable, and stands nowhere yet.
     #[must_use]
     pub fn borrowed_cursor(&self) -> TreeCursor<'_> {
-        TreeCursor::new(&self.tree)
+        self.tree.cursor()
     }
 
-    pub(crate) fn pin_value(self: &Arc<Self>, entry: EntryRef<'_>) -> MemtableSlice {
-        MemtableSlice::new(Arc::clone(self), entry)
+    /// [`Memtable::get`], as the entry lies in the arena.
+    #[inline]
+    pub(crate) fn newest(&self, user_key: &[u8], snapshot: SeqNo) -> Option<EntryRef<'_>> {
+        self.tree.newest(user_key, snapshot)
     }
 
     /// Bytes that the entries take, with everything that finds them: grows with each insert. A

@@ -7,12 +7,35 @@ use std::mem::transmute;
 use std::ops::Deref;
 use std::sync::Arc;
 
-use esker_base::InternalKey;
+use esker_base::{InternalKey, SeqNo, Trailer};
 
 use crate::cursor::TreeCursor;
 use crate::entry::EntryRef;
 use crate::map::EntryCursor;
 use crate::memtable::Memtable;
+
+impl Memtable {
+    /// [`Memtable::get`] with a value that keeps the memtable, and so outlives the call.
+    ///
+    /// # Cost
+    /// Counts one more reference to the memtable. Worth it for large values only, and not to be
+    /// held for long: all of the memtable's memory stays.
+    #[must_use]
+    pub fn get_pinned(
+        self: &Arc<Self>,
+        user_key: &[u8],
+        snapshot: SeqNo,
+    ) -> Option<(Trailer, MemtableSlice)> {
+        let entry = self.newest(user_key, snapshot)?;
+        Some((entry.trailer(), MemtableSlice::new(Arc::clone(self), entry)))
+    }
+
+    /// A cursor that keeps the memtable, and stands nowhere yet.
+    #[must_use]
+    pub fn cursor(self: &Arc<Self>) -> MemtableCursor {
+        MemtableCursor::new(Arc::clone(self))
+    }
+}
 
 /// An ordered walk over a memtable, which it keeps alive.
 ///
@@ -25,7 +48,7 @@ pub struct MemtableCursor {
 }
 
 impl MemtableCursor {
-    pub(crate) fn new(memtable: Arc<Memtable>) -> Self {
+    fn new(memtable: Arc<Memtable>) -> Self {
         let cursor = memtable.borrowed_cursor();
         // SAFETY: the cursor borrows what the `Arc` points to, which does not move and lives as
         // long as the `Arc` beside it; neither leaves this struct without the other.
@@ -82,7 +105,7 @@ impl MemtableCursor {
     /// If the cursor stands on none.
     #[must_use]
     pub fn value_slice(&self) -> MemtableSlice {
-        self.memtable.pin_value(self.cursor.entry())
+        MemtableSlice::new(Arc::clone(&self.memtable), self.cursor.entry())
     }
 
     /// Goes to the first entry.
@@ -135,9 +158,9 @@ pub struct MemtableSlice {
 }
 
 impl MemtableSlice {
-    pub(crate) fn new(memtable: Arc<Memtable>, entry: EntryRef<'_>) -> Self {
+    fn new(memtable: Arc<Memtable>, entry: EntryRef<'_>) -> Self {
         let value = entry.value();
-        // SAFETY: the callers, both in `Memtable` and `MemtableCursor`, found the entry in this
+        // SAFETY: the callers, both in this file, found the entry in this
         // memtable; its arena does not move entries and lives as long as the `Arc` beside it.
         let value = unsafe { transmute::<&[u8], &'static [u8]>(value) };
         Self { value, memtable }

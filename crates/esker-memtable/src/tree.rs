@@ -26,9 +26,18 @@
 //! left one. After the first step, keys right of the separator find the new right node and the
 //! others the old node, which holds them too. So each state answers rightly. What would not is
 //! half of each: the order of slots from before the first step, with the child from after the
-//! second, would send a key from the right half to the left node. [`Inner::read`] rules that out
+//! second, would send a key from the right half to the left node. `Inner::read` rules that out
 //! by looking at the order once more after it has the child, which costs one load of a word in
 //! cache.
+//!
+//! *Going backwards,* a reader asks for the last entry before a key, and finds it in the leaf that
+//! covers the key or else below the node left of the way there. After the first step that node may
+//! be the old one, whole, with entries behind the key; so the search below it goes by the key too,
+//! not by the right edge. Where the right half is the old node itself (a row of descending keys
+//! splits so), the old node for a moment stands in both slots, and the one further left is meant.
+//! *Going forwards,* a leaf that keeps its place as the left half (a row of ascending keys) has
+//! its range cut short under readers who were sent there for a key that is now the next leaf's;
+//! so a search that runs off the end of a leaf goes on searching in the next.
 //!
 //! *An inner node that is full* is replaced like a leaf, by two fresh nodes that already contain
 //! the change, linked into their own parent by the same two steps; a root by a new root above
@@ -40,8 +49,8 @@
 //! When that is long enough to make the heads useless, a split lets the fresh nodes skip those
 //! bytes. The fences of a node never change, so neither does what it skips.
 //!
-//! What this file does not know: how nodes are stored (`node.rs`), how they are split
-//! (`insert.rs`).
+//! What this file does not know: how nodes are stored (`slots.rs`, `leaf.rs`, `node.rs`), found
+//! (`descent.rs`) and split (`insert.rs`).
 
 use std::ptr;
 use std::sync::{Mutex, MutexGuard};
@@ -50,11 +59,12 @@ use esker_base::{InternalKey, SeqNo, Trailer};
 
 use crate::arena::Arena;
 use crate::cursor::TreeCursor;
+use crate::descent::{first_not_before, leaf_for};
 use crate::entry::EntryRef;
 use crate::insert::{Hint, Insertion};
 use crate::map::EntryMap;
-use crate::node::{Inner, Leaf, Node, NodeRef, Nursery, Root};
-use crate::permutation::Permutation;
+use crate::node::Root;
+use crate::nursery::Nursery;
 use crate::target::Target;
 
 /// An insert-only sorted map over an arena.
@@ -97,14 +107,14 @@ impl ArenaTree {
     #[inline]
     pub(crate) fn newest(&self, user_key: &[u8], snapshot: SeqNo) -> Option<EntryRef<'_>> {
         let target = Target::new(InternalKey::seek(user_key, snapshot));
-        let leaf = self.leaf_for(&target)?;
-        let permutation = leaf.common().permutation();
+        let leaf = leaf_for(&self.root, &target)?;
+        let permutation = leaf.slots().permutation();
         let position = leaf.lower_bound(permutation, &target);
-        let skip = leaf.common().skip();
+        let skip = leaf.slots().skip();
         // A key whose head differs needs no look at the entry, which is most likely not in cache.
         let in_leaf = |position: usize| {
             let slot = permutation.slot(position);
-            let may_be_equal = leaf.common().head(slot) == target.head(skip);
+            let may_be_equal = leaf.slots().head(slot) == target.head(skip);
             may_be_equal.then(|| leaf.entry(slot)).filter(|entry| entry.user_key() == user_key)
         };
         if position < permutation.count() {
@@ -118,147 +128,11 @@ impl ArenaTree {
         (found.user_key() == user_key).then_some(found)
     }
 
-    /// The leaf that covers `target`.
-    #[inline]
-    pub(crate) fn leaf_for(&self, target: &Target<'_>) -> Option<&Leaf> {
-        let mut node = self.root.load()?;
-        loop {
-            match node.node() {
-                Node::Leaf(leaf) => return Some(leaf),
-                Node::Inner(inner) => {
-                    node = inner.read(|permutation| {
-                        inner.child(permutation, inner.child_index(permutation, target))
-                    });
-                    node.prefetch();
-                }
-            }
-        }
-    }
-
-    /// The first entry that is not before `target`.
-    pub(crate) fn lower_bound(&self, target: &Target<'_>) -> Option<Position<'_>> {
-        let leaf = self.leaf_for(target)?;
-        let permutation = leaf.common().permutation();
-        let position = leaf.lower_bound(permutation, target);
-        if position < permutation.count() {
-            return Some(Position { leaf, permutation, position });
-        }
-        first_not_before(leaf.next()?, target)
-    }
-
-    /// The last entry for which `count_before` counts it before `target`, given a leaf: with
-    /// [`Leaf::lower_bound`] the last one before, with [`Leaf::upper_bound`] the last not behind.
-    pub(crate) fn last_before(
-        &self,
-        target: &Target<'_>,
-        count_before: impl Fn(&Leaf, Permutation, &Target<'_>) -> usize,
-    ) -> Option<Position<'_>> {
-        let mut node = self.root.load()?;
-        loop {
-            let (leaf, left) = leaf_and_left_for(node, target);
-            let permutation = leaf.common().permutation();
-            let count = leaf.bound_from_outside(permutation, target, &count_before);
-            if let Some(position) = count.checked_sub(1) {
-                return Some(Position { leaf, permutation, position });
-            }
-            // All that belongs to the left is before the target. But the way down goes by the
-            // target and not by the right edge: in the middle of a split, `left` may be the old
-            // node, with what belongs to the right.
-            node = left?;
-        }
-    }
-
     /// How many levels there are.
     #[cfg(all(test, loom))]
     pub(crate) fn height(&self) -> u64 {
-        self.root.load().map_or(0, |root| u64::from(root.common().level()) + 1)
+        self.root.load().map_or(0, |root| u64::from(root.slots().level()) + 1)
     }
-
-    /// The leaf that covers the smallest keys.
-    pub(crate) fn first_leaf(&self) -> Option<&Leaf> {
-        Some(edge_leaf(self.root.load()?, |_| 0))
-    }
-
-    /// The leaf that covers the largest keys.
-    pub(crate) fn last_leaf(&self) -> Option<&Leaf> {
-        Some(last_leaf_under(self.root.load()?))
-    }
-}
-
-/// An entry by where it stands: in a leaf, under one of the leaf's permutations.
-#[derive(Clone, Copy)]
-pub(crate) struct Position<'a> {
-    pub(crate) leaf: &'a Leaf,
-    pub(crate) permutation: Permutation,
-    pub(crate) position: usize,
-}
-
-impl<'a> Position<'a> {
-    #[inline]
-    pub(crate) fn entry(&self) -> EntryRef<'a> {
-        self.leaf.entry(self.permutation.slot(self.position))
-    }
-}
-
-/// The first entry that is not before `target`, in `leaf` or behind it. All that `leaf` follows is
-/// before the target.
-///
-/// Nearly always the first entry of `leaf`. But an appending split narrows the range of a leaf
-/// that readers have already been sent to, and what it puts behind may still be before the target.
-fn first_not_before<'a>(mut leaf: &'a Leaf, target: &Target<'_>) -> Option<Position<'a>> {
-    loop {
-        let permutation = leaf.common().permutation();
-        let position = leaf.bound_from_outside(permutation, target, Leaf::lower_bound);
-        if position < permutation.count() {
-            return Some(Position { leaf, permutation, position });
-        }
-        leaf = leaf.next()?;
-    }
-}
-
-/// The leaf below `node` that covers `target`, and the node left of the way to it: everything
-/// below `node` that stands before that leaf ends there.
-fn leaf_and_left_for<'a>(
-    mut node: NodeRef<'a>,
-    target: &Target<'_>,
-) -> (&'a Leaf, Option<NodeRef<'a>>) {
-    let mut left = None;
-    loop {
-        match node.node() {
-            Node::Leaf(leaf) => return (leaf, left),
-            Node::Inner(inner) => {
-                // Both children under one permutation, so that nothing lies between them.
-                let (child, before) = inner.read(|permutation| {
-                    let index = inner.child_index_from_outside(permutation, target);
-                    let child = inner.child(permutation, index);
-                    // In the middle of a split whose right half is the old node, that node stands
-                    // in both slots.
-                    let mut before = (0..index).rev().map(|left| inner.child(permutation, left));
-                    (child, before.find(|before| *before != child))
-                });
-                (node, left) = (child, before.or(left));
-            }
-        }
-    }
-}
-
-/// The leaf that covers the largest keys below `node`. Not for readers below a node that may be
-/// in the middle of a split.
-pub(crate) fn last_leaf_under(node: NodeRef<'_>) -> &Leaf {
-    edge_leaf(node, Permutation::count)
-}
-
-fn edge_leaf(mut node: NodeRef<'_>, index: impl Fn(Permutation) -> usize) -> &Leaf {
-    loop {
-        match node.node() {
-            Node::Leaf(leaf) => return leaf,
-            Node::Inner(inner) => node = edge_child(inner, &index),
-        }
-    }
-}
-
-fn edge_child(inner: &Inner, index: impl Fn(Permutation) -> usize) -> NodeRef<'_> {
-    inner.read(|permutation| inner.child(permutation, index(permutation)))
 }
 
 /// The right to insert into a tree.
@@ -314,6 +188,6 @@ impl EntryMap for ArenaTree {
     }
 
     fn cursor(&self) -> TreeCursor<'_> {
-        TreeCursor::new(self)
+        TreeCursor::new(&self.root)
     }
 }

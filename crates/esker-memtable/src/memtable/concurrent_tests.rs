@@ -155,7 +155,9 @@ fn readers_see_exactly_their_snapshot_while_a_writer_inserts() {
             ];
             stage.write();
             // One by one, since the thread sanitizer does not see the end of a scope as a join.
-            readers.map(|reader| reader.join().expect("the reader's assertions hold"));
+            for reader in readers {
+                reader.join().expect("the reader's assertions hold");
+            }
         });
         assert_eq!(stage.memtable.entry_count(), INSERT_COUNT);
     }

@@ -8,9 +8,11 @@ use std::sync::Arc;
 
 use esker_base::{EntryKind, InternalKey, SeqNo};
 
-use super::*;
+use super::Memtable;
 use crate::map::{EntryCursor, EntryMap};
+use crate::pin::MemtableCursor;
 use crate::skiplist::SkiplistMap;
+use esker_base::Trailer;
 
 /// SplitMix64: enough for choosing test cases, and the same on every machine.
 struct Rng(u64);
