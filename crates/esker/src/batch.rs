@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use esker_base::{EntryKind, limits};
 
-use crate::commit::Request;
-use crate::db::Handle;
+use crate::commit_queue::Request;
 use crate::error::{Error, Result};
+use crate::handle::Handle;
 use crate::keyspace::Keyspace;
 use crate::keyspace_core::KeyspaceCore;
 use crate::operation::Operation;

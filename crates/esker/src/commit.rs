@@ -14,185 +14,69 @@
 //! groups are written while the device works. A write is therefore visible to other readers a
 //! moment before it is durable; its own caller is told only afterwards. Pebble does the same.
 
-use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
-use esker_base::SeqNo;
 use esker_base::coding::Decoder;
+use esker_base::{LogId, SeqNo};
 
+use crate::commit_queue::{Leader, Request, Waiter, WaiterState};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
-use crate::keyspace_core::KeyspaceCore;
-use crate::logs::Appender;
 use crate::operation::{GroupHeader, Operation};
 use crate::options::Durability;
 
 /// After this many groups a leader hands on, if somebody waits.
 const GROUPS_PER_LEADER: usize = 32;
 
-/// A group takes no further batch once it has this many bytes: the members that came first should
-/// not wait for a huge frame.
-const GROUP_BYTES_MAX: usize = 1 << 20;
-
 /// Buffered frames are handed to the system when they reach this size, whatever their durability.
 const BUFFERED_BYTES_MAX: usize = 256 << 10;
 
-/// A batch on its way into the database.
-#[derive(Clone, Copy)]
-pub(crate) struct Request<'a> {
-    /// Encoded operations.
-    pub(crate) operations: &'a [u8],
-    pub(crate) count: u64,
-    /// Every keyspace that an operation names.
-    pub(crate) keyspaces: &'a [Arc<KeyspaceCore>],
-    pub(crate) durability: Durability,
-}
-
-#[derive(Debug, Default)]
-pub(crate) struct CommitPipeline {
-    /// Lock order: before everything else. Never held while working.
-    queue: Mutex<Queue>,
-    /// Held by whoever leads, and by who must keep everybody from leading. Lock order: after
-    /// `queue`, before the ledger.
-    leader: Mutex<Leader>,
-}
-
-#[derive(Debug, Default)]
-struct Queue {
-    has_leader: bool,
-    waiting: VecDeque<Arc<Waiter>>,
-}
-
-/// What only the leader touches.
-#[derive(Debug, Default)]
-pub(crate) struct Leader {
-    /// Last sequence number given out.
-    pub(crate) last_seqno: SeqNo,
-    /// Last sequence number that is in a log.
-    pub(crate) last_logged: SeqNo,
-    pub(crate) appender: Appender,
-    /// Reused for the header of each group.
-    header: Vec<u8>,
-}
-
-impl Leader {
-    pub(crate) fn starting_at(last_seqno: SeqNo, last_logged: SeqNo) -> Self {
-        Self { last_seqno, last_logged, ..Self::default() }
-    }
-}
-
-/// A batch whose writer waits for a leader.
-#[derive(Debug)]
-struct Waiter {
-    operations: Vec<u8>,
-    count: u64,
-    keyspaces: Vec<Arc<KeyspaceCore>>,
-    durability: Durability,
-    state: Mutex<WaiterState>,
-    /// Set with Release after `state` has its answer; lets the waiter spin a little first.
-    is_answered: AtomicBool,
-    answered: Condvar,
-}
-
-#[derive(Debug)]
-enum WaiterState {
-    Waiting,
-    /// Leadership was handed over; the batch is not written.
-    Leads,
-    /// The end position of the log, for a later sync.
-    Done(Result<u64>),
-}
-
-/// How often a waiter looks before it sleeps. A wake-up costs about a microsecond, a look about
-/// ten nanoseconds; more looks only take the processor from the leader on a small machine.
-const SPINS: usize = 50;
-
-impl Waiter {
-    fn answer(&self, state: WaiterState) {
-        *self.state.lock().unwrap_or_else(PoisonError::into_inner) = state;
-        // Release pairs with the Acquire in `wait`.
-        self.is_answered.store(true, Ordering::Release);
-        self.answered.notify_one();
-    }
-
-    fn wait(&self) -> WaiterState {
-        for _ in 0..SPINS {
-            if self.is_answered.load(Ordering::Acquire) {
-                break;
-            }
-            std::hint::spin_loop();
+impl Engine {
+    /// Commits one batch: all of it or, on an error whose outcome is
+    /// [`Outcome::NotDone`](crate::Outcome::NotDone), nothing.
+    pub(crate) fn commit(&self, request: Request<'_>) -> Result<()> {
+        self.check_writable()?;
+        if request.count == 0 {
+            return Ok(());
         }
-        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let waiting = |state: &mut WaiterState| matches!(state, WaiterState::Waiting);
-        let mut state =
-            self.answered.wait_while(state, waiting).unwrap_or_else(PoisonError::into_inner);
-        self.is_answered.store(false, Ordering::Relaxed);
-        std::mem::replace(&mut *state, WaiterState::Waiting)
-    }
-
-    fn request(&self) -> Request<'_> {
-        Request {
-            operations: &self.operations,
-            count: self.count,
-            keyspaces: &self.keyspaces,
-            durability: self.durability,
+        if self.snapshots.visible().get().saturating_add(request.count) > SeqNo::MAX.get() / 2 {
+            return Err(Error::invalid_input("the sequence numbers of this database are used up"));
         }
-    }
-}
-
-impl CommitPipeline {
-    pub(crate) fn starting_at(leader: Leader) -> Self {
-        Self { queue: Mutex::default(), leader: Mutex::new(leader) }
-    }
-
-    fn queue(&self) -> MutexGuard<'_, Queue> {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Keeps everybody from leading while the result is held.
-    pub(crate) fn lead(&self) -> MutexGuard<'_, Leader> {
-        self.leader.lock().unwrap_or_else(PoisonError::into_inner)
+        let bytes = request.operations.len() as u64;
+        request.keyspaces.iter().try_for_each(|keyspace| self.admit(keyspace, bytes))?;
+        let position = self.submit(request)?;
+        if request.durability == Durability::Power {
+            self.sync_to(position)?;
+        }
+        Ok(())
     }
 
     /// Writes one batch, alone or in a group, and returns the position of the log's end after it.
-    fn submit(&self, engine: &Engine, request: Request<'_>) -> Result<u64> {
-        let waiter = {
-            let mut queue = self.queue();
-            if queue.has_leader {
-                let waiter = Arc::new(Waiter {
-                    operations: request.operations.to_vec(),
-                    count: request.count,
-                    keyspaces: request.keyspaces.to_vec(),
-                    durability: request.durability,
-                    state: Mutex::new(WaiterState::Waiting),
-                    is_answered: AtomicBool::new(false),
-                    answered: Condvar::new(),
-                });
-                queue.waiting.push_back(Arc::clone(&waiter));
-                Some(waiter)
-            } else {
-                queue.has_leader = true;
-                None
-            }
-        };
-        if let Some(waiter) = waiter {
+    fn submit(&self, request: Request<'_>) -> Result<u64> {
+        if let Some(waiter) = self.pipeline.join(&request) {
             match waiter.wait() {
                 WaiterState::Done(result) => return result,
                 WaiterState::Leads | WaiterState::Waiting => {}
             }
         }
-        let mut reign = Reign { pipeline: self, engine, group: Vec::new(), is_over: false };
-        let mut leader = self.lead();
-        let result = leader.write_group(engine, &[request]);
+        let mut reign = Reign { engine: self, group: Vec::new(), is_over: false };
+        let mut leader = self.pipeline.lead();
+        let result = leader.write_group(self, &[request]);
         reign.serve(&mut leader);
         result
+    }
+
+    /// Makes the log durable up to `position`; a failure poisons the database.
+    pub(crate) fn sync_to(&self, position: u64) -> Result<()> {
+        self.logs.sync_to(position).map_err(|error| {
+            self.poison(&error);
+            error.with_unknown_outcome()
+        })
     }
 }
 
 /// The time during which one thread leads. However it ends, nobody is left waiting.
 struct Reign<'a> {
-    pipeline: &'a CommitPipeline,
     engine: &'a Engine,
     /// Whose batches are being written.
     group: Vec<Arc<Waiter>>,
@@ -203,15 +87,11 @@ impl Reign<'_> {
     /// Writes the groups that gathered, then gives up leadership.
     fn serve(&mut self, leader: &mut Leader) {
         for _ in 0..GROUPS_PER_LEADER {
-            {
-                let mut queue = self.pipeline.queue();
-                if queue.waiting.is_empty() {
-                    queue.has_leader = false;
-                    self.is_over = true;
-                    return;
-                }
-                self.group = queue.take_group();
-            }
+            let Some(group) = self.engine.pipeline.take_group() else {
+                self.is_over = true;
+                return;
+            };
+            self.group = group;
             let requests: Vec<Request<'_>> =
                 self.group.iter().map(|waiter| waiter.request()).collect();
             let result = leader.write_group(self.engine, &requests);
@@ -219,11 +99,7 @@ impl Reign<'_> {
                 waiter.answer(WaiterState::Done(result.clone()));
             }
         }
-        let mut queue = self.pipeline.queue();
-        match queue.waiting.pop_front() {
-            Some(next) => next.answer(WaiterState::Leads),
-            None => queue.has_leader = false,
-        }
+        self.engine.pipeline.hand_over();
         self.is_over = true;
     }
 }
@@ -236,28 +112,11 @@ impl Drop for Reign<'_> {
         }
         self.engine.poison_by_panic(&"the commit leader");
         let error = self.engine.check_writable().err().unwrap_or_else(Error::closed);
-        let mut queue = self.pipeline.queue();
-        queue.has_leader = false;
-        let waiting: Vec<_> = self.group.drain(..).chain(queue.waiting.drain(..)).collect();
-        drop(queue);
+        let waiting = self.engine.pipeline.abandon();
+        let waiting = self.group.drain(..).chain(waiting);
         for waiter in waiting {
             waiter.answer(WaiterState::Done(Err(error.clone().with_unknown_outcome())));
         }
-    }
-}
-
-impl Queue {
-    fn take_group(&mut self) -> Vec<Arc<Waiter>> {
-        let mut bytes = 0;
-        let mut group = Vec::with_capacity(self.waiting.len());
-        while let Some(waiter) = self.waiting.pop_front() {
-            bytes += waiter.operations.len();
-            group.push(waiter);
-            if GROUP_BYTES_MAX < bytes {
-                break;
-            }
-        }
-        group
     }
 }
 
@@ -280,17 +139,14 @@ impl Leader {
         for request in requests {
             request.keyspaces.iter().for_each(|keyspace| engine.after_write(keyspace));
         }
-        engine.counters.note_group(requests, user_bytes);
+        let count = requests.iter().map(|request| request.count).sum();
+        engine.counters.note_group(requests.len(), count, user_bytes);
         Ok(engine.logs.written_position())
     }
 
     /// Appends the logged batches as one frame, and hands it to the system if one of them wants.
     /// The others come after them in the order of sequence numbers, so a frame has no gap inside.
-    fn append(
-        &mut self,
-        engine: &Engine,
-        requests: &[Request<'_>],
-    ) -> Result<Option<esker_base::LogId>> {
+    fn append(&mut self, engine: &Engine, requests: &[Request<'_>]) -> Result<Option<LogId>> {
         let logged = || requests.iter().filter(|request| request.is_logged());
         let count: u64 = logged().map(|request| request.count).sum();
         if count == 0 {
@@ -343,7 +199,7 @@ impl Leader {
 
     /// Inserts the operations of one batch into the memtables of their keyspaces, and returns the
     /// bytes of their keys and values.
-    fn apply(&mut self, request: &Request<'_>, log: Option<esker_base::LogId>) -> u64 {
+    fn apply(&mut self, request: &Request<'_>, log: Option<LogId>) -> u64 {
         let mut user_bytes = 0;
         let mut decoder = Decoder::new(request.operations);
         let mut next = decode_next(&mut decoder);
@@ -371,40 +227,4 @@ fn decode_next<'a>(decoder: &mut Decoder<'a>) -> Option<Operation<'a>> {
         return None;
     }
     Some(Operation::decode(decoder).expect("operations that were encoded in this process decode"))
-}
-
-impl Request<'_> {
-    /// A batch goes to the log as a whole if any of its keyspaces has one.
-    fn is_logged(&self) -> bool {
-        self.keyspaces.iter().any(|keyspace| keyspace.is_logged())
-    }
-}
-
-impl Engine {
-    /// Commits one batch: all of it or, on an error whose outcome is
-    /// [`Outcome::NotDone`](crate::Outcome::NotDone), nothing.
-    pub(crate) fn commit(&self, request: Request<'_>) -> Result<()> {
-        self.check_writable()?;
-        if request.count == 0 {
-            return Ok(());
-        }
-        if self.snapshots.visible().get().saturating_add(request.count) > SeqNo::MAX.get() / 2 {
-            return Err(Error::invalid_input("the sequence numbers of this database are used up"));
-        }
-        let bytes = request.operations.len() as u64;
-        request.keyspaces.iter().try_for_each(|keyspace| self.admit(keyspace, bytes))?;
-        let position = self.pipeline.submit(self, request)?;
-        if request.durability == Durability::Power {
-            self.sync_to(position)?;
-        }
-        Ok(())
-    }
-
-    /// Makes the log durable up to `position`; a failure poisons the database.
-    pub(crate) fn sync_to(&self, position: u64) -> Result<()> {
-        self.logs.sync_to(position).map_err(|error| {
-            self.poison(&error);
-            error.with_unknown_outcome()
-        })
-    }
 }

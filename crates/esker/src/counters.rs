@@ -4,8 +4,6 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use crate::commit::Request;
-
 macro_rules! counters {
     ($($(#[$doc:meta])* $name:ident,)*) => {
         /// The counters as they run.
@@ -82,11 +80,11 @@ impl Counters {
         counter.fetch_add(value, Ordering::Relaxed);
     }
 
-    pub(crate) fn note_group(&self, requests: &[Request<'_>], user_bytes: u64) {
-        Self::add(&self.write_bytes, user_bytes);
+    pub(crate) fn note_group(&self, batches: usize, operations: u64, user_bytes: u64) {
         Self::add(&self.write_groups, 1);
-        Self::add(&self.write_batches, requests.len() as u64);
-        Self::add(&self.write_operations, requests.iter().map(|request| request.count).sum());
+        Self::add(&self.write_batches, batches as u64);
+        Self::add(&self.write_operations, operations);
+        Self::add(&self.write_bytes, user_bytes);
     }
 
     pub(crate) fn note_delay(&self, delay: Duration) {

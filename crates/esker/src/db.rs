@@ -2,11 +2,11 @@
 
 use std::ops::RangeBounds;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use esker_base::KeyspaceId;
-use esker_env::{Env, JoinHandle};
+use esker_env::Env;
 
 use crate::batch::Batch;
 use crate::bytes::Value;
@@ -15,6 +15,7 @@ use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::events::{Event, EventListener};
 use crate::explain::{GetExplanation, ScanExplanation};
+use crate::handle::Handle;
 use crate::health::Health;
 use crate::keyspace::Keyspace;
 use crate::levels::Levels;
@@ -32,35 +33,6 @@ use crate::stats::Stats;
 #[derive(Clone, Debug)]
 pub struct Db {
     default: Keyspace,
-}
-
-/// What all handles share: the engine, and the threads that work on it.
-#[derive(Debug)]
-pub(crate) struct Handle {
-    engine: Arc<Engine>,
-    /// Emptied when the database is closed.
-    threads: Mutex<Vec<JoinHandle>>,
-}
-
-impl Handle {
-    pub(crate) const fn engine(&self) -> &Arc<Engine> {
-        &self.engine
-    }
-
-    fn stop_threads(&self) {
-        self.engine.scheduler.stop();
-        self.engine.throttle.wake();
-        let threads =
-            std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
-        threads.into_iter().for_each(JoinHandle::join);
-    }
-}
-
-impl Drop for Handle {
-    fn drop(&mut self) {
-        self.stop_threads();
-        self.engine.abandon();
-    }
 }
 
 /// Opens a database with other than the default choices.
@@ -155,11 +127,7 @@ impl DbBuilder {
         let default = engine.keyspace(KeyspaceId::DEFAULT).ok_or_else(|| {
             Error::new(crate::ErrorKind::Corruption, "the manifest has no default keyspace")
         })?;
-        let handle = Arc::new(Handle { engine: Arc::clone(&engine), threads: Mutex::default() });
-        if !engine.is_read_only {
-            let threads = engine.start_threads()?;
-            *handle.threads.lock().unwrap_or_else(PoisonError::into_inner) = threads;
-        }
+        let handle = Arc::new(Handle::new(engine)?);
         Ok(Db { default: Keyspace::new(handle, default) })
     }
 }
@@ -502,10 +470,10 @@ impl Db {
     /// recovers it.
     pub fn close(self) -> Result<()> {
         let handle = self.default.handle();
-        if !handle.engine.mark_closing() {
+        if !handle.engine().mark_closing() {
             return Err(Error::closed());
         }
         handle.stop_threads();
-        handle.engine.shut_down()
+        handle.engine().shut_down()
     }
 }

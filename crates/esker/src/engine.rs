@@ -15,7 +15,7 @@ use esker_env::{Env, FileLock};
 use esker_table::{CachedBlock, Table, TableContext};
 use esker_tree::{EditRecord, Version, VersionEdit};
 
-use crate::commit::CommitPipeline;
+use crate::commit_queue::CommitPipeline;
 use crate::counters::Counters;
 use crate::error::{Error, Result};
 use crate::events::{Event, EventListener, EventLog};

@@ -7,11 +7,11 @@ use std::sync::Arc;
 use esker_base::{EntryKind, KeyRange};
 
 use crate::bytes::Value;
-use crate::commit::Request;
+use crate::commit_queue::Request;
 use crate::cursor::{Cursor, key_range};
-use crate::db::Handle;
 use crate::error::Result;
 use crate::explain::{GetExplanation, ScanExplanation};
+use crate::handle::Handle;
 use crate::keyspace_core::KeyspaceCore;
 use crate::levels::Levels;
 use crate::operation::Operation;

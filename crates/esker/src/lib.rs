@@ -56,9 +56,11 @@
 
 #![forbid(unsafe_code)]
 
+mod admission;
 mod batch;
 mod bytes;
 mod commit;
+mod commit_queue;
 mod counters;
 mod cursor;
 mod db;
@@ -67,6 +69,7 @@ mod error;
 mod events;
 mod explain;
 mod garbage;
+mod handle;
 mod health;
 mod jobs;
 mod keyspace;
@@ -88,6 +91,7 @@ mod snapshot;
 mod snapshots;
 mod stats;
 mod throttle;
+mod workers;
 
 pub use batch::Batch;
 pub use bytes::{Bytes, Key, Value};

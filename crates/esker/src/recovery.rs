@@ -23,7 +23,7 @@ use esker_log::{ExpectedHeader, LogEnd, LogReader};
 use esker_table::{Table, TableContext};
 use esker_tree::{Catalog, EditRecord, KeyspaceState, Manifest, Recovered, Version, VersionEdit};
 
-use crate::commit::{CommitPipeline, Leader};
+use crate::commit_queue::{CommitPipeline, Leader};
 use crate::engine::{BYTEWISE, Engine, Parts};
 use crate::error::{Error, ErrorKind, Result};
 use crate::events::{Event, EventListener};

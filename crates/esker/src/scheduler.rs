@@ -1,20 +1,14 @@
-//! What background work is wanted, and the threads that do it.
+//! What background work is wanted, and which of it comes first.
 //!
-//! The first thread only flushes (and serves the log), so that a flush never waits behind a
-//! compaction. Threads wait on one condition variable and are woken by requests; nothing polls.
-//! Without threads, [`Engine::run_background_job`] does the same jobs one at a time.
+//! Requests are kept here until somebody takes them; who takes them, and what they mean, is in
+//! `workers`. Waiters are woken by requests and by the ends of jobs; nothing polls.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use esker_base::KeyspaceId;
-use esker_env::{IoError, JoinHandle};
-
-use crate::engine::Engine;
-use crate::keyspace_core::KeyspaceCore;
-use crate::options::Options;
 
 /// Requests for background work.
 #[derive(Debug, Default)]
@@ -22,14 +16,14 @@ pub(crate) struct Scheduler {
     /// Not held while working.
     state: Mutex<State>,
     /// Signalled on every request and every end of a job.
-    changed: Condvar,
+    pub(crate) changed: Condvar,
     /// Jobs look at it once for each block, so it is outside of `state`; written inside, so that no
     /// thread goes to sleep having missed it. Counter only.
     is_stopping: AtomicBool,
 }
 
 #[derive(Debug, Default)]
-struct State {
+pub(crate) struct State {
     /// Keyspaces with immutable memtables, in the order of the requests.
     flushes: VecDeque<KeyspaceId>,
     /// Keyspaces whose tree may want a compaction.
@@ -38,7 +32,7 @@ struct State {
     last_compacted: Option<KeyspaceId>,
     wants_log_segment: bool,
     /// Counts changes, so that a waiter can tell that there was one since it looked.
-    epoch: u64,
+    pub(crate) epoch: u64,
 }
 
 /// What a thread takes on.
@@ -51,14 +45,14 @@ pub(crate) enum Job {
 
 /// Which jobs a thread takes on.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Duty {
+pub(crate) enum Duty {
     Flushing,
     Compacting,
     Everything,
 }
 
 impl Scheduler {
-    fn state(&self) -> MutexGuard<'_, State> {
+    pub(crate) fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -120,7 +114,7 @@ const LOOK_AGAIN: Duration = Duration::from_millis(500);
 
 impl State {
     /// The most urgent job that `duty` covers: flushes first.
-    fn take(&mut self, duty: Duty, is_due: impl Fn(KeyspaceId) -> bool) -> Option<Job> {
+    pub(crate) fn take(&mut self, duty: Duty, is_due: impl Fn(KeyspaceId) -> bool) -> Option<Job> {
         if duty != Duty::Compacting {
             if std::mem::take(&mut self.wants_log_segment) {
                 return Some(Job::PrepareLog);
@@ -139,114 +133,5 @@ impl State {
         self.compactions.remove(&next);
         self.last_compacted = Some(next);
         Some(Job::Compact(next))
-    }
-}
-
-impl Engine {
-    /// Starts the background threads.
-    ///
-    /// # Errors
-    /// If the system gives no thread; those that were started end when the engine is stopped.
-    pub(crate) fn start_threads(self: &Arc<Self>) -> Result<Vec<JoinHandle>, IoError> {
-        let count = self.options.background_threads;
-        let duty_of = |index| match (index, count) {
-            (0, 1) => Duty::Everything,
-            (0, _) => Duty::Flushing,
-            _ => Duty::Compacting,
-        };
-        (0..count)
-            .map(|index| {
-                let engine = Arc::clone(self);
-                let duty = duty_of(index);
-                let name = if index == 0 { "esker-flush" } else { "esker-compact" };
-                self.env.threads.spawn(name, Box::new(move || engine.serve(duty)))
-            })
-            .collect()
-    }
-
-    fn serve(&self, duty: Duty) {
-        while let Some(job) = self.next_job(duty) {
-            self.run_job(job);
-        }
-    }
-
-    /// Waits for a job; `None` once the engine is stopping.
-    fn next_job(&self, duty: Duty) -> Option<Job> {
-        let scheduler = &self.scheduler;
-        let mut state = scheduler.state();
-        loop {
-            if scheduler.is_stopping() {
-                return None;
-            }
-            let now = self.now();
-            if let Some(job) = state.take(duty, |id| self.is_due(id, now)) {
-                return Some(job);
-            }
-            let serves_log = duty != Duty::Compacting;
-            let has_buffered = serves_log && self.has_buffered.load(Ordering::Relaxed);
-            let limit = match self.next_retry(now) {
-                _ if has_buffered => Some(Options::BUFFERED_INTERVAL),
-                retry => retry,
-            };
-            let Some(limit) = limit else {
-                state = scheduler.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
-                continue;
-            };
-            let epoch = state.epoch;
-            let (woken, timeout) = scheduler
-                .changed
-                .wait_timeout_while(state, limit, |state| state.epoch == epoch)
-                .unwrap_or_else(PoisonError::into_inner);
-            state = woken;
-            if has_buffered && timeout.timed_out() {
-                drop(state);
-                // A failure has poisoned the database, and every later write says so.
-                drop(self.write_buffered());
-                state = scheduler.state();
-            }
-        }
-    }
-
-    /// Whether the last failure of a job in this keyspace is long enough ago.
-    fn is_due(&self, id: KeyspaceId, now: Duration) -> bool {
-        let failure = self.keyspace(id).and_then(|keyspace| keyspace.failure());
-        failure.is_none_or(|failure| failure.retry_at <= now)
-    }
-
-    /// How long until the next failed job is tried again.
-    fn next_retry(&self, now: Duration) -> Option<Duration> {
-        let failures = self.keyspaces().into_iter().filter_map(|keyspace| keyspace.failure());
-        let waits = failures.map(|failure| failure.retry_at.saturating_sub(now));
-        // Never zero: a job may be due and yet not be this thread's duty.
-        waits.min().map(|wait| wait.max(Duration::from_millis(10)))
-    }
-
-    /// Does one background job, if there is one, on this thread.
-    pub(crate) fn run_background_job(&self) -> bool {
-        let now = self.now();
-        let job = self.scheduler.state().take(Duty::Everything, |id| self.is_due(id, now));
-        job.is_some_and(|job| {
-            self.run_job(job);
-            true
-        })
-    }
-
-    /// Does one job. A panic in it poisons the database and ends nothing else.
-    fn run_job(&self, job: Job) {
-        let work = std::panic::AssertUnwindSafe(|| match job {
-            Job::Flush(id) => self.with_keyspace(id, |keyspace| self.flush_job(keyspace)),
-            Job::Compact(id) => self.with_keyspace(id, |keyspace| self.compaction_job(keyspace)),
-            Job::PrepareLog => self.prepare_log_job(),
-        });
-        if let Err(panic) = std::panic::catch_unwind(work) {
-            self.poison_by_panic(&*panic);
-        }
-        self.scheduler.wake();
-    }
-
-    fn with_keyspace(&self, id: KeyspaceId, work: impl FnOnce(&Arc<KeyspaceCore>)) {
-        if let Some(keyspace) = self.keyspace(id) {
-            work(&keyspace);
-        }
     }
 }
