@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::FileKind;
+use crate::file_kind::FileKind;
 
 /// Names one database for its whole life; random at creation. Bound into every file's header.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]

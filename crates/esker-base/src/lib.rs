@@ -6,6 +6,7 @@
 
 #![forbid(unsafe_code)]
 
+mod file_kind;
 mod head;
 mod id;
 mod invariant;
@@ -22,7 +23,8 @@ pub mod file_header;
 pub mod limits;
 
 pub use corruption::Corruption;
-pub use file_header::{FileHeader, FileKind};
+pub use file_header::FileHeader;
+pub use file_kind::FileKind;
 pub use head::key_head;
 pub use id::{DatabaseId, FileId, KeyspaceId, LogId, ManifestId, OwnerId, TableId};
 pub use key::{InternalKey, Trailer};

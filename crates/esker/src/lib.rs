@@ -85,6 +85,7 @@ mod pressure;
 mod read;
 mod read_view;
 mod recovery;
+mod replay;
 mod scan;
 mod scheduler;
 mod snapshot;
