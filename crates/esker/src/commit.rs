@@ -162,7 +162,8 @@ impl Leader {
             self.write_log(engine)?;
             engine.release_old_memtables();
         }
-        let (log, writer) = self.appender.segment(frame_bytes, &engine.logs, &engine.ledger)?;
+        let (log, writer) =
+            self.appender.segment(frame_bytes, self.last_logged, &engine.logs, &engine.ledger)?;
         match requests {
             // The usual case, without an allocation.
             [request] => writer.append(&[&self.header, request.operations]),

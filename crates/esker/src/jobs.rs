@@ -156,7 +156,7 @@ impl Engine {
         drop((view, buffers));
         self.update_pressure(keyspace);
         self.scheduler.request_compaction(keyspace.id);
-        self.logs.release_before(self.oldest_log_needed(), &self.ledger)
+        self.logs.release_before(|| self.oldest_log_needed(), &self.ledger)
     }
 
     /// Whether another keyspace has entries in memory only.
@@ -437,7 +437,9 @@ impl Engine {
         }
         self.sync_to(self.logs.written_position())?;
         let mut leader = self.pipeline.lead();
-        self.logs.close(&mut leader.appender, self.oldest_log_needed(), &self.ledger)?;
+        let last_logged = leader.last_logged;
+        let needed = self.oldest_log_needed();
+        self.logs.close(&mut leader.appender, last_logged, needed, &self.ledger)?;
         drop(leader);
         self.collect_garbage();
         self.ledger.seal()

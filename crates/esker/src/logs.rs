@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
-use esker_base::{DatabaseId, FileHeader, FileKind, LogId};
+use esker_base::{DatabaseId, FileHeader, FileKind, LogId, SeqNo};
 use esker_env::{File, FileSystem};
 use esker_log::{LogSync, LogWriter};
 use esker_tree::{EditRecord, VersionEdit};
@@ -62,6 +62,8 @@ struct Segments {
 struct LiveSegment {
     id: LogId,
     bytes: u64,
+    /// Last sequence number in it or before it; of the one that takes frames, that before it.
+    last_seqno: SeqNo,
 }
 
 #[derive(Clone, Debug)]
@@ -92,6 +94,8 @@ pub(crate) struct Appender {
 pub(crate) struct RecoveredSegment {
     pub(crate) id: LogId,
     pub(crate) bytes: u64,
+    /// Last sequence number in it or before it.
+    pub(crate) last_seqno: SeqNo,
     /// Open for writing, so that it can be synced; none if it was opened for reading only.
     pub(crate) file: Option<Arc<dyn File>>,
 }
@@ -106,7 +110,11 @@ impl Logs {
     ) -> Self {
         let mut segments = Segments::default();
         for segment in recovered {
-            segments.live.push_back(LiveSegment { id: segment.id, bytes: segment.bytes });
+            segments.live.push_back(LiveSegment {
+                id: segment.id,
+                bytes: segment.bytes,
+                last_seqno: segment.last_seqno,
+            });
             if let Some(file) = segment.file {
                 segments.unsynced.push((segment.id, SyncTarget::Recovered(file)));
             }
@@ -259,14 +267,16 @@ impl Logs {
     /// needed) from the manifest, then keeps their files for reuse or removes them.
     pub(crate) fn release_before(
         &self,
-        oldest_needed: Option<LogId>,
+        oldest_needed: impl FnOnce() -> Option<LogId>,
         ledger: &Ledger,
     ) -> Result<()> {
+        // The newest may be taking frames, and is the base that the others count from. Read first:
+        // were it read after the question who needs a segment, a frame could have been written to
+        // the newest in between, and another one to its successor.
+        let newest = self.segments().live.back().map(|segment| segment.id);
+        let bound = oldest_needed().or(newest);
         let released: Vec<LogId> = {
             let segments = self.segments();
-            // The newest may be taking frames, and is the base that the others count from.
-            let newest = segments.live.back().map(|segment| segment.id);
-            let bound = oldest_needed.or(newest);
             let ids = segments.live.iter().map(|segment| segment.id);
             ids.take_while(|id| bound.is_some_and(|bound| *id < bound)).collect()
         };
@@ -277,7 +287,16 @@ impl Logs {
         if released.is_empty() {
             return Ok(());
         }
-        let records = released.iter().map(|id| EditRecord::LogRemoved(*id)).collect();
+        let mut records: Vec<EditRecord> =
+            released.iter().map(|id| EditRecord::LogRemoved(*id)).collect();
+        // Recovery takes a first frame that is further on than this for one behind a gap. Entries
+        // of a keyspace that was dropped have been in the released segments and in no table.
+        let last_seqno = {
+            let segments = self.segments();
+            let gone = segments.live.iter().filter(|segment| released.contains(&segment.id));
+            gone.map(|segment| segment.last_seqno).max()
+        };
+        records.extend(last_seqno.map(EditRecord::LastSeqno));
         ledger.commit(VersionEdit { records }, |_| ())?;
         let mut obsolete = Vec::new();
         {
@@ -302,9 +321,13 @@ impl Logs {
     pub(crate) fn close(
         &self,
         appender: &mut Appender,
+        last_logged: SeqNo,
         oldest_needed: Option<LogId>,
         ledger: &Ledger,
     ) -> Result<()> {
+        if let Some(newest) = self.segments().live.back_mut() {
+            newest.last_seqno = last_logged;
+        }
         if let Some((_, writer)) = &mut appender.current {
             writer.seal()?;
         }
@@ -340,13 +363,14 @@ impl Appender {
     }
 
     /// The segment that takes the next frame of `frame_bytes`, after switching to a new one if the
-    /// current one is full.
+    /// current one is full. `last_logged` is the last sequence number before the frame.
     ///
     /// # Errors
     /// If a new segment is needed and cannot be made; nothing was written of the frame.
     pub(crate) fn segment(
         &mut self,
         frame_bytes: u64,
+        last_logged: SeqNo,
         logs: &Logs,
         ledger: &Ledger,
     ) -> Result<(LogId, &mut LogWriter)> {
@@ -357,7 +381,11 @@ impl Appender {
                 self.base += full.end_offset();
             }
             let mut segments = logs.segments();
-            segments.live.push_back(LiveSegment { id: next.0, bytes: 0 });
+            if let Some(full) = segments.live.back_mut() {
+                full.last_seqno = last_logged;
+            }
+            let last_seqno = last_logged;
+            segments.live.push_back(LiveSegment { id: next.0, bytes: 0, last_seqno });
             segments.unsynced.push((next.0, SyncTarget::Writer(next.1.sync_handle())));
             drop(segments);
             self.current = Some(next);

@@ -254,7 +254,12 @@ fn cut_segments(
             file.truncate(end)?;
             file.sync_all()?;
         }
-        kept.push(RecoveredSegment { id: segment.id, bytes: end, file: Some(file) });
+        kept.push(RecoveredSegment {
+            id: segment.id,
+            bytes: end,
+            last_seqno: segment.last_seqno,
+            file: Some(file),
+        });
     }
     kept.reverse();
     Ok(kept)

@@ -30,7 +30,8 @@ pub(crate) struct Replay<'a> {
     log_dir: &'a Path,
     pub(crate) segments: Vec<ReplayedSegment>,
     pub(crate) last_seqno: SeqNo,
-    /// Last sequence number found in a log; none before the first frame.
+    /// Last sequence number found in a log; before the first frame, the last one that is in tables
+    /// or was in a segment that is gone.
     pub(crate) last_logged: SeqNo,
     has_frames: bool,
     pub(crate) operation_count: u64,
@@ -52,6 +53,8 @@ pub(crate) struct ReplayedSegment {
     pub(crate) id: LogId,
     /// Where its frames end.
     pub(crate) end: u64,
+    /// Last sequence number in it or before it.
+    pub(crate) last_seqno: SeqNo,
     /// Something else than zeros stands behind the end.
     pub(crate) is_torn: bool,
     /// It follows a place where frames are missing: none of it counts.
@@ -131,16 +134,19 @@ impl<'a> Replay<'a> {
         self.segments.push(ReplayedSegment {
             id,
             end: end.offset(),
+            last_seqno: self.last_logged,
             is_torn: matches!(end, LogEnd::Torn { .. }),
             is_dropped: is_dropping,
         });
         Ok(is_dropping)
     }
 
-    /// Whether no frame is missing before the group.
+    /// Whether no frame is missing before the group. The first of all may repeat what is in tables:
+    /// all frames up to there are durable.
     fn follows(&self, header: &GroupHeader) -> bool {
-        !self.has_frames
-            || header.first_seqno.get() == self.last_logged.get() + header.unlogged_before + 1
+        let next = self.last_logged.get() + header.unlogged_before + 1;
+        let first = header.first_seqno.get();
+        first == next || (!self.has_frames && first < next)
     }
 
     fn group(
