@@ -176,6 +176,7 @@ impl Leader {
         let wants_write = logged().any(|request| request.durability != Durability::Buffered);
         if wants_write || BUFFERED_BYTES_MAX <= self.appender.buffered_bytes() {
             self.write_log(engine)?;
+            engine.note_unmarked();
         } else {
             engine.note_buffered();
         }
@@ -196,6 +197,15 @@ impl Leader {
             engine.poison(&error);
             error.with_unknown_outcome()
         })
+    }
+
+    /// Appends a group of no operations. It vouches for all before it, once that is durable.
+    pub(crate) fn append_mark(&mut self, engine: &Engine) -> Result<u64> {
+        self.header.clear();
+        let first_seqno = self.last_logged.next();
+        GroupHeader { first_seqno, unlogged_before: 0, count: 0 }.encode(&mut self.header);
+        self.appender.append_to_current(&self.header);
+        self.write_log(engine)
     }
 
     /// Inserts the operations of one batch into the memtables of their keyspaces, and returns the

@@ -17,7 +17,7 @@ use esker_tree::{EditRecord, Version, VersionEdit};
 
 use crate::commit_queue::CommitPipeline;
 use crate::counters::Counters;
-use crate::error::{Error, Result};
+use crate::error::{Error, Outcome, Result};
 use crate::events::{Event, EventListener, EventLog};
 use crate::garbage::Garbage;
 use crate::keyspace_core::{KeyspaceCore, Settings};
@@ -63,6 +63,8 @@ pub(crate) struct Engine {
     /// Frames may wait in memory; the background hands them to the system soon. Counter only: the
     /// leader's lock orders the frames themselves.
     pub(crate) has_buffered: AtomicBool,
+    /// Frames were written since the log was marked. Counter only, as `has_buffered`.
+    pub(crate) has_unmarked: AtomicBool,
     /// Given back when the database is closed.
     lock: Mutex<Option<Box<dyn FileLock>>>,
 }
@@ -108,6 +110,7 @@ impl Engine {
             poison: OnceLock::new(),
             is_closed: AtomicBool::new(false),
             has_buffered: AtomicBool::new(false),
+            has_unmarked: AtomicBool::new(false),
             lock: Mutex::new(parts.lock),
         }
     }
@@ -207,7 +210,7 @@ impl Engine {
         let edit = VersionEdit { records: vec![created, following] };
         let settings = Settings::new(options, self.options.memory_budget_bytes);
         let keyspace = KeyspaceCore::new(id, name, settings, Version::new(id), &self.budget);
-        self.ledger.commit(edit, |_| {
+        self.change_catalog(edit, || {
             let mut keyspaces = self.keyspaces.write().unwrap_or_else(PoisonError::into_inner);
             keyspaces.insert(id, Arc::clone(&keyspace));
         })?;
@@ -215,11 +218,23 @@ impl Engine {
         Ok(keyspace)
     }
 
+    /// Makes an edit about a keyspace durable, then runs `install`.
+    ///
+    /// # Errors
+    /// If the manifest cannot be written. The edit may be in it nevertheless; the outcome is unknown
+    /// unless a new manifest without it could be written.
+    fn change_catalog<T>(&self, edit: VersionEdit, install: impl FnOnce() -> T) -> Result<T> {
+        self.ledger.commit(edit, |_| install()).map_err(|error| match self.ledger.settle() {
+            Ok(()) => error,
+            Err(_) => error.with_unknown_outcome(),
+        })
+    }
+
     fn change_options(&self, keyspace: &KeyspaceCore, options: &KeyspaceOptions) -> Result<()> {
         if !self.is_read_only {
             let record =
                 EditRecord::KeyspaceOptions { keyspace: keyspace.id, options: options.encode() };
-            self.ledger.commit(VersionEdit { records: vec![record] }, |_| ())?;
+            self.change_catalog(VersionEdit { records: vec![record] }, || ())?;
         }
         keyspace.set_settings(Settings::new(options.clone(), self.options.memory_budget_bytes));
         self.scheduler.request_compaction(keyspace.id);
@@ -238,7 +253,7 @@ impl Engine {
             return Err(Error::invalid_input("the default keyspace cannot be renamed"));
         }
         let record = EditRecord::KeyspaceRenamed { keyspace: keyspace.id, name: name.to_owned() };
-        self.ledger.commit(VersionEdit { records: vec![record] }, |_| keyspace.set_name(name))
+        self.change_catalog(VersionEdit { records: vec![record] }, || keyspace.set_name(name))
     }
 
     /// Drops a keyspace: one edit, whatever it holds. Its files go when their last reader does.
@@ -250,10 +265,17 @@ impl Engine {
         let leader = self.pipeline.lead();
         keyspace.check_live()?;
         let record = EditRecord::KeyspaceDropped { keyspace: keyspace.id };
-        self.ledger.commit(VersionEdit { records: vec![record] }, |_| {
+        let dropped = self.change_catalog(VersionEdit { records: vec![record] }, || {
             keyspace.mark_dropped();
             self.keyspaces.write().unwrap_or_else(PoisonError::into_inner).remove(&keyspace.id);
-        })?;
+        });
+        if let Err(error) = dropped {
+            if error.outcome() == Outcome::Unknown {
+                // What is written to the keyspace from here on could vanish with it.
+                self.poison(&error);
+            }
+            return Err(error);
+        }
         drop(leader);
         let version = Arc::clone(&keyspace.view().version);
         self.garbage.add(version.tables());
@@ -284,6 +306,15 @@ impl Engine {
     /// The oldest log segment that holds an entry which is in no table.
     pub(crate) fn oldest_log_needed(&self) -> Option<esker_base::LogId> {
         self.keyspaces().iter().filter_map(|keyspace| keyspace.view().oldest_log()).min()
+    }
+
+    /// Frames were written: once nothing more comes for a while, the background marks the log.
+    #[inline]
+    pub(crate) fn note_unmarked(&self) {
+        if !self.has_unmarked.load(Ordering::Relaxed) {
+            self.has_unmarked.store(true, Ordering::Relaxed);
+            self.scheduler.wake();
+        }
     }
 
     /// Frames wait in memory: the background should hand them to the system soon.

@@ -358,6 +358,21 @@ impl Engine {
         self.pipeline.lead().write_log(self).map(|_| ())
     }
 
+    /// After a time without writes: makes the log durable, and marks it so that damage to any of it
+    /// can be told from a torn tail. `position` is its end as of the last look; if it has moved, this
+    /// does nothing.
+    pub(crate) fn mark_log(&self, position: u64) -> Result<()> {
+        self.sync_to(position)?;
+        let mut leader = self.pipeline.lead();
+        if self.logs.written_position() != position || self.poison_cause().is_some() {
+            return Ok(());
+        }
+        self.has_unmarked.store(false, Ordering::Relaxed);
+        let marked = leader.append_mark(self)?;
+        drop(leader);
+        self.sync_to(marked)
+    }
+
     /// Makes every acknowledged write durable.
     pub(crate) fn sync(&self) -> Result<()> {
         self.check_writable()?;
@@ -487,3 +502,6 @@ fn added(
 ) -> EditRecord {
     EditRecord::TableAdded { keyspace: keyspace.id, level, run, properties: Arc::new(properties) }
 }
+
+#[cfg(test)]
+mod tests;

@@ -394,6 +394,13 @@ impl Appender {
         Ok((*id, writer))
     }
 
+    /// Encodes a frame into the segment that takes frames, if there is one.
+    pub(crate) fn append_to_current(&mut self, payload: &[u8]) {
+        if let Some((_, writer)) = &mut self.current {
+            writer.append(&[payload]);
+        }
+    }
+
     /// Hands all encoded frames to the system, and returns the position of the log's end.
     ///
     /// # Errors

@@ -78,7 +78,7 @@ pub(crate) struct GroupHeader {
     pub(crate) first_seqno: SeqNo,
     /// How many sequence numbers before it are in no log, because their keyspaces have none.
     pub(crate) unlogged_before: u64,
-    /// How many operations follow.
+    /// How many operations follow. None in a mark: it only vouches for what is before it.
     pub(crate) count: u64,
 }
 
@@ -95,7 +95,7 @@ impl GroupHeader {
         let unlogged_before = decoder.varint()?;
         let count = decoder.varint()?;
         let last = first_seqno.get().checked_add(count).and_then(SeqNo::new);
-        if last.is_none() || unlogged_before > first_seqno.get() {
+        if last.is_none() || unlogged_before >= first_seqno.get() {
             return Err(outside);
         }
         Ok(Self { first_seqno, unlogged_before, count })

@@ -155,6 +155,8 @@ impl<'a> Replay<'a> {
         header: &GroupHeader,
         decoder: &mut Decoder<'_>,
     ) -> std::result::Result<(), DecodeError> {
+        // Of a group without operations, the number before its first.
+        let last_logged = SeqNo::new(header.first_seqno.get() + header.count - 1);
         let mut seqno = header.first_seqno;
         for index in 0..header.count {
             let unknown = decoder.error("an operation on a keyspace that never was");
@@ -169,8 +171,8 @@ impl<'a> Replay<'a> {
         }
         decoder.finish()?;
         self.has_frames = true;
-        self.last_logged = seqno;
-        self.last_seqno = self.last_seqno.max(seqno);
+        self.last_logged = last_logged.unwrap_or(seqno);
+        self.last_seqno = self.last_seqno.max(self.last_logged);
         Ok(())
     }
 

@@ -38,13 +38,14 @@ impl Engine {
     }
 
     fn serve(&self, duty: Duty) {
-        while let Some(job) = self.next_job(duty) {
+        let mut watch = LogWatch::default();
+        while let Some(job) = self.next_job(duty, &mut watch) {
             self.run_job(job);
         }
     }
 
-    /// Waits for a job; `None` once the engine is stopping.
-    fn next_job(&self, duty: Duty) -> Option<Job> {
+    /// Waits for a job; `None` once the engine is stopping. Looks after the log meanwhile.
+    fn next_job(&self, duty: Duty, watch: &mut LogWatch) -> Option<Job> {
         let scheduler = &self.scheduler;
         let mut state = scheduler.state();
         loop {
@@ -55,28 +56,28 @@ impl Engine {
             if let Some(job) = state.take(duty, |id| self.is_due(id, now)) {
                 return Some(job);
             }
-            let serves_log = duty != Duty::Compacting;
-            let has_buffered = serves_log && self.has_buffered.load(Ordering::Relaxed);
-            let limit = match self.next_retry(now) {
-                _ if has_buffered => Some(Options::BUFFERED_INTERVAL),
-                retry => retry,
+            let log_due = match duty {
+                Duty::Compacting => None,
+                Duty::Flushing | Duty::Everything => watch.look(self, now),
             };
+            if log_due == Some(now) {
+                drop(state);
+                watch.serve(self);
+                state = scheduler.state();
+                continue;
+            }
+            let until_log = log_due.map(|due| due - now);
+            let limit = [self.next_retry(now), until_log].into_iter().flatten().min();
             let Some(limit) = limit else {
                 state = scheduler.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
                 continue;
             };
             let epoch = state.epoch;
-            let (woken, timeout) = scheduler
+            let (woken, _) = scheduler
                 .changed
                 .wait_timeout_while(state, limit, |state| state.epoch == epoch)
                 .unwrap_or_else(PoisonError::into_inner);
             state = woken;
-            if has_buffered && timeout.timed_out() {
-                drop(state);
-                // A failure has poisoned the database, and every later write says so.
-                drop(self.write_buffered());
-                state = scheduler.state();
-            }
         }
     }
 
@@ -123,3 +124,43 @@ impl Engine {
         }
     }
 }
+
+/// When the log wants something of the thread that serves it.
+#[derive(Debug, Default)]
+struct LogWatch {
+    /// When frames that wait in memory were first seen.
+    buffered_since: Option<Duration>,
+    /// Where the log ended, and since when it has.
+    end: Option<(u64, Duration)>,
+}
+
+impl LogWatch {
+    /// When something is to be done: `now` if it is now, `None` if nothing is.
+    fn look(&mut self, engine: &Engine, now: Duration) -> Option<Duration> {
+        let has_buffered = engine.has_buffered.load(Ordering::Relaxed);
+        self.buffered_since = has_buffered.then(|| self.buffered_since.unwrap_or(now));
+        let position = engine.logs.written_position();
+        let is_unmarked = engine.has_unmarked.load(Ordering::Relaxed);
+        let end = self.end.filter(|(end, _)| *end == position).unwrap_or((position, now));
+        self.end = is_unmarked.then_some(end);
+        let write_at = self.buffered_since.map(|since| since + Options::BUFFERED_INTERVAL);
+        let mark_at = self.end.map(|(_, since)| since + MARK_INTERVAL);
+        [write_at, mark_at].into_iter().flatten().min().map(|due| due.max(now))
+    }
+
+    /// Does what is due. A failure has poisoned the database, and every later write says so.
+    fn serve(&mut self, engine: &Engine) {
+        if self.buffered_since.take().is_some() {
+            drop(engine.write_buffered());
+        }
+        if let Some((position, since)) = self.end
+            && since + MARK_INTERVAL <= engine.now()
+        {
+            self.end = None;
+            drop(engine.mark_log(position));
+        }
+    }
+}
+
+/// A log that has taken no frame for this long is synced and marked.
+const MARK_INTERVAL: Duration = Duration::from_secs(1);

@@ -1,0 +1,69 @@
+//! The mark of an idle log, seen from the next open.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use esker_env::{Env, FileExt, FileSystem, MemoryFileSystem};
+
+use crate::{Db, ErrorKind, Options};
+
+fn open(fs: &MemoryFileSystem) -> crate::Result<Db> {
+    let env = Env { fs: Arc::new(fs.clone()), ..Env::memory(1) };
+    let options = Options { background_threads: 0, ..Options::default() };
+    Db::builder("db").env(env).options(options).open()
+}
+
+/// Flips a bit in the value of the last put, in the only log segment.
+fn damage_last_put(fs: &MemoryFileSystem) {
+    let dir = Path::new("db");
+    let entries = fs.list(dir).unwrap();
+    let log = entries.iter().find(|entry| entry.name.ends_with(".log")).unwrap();
+    let file = fs.open_for_write(&dir.join(&log.name)).unwrap();
+    let mut bytes = vec![0; log.len as usize];
+    file.read_exact_at(0, &mut bytes).unwrap();
+    let at = bytes.windows(6).rposition(|window| window == b"second").unwrap();
+    file.write_all_at(at as u64, b"Second").unwrap();
+}
+
+/// A database that was written to and whose process was then killed.
+fn killed(marks: bool) -> MemoryFileSystem {
+    let fs = MemoryFileSystem::new(1);
+    let db = open(&fs).unwrap();
+    db.put("k1", "first").unwrap();
+    db.put("k2", "second").unwrap();
+    if marks {
+        let engine = db.default_keyspace().handle().engine();
+        engine.mark_log(engine.logs.written_position()).unwrap();
+    }
+    fs.snapshot()
+}
+
+#[test]
+fn damage_to_the_last_write_is_noticed_once_the_log_is_marked() {
+    let fs = killed(true);
+    damage_last_put(&fs);
+    assert_eq!(open(&fs).unwrap_err().kind(), ErrorKind::Corruption);
+}
+
+#[test]
+fn without_the_mark_the_last_write_looks_torn_and_is_cut() {
+    let fs = killed(false);
+    damage_last_put(&fs);
+    let db = open(&fs).unwrap();
+    assert_eq!(db.get("k1").unwrap().unwrap(), "first");
+    assert_eq!(db.get("k2").unwrap(), None);
+}
+
+#[test]
+fn a_mark_changes_no_answer_and_writes_go_on_behind_it() {
+    let fs = killed(true);
+    let db = open(&fs).unwrap();
+    assert_eq!(db.get("k2").unwrap().unwrap(), "second");
+    let engine = db.default_keyspace().handle().engine();
+    db.put("k3", "third").unwrap();
+    engine.mark_log(engine.logs.written_position()).unwrap();
+    db.put("k4", "fourth").unwrap();
+    let db = open(&fs.snapshot()).unwrap();
+    assert_eq!(db.iter().map(Result::unwrap).count(), 4);
+    assert_eq!(db.snapshot().seqno(), 4);
+}
