@@ -64,6 +64,7 @@ mod commit_queue;
 mod counters;
 mod cursor;
 mod db;
+pub mod doctor;
 mod engine;
 mod error;
 mod events;

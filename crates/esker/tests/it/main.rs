@@ -18,4 +18,5 @@ mod recovered;
 
 mod basics;
 mod crash;
+mod doctor;
 mod model;

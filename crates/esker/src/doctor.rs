@@ -1,0 +1,102 @@
+//! The doctor: looks for damage in a database that nobody has open, and mends what can be mended.
+//!
+//! [`Doctor::verify`] reads everything and changes nothing: every checksum, every order, every
+//! bound and count, and what the files say about each other. What it finds is a [`Finding`] with
+//! file, offset and, where that can be told, the keys whose reads are affected.
+//!
+//! The files in reading order: `place.rs` (the directory), `report.rs` (what is said), `verify.rs`,
+//! and what it is made of: `table_check.rs`, `order_check.rs`, `log_walk.rs`.
+
+mod log_walk;
+mod order_check;
+mod place;
+mod report;
+mod table_check;
+mod verify;
+
+use std::path::{Path, PathBuf};
+
+use esker_env::Env;
+
+use crate::error::Result;
+use place::Place;
+pub use report::{AffectedKeys, Finding, Totals, UnreferencedFile, VerifyReport};
+
+/// Looks after the database in one directory.
+///
+/// Takes the lock of the database for each call, so the database must be closed.
+///
+/// # Examples
+/// ```
+/// # fn main() -> esker::Result<()> {
+/// # let dir = std::env::temp_dir().join(format!("esker-doc-doctor-{}", std::process::id()));
+/// let db = esker::Db::open(&dir)?;
+/// db.put("k", "v")?;
+/// db.close()?;
+/// let report = esker::doctor::Doctor::new(&dir).verify(&mut |_| {})?;
+/// assert!(report.is_sound(), "{report}");
+/// # std::fs::remove_dir_all(&dir).unwrap();
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct Doctor {
+    env: Env,
+    dir: PathBuf,
+    log_dir: Option<PathBuf>,
+}
+
+/// How far a call is. Told once for each file, and more often where one takes long.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Progress {
+    /// What is being read: a file, or what is compared.
+    pub subject: String,
+    /// Bytes that are done with.
+    pub bytes_done: u64,
+    /// Bytes there are to read.
+    pub bytes_total: u64,
+}
+
+/// Is told how far a call is.
+pub type ProgressListener<'a> = dyn FnMut(&Progress) + 'a;
+
+impl Doctor {
+    /// For the database in `dir`.
+    pub fn new(dir: impl AsRef<Path>) -> Self {
+        Self { env: Env::os(), dir: dir.as_ref().to_path_buf(), log_dir: None }
+    }
+
+    /// Where the log lies, if not beside the tables.
+    #[must_use]
+    pub fn log_dir(mut self, dir: impl AsRef<Path>) -> Self {
+        self.log_dir = Some(dir.as_ref().to_path_buf());
+        self
+    }
+
+    /// The outside that the database lives in: the operating system by default.
+    #[must_use]
+    pub fn env(mut self, env: Env) -> Self {
+        self.env = env;
+        self
+    }
+
+    /// Reads the whole database and lists what is wrong. Nothing is changed.
+    ///
+    /// # Errors
+    /// `Locked` if the database is open; `InvalidInput` if there is none; `UnsupportedFormat` if a
+    /// newer release wrote it; `Io`. Damage is no error here, but a finding.
+    ///
+    /// # Cost
+    /// Reads every table twice, and a third time where only the entries tell whether tables that
+    /// overlap stand in the right order.
+    pub fn verify(&self, progress: &mut ProgressListener<'_>) -> Result<VerifyReport> {
+        let place = Place::lock(&self.env, &self.dir, self.log_dir.as_deref())?;
+        verify::verify(&place, progress)
+    }
+}
+
+impl std::fmt::Debug for Doctor {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "doctor of {}", self.dir.display())
+    }
+}

@@ -1,0 +1,157 @@
+//! Walks log segments group by group, past what is damaged.
+//!
+//! Reads as recovery does, but where recovery gives up the walk says so and goes on with the next
+//! frame that is whole. What to make of it is for the caller to decide.
+
+use esker_base::coding::{DecodeError, Decoder};
+use esker_base::{Corruption, DatabaseId, FileKind, LogId, SeqNo};
+use esker_env::FileError;
+use esker_log::{ExpectedHeader, LogEnd, LogReader};
+
+use super::place::Place;
+use crate::error::Result;
+use crate::logs::LOG_FORMAT;
+use crate::operation::{GroupHeader, Operation};
+
+/// What a walk comes by, in the order of the log.
+pub(super) enum LogItem<'a> {
+    /// A commit group that is whole.
+    Group(Group<'a>),
+    /// Groups are missing before the next one, up to that of this sequence number.
+    Gap {
+        /// The last number before.
+        after: SeqNo,
+        /// The first number behind.
+        before: SeqNo,
+    },
+    /// A place that cannot be read.
+    Damage(Corruption),
+    /// A segment ends.
+    End(SegmentEnd),
+}
+
+/// A commit group.
+pub(super) struct Group<'a> {
+    pub(super) log: LogId,
+    pub(super) offset: u64,
+    pub(super) first_seqno: SeqNo,
+    pub(super) operations: Vec<Operation<'a>>,
+}
+
+impl Group<'_> {
+    /// Sequence number of the last operation.
+    pub(super) fn last_seqno(&self) -> SeqNo {
+        last_seqno(self.first_seqno, self.operations.len() as u64)
+    }
+}
+
+/// How a segment ends.
+pub(super) struct SegmentEnd {
+    pub(super) log: LogId,
+    /// `None` if damage hides it.
+    pub(super) end: Option<LogEnd>,
+    /// Up to where its frames say that it was durable.
+    pub(super) marked_durable: u64,
+}
+
+fn last_seqno(first: SeqNo, count: u64) -> SeqNo {
+    SeqNo::new(first.get().saturating_add(count.saturating_sub(1))).unwrap_or(SeqNo::MAX)
+}
+
+/// Walks `logs`, which are in order.
+///
+/// # Errors
+/// Of the system, and `UnsupportedFormat`. Damage is an item.
+pub(super) fn walk_logs(
+    place: &Place,
+    database: DatabaseId,
+    logs: &[LogId],
+    mut visit: impl FnMut(LogItem<'_>),
+) -> Result<()> {
+    let mut last = None;
+    for log in logs {
+        walk_segment(place, database, *log, &mut last, &mut visit)?;
+    }
+    Ok(())
+}
+
+fn walk_segment(
+    place: &Place,
+    database: DatabaseId,
+    log: LogId,
+    last: &mut Option<SeqNo>,
+    visit: &mut impl FnMut(LogItem<'_>),
+) -> Result<()> {
+    let hidden = SegmentEnd { log, end: None, marked_durable: 0 };
+    if !place.logs().contains_key(&log.0) {
+        let what = "the manifest names this file, and it is missing";
+        visit(LogItem::Damage(Corruption::new(log.file_name(), 0, what)));
+        visit(LogItem::End(hidden));
+        return Ok(());
+    }
+    let expected = ExpectedHeader {
+        kind: FileKind::Log,
+        id: log.0,
+        database: Some(database),
+        newest_format: LOG_FORMAT,
+    };
+    let path = place.log_dir.join(log.file_name());
+    let mut reader = match LogReader::open(&*place.env.fs, &path, &expected) {
+        Ok(reader) => reader,
+        Err(FileError::Corruption(corruption)) => {
+            visit(LogItem::Damage(corruption));
+            visit(LogItem::End(hidden));
+            return Ok(());
+        }
+        Err(error) => return Err(error.into()),
+    };
+    let end = loop {
+        match reader.next_frame() {
+            Ok(Some(frame)) => match decode_group(frame.payload) {
+                Ok((header, operations)) => {
+                    if let Some(after) = last.filter(|last| !follows(*last, &header)) {
+                        visit(LogItem::Gap { after, before: header.first_seqno });
+                    }
+                    let first_seqno = header.first_seqno;
+                    *last = Some(last_seqno(first_seqno, header.count));
+                    let offset = frame.offset;
+                    visit(LogItem::Group(Group { log, offset, first_seqno, operations }));
+                }
+                Err(error) => {
+                    let (file, unit) = (log.file_name(), "a commit group");
+                    let damage = Corruption::undecodable(file, frame.offset, unit, error);
+                    visit(LogItem::Damage(damage));
+                }
+            },
+            Ok(None) => break Some(reader.end()),
+            Err(FileError::Corruption(corruption)) => {
+                visit(LogItem::Damage(corruption));
+                if !reader.skip_damage()? {
+                    break None;
+                }
+            }
+            Err(error) => return Err(error.into()),
+        }
+    };
+    let marked_durable = reader.marked_durable_offset();
+    visit(LogItem::End(SegmentEnd { log, end, marked_durable }));
+    Ok(())
+}
+
+fn follows(last: SeqNo, header: &GroupHeader) -> bool {
+    header.first_seqno.get() == last.get() + header.unlogged_before + 1
+}
+
+fn decode_group(
+    payload: &[u8],
+) -> std::result::Result<(GroupHeader, Vec<Operation<'_>>), DecodeError> {
+    let mut decoder = Decoder::new(payload);
+    let header = GroupHeader::decode(&mut decoder)?;
+    // Grown as they come: the count is not to be believed before.
+    let mut operations = Vec::new();
+    for _ in 0..header.count {
+        operations.push(Operation::decode(&mut decoder)?);
+    }
+    decoder.finish()?;
+    Ok((header, operations))
+}

@@ -1,0 +1,114 @@
+//! Whether the runs and levels of a tree stand in the order of their entries.
+//!
+//! A point read takes the first entry that it finds, from the newest run to the oldest: of two
+//! entries of a key the newer must stand in the newer run. Where the sequence numbers of two
+//! tables do not tell, because the ranges of both overlap, their entries are merged and compared.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use esker_base::{KeyRange, TableId};
+use esker_env::FileError;
+use esker_table::Table;
+use esker_tree::{Cursor as _, MergingCursor, Run, RunCursor, Version};
+
+use super::report::Finding;
+use crate::error::Result;
+
+/// The runs of `version`, newest first, of those tables for which only their entries tell that
+/// they stand right. Tables of `damaged` are left out.
+pub(super) fn undecided_runs(version: &Version, damaged: &BTreeSet<TableId>) -> Vec<Arc<Run>> {
+    let runs: Vec<&Arc<Run>> = version.levels().iter().flat_map(|level| level.runs()).collect();
+    let mut undecided = BTreeSet::new();
+    for (index, newer) in runs.iter().enumerate() {
+        for older in &runs[index + 1..] {
+            for a in newer.tables() {
+                let a = a.properties();
+                let range = KeyRange::from_bounds::<Vec<u8>>(&(&a.smallest_key..=&a.largest_key));
+                for b in older.overlapping(&range) {
+                    let b = b.properties();
+                    if a.seqno_min <= b.seqno_max {
+                        undecided.extend([a.id, b.id]);
+                    }
+                }
+            }
+        }
+    }
+    let is_wanted = |table: &&Arc<Table>| {
+        let id = table.properties().id;
+        undecided.contains(&id) && !damaged.contains(&id)
+    };
+    let kept = runs.iter().filter_map(|run| {
+        let tables: Vec<Arc<Table>> = run.tables().iter().filter(is_wanted).cloned().collect();
+        let is_some = !tables.is_empty();
+        is_some.then(|| Run::new(run.id(), tables).expect("tables of a run are disjoint"))
+    });
+    kept.map(Arc::new).collect()
+}
+
+/// Merges `runs`, newest first, and lists the tables that hold an older entry of a key than a run
+/// after theirs. `progress` is told the bytes read.
+///
+/// # Errors
+/// Of the system. A table that is damaged ends the check with a finding.
+pub(super) fn check_order(
+    runs: &[Arc<Run>],
+    mut progress: impl FnMut(u64),
+) -> Result<Vec<Finding>> {
+    let mut findings = Vec::new();
+    match merge(runs, &mut findings, &mut progress) {
+        Ok(()) => Ok(findings),
+        Err(FileError::Corruption(corruption)) => {
+            findings.push(Finding::new(corruption));
+            Ok(findings)
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Entries between two reports of progress.
+const PROGRESS_ENTRIES: u64 = 8192;
+
+fn merge(
+    runs: &[Arc<Run>],
+    findings: &mut Vec<Finding>,
+    progress: &mut dyn FnMut(u64),
+) -> std::result::Result<(), FileError> {
+    let all = KeyRange::all();
+    let cursors = runs.iter().map(|run| RunCursor::new(Arc::clone(run), &all, false)).collect();
+    let mut cursor = MergingCursor::new(cursors);
+    let mut named = BTreeSet::new();
+    let mut key: Vec<u8> = Vec::new();
+    // The oldest run that the entries of the key have come from so far.
+    let mut deepest: Option<usize> = None;
+    let (mut bytes, mut entries) = (0, 0);
+    cursor.seek_to_first()?;
+    while cursor.is_valid() {
+        let (source, current) = cursor.current();
+        let entry = current.key();
+        if deepest.is_none() || key != entry.user_key {
+            key.clear();
+            key.extend_from_slice(entry.user_key);
+            deepest = Some(source);
+        } else if deepest.is_some_and(|deepest| source < deepest) {
+            let table = current.table().properties().id;
+            if named.insert(table) {
+                let what = format!(
+                    "the table holds {} of key \"{}\", older than an entry in a run behind it",
+                    entry.seqno(),
+                    entry.user_key.escape_ascii()
+                );
+                findings.push(Finding::at(table.file_name(), 0, what));
+            }
+        } else {
+            deepest = Some(source);
+        }
+        bytes += (entry.user_key.len() + current.value().len()) as u64;
+        entries += 1;
+        if entries % PROGRESS_ENTRIES == 0 {
+            progress(bytes);
+        }
+        cursor.next()?;
+    }
+    Ok(())
+}

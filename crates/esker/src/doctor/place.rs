@@ -1,0 +1,115 @@
+//! The directory of a database that the doctor looks at, held by its lock.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use esker_base::{DatabaseId, FileHeader, FileId, FileKind};
+use esker_cache::{BlockCache, Budget};
+use esker_env::{Env, FileLock};
+use esker_table::TableContext;
+
+use crate::error::{Error, Result};
+use crate::recovery::LOCK_FILE;
+
+/// Memory for the tables that are looked at: little is read twice.
+const BUDGET_BYTES: u64 = 64 << 20;
+
+/// A database that nobody else opens meanwhile.
+pub(super) struct Place {
+    pub(super) env: Env,
+    pub(super) dir: PathBuf,
+    pub(super) log_dir: PathBuf,
+    /// Our files in the directory, with their lengths.
+    files: BTreeMap<(FileId, FileKind), u64>,
+    /// Log segments in the directory of the log, with their lengths.
+    logs: BTreeMap<FileId, u64>,
+    _lock: Option<Box<dyn FileLock>>,
+}
+
+impl Place {
+    /// Takes the lock of the database in `dir`, and lists its files.
+    pub(super) fn lock(env: &Env, dir: &Path, log_dir: Option<&Path>) -> Result<Self> {
+        let none = || Error::invalid_input(format!("there is no database in {}", dir.display()));
+        if !env.fs.exists(dir)? {
+            return Err(none());
+        }
+        let lock_path = dir.join(LOCK_FILE);
+        // Who has the database open has made the file: without it there is nobody to keep out, and
+        // nothing has to be written.
+        let lock = match env.fs.exists(&lock_path)? {
+            true => Some(env.fs.lock(&lock_path).map_err(|error| Error::locked(dir, error))?),
+            false => None,
+        };
+        let log_dir = log_dir.unwrap_or(dir).to_path_buf();
+        let files = list(env, dir)?;
+        let mut logs = list(env, &log_dir)?;
+        logs.retain(|(_, kind), _| *kind == FileKind::Log);
+        let logs: BTreeMap<FileId, u64> =
+            logs.into_iter().map(|((id, _), len)| (id, len)).collect();
+        if files.is_empty() && logs.is_empty() {
+            return Err(none());
+        }
+        let (env, dir) = (env.clone(), dir.to_path_buf());
+        Ok(Self { env, dir, log_dir, files, logs, _lock: lock })
+    }
+
+    /// Our files of one kind, log segments aside, with their lengths.
+    pub(super) fn files_of(&self, kind: FileKind) -> impl Iterator<Item = (FileId, u64)> {
+        let of_kind = self.files.iter().filter(move |((_, other), _)| *other == kind);
+        of_kind.map(|((id, _), len)| (*id, *len))
+    }
+
+    /// Length of a file of the directory; `None` if it is missing.
+    pub(super) fn file_len(&self, id: FileId, kind: FileKind) -> Option<u64> {
+        self.files.get(&(id, kind)).copied()
+    }
+
+    /// The log segments, with their lengths.
+    pub(super) const fn logs(&self) -> &BTreeMap<FileId, u64> {
+        &self.logs
+    }
+
+    /// What tables of `database` are opened with.
+    pub(super) fn tables(&self, database: DatabaseId) -> Arc<TableContext> {
+        let budget = Budget::new(BUDGET_BYTES);
+        Arc::new(TableContext {
+            fs: Arc::clone(&self.env.fs),
+            dir: self.dir.clone(),
+            database,
+            cache: BlockCache::new(Arc::clone(&budget), Some(BUDGET_BYTES / 4)),
+            budget,
+            clock: Arc::clone(&self.env.clock),
+        })
+    }
+}
+
+fn list(env: &Env, dir: &Path) -> Result<BTreeMap<(FileId, FileKind), u64>> {
+    let entries = env.fs.list(dir)?;
+    let ours = entries.into_iter().filter(|entry| !entry.is_dir).filter_map(|entry| {
+        FileId::parse_file_name(&entry.name).map(|(id, kind)| ((id, kind), entry.len))
+    });
+    Ok(ours.collect())
+}
+
+/// The database that most of the files with an intact header belong to; `None` if there is none.
+///
+/// # Errors
+/// Of the system.
+pub(super) fn database_of_files(place: &Place) -> Result<Option<DatabaseId>> {
+    let mut votes: BTreeMap<[u8; 16], u64> = BTreeMap::new();
+    let ours = place.files.keys().map(|(id, kind)| (&place.dir, *id, *kind));
+    let logs = place.logs.keys().map(|id| (&place.log_dir, *id, FileKind::Log));
+    let logs = logs.filter(|_| place.log_dir != place.dir);
+    for (dir, id, kind) in ours.chain(logs) {
+        let file = place.env.fs.open(&dir.join(id.file_name(kind)))?;
+        let mut bytes = [0; FileHeader::LEN];
+        let len = file.read_at(0, &mut bytes)?;
+        if let Ok(header) = FileHeader::decode(&bytes[..len])
+            && (header.id, header.kind) == (id, kind)
+        {
+            *votes.entry(header.database.0).or_default() += 1;
+        }
+    }
+    Ok(votes.into_iter().max_by_key(|(_, count)| *count).map(|(id, _)| DatabaseId(id)))
+}

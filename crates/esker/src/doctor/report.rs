@@ -1,0 +1,160 @@
+//! What a verification says: findings, totals, and files that nothing refers to.
+
+use std::fmt;
+use std::ops::Bound;
+
+use esker_base::Corruption;
+
+/// Keys of one keyspace.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct AffectedKeys {
+    /// Name of the keyspace.
+    pub keyspace: String,
+    /// Where the keys start.
+    pub start: Bound<Vec<u8>>,
+    /// Where they end.
+    pub end: Bound<Vec<u8>>,
+}
+
+/// Something that is wrong.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Finding {
+    /// Name of the file.
+    pub file: String,
+    /// Where in the file, in bytes; 0 if all of it is meant.
+    pub offset: u64,
+    /// What is wrong, as a lower-case phrase.
+    pub what: String,
+    /// The keys whose reads fail, or may miss what was written. `None` where no read is affected,
+    /// as by a filter, or where nothing tells which, as in a log or a manifest.
+    pub affected: Option<AffectedKeys>,
+}
+
+impl Finding {
+    pub(super) fn new(corruption: Corruption) -> Self {
+        let Corruption { file, offset, what } = corruption;
+        Self { file, offset, what: what.into_owned(), affected: None }
+    }
+
+    pub(super) fn at(file: impl Into<String>, offset: u64, what: impl Into<String>) -> Self {
+        Self { file: file.into(), offset, what: what.into(), affected: None }
+    }
+
+    pub(super) fn affecting(self, affected: Option<AffectedKeys>) -> Self {
+        Self { affected, ..self }
+    }
+}
+
+/// A file that nothing refers to: what a crash left of a job that did not end. The next open
+/// removes it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct UnreferencedFile {
+    /// Its name.
+    pub file: String,
+    /// Its length.
+    pub bytes: u64,
+}
+
+/// What was looked at.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Totals {
+    /// Keyspaces.
+    pub keyspaces: u64,
+    /// Tables.
+    pub tables: u64,
+    /// Bytes of their files.
+    pub table_bytes: u64,
+    /// Blocks in them.
+    pub blocks: u64,
+    /// Entries in them: keys in all their versions.
+    pub entries: u64,
+    /// Log segments.
+    pub logs: u64,
+    /// Bytes of their files.
+    pub log_bytes: u64,
+    /// Commit groups in them.
+    pub groups: u64,
+    /// Operations in those.
+    pub operations: u64,
+}
+
+/// What [`Doctor::verify`](super::Doctor::verify) found.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct VerifyReport {
+    /// What is wrong. Empty if nothing is.
+    pub findings: Vec<Finding>,
+    /// Files that nothing refers to, which is no damage.
+    pub unreferenced: Vec<UnreferencedFile>,
+    /// What was looked at.
+    pub totals: Totals,
+}
+
+impl VerifyReport {
+    /// Whether nothing is wrong.
+    #[must_use]
+    pub const fn is_sound(&self) -> bool {
+        self.findings.is_empty()
+    }
+}
+
+impl fmt::Display for AffectedKeys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (&self.start, &self.end) {
+            (Bound::Unbounded, Bound::Unbounded) => f.write_str("all keys")?,
+            (start, end) => {
+                f.write_str("keys")?;
+                match start {
+                    Bound::Included(key) => write!(f, " from \"{}\"", key.escape_ascii())?,
+                    Bound::Excluded(key) => write!(f, " after \"{}\"", key.escape_ascii())?,
+                    Bound::Unbounded => {}
+                }
+                match end {
+                    Bound::Included(key) => write!(f, " up to \"{}\"", key.escape_ascii())?,
+                    Bound::Excluded(key) => write!(f, " before \"{}\"", key.escape_ascii())?,
+                    Bound::Unbounded => {}
+                }
+            }
+        }
+        write!(f, " of {}", self.keyspace)
+    }
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} at {}: {}", self.file, self.offset, self.what)?;
+        match &self.affected {
+            Some(affected) => write!(f, "; affects {affected}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl fmt::Display for VerifyReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for finding in &self.findings {
+            writeln!(f, "{finding}")?;
+        }
+        for UnreferencedFile { file, bytes } in &self.unreferenced {
+            writeln!(f, "{file}: nothing refers to it ({bytes} bytes); the next open removes it")?;
+        }
+        let totals = &self.totals;
+        writeln!(
+            f,
+            "{} keyspaces; {} tables of {} bytes with {} blocks and {} entries; {} log segments of \
+             {} bytes with {} groups and {} operations",
+            totals.keyspaces,
+            totals.tables,
+            totals.table_bytes,
+            totals.blocks,
+            totals.entries,
+            totals.logs,
+            totals.log_bytes,
+            totals.groups,
+            totals.operations,
+        )?;
+        match self.findings.len() {
+            0 => writeln!(f, "sound"),
+            count => writeln!(f, "damaged: {count} findings"),
+        }
+    }
+}

@@ -1,0 +1,120 @@
+//! One table: everything that is wrong in it, and which keys that affects.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
+
+use esker_base::Corruption;
+use esker_env::FileError;
+use esker_table::{BlockKind, Table, TableReport, WalkedBlock};
+
+use super::report::{AffectedKeys, Finding};
+use crate::error::Result;
+
+/// Checks `table`, of the keyspace of that name, and adds what is wrong to `findings`.
+///
+/// # Errors
+/// Of the system, and `UnsupportedFormat`. Damage is a finding.
+pub(super) fn check_table(
+    table: &Table,
+    keyspace: &str,
+    findings: &mut Vec<Finding>,
+) -> Result<TableReport> {
+    let report = table.verify()?;
+    if report.corruptions.is_empty() {
+        return Ok(report);
+    }
+    let map = DamageMap::of(table)?;
+    for corruption in &report.corruptions {
+        let affected = map.affected_by(corruption);
+        let affected =
+            affected.map(|(start, end)| AffectedKeys { keyspace: keyspace.to_owned(), start, end });
+        findings.push(Finding::new(corruption.clone()).affecting(affected));
+    }
+    Ok(report)
+}
+
+/// All keys that `table` may hold.
+pub(super) fn all_keys(table: &Table, keyspace: &str) -> AffectedKeys {
+    let (start, end) = bounds(table);
+    AffectedKeys { keyspace: keyspace.to_owned(), start, end }
+}
+
+type Bounds = (Bound<Vec<u8>>, Bound<Vec<u8>>);
+
+fn bounds(table: &Table) -> Bounds {
+    let properties = table.properties();
+    (
+        Bound::Included(properties.smallest_key.clone()),
+        Bound::Included(properties.largest_key.clone()),
+    )
+}
+
+/// Which keys each block of a table stands for.
+struct DamageMap {
+    all: Bounds,
+    /// By the offset of a data block or of the index of a partition.
+    ranges: BTreeMap<u64, Bounds>,
+    /// Where blocks could not be read.
+    unreadable: BTreeSet<u64>,
+    /// The blocks of the table can be found.
+    is_open: bool,
+}
+
+impl DamageMap {
+    fn of(table: &Table) -> Result<Self> {
+        let mut map = Self {
+            all: bounds(table),
+            ranges: BTreeMap::new(),
+            unreadable: BTreeSet::new(),
+            is_open: false,
+        };
+        let walk = match table.walk() {
+            Ok(walk) => walk,
+            Err(FileError::Corruption(_)) => return Ok(map),
+            Err(error) => return Err(error.into()),
+        };
+        map.is_open = true;
+        let mut before = map.all.0.clone();
+        for item in walk {
+            match item {
+                Ok(block) if block.kind == BlockKind::Index => {
+                    before = map.add_separators(&block, before);
+                }
+                Ok(block) if block.kind == BlockKind::TopIndex => {
+                    let first = map.all.0.clone();
+                    map.add_separators(&block, first);
+                }
+                Ok(_) => {}
+                Err(FileError::Corruption(corruption)) => {
+                    map.unreadable.insert(corruption.offset);
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(map)
+    }
+
+    /// Adds what the separators of `block` say, the first block starting at `before`; where the
+    /// last one ends.
+    fn add_separators(
+        &mut self,
+        block: &WalkedBlock,
+        mut before: Bound<Vec<u8>>,
+    ) -> Bound<Vec<u8>> {
+        block.for_each_separator(|separator, handle| {
+            let separator = separator.to_vec();
+            // Versions of a key may reach across blocks: a separator that is one is in both.
+            let after = Bound::Included(separator.clone());
+            let start = std::mem::replace(&mut before, after);
+            self.ranges.insert(handle.offset, (start, Bound::Included(separator)));
+        });
+        before
+    }
+
+    /// The keys whose reads `corruption` affects.
+    fn affected_by(&self, corruption: &Corruption) -> Option<Bounds> {
+        // A filter or the properties, which reads do without, is in no index.
+        let is_block = self.is_open && self.unreadable.contains(&corruption.offset);
+        if is_block { self.ranges.get(&corruption.offset).cloned() } else { Some(self.all.clone()) }
+    }
+}

@@ -1,0 +1,287 @@
+//! The verification: what the manifest says, then every file that it names, then how they fit.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use esker_base::{DatabaseId, FileHeader, FileId, FileKind, KeyspaceId, LogId, TableId};
+use esker_env::{FileError, FileExt as _};
+use esker_table::{Table, TableContext};
+use esker_tree::{Catalog, KeyspaceState, Manifest, Run, Version};
+
+use super::log_walk::{LogItem, walk_logs};
+use super::order_check::{check_order, undecided_runs};
+use super::place::Place;
+use super::report::{Finding, UnreferencedFile, VerifyReport};
+use super::table_check::{all_keys, check_table};
+use super::{Progress, ProgressListener};
+use crate::engine::BYTEWISE;
+use crate::error::Result;
+use crate::options::KeyspaceOptions;
+
+/// Verifies the database in `place`.
+pub(super) fn verify(place: &Place, progress: &mut ProgressListener<'_>) -> Result<VerifyReport> {
+    let mut verification = Verification::new(place, progress);
+    match Manifest::recover(&*place.env.fs, &place.dir) {
+        Ok(Some(recovered)) => {
+            let name = recovered.id.file_name();
+            verification.catalog(&name, &recovered.catalog)?;
+        }
+        Ok(None) => {
+            let what = "there are files of a database, and no manifest";
+            verification.find(Finding::at("manifest", 0, what));
+            verification.without_manifest()?;
+        }
+        Err(FileError::Corruption(corruption)) => {
+            verification.find(Finding::new(corruption));
+            verification.without_manifest()?;
+        }
+        Err(error) => return Err(error.into()),
+    }
+    Ok(verification.report)
+}
+
+struct Verification<'a> {
+    place: &'a Place,
+    listener: &'a mut dyn FnMut(&Progress),
+    progress: Progress,
+    report: VerifyReport,
+    /// Tables with a finding.
+    damaged: BTreeSet<TableId>,
+}
+
+impl<'a> Verification<'a> {
+    fn new(place: &'a Place, listener: &'a mut ProgressListener<'_>) -> Self {
+        let progress = Progress { subject: String::new(), bytes_done: 0, bytes_total: 0 };
+        let (report, damaged) = (VerifyReport::default(), BTreeSet::new());
+        Self { place, listener, progress, report, damaged }
+    }
+
+    fn find(&mut self, finding: Finding) {
+        self.report.findings.push(finding);
+    }
+
+    /// Says that `subject` is read now.
+    fn enter(&mut self, subject: String) {
+        self.progress.subject = subject;
+        (self.listener)(&self.progress);
+    }
+
+    /// Says that so many bytes more are done with.
+    fn leave(&mut self, bytes: u64) {
+        self.progress.bytes_done += bytes;
+        (self.listener)(&self.progress);
+    }
+
+    /// Checks the database as the manifest `name` says it is.
+    fn catalog(&mut self, name: &str, catalog: &Catalog) -> Result<()> {
+        let tables = self.place.tables(catalog.database);
+        let versions = self.keyspaces(name, catalog, &tables);
+        let none = BTreeSet::new();
+        let undecided = |version: &Version| undecided_runs(version, &none);
+        let merged: u64 = versions.values().flat_map(undecided).map(|run| run.bytes()).sum();
+        let lone = versions.values().map(Version::bytes).sum::<u64>();
+        let logs: Vec<LogId> = catalog.logs.iter().copied().collect();
+        let log_bytes = logs.iter().filter_map(|log| self.place.logs().get(&log.0)).sum::<u64>();
+        self.progress.bytes_total = lone + merged + log_bytes;
+
+        for (id, version) in &versions {
+            let state = &catalog.keyspaces[id];
+            for table in version.tables() {
+                self.table(catalog, state, table)?;
+            }
+        }
+        for (id, version) in &versions {
+            let runs = undecided_runs(version, &self.damaged);
+            if !runs.is_empty() {
+                self.order(&catalog.keyspaces[id].name, &runs)?;
+            }
+        }
+        self.logs(catalog.database, &logs, Some(catalog.next_keyspace_id))?;
+        self.unreferenced(name, catalog);
+        Ok(())
+    }
+
+    /// What the manifest says of keyspaces, and their trees.
+    fn keyspaces(
+        &mut self,
+        name: &str,
+        catalog: &Catalog,
+        tables: &Arc<TableContext>,
+    ) -> BTreeMap<KeyspaceId, Version> {
+        let mut versions = BTreeMap::new();
+        if !catalog.keyspaces.contains_key(&KeyspaceId::DEFAULT) {
+            self.find(Finding::at(name, 0, "the manifest has no default keyspace"));
+        }
+        for (id, state) in &catalog.keyspaces {
+            self.report.totals.keyspaces += 1;
+            if let Err(error) = KeyspaceOptions::decode(&state.options) {
+                let what = format!("the options of {} do not decode: {error}", state.name);
+                self.find(Finding::at(name, 0, what));
+            }
+            if state.order != BYTEWISE {
+                let what = format!("{} has the unknown key order {:?}", state.name, state.order);
+                self.find(Finding::at(name, 0, what));
+            }
+            let open = |properties| Arc::new(Table::new(Arc::clone(tables), properties));
+            match Version::open(*id, state, open) {
+                Ok(version) => drop(versions.insert(*id, version)),
+                Err(error) => self.find(Finding::at(name, 0, error.to_string())),
+            }
+        }
+        versions
+    }
+
+    fn table(&mut self, catalog: &Catalog, state: &KeyspaceState, table: &Table) -> Result<()> {
+        let properties = table.properties();
+        let id = properties.id;
+        let found = self.report.findings.len();
+        self.enter(id.file_name());
+        self.report.totals.tables += 1;
+        match self.place.file_len(id.0, FileKind::Table) {
+            None => {
+                let what = "the manifest names this file, and it is missing";
+                let finding = Finding::at(id.file_name(), 0, what);
+                self.find(finding.affecting(Some(all_keys(table, &state.name))));
+            }
+            Some(len) => {
+                let report = check_table(table, &state.name, &mut self.report.findings)?;
+                let totals = &mut self.report.totals;
+                totals.table_bytes += len;
+                totals.blocks += report.block_count;
+                totals.entries += report.entry_count;
+            }
+        }
+        if catalog.last_seqno < properties.seqno_max {
+            let what = format!(
+                "the table holds sequence number {}, and the manifest knows none past {}",
+                properties.seqno_max, catalog.last_seqno
+            );
+            self.find(Finding::at(id.file_name(), 0, what));
+        }
+        if self.report.findings.len() != found {
+            self.damaged.insert(id);
+        }
+        self.leave(properties.file_bytes);
+        Ok(())
+    }
+
+    fn order(&mut self, keyspace: &str, runs: &[Arc<Run>]) -> Result<()> {
+        self.enter(format!("order of entries in {keyspace}"));
+        let bytes: u64 = runs.iter().map(|run| run.bytes()).sum();
+        let mut done = 0;
+        let findings = check_order(runs, |read| {
+            // Blocks may be compressed: what is read may be more than what the files have.
+            let now = read.min(bytes);
+            self.progress.bytes_done += now - done;
+            done = now;
+            (self.listener)(&self.progress);
+        })?;
+        self.report.findings.extend(findings);
+        self.leave(bytes - done);
+        Ok(())
+    }
+
+    /// Checks `logs`. An operation may be on a keyspace below `next_keyspace_id`, where known.
+    fn logs(
+        &mut self,
+        database: DatabaseId,
+        logs: &[LogId],
+        next_keyspace_id: Option<u32>,
+    ) -> Result<()> {
+        let place = self.place;
+        // Groups are missing before the place at hand: it is left out, unless it says that it was
+        // durable.
+        let mut is_dropping = false;
+        let mut was_damaged = false;
+        walk_logs(place, database, logs, |item| match item {
+            LogItem::Group(group) => {
+                self.report.totals.groups += 1;
+                self.report.totals.operations += group.operations.len() as u64;
+                let unknown = next_keyspace_id.is_some_and(|next| {
+                    group.operations.iter().any(|operation| next <= operation.keyspace.0)
+                });
+                if unknown {
+                    let what = "the group has an operation on a keyspace that never was";
+                    self.find(Finding::at(group.log.file_name(), group.offset, what));
+                }
+            }
+            LogItem::Gap { .. } => is_dropping = true,
+            LogItem::Damage(corruption) => {
+                was_damaged = true;
+                self.find(Finding::new(corruption));
+            }
+            LogItem::End(segment) => {
+                let name = segment.log.file_name();
+                self.enter(name.clone());
+                let len = place.logs().get(&segment.log.0).copied().unwrap_or(0);
+                self.report.totals.logs += 1;
+                self.report.totals.log_bytes += len;
+                // A gap is what damage leaves; without any, it is damage if it was durable.
+                if is_dropping && !was_damaged && (FileHeader::LEN as u64) < segment.marked_durable
+                {
+                    let what = "groups before this segment are missing, though they were durable";
+                    self.find(Finding::at(name, 0, what));
+                }
+                self.leave(len);
+            }
+        })
+    }
+
+    /// Lists files that nothing refers to, and finds those that a newer manifest must have named.
+    fn unreferenced(&mut self, manifest: &str, catalog: &Catalog) {
+        let place = self.place;
+        let is_named = |id: FileId| catalog.find_table(TableId(id)).is_some();
+        let tables = place.files_of(FileKind::Table).filter(|(id, _)| !is_named(*id));
+        let tables = tables.map(|(id, bytes)| (id, FileKind::Table, bytes));
+        let logs = place.logs().iter().filter(|(id, _)| !catalog.logs.contains(&LogId(**id)));
+        let logs = logs.map(|(id, bytes)| (*id, FileKind::Log, *bytes));
+        for (id, kind, bytes) in tables.chain(logs).collect::<Vec<_>>() {
+            let file = id.file_name(kind);
+            // No id is given before a manifest says that it may be.
+            if catalog.next_file_counter <= id.counter && self.is_of(catalog.database, id, kind) {
+                let what = format!("{file} is newer than all that the manifest knows");
+                self.find(Finding::at(manifest, 0, format!("a newer one is missing: {what}")));
+            }
+            self.report.unreferenced.push(UnreferencedFile { file, bytes });
+        }
+    }
+
+    /// Whether the file says itself that it is the one of its name, of this database.
+    fn is_of(&self, database: DatabaseId, id: FileId, kind: FileKind) -> bool {
+        let dir = if kind == FileKind::Log { &self.place.log_dir } else { &self.place.dir };
+        let mut bytes = [0; FileHeader::LEN];
+        let file = self.place.env.fs.open(&dir.join(id.file_name(kind)));
+        let is_read = file.is_ok_and(|file| file.read_exact_at(0, &mut bytes).is_ok());
+        is_read
+            && FileHeader::decode(&bytes).is_ok_and(|header| {
+                (header.database, header.id, header.kind) == (database, id, kind)
+            })
+    }
+
+    /// Checks the files each by itself.
+    fn without_manifest(&mut self) -> Result<()> {
+        let place = self.place;
+        let bytes: u64 = place.files_of(FileKind::Table).map(|(_, bytes)| bytes).sum();
+        self.progress.bytes_total = bytes + place.logs().values().sum::<u64>();
+        let Some(database) = super::place::database_of_files(place)? else { return Ok(()) };
+        let tables = place.tables(database);
+        for (id, bytes) in place.files_of(FileKind::Table) {
+            self.enter(id.file_name(FileKind::Table));
+            self.report.totals.tables += 1;
+            self.report.totals.table_bytes += bytes;
+            match Table::open_file(Arc::clone(&tables), TableId(id)) {
+                Ok(table) => {
+                    let keyspace = format!("keyspace {}", table.properties().keyspace);
+                    let report = check_table(&table, &keyspace, &mut self.report.findings)?;
+                    self.report.totals.blocks += report.block_count;
+                    self.report.totals.entries += report.entry_count;
+                }
+                Err(FileError::Corruption(corruption)) => self.find(Finding::new(corruption)),
+                Err(error) => return Err(error.into()),
+            }
+            self.leave(bytes);
+        }
+        let logs: Vec<LogId> = place.logs().keys().copied().map(LogId).collect();
+        self.logs(database, &logs, None)
+    }
+}

@@ -1,0 +1,4 @@
+//! Damage: found where it is, and nowhere else.
+
+mod sample;
+mod verify;
