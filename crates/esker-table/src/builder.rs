@@ -214,6 +214,7 @@ impl TableBuilder {
     /// # Panics
     /// If no entry was added.
     pub fn finish(mut self) -> Result<TableProperties, FileError> {
+        self.writer.check()?;
         assert!(!self.block.is_empty(), "a table has at least one entry");
         self.close_block(None)?;
         self.close_partition()?;
@@ -340,3 +341,6 @@ impl std::fmt::Debug for TableBuilder {
         write!(f, "TableBuilder({}, {} entries)", self.identity.id, self.entry_count())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,8 +6,9 @@ use esker_cache::BlockCache;
 use esker_env::FileError;
 
 use crate::format::FORMAT_NEWEST;
+use crate::table_file::TableFile;
 use crate::testing::{Bed, DATABASE, Entry, get, id, options, sorted};
-use crate::{Compression, Table, TableContext, TableProperties};
+use crate::{BlockHandle, Compression, Table, TableContext, TableProperties};
 
 /// Few enough entries that every bit of their table can be flipped; two partitions, both kinds of
 /// stored block.
@@ -231,13 +232,38 @@ fn foreign_files_are_refused_by_name() {
 #[test]
 fn table_rebuilt_under_the_same_id_is_not_taken_for_the_first() {
     let bed = Bed::new();
-    let (mut entries, properties, _) = small_table(&bed);
+    let mut entries = entries();
+    let properties = bed.build(1, options(100, Compression::None), &entries);
     entries[3].value[0] ^= 1;
     bed.context.fs.remove(&bed.path(1)).unwrap();
-    let rebuilt = bed.build(1, options(100, Compression::Lz4), &entries);
-    if rebuilt.file_bytes == properties.file_bytes {
-        let error = get(&bed.table(&properties), b"key01", SeqNo::MAX).unwrap_err();
-        assert_eq!(what(error), "footer has another checksum than the table's properties");
-    }
+    let rebuilt = bed.build(1, options(100, Compression::None), &entries);
+    assert_eq!(rebuilt.file_bytes, properties.file_bytes, "only the checksum tells them apart");
+    let error = get(&bed.table(&properties), b"key01", SeqNo::MAX).unwrap_err();
+    assert_eq!(what(error), "footer has another checksum than the table's properties");
     assert_ne!(bed.table(&properties).verify().unwrap().corruptions, []);
+}
+
+#[test]
+fn manifest_that_counts_other_blocks_is_refused_before_slots_are_numbered_by_it() {
+    let bed = Bed::new();
+    let (_, mut properties, _) = small_table(&bed);
+    properties.data_block_count += 1;
+    let error = get(&bed.table(&properties), b"key01", SeqNo::MAX).unwrap_err();
+    assert_eq!(what(error), "top index counts other blocks than properties");
+}
+
+#[test]
+fn handle_that_reaches_out_of_the_file_is_refused_before_anything_is_allocated() {
+    let bed = Bed::new();
+    let (_, _, good) = small_table(&bed);
+    let context = &bed.context;
+    let mut file = TableFile::open(&*context.fs, &context.dir, DATABASE, id(1)).unwrap();
+    file.forget_tail();
+    let end = good.len() as u64 - 48;
+    for (offset, len) in
+        [(0, 60), (48, 4), (48, end), (end, 6), (end - 6, 7), (u64::MAX, 9), (50, u64::MAX)]
+    {
+        let error = file.read_block(BlockHandle { offset, len }).map(|_| ()).unwrap_err();
+        assert_eq!(what(error), "block handle reaches out of the file");
+    }
 }

@@ -1,0 +1,127 @@
+//! Building on a file system where things go wrong.
+
+use std::sync::Arc;
+
+use esker_base::SeqNo;
+use esker_cache::BlockCache;
+use esker_env::{Fault, FaultFileSystem, Operation, Rule, When};
+
+use super::*;
+use crate::testing::{Bed, Entry, Random, get, identity, options};
+use crate::{Compression, Table, TableContext};
+
+const EIO: i32 = 5;
+
+/// About three megabytes: several writes to the system.
+fn entries() -> Vec<Entry> {
+    let mut random = Random(1);
+    (0..3_000_u32)
+        .map(|key| Entry::put(format!("{key:05}").as_bytes(), 1, &random.bytes(1_000)))
+        .collect()
+}
+
+/// A bed whose files go through `faults`.
+fn faulty_bed() -> (Bed, Arc<FaultFileSystem>) {
+    let bed = Bed::new();
+    let context = &bed.context;
+    let faults =
+        Arc::new(FaultFileSystem::new(Arc::clone(&context.fs), Arc::clone(&context.clock)));
+    let context = TableContext { fs: faults.clone(), ..TableContext::clone(context) };
+    (Bed { context: Arc::new(context), budget: Arc::clone(&bed.budget) }, faults)
+}
+
+/// Adds all entries, whatever becomes of each, and finishes; how many calls failed.
+fn build_on(
+    bed: &Bed,
+    counter: u64,
+    entries: &[Entry],
+) -> (usize, Result<TableProperties, FileError>) {
+    let options = options(4096, Compression::None);
+    let mut builder = TableBuilder::new(bed.create(counter), identity(counter), options);
+    let add = |entry: &&Entry| builder.add(entry.key(), &entry.value).is_err();
+    let failed_count = entries.iter().filter(add).count();
+    (failed_count, builder.finish())
+}
+
+#[test]
+fn builder_that_failed_once_fails_for_ever() {
+    let entries = entries();
+    for operation in [Operation::Write, Operation::Sync] {
+        for number in 1..=8 {
+            let (bed, faults) = faulty_bed();
+            let rule = Rule::new(Fault::Error(EIO)).on(&[operation]).when(When::Nth(number));
+            faults.add(rule);
+            let (failed_count, finished) = build_on(&bed, 1, &entries);
+            let was_hit = !faults.injected().is_empty();
+            assert_eq!(finished.is_err(), was_hit, "{operation:?} {number}");
+            if operation == Operation::Write && number == 1 {
+                // A megabyte in: the first write has failed, and with it all that follows.
+                assert!(failed_count > 1_500, "{failed_count} calls");
+            }
+        }
+    }
+}
+
+#[test]
+fn short_writes_and_reads_do_no_harm() {
+    let entries = entries();
+    let (bed, faults) = faulty_bed();
+    faults.add(Rule::new(Fault::Short).when(When::OneIn { count: 2, seed: 7 }));
+    let (failed_count, finished) = build_on(&bed, 1, &entries);
+    assert_eq!(failed_count, 0);
+    let table = bed.table(&finished.unwrap());
+    assert_eq!(table.verify().unwrap().corruptions, []);
+    assert!(faults.injected().len() > 100);
+}
+
+#[test]
+fn bytes_changed_lost_or_misplaced_on_their_way_to_disk_are_noticed() {
+    let entries = entries();
+    for fault in [Fault::CorruptWrite, Fault::LostWrite, Fault::MisdirectedWrite(4096)] {
+        for number in 1..=4 {
+            let (bed, faults) = faulty_bed();
+            faults.add(Rule::new(fault.clone()).on(&[Operation::Write]).when(When::Nth(number)));
+            let properties = build_on(&bed, 1, &entries).1.unwrap();
+            assert_eq!(faults.injected().len(), 1);
+            let table = bed.table(&properties);
+            assert_ne!(table.verify().unwrap().corruptions, [], "{fault:?} {number}");
+            for entry in &entries {
+                if let Ok(found) = get(&table, &entry.user_key, SeqNo::MAX) {
+                    assert_eq!(found.as_ref(), Some(entry), "{fault:?} {number}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn read_that_failed_once_is_tried_again_by_the_next_caller() {
+    let entries = &entries()[..200];
+    let (bed, faults) = faulty_bed();
+    let properties = build_on(&bed, 1, entries).1.unwrap();
+    for operation in [Operation::Open, Operation::Len, Operation::Read] {
+        for number in 1..=6 {
+            faults.clear();
+            let cache = BlockCache::new(Arc::clone(&bed.budget), None);
+            let context = TableContext { cache, ..TableContext::clone(&bed.context) };
+            let table = Table::new(Arc::new(context), Arc::new(properties.clone()));
+            let rule = Rule::new(Fault::Error(EIO)).on(&[operation]).when(When::Nth(number));
+            faults.add(rule);
+            let key = entries[77].user_key.as_slice();
+            let first = get(&table, key, SeqNo::MAX);
+            assert!(matches!(first, Ok(Some(_)) | Err(FileError::Io(_))), "{first:?}");
+            assert_eq!(get(&table, key, SeqNo::MAX).unwrap().as_ref(), Some(&entries[77]));
+        }
+    }
+}
+
+#[test]
+#[should_panic(expected = "ascending order")]
+fn entry_that_is_not_greater_is_refused() {
+    let bed = Bed::new();
+    let mut builder =
+        TableBuilder::new(bed.create(1), identity(1), options(4096, Compression::None));
+    let entry = Entry::put(b"a", 5, b"");
+    builder.add(entry.key(), b"").unwrap();
+    builder.add(entry.key(), b"").unwrap();
+}
