@@ -86,6 +86,7 @@ mod pressure;
 mod read;
 mod read_view;
 mod recovery;
+mod recovery_mode;
 mod replay;
 mod scan;
 mod scheduler;
@@ -110,6 +111,12 @@ pub use keyspace::Keyspace;
 pub use levels::{LevelInfo, Levels, MemtableInfo, RunInfo, TableInfo};
 pub use options::{CompactionPolicy, Compression, Durability, KeyspaceOptions, Options};
 pub use pressure::StallCause;
+pub use recovery_mode::RecoveryMode;
 pub use scan::Scan;
 pub use snapshot::{Snapshot, SnapshotView};
 pub use stats::{KeyspaceStats, Stats};
+
+/// Compiles and runs the sample of the README.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+struct Readme;

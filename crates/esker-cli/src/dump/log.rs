@@ -76,7 +76,10 @@ fn group(payload: &[u8]) -> std::result::Result<Group, DecodeError> {
     let first_seqno = decoder.varint()?;
     let unlogged_before = decoder.varint()?;
     let count = decoder.varint()?;
-    let mut heading = format!("{} operations from sequence number {first_seqno}", grouped(count));
+    let mut heading = match count {
+        0 => format!("a mark, the next sequence number is {first_seqno}"),
+        _ => format!("{} operations from sequence number {first_seqno}", grouped(count)),
+    };
     if unlogged_before > 0 {
         heading += &format!(", {} before it in no log", grouped(unlogged_before));
     }
