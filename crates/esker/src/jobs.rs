@@ -50,6 +50,8 @@ impl Engine {
     /// Makes the active memtable immutable. Only for who leads.
     fn switch_memtable(&self, keyspace: &KeyspaceCore) {
         keyspace.switch_memtable(&self.budget);
+        // What memtables have come to take, the cache gives up.
+        self.cache.trim();
         self.scheduler.request_flush(keyspace.id);
         self.update_pressure(keyspace);
     }
