@@ -7,8 +7,7 @@
 //!
 //! Nodes have three slots here, so that four inserts split a leaf and some ten an inner node. Each
 //! model fills a tree, then lets the writer insert more while a reader asks for what it is owed.
-//! What was broken once to see them fail: the Release of a permutation, the Acquire of one, the
-//! second look in `Inner::read`, and the order of the two steps of a split.
+//! UNSAFE.md tells which faults were planted to see these fail.
 
 use std::sync::Arc;
 
