@@ -65,7 +65,7 @@ impl WriteBuffer {
 
     /// Brings the budget's charge near the size of the memtable.
     pub(crate) fn update_charge(&self) {
-        let size = self.memtable.size_bytes();
+        let size = self.memtable.reserved_bytes();
         if size < self.charged_bytes.load(Ordering::Relaxed) + Self::CHARGE_STEP_BYTES {
             return;
         }
