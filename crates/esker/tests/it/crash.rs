@@ -15,9 +15,9 @@ use esker::env::{CrashPolicy, FaultFileSystem, FileSystem, ManualClock, MemoryFi
 
 use crate::journal::Marks;
 use crate::random::{Rng, budget, for_each_seed};
-use crate::recovered::{Loss, env_over, go_on, recover};
+use crate::recovered::{DIR, Loss, env_over, go_on, options, recover};
 use crate::state::State;
-use crate::workload::{DIR, Driver, Profile, options, script};
+use crate::workload::{Driver, Profile, script};
 
 /// A moment at which the power may go.
 struct Moment {

@@ -9,14 +9,14 @@
 mod random;
 mod state;
 
-mod journal;
-mod workload;
-
 mod directory;
+mod journal;
 mod reading;
 mod recovered;
+mod workload;
 
 mod basics;
 mod crash;
 mod doctor;
+mod faults;
 mod model;

@@ -4,13 +4,27 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use esker::env::{CrashPolicy, Env, FileSystem, ManualClock, MemoryFileSystem};
-use esker::{Db, Durability};
+use esker::{Db, Durability, Options, Result};
 
 use crate::directory::{assert_exact, assert_tidy};
 use crate::journal::Marks;
 use crate::reading::{assert_contents, contents, difference};
 use crate::state::{Contents, Id, State, Write};
-use crate::workload::{DIR, UNLOGGED, open, options};
+
+/// Where the databases of crash and fault tests lie.
+pub(crate) const DIR: &str = "db";
+
+/// Keyspaces whose names start so have no log.
+pub(crate) const UNLOGGED: &str = "unlogged";
+
+/// No threads, and log segments as small as they get.
+pub(crate) fn options() -> Options {
+    Options { background_threads: 0, log_segment_bytes: 0, ..Options::default() }
+}
+
+pub(crate) fn open(env: &Env, options: &Options) -> Result<Db> {
+    Db::builder(DIR).env(env.clone()).options(options.clone()).open()
+}
 
 /// What was lost.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -35,12 +49,25 @@ pub(crate) fn env_of(fs: &MemoryFileSystem) -> Env {
 pub(crate) struct Found(Vec<(String, Contents)>);
 
 impl Found {
-    pub(crate) fn read(db: &Db) -> Self {
+    pub(crate) fn read(db: &Db) -> Result<Self> {
         let one = |name: String| {
-            let keyspace = db.existing_keyspace(&name).unwrap().expect("it is in the list");
-            (name, contents(&keyspace).unwrap_or_else(|error| panic!("scan: {error:?}")))
+            let keyspace = db.existing_keyspace(&name)?.expect("it is in the list");
+            Ok((name, contents(&keyspace)?))
         };
-        Self(db.keyspaces().into_iter().map(one).collect())
+        Ok(Self(db.keyspaces().into_iter().map(one).collect::<Result<_>>()?))
+    }
+
+    /// The state that it is, by itself: its keyspaces may be those of a later one.
+    pub(crate) fn state(&self, states: &[State], marks: &Marks, loss: Loss, when: &str) -> State {
+        self.index(states, marks, loss, when);
+        let names: Vec<String> = self.0.iter().map(|(name, _)| name.clone()).collect();
+        let allowed = &states[marks.keyspaces..=marks.issued];
+        let mut state = allowed.iter().rev().find(|state| state.names() == names).cloned();
+        let state = state.as_mut().expect("the index was found with it");
+        for (name, contents) in &self.0 {
+            state.set_contents(name, contents.clone());
+        }
+        state.clone()
     }
 
     /// Which state it is: one that the marks allow, in all keyspaces together.
@@ -114,14 +141,14 @@ pub(crate) fn recover(
     when: &str,
 ) -> usize {
     let db = open(&env_of(fs), &options()).unwrap_or_else(|error| panic!("{when}: {error:?}"));
-    Found::read(&db).index(states, marks, loss, when)
+    Found::read(&db).unwrap().index(states, marks, loss, when)
 }
 
 /// Recovers once more, goes on working, crashes again: the database is as good as any.
 pub(crate) fn go_on(fs: &MemoryFileSystem, states: &[State], recovered: usize, when: &str) {
     let env = env_of(fs);
     let db = open(&env, &options()).unwrap();
-    let before = Found::read(&db);
+    let before = Found::read(&db).unwrap();
     // The marks allow this one state only.
     let only = Marks {
         issued: recovered,

@@ -88,6 +88,11 @@ impl State {
         self.id(name).map(|id| self.by_id(id)).unwrap_or_default()
     }
 
+    pub(crate) fn set_contents(&mut self, name: &str, contents: Contents) {
+        let id = self.id(name).expect("the keyspace exists");
+        self.contents.insert(id, Arc::new(contents));
+    }
+
     pub(crate) fn apply(&mut self, writes: &[Write]) {
         for write in writes {
             let id = self.id(&write.keyspace).expect("writes go to keyspaces that exist");

@@ -1,16 +1,12 @@
 //! Lists of operations for crash and fault tests, and how they are done to a database.
 
 use esker::env::Env;
-use esker::{Db, Durability, Error, KeyspaceOptions, Options, Outcome, Result};
+use esker::{Db, Durability, KeyspaceOptions, Options, Outcome, Result};
 
-use crate::journal::Journal;
+use crate::journal::{Journal, Marks};
 use crate::random::Rng;
+use crate::recovered::{Found, Loss, UNLOGGED, open};
 use crate::state::Write;
-
-pub(crate) const DIR: &str = "db";
-
-/// Keyspaces whose names start so have no log.
-pub(crate) const UNLOGGED: &str = "unlogged";
 
 /// One call.
 #[derive(Clone, Debug)]
@@ -23,7 +19,27 @@ pub(crate) enum Step {
     Create(String, KeyspaceOptions),
     Rename(String, String),
     Drop(String),
-    Reopen { closes: bool },
+    Reopen {
+        closes: bool,
+    },
+    /// Read everything.
+    Read,
+}
+
+impl Step {
+    /// The step in a few words: what it writes is too long.
+    pub(crate) fn name(&self) -> String {
+        match self {
+            Self::Write(writes, durability) => {
+                let keys = writes.iter().map(|write| {
+                    let sign = if write.value.is_some() { '+' } else { '-' };
+                    format!("{sign}{}/{}", write.keyspace, write.key.escape_ascii())
+                });
+                format!("Write {durability:?} {}", keys.collect::<Vec<_>>().join(" "))
+            }
+            step => format!("{step:?}"),
+        }
+    }
 }
 
 /// What kind of operations a list has.
@@ -129,24 +145,51 @@ pub(crate) struct Driver {
     pub(crate) journal: Journal,
     /// None if it could not be opened.
     pub(crate) db: Option<Db>,
-}
-
-pub(crate) fn options() -> Options {
-    Options { background_threads: 0, log_segment_bytes: 0, ..Options::default() }
-}
-
-pub(crate) fn open(env: &Env, options: &Options) -> Result<Db> {
-    Db::builder(DIR).env(env.clone()).options(options.clone()).open()
+    /// Whether the journal's last state is what the open database shows: not after a write whose
+    /// outcome is unknown, until it was reopened and looked at.
+    is_certain: bool,
+    /// Whether calls of the file system may fail.
+    pub(crate) has_faults: bool,
 }
 
 impl Driver {
     pub(crate) fn new(env: Env, options: Options) -> Self {
-        Self { env, options, journal: Journal::new(), db: None }
+        Self {
+            env,
+            options,
+            journal: Journal::new(),
+            db: None,
+            is_certain: true,
+            has_faults: false,
+        }
     }
 
+    /// Opens the database. If it is not known what is in it, it is looked at: one of the states
+    /// that the promises allow, and the one to go on from.
     pub(crate) fn open(&mut self) -> Result<()> {
         self.db = None;
-        self.db = Some(open(&self.env, &self.options)?);
+        let db = open(&self.env, &self.options)?;
+        if !self.is_certain {
+            let states = self.journal.states();
+            let marks = self.journal.marks();
+            let found = Found::read(&db)?;
+            let state = found.state(&states, &marks, Loss::Process, "reopened");
+            // What is there now survives the process, as it did before.
+            let issued = self.journal.issue(state);
+            self.journal.promise(|marks| (marks.process, marks.keyspaces) = (issued, issued));
+            self.is_certain = true;
+        }
+        self.db = Some(db);
+        Ok(())
+    }
+
+    /// Checks that the open database shows the last state.
+    fn read(&self, db: &Db) -> Result<()> {
+        let found = Found::read(db)?;
+        if self.is_certain {
+            let states = [self.journal.last()];
+            found.index(&states, &Marks::default(), Loss::Process, "while it is open");
+        }
         Ok(())
     }
 
@@ -177,6 +220,7 @@ impl Driver {
                 }
             }
             Step::Job => drop(db.run_background_job()),
+            Step::Read => self.read(&db)?,
             Step::Create(..) | Step::Rename(..) | Step::Drop(_) => self.change(&db, step)?,
             Step::Reopen { closes } => {
                 drop(db);
@@ -191,6 +235,10 @@ impl Driver {
         let mut state = journal.last();
         let known: Vec<Write> =
             writes.iter().filter(|write| state.has(&write.keyspace)).cloned().collect();
+        if known.is_empty() {
+            // An empty batch writes nothing, and so promises nothing about those before it.
+            return Ok(());
+        }
         let mut batch = db.batch();
         for write in &known {
             let keyspace = db.existing_keyspace(&write.keyspace)?.expect("the journal knows it");
@@ -203,7 +251,10 @@ impl Driver {
         let issued = journal.issue(state);
         match batch.commit_with(durability) {
             Err(error) => {
-                self.refused(&error);
+                match error.outcome() {
+                    Outcome::NotDone => journal.take_back(),
+                    Outcome::Unknown => self.is_certain = false,
+                }
                 return Err(error);
             }
             Ok(()) if known.iter().any(|write| write.keyspace.starts_with(UNLOGGED)) => {}
@@ -216,16 +267,10 @@ impl Driver {
         Ok(())
     }
 
-    /// An error that says so took nothing with it.
-    fn refused(&self, error: &Error) {
-        if error.outcome() == Outcome::NotDone {
-            self.journal.take_back();
-        }
-    }
-
     fn change(&mut self, db: &Db, step: &Step) -> Result<()> {
         let journal = self.journal.clone();
-        let mut state = journal.last();
+        let before = journal.last();
+        let mut state = before.clone();
         let (result, issued) = match step {
             Step::Create(name, options) if !state.has(name) => {
                 state.create(name);
@@ -249,7 +294,11 @@ impl Driver {
         match result {
             Ok(()) => journal.promise(|marks| marks.keyspaces = issued),
             Err(error) => {
-                self.refused(&error);
+                match error.outcome() {
+                    Outcome::NotDone => journal.take_back(),
+                    // Not while the database is open, but perhaps after reopening.
+                    Outcome::Unknown => drop(journal.issue(before)),
+                }
                 return Err(error);
             }
         }
@@ -260,11 +309,14 @@ impl Driver {
         let issued = self.journal.marks().issued;
         let Some(db) = self.db.take() else { return self.open() };
         if closes {
+            // A failure leaves open what became of it; the next open looks.
+            self.is_certain = false;
             db.close()?;
+            self.is_certain = true;
             self.journal.promise(|marks| (marks.durable, marks.flushed) = (issued, issued));
         } else {
-            // What was buffered is handed to the system. What has no log and was not flushed is
-            // lost, and reading it again would be a surprise.
+            // What was buffered is handed to the system, unless that fails, which a drop cannot say.
+            self.is_certain &= !self.has_faults;
             drop(db);
         }
         self.open()

@@ -6,8 +6,8 @@ use esker::env::{CrashPolicy, MemoryFileSystem};
 
 use super::{History, Moment, observed, profiles, record};
 use crate::random::{Rng, budget, for_each_seed};
-use crate::recovered::{Loss, env_over, recover};
-use crate::workload::{Profile, open, options};
+use crate::recovered::{Loss, env_over, open, options, recover};
+use crate::workload::Profile;
 
 /// One in so many moments is taken, and of those one crash.
 const ONE_IN: u64 = 6;

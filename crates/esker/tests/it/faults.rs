@@ -1,0 +1,232 @@
+//! Every call of the file system fails once, or from then on for ever, in the middle of all kinds
+//! of work.
+//!
+//! Each call of the database then returns, with a good answer or an error that names its cause; a
+//! write that was refused is not there, one that was acknowledged is; and where the error came
+//! before anything was written to the log, the database goes on by itself once the cause is gone.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use esker::Durability::{self, Buffered, Power, Process};
+use esker::env::{
+    CrashPolicy, Env, Fault, FaultFileSystem, ManualClock, MemoryFileSystem, Operation, Rule, When,
+};
+use esker::{Error, ErrorKind};
+
+use crate::random::{budget, for_each_seed};
+use crate::recovered::{Found, Loss, options, recover};
+use crate::state::Write;
+use crate::workload::{Driver, Profile, Step, script};
+
+const EIO: i32 = 5;
+const ENOSPC: i32 = 28;
+
+const WORK: Profile = Profile {
+    name: "faults",
+    step_count: 36,
+    keyspaces: &["a", "b"],
+    memtable_bytes: &[1, 40_000, 64 << 20],
+    value_len_max: 9_000,
+    durabilities: &[Buffered, Process, Power],
+    weights: [10, 6, 18, 10, 6, 5],
+};
+
+/// Which faults, and on which kinds of calls.
+#[derive(Clone, Debug)]
+struct Kind {
+    fault: Fault,
+    is_for_ever: bool,
+    operations: &'static [Operation],
+}
+
+const KINDS: [Kind; 6] = [
+    Kind { fault: Fault::Error(EIO), is_for_ever: false, operations: &[] },
+    Kind { fault: Fault::Error(EIO), is_for_ever: true, operations: &[] },
+    Kind { fault: Fault::Error(ENOSPC), is_for_ever: false, operations: NEEDS_SPACE },
+    Kind { fault: Fault::Error(ENOSPC), is_for_ever: true, operations: NEEDS_SPACE },
+    Kind { fault: Fault::TornWrite(ENOSPC), is_for_ever: true, operations: &[Operation::Write] },
+    Kind { fault: Fault::Short, is_for_ever: true, operations: &[] },
+];
+
+const NEEDS_SPACE: &[Operation] =
+    &[Operation::Create, Operation::Write, Operation::Allocate, Operation::Sync];
+
+/// The operations of `seed`, with a look at everything in between.
+fn work(seed: u64) -> Vec<Step> {
+    let steps = script(&WORK, seed);
+    let reads = |(index, step)| if index % 9 == 8 { vec![step, Step::Read] } else { vec![step] };
+    steps.into_iter().enumerate().flat_map(reads).collect()
+}
+
+/// One run with one fault.
+struct Run {
+    fs: MemoryFileSystem,
+    clock: Arc<ManualClock>,
+    faults: FaultFileSystem,
+    driver: Driver,
+    when: String,
+    /// What was done so far, for the message of a failure.
+    trace: Vec<String>,
+}
+
+impl Drop for Run {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("{}", self.trace.join("\n"));
+        }
+    }
+}
+
+impl Run {
+    fn new(seed: u64, when: String) -> Self {
+        let fs = MemoryFileSystem::new(seed);
+        let clock = Arc::new(ManualClock::new(Duration::from_secs(1)));
+        let faults = FaultFileSystem::new(Arc::new(fs.clone()), clock.clone());
+        let env = Env { fs: Arc::new(faults.clone()), clock: clock.clone(), ..Env::memory(seed) };
+        let driver = Driver::new(env, options());
+        Self { fs, clock, faults, driver, when, trace: Vec::new() }
+    }
+
+    /// Does the work, and returns how many calls of the file system it took.
+    fn work(&mut self, steps: &[Step], rule: Option<Rule>) -> u64 {
+        self.driver.has_faults = rule.is_some();
+        rule.into_iter().for_each(|rule| self.faults.add(rule));
+        for step in steps {
+            let result = self.driver.step(step);
+            self.trace.push(format!(
+                "{} {result:?} {:?}",
+                step.name(),
+                self.driver.journal.marks()
+            ));
+            if let Err(error) = result {
+                self.check_error(step, &error);
+            }
+            // Failed jobs are tried again after a while.
+            self.clock.advance(Duration::from_millis(150));
+        }
+        self.faults.calls()
+    }
+
+    /// An error says what was injected, or that it stopped the writing earlier.
+    fn check_error(&self, step: &Step, error: &Error) {
+        let injected = self.faults.injected();
+        assert!(!injected.is_empty(), "{}: {} failed: {error:?}", self.when, step.name());
+        let is_no_space = |fault: &Option<Fault>| {
+            matches!(fault, Some(Fault::Error(ENOSPC) | Fault::TornWrite(ENOSPC)))
+        };
+        let expected = if injected.iter().all(|event| is_no_space(&event.fault)) {
+            ErrorKind::NoSpace
+        } else {
+            ErrorKind::Io
+        };
+        let is_fitting = error.kind() == expected || error.kind() == ErrorKind::Poisoned;
+        assert!(is_fitting, "{}: {} gave {error:?}", self.when, step.name());
+        assert!(
+            !error.to_string().contains("panicked"),
+            "{}: {}: {error:?}",
+            self.when,
+            step.name()
+        );
+    }
+
+    /// Nothing fails any more: the database goes on, unless the log itself failed.
+    fn recover(mut self) {
+        self.faults.clear();
+        self.clock.advance(Duration::from_secs(120));
+        if let Some(db) = self.driver.db.clone() {
+            match db.health().poisoned {
+                None => self.goes_on(),
+                Some(cause) => self.check_poison(&cause),
+            }
+        }
+        let states = self.driver.journal.states();
+        let marks = self.driver.journal.marks();
+        let crashed = self.fs.crash(CrashPolicy::AllLost, 0);
+        recover(&crashed, &states, &marks, Loss::Power, &format!("{}, power lost", self.when));
+        self.driver.db = None;
+        recover(&self.fs.snapshot(), &states, &marks, Loss::Process, &self.when);
+    }
+
+    fn goes_on(&mut self) {
+        let write = vec![Write::put("default", b"k99", b"after the fault")];
+        for step in [
+            Step::Write(write, Durability::Power),
+            Step::Read,
+            Step::Flush("default".into()),
+            Step::Compact("default".into()),
+        ] {
+            let result = self.driver.step(&step);
+            result.unwrap_or_else(|error| {
+                panic!("{}: it does not go on: {step:?}: {error:?}", self.when)
+            });
+        }
+        let db = self.driver.db.clone().expect("it was used just now");
+        db.wait_until_settled().unwrap_or_else(|error| panic!("{}: {error:?}", self.when));
+        assert!(db.health().is_good(), "{}: {}", self.when, db.health());
+        self.driver.step(&Step::Read).unwrap();
+    }
+
+    /// Writing stops only if it is not known what is in the log.
+    fn check_poison(&self, cause: &Error) {
+        let injected = self.faults.injected();
+        let is_log = |path: &std::path::Path| path.extension().is_some_and(|e| e == "log");
+        let is_cause = injected.iter().any(|event| {
+            let is_lost = matches!(event.operation, Operation::Write | Operation::Sync);
+            is_lost && is_log(&event.path)
+        });
+        let is_drop = cause.to_string().contains("manifest");
+        assert!(is_cause || is_drop, "{}: writing stopped for {cause:?}", self.when);
+    }
+}
+
+fn fail_everywhere(seed: u64, kinds: &[Kind]) {
+    let steps = work(seed);
+    let mut smooth = Run::new(seed, format!("seed {seed}, no fault"));
+    let calls = smooth.work(&steps, None);
+    smooth.recover();
+    for kind in kinds {
+        for call in 1..=calls {
+            let when = format!("seed {seed}, {kind:?} at {call}");
+            let mut run = Run::new(seed, when);
+            let at = if kind.is_for_ever { When::From(call) } else { When::Nth(call) };
+            let rule = Rule::new(kind.fault.clone()).on(kind.operations).when(at);
+            run.work(&steps, Some(rule));
+            let has_fired = !run.faults.injected().is_empty();
+            run.recover();
+            if !has_fired {
+                break;
+            }
+        }
+    }
+}
+
+#[test]
+fn an_error_at_every_call() {
+    for_each_seed("an_error_at_every_call", 2, |seed| fail_everywhere(seed, &KINDS[..2]));
+}
+
+#[test]
+fn no_space_at_every_call_that_needs_some() {
+    for_each_seed("no_space_at_every_call_that_needs_some", 2, |seed| {
+        fail_everywhere(seed, &KINDS[2..5]);
+    });
+}
+
+#[test]
+fn short_reads_and_writes_are_completed() {
+    for_each_seed("short_reads_and_writes_are_completed", 1, |seed| {
+        let steps = work(seed);
+        let calls = Run::new(seed, String::new()).work(&steps, None);
+        for call in (1..=calls).step_by(20 / budget().min(20) as usize) {
+            let mut run = Run::new(seed, format!("seed {seed}, short from {call}"));
+            let rule = Rule::new(KINDS[5].fault.clone()).when(When::From(call));
+            run.work(&steps, Some(rule));
+            let db = run.driver.db.clone().expect("short calls are no errors");
+            assert!(db.health().is_good());
+            let found = Found::read(&db).unwrap();
+            drop(found);
+            run.recover();
+        }
+    });
+}
