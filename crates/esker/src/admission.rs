@@ -7,13 +7,16 @@ use esker_tree::Policy;
 
 use crate::engine::Engine;
 use crate::error::{ErrorKind, Result};
-use crate::keyspace_core::KeyspaceCore;
+use crate::keyspace_core::{Failure, KeyspaceCore};
 use crate::pressure::{Backlog, delay};
 use crate::throttle::WAIT_MIN;
 
 /// A writer that finds no room looks again at least this often, so that a closed database or a
 /// failing flush cannot leave it waiting.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
+
+/// After so many failures in a row, whatever the cause, writers that wait for a flush are told.
+const FLUSH_ATTEMPTS_MIN: u32 = 3;
 
 impl Engine {
     /// Lets a write of `bytes` to `keyspace` pass, now or after a delay.
@@ -52,7 +55,10 @@ impl Engine {
             }
             self.check_writable()?;
             let failure = keyspace.failure();
-            if let Some(failure) = failure.filter(|f| f.error.kind() == ErrorKind::NoSpace) {
+            let is_lasting = |failure: &Failure| {
+                failure.error.kind() == ErrorKind::NoSpace || FLUSH_ATTEMPTS_MIN <= failure.attempts
+            };
+            if let Some(failure) = failure.filter(is_lasting) {
                 return Err(failure.error);
             }
             if self.options.background_threads == 0 {

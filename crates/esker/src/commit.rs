@@ -92,11 +92,17 @@ impl Reign<'_> {
                 return;
             };
             self.group = group;
-            let requests: Vec<Request<'_>> =
-                self.group.iter().map(|waiter| waiter.request()).collect();
-            let result = leader.write_group(self.engine, &requests);
+            // A batch to a keyspace that was dropped fails alone; nobody drops one meanwhile.
+            let is_live = |request: &Request<'_>| request.check_live().is_ok();
+            let requests = self.group.iter().map(|waiter| waiter.request());
+            let requests: Vec<Request<'_>> = requests.filter(is_live).collect();
+            let result = match requests.as_slice() {
+                [] => Ok(self.engine.logs.written_position()),
+                requests => leader.write_group(self.engine, requests),
+            };
             for waiter in self.group.drain(..) {
-                waiter.answer(WaiterState::Done(result.clone()));
+                let own = waiter.request().check_live();
+                waiter.answer(WaiterState::Done(own.and_then(|()| result.clone())));
             }
         }
         self.engine.pipeline.hand_over();
@@ -125,7 +131,7 @@ impl Leader {
     fn write_group(&mut self, engine: &Engine, requests: &[Request<'_>]) -> Result<u64> {
         engine.check_writable()?;
         for request in requests {
-            request.keyspaces.iter().try_for_each(|keyspace| keyspace.check_live())?;
+            request.check_live()?;
         }
         let log = self.append(engine, requests)?;
         // Applied in the order of the log: logged batches first, see `append`.

@@ -199,6 +199,12 @@ impl Queue {
 }
 
 impl Request<'_> {
+    /// # Errors
+    /// `Closed` if one of the keyspaces was dropped.
+    pub(crate) fn check_live(&self) -> Result<()> {
+        self.keyspaces.iter().try_for_each(|keyspace| keyspace.check_live())
+    }
+
     /// A batch goes to the log as a whole if any of its keyspaces has one.
     pub(crate) fn is_logged(&self) -> bool {
         self.keyspaces.iter().any(|keyspace| keyspace.is_logged())

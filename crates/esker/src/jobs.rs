@@ -94,7 +94,12 @@ impl Engine {
                 keyspace.switch_memtable(&self.budget);
             }
         }
-        self.flush_keyspace(keyspace)
+        let result = self.flush_keyspace(keyspace);
+        if result.is_err() {
+            // What was switched waits for a flush all the same, and writers may wait for that.
+            self.scheduler.request_flush(keyspace.id);
+        }
+        result
     }
 
     pub(crate) fn flush_job(&self, keyspace: &Arc<KeyspaceCore>) {
@@ -354,10 +359,15 @@ impl Engine {
 
     /// Hands frames that wait in memory to the system.
     pub(crate) fn write_buffered(&self) -> Result<()> {
-        if !self.has_buffered.swap(false, Ordering::Relaxed) {
+        if !self.has_buffered.load(Ordering::Acquire) {
             return Ok(());
         }
-        self.pipeline.lead().write_log(self).map(|_| ())
+        let mut leader = self.pipeline.lead();
+        leader.write_log(self)?;
+        // Only now: who finds it false relies on the frames being written. Release pairs with the
+        // Acquire above.
+        self.has_buffered.store(false, Ordering::Release);
+        Ok(())
     }
 
     /// After a time without writes: makes the log durable, and marks it so that damage to any of it
@@ -384,6 +394,13 @@ impl Engine {
 
     /// Returns when nothing is left to do in the background.
     pub(crate) fn wait_until_settled(&self) -> Result<()> {
+        // Also what no request stands for, after a call that failed.
+        for keyspace in self.keyspaces() {
+            if !keyspace.view().immutables.is_empty() {
+                self.scheduler.request_flush(keyspace.id);
+            }
+            self.scheduler.request_compaction(keyspace.id);
+        }
         if self.options.background_threads == 0 {
             while self.run_background_job() {}
         }
@@ -426,6 +443,8 @@ impl Engine {
     /// Ends everything in an orderly way, once no thread works any more.
     pub(crate) fn shut_down(&self) -> Result<()> {
         let result = self.write_out();
+        // A call on another thread that is still under way changes nothing any more.
+        self.ledger.close();
         self.unlock();
         result
     }

@@ -22,6 +22,8 @@ pub(crate) struct Ledger {
 enum State {
     Writable(Box<Writer>),
     ReadOnly(Catalog),
+    /// As it was when the database was closed.
+    Closed(Catalog),
 }
 
 #[derive(Debug)]
@@ -119,11 +121,19 @@ impl Ledger {
         Ok(Some(install(writer.manifest.catalog())))
     }
 
+    /// Makes sure that no edit which failed comes back with a later open.
+    ///
+    /// # Errors
+    /// If the manifest cannot be written.
+    pub(crate) fn settle(&self) -> Result<()> {
+        self.lock().writer()?.settle()
+    }
+
     /// Looks at the catalog as of the last edit.
     pub(crate) fn with_catalog<T>(&self, look: impl FnOnce(&Catalog) -> T) -> T {
         match &*self.lock() {
             State::Writable(writer) => look(writer.manifest.catalog()),
-            State::ReadOnly(catalog) => look(catalog),
+            State::ReadOnly(catalog) | State::Closed(catalog) => look(catalog),
         }
     }
 
@@ -131,6 +141,14 @@ impl Ledger {
     /// noticed.
     pub(crate) fn seal(&self) -> Result<()> {
         Ok(self.lock().writer()?.manifest.seal()?)
+    }
+
+    /// Takes no more edits: the directory is somebody else's from now on.
+    pub(crate) fn close(&self) {
+        let mut state = self.lock();
+        if let State::Writable(writer) = &*state {
+            *state = State::Closed(writer.manifest.catalog().clone());
+        }
     }
 
     pub(crate) fn database(&self) -> DatabaseId {
@@ -143,6 +161,7 @@ impl State {
         match self {
             Self::Writable(writer) => Ok(writer),
             Self::ReadOnly(_) => Err(Error::read_only()),
+            Self::Closed(_) => Err(Error::closed()),
         }
     }
 }
@@ -154,12 +173,18 @@ impl Writer {
         edit
     }
 
-    fn append(&mut self, edit: &VersionEdit) -> Result<()> {
+    /// Starts the manifest anew if the last append failed.
+    fn settle(&mut self) -> Result<()> {
         if self.needs_restart {
             let id = ManifestId(self.mint());
             self.manifest.restart(id)?;
             self.needs_restart = false;
         }
+        Ok(())
+    }
+
+    fn append(&mut self, edit: &VersionEdit) -> Result<()> {
+        self.settle()?;
         let mut next = self.next;
         let result = self.manifest.append(edit, || {
             next += 1;
