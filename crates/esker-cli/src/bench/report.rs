@@ -58,7 +58,7 @@ impl Row {
         let user = self.work.user_bytes as f64;
         let ratio = |written: u64| (0.0 < user).then(|| written as f64 / user);
         let process = self.settled.process_bytes.zip(self.before.process_bytes);
-        let engine = self.settled.engine_bytes.saturating_sub(self.before.engine_bytes);
+        let engine = self.settled.engine_bytes().saturating_sub(self.before.engine_bytes());
         (process.and_then(|(after, before)| ratio(after - before)), ratio(engine))
     }
 }
@@ -150,8 +150,7 @@ impl<'a> Printer<'a> {
             "user_bytes": row.work.user_bytes,
             "write_amplification": process_amplification,
             "write_amplification_engine": engine_amplification,
-            "delayed_seconds":
-                (row.settled.delayed_micros.saturating_sub(row.before.delayed_micros)) as f64 / 1e6,
+            "counters": counters(row),
             "peak_memory_bytes": row.peak_memory_bytes,
             "dir_bytes": row.dir_bytes, "table_bytes": row.table_bytes,
             "run_count": row.run_count,
@@ -176,6 +175,15 @@ impl<'a> Printer<'a> {
             object.insert("histogram_micros".into(), json!(latencies.buckets()));
         }
     }
+}
+
+/// What the engine counted from before the benchmark until it had settled. A benchmark that opens
+/// the database anew has fewer counts after it than before, and shows none.
+fn counters(row: &Row) -> Map<String, Value> {
+    let (before, after) = (row.before.counters.named(), row.settled.counters.named());
+    let each = before.into_iter().zip(after);
+    each.map(|((name, before), (_, after))| (name.to_owned(), after.saturating_sub(before).into()))
+        .collect()
 }
 
 fn number(value: Option<f64>) -> String {

@@ -40,6 +40,7 @@ fn every_benchmark_does_its_operations() {
     assert_eq!(rows[9]["found"].as_u64().map(|found| 1500 < found), Some(true));
     assert_eq!(rows[3]["user_bytes"], 3000 * 116);
     assert!(rows[3]["write_amplification_engine"].as_f64().unwrap() > 1.0);
+    assert_eq!(rows[3]["counters"]["write_operations"], 3000);
     assert!(rows.iter().all(|row| row["ops_per_second"].as_f64().unwrap() > 0.0));
 }
 
