@@ -13,10 +13,13 @@ mod directory;
 mod journal;
 mod reading;
 mod recovered;
+mod temp_dir;
 mod workload;
 
 mod basics;
+mod concurrency;
 mod crash;
 mod doctor;
 mod faults;
+mod kill;
 mod model;
