@@ -10,15 +10,18 @@ mod random;
 mod state;
 
 mod directory;
+mod files;
 mod journal;
 mod reading;
 mod recovered;
+mod sample;
 mod temp_dir;
 mod workload;
 
 mod basics;
 mod concurrency;
 mod crash;
+mod damage;
 mod doctor;
 mod faults;
 mod kill;

@@ -1,0 +1,115 @@
+//! Damaged files: every answer is an error or right; nothing is silently missing, and nothing
+//! panics.
+//!
+//! By default one bit of every byte is flipped; with `ESKER_BUDGET` of 8 or more, all of them.
+
+use std::path::Path;
+
+use esker::ErrorKind;
+use esker::env::MemoryFileSystem;
+use esker_base::FileKind;
+
+use crate::files;
+use crate::random::{Rng, budget};
+use crate::recovered::{DIR, env_of, open, options};
+use crate::sample;
+use crate::state::State;
+
+/// What came of reading damaged files.
+#[derive(Default, Debug)]
+struct Tally {
+    refused: usize,
+    harmless: usize,
+}
+
+impl Tally {
+    /// Reads the whole database; `Err` carries the complaint about a wrong answer.
+    fn look(&mut self, fs: &MemoryFileSystem, state: &State, what: &str) {
+        let db = open(&env_of(fs), &options());
+        match sample::read(fs, db, state, what) {
+            Ok(()) => self.harmless += 1,
+            Err(error) => {
+                let is_typed =
+                    matches!(error.kind(), ErrorKind::Corruption | ErrorKind::UnsupportedFormat);
+                assert!(is_typed, "{what}: {error:?}");
+                self.refused += 1;
+            }
+        }
+    }
+}
+
+#[test]
+fn flipped_bit_is_an_error_or_harmless() {
+    let (fs, state) = sample::in_memory();
+    let dir = Path::new(DIR);
+    let mut rng = Rng::new(1);
+    let mut tally = Tally::default();
+    for (name, bytes) in files::read_all(&fs, dir) {
+        for at in 0..bytes.len() {
+            let count = if 8 <= budget() { 8 } else { 1 };
+            for nth in 0..count {
+                let bit = if count == 8 { nth } else { rng.below(8) };
+                let mut damaged = bytes.clone();
+                damaged[at] ^= 1 << bit;
+                let fs = files::with(&fs, dir, &name, &damaged);
+                tally.look(&fs, &state, &format!("bit {bit} of byte {at} of {name}"));
+            }
+        }
+    }
+    // Of the manifest before, nothing is read.
+    assert!(tally.harmless < tally.refused, "{tally:?}");
+}
+
+/// A log or manifest that ends early is what a crash leaves, too: it cannot be told from one that
+/// was never longer, if the cut leaves whole frames. Everything else is noticed.
+#[test]
+fn table_that_was_cut_is_refused() {
+    let (fs, state) = sample::in_memory();
+    let dir = Path::new(DIR);
+    let mut tally = Tally::default();
+    for (name, bytes) in files::read_all(&fs, dir) {
+        for len in 0..bytes.len() {
+            if files::kind(&name) == Some(FileKind::Table) {
+                let fs = files::with(&fs, dir, &name, &bytes[..len]);
+                tally.look(&fs, &state, &format!("{name} cut to {len} bytes"));
+            }
+        }
+    }
+    assert_eq!(tally.harmless, 0);
+}
+
+#[test]
+fn file_in_the_place_of_another_is_refused() {
+    let (fs, state) = sample::in_memory();
+    let dir = Path::new(DIR);
+    let all = files::read_all(&fs, dir);
+    let mut tally = Tally::default();
+    for (name, bytes) in &all {
+        for (other, others) in all.iter().filter(|(other, _)| name < *other) {
+            if files::kind(name) == files::kind(other) {
+                let fs = files::with(&fs, dir, name, others);
+                let fs = files::with(&fs, dir, other, bytes);
+                tally.look(&fs, &state, &format!("{name} and {other} exchanged"));
+            }
+        }
+    }
+    assert!(2 < tally.refused && tally.harmless == 0, "{tally:?}");
+}
+
+#[test]
+fn missing_file_is_noticed() {
+    let (fs, state) = sample::in_memory();
+    let dir = Path::new(DIR);
+    let mut tally = Tally::default();
+    for name in files::read_all(&fs, dir).keys() {
+        let copy = fs.snapshot();
+        let is_old = |other: &String| name < other && files::kind(name) == files::kind(other);
+        let is_manifest = files::kind(name) == Some(FileKind::Manifest);
+        if is_manifest && !files::read_all(&fs, dir).keys().any(is_old) {
+            continue;
+        }
+        esker::env::FileSystem::remove(&copy, &dir.join(name)).unwrap();
+        tally.look(&copy, &state, &format!("{name} removed"));
+    }
+    assert!(2 < tally.refused, "{tally:?}");
+}
