@@ -1,0 +1,84 @@
+//! Calls that are refused by a database that works.
+
+use esker::{Db, Error, KeyspaceOptions, Outcome, limits};
+
+use crate::recovered::{DIR, env_of, open, options};
+use crate::sample;
+
+/// The error of the case `name`; it took nothing with it.
+pub(super) fn error(name: &str) -> Error {
+    let (fs, _) = sample::in_memory();
+    let db = open(&env_of(&fs), &options()).unwrap();
+    let users = db.existing_keyspace("users").unwrap().expect("the sample has it");
+    let long = vec![b'k'; limits::KEY_LEN_MAX + 1];
+    let create = |name: &str, options| db.keyspace(name, options).unwrap_err();
+    let error = match name {
+        "put with too long a key" => db.put(&long, "value").unwrap_err(),
+        "get with too long a key" => db.get(&long).unwrap_err(),
+        "batch with too long a key" => {
+            let mut batch = db.batch();
+            batch.put(&users, "in the batch", "value");
+            batch.put(&users, &long, "value");
+            let error = batch.commit().unwrap_err();
+            assert!(!users.contains("in the batch").unwrap());
+            error
+        }
+        "batch with a keyspace of another database" => {
+            let other = Db::in_memory().unwrap();
+            let mut batch = db.batch();
+            batch.put(other.default_keyspace(), "key", "value");
+            batch.commit().unwrap_err()
+        }
+        "put into a dropped keyspace" => {
+            db.drop_keyspace(&users).unwrap();
+            users.put("key", "value").unwrap_err()
+        }
+        "scan of a dropped keyspace" => {
+            db.drop_keyspace(&users).unwrap();
+            users.iter().next().expect("it says so").unwrap_err()
+        }
+        "drop of the default keyspace" => db.drop_keyspace(db.default_keyspace()).unwrap_err(),
+        "rename of the default keyspace" => {
+            db.rename_keyspace(db.default_keyspace(), "other").unwrap_err()
+        }
+        "rename to a name that is taken" => db.rename_keyspace(&users, "default").unwrap_err(),
+        "keyspace without a name" => create("", KeyspaceOptions::default()),
+        "keyspace with a long name" => {
+            create(&"n".repeat(limits::KEYSPACE_NAME_LEN_MAX + 1), KeyspaceOptions::default())
+        }
+        "blocks that are too small" => {
+            create("new", KeyspaceOptions { block_size_bytes: 10, ..KeyspaceOptions::default() })
+        }
+        "memtable of no bytes" => {
+            create("new", KeyspaceOptions { memtable_bytes: 0, ..KeyspaceOptions::default() })
+        }
+        "put after close" => {
+            let handle = db.clone();
+            db.close().unwrap();
+            return handle.put("key", "value").unwrap_err();
+        }
+        "get after close" => {
+            let handle = db.clone();
+            db.close().unwrap();
+            return handle.get("key").unwrap_err();
+        }
+        "close after close" => {
+            let handle = db.clone();
+            db.close().unwrap();
+            return handle.close().unwrap_err();
+        }
+        "put for reading only" => {
+            drop((users, db));
+            let builder = Db::builder(DIR).env(env_of(&fs)).read_only(true);
+            return builder.open().unwrap().put("key", "value").unwrap_err();
+        }
+        "new keyspace for reading only" => {
+            drop((users, db));
+            let db = Db::builder(DIR).env(env_of(&fs)).read_only(true).open().unwrap();
+            return db.keyspace("new", KeyspaceOptions::default()).unwrap_err();
+        }
+        name => panic!("no such case: {name}"),
+    };
+    assert_eq!(error.outcome(), Outcome::NotDone);
+    error
+}
