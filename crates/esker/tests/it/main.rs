@@ -25,5 +25,6 @@ mod damage;
 mod doctor;
 mod errors;
 mod faults;
+mod golden;
 mod kill;
 mod model;
