@@ -21,6 +21,7 @@ use crate::keyspace::Keyspace;
 use crate::levels::Levels;
 use crate::options::{Durability, KeyspaceOptions, Options};
 use crate::recovery::{self, OpenRequest};
+use crate::recovery_mode::RecoveryMode;
 use crate::scan::Scan;
 use crate::snapshot::Snapshot;
 use crate::stats::Stats;
@@ -45,6 +46,7 @@ pub struct DbBuilder {
     default_keyspace: Option<KeyspaceOptions>,
     is_read_only: bool,
     creates: bool,
+    recovery: RecoveryMode,
     listener: Option<EventListener>,
 }
 
@@ -57,6 +59,7 @@ impl DbBuilder {
             default_keyspace: None,
             is_read_only: false,
             creates: true,
+            recovery: RecoveryMode::default(),
             listener: None,
         }
     }
@@ -83,6 +86,12 @@ impl DbBuilder {
     /// Whether a database that does not exist is created. Default true.
     pub const fn create_if_missing(mut self, creates: bool) -> Self {
         self.creates = creates;
+        self
+    }
+
+    /// What to do about damage in the log. Default [`RecoveryMode::TornTail`].
+    pub const fn recovery(mut self, mode: RecoveryMode) -> Self {
+        self.recovery = mode;
         self
     }
 
@@ -122,6 +131,7 @@ impl DbBuilder {
             default_keyspace: self.default_keyspace,
             is_read_only: self.is_read_only,
             creates: self.creates,
+            recovery: self.recovery,
             listener: self.listener,
         })?;
         let default = engine.keyspace(KeyspaceId::DEFAULT).ok_or_else(|| {

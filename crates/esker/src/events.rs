@@ -20,6 +20,17 @@ pub enum Event {
         /// How long it took.
         duration: Duration,
     },
+    /// A part of the log was dropped at open, because it is damaged or follows what is.
+    LogDropped {
+        /// The segment.
+        file: String,
+        /// Where the part starts.
+        offset: u64,
+        /// How long it was, with the room reserved behind the frames.
+        bytes: u64,
+        /// Why.
+        why: String,
+    },
     /// Memtables became tables.
     Flushed {
         /// Name of the keyspace.
@@ -72,6 +83,9 @@ impl fmt::Display for Event {
         match self {
             Self::Opened { replayed, duration } => {
                 write!(f, "opened in {duration:.1?}, {replayed} operations replayed")
+            }
+            Self::LogDropped { file, offset, bytes, why } => {
+                write!(f, "dropped {bytes} bytes of {file} from {offset} on: {why}")
             }
             Self::Flushed { keyspace, table_count, bytes, duration } => write!(
                 f,

@@ -12,11 +12,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use esker_base::{
-    Corruption, DatabaseId, FileId, FileKind, KeyspaceId, LogId, ManifestId, OwnerId,
+    Corruption, DatabaseId, FileHeader, FileId, FileKind, KeyspaceId, LogId, ManifestId, OwnerId,
 };
 use esker_cache::{BlockCache, Budget};
 use esker_env::{DirEntry, Env};
-use esker_log::{ExpectedHeader, LogReader};
+use esker_log::{ExpectedHeader, LogEnd, LogReader};
 use esker_table::{Table, TableContext};
 use esker_tree::{Catalog, EditRecord, KeyspaceState, Manifest, Recovered, Version, VersionEdit};
 
@@ -28,6 +28,7 @@ use crate::keyspace_core::{KeyspaceCore, Settings};
 use crate::ledger::Ledger;
 use crate::logs::{LOG_FORMAT, Logs, RecoveredSegment};
 use crate::options::{KeyspaceOptions, Options};
+use crate::recovery_mode::RecoveryMode;
 use crate::replay::{Replay, ReplayedSegment};
 
 /// Name of the lock file in a database directory. Never removed.
@@ -44,6 +45,7 @@ pub(crate) struct OpenRequest {
     pub(crate) default_keyspace: Option<KeyspaceOptions>,
     pub(crate) is_read_only: bool,
     pub(crate) creates: bool,
+    pub(crate) recovery: RecoveryMode,
     pub(crate) listener: Option<EventListener>,
 }
 
@@ -69,6 +71,7 @@ pub(crate) fn open(request: OpenRequest) -> Result<Arc<Engine>> {
         Some(recovered) => recovered,
         None => create(&request)?,
     };
+    check_end(&request, &recovered)?;
     check_orders(&recovered.catalog)?;
     check_tables(&request, &recovered.catalog)?;
     let budget = Budget::new(options.memory_budget_bytes);
@@ -83,10 +86,10 @@ pub(crate) fn open(request: OpenRequest) -> Result<Arc<Engine>> {
     });
     let keyspaces = keyspaces(&request, &recovered.catalog, &tables, &budget)?;
     let mut replay = Replay::new(&*env.fs, &recovered.catalog, &keyspaces, &budget, &log_dir);
-    replay.run()?;
+    replay.run(request.recovery)?;
 
     // From here on the directory is changed, if it may be.
-    let Replay { segments, last_seqno, last_logged, operation_count, .. } = replay;
+    let Replay { segments, last_seqno, last_logged, operation_count, dropped, .. } = replay;
     let (ledger, segments) = if request.is_read_only {
         (Ledger::read_only(recovered.catalog), Vec::new())
     } else {
@@ -116,6 +119,7 @@ pub(crate) fn open(request: OpenRequest) -> Result<Arc<Engine>> {
         keyspaces,
     }));
     engine.after_open(request.default_keyspace.as_ref())?;
+    dropped.into_iter().for_each(|event| engine.events.record(engine.now(), event));
     let duration = engine.now().saturating_sub(started);
     engine.events.record(engine.now(), Event::Opened { replayed: operation_count, duration });
     Ok(engine)
@@ -180,6 +184,16 @@ fn create(request: &OpenRequest) -> Result<Recovered> {
     Manifest::recover(&*request.env.fs, &request.dir)?.ok_or_else(|| no_database(&request.dir))
 }
 
+/// Refuses a manifest that does not end as a whole one does, where nothing else will do.
+fn check_end(request: &OpenRequest, recovered: &Recovered) -> Result<()> {
+    match recovered.end {
+        LogEnd::Torn { offset } if request.recovery == RecoveryMode::Strict => {
+            Err(Corruption::new(recovered.id.file_name(), offset, "the end is torn").into())
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Refuses a database whose keys stand in an order that this release does not know.
 fn check_orders(catalog: &Catalog) -> Result<()> {
     match catalog.keyspaces.values().find(|state| state.order != BYTEWISE) {
@@ -191,10 +205,22 @@ fn check_orders(catalog: &Catalog) -> Result<()> {
     }
 }
 
-/// Checks that every table of the catalog is there with its size. Costs one listing of the
-/// directory, whatever the number of tables.
+/// Checks that every table of the catalog is there with its size, and that there is none from
+/// beyond what the catalog knows. Costs one listing of the directory, whatever the number of
+/// tables.
 fn check_tables(request: &OpenRequest, catalog: &Catalog) -> Result<()> {
     let entries = request.env.fs.list(&request.dir)?;
+    // No id is given before the manifest says durably that it may be.
+    let is_beyond = |entry: &&DirEntry| match FileId::parse_file_name(&entry.name) {
+        Some((id, FileKind::Table)) => {
+            id.owner == OwnerId::FIRST && catalog.next_file_counter <= id.counter
+        }
+        _ => false,
+    };
+    if let Some(table) = entries.iter().find(is_beyond) {
+        let what = "the file is newer than all that the manifest knows: a newer one is missing";
+        return Err(Corruption::new(table.name.clone(), 0, what).into());
+    }
     let sizes: BTreeMap<&str, u64> =
         entries.iter().map(|entry| (entry.name.as_str(), entry.len)).collect();
     for state in catalog.keyspaces.values() {
@@ -248,8 +274,16 @@ fn cut_segments(
     let fs = &request.env.fs;
     let mut kept = Vec::new();
     for segment in replayed.into_iter().rev() {
-        let file = fs.open_for_write(&log_dir.join(segment.id.file_name()))?;
-        let end = if segment.is_dropped { 0 } else { segment.end };
+        let path = log_dir.join(segment.id.file_name());
+        if segment.is_missing {
+            // An empty file is a segment without frames; with it the manifest stays true.
+            fs.create(&path)?.sync_all()?;
+            fs.sync_dir(log_dir)?;
+        }
+        let file = fs.open_for_write(&path)?;
+        // The header stays, so that the segment ends as an empty one does.
+        let least = segment.end.min(FileHeader::LEN as u64);
+        let end = if segment.is_dropped { least } else { segment.end };
         if segment.is_torn || segment.is_dropped {
             file.truncate(end)?;
             file.sync_all()?;

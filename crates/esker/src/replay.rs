@@ -2,8 +2,10 @@
 //!
 //! Frames are taken in commit order up to the first place where one is missing. What a crash tore
 //! off behind it was never acknowledged as durable, and does not count; a missing frame that was
-//! durable is damage, and an error. Changes nothing on disk.
+//! durable is damage, and an error, unless the [mode](RecoveryMode) says otherwise. Changes nothing
+//! on disk.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
@@ -11,15 +13,19 @@ use std::sync::Arc;
 use esker_base::coding::{DecodeError, Decoder};
 use esker_base::{Corruption, FileHeader, FileKind, KeyspaceId, LogId, SeqNo};
 use esker_cache::Budget;
-use esker_env::FileSystem;
+use esker_env::{FileError, FileSystem};
 use esker_log::{ExpectedHeader, LogEnd, LogReader};
 use esker_tree::Catalog;
 
-use crate::error::{Error, Result};
+use crate::error::Result;
+use crate::events::Event;
 use crate::keyspace_core::KeyspaceCore;
 use crate::logs::LOG_FORMAT;
 use crate::operation::{GroupHeader, Operation};
 use crate::read_view::WriteBuffer;
+use crate::recovery_mode::RecoveryMode;
+
+const UNKNOWN_KEYSPACE: &str = "an operation on a keyspace that never was";
 
 /// The replay of the log into memtables.
 pub(crate) struct Replay<'a> {
@@ -36,6 +42,9 @@ pub(crate) struct Replay<'a> {
     has_frames: bool,
     pub(crate) operation_count: u64,
     target: Option<Target>,
+    mode: RecoveryMode,
+    /// What a recovery to a point in time leaves out.
+    pub(crate) dropped: Vec<Event>,
 }
 
 /// Where the operations of one keyspace go: looked up once for many of them.
@@ -59,6 +68,8 @@ pub(crate) struct ReplayedSegment {
     pub(crate) is_torn: bool,
     /// It follows a place where frames are missing: none of it counts.
     pub(crate) is_dropped: bool,
+    /// There is no such file.
+    pub(crate) is_missing: bool,
 }
 
 impl<'a> Replay<'a> {
@@ -82,10 +93,13 @@ impl<'a> Replay<'a> {
             has_frames: false,
             operation_count: 0,
             target: None,
+            mode: RecoveryMode::default(),
+            dropped: Vec::new(),
         }
     }
 
-    pub(crate) fn run(&mut self) -> Result<()> {
+    pub(crate) fn run(&mut self, mode: RecoveryMode) -> Result<()> {
+        self.mode = mode;
         let mut is_dropping = false;
         for id in &self.catalog.logs {
             is_dropping = self.segment(*id, is_dropping)?;
@@ -95,50 +109,108 @@ impl<'a> Replay<'a> {
 
     /// Replays one segment, or only looks at it if frames before it are missing. Returns whether
     /// frames are missing now.
-    fn segment(&mut self, id: LogId, mut is_dropping: bool) -> Result<bool> {
+    fn segment(&mut self, id: LogId, is_dropping: bool) -> Result<bool> {
         let path = self.log_dir.join(id.file_name());
+        let is_missing = !self.fs.exists(&path)?;
+        let is_lenient = self.mode == RecoveryMode::PointInTime;
+        let (segment, why) = match self.read_segment(id, &path, is_missing, is_dropping) {
+            Ok(segment) => {
+                let why =
+                    segment.is_dropped.then_some(Cow::Borrowed("frames before it are missing"));
+                (segment, why)
+            }
+            Err(FileError::Corruption(Corruption { offset, what, .. })) if is_lenient => {
+                let last_seqno = self.last_logged;
+                let (end, is_torn, is_dropped) = (offset, true, is_dropping);
+                let segment =
+                    ReplayedSegment { id, end, last_seqno, is_torn, is_dropped, is_missing };
+                (segment, Some(what))
+            }
+            Err(error) => return Err(error.into()),
+        };
+        let is_dropping = is_dropping || why.is_some();
+        if let Some(why) = why.filter(|_| is_lenient) {
+            let len = if is_missing { 0 } else { self.fs.open(&path)?.len()? };
+            let offset = if segment.is_dropped { 0 } else { segment.end };
+            let (file, bytes) = (id.file_name(), len.saturating_sub(offset));
+            self.dropped.push(Event::LogDropped { file, offset, bytes, why: why.into_owned() });
+        }
+        self.segments.push(segment);
+        Ok(is_dropping)
+    }
+
+    fn read_segment(
+        &mut self,
+        id: LogId,
+        path: &Path,
+        is_missing: bool,
+        mut is_dropping: bool,
+    ) -> std::result::Result<ReplayedSegment, FileError> {
         let expected = ExpectedHeader {
             kind: FileKind::Log,
             id: id.0,
             database: Some(self.catalog.database),
             newest_format: LOG_FORMAT,
         };
-        if !self.fs.exists(&path)? {
+        if is_missing {
             let what = "the manifest names this file, and it is missing";
             return Err(Corruption::new(id.file_name(), 0, what).into());
         }
-        let mut reader = LogReader::open(self.fs, &path, &expected)?;
+        let mut reader = LogReader::open(self.fs, path, &expected)?;
         while let Some(frame) = reader.next_frame()? {
             let damaged = |error| {
-                Error::from(Corruption::undecodable(
-                    id.file_name(),
-                    frame.offset,
-                    "a commit group",
-                    error,
-                ))
+                let unit = "a commit group";
+                FileError::from(Corruption::undecodable(id.file_name(), frame.offset, unit, error))
             };
             let mut decoder = Decoder::new(frame.payload);
             let header = GroupHeader::decode(&mut decoder).map_err(damaged)?;
             is_dropping |= !self.follows(&header);
             if !is_dropping {
+                if self.mode == RecoveryMode::PointInTime {
+                    // The open goes on behind a group that does not decode: none of it may count.
+                    self.check_group(&header, decoder.clone()).map_err(damaged)?;
+                }
                 self.group(id, &header, &mut decoder).map_err(damaged)?;
             }
         }
-        let end = reader.end();
-        // The header is synced before the segment takes frames; anything more was a sync of the log,
-        // and that covers the segments before this one first.
-        if is_dropping && (FileHeader::LEN as u64) < reader.marked_durable_offset() {
-            let what = "frames before this segment are missing, though they were durable";
-            return Err(Corruption::new(id.file_name(), 0, what).into());
-        }
-        self.segments.push(ReplayedSegment {
+        let (end, durable) = (reader.end(), reader.marked_durable_offset());
+        self.check_end(id, end, durable, is_dropping)?;
+        Ok(ReplayedSegment {
             id,
             end: end.offset(),
             last_seqno: self.last_logged,
             is_torn: matches!(end, LogEnd::Torn { .. }),
             is_dropped: is_dropping,
-        });
-        Ok(is_dropping)
+            is_missing,
+        })
+    }
+
+    /// Refuses a segment that does not end as the mode wants it, or that knows of frames before it
+    /// which are missing.
+    fn check_end(
+        &self,
+        id: LogId,
+        end: LogEnd,
+        durable: u64,
+        is_dropping: bool,
+    ) -> std::result::Result<(), FileError> {
+        let is_strict = self.mode == RecoveryMode::Strict;
+        if let LogEnd::Torn { offset } = end
+            && is_strict
+        {
+            return Err(Corruption::new(id.file_name(), offset, "the end is torn").into());
+        }
+        // The header is synced before the segment takes frames; anything more was a sync of the log,
+        // and that covers the segments before this one first.
+        let was_durable = (FileHeader::LEN as u64) < durable;
+        if !is_dropping || !(was_durable || is_strict) {
+            return Ok(());
+        }
+        let what = match was_durable {
+            true => "frames before this segment are missing, though they were durable",
+            false => "frames before this segment are missing",
+        };
+        Err(Corruption::new(id.file_name(), 0, what).into())
     }
 
     /// Whether no frame is missing before the group. The first of all may repeat what is in tables:
@@ -147,6 +219,21 @@ impl<'a> Replay<'a> {
         let next = self.last_logged.get() + header.unlogged_before + 1;
         let first = header.first_seqno.get();
         first == next || (!self.has_frames && first < next)
+    }
+
+    /// Decodes a group without taking it.
+    fn check_group(
+        &self,
+        header: &GroupHeader,
+        mut decoder: Decoder<'_>,
+    ) -> std::result::Result<(), DecodeError> {
+        for _ in 0..header.count {
+            let unknown = decoder.error(UNKNOWN_KEYSPACE);
+            if self.catalog.next_keyspace_id <= Operation::decode(&mut decoder)?.keyspace.0 {
+                return Err(unknown);
+            }
+        }
+        decoder.finish()
     }
 
     fn group(
@@ -159,7 +246,7 @@ impl<'a> Replay<'a> {
         let last_logged = SeqNo::new(header.first_seqno.get() + header.count - 1);
         let mut seqno = header.first_seqno;
         for index in 0..header.count {
-            let unknown = decoder.error("an operation on a keyspace that never was");
+            let unknown = decoder.error(UNKNOWN_KEYSPACE);
             let operation = Operation::decode(decoder)?;
             if index > 0 {
                 seqno = seqno.next();

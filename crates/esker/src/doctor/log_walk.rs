@@ -54,11 +54,12 @@ pub(super) struct SegmentEnd {
     pub(super) marked_durable: u64,
 }
 
+/// Of a group without operations, the number before its first.
 fn last_seqno(first: SeqNo, count: u64) -> SeqNo {
-    SeqNo::new(first.get().saturating_add(count.saturating_sub(1))).unwrap_or(SeqNo::MAX)
+    SeqNo::new(first.get().saturating_add(count).saturating_sub(1)).unwrap_or(SeqNo::MAX)
 }
 
-/// Walks `logs`, which are in order.
+/// Walks `logs`, which are in order. `before` is the last sequence number known to be in tables.
 ///
 /// # Errors
 /// Of the system, and `UnsupportedFormat`. Damage is an item.
@@ -66,9 +67,10 @@ pub(super) fn walk_logs(
     place: &Place,
     database: DatabaseId,
     logs: &[LogId],
+    before: SeqNo,
     mut visit: impl FnMut(LogItem<'_>),
 ) -> Result<()> {
-    let mut last = None;
+    let mut last = Last { seqno: before, is_of_group: false };
     for log in logs {
         walk_segment(place, database, *log, &mut last, &mut visit)?;
     }
@@ -79,7 +81,7 @@ fn walk_segment(
     place: &Place,
     database: DatabaseId,
     log: LogId,
-    last: &mut Option<SeqNo>,
+    last: &mut Last,
     visit: &mut impl FnMut(LogItem<'_>),
 ) -> Result<()> {
     let hidden = SegmentEnd { log, end: None, marked_durable: 0 };
@@ -109,11 +111,12 @@ fn walk_segment(
         match reader.next_frame() {
             Ok(Some(frame)) => match decode_group(frame.payload) {
                 Ok((header, operations)) => {
-                    if let Some(after) = last.filter(|last| !follows(*last, &header)) {
-                        visit(LogItem::Gap { after, before: header.first_seqno });
-                    }
                     let first_seqno = header.first_seqno;
-                    *last = Some(last_seqno(first_seqno, header.count));
+                    if !last.is_followed_by(&header) {
+                        visit(LogItem::Gap { after: last.seqno, before: first_seqno });
+                    }
+                    let seqno = last_seqno(first_seqno, header.count);
+                    *last = Last { seqno, is_of_group: true };
                     let offset = frame.offset;
                     visit(LogItem::Group(Group { log, offset, first_seqno, operations }));
                 }
@@ -138,8 +141,20 @@ fn walk_segment(
     Ok(())
 }
 
-fn follows(last: SeqNo, header: &GroupHeader) -> bool {
-    header.first_seqno.get() == last.get() + header.unlogged_before + 1
+/// What the next group has to follow.
+struct Last {
+    seqno: SeqNo,
+    /// It is that of a group; otherwise that of the tables, which groups may repeat.
+    is_of_group: bool,
+}
+
+impl Last {
+    /// As recovery has it.
+    const fn is_followed_by(&self, header: &GroupHeader) -> bool {
+        let next = self.seqno.get().saturating_add(header.unlogged_before).saturating_add(1);
+        let first = header.first_seqno.get();
+        first == next || (!self.is_of_group && first < next)
+    }
 }
 
 fn decode_group(

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use esker_base::{DatabaseId, FileHeader, FileId, FileKind, KeyspaceId, LogId, TableId};
+use esker_base::{DatabaseId, FileHeader, FileId, FileKind, KeyspaceId, LogId, SeqNo, TableId};
 use esker_env::{FileError, FileExt as _};
 use esker_table::{Table, TableContext};
 use esker_tree::{Catalog, KeyspaceState, Manifest, Run, Version};
@@ -96,7 +96,8 @@ impl<'a> Verification<'a> {
                 self.order(&catalog.keyspaces[id].name, &runs)?;
             }
         }
-        self.logs(catalog.database, &logs, Some(catalog.next_keyspace_id))?;
+        let keyspaces = Some(catalog.next_keyspace_id);
+        self.logs(catalog.database, &logs, catalog.last_seqno, keyspaces)?;
         self.unreferenced(name, catalog);
         Ok(())
     }
@@ -186,6 +187,7 @@ impl<'a> Verification<'a> {
         &mut self,
         database: DatabaseId,
         logs: &[LogId],
+        before: SeqNo,
         next_keyspace_id: Option<u32>,
     ) -> Result<()> {
         let place = self.place;
@@ -193,7 +195,7 @@ impl<'a> Verification<'a> {
         // durable.
         let mut is_dropping = false;
         let mut was_damaged = false;
-        walk_logs(place, database, logs, |item| match item {
+        walk_logs(place, database, logs, before, |item| match item {
             LogItem::Group(group) => {
                 self.report.totals.groups += 1;
                 self.report.totals.operations += group.operations.len() as u64;
@@ -282,6 +284,6 @@ impl<'a> Verification<'a> {
             self.leave(bytes);
         }
         let logs: Vec<LogId> = place.logs().keys().copied().map(LogId).collect();
-        self.logs(database, &logs, None)
+        self.logs(database, &logs, SeqNo::MAX, None)
     }
 }

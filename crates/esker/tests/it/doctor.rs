@@ -1,4 +1,6 @@
 //! Damage: found where it is, and nowhere else.
 
 mod sample;
+
+mod modes;
 mod verify;

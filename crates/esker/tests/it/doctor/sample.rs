@@ -95,65 +95,74 @@ impl Sample {
         self.history.push(self.model.clone());
     }
 
-    pub(super) fn doctor(&self) -> Doctor {
-        Doctor::new(DIR).env(self.env.clone())
+    pub(super) fn files(&self) -> Files<'_> {
+        Files(&self.env)
     }
 
     pub(super) fn verify(&self) -> VerifyReport {
+        self.files().verify()
+    }
+}
+
+/// The files of a database, to be damaged.
+#[derive(Clone, Copy)]
+pub(super) struct Files<'a>(pub(super) &'a Env);
+
+impl Files<'_> {
+    pub(super) fn doctor(self) -> Doctor {
+        Doctor::new(DIR).env(self.0.clone())
+    }
+
+    pub(super) fn verify(self) -> VerifyReport {
         self.doctor().verify(&mut |_| {}).unwrap()
     }
 
-    /// Names of the files that end with `suffix`, oldest first, without obsolete manifests.
-    pub(super) fn files(&self, suffix: &str) -> Vec<String> {
-        let entries = self.env.fs.list(Path::new(DIR)).unwrap();
-        let mut names: Vec<String> = entries.into_iter().map(|entry| entry.name).collect();
+    /// Names of the files that end with `suffix`, oldest first.
+    pub(super) fn ending_with(self, suffix: &str) -> Vec<String> {
+        let entries = self.0.fs.list(Path::new(DIR)).unwrap();
+        let files = entries.into_iter().filter(|entry| !entry.is_dir);
+        let mut names: Vec<String> = files.map(|entry| entry.name).collect();
         names.retain(|name| name.ends_with(suffix));
         names.sort();
         names
     }
 
-    pub(super) fn newest_manifest(&self) -> String {
-        self.files(".manifest").pop().unwrap()
+    pub(super) fn newest_manifest(self) -> String {
+        self.ending_with(".manifest").pop().unwrap()
     }
 
-    pub(super) fn read(&self, name: &str) -> Vec<u8> {
-        let file = self.env.fs.open(&path(name)).unwrap();
+    pub(super) fn read(self, name: &str) -> Vec<u8> {
+        let file = self.0.fs.open(&path(name)).unwrap();
         let mut bytes = vec![0; file.len().unwrap() as usize];
         file.read_exact_at(0, &mut bytes).unwrap();
         bytes
     }
 
-    pub(super) fn replace(&self, name: &str, bytes: &[u8]) {
-        replace(&*self.env.fs, name, bytes);
+    pub(super) fn replace(self, name: &str, bytes: &[u8]) {
+        replace(&*self.0.fs, name, bytes);
     }
 
-    pub(super) fn remove(&self, name: &str) {
-        self.env.fs.remove(&path(name)).unwrap();
+    pub(super) fn remove(self, name: &str) {
+        self.0.fs.remove(&path(name)).unwrap();
     }
 
     /// Flips one bit.
-    pub(super) fn flip(&self, name: &str, offset: usize) {
+    pub(super) fn flip(self, name: &str, offset: usize) {
         let mut bytes = self.read(name);
         bytes[offset] ^= 1 << (offset % 8);
         self.replace(name, &bytes);
     }
 
-    pub(super) fn truncate(&self, name: &str, len: usize) {
-        let bytes = self.read(name);
-        self.replace(name, &bytes[..len]);
-    }
-
-    pub(super) fn swap(&self, a: &str, b: &str) {
+    pub(super) fn swap(self, a: &str, b: &str) {
         let (first, second) = (self.read(a), self.read(b));
         self.replace(a, &second);
         self.replace(b, &first);
     }
 
-    /// The files, each with its bytes: to tell whether anything has changed.
-    pub(super) fn everything(&self) -> Vec<(String, Vec<u8>)> {
-        let names = self.files("");
-        let files = names.into_iter().filter(|name| name != "LOCK" && name != "damaged");
-        files.map(|name| (name.clone(), self.read(&name))).collect()
+    /// The files, each with its bytes, but for the lock: to tell whether anything has changed.
+    pub(super) fn everything(self) -> Vec<(String, Vec<u8>)> {
+        let names = self.ending_with("").into_iter().filter(|name| name != "LOCK");
+        names.map(|name| (name.clone(), self.read(&name))).collect()
     }
 }
 

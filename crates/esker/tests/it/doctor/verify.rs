@@ -27,9 +27,10 @@ fn verify_is_silent_on_sound_databases_and_changes_nothing() {
     for_each_seed("verify_is_silent_on_sound_databases_and_changes_nothing", 20, |seed| {
         for left in [Left::Closed, Left::Abandoned] {
             let sample = Sample::new(seed, left);
-            let before = sample.everything();
+            let before = sample.files().everything();
             let mut told = Vec::new();
-            let report = sample.doctor().verify(&mut |progress| told.push(progress.clone()));
+            let report =
+                sample.files().doctor().verify(&mut |progress| told.push(progress.clone()));
             let report = report.unwrap();
             assert!(report.is_sound(), "{left:?}: {report}");
             assert_eq!(report.totals.keyspaces, 3);
@@ -37,7 +38,7 @@ fn verify_is_silent_on_sound_databases_and_changes_nothing() {
             let last = told.last().unwrap();
             assert_eq!(last.bytes_done, last.bytes_total, "the progress ends where it should");
             assert!(told.is_sorted_by_key(|progress| progress.bytes_done));
-            assert_eq!(before, sample.everything());
+            assert_eq!(before, sample.files().everything());
             assert_state(&sample.open(), &sample.model, "after verification");
         }
     });
@@ -47,7 +48,7 @@ fn verify_is_silent_on_sound_databases_and_changes_nothing() {
 fn verify_of_an_open_database_is_refused() {
     let sample = Sample::new(1, Left::Closed);
     let _db = sample.open();
-    let error = sample.doctor().verify(&mut |_| {}).unwrap_err();
+    let error = sample.files().doctor().verify(&mut |_| {}).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Locked);
 }
 
@@ -63,19 +64,19 @@ fn every_damaged_byte_of_a_closed_database_is_found() {
     for_each_seed("every_damaged_byte_of_a_closed_database_is_found", 3, |seed| {
         let sample = Sample::new(seed, Left::Closed);
         let mut rng = Rng::new(seed);
-        let manifest = sample.newest_manifest();
-        let mut names = sample.files(".table");
-        names.extend(sample.files(".log"));
+        let manifest = sample.files().newest_manifest();
+        let mut names = sample.files().ending_with(".table");
+        names.extend(sample.files().ending_with(".log"));
         names.push(manifest);
         for name in &names {
-            let bytes = sample.read(name);
+            let bytes = sample.files().read(name);
             // A seal lost alone loses nothing, and is not missed; nor is what follows it.
             let end = if name.ends_with(".table") { bytes.len() } else { sealed_end(&bytes) };
             for _ in 0..12 {
                 let offset = rng.index(end);
-                sample.flip(name, offset);
+                sample.files().flip(name, offset);
                 assert_found_in(&sample, &[name], &format!("{name} flipped at {offset}"));
-                sample.replace(name, &bytes);
+                sample.files().replace(name, &bytes);
             }
         }
         assert_found_in(&sample, &[], "healed");
@@ -92,21 +93,21 @@ fn sealed_end(bytes: &[u8]) -> usize {
 #[test]
 fn tables_that_are_missing_cut_or_swapped_are_found_with_their_keys() {
     let sample = Sample::new(4, Left::Closed);
-    let names = sample.files(".table");
+    let names = sample.files().ending_with(".table");
     for name in &names {
-        let bytes = sample.read(name);
-        sample.remove(name);
+        let bytes = sample.files().read(name);
+        sample.files().remove(name);
         let report = sample.verify();
         assert_eq!(report.findings.len(), 1, "{report}");
         assert!(report.findings[0].what.contains("missing"), "{report}");
         assert!(report.findings[0].affected.is_some());
         for len in [0, 20, 48, bytes.len() / 2, bytes.len() - 1] {
-            sample.replace(name, &bytes[..len]);
+            sample.files().replace(name, &bytes[..len]);
             assert_found_in(&sample, &[name], &format!("{name} cut to {len}"));
         }
-        sample.replace(name, &bytes);
+        sample.files().replace(name, &bytes);
     }
-    sample.swap(&names[0], &names[1]);
+    sample.files().swap(&names[0], &names[1]);
     assert_found_in(&sample, &[&names[0], &names[1]], "swapped");
 }
 
@@ -115,10 +116,10 @@ fn damaged_blocks_affect_the_keys_of_their_range_and_no_others() {
     for_each_seed("damaged_blocks_affect_the_keys_of_their_range_and_no_others", 4, |seed| {
         let sample = Sample::new(seed, Left::Closed);
         let mut rng = Rng::new(seed);
-        for name in sample.files(".table") {
-            let bytes = sample.read(&name);
+        for name in sample.files().ending_with(".table") {
+            let bytes = sample.files().read(&name);
             let offset = 48 + rng.index(bytes.len() - 48 - 48);
-            sample.flip(&name, offset);
+            sample.files().flip(&name, offset);
             let report = sample.verify();
             assert!(!report.is_sound());
             let db = sample.builder().read_only(true).open().unwrap();
@@ -143,7 +144,7 @@ fn damaged_blocks_affect_the_keys_of_their_range_and_no_others() {
                 }
             }
             drop(db);
-            sample.replace(&name, &bytes);
+            sample.files().replace(&name, &bytes);
         }
     });
 }
@@ -151,15 +152,15 @@ fn damaged_blocks_affect_the_keys_of_their_range_and_no_others() {
 #[test]
 fn missing_and_cut_manifests_are_found() {
     let sample = Sample::new(5, Left::Closed);
-    let name = sample.newest_manifest();
-    let bytes = sample.read(&name);
+    let name = sample.files().newest_manifest();
+    let bytes = sample.files().read(&name);
     for len in [0, 30, 48, 100] {
-        sample.replace(&name, &bytes[..len]);
+        sample.files().replace(&name, &bytes[..len]);
         assert_found_in(&sample, &[&name], &format!("cut to {len}"));
     }
-    let manifests = sample.files(".manifest");
+    let manifests = sample.files().ending_with(".manifest");
     for name in &manifests {
-        sample.remove(name);
+        sample.files().remove(name);
     }
     assert_found_in(&sample, &["manifest"], "no manifest");
 }
@@ -167,15 +168,15 @@ fn missing_and_cut_manifests_are_found() {
 #[test]
 fn missing_log_segments_are_found() {
     let sample = Sample::new(6, Left::Abandoned);
-    let names = sample.files(".log");
+    let names = sample.files().ending_with(".log");
     assert!(names.len() > 1, "{names:?}");
     let mut found = 0;
     for name in &names {
-        let bytes = sample.read(name);
-        sample.remove(name);
+        let bytes = sample.files().read(name);
+        sample.files().remove(name);
         // One that is kept for reuse is not missed.
         found += usize::from(!sample.verify().is_sound());
-        sample.replace(name, &bytes);
+        sample.files().replace(name, &bytes);
     }
     assert!(found > 0);
 }

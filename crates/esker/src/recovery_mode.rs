@@ -1,0 +1,21 @@
+//! What an open does about damage in the log.
+
+/// What an open does where the log does not end as it should, or is damaged.
+///
+/// In no mode is a part of a batch applied, or anything behind a place where frames are missing.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+#[non_exhaustive]
+pub enum RecoveryMode {
+    /// Only ends that are whole will do: a torn end is an error too, of the log or the manifest.
+    /// For a database that was closed, or copied whole.
+    Strict,
+    /// A torn end, which is what a crash leaves of writes that nobody was told are durable, is cut
+    /// off. Damage anywhere else is an error.
+    #[default]
+    TornTail,
+    /// The log is taken up to the first place that is missing or damaged, even if what stood there
+    /// was durable. The rest is **dropped for good**, unless the open is
+    /// [read-only](crate::DbBuilder::read_only); [`Event::LogDropped`](crate::Event::LogDropped)
+    /// says what. What is in tables stays, also where it was written later.
+    PointInTime,
+}

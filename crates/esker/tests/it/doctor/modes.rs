@@ -1,0 +1,154 @@
+//! What an open does about damage in the log, mode by mode.
+
+use std::path::Path;
+
+use esker::env::{Env, FileExt as _};
+use esker::{Db, Durability, ErrorKind, Event, Options, RecoveryMode, Result};
+
+use super::sample::{DIR, Files};
+
+/// Writes of the log; `n` wrote key and value `n`.
+const COUNT: u64 = 400;
+
+/// A database that was not closed, whose writes are all in its log, of several segments.
+fn logged() -> Env {
+    let env = Env::memory(1);
+    let db = open(&env, RecoveryMode::TornTail).unwrap();
+    for n in 0..COUNT {
+        let value = [format!("{n:04}").into_bytes(), vec![b'x'; 600]].concat();
+        db.put_with(format!("{n:04}"), value, Durability::Power).unwrap();
+    }
+    drop(db);
+    env
+}
+
+fn open(env: &Env, mode: RecoveryMode) -> Result<Db> {
+    let options =
+        Options { background_threads: 0, log_segment_bytes: 64 << 10, ..Options::default() };
+    Db::builder(DIR).env(env.clone()).options(options).recovery(mode).open()
+}
+
+/// How many writes are there; all before the last one must be.
+fn prefix(db: &Db) -> u64 {
+    let keys: Vec<_> = db.iter().keys().map(|key| key.unwrap()).collect();
+    for (n, key) in keys.iter().enumerate() {
+        assert_eq!(&**key, format!("{n:04}").as_bytes());
+    }
+    keys.len() as u64
+}
+
+fn dropped(db: &Db) -> Vec<String> {
+    let events = db.events().into_iter().map(|(_, event)| event);
+    let names = events.filter_map(|event| match event {
+        Event::LogDropped { file, why, .. } => Some(format!("{file}: {why}")),
+        _ => None,
+    });
+    names.collect()
+}
+
+#[test]
+fn damage_in_the_middle_of_the_log_stops_all_modes_but_point_in_time() {
+    let env = logged();
+    let files = Files(&env);
+    let logs = files.ending_with(".log");
+    assert!(logs.len() > 2, "{logs:?}");
+    let middle = logs[1].clone();
+    files.flip(&middle, 30_000);
+    for mode in [RecoveryMode::Strict, RecoveryMode::TornTail] {
+        let error = open(&env, mode).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Corruption, "{mode:?}: {error}");
+        assert!(error.to_string().contains(&middle), "{error}");
+    }
+
+    // Reading only, nothing is changed.
+    let before = files.everything();
+    let builder = Db::builder(DIR).env(env.clone()).read_only(true);
+    let db = builder.recovery(RecoveryMode::PointInTime).open().unwrap();
+    let count = prefix(&db);
+    drop(db);
+    assert_eq!(before, files.everything());
+
+    let db = open(&env, RecoveryMode::PointInTime).unwrap();
+    assert_eq!(prefix(&db), count);
+    assert!(100 < count && count < 200, "{count}");
+    let events = dropped(&db);
+    assert_eq!(events.len(), logs.len() - 1, "{events:?}");
+    assert!(events[0].starts_with(&middle) && events[0].contains("durable"), "{events:?}");
+    assert!(events[1].contains("are missing"), "{events:?}");
+    drop(db);
+
+    // It stays so, and goes on.
+    assert!(files.verify().is_sound(), "{}", files.verify());
+    let db = open(&env, RecoveryMode::Strict).unwrap();
+    assert_eq!((prefix(&db), dropped(&db)), (count, vec![]));
+    db.put(format!("{count:04}"), "").unwrap();
+    db.close().unwrap();
+    assert_eq!(prefix(&open(&env, RecoveryMode::Strict).unwrap()), count + 1);
+}
+
+#[test]
+fn point_in_time_stops_at_a_segment_that_is_missing_or_has_no_header() {
+    for damage in ["missing", "header"] {
+        for (index, expected) in [(0, 0..1), (2, 150..300)] {
+            let env = logged();
+            let files = Files(&env);
+            let name = files.ending_with(".log")[index].clone();
+            match damage {
+                "missing" => files.remove(&name),
+                _ => files.flip(&name, 20),
+            }
+            for mode in [RecoveryMode::Strict, RecoveryMode::TornTail] {
+                assert_eq!(open(&env, mode).unwrap_err().kind(), ErrorKind::Corruption);
+            }
+            let db = open(&env, RecoveryMode::PointInTime).unwrap();
+            let count = prefix(&db);
+            assert!(expected.contains(&count), "{damage} {index}: {count}");
+            assert!(dropped(&db)[0].starts_with(&name));
+            // Flushed away, the segments can go.
+            db.put(format!("{count:04}"), "").unwrap();
+            db.flush().unwrap();
+            db.close().unwrap();
+            assert!(files.verify().is_sound(), "{}", files.verify());
+            assert_eq!(prefix(&open(&env, RecoveryMode::Strict).unwrap()), count + 1);
+        }
+    }
+}
+
+#[test]
+fn a_torn_end_is_an_error_only_if_asked_for() {
+    for kind in [".log", ".manifest"] {
+        let env = logged();
+        let files = Files(&env);
+        let name = files.ending_with(kind).pop().unwrap();
+        let bytes = files.read(&name);
+        let end = bytes.iter().rposition(|byte| *byte != 0).unwrap() + 1;
+        let file = env.fs.open_for_write(&Path::new(DIR).join(&name)).unwrap();
+        file.write_all_at(end as u64, b"what a crash left").unwrap();
+        let error = open(&env, RecoveryMode::Strict).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Corruption);
+        assert!(error.to_string().contains("the end is torn"), "{error}");
+        assert!(error.to_string().contains(&name), "{error}");
+        assert!(files.verify().is_sound(), "a crash is no damage");
+        let db = open(&env, RecoveryMode::TornTail).unwrap();
+        assert_eq!((prefix(&db), dropped(&db)), (COUNT, vec![]));
+    }
+}
+
+#[test]
+fn a_missing_newest_manifest_is_noticed_at_open() {
+    let env = logged();
+    let files = Files(&env);
+    for round in ["first", "second"] {
+        let db = open(&env, RecoveryMode::TornTail).unwrap();
+        db.put(round, "").unwrap();
+        db.flush().unwrap();
+        db.close().unwrap();
+    }
+    let manifests = files.ending_with(".manifest");
+    assert_eq!(manifests.len(), 2, "{manifests:?}");
+    files.remove(&manifests[1]);
+    let error = open(&env, RecoveryMode::TornTail).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Corruption, "{error}");
+    let report = files.verify();
+    assert!(report.findings.iter().any(|f| f.what.contains("a newer one is missing")), "{report}");
+}
