@@ -23,6 +23,7 @@ mod concurrency;
 mod crash;
 mod damage;
 mod doctor;
+mod endings;
 mod errors;
 mod faults;
 mod golden;

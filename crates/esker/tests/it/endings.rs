@@ -1,0 +1,84 @@
+//! Calls that are under way when the database is closed under them, and waits that must end.
+
+use std::sync::Mutex;
+use std::sync::mpsc;
+use std::sync::{Arc, PoisonError};
+
+use esker::env::{Env, Fault, FaultFileSystem, MemoryFileSystem, Operation, Rule};
+use esker::{Db, ErrorKind, KeyspaceOptions, Options, Outcome};
+
+use crate::recovered::{DIR, env_of, env_over, open, options};
+
+/// A compaction on one thread had written its tables when another thread closed the database and
+/// gave the lock back. It then appended its edit to the manifest, which had another owner by then.
+#[test]
+fn call_that_outlives_the_close_changes_nothing() {
+    let fs = MemoryFileSystem::new(1);
+    let faults = FaultFileSystem::new(Arc::new(fs.clone()), Env::memory(1).clock);
+    let (reached, is_reached) = mpsc::channel();
+    let (release, is_released) = mpsc::channel::<()>();
+    let gate = Mutex::new((reached, is_released));
+    let db = open(&env_over(Arc::new(faults.clone())), &options()).unwrap();
+    for round in ["old", "new"] {
+        db.put("key", round).unwrap();
+        db.flush().unwrap();
+    }
+    faults.observe(move |event| {
+        let is_table = event.path.extension().is_some_and(|extension| extension == "table");
+        if event.operation == Operation::Sync && is_table {
+            let gate = gate.lock().unwrap_or_else(PoisonError::into_inner);
+            gate.0.send(()).unwrap();
+            gate.1.recv().unwrap();
+        }
+    });
+    std::thread::scope(|scope| {
+        let other = db.clone();
+        let compaction = scope.spawn(move || other.compact::<&[u8]>(..));
+        is_reached.recv().unwrap();
+        db.close().unwrap();
+        let next = open(&env_of(&fs), &options()).unwrap();
+        next.put("key", "of the next owner").unwrap();
+        next.flush().unwrap();
+        release.send(()).unwrap();
+        let error = compaction.join().unwrap().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Closed, "{error}");
+        next.put("key 2", "of the next owner").unwrap();
+        next.close().unwrap();
+    });
+    let db = open(&env_of(&fs), &options()).unwrap();
+    assert_eq!(db.get("key").unwrap().unwrap(), "of the next owner");
+    assert_eq!(db.get("key 2").unwrap().unwrap(), "of the next owner");
+}
+
+/// Flushes failed again and again, though not for want of space, and a writer that found no room
+/// waited for ever.
+#[test]
+fn writer_that_waits_for_a_failing_flush_is_told() {
+    let fs = MemoryFileSystem::new(1);
+    let clock = Env::os().clock;
+    let faults = FaultFileSystem::new(Arc::new(fs.clone()), Arc::clone(&clock));
+    let env = Env { fs: Arc::new(faults.clone()), clock, ..Env::memory(1) };
+    let db = Db::builder(DIR)
+        .env(env)
+        .options(Options { background_threads: 2, ..Options::default() })
+        .default_keyspace(KeyspaceOptions {
+            memtable_bytes: 1,
+            immutable_memtables_max: 1,
+            ..KeyspaceOptions::default()
+        })
+        .open()
+        .unwrap();
+    const EIO: i32 = 5;
+    faults.add(Rule::new(Fault::Error(EIO)).on(&[Operation::Create]).path("*.table"));
+    let refused = (0..10).map(|number| (number, db.put(number.to_string(), "value")));
+    let (number, error) = refused
+        .filter_map(|(number, result)| result.err().map(|error| (number, error)))
+        .next()
+        .expect("there is room for two memtables only");
+    assert_eq!((error.kind(), error.outcome()), (ErrorKind::Io, Outcome::NotDone), "{error}");
+    assert!(!db.contains(number.to_string()).unwrap());
+    faults.clear();
+    db.flush().unwrap();
+    db.put("after", "it works again").unwrap();
+    assert_eq!(db.iter().count(), number + 1);
+}
