@@ -203,7 +203,8 @@ impl<'a> Replay<'a> {
         // The header is synced before the segment takes frames; anything more was a sync of the log,
         // and that covers the segments before this one first.
         let was_durable = (FileHeader::LEN as u64) < durable;
-        if !is_dropping || !(was_durable || is_strict) {
+        let is_wanted = is_strict || (was_durable && self.mode != RecoveryMode::PointInTime);
+        if !is_dropping || !is_wanted {
             return Ok(());
         }
         let what = match was_durable {
