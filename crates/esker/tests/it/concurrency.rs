@@ -11,7 +11,7 @@ use esker::{Db, ErrorKind, Keyspace, KeyspaceOptions, Options, Snapshot};
 use crate::random::{Rng, budget};
 
 const WRITER_COUNT: usize = 2;
-const BATCH_COUNT: u64 = 4_000;
+const BATCH_COUNT: u64 = 20_000;
 /// Accounts of each writer, in each keyspace.
 const ACCOUNT_COUNT: u64 = 12;
 const BALANCE: i64 = 1_000;

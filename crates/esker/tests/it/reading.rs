@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use esker::{Db, Keyspace, Result};
 
-use crate::state::{Contents, State};
+use crate::state::{Bytes, Contents, State};
 
 /// Everything in a keyspace, read from its start to its end.
 pub(crate) fn contents(keyspace: &Keyspace) -> Result<Contents> {
@@ -16,7 +16,7 @@ pub(crate) fn difference(found: &Contents, expected: &Contents) -> Option<String
     let missing = expected.iter().find(|(key, _)| !found.contains_key(*key));
     let extra = found.iter().find(|(key, _)| !expected.contains_key(*key));
     let wrong = found.iter().find(|(key, value)| expected.get(*key).is_some_and(|e| e != *value));
-    let show = |entry: Option<(&Arc<[u8]>, &Arc<[u8]>)>| {
+    let show = |entry: Option<(&Bytes, &Bytes)>| {
         entry.map_or("none".to_owned(), |(key, value)| {
             format!("{} ({} bytes)", key.escape_ascii(), value.len())
         })

@@ -158,7 +158,7 @@ pub(crate) fn go_on(fs: &MemoryFileSystem, states: &[State], recovered: usize, w
         flushed: 0,
     };
     let latest = Marks { issued: states.len() - 1, ..only };
-    before.index(&states[..], &Marks { durable: recovered, ..latest }, Loss::Power, when);
+    before.index(states, &Marks { durable: recovered, ..latest }, Loss::Power, when);
     db.wait_until_settled().unwrap();
     assert_tidy(&db, fs, when);
     for (index, name) in db.keyspaces().into_iter().enumerate() {

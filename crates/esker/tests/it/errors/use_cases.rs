@@ -52,33 +52,28 @@ pub(super) fn error(name: &str) -> Error {
         "memtable of no bytes" => {
             create("new", KeyspaceOptions { memtable_bytes: 0, ..KeyspaceOptions::default() })
         }
-        "put after close" => {
-            let handle = db.clone();
-            db.close().unwrap();
-            return handle.put("key", "value").unwrap_err();
-        }
-        "get after close" => {
-            let handle = db.clone();
-            db.close().unwrap();
-            return handle.get("key").unwrap_err();
-        }
-        "close after close" => {
-            let handle = db.clone();
-            db.close().unwrap();
-            return handle.close().unwrap_err();
-        }
-        "put for reading only" => {
-            drop((users, db));
-            let builder = Db::builder(DIR).env(env_of(&fs)).read_only(true);
-            return builder.open().unwrap().put("key", "value").unwrap_err();
-        }
-        "new keyspace for reading only" => {
-            drop((users, db));
-            let db = Db::builder(DIR).env(env_of(&fs)).read_only(true).open().unwrap();
-            return db.keyspace("new", KeyspaceOptions::default()).unwrap_err();
-        }
-        name => panic!("no such case: {name}"),
+        name => return error_at_the_end(name, db),
     };
     assert_eq!(error.outcome(), Outcome::NotDone);
     error
+}
+
+/// The error of a case in which the database is closed, or open for reading only.
+fn error_at_the_end(name: &str, db: Db) -> Error {
+    let handle = db.clone();
+    db.close().unwrap();
+    let read_only = || {
+        let (fs, _) = sample::in_memory();
+        Db::builder(DIR).env(env_of(&fs)).read_only(true).open().unwrap()
+    };
+    match name {
+        "put after close" => handle.put("key", "value").unwrap_err(),
+        "get after close" => handle.get("key").unwrap_err(),
+        "close after close" => handle.close().unwrap_err(),
+        "put for reading only" => read_only().put("key", "value").unwrap_err(),
+        "new keyspace for reading only" => {
+            read_only().keyspace("new", KeyspaceOptions::default()).unwrap_err()
+        }
+        name => panic!("no such case: {name}"),
+    }
 }
