@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::bench::BenchArguments;
+use crate::doctor::DoctorArguments;
 
 /// A key-value database in a directory.
 ///
@@ -106,6 +107,8 @@ pub(crate) enum Command {
     },
     /// Read commands, from a person or a pipe; `help` lists them. Creates a missing database.
     Shell(Shell),
+    /// Find damage in a database that nobody has open.
+    Doctor(DoctorArguments),
     /// Measure a database with the workloads of db_bench.
     Bench(BenchArguments),
     /// The part of the tour that is killed.

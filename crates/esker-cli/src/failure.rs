@@ -23,6 +23,8 @@ pub(crate) enum Failure {
     Output(io::Error),
     /// What went wrong has been said already: exit status 1.
     Said,
+    /// Files are damaged, and that has been said, or is not to be: exit status 4.
+    SaidDamaged,
 }
 
 impl Failure {
@@ -35,7 +37,7 @@ impl Failure {
     pub(crate) fn exit_status(&self) -> u8 {
         match self {
             Self::NotFound(_) => 3,
-            Self::Damaged(_) => 4,
+            Self::Damaged(_) | Self::SaidDamaged => 4,
             Self::Database(error) if error.kind() == ErrorKind::Corruption => 4,
             _ if self.is_broken_pipe() => 0,
             _ => 1,
@@ -50,7 +52,7 @@ impl Failure {
     /// The line for standard error; `None` when there is nothing to say.
     pub(crate) fn line(&self) -> Option<String> {
         match self {
-            Self::Said => None,
+            Self::Said | Self::SaidDamaged => None,
             _ if self.is_broken_pipe() => None,
             Self::NotFound(_) => Some(self.to_string()),
             _ => Some(format!("error: {self}").replace('\n', " ")),
@@ -65,7 +67,7 @@ impl fmt::Display for Failure {
             Self::Database(error) => error.fmt(f),
             Self::Damaged(message) | Self::Other(message) => f.write_str(message),
             Self::Output(error) => write!(f, "cannot write the output: {error}"),
-            Self::Said => Ok(()),
+            Self::Said | Self::SaidDamaged => Ok(()),
         }
     }
 }

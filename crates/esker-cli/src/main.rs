@@ -8,6 +8,7 @@
 
 mod arguments;
 mod bench;
+mod doctor;
 mod dump;
 mod failure;
 mod load;
@@ -67,6 +68,7 @@ fn run(command: &Command, out: &mut dyn Write) -> Result<()> {
         Command::Flush { dir } => maintenance::flush(dir),
         Command::Dump { file, limit } => dump::run(file, *limit, out),
         Command::Shell(arguments) => shell::run(arguments, out),
+        Command::Doctor(arguments) => doctor::run(arguments, out),
         Command::Bench(arguments) => bench::run(arguments, out),
         Command::Tour { dir } => tour::run(dir, out),
         Command::TourWriter { dir } => tour::write_until_killed(dir, out),

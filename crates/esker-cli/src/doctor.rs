@@ -1,0 +1,97 @@
+//! `esker doctor`: finds damage in a database that nobody has open.
+//!
+//! Reports go to the output as text or as one JSON object, progress to a person who watches. The
+//! exit status says whether there is damage, so that a script needs to read nothing.
+
+mod json;
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use clap::{Args, Subcommand};
+use esker::doctor::{Doctor, Progress};
+use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::failure::{Failure, Result};
+
+#[derive(Args, Debug)]
+pub(crate) struct DoctorArguments {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand, Debug)]
+enum Task {
+    /// Read everything and say what is wrong; changes nothing. Exit status 0 sound, 4 damaged.
+    Verify {
+        #[command(flatten)]
+        place: DatabasePlace,
+        /// Print one JSON object.
+        #[arg(long)]
+        json: bool,
+        /// Print nothing: the exit status tells.
+        #[arg(long, conflicts_with = "json")]
+        quiet: bool,
+    },
+}
+
+/// Where a database lies.
+#[derive(Args, Debug)]
+struct DatabasePlace {
+    /// Directory of the database.
+    dir: PathBuf,
+    /// Directory of its log, if that lies elsewhere.
+    #[arg(long, value_name = "DIR")]
+    log_dir: Option<PathBuf>,
+}
+
+impl DatabasePlace {
+    fn doctor(&self) -> Doctor {
+        let doctor = Doctor::new(&self.dir);
+        match &self.log_dir {
+            Some(log_dir) => doctor.log_dir(log_dir),
+            None => doctor,
+        }
+    }
+}
+
+/// Runs the command.
+pub(crate) fn run(arguments: &DoctorArguments, out: &mut dyn Write) -> Result<()> {
+    match &arguments.task {
+        Task::Verify { place, json, quiet } => verify(place, *json, *quiet, out),
+    }
+}
+
+fn verify(place: &DatabasePlace, json: bool, quiet: bool, out: &mut dyn Write) -> Result<()> {
+    let bar = if quiet { ProgressBar::hidden() } else { progress_bar() };
+    let report = place.doctor().verify(&mut |progress| show(&bar, progress));
+    bar.finish_and_clear();
+    let report = report?;
+    match (quiet, json) {
+        (true, _) => {}
+        (false, true) => writeln!(out, "{}", json::of_verification(&report))?,
+        (false, false) => write!(out, "{report}")?,
+    }
+    damaged_unless(report.is_sound(), &place.dir, quiet)
+}
+
+fn damaged_unless(is_sound: bool, dir: &Path, quiet: bool) -> Result<()> {
+    match (is_sound, quiet) {
+        (true, _) => Ok(()),
+        (false, true) => Err(Failure::SaidDamaged),
+        (false, false) => Err(Failure::Damaged(format!("{} is damaged", dir.display()))),
+    }
+}
+
+/// Draws on standard error, if that is a terminal.
+fn progress_bar() -> ProgressBar {
+    let template = "{bar:30} {bytes}/{total_bytes} {msg}";
+    let style = ProgressStyle::with_template(template).expect("the template is well formed");
+    ProgressBar::new(0).with_style(style)
+}
+
+fn show(bar: &ProgressBar, progress: &Progress) {
+    bar.set_length(progress.bytes_total);
+    bar.set_position(progress.bytes_done);
+    bar.set_message(progress.subject.clone());
+}
