@@ -24,6 +24,15 @@ struct Bank {
     writing: AtomicUsize,
 }
 
+/// A writer at work; the others end with the last one, also if it fails.
+struct Writing<'a>(&'a AtomicUsize);
+
+impl Drop for Writing<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Release);
+    }
+}
+
 fn account(writer: usize, number: u64) -> String {
     format!("account {writer} {number:02}")
 }
@@ -67,6 +76,7 @@ impl Bank {
 
     /// Moves money between the accounts of this writer, which nobody else touches.
     fn write(&self, writer: usize) {
+        let _writing = Writing(&self.writing);
         let mut rng = Rng::new(writer as u64);
         let mut left = vec![BALANCE; ACCOUNT_COUNT as usize];
         let mut right = left.clone();
@@ -86,7 +96,6 @@ impl Bank {
             let found = self.right.get_with(counter(writer), parse).unwrap();
             assert_eq!(found, Some(number as i64));
         }
-        self.writing.fetch_sub(1, Ordering::Release);
     }
 
     fn read(&self, reader: u64) {
@@ -151,7 +160,7 @@ impl Bank {
             let keyspace = self.db.keyspace("temporary", options).unwrap();
             std::thread::scope(|scope| {
                 scope.spawn(|| {
-                    for number in 0.. {
+                    for number in 0..1_000_000 {
                         match keyspace.put(format!("key {}", number % 50), "value") {
                             Ok(()) => {}
                             Err(error) => {
