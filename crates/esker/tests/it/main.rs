@@ -29,3 +29,4 @@ mod faults;
 mod golden;
 mod kill;
 mod model;
+mod syncing;
