@@ -31,7 +31,8 @@ pub(crate) struct Logs {
     dir: PathBuf,
     database: DatabaseId,
     segment_bytes: u64,
-    /// Held while a segment is made, so that segments take frames in the order of their ids.
+    /// Held while a segment is made, so that segments take frames in the order of their ids, and
+    /// while some are released, so that two flushes do not release the same.
     /// Lock order: after the commit leader, before the ledger.
     making: Mutex<()>,
     /// Lock order: after the ledger. Not held across file operations.
@@ -273,6 +274,7 @@ impl Logs {
         // The newest may be taking frames, and is the base that the others count from. Read first:
         // were it read after the question who needs a segment, a frame could have been written to
         // the newest in between, and another one to its successor.
+        let _making = self.making.lock().unwrap_or_else(PoisonError::into_inner);
         let newest = self.segments().live.back().map(|segment| segment.id);
         let bound = oldest_needed().or(newest);
         let released: Vec<LogId> = {
@@ -331,6 +333,7 @@ impl Logs {
         if let Some((_, writer)) = &mut appender.current {
             writer.seal()?;
         }
+        let _making = self.making.lock().unwrap_or_else(PoisonError::into_inner);
         let prepared = self.segments().prepared.take();
         appender.current = None;
         let released: Vec<LogId> = {
