@@ -210,6 +210,7 @@ fn measure_jobs(bench: &mut Bench, count: u64) {
         cut_keys: Vec::new(),
         output_bytes_max: 64 << 20,
         is_trivial_move: false,
+        is_drop: false,
         first_key: Vec::new(),
         last_key: Vec::new(),
         input_bytes: version.bytes(),

@@ -57,7 +57,7 @@ pub struct CompactionOutput {
 /// meaning; no new file is left then.
 ///
 /// # Panics
-/// If the plan is a trivial move, names a table that the version does not have in that place, or
+/// If the plan is a trivial move or a drop, names a table that the version does not have in that place, or
 /// would put an entry before or behind one of the same key that is not among its inputs.
 pub fn compact(
     job: &Job<'_>,
@@ -65,7 +65,7 @@ pub fn compact(
     plan: &Plan,
     readers: &Readers,
 ) -> Result<CompactionOutput, JobError> {
-    assert!(!plan.is_trivial_move, "a trivial move is an edit");
+    assert!(!plan.is_trivial_move && !plan.is_drop, "a trivial move or a drop is an edit");
     let runs: Vec<Arc<Run>> = plan.inputs.iter().map(|input| input_run(version, input)).collect();
     assert_order_is_kept(version, plan, &runs);
     let inputs: BTreeSet<TableId> = plan.tables().collect();

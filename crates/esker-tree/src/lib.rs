@@ -52,11 +52,15 @@ pub use level::Level;
 pub use manifest::{Manifest, Recovered};
 pub use merge::MergingCursor;
 pub use plan::{Busy, JobId, Plan, PlanInput, PlanReason};
-pub use policy::{LastLevel, Leveled, LeveledOptions, Policy, RangeRequest};
+pub use policy::{
+    BadOption, Fifo, FifoOptions, LastLevel, Lazy, LazyOptions, Leveled, LeveledByBytes,
+    LeveledByBytesOptions, LeveledOptions, Never, Policy, RangeRequest, Simple, SimpleOptions,
+    Tiered, TieredOptions, TimeWindow, TimeWindowOptions, Universal, UniversalOptions,
+};
 pub use read_error::{ReadError, UnsupportedKind};
 pub use run::Run;
 pub use run_cursor::RunCursor;
-pub use shape::{LEVEL_COUNT_MAX, LevelShape, RunId, RunShape, Shape};
+pub use shape::{LEVEL_COUNT_MAX, LevelShape, RunId, RunShape, Shape, Timeline};
 pub use source_cursor::SourceCursor;
 pub use version::Version;
 pub use visible::{SteppedOver, VisibleCursor};

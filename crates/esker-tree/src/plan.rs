@@ -30,6 +30,9 @@ pub struct Plan {
     /// Nothing is read or written: the tables change their place in the tree as they are. None
     /// of them overlaps another, or a table of the target run.
     pub is_trivial_move: bool,
+    /// Nothing is read or written: the tables leave the tree, and their entries are gone. All that
+    /// is older and overlaps them is among them, or an entry that they hide would come back.
+    pub is_drop: bool,
     /// Smallest user key of the inputs.
     pub first_key: Vec<u8>,
     /// Largest user key of the inputs.
@@ -63,6 +66,14 @@ pub enum PlanReason {
     Tombstones,
     /// The level has more runs than the policy gives it.
     Runs,
+    /// Too many bytes may be garbage, going by what the newer runs hold beside the oldest.
+    Garbage,
+    /// Newer runs together are as large as the one below them.
+    SizeRatio,
+    /// Runs of one window of time belong together.
+    Window,
+    /// The tables are older than they may become.
+    Age,
     /// Somebody asked for it.
     Manual,
 }
@@ -77,6 +88,10 @@ impl PlanReason {
             Self::Size => "size",
             Self::Tombstones => "tombstones",
             Self::Runs => "runs",
+            Self::Garbage => "garbage",
+            Self::SizeRatio => "size-ratio",
+            Self::Window => "window",
+            Self::Age => "age",
             Self::Manual => "manual",
         }
     }
@@ -115,7 +130,11 @@ impl Plan {
 
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let verb = if self.is_trivial_move { "move" } else { "merge" };
+        let verb = match (self.is_drop, self.is_trivial_move) {
+            (true, _) => "drop",
+            (false, true) => "move",
+            (false, false) => "merge",
+        };
         write!(f, "{}: {verb}", self.reason)?;
         for input in &self.inputs {
             write!(f, " L{}{}[", input.level, input.run)?;
@@ -124,14 +143,16 @@ impl fmt::Display for Plan {
             }
             f.write_str("]")?;
         }
-        write!(f, " to L{}", self.target_level)?;
-        match self.target_run {
-            Some(run) => write!(f, "{run}")?,
-            None => f.write_str(" new run")?,
+        if !self.is_drop {
+            write!(f, " to L{}", self.target_level)?;
+            match self.target_run {
+                Some(run) => write!(f, "{run}")?,
+                None => f.write_str(" new run")?,
+            }
         }
         let (first, last) = (self.first_key.escape_ascii(), self.last_key.escape_ascii());
         write!(f, ", {first}..{last}, {}", Bytes(self.input_bytes))?;
-        if !self.is_trivial_move {
+        if !self.is_trivial_move && !self.is_drop {
             write!(f, ", outputs to {}", Bytes(self.output_bytes_max))?;
         }
         for (index, key) in self.cut_keys.iter().enumerate() {
@@ -211,6 +232,7 @@ impl Busy {
     pub fn writes_into(&self, level: usize, first: &[u8], last: &[u8]) -> bool {
         self.jobs.values().any(|plan| {
             plan.target_level == level
+                && !plan.is_drop
                 && plan.first_key.as_slice() <= last
                 && first <= plan.last_key.as_slice()
         })

@@ -4,7 +4,22 @@
 //! as arguments: no I/O, lock, clock or random. The engine, the simulator and the tests run the
 //! same function.
 
+mod aged;
+mod bad_option;
+mod bottom_levels;
+mod by_bytes;
+mod fifo;
+mod lazy;
 mod leveled;
+mod never;
+mod on_demand;
+mod simple;
+mod tiered;
+mod time_window;
+mod universal;
+
+#[cfg(test)]
+mod tests;
 
 use std::fmt;
 use std::time::Duration;
@@ -14,7 +29,17 @@ use esker_base::{KeyRange, SeqNo};
 use crate::plan::{Busy, Plan};
 use crate::shape::Shape;
 
+pub use bad_option::BadOption;
+pub use by_bytes::{LeveledByBytes, LeveledByBytesOptions};
+pub use fifo::{Fifo, FifoOptions};
+pub use lazy::{Lazy, LazyOptions};
 pub use leveled::{Leveled, LeveledOptions};
+pub use never::Never;
+use on_demand::on_demand;
+pub use simple::{Simple, SimpleOptions};
+pub use tiered::{Tiered, TieredOptions};
+pub use time_window::{TimeWindow, TimeWindowOptions};
+pub use universal::{Universal, UniversalOptions};
 
 /// Decides what to compact.
 ///
@@ -42,6 +67,11 @@ pub trait Policy: Send + Sync + fmt::Debug + 'static {
 
     /// An estimate of the bytes that must be rewritten until no score is above 1.
     fn debt_bytes(&self, shape: &Shape) -> u64;
+
+    /// How many runs level 0 may have while nothing is behind.
+    fn resting_run_count(&self) -> usize {
+        0
+    }
 }
 
 /// A compaction on demand.

@@ -5,8 +5,9 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
-use esker_base::KeyRange;
+use esker_base::{KeyRange, SeqNo};
 use esker_table::TableProperties;
 
 /// Levels a tree has, numbered from 0, which takes the flushes, to the last one.
@@ -28,6 +29,39 @@ impl fmt::Display for RunId {
 pub struct Shape {
     /// One entry a level, [`LEVEL_COUNT_MAX`] of them.
     pub levels: Vec<LevelShape>,
+    /// When its entries were written, as far as anybody has noted it.
+    pub timeline: Timeline,
+}
+
+/// When entries were written: marks that each say that everything up to a sequence number was
+/// there by a time. Empty where nobody keeps it.
+#[derive(Clone, Default, PartialEq, Eq, Debug)]
+pub struct Timeline {
+    /// Ascending in both.
+    marks: Vec<(SeqNo, Duration)>,
+}
+
+impl Timeline {
+    /// Notes that every entry up to `seqno` was written by `time`, counted from the moment that
+    /// policies count from.
+    ///
+    /// # Panics
+    /// If either is before the last mark.
+    pub fn mark(&mut self, seqno: SeqNo, time: Duration) {
+        let last = self.marks.last();
+        assert!(last.is_none_or(|last| last.0 <= seqno && last.1 <= time), "marks ascend");
+        self.marks.push((seqno, time));
+    }
+
+    /// The time by which the entry was written; `None` for one that is newer than every mark.
+    ///
+    /// # Cost
+    /// A binary search.
+    #[must_use]
+    pub fn written_by(&self, seqno: SeqNo) -> Option<Duration> {
+        let place = self.marks.partition_point(|mark| mark.0 < seqno);
+        self.marks.get(place).map(|mark| mark.1)
+    }
 }
 
 /// The runs of one level.
@@ -48,7 +82,7 @@ pub struct RunShape {
 
 impl Default for Shape {
     fn default() -> Self {
-        Self { levels: vec![LevelShape::default(); LEVEL_COUNT_MAX] }
+        Self { levels: vec![LevelShape::default(); LEVEL_COUNT_MAX], timeline: Timeline::default() }
     }
 }
 

@@ -192,6 +192,6 @@ impl Version {
     /// The version as policies see it.
     #[must_use]
     pub fn shape(&self) -> Shape {
-        Shape { levels: self.levels.iter().map(Level::shape).collect() }
+        Shape { levels: self.levels.iter().map(Level::shape).collect(), ..Shape::default() }
     }
 }

@@ -28,6 +28,7 @@ fn plan_of(
         cut_keys: Vec::new(),
         output_bytes_max: 2000,
         is_trivial_move: false,
+        is_drop: false,
         first_key: Vec::new(),
         last_key: Vec::new(),
         input_bytes: 0,

@@ -232,6 +232,7 @@ impl<'a> View<'a> {
             cut_keys,
             output_bytes_max,
             is_trivial_move,
+            is_drop: false,
             first_key: hull.first.to_vec(),
             last_key: hull.last.to_vec(),
             input_bytes,

@@ -1,0 +1,151 @@
+//! First in, first out: nothing is merged, and the oldest tables are dropped whole.
+//!
+//! They are dropped once all tables together are too large, or once their entries are too old.
+//! **What is dropped is gone, for snapshots too.** Tables of a run go one by one, runs from the
+//! oldest on: what a dropped entry hid is dropped before it or with it, so that nothing older comes
+//! back. The newest run always stays.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use esker_table::TableProperties;
+
+use crate::plan::{Busy, Plan, PlanReason};
+use crate::policy::aged::{Aged, by_age, drop_tables};
+use crate::policy::{BadOption, Policy, RangeRequest};
+use crate::shape::{LEVEL_COUNT_MAX, Shape};
+
+/// Parameters of [`Fifo`].
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct FifoOptions {
+    /// What all tables may take together, in bytes. 1 GiB by default; at least 1.
+    pub bytes_max: u64,
+    /// Age at which entries are dropped, going by [`Shape::timeline`]; never if not given. At least
+    /// a second.
+    pub age_max: Option<Duration>,
+}
+
+impl Default for FifoOptions {
+    fn default() -> Self {
+        Self { bytes_max: 1 << 30, age_max: None }
+    }
+}
+
+impl FifoOptions {
+    /// # Errors
+    /// With the first option that [`Fifo`] cannot work with.
+    pub fn check(&self) -> Result<(), BadOption> {
+        BadOption::unless(self.bytes_max > 0, "bytes_max", self.bytes_max, "at least 1")?;
+        let seconds = self.age_max.map_or(u64::MAX, |age| age.as_secs());
+        BadOption::unless(seconds > 0, "age_max", seconds, "at least 1 second")
+    }
+}
+
+/// The policy; see the head of this file.
+#[derive(Clone, Debug)]
+pub struct Fifo {
+    options: FifoOptions,
+}
+
+impl Fifo {
+    /// The policy under `options`.
+    ///
+    /// # Panics
+    /// If [`FifoOptions::check`] refuses the options.
+    #[must_use]
+    pub fn new(options: FifoOptions) -> Self {
+        assert_eq!(options.check(), Ok(()), "the options were checked");
+        Self { options }
+    }
+}
+
+/// The longest part of the tables, from the oldest on, that may go: each `is_due`, none of the
+/// newest run.
+pub(super) fn oldest_due<'a>(
+    runs: &[Aged<'a>],
+    mut is_due: impl FnMut(&TableProperties) -> bool,
+) -> Vec<(Aged<'a>, Vec<&'a Arc<TableProperties>>)> {
+    let mut choices = Vec::new();
+    for aged in runs.iter().skip(1).rev() {
+        let mut tables: Vec<&Arc<TableProperties>> = aged.run.tables.iter().collect();
+        tables.retain(|table| is_due(table));
+        let is_whole = tables.len() == aged.run.tables.len();
+        choices.push((*aged, tables));
+        if !is_whole {
+            break;
+        }
+    }
+    // Shallower first, as plans have them.
+    choices.reverse();
+    choices
+}
+
+fn is_nothing(choices: &[(Aged<'_>, Vec<&Arc<TableProperties>>)]) -> bool {
+    choices.iter().all(|(_, tables)| tables.is_empty())
+}
+
+/// The plan that drops what was written so long ago, if anything.
+pub(super) fn drop_older(
+    shape: &Shape,
+    runs: &[Aged<'_>],
+    age_max: Duration,
+    now: Duration,
+) -> Option<Plan> {
+    let is_old = |table: &TableProperties| {
+        let written = shape.timeline.written_by(table.seqno_max);
+        written.is_some_and(|written| written.saturating_add(age_max) <= now)
+    };
+    let due = oldest_due(runs, is_old);
+    (!is_nothing(&due)).then(|| drop_tables(PlanReason::Age, due))
+}
+
+impl Policy for Fifo {
+    fn name(&self) -> &'static str {
+        "fifo"
+    }
+
+    fn pick(&self, shape: &Shape, busy: &Busy, now: Duration) -> Option<Plan> {
+        if !busy.is_empty() {
+            return None;
+        }
+        let runs = by_age(shape);
+        let aged = self.options.age_max.and_then(|age| drop_older(shape, &runs, age, now));
+        if aged.is_some() {
+            return aged;
+        }
+        let mut excess = shape.bytes().saturating_sub(self.options.bytes_max);
+        let due = oldest_due(&runs, |table| {
+            let is_due = excess > 0;
+            excess = excess.saturating_sub(table.file_bytes);
+            is_due
+        });
+        (!is_nothing(&due)).then(|| drop_tables(PlanReason::Size, due))
+    }
+
+    /// There is nothing to compact on demand: merged tables would no longer be of one age.
+    fn plan_range(&self, _shape: &Shape, _busy: &Busy, _request: &RangeRequest) -> Option<Plan> {
+        None
+    }
+
+    /// What all may take stands at level 0, where everything is.
+    fn level_targets(&self, _shape: &Shape) -> Vec<u64> {
+        let mut targets = vec![0; LEVEL_COUNT_MAX];
+        targets[0] = self.options.bytes_max;
+        targets
+    }
+
+    fn scores(&self, shape: &Shape) -> Vec<f64> {
+        let mut scores = vec![0.0; LEVEL_COUNT_MAX];
+        scores[0] = shape.bytes() as f64 / self.options.bytes_max as f64;
+        scores
+    }
+
+    /// Nothing is ever rewritten.
+    fn debt_bytes(&self, _shape: &Shape) -> u64 {
+        0
+    }
+
+    fn resting_run_count(&self) -> usize {
+        usize::MAX
+    }
+}
