@@ -4,13 +4,23 @@
 //! bound and count, and what the files say about each other. What it finds is a [`Finding`] with
 //! file, offset and, where that can be told, the keys whose reads are affected.
 //!
-//! The files in reading order: `place.rs` (the directory), `report.rs` (what is said), `verify.rs`,
-//! and what it is made of: `table_check.rs`, `order_check.rs`, `log_walk.rs`.
+//! [`Doctor::repair`] rebuilds what the database consists of from what is intact.
+//!
+//! The files in reading order: `place.rs` (the directory), `report.rs` (what is said), `verify.rs`
+//! and what it is made of (`table_check.rs`, `order_check.rs`, `log_walk.rs`); then `repair.rs`, with
+//! `history.rs` (what manifests still say), `log_rescue.rs`, `new_tables.rs`, `set_aside.rs` and
+//! `repair_report.rs`.
 
+mod history;
+mod log_rescue;
 mod log_walk;
+mod new_tables;
 mod order_check;
 mod place;
+mod repair;
+mod repair_report;
 mod report;
+mod set_aside;
 mod table_check;
 mod verify;
 
@@ -20,6 +30,7 @@ use esker_env::Env;
 
 use crate::error::Result;
 use place::Place;
+pub use repair_report::{Loss, Rebuilt, RepairReport};
 pub use report::{AffectedKeys, Finding, Totals, UnreferencedFile, VerifyReport};
 
 /// Looks after the database in one directory.
@@ -93,6 +104,39 @@ impl Doctor {
         let place = Place::lock(&self.env, &self.dir, self.log_dir.as_deref())?;
         verify::verify(&place, progress)
     }
+
+    /// Makes a damaged database one that opens, with everything that is intact; see
+    /// `docs/OPERATIONS.md`. Of a sound one nothing is changed. Damaged files are never removed,
+    /// but moved to the directory `damaged` in that of the database.
+    ///
+    /// # Durability
+    /// A crash in the middle leaves the database as it was, or repaired.
+    ///
+    /// # Errors
+    /// As [`Doctor::verify`]; `Corruption` if no file tells which database it is. Nothing that the
+    /// database refers to is changed then.
+    ///
+    /// # Cost
+    /// A verification, and a copy of each damaged table. Where no manifest is whole, perhaps a
+    /// rewrite of whole keyspaces. What is not in tables is read into memory.
+    pub fn repair(
+        &self,
+        options: &RepairOptions,
+        progress: &mut ProgressListener<'_>,
+    ) -> Result<RepairReport> {
+        let place = Place::lock(&self.env, &self.dir, self.log_dir.as_deref())?;
+        repair::repair(&place, options, progress)
+    }
+}
+
+/// How a repair goes about it.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct RepairOptions {
+    /// Change nothing, and say what would be done. Default false.
+    pub dry_run: bool,
+    /// Take what is intact of the log behind a hole too. Default false: then the log is taken up to
+    /// the first hole, and later writes are not there without earlier ones.
+    pub past_holes: bool,
 }
 
 impl std::fmt::Debug for Doctor {

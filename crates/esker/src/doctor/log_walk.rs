@@ -6,7 +6,7 @@
 use esker_base::coding::{DecodeError, Decoder};
 use esker_base::{Corruption, DatabaseId, FileKind, LogId, SeqNo};
 use esker_env::FileError;
-use esker_log::{ExpectedHeader, LogEnd, LogReader};
+use esker_log::{ExpectedHeader, LogReader};
 
 use super::place::Place;
 use crate::error::Result;
@@ -48,8 +48,6 @@ impl Group<'_> {
 /// How a segment ends.
 pub(super) struct SegmentEnd {
     pub(super) log: LogId,
-    /// `None` if damage hides it.
-    pub(super) end: Option<LogEnd>,
     /// Up to where its frames say that it was durable.
     pub(super) marked_durable: u64,
 }
@@ -84,7 +82,7 @@ fn walk_segment(
     last: &mut Last,
     visit: &mut impl FnMut(LogItem<'_>),
 ) -> Result<()> {
-    let hidden = SegmentEnd { log, end: None, marked_durable: 0 };
+    let hidden = SegmentEnd { log, marked_durable: 0 };
     if !place.logs().contains_key(&log.0) {
         let what = "the manifest names this file, and it is missing";
         visit(LogItem::Damage(Corruption::new(log.file_name(), 0, what)));
@@ -107,7 +105,7 @@ fn walk_segment(
         }
         Err(error) => return Err(error.into()),
     };
-    let end = loop {
+    loop {
         match reader.next_frame() {
             Ok(Some(frame)) => match decode_group(frame.payload) {
                 Ok((header, operations)) => {
@@ -126,18 +124,18 @@ fn walk_segment(
                     visit(LogItem::Damage(damage));
                 }
             },
-            Ok(None) => break Some(reader.end()),
+            Ok(None) => break,
             Err(FileError::Corruption(corruption)) => {
                 visit(LogItem::Damage(corruption));
                 if !reader.skip_damage()? {
-                    break None;
+                    break;
                 }
             }
             Err(error) => return Err(error.into()),
         }
-    };
+    }
     let marked_durable = reader.marked_durable_offset();
-    visit(LogItem::End(SegmentEnd { log, end, marked_durable }));
+    visit(LogItem::End(SegmentEnd { log, marked_durable }));
     Ok(())
 }
 

@@ -7,7 +7,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use esker_base::{KeyRange, TableId};
+use esker_base::{KeyRange, SeqNo, TableId};
 use esker_env::FileError;
 use esker_table::Table;
 use esker_tree::{Cursor as _, MergingCursor, Run, RunCursor, Version};
@@ -46,8 +46,8 @@ pub(super) fn undecided_runs(version: &Version, damaged: &BTreeSet<TableId>) -> 
     kept.map(Arc::new).collect()
 }
 
-/// Merges `runs`, newest first, and lists the tables that hold an older entry of a key than a run
-/// after theirs. `progress` is told the bytes read.
+/// Merges `runs`, newest first, and lists the tables that hold an entry of a key which is older than
+/// one in a run behind theirs, or stands there too. `progress` is told the bytes read.
 ///
 /// # Errors
 /// Of the system. A table that is damaged ends the check with a finding.
@@ -79,30 +79,32 @@ fn merge(
     let mut cursor = MergingCursor::new(cursors);
     let mut named = BTreeSet::new();
     let mut key: Vec<u8> = Vec::new();
-    // The oldest run that the entries of the key have come from so far.
-    let mut deepest: Option<usize> = None;
+    // The oldest run that entries of the key have come from so far, and the last number.
+    let mut last: Option<(usize, SeqNo)> = None;
     let (mut bytes, mut entries) = (0, 0);
     cursor.seek_to_first()?;
     while cursor.is_valid() {
         let (source, current) = cursor.current();
         let entry = current.key();
-        if deepest.is_none() || key != entry.user_key {
-            key.clear();
-            key.extend_from_slice(entry.user_key);
-            deepest = Some(source);
-        } else if deepest.is_some_and(|deepest| source < deepest) {
+        let before = last.filter(|_| key == entry.user_key);
+        // Reads would do with an entry that is there twice; compaction refuses it.
+        if before.is_some_and(|(deepest, seqno)| source < deepest || seqno == entry.seqno()) {
             let table = current.table().properties().id;
             if named.insert(table) {
                 let what = format!(
-                    "the table holds {} of key \"{}\", older than an entry in a run behind it",
+                    "the table holds {} of key \"{}\", not newer than an entry in a run behind it",
                     entry.seqno(),
                     entry.user_key.escape_ascii()
                 );
                 findings.push(Finding::at(table.file_name(), 0, what));
             }
-        } else {
-            deepest = Some(source);
         }
+        if before.is_none() {
+            key.clear();
+            key.extend_from_slice(entry.user_key);
+        }
+        let deepest = before.map_or(source, |(deepest, _)| deepest.max(source));
+        last = Some((deepest, entry.seqno()));
         bytes += (entry.user_key.len() + current.value().len()) as u64;
         entries += 1;
         if entries % PROGRESS_ENTRIES == 0 {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use esker_base::{DatabaseId, FileHeader, FileId, FileKind};
+use esker_base::{DatabaseId, FileHeader, FileId, FileKind, LogId};
 use esker_cache::{BlockCache, Budget};
 use esker_env::{Env, FileLock};
 use esker_table::TableContext;
@@ -112,4 +112,24 @@ pub(super) fn database_of_files(place: &Place) -> Result<Option<DatabaseId>> {
         }
     }
     Ok(votes.into_iter().max_by_key(|(_, count)| *count).map(|(id, _)| DatabaseId(id)))
+}
+
+impl Place {
+    /// The log segments that are not of another database, in order.
+    ///
+    /// # Errors
+    /// Of the system.
+    pub(super) fn logs_of(&self, database: DatabaseId) -> Result<Vec<LogId>> {
+        let mut logs = Vec::new();
+        for id in self.logs.keys().copied() {
+            let file = self.env.fs.open(&self.log_dir.join(id.file_name(FileKind::Log)))?;
+            let mut bytes = [0; FileHeader::LEN];
+            let len = file.read_at(0, &mut bytes)?;
+            let header = FileHeader::decode(&bytes[..len]);
+            if header.map_or(true, |header| header.database == database) {
+                logs.push(LogId(id));
+            }
+        }
+        Ok(logs)
+    }
 }

@@ -39,7 +39,7 @@ pub(super) fn all_keys(table: &Table, keyspace: &str) -> AffectedKeys {
     AffectedKeys { keyspace: keyspace.to_owned(), start, end }
 }
 
-type Bounds = (Bound<Vec<u8>>, Bound<Vec<u8>>);
+pub(super) type Bounds = (Bound<Vec<u8>>, Bound<Vec<u8>>);
 
 fn bounds(table: &Table) -> Bounds {
     let properties = table.properties();
@@ -50,7 +50,7 @@ fn bounds(table: &Table) -> Bounds {
 }
 
 /// Which keys each block of a table stands for.
-struct DamageMap {
+pub(super) struct DamageMap {
     all: Bounds,
     /// By the offset of a data block or of the index of a partition.
     ranges: BTreeMap<u64, Bounds>,
@@ -61,7 +61,7 @@ struct DamageMap {
 }
 
 impl DamageMap {
-    fn of(table: &Table) -> Result<Self> {
+    pub(super) fn of(table: &Table) -> Result<Self> {
         let mut map = Self {
             all: bounds(table),
             ranges: BTreeMap::new(),
@@ -112,7 +112,7 @@ impl DamageMap {
     }
 
     /// The keys whose reads `corruption` affects.
-    fn affected_by(&self, corruption: &Corruption) -> Option<Bounds> {
+    pub(super) fn affected_by(&self, corruption: &Corruption) -> Option<Bounds> {
         // A filter or the properties, which reads do without, is in no index.
         let is_block = self.is_open && self.unreadable.contains(&corruption.offset);
         if is_block { self.ranges.get(&corruption.offset).cloned() } else { Some(self.all.clone()) }

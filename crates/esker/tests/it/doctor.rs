@@ -3,4 +3,5 @@
 mod sample;
 
 mod modes;
+mod repair;
 mod verify;

@@ -208,7 +208,10 @@ fn runs_in_the_wrong_order_are_found() {
     drop(Manifest::create(Arc::clone(&env.fs), Path::new(DIR), id, catalog).unwrap());
     let report = doctor.verify(&mut |_| {}).unwrap();
     assert_eq!(report.findings.len(), 1, "{report}");
-    assert!(report.findings[0].what.contains("older than an entry in a run behind it"), "{report}");
+    assert!(
+        report.findings[0].what.contains("not newer than an entry in a run behind it"),
+        "{report}"
+    );
     // And reads are wrong indeed.
     assert_eq!(open().get("a").unwrap().unwrap(), "0");
 }

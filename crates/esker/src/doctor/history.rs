@@ -1,0 +1,230 @@
+//! What all manifests of a directory say, as far as they can be read.
+//!
+//! The newest manifest alone is the truth, if it is whole. Where it is not, the frames of it that
+//! are, and the manifest before it, still tell which tables were added, moved and removed, and what
+//! the keyspaces are called. Ids are never given twice: what an edit removed stays removed.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use esker_base::{Corruption, DatabaseId, FileKind, KeyspaceId, LogId, ManifestId, SeqNo, TableId};
+use esker_env::FileError;
+use esker_log::{ExpectedHeader, LogEnd, LogReader};
+use esker_tree::{
+    Catalog, EditRecord, KeyspaceState, MANIFEST_FORMAT, Manifest, Recovered, TablePlace,
+    VersionEdit,
+};
+
+use super::place::{Place, database_of_files};
+use crate::engine::BYTEWISE;
+use crate::error::{Error, Result};
+use crate::options::KeyspaceOptions;
+use crate::recovery::DEFAULT_KEYSPACE;
+
+/// What is known of a database without its tables and its log.
+pub(super) struct History {
+    pub(super) catalog: Catalog,
+    /// The catalog is that of a whole manifest: nothing is missing.
+    pub(super) is_whole: bool,
+    /// Tables that were removed, or were of a keyspace that was dropped.
+    pub(super) removed: BTreeSet<TableId>,
+    /// Segments that were released.
+    pub(super) released: BTreeSet<LogId>,
+    pub(super) dropped: BTreeSet<KeyspaceId>,
+}
+
+impl History {
+    /// Reads what there is. `None` if not even the id of the database can be told.
+    ///
+    /// # Errors
+    /// Of the system; `UnsupportedFormat`.
+    pub(super) fn read(place: &Place) -> Result<Option<Self>> {
+        match Manifest::recover(&*place.env.fs, &place.dir) {
+            Ok(Some(recovered)) if is_whole(place, &recovered) => {
+                return Ok(Some(Self::new(recovered.catalog, true)));
+            }
+            Ok(_) | Err(FileError::Corruption(_)) => {}
+            Err(error) => return Err(error.into()),
+        }
+        let Some(database) = database_of_files(place)? else { return Ok(None) };
+        let mut history = Self::new(Catalog::new(database), false);
+        for (id, _) in place.files_of(FileKind::Manifest) {
+            history.read_manifest(place, ManifestId(id))?;
+        }
+        history.catalog.keyspaces.retain(|id, _| !history.dropped.contains(id));
+        history.keyspace(KeyspaceId::DEFAULT);
+        Ok(Some(history))
+    }
+
+    const fn new(catalog: Catalog, is_whole: bool) -> Self {
+        Self {
+            catalog,
+            is_whole,
+            removed: BTreeSet::new(),
+            released: BTreeSet::new(),
+            dropped: BTreeSet::new(),
+        }
+    }
+
+    pub(super) const fn database(&self) -> DatabaseId {
+        self.catalog.database
+    }
+
+    /// The keyspace of that id; made, with a name of its own, if nothing is known of it. True if it
+    /// was made.
+    pub(super) fn keyspace(&mut self, id: KeyspaceId) -> bool {
+        if self.catalog.keyspaces.contains_key(&id) {
+            return false;
+        }
+        let names: BTreeSet<&str> =
+            self.catalog.keyspaces.values().map(|state| state.name.as_str()).collect();
+        let mut name = match id {
+            KeyspaceId::DEFAULT => DEFAULT_KEYSPACE.to_owned(),
+            _ => format!("keyspace-{id}"),
+        };
+        while names.contains(name.as_str()) {
+            name.push('-');
+        }
+        let state = KeyspaceState {
+            name,
+            order: BYTEWISE.to_owned(),
+            options: KeyspaceOptions::default().encode(),
+            flushed_up_to: SeqNo::ZERO,
+            tables: BTreeMap::new(),
+        };
+        self.catalog.keyspaces.insert(id, Arc::new(state));
+        self.catalog.next_keyspace_id = self.catalog.next_keyspace_id.max(id.0.saturating_add(1));
+        true
+    }
+
+    fn read_manifest(&mut self, place: &Place, id: ManifestId) -> Result<()> {
+        let expected = ExpectedHeader {
+            kind: FileKind::Manifest,
+            id: id.0,
+            database: Some(self.catalog.database),
+            newest_format: MANIFEST_FORMAT,
+        };
+        let path = place.dir.join(id.file_name());
+        let mut reader = match LogReader::open(&*place.env.fs, &path, &expected) {
+            Ok(reader) => reader,
+            Err(FileError::Corruption(_)) => return Ok(()),
+            Err(error) => return Err(error.into()),
+        };
+        let mut is_first = true;
+        loop {
+            match reader.next_frame() {
+                Ok(Some(frame)) => {
+                    // What a manifest starts with takes the place of all before.
+                    let is_snapshot = std::mem::replace(&mut is_first, false);
+                    let edit = VersionEdit::decode(frame.payload);
+                    let Ok(edit) = edit else { continue };
+                    if is_snapshot {
+                        self.start_over();
+                    }
+                    edit.records.iter().for_each(|record| self.record(record));
+                }
+                Ok(None) => return Ok(()),
+                Err(FileError::Corruption(Corruption { .. })) => {
+                    is_first = false;
+                    if !reader.skip_damage()? {
+                        return Ok(());
+                    }
+                }
+                Err(error) => return Err(Error::from(error)),
+            }
+        }
+    }
+
+    /// Forgets what exists, but not what has gone.
+    fn start_over(&mut self) {
+        for state in self.catalog.keyspaces.values() {
+            self.removed.extend(state.tables.keys());
+        }
+        self.released.extend(&self.catalog.logs);
+        self.dropped.extend(self.catalog.keyspaces.keys());
+        self.catalog.keyspaces.clear();
+        self.catalog.logs.clear();
+    }
+
+    fn state(&mut self, id: KeyspaceId) -> &mut KeyspaceState {
+        self.keyspace(id);
+        let state = self.catalog.keyspaces.get_mut(&id).expect("it was made if it was not there");
+        Arc::make_mut(state)
+    }
+
+    /// Takes in a record, whether it fits or not: the one that it would fit may be lost.
+    fn record(&mut self, record: &EditRecord) {
+        let catalog = &mut self.catalog;
+        match record {
+            EditRecord::NextFileCounter(to) => {
+                catalog.next_file_counter = catalog.next_file_counter.max(*to);
+            }
+            EditRecord::LastSeqno(to) => catalog.last_seqno = catalog.last_seqno.max(*to),
+            EditRecord::NextKeyspaceId(to) => {
+                catalog.next_keyspace_id = catalog.next_keyspace_id.max(*to);
+            }
+            EditRecord::LogAdded(log) => {
+                self.released.remove(log);
+                catalog.logs.insert(*log);
+            }
+            EditRecord::LogRemoved(log) => {
+                catalog.logs.remove(log);
+                self.released.insert(*log);
+            }
+            EditRecord::KeyspaceCreated { keyspace, name, order, options } => {
+                self.dropped.remove(keyspace);
+                let state = self.state(*keyspace);
+                state.name.clone_from(name);
+                state.order.clone_from(order);
+                state.options.clone_from(options);
+            }
+            EditRecord::KeyspaceRenamed { keyspace, name } => {
+                self.state(*keyspace).name.clone_from(name);
+            }
+            EditRecord::KeyspaceOptions { keyspace, options } => {
+                self.state(*keyspace).options.clone_from(options);
+            }
+            EditRecord::KeyspaceDropped { keyspace } => {
+                if let Some(state) = catalog.keyspaces.remove(keyspace) {
+                    self.removed.extend(state.tables.keys());
+                }
+                self.dropped.insert(*keyspace);
+            }
+            EditRecord::TableAdded { keyspace, level, run, properties } => {
+                self.removed.remove(&properties.id);
+                let properties = Arc::clone(properties);
+                let place = TablePlace { level: *level, run: *run, properties };
+                self.state(*keyspace).tables.insert(place.properties.id, place);
+            }
+            EditRecord::TableRemoved { keyspace, table } => {
+                self.state(*keyspace).tables.remove(table);
+                self.removed.insert(*table);
+            }
+            EditRecord::TableMoved { keyspace, table, level, run } => {
+                if let Some(place) = self.state(*keyspace).tables.get_mut(table) {
+                    (place.level, place.run) = (*level, *run);
+                }
+            }
+            EditRecord::FlushedUpTo { keyspace, seqno } => {
+                let state = self.state(*keyspace);
+                state.flushed_up_to = state.flushed_up_to.max(*seqno);
+            }
+        }
+    }
+}
+
+/// Whether a manifest that could be read is all there is to know.
+fn is_whole(place: &Place, recovered: &Recovered) -> bool {
+    let catalog = &recovered.catalog;
+    let tables = place.files_of(FileKind::Table).map(|(id, _)| id);
+    let mut ids = tables.chain(place.logs().keys().copied());
+    // No id is given before a manifest says that it may be: a newer one is missing.
+    if ids.any(|id| catalog.next_file_counter <= id.counter) {
+        return false;
+    }
+    // What looks like an edit that was never acknowledged was, if files have gone by it.
+    let states = catalog.keyspaces.values().flat_map(|state| state.tables.keys());
+    let has_all = states.into_iter().all(|id| place.file_len(id.0, FileKind::Table).is_some())
+        && catalog.logs.iter().all(|log| place.logs().contains_key(&log.0));
+    has_all || !matches!(recovered.end, LogEnd::Torn { .. })
+}

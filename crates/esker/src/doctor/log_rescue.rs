@@ -1,0 +1,146 @@
+//! What a repair takes from the log: the operations that are in no table, up to the first hole.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
+
+use esker_base::{FileHeader, KeyspaceId, LogId, SeqNo};
+use esker_memtable::Memtable;
+
+use super::history::History;
+use super::log_walk::{Group, LogItem, walk_logs};
+use super::place::Place;
+use super::repair_report::Loss;
+use super::report::AffectedKeys;
+use crate::error::Result;
+
+/// What is in a log and in no table.
+#[derive(Default)]
+pub(super) struct LogRescue {
+    /// By keyspace.
+    pub(super) memtables: BTreeMap<KeyspaceId, Memtable>,
+    pub(super) operation_count: u64,
+    /// The largest sequence number that was come by, whether it is kept or not.
+    pub(super) last_seqno: SeqNo,
+    pub(super) lost: Vec<Loss>,
+    /// Segments that something is lost of.
+    pub(super) spoilt: BTreeSet<LogId>,
+    stopped_by: Option<String>,
+}
+
+/// Reads `logs`, which are in order. `goes_on` takes what follows a hole too.
+///
+/// Without a whole manifest, groups that a gap separates from later ones are of segments that were
+/// released before, and whose files were not yet removed: they are in tables.
+pub(super) fn rescue(
+    place: &Place,
+    history: &History,
+    logs: &[LogId],
+    goes_on: bool,
+) -> Result<LogRescue> {
+    let mut rescue = LogRescue::default();
+    let before = if history.is_whole { history.catalog.last_seqno } else { SeqNo::MAX };
+    // A gap that follows damage is the hole that the damage left.
+    let mut is_behind_damage = false;
+    let mut gap = None;
+    walk_logs(place, history.database(), logs, before, |item| match item {
+        LogItem::Damage(damage) => {
+            is_behind_damage = true;
+            let what = damage.what.to_string();
+            if !goes_on {
+                rescue.stopped_by.get_or_insert_with(|| damage.file.clone());
+            }
+            let log = logs.iter().find(|log| log.file_name() == damage.file);
+            rescue.spoilt.extend(log);
+            rescue.lost.push(Loss { file: damage.file, what, keys: None });
+        }
+        LogItem::Gap { after, before } => {
+            gap = Some((after, before));
+            if std::mem::take(&mut is_behind_damage) {
+                return;
+            }
+            if history.is_whole {
+                rescue.stopped_by.get_or_insert_with(|| "a gap".to_owned());
+            } else {
+                rescue.memtables.clear();
+                rescue.operation_count = 0;
+            }
+        }
+        LogItem::Group(group) => {
+            is_behind_damage = false;
+            rescue.last_seqno = rescue.last_seqno.max(group.last_seqno());
+            if rescue.stopped_by.is_some() {
+                rescue.lose(history, &group);
+            } else {
+                rescue.take(history, &group);
+            }
+        }
+        LogItem::End(segment) => {
+            let was_durable = (FileHeader::LEN as u64) < segment.marked_durable;
+            if let Some((after, before)) = gap.take()
+                && history.is_whole
+                && was_durable
+            {
+                let what = format!("groups between {after} and {before} are missing");
+                rescue.lost.push(Loss { file: segment.log.file_name(), what, keys: None });
+            }
+        }
+    })?;
+    Ok(rescue)
+}
+
+impl LogRescue {
+    fn take(&mut self, history: &History, group: &Group<'_>) {
+        let mut seqno = group.first_seqno;
+        for (index, operation) in group.operations.iter().enumerate() {
+            if index > 0 {
+                seqno = seqno.next();
+            }
+            let is_needed = match history.catalog.keyspaces.get(&operation.keyspace) {
+                Some(state) => state.flushed_up_to < seqno,
+                // Only where the manifest is not whole may a keyspace be unknown that exists.
+                None => !history.is_whole && !history.dropped.contains(&operation.keyspace),
+            };
+            if is_needed {
+                let memtable = self.memtables.entry(operation.keyspace).or_default();
+                memtable.writer().insert(operation.key, seqno, operation.kind, operation.value);
+                self.operation_count += 1;
+            }
+        }
+    }
+
+    /// Lists the keys of a group that stands behind a hole.
+    fn lose(&mut self, history: &History, group: &Group<'_>) {
+        self.spoilt.insert(group.log);
+        let file = group.log.file_name();
+        for operation in &group.operations {
+            let Some(state) = history.catalog.keyspaces.get(&operation.keyspace) else { continue };
+            let found = self.lost.iter_mut().find(|loss| {
+                loss.file == file
+                    && loss.keys.as_ref().is_some_and(|keys| keys.keyspace == state.name)
+            });
+            match found.and_then(|loss| loss.keys.as_mut()) {
+                Some(keys) => widen(keys, operation.key),
+                None => {
+                    let bound = Bound::Included(operation.key.to_vec());
+                    let keyspace = state.name.clone();
+                    let keys = AffectedKeys { keyspace, start: bound.clone(), end: bound };
+                    let what = "operations behind a hole in the log".to_owned();
+                    self.lost.push(Loss { file: file.clone(), what, keys: Some(keys) });
+                }
+            }
+        }
+    }
+}
+
+fn widen(keys: &mut AffectedKeys, key: &[u8]) {
+    if let Bound::Included(start) = &mut keys.start
+        && key < start.as_slice()
+    {
+        *start = key.to_vec();
+    }
+    if let Bound::Included(end) = &mut keys.end
+        && end.as_slice() < key
+    {
+        *end = key.to_vec();
+    }
+}

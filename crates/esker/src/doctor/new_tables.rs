@@ -1,0 +1,91 @@
+//! Writes the tables that a repair makes.
+
+use std::sync::Arc;
+
+use esker_base::{FileId, InternalKey, KeyspaceId, OwnerId, TableId};
+use esker_table::{TableBuilder, TableContext, TableIdentity, TableOptions, TableProperties};
+
+use crate::error::Result;
+
+/// A table that has reached this many bytes is ended.
+const TABLE_BYTES_MAX: u64 = 64 << 20;
+
+/// Mints ids that no file has had.
+#[derive(Debug)]
+pub(super) struct Ids {
+    next: u64,
+}
+
+impl Ids {
+    /// From `next` on.
+    pub(super) const fn new(next: u64) -> Self {
+        Self { next }
+    }
+
+    pub(super) const fn mint(&mut self) -> FileId {
+        self.next += 1;
+        FileId { owner: OwnerId::FIRST, counter: self.next - 1 }
+    }
+
+    pub(super) const fn next(&self) -> u64 {
+        self.next
+    }
+}
+
+/// Takes entries in order, and leaves disjoint tables. Their names are durable once the directory
+/// is synced.
+pub(super) struct NewTables<'a> {
+    context: &'a Arc<TableContext>,
+    ids: &'a mut Ids,
+    keyspace: KeyspaceId,
+    level: u8,
+    options: TableOptions,
+    builder: Option<TableBuilder>,
+    last_key: Vec<u8>,
+    finished: Vec<TableProperties>,
+}
+
+impl<'a> NewTables<'a> {
+    pub(super) fn new(
+        context: &'a Arc<TableContext>,
+        ids: &'a mut Ids,
+        keyspace: KeyspaceId,
+        level: u8,
+        options: TableOptions,
+    ) -> Self {
+        let (builder, last_key, finished) = (None, Vec::new(), Vec::new());
+        Self { context, ids, keyspace, level, options, builder, last_key, finished }
+    }
+
+    /// Adds an entry, after all that were added before.
+    pub(super) fn add(&mut self, key: InternalKey<'_>, value: &[u8]) -> Result<()> {
+        let is_full = |builder: &TableBuilder| TABLE_BYTES_MAX <= builder.estimated_file_bytes();
+        if self.builder.as_ref().is_some_and(is_full) && self.last_key != key.user_key {
+            self.end_table()?;
+        }
+        if self.builder.is_none() {
+            let id = TableId(self.ids.mint());
+            let file = self.context.fs.create(&self.context.dir.join(id.file_name()))?;
+            let (database, keyspace, level) = (self.context.database, self.keyspace, self.level);
+            let identity = TableIdentity { database, id, keyspace, level };
+            self.builder = Some(TableBuilder::new(file, identity, self.options));
+        }
+        self.last_key.clear();
+        self.last_key.extend_from_slice(key.user_key);
+        let builder = self.builder.as_mut().expect("a table was just started");
+        Ok(builder.add(key, value)?)
+    }
+
+    fn end_table(&mut self) -> Result<()> {
+        if let Some(builder) = self.builder.take() {
+            self.finished.push(builder.finish()?);
+        }
+        Ok(())
+    }
+
+    /// Ends the last table, and gives all away.
+    pub(super) fn finish(mut self) -> Result<Vec<TableProperties>> {
+        self.end_table()?;
+        Ok(self.finished)
+    }
+}

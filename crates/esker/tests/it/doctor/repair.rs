@@ -1,0 +1,220 @@
+//! Repair: what is intact is kept, what is not is named, and the database works again.
+
+use std::ops::RangeBounds as _;
+
+use esker::Db;
+use esker::doctor::{RepairOptions, RepairReport};
+
+use super::sample::{Files, Left, Sample};
+use crate::random::{Rng, for_each_seed};
+use crate::reading::assert_state;
+use crate::state::State;
+
+fn repair(files: Files<'_>) -> RepairReport {
+    files.doctor().repair(&RepairOptions::default(), &mut |_| {}).unwrap()
+}
+
+/// Whether `report` says that the key may miss what was written last.
+fn is_given_up(report: &RepairReport, keyspace: &str, key: &[u8]) -> bool {
+    let mut lost = report.lost.iter().filter_map(|loss| loss.keys.as_ref());
+    lost.any(|keys| {
+        keys.keyspace == keyspace && (keys.start.clone(), keys.end.clone()).contains(&key.to_vec())
+    })
+}
+
+/// Checks that `db` holds what `model` holds, but for what `report` gives up.
+fn assert_kept(db: &Db, model: &State, report: &RepairReport, when: &str) {
+    for name in model.names() {
+        let keyspace = db.existing_keyspace(&name).unwrap();
+        let keyspace = keyspace.unwrap_or_else(|| panic!("{when}: no {name}: {report}"));
+        let contents = model.contents(&name);
+        for (key, value) in contents.iter().filter(|(key, _)| !is_given_up(report, &name, key)) {
+            let found = keyspace.get(key).unwrap();
+            assert!(
+                found.as_deref() == Some(&**value),
+                "{when}: {name} {} is {:?}: {report}",
+                key.escape_ascii(),
+                found.map(|value| value.len())
+            );
+        }
+        for entry in keyspace.iter() {
+            let (key, _) = entry.unwrap();
+            let is_there = contents.contains_key(&*key) || is_given_up(report, &name, &key);
+            assert!(is_there, "{when}: {name} {} has come back: {report}", key.escape_ascii());
+        }
+    }
+}
+
+/// Checks that a repaired database is sound, works, and needs no other repair.
+fn assert_works(sample: &Sample, report: &RepairReport, when: &str) {
+    let files = sample.files();
+    assert!(!report.was_sound(), "{when}");
+    assert!(files.verify().is_sound(), "{when}: {}\n{report}", files.verify());
+    let before = files.everything();
+    assert!(repair(files).was_sound(), "{when}");
+    assert_eq!(before, files.everything(), "{when}: a second repair changes nothing");
+    let db = sample.open();
+    for name in db.keyspaces() {
+        let keyspace = db.existing_keyspace(&name).unwrap().unwrap();
+        keyspace.put("written after the repair", name.as_bytes()).unwrap();
+    }
+    db.flush().unwrap();
+    db.compact_all().unwrap();
+    db.close().unwrap();
+    assert!(files.verify().is_sound(), "{when}: {}", files.verify());
+    let db = sample.open();
+    for name in db.keyspaces() {
+        let keyspace = db.existing_keyspace(&name).unwrap().unwrap();
+        assert_eq!(keyspace.get("written after the repair").unwrap().unwrap(), name.as_bytes());
+    }
+}
+
+/// Repairs, checks, and puts everything back.
+fn check(sample: &Sample, original: &[(String, Vec<u8>)], when: &str) -> RepairReport {
+    let files = sample.files();
+    let before = files.everything();
+    let options = RepairOptions { dry_run: true, ..RepairOptions::default() };
+    let planned = files.doctor().repair(&options, &mut |_| {}).unwrap();
+    assert_eq!(before, files.everything(), "{when}: a dry run changes nothing");
+    let report = repair(files);
+    assert_eq!(planned.lost, report.lost, "{when}");
+    let mut given_up = report.clone();
+    // Every file is there: what is missing had been replaced, by an edit that is lost.
+    given_up.lost.retain(|loss| !loss.what.contains("unless it had been replaced"));
+    assert_kept(&sample.open(), &sample.model, &given_up, when);
+    assert_works(sample, &report, when);
+    for (name, _) in files.everything() {
+        files.remove(&name);
+    }
+    original.iter().for_each(|(name, bytes)| files.replace(name, bytes));
+    given_up
+}
+
+#[test]
+fn repair_of_a_sound_database_changes_nothing() {
+    for_each_seed("repair_of_a_sound_database_changes_nothing", 5, |seed| {
+        for left in [Left::Closed, Left::Abandoned] {
+            let sample = Sample::new(seed, left);
+            let before = sample.files().everything();
+            let report = repair(sample.files());
+            assert!(report.was_sound(), "{report}");
+            assert_eq!(before, sample.files().everything());
+            assert_state(&sample.open(), &sample.model, "after it");
+        }
+    });
+}
+
+#[test]
+fn a_damaged_cut_or_missing_table_costs_the_keys_of_what_is_damaged() {
+    let test = "a_damaged_cut_or_missing_table_costs_the_keys_of_what_is_damaged";
+    for_each_seed(test, 4, |seed| {
+        let sample = Sample::new(seed, Left::Abandoned);
+        let (files, mut rng) = (sample.files(), Rng::new(seed));
+        let original = files.everything();
+        for name in files.ending_with(".table") {
+            let len = files.read(&name).len();
+            for _ in 0..4 {
+                let offset = rng.index(len);
+                files.flip(&name, offset);
+                let when = format!("{name} flipped at {offset} of {len}");
+                let report = check(&sample, &original, &when);
+                assert!(report.set_aside.contains(&name), "{when}: {report}");
+            }
+            let bytes = files.read(&name);
+            files.replace(&name, &bytes[..rng.index(len)]);
+            check(&sample, &original, &format!("{name} cut"));
+            files.remove(&name);
+            check(&sample, &original, &format!("{name} missing"));
+        }
+    });
+}
+
+#[test]
+fn without_a_whole_manifest_nothing_is_lost() {
+    for_each_seed("without_a_whole_manifest_nothing_is_lost", 12, |seed| {
+        for left in [Left::Closed, Left::Abandoned] {
+            let sample = Sample::new(seed, left);
+            let (files, mut rng) = (sample.files(), Rng::new(seed));
+            let original = files.everything();
+            let name = files.newest_manifest();
+            let bytes = files.read(&name);
+            let end = bytes.iter().rposition(|byte| *byte != 0).unwrap();
+            for _ in 0..6 {
+                let offset = rng.index(end);
+                files.flip(&name, offset);
+                if files.verify().is_sound() {
+                    // The last edit of a manifest that was not closed: as if it never was.
+                    files.replace(&name, &bytes);
+                    continue;
+                }
+                let when = format!("{left:?} {name} flipped at {offset} of {end}");
+                let report = check(&sample, &original, &when);
+                assert!(report.lost.is_empty(), "{when}: {report}");
+                assert!(report.set_aside.contains(&name), "{when}: {report}");
+            }
+        }
+    });
+}
+
+#[test]
+fn without_any_manifest_only_names_are_lost() {
+    for_each_seed("without_any_manifest_only_names_are_lost", 12, |seed| {
+        for left in [Left::Closed, Left::Abandoned] {
+            let sample = Sample::new(seed, left);
+            let files = sample.files();
+            files.ending_with(".manifest").iter().for_each(|name| files.remove(name));
+            let report = repair(files);
+            assert!(report.lost.is_empty(), "{report}");
+            let mut model = sample.model.clone();
+            model.rename("users", "keyspace-1");
+            model.rename("logs", "keyspace-2");
+            assert_kept(&sample.open(), &model, &report, &format!("{left:?}"));
+            assert_works(&sample, &report, &format!("{left:?}"));
+        }
+    });
+}
+
+#[test]
+fn a_damaged_log_is_kept_up_to_the_damage() {
+    for_each_seed("a_damaged_log_is_kept_up_to_the_damage", 12, |seed| {
+        let sample = Sample::new(seed, Left::Abandoned);
+        let (files, mut rng) = (sample.files(), Rng::new(seed));
+        let original = files.everything();
+        for name in files.ending_with(".log") {
+            let bytes = files.read(&name);
+            let end = bytes.iter().rposition(|byte| *byte != 0).unwrap();
+            for _ in 0..4 {
+                let offset = rng.index(end);
+                files.flip(&name, offset);
+                if files.verify().is_sound() {
+                    files.replace(&name, &bytes);
+                    continue;
+                }
+                let when = format!("{name} flipped at {offset} of {end}");
+                let report = repair(files);
+                assert!(!report.lost.is_empty(), "{when}");
+                assert_is_some_past(&sample, &when);
+                assert_works(&sample, &report, &when);
+                let copy = format!("damaged/{name}");
+                assert_eq!(files.read(&copy).len(), bytes.len(), "{when}: the original is kept");
+                files.remove(&copy);
+                files.everything().iter().for_each(|(name, _)| files.remove(name));
+                original.iter().for_each(|(name, bytes)| files.replace(name, bytes));
+            }
+        }
+    });
+}
+
+/// Checks that every key has a value that it had once.
+fn assert_is_some_past(sample: &Sample, when: &str) {
+    let db = sample.open();
+    for name in sample.model.names() {
+        let keyspace = db.existing_keyspace(&name).unwrap().unwrap();
+        for entry in keyspace.iter() {
+            let (key, value) = entry.unwrap();
+            let had =
+                |state: &State| state.contents(&name).get(&*key).is_some_and(|v| **v == *value);
+            assert!(sample.history.iter().any(had), "{when}: {name} {}", key.escape_ascii());
+        }
+    }
+}
