@@ -6,7 +6,7 @@
 
 use std::any::Any;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, PoisonError, TryLockError};
 
 use esker_base::KeyRange;
 use esker_table::TableProperties;
@@ -161,6 +161,7 @@ impl Engine {
         self.events
             .record(self.now(), Event::Flushed { keyspace: name, table_count, bytes, duration });
         drop((view, buffers));
+        self.collect_garbage();
         self.update_pressure(keyspace);
         self.scheduler.request_compaction(keyspace.id);
         self.logs.release_before(|| self.oldest_log_needed(), &self.ledger)
@@ -195,8 +196,11 @@ impl Engine {
                 })
             })
         })?;
-        // Of a keyspace that was dropped the tables are orphans; the next open removes them.
-        exchanged.unwrap_or(Ok(())).map_err(|refused| {
+        let Some(exchanged) = exchanged else {
+            self.remove_tables_of(&edit);
+            return Ok(());
+        };
+        exchanged.map_err(|refused| {
             let error = Error::new(
                 ErrorKind::Poisoned,
                 format!("an edit that is durable does not fit the tree: {refused}"),
@@ -204,6 +208,16 @@ impl Engine {
             self.poison(&error);
             error
         })
+    }
+
+    /// Removes the tables of an edit that was not written, since the keyspace was dropped.
+    fn remove_tables_of(&self, edit: &VersionEdit) {
+        for record in &edit.records {
+            if let EditRecord::TableAdded { properties, .. } = record {
+                // Left where it is, it is an orphan that the next open removes.
+                drop(self.env.fs.remove(&self.dir.join(properties.id.file_name())));
+            }
+        }
     }
 
     pub(crate) fn compaction_job(&self, keyspace: &Arc<KeyspaceCore>) {
@@ -239,9 +253,10 @@ impl Engine {
         let started = self.now();
         let work = std::panic::AssertUnwindSafe(|| self.execute(keyspace, &version, plan));
         let result = std::panic::catch_unwind(work);
-        keyspace.busy().finish(job);
-        // No longer held, so that what the plan made obsolete can be removed below.
+        // No longer held, so that what the plan made obsolete can be removed, by this thread or by
+        // who waits for the end of the job.
         drop(version);
+        keyspace.busy().finish(job);
         let (bytes_read, bytes_written) = match result {
             Ok(done) => done?,
             Err(panic) => {
@@ -430,7 +445,9 @@ impl Engine {
             let shape = view.version.shape();
             settings.policy.as_ref().and_then(|policy| policy.pick(&shape, &busy, self.now()))
         };
-        view.immutables.is_empty() && busy.is_empty() && wants().is_none()
+        // A flush holds what it replaces until its end.
+        let is_flushing = matches!(keyspace.flushing.try_lock(), Err(TryLockError::WouldBlock));
+        view.immutables.is_empty() && !is_flushing && busy.is_empty() && wants().is_none()
     }
 
     /// Takes no more writes. False if that was so already.
