@@ -142,8 +142,10 @@ impl Leader {
             }
         }
         engine.snapshots.publish(self.last_seqno);
-        for request in requests {
-            request.keyspaces.iter().for_each(|keyspace| engine.after_write(keyspace));
+        if std::mem::take(&mut self.has_full_memtable) {
+            for request in requests {
+                request.keyspaces.iter().for_each(|keyspace| engine.after_write(keyspace));
+            }
         }
         let count = requests.iter().map(|request| request.count).sum();
         engine.counters.note_group(requests.len(), count, user_bytes);
@@ -234,6 +236,10 @@ impl Leader {
                 writer.insert(operation.key, self.last_seqno, operation.kind, operation.value);
                 next = decode_next(&mut decoder);
             }
+            drop(writer);
+            view.active.update_charge();
+            self.has_full_memtable |=
+                keyspace.memtable_bytes() <= view.active.memtable.size_bytes();
         }
         user_bytes
     }

@@ -54,6 +54,8 @@ pub(crate) struct Leader {
     pub(crate) appender: Appender,
     /// Reused for the header of each group.
     pub(crate) header: Vec<u8>,
+    /// Whether the group that is being applied has filled a memtable.
+    pub(crate) has_full_memtable: bool,
 }
 
 impl Leader {

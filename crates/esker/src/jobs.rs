@@ -29,10 +29,9 @@ const CLOSE_FLUSH_BYTES_MIN: u64 = 512 << 10;
 const CLOSE_FLUSH_SEGMENTS_MIN: usize = 4;
 
 impl Engine {
-    /// After a write: switches a full memtable, and asks for its flush.
+    /// After a write that found the memtable full: switches it, and asks for its flush.
     pub(crate) fn after_write(&self, keyspace: &Arc<KeyspaceCore>) {
         let view = keyspace.view();
-        view.active.update_charge();
         let settings = keyspace.settings();
         if view.active.memtable.size_bytes() < settings.memtable_bytes {
             return;

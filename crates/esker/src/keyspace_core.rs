@@ -29,6 +29,9 @@ pub(crate) struct KeyspaceCore {
     /// Whether the options give it a log. Changes only with the settings. Counter only: the leader
     /// reads it once for each batch.
     is_logged: AtomicBool,
+    /// Size at which the memtable is switched. Changes only with the settings. Counter only: the
+    /// leader reads it once for each batch.
+    memtable_bytes: AtomicU64,
     /// Whether writes must look at the backlog before they are let in. A hint: counter only.
     is_under_pressure: AtomicBool,
     /// Bytes to rewrite until the tree is in shape, as of the last change of the tree: computing it
@@ -96,6 +99,7 @@ impl KeyspaceCore {
             version: Arc::new(version),
         };
         let is_logged = settings.options.log;
+        let memtable_bytes = settings.memtable_bytes;
         Arc::new(Self {
             id,
             name: RwLock::new(name.into()),
@@ -104,6 +108,7 @@ impl KeyspaceCore {
             view_generation: AtomicU64::new(0),
             is_dropped: AtomicBool::new(false),
             is_logged: AtomicBool::new(is_logged),
+            memtable_bytes: AtomicU64::new(memtable_bytes),
             is_under_pressure: AtomicBool::new(false),
             debt_bytes: AtomicU64::new(0),
             busy: Mutex::default(),
@@ -126,6 +131,7 @@ impl KeyspaceCore {
 
     pub(crate) fn set_settings(&self, settings: Settings) {
         self.is_logged.store(settings.options.log, Ordering::Relaxed);
+        self.memtable_bytes.store(settings.memtable_bytes, Ordering::Relaxed);
         *self.settings.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(settings);
     }
 
@@ -139,6 +145,10 @@ impl KeyspaceCore {
 
     pub(crate) fn set_debt_bytes(&self, bytes: u64) {
         self.debt_bytes.store(bytes, Ordering::Relaxed);
+    }
+
+    pub(crate) fn memtable_bytes(&self) -> u64 {
+        self.memtable_bytes.load(Ordering::Relaxed)
     }
 
     pub(crate) fn is_under_pressure(&self) -> bool {
