@@ -107,7 +107,7 @@ pub(crate) enum Command {
     },
     /// Read commands, from a person or a pipe; `help` lists them. Creates a missing database.
     Shell(Shell),
-    /// Find damage in a database that nobody has open.
+    /// Find damage in a database that nobody has open, and repair it.
     Doctor(DoctorArguments),
     /// Measure a database with the workloads of db_bench.
     Bench(BenchArguments),

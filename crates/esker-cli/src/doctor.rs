@@ -1,4 +1,4 @@
-//! `esker doctor`: finds damage in a database that nobody has open.
+//! `esker doctor`: finds damage in a database that nobody has open, and repairs it.
 //!
 //! Reports go to the output as text or as one JSON object, progress to a person who watches. The
 //! exit status says whether there is damage, so that a script needs to read nothing.
@@ -9,7 +9,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
-use esker::doctor::{Doctor, Progress};
+use esker::doctor::{Doctor, Progress, RepairOptions};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::failure::{Failure, Result};
@@ -32,6 +32,22 @@ enum Task {
         /// Print nothing: the exit status tells.
         #[arg(long, conflicts_with = "json")]
         quiet: bool,
+    },
+    /// Make a damaged database one that opens, with all that is intact. Copy the directory first.
+    ///
+    /// Damaged files are moved to the directory `damaged` in it. A sound database is not changed.
+    Repair {
+        #[command(flatten)]
+        place: DatabasePlace,
+        /// Print one JSON object.
+        #[arg(long)]
+        json: bool,
+        /// Change nothing, and say what would be done. Exit status 4 if there is damage.
+        #[arg(long)]
+        dry_run: bool,
+        /// Take what is intact of the log behind a hole too: later writes without earlier ones.
+        #[arg(long)]
+        past_holes: bool,
     },
 }
 
@@ -59,6 +75,10 @@ impl DatabasePlace {
 pub(crate) fn run(arguments: &DoctorArguments, out: &mut dyn Write) -> Result<()> {
     match &arguments.task {
         Task::Verify { place, json, quiet } => verify(place, *json, *quiet, out),
+        Task::Repair { place, json, dry_run, past_holes } => {
+            let options = RepairOptions { dry_run: *dry_run, past_holes: *past_holes };
+            repair(place, *json, &options, out)
+        }
     }
 }
 
@@ -73,6 +93,23 @@ fn verify(place: &DatabasePlace, json: bool, quiet: bool, out: &mut dyn Write) -
         (false, false) => write!(out, "{report}")?,
     }
     damaged_unless(report.is_sound(), &place.dir, quiet)
+}
+
+fn repair(
+    place: &DatabasePlace,
+    json: bool,
+    options: &RepairOptions,
+    out: &mut dyn Write,
+) -> Result<()> {
+    let bar = progress_bar();
+    let report = place.doctor().repair(options, &mut |progress| show(&bar, progress));
+    bar.finish_and_clear();
+    let report = report?;
+    match json {
+        true => writeln!(out, "{}", json::of_repair(&report))?,
+        false => write!(out, "{report}")?,
+    }
+    damaged_unless(report.was_sound() || !options.dry_run, &place.dir, false)
 }
 
 fn damaged_unless(is_sound: bool, dir: &Path, quiet: bool) -> Result<()> {

@@ -2,7 +2,7 @@
 
 use std::ops::Bound;
 
-use esker::doctor::{AffectedKeys, Finding, VerifyReport};
+use esker::doctor::{AffectedKeys, Finding, Loss, RepairReport, VerifyReport};
 use serde_json::{Map, Value, json};
 
 use crate::text::hex;
@@ -31,6 +31,30 @@ pub(super) fn of_verification(report: &VerifyReport) -> Value {
     })
 }
 
+/// The report of a repair.
+pub(super) fn of_repair(report: &RepairReport) -> Value {
+    let of_loss = |loss: &Loss| {
+        json!({
+            "file": loss.file,
+            "what": loss.what,
+            "keys": loss.keys.as_ref().map(of_keys),
+        })
+    };
+    let rebuilt = report.rebuilt.iter();
+    json!({
+        "was_sound": report.was_sound(),
+        "dry_run": report.is_dry_run,
+        "findings": report.findings.iter().map(of_finding).collect::<Vec<_>>(),
+        "kept": report.kept,
+        "rebuilt": rebuilt
+            .map(|rebuilt| json!({ "from": rebuilt.from, "entries": rebuilt.entries }))
+            .collect::<Vec<_>>(),
+        "lost": report.lost.iter().map(of_loss).collect::<Vec<_>>(),
+        "set_aside": report.set_aside,
+        "notes": report.notes,
+    })
+}
+
 fn of_finding(finding: &Finding) -> Value {
     json!({
         "file": finding.file,
@@ -41,7 +65,7 @@ fn of_finding(finding: &Finding) -> Value {
 }
 
 /// Bounds that are missing are unbounded; bytes that are not UTF-8 stand in fields `..._hex`.
-pub(super) fn of_keys(keys: &AffectedKeys) -> Value {
+fn of_keys(keys: &AffectedKeys) -> Value {
     let mut object = Map::new();
     object.insert("keyspace".into(), keys.keyspace.as_str().into());
     let names = [("from", "after", &keys.start), ("to", "before", &keys.end)];

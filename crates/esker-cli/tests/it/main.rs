@@ -17,5 +17,8 @@ mod load;
 /// What is left after the program was killed.
 mod kill;
 
+/// Damage, found and repaired.
+mod doctor;
+
 /// The whole tour.
 mod tour;
