@@ -75,12 +75,7 @@ fn expected() -> State {
 
 #[test]
 fn database_of_the_first_format_is_read() {
-    let dir = fixture();
-    // Until the format is released there is no fixture, and what would become one is read.
-    let all = match dir.exists() {
-        true => files::read_all(&OsFileSystem::new(), &dir),
-        false => generate(),
-    };
+    let all = files::read_all(&OsFileSystem::new(), &fixture());
     let fs = MemoryFileSystem::new(1);
     fs.create_dir_all(Path::new(DIR)).unwrap();
     for (name, bytes) in all {

@@ -1,9 +1,12 @@
 //! Repair: what is intact is kept, what is not is named, and the database works again.
 
 use std::ops::RangeBounds as _;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
 
 use esker::Db;
 use esker::doctor::{RepairOptions, RepairReport};
+use esker::env::{CrashPolicy, FaultFileSystem, ManualClock, MemoryFileSystem};
 
 use super::sample::{Files, Left, Sample};
 use crate::random::{Rng, for_each_seed};
@@ -215,6 +218,54 @@ fn assert_is_some_past(sample: &Sample, when: &str) {
             let had =
                 |state: &State| state.contents(&name).get(&*key).is_some_and(|v| **v == *value);
             assert!(sample.history.iter().any(had), "{when}: {name} {}", key.escape_ascii());
+        }
+    }
+}
+
+/// Before each change that a repair makes to the file system, everything that is not durable is
+/// lost: what is left is as damaged as before and can be repaired, or is repaired.
+#[test]
+fn a_repair_that_is_cut_short_can_be_begun_again() {
+    for damage in ["table", "manifest"] {
+        let memory = MemoryFileSystem::new(7);
+        let sample = Sample::over(Arc::new(memory.clone()), 7, Left::Abandoned);
+        let files = sample.files();
+        let name = match damage {
+            "table" => files.ending_with(".table")[0].clone(),
+            _ => files.newest_manifest(),
+        };
+        files.flip(&name, 200);
+        let expected = {
+            let copy = sample.with(Arc::new(memory.snapshot()));
+            let report = repair(copy.files());
+            assert!(!report.was_sound());
+            report
+        };
+
+        let faults =
+            FaultFileSystem::new(Arc::new(memory.clone()), Arc::new(ManualClock::default()));
+        let moments: Arc<Mutex<Vec<MemoryFileSystem>>> = Arc::default();
+        let (list, below) = (Arc::clone(&moments), memory.clone());
+        faults.observe(move |event| {
+            if event.operation.is_change() {
+                list.lock().unwrap().push(below.snapshot());
+            }
+        });
+        repair(sample.with(Arc::new(faults)).files());
+        let moments = std::mem::take(&mut *moments.lock().unwrap());
+        assert!(moments.len() > 10, "{}", moments.len());
+        for (index, moment) in moments.into_iter().enumerate() {
+            for policy in [CrashPolicy::AllLost, CrashPolicy::AllKept, CrashPolicy::Coin] {
+                let when = format!("{damage}, {policy:?} before change {index}");
+                let left = sample.with(Arc::new(moment.crash(policy, index as u64)));
+                let report = repair(left.files());
+                let had_worked = report.was_sound();
+                assert!(had_worked || report.lost == expected.lost, "{when}: {report}");
+                assert!(left.files().verify().is_sound(), "{when}");
+                assert_kept(&left.open(), &sample.model, &expected, &when);
+                let aside = left.env.fs.list(Path::new("db/damaged")).unwrap();
+                assert!(aside.iter().any(|entry| entry.name == name), "{when}: {aside:?}");
+            }
         }
     }
 }

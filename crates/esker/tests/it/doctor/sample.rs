@@ -32,8 +32,14 @@ impl Sample {
     /// A database of three keyspaces with several levels, versions that a snapshot held, and a
     /// log.
     pub(super) fn new(seed: u64, left: Left) -> Self {
+        let fs = Env::memory(seed).fs;
+        Self::over(fs, seed, left)
+    }
+
+    /// The same in files of `fs`.
+    pub(super) fn over(fs: Arc<dyn FileSystem>, seed: u64, left: Left) -> Self {
         let mut rng = Rng::new(seed);
-        let env = Env::memory(seed);
+        let env = Env { fs, ..Env::memory(seed) };
         let mut sample = Self { env, model: State::new(), history: Vec::new() };
         let mut db = sample.open();
         for name in ["users", "logs"] {
@@ -68,6 +74,12 @@ impl Sample {
             Left::Abandoned => drop(db),
         }
         sample
+    }
+
+    /// The same database in other files.
+    pub(super) fn with(&self, fs: Arc<dyn FileSystem>) -> Self {
+        let env = Env { fs, ..self.env.clone() };
+        Self { env, model: self.model.clone(), history: self.history.clone() }
     }
 
     pub(super) fn builder(&self) -> esker::DbBuilder {
