@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::bench::BenchArguments;
 use crate::doctor::DoctorArguments;
+use crate::simulate::Simulated;
 
 /// A key-value database in a directory.
 ///
@@ -111,6 +112,9 @@ pub(crate) enum Command {
     Doctor(DoctorArguments),
     /// Measure a database with the workloads of db_bench.
     Bench(BenchArguments),
+    /// Show a compaction policy at work, without a database.
+    #[command(subcommand)]
+    Simulate(Simulated),
     /// The part of the tour that is killed.
     #[command(hide = true)]
     TourWriter {

@@ -19,6 +19,7 @@ mod output;
 mod picture;
 mod report;
 mod shell;
+mod simulate;
 mod text;
 mod tour;
 
@@ -70,6 +71,7 @@ fn run(command: &Command, out: &mut dyn Write) -> Result<()> {
         Command::Shell(arguments) => shell::run(arguments, out),
         Command::Doctor(arguments) => doctor::run(arguments, out),
         Command::Bench(arguments) => bench::run(arguments, out),
+        Command::Simulate(simulated) => simulate::run(simulated, out),
         Command::Tour { dir } => tour::run(dir, out),
         Command::TourWriter { dir } => tour::write_until_killed(dir, out),
     }
