@@ -105,7 +105,9 @@ impl History {
             newest_format: MANIFEST_FORMAT,
         };
         let path = place.dir.join(id.file_name());
-        let mut reader = match LogReader::open(&*place.env.fs, &path, &expected) {
+        let patched = place.with_header(id.0, FileKind::Manifest, self.catalog.database)?;
+        let fs = patched.as_ref().unwrap_or(&place.env.fs);
+        let mut reader = match LogReader::open(&**fs, &path, &expected) {
             Ok(reader) => reader,
             Err(FileError::Corruption(_)) => return Ok(()),
             Err(error) => return Err(error.into()),

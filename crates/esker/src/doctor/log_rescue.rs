@@ -53,6 +53,9 @@ pub(super) fn rescue(
             rescue.spoilt.extend(log);
             rescue.lost.push(Loss { file: damage.file, what, keys: None });
         }
+        LogItem::HeaderDamage(log, _) => {
+            rescue.spoilt.insert(log);
+        }
         LogItem::Gap { after, before } => {
             gap = Some((after, before));
             if std::mem::take(&mut is_behind_damage) {

@@ -3,9 +3,12 @@
 //! Reads as recovery does, but where recovery gives up the walk says so and goes on with the next
 //! frame that is whole. What to make of it is for the caller to decide.
 
+use std::path::Path;
+use std::sync::Arc;
+
 use esker_base::coding::{DecodeError, Decoder};
 use esker_base::{Corruption, DatabaseId, FileKind, LogId, SeqNo};
-use esker_env::FileError;
+use esker_env::{FileError, FileSystem};
 use esker_log::{ExpectedHeader, LogReader};
 
 use super::place::Place;
@@ -26,6 +29,8 @@ pub(super) enum LogItem<'a> {
     },
     /// A place that cannot be read.
     Damage(Corruption),
+    /// The header of a segment cannot be read. Its groups follow all the same.
+    HeaderDamage(LogId, Corruption),
     /// A segment ends.
     End(SegmentEnd),
 }
@@ -96,7 +101,14 @@ fn walk_segment(
         newest_format: LOG_FORMAT,
     };
     let path = place.log_dir.join(log.file_name());
-    let mut reader = match LogReader::open(&*place.env.fs, &path, &expected) {
+    let mut fs = Arc::clone(&place.env.fs);
+    if let Some(patched) = place.with_header(log.0, FileKind::Log, database)?
+        && let Some(damage) = header_damage(&*fs, &path, &expected)?
+    {
+        visit(LogItem::HeaderDamage(log, damage));
+        fs = patched;
+    }
+    let mut reader = match LogReader::open(&*fs, &path, &expected) {
         Ok(reader) => reader,
         Err(FileError::Corruption(corruption)) => {
             visit(LogItem::Damage(corruption));
@@ -152,6 +164,22 @@ impl Last {
         let next = self.seqno.get().saturating_add(header.unlogged_before).saturating_add(1);
         let first = header.first_seqno.get();
         first == next || (!self.is_of_group && first < next)
+    }
+}
+
+/// What is wrong with a segment that has no header, if it ever was durable.
+fn header_damage(
+    fs: &dyn FileSystem,
+    path: &Path,
+    expected: &ExpectedHeader,
+) -> Result<Option<Corruption>> {
+    let damage = LogReader::open(fs, path, expected)
+        .and_then(|mut reader| reader.next_frame().map(|_| ()))
+        .err();
+    match damage {
+        None => Ok(None),
+        Some(FileError::Corruption(corruption)) => Ok(Some(corruption)),
+        Some(error) => Err(error.into()),
     }
 }
 

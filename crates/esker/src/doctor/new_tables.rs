@@ -1,5 +1,6 @@
 //! Writes the tables that a repair makes.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use esker_base::{FileId, InternalKey, KeyspaceId, OwnerId, TableId};
@@ -32,8 +33,9 @@ impl Ids {
     }
 }
 
-/// Takes entries in order, and leaves disjoint tables. Their names are durable once the directory
-/// is synced.
+/// Takes entries in order, and leaves disjoint tables. A file gets the name of a table once it is
+/// whole and durable: what a crash leaves is one, or is no file of the database. The names are
+/// durable once the directory is synced.
 pub(super) struct NewTables<'a> {
     context: &'a Arc<TableContext>,
     ids: &'a mut Ids,
@@ -65,7 +67,11 @@ impl<'a> NewTables<'a> {
         }
         if self.builder.is_none() {
             let id = TableId(self.ids.mint());
-            let file = self.context.fs.create(&self.context.dir.join(id.file_name()))?;
+            let path = unfinished(self.context, id);
+            if self.context.fs.exists(&path)? {
+                self.context.fs.remove(&path)?;
+            }
+            let file = self.context.fs.create(&path)?;
             let (database, keyspace, level) = (self.context.database, self.keyspace, self.level);
             let identity = TableIdentity { database, id, keyspace, level };
             self.builder = Some(TableBuilder::new(file, identity, self.options));
@@ -78,7 +84,10 @@ impl<'a> NewTables<'a> {
 
     fn end_table(&mut self) -> Result<()> {
         if let Some(builder) = self.builder.take() {
-            self.finished.push(builder.finish()?);
+            let table = builder.finish()?;
+            let path = self.context.dir.join(table.id.file_name());
+            self.context.fs.rename(&unfinished(self.context, table.id), &path)?;
+            self.finished.push(table);
         }
         Ok(())
     }
@@ -88,4 +97,9 @@ impl<'a> NewTables<'a> {
         self.end_table()?;
         Ok(self.finished)
     }
+}
+
+/// Where a table is written until it is whole.
+fn unfinished(context: &TableContext, id: TableId) -> PathBuf {
+    context.dir.join(format!("{}.tmp", id.file_name()))
 }

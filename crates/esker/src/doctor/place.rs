@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use esker_base::{DatabaseId, FileHeader, FileId, FileKind, LogId};
 use esker_cache::{BlockCache, Budget};
-use esker_env::{Env, FileLock};
+use esker_env::{Env, FileExt as _, FileLock, FileSystem};
 use esker_table::TableContext;
 
 use crate::error::{Error, Result};
@@ -131,5 +131,38 @@ impl Place {
             }
         }
         Ok(logs)
+    }
+
+    /// Where the header of a file does not decode: a copy of the file in memory, under its path,
+    /// with the header that it should have. What is behind a header is checked by itself.
+    ///
+    /// # Errors
+    /// Of the system.
+    pub(super) fn with_header(
+        &self,
+        id: FileId,
+        kind: FileKind,
+        database: DatabaseId,
+    ) -> Result<Option<Arc<dyn FileSystem>>> {
+        let dir = if kind == FileKind::Log { &self.log_dir } else { &self.dir };
+        let path = dir.join(id.file_name(kind));
+        let file = self.env.fs.open(&path)?;
+        let mut bytes = vec![0; usize::try_from(file.len()?).unwrap_or(usize::MAX)];
+        let Some(header_bytes) = bytes.get_mut(..FileHeader::LEN) else { return Ok(None) };
+        file.read_exact_at(0, header_bytes)?;
+        if FileHeader::decode(header_bytes).is_ok() {
+            return Ok(None);
+        }
+        file.read_exact_at(0, &mut bytes)?;
+        let format = match kind {
+            FileKind::Table => esker_table::FORMAT_NEWEST,
+            _ => 1,
+        };
+        let header = FileHeader { kind, format, id, database };
+        bytes[..FileHeader::LEN].copy_from_slice(&header.encode());
+        let fs = Env::memory(0).fs;
+        fs.create_dir_all(dir)?;
+        fs.create(&path)?.write_all_at(0, &bytes)?;
+        Ok(Some(fs))
     }
 }

@@ -23,8 +23,8 @@ use esker_base::{FileId, FileKind, InternalKey, KeyspaceId, LogId, ManifestId, S
 use esker_env::FileError;
 use esker_table::{BlockKind, Table, TableContext, TableOptions, TableProperties};
 use esker_tree::{
-    Catalog, Cursor as _, EditRefused, KeyspaceState, LEVEL_COUNT_MAX, Manifest, MergingCursor,
-    RunId, TablePlace, Version,
+    Catalog, Cursor as _, EditRecord, EditRefused, KeyspaceState, LEVEL_COUNT_MAX, Manifest,
+    MergingCursor, RunId, TablePlace, Version, VersionEdit,
 };
 
 use super::history::History;
@@ -41,7 +41,7 @@ use super::{ProgressListener, RepairOptions};
 use crate::error::{Error, ErrorKind, Result};
 use crate::options::{Compression, KeyspaceOptions};
 
-/// Ids that are passed over where it is not known how many were given.
+/// Ids that are passed over where it is not known how many were given, or are reserved.
 const UNKNOWN_IDS: u64 = 4096;
 
 /// Repairs the database in `place`.
@@ -67,13 +67,17 @@ pub(super) fn repair(
     let on_disk = on_disk.flat_map(|kind| place.files_of(kind)).map(|(id, _)| id);
     let newest = on_disk.chain(place.logs().keys().copied()).map(|id| id.counter).max();
     let next = newest.map_or(1, |newest| newest + 1).max(history.catalog.next_file_counter);
-    let margin = if history.is_whole { 0 } else { UNKNOWN_IDS };
+    let ids = match (history.is_whole, options.dry_run) {
+        (true, false) => reserve(place, next)?,
+        (true, true) => Ids::new(next),
+        (false, _) => Ids::new(next + UNKNOWN_IDS),
+    };
     let mut repair = Repair {
         place,
         options,
         tables: place.tables(history.database()),
         catalog: history.catalog.clone(),
-        ids: Ids::new(next + margin),
+        ids,
         damaged: report.findings.iter().map(|finding| finding.file.clone()).collect(),
         history,
         report,
@@ -81,6 +85,18 @@ pub(super) fn repair(
     };
     repair.run()?;
     Ok(repair.report)
+}
+
+/// Makes the manifest, which is whole, say that ids from `next` on may be given: what a crash leaves
+/// of the repair is then removed by the next open like any other unfinished job.
+fn reserve(place: &Place, next: u64) -> Result<Ids> {
+    let mut ids = Ids::new(next);
+    if let Some(recovered) = Manifest::recover(&*place.env.fs, &place.dir)? {
+        let record = EditRecord::NextFileCounter(next + UNKNOWN_IDS);
+        let mut manifest = Manifest::open(Arc::clone(&place.env.fs), &place.dir, recovered)?;
+        manifest.append(&VersionEdit { records: vec![record] }, || ManifestId(ids.mint()))?;
+    }
+    Ok(ids)
 }
 
 struct Repair<'a> {
@@ -166,7 +182,12 @@ impl Repair<'_> {
                 continue;
             }
             let name = id.file_name();
-            let table = match Table::open_file(Arc::clone(&self.tables), id) {
+            let patched = self.place.with_header(id.0, FileKind::Table, self.history.database())?;
+            let context = patched.map_or_else(
+                || Arc::clone(&self.tables),
+                |fs| Arc::new(TableContext { fs, ..TableContext::clone(&self.tables) }),
+            );
+            let table = match Table::open_file(context, id) {
                 Ok(table) => table,
                 Err(FileError::Corruption(corruption)) => {
                     self.aside.push(self.place.dir.join(&name));
@@ -257,6 +278,13 @@ impl Repair<'_> {
         self.aside.push(self.place.dir.join(&name));
         let options = self.table_options(keyspace);
         let born = u8::try_from(level).expect("levels are few");
+        let id = table.properties().id.0;
+        let patched = self.place.with_header(id, FileKind::Table, self.history.database())?;
+        let patched = patched.map(|fs| {
+            let context = TableContext { fs, ..TableContext::clone(&self.tables) };
+            Table::new(Arc::new(context), Arc::clone(table.properties()))
+        });
+        let table = patched.as_ref().unwrap_or(table);
         let walk = match table.walk() {
             Ok(walk) => walk,
             Err(FileError::Corruption(corruption)) => {

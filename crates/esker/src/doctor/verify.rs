@@ -208,7 +208,7 @@ impl<'a> Verification<'a> {
                 }
             }
             LogItem::Gap { .. } => is_dropping = true,
-            LogItem::Damage(corruption) => {
+            LogItem::Damage(corruption) | LogItem::HeaderDamage(_, corruption) => {
                 was_damaged = true;
                 self.find(Finding::new(corruption));
             }

@@ -8,10 +8,10 @@ use esker::{Db, Durability, ErrorKind, Event, Options, RecoveryMode, Result};
 use super::sample::{DIR, Files};
 
 /// Writes of the log; `n` wrote key and value `n`.
-const COUNT: u64 = 400;
+pub(super) const COUNT: u64 = 400;
 
 /// A database that was not closed, whose writes are all in its log, of several segments.
-fn logged() -> Env {
+pub(super) fn logged() -> Env {
     let env = Env::memory(1);
     let db = open(&env, RecoveryMode::TornTail).unwrap();
     for n in 0..COUNT {
@@ -22,14 +22,14 @@ fn logged() -> Env {
     env
 }
 
-fn open(env: &Env, mode: RecoveryMode) -> Result<Db> {
+pub(super) fn open(env: &Env, mode: RecoveryMode) -> Result<Db> {
     let options =
         Options { background_threads: 0, log_segment_bytes: 64 << 10, ..Options::default() };
     Db::builder(DIR).env(env.clone()).options(options).recovery(mode).open()
 }
 
 /// How many writes are there; all before the last one must be.
-fn prefix(db: &Db) -> u64 {
+pub(super) fn prefix(db: &Db) -> u64 {
     let keys: Vec<_> = db.iter().keys().map(|key| key.unwrap()).collect();
     for (n, key) in keys.iter().enumerate() {
         assert_eq!(&**key, format!("{n:04}").as_bytes());
