@@ -191,3 +191,6 @@ impl Simulation {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -96,7 +96,7 @@ impl Universal {
             return Some((PlanReason::SizeRatio, stretch));
         }
         let width = (count - trigger + 1).min(idle).min(self.width_max());
-        (count > trigger && width >= 2).then_some((PlanReason::Runs, 0..width))
+        (width >= 2).then_some((PlanReason::Runs, 0..width))
     }
 
     fn width_max(&self) -> usize {
