@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use esker::doctor::{RepairOptions, RepairReport};
 use esker::env::{CrashPolicy, FaultFileSystem, ManualClock, MemoryFileSystem};
-use esker::{Db, RecoveryMode};
+use esker::{Db, KeyspaceOptions, RecoveryMode};
 
 use super::modes;
 use super::sample::{Files, Left, Sample};
@@ -268,6 +268,30 @@ fn behind_a_hole_in_the_log_nothing_is_kept_unless_asked_for() {
     }
 }
 
+#[test]
+fn a_missing_newest_manifest_costs_nothing() {
+    let env = modes::logged();
+    let files = Files(&env);
+    for name in ["first", "second"] {
+        let db = modes::open(&env, RecoveryMode::TornTail).unwrap();
+        let keyspace = db.keyspace(name, KeyspaceOptions::default()).unwrap();
+        keyspace.put(name, "is there").unwrap();
+        db.flush().unwrap();
+        db.close().unwrap();
+    }
+    files.remove(&files.newest_manifest());
+    let report = repair(files);
+    assert!(files.verify().is_sound(), "{report}");
+    let db = modes::open(&env, RecoveryMode::Strict).unwrap();
+    assert_eq!(modes::prefix(&db), modes::COUNT);
+    // The second one was made by an edit of the manifest that is gone: its name is lost.
+    assert_eq!(db.keyspaces(), ["default", "first", "keyspace-2"]);
+    for (name, key) in [("first", "first"), ("keyspace-2", "second")] {
+        let keyspace = db.existing_keyspace(name).unwrap().unwrap();
+        assert_eq!(keyspace.get(key).unwrap().unwrap(), "is there", "{name}");
+    }
+}
+
 /// Before each change that a repair makes to the file system, everything that is not durable is
 /// lost: what is left is as damaged as before and can be repaired, or is repaired.
 #[test]
@@ -304,6 +328,12 @@ fn a_repair_that_is_cut_short_can_be_begun_again() {
             for policy in [CrashPolicy::AllLost, CrashPolicy::AllKept, CrashPolicy::Coin] {
                 let when = format!("{damage}, {policy:?} before change {index}");
                 let left = sample.with(Arc::new(moment.crash(policy, index as u64)));
+                let found = left.files().verify();
+                let is_as_before = found.findings == expected.findings;
+                assert!(
+                    found.is_sound() || is_as_before || damage == "manifest",
+                    "{when}: {found}"
+                );
                 let report = repair(left.files());
                 let had_worked = report.was_sound();
                 assert!(had_worked || report.lost == expected.lost, "{when}: {report}");
