@@ -288,6 +288,18 @@ impl Engine {
         version: &Version,
         plan: &Plan,
     ) -> Result<(u64, u64)> {
+        let removed: Vec<_> = plan.tables().collect();
+        let is_removed =
+            |table: &&Arc<esker_table::Table>| removed.contains(&table.properties().id);
+        let mut records: Vec<EditRecord> = removed
+            .iter()
+            .map(|table| EditRecord::TableRemoved { keyspace: keyspace.id, table: *table })
+            .collect();
+        if plan.is_drop {
+            self.install(keyspace, VersionEdit { records }, &[])?;
+            self.garbage.add(version.tables().filter(is_removed));
+            return Ok((0, 0));
+        }
         let run = match plan.target_run {
             Some(run) => run,
             None => self.ledger.allocate_run()?,
@@ -305,17 +317,10 @@ impl Engine {
             return Ok((0, 0));
         }
         let output = self.merge_tables(keyspace, version, plan)?;
-        let removed: Vec<_> = plan.tables().collect();
-        let mut records: Vec<EditRecord> = removed
-            .iter()
-            .map(|table| EditRecord::TableRemoved { keyspace: keyspace.id, table: *table })
-            .collect();
         let bytes_written = output.added.iter().map(|table| table.file_bytes).sum();
         let added = output.added.into_iter();
         records.extend(added.map(|table| self::added(keyspace, plan.target_level, run, table)));
         self.install(keyspace, VersionEdit { records }, &[])?;
-        let is_removed =
-            |table: &&Arc<esker_table::Table>| removed.contains(&table.properties().id);
         self.garbage.add(version.tables().filter(is_removed));
         Counters::add(&self.counters.compactions, 1);
         Counters::add(&self.counters.compaction_read_bytes, plan.input_bytes);
@@ -426,7 +431,9 @@ impl Engine {
                 match failure {
                     Some(failure) => Some(Err(failure.error)),
                     None => {
-                        keyspaces.iter().all(|keyspace| self.is_settled(keyspace)).then_some(Ok(()))
+                        // Jobs last: one that has installed its result may still clear up.
+                        let is_settled = keyspaces.iter().all(|keyspace| self.is_settled(keyspace));
+                        (is_settled && self.scheduler.is_idle()).then_some(Ok(()))
                     }
                 }
             }

@@ -31,6 +31,8 @@ pub(crate) struct State {
     /// The keyspace that was served last: the next one gets its turn first.
     last_compacted: Option<KeyspaceId>,
     wants_log_segment: bool,
+    /// Jobs that were taken and have not ended, the clearing up after them included.
+    running: usize,
     /// Counts changes, so that a waiter can tell that there was one since it looked.
     pub(crate) epoch: u64,
 }
@@ -81,6 +83,16 @@ impl Scheduler {
         self.change(|state| state.wants_log_segment = true);
     }
 
+    /// A job that was taken has ended.
+    pub(crate) fn note_end(&self) {
+        self.change(|state| state.running -= 1);
+    }
+
+    /// Whether no job that was taken is still running.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.state().running == 0
+    }
+
     /// Lets everybody who waits look again.
     pub(crate) fn wake(&self) {
         self.change(|_| ());
@@ -113,8 +125,15 @@ impl Scheduler {
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
 
 impl State {
-    /// The most urgent job that `duty` covers: flushes first.
+    /// The most urgent job that `duty` covers: flushes first. It counts as running until
+    /// [`Scheduler::note_end`].
     pub(crate) fn take(&mut self, duty: Duty, is_due: impl Fn(KeyspaceId) -> bool) -> Option<Job> {
+        let job = self.most_urgent(duty, is_due);
+        self.running += usize::from(job.is_some());
+        job
+    }
+
+    fn most_urgent(&mut self, duty: Duty, is_due: impl Fn(KeyspaceId) -> bool) -> Option<Job> {
         if duty != Duty::Compacting {
             if std::mem::take(&mut self.wants_log_segment) {
                 return Some(Job::PrepareLog);

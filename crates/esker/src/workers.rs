@@ -115,7 +115,7 @@ impl Engine {
         if let Err(panic) = std::panic::catch_unwind(work) {
             self.poison_by_panic(&*panic);
         }
-        self.scheduler.wake();
+        self.scheduler.note_end();
     }
 
     fn with_keyspace(&self, id: KeyspaceId, work: impl FnOnce(&Arc<KeyspaceCore>)) {
