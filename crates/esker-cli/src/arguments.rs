@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use esker::CompactionPolicy;
 
 use crate::bench::BenchArguments;
 use crate::doctor::DoctorArguments;
@@ -218,6 +219,34 @@ pub(crate) enum Compaction {
     Leveled,
     /// Only on demand.
     None,
+    /// Levels of one run each, by counts of tables.
+    Simple,
+    /// Runs of any age, by counts of tables.
+    Tiered,
+    /// Four levels of one run each, by bytes.
+    LeveledByBytes,
+    /// Runs of any age, by bytes.
+    Universal,
+    /// Several runs in each level but the last.
+    Lazy,
+    /// Nothing is merged; the oldest tables are dropped once all take more than 1 GiB.
+    Fifo,
+}
+
+impl Compaction {
+    /// The policy with its defaults.
+    pub(crate) fn policy(self) -> CompactionPolicy {
+        match self {
+            Self::Leveled => CompactionPolicy::Leveled,
+            Self::None => CompactionPolicy::None,
+            Self::Simple => CompactionPolicy::Simple(Default::default()),
+            Self::Tiered => CompactionPolicy::Tiered(Default::default()),
+            Self::LeveledByBytes => CompactionPolicy::LeveledByBytes(Default::default()),
+            Self::Universal => CompactionPolicy::Universal(Default::default()),
+            Self::Lazy => CompactionPolicy::Lazy(Default::default()),
+            Self::Fifo => CompactionPolicy::Fifo { bytes_max: 1 << 30 },
+        }
+    }
 }
 
 #[cfg(test)]

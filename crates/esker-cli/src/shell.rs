@@ -11,9 +11,9 @@ mod words;
 
 use std::io::{self, BufRead, IsTerminal, Write};
 
-use esker::{CompactionPolicy, Db, Keyspace, KeyspaceOptions};
+use esker::{Db, Keyspace, KeyspaceOptions};
 
-use crate::arguments::{Compaction, Shell};
+use crate::arguments::Shell;
 use crate::failure::{Failure, Result};
 use crate::open;
 use command::Command;
@@ -57,10 +57,7 @@ fn open_database(arguments: &Shell) -> Result<(Db, Keyspace)> {
 fn changed_options(arguments: &Shell, in_force: KeyspaceOptions) -> Option<KeyspaceOptions> {
     let mut options = in_force.clone();
     if let Some(compaction) = arguments.compaction {
-        options.compaction = match compaction {
-            Compaction::Leveled => CompactionPolicy::Leveled,
-            Compaction::None => CompactionPolicy::None,
-        };
+        options.compaction = compaction.policy();
     }
     if let Some(bytes) = arguments.memtable_bytes {
         options.memtable_bytes = bytes;

@@ -3,8 +3,6 @@
 
 use std::time::Duration;
 
-use esker_tree::Policy;
-
 use crate::engine::Engine;
 use crate::error::{ErrorKind, Result};
 use crate::keyspace_core::{Failure, KeyspaceCore};
@@ -83,7 +81,10 @@ impl Engine {
         let filled =
             view.active.memtable.size_bytes() as f64 / settings.memtable_bytes.max(1) as f64;
         let level0_runs = match &settings.policy {
-            Some(_) => view.version.levels()[0].runs().len(),
+            Some(policy) => {
+                let runs = view.version.levels()[0].runs().len();
+                runs.saturating_sub(policy.resting_run_count())
+            }
             None => 0,
         };
         Backlog {

@@ -10,9 +10,7 @@ use std::sync::{Arc, PoisonError, TryLockError};
 
 use esker_base::KeyRange;
 use esker_table::TableProperties;
-use esker_tree::{
-    EditRecord, JobId, LastLevel, Plan, Policy, RangeRequest, RunId, Version, VersionEdit,
-};
+use esker_tree::{EditRecord, JobId, LastLevel, Plan, RangeRequest, RunId, Version, VersionEdit};
 
 use crate::counters::Counters;
 use crate::engine::Engine;

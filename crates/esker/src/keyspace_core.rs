@@ -6,7 +6,10 @@ use std::time::Duration;
 
 use esker_base::{KeyspaceId, SeqNo};
 use esker_cache::Budget;
-use esker_tree::{Busy, Leveled, LeveledOptions, Version};
+use esker_tree::{
+    Busy, Fifo, FifoOptions, Lazy, Leveled, LeveledByBytes, LeveledOptions, Policy, Simple, Tiered,
+    Universal, Version,
+};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::options::{CompactionPolicy, KeyspaceOptions};
@@ -49,9 +52,12 @@ pub(crate) struct KeyspaceCore {
 pub(crate) struct Settings {
     pub(crate) options: KeyspaceOptions,
     /// None if the tree is compacted on demand only.
-    pub(crate) policy: Option<Leveled>,
-    /// What on-demand compactions follow, whatever the automatic policy.
-    pub(crate) manual_policy: Leveled,
+    pub(crate) policy: Option<Box<dyn Policy>>,
+    /// What on-demand compactions follow: down to the last level, whatever the automatic policy,
+    /// but for one under which tables are of one age each.
+    pub(crate) manual_policy: Box<dyn Policy>,
+    /// Size that tables are aimed at.
+    pub(crate) table_bytes: u64,
     /// Size at which the memtable is switched.
     pub(crate) memtable_bytes: u64,
 }
@@ -71,17 +77,33 @@ const TABLE_BYTES_MIN: u64 = 1 << 20;
 impl Settings {
     pub(crate) fn new(options: KeyspaceOptions, memory_budget_bytes: u64) -> Self {
         let memtable_bytes = options.memtable_bytes.min((memory_budget_bytes / 8).max(64 << 10));
+        // Tables of one flush, but never so small that a tree has thousands of them.
+        let table_bytes = memtable_bytes.max(TABLE_BYTES_MIN);
         let leveled = Leveled::new(LeveledOptions {
             memtable_bytes,
-            // Tables of one flush, but never so small that a tree has thousands of them.
-            table_bytes: memtable_bytes.max(TABLE_BYTES_MIN),
+            table_bytes,
             ..LeveledOptions::default()
         });
-        let policy = match options.compaction {
-            CompactionPolicy::Leveled => Some(leveled.clone()),
+        let fifo = |bytes_max| Fifo::new(FifoOptions { bytes_max, age_max: None });
+        let policy: Option<Box<dyn Policy>> = match options.compaction {
+            CompactionPolicy::Leveled => Some(Box::new(leveled.clone())),
             CompactionPolicy::None => None,
+            CompactionPolicy::Simple(simple) => Some(Box::new(Simple::new(simple, table_bytes))),
+            CompactionPolicy::Tiered(tiered) => Some(Box::new(Tiered::new(tiered, table_bytes))),
+            CompactionPolicy::LeveledByBytes(by_bytes) => {
+                Some(Box::new(LeveledByBytes::new(by_bytes, table_bytes)))
+            }
+            CompactionPolicy::Universal(universal) => {
+                Some(Box::new(Universal::new(universal, table_bytes)))
+            }
+            CompactionPolicy::Lazy(lazy) => Some(Box::new(Lazy::new(lazy, table_bytes))),
+            CompactionPolicy::Fifo { bytes_max } => Some(Box::new(fifo(bytes_max))),
         };
-        Self { options, policy, manual_policy: leveled, memtable_bytes }
+        let manual_policy: Box<dyn Policy> = match options.compaction {
+            CompactionPolicy::Fifo { bytes_max } => Box::new(fifo(bytes_max)),
+            _ => Box::new(leveled),
+        };
+        Self { options, policy, manual_policy, table_bytes, memtable_bytes }
     }
 }
 

@@ -3,7 +3,6 @@
 use std::fmt;
 
 use esker_table::TableProperties;
-use esker_tree::Policy;
 
 use crate::engine::Engine;
 use crate::keyspace_core::KeyspaceCore;

@@ -104,6 +104,9 @@ pub use db::{Db, DbBuilder};
 pub use error::{Error, ErrorKind, Outcome, Result};
 pub use esker_base::limits;
 pub use esker_env as env;
+pub use esker_tree::{
+    LazyOptions, LeveledByBytesOptions, SimpleOptions, TieredOptions, UniversalOptions,
+};
 pub use events::{Event, EventListener};
 pub use explain::{GetExplanation, GetStep, ScanExplanation, ScanInput};
 pub use health::{FailingJob, Health, Stall, StallInfo};

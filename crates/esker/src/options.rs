@@ -4,6 +4,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use esker_base::coding::{DecodeError, Decoder, put_varint};
+use esker_tree::{
+    BadOption, FifoOptions, LazyOptions, LeveledByBytesOptions, SimpleOptions, TieredOptions,
+    UniversalOptions,
+};
 
 /// How safe a write is when its call returns.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
@@ -66,6 +70,115 @@ pub enum CompactionPolicy {
     Leveled,
     /// Only on demand.
     None,
+    /// Levels of one run each, judged by how many tables they have: the first policy of the course
+    /// mini-lsm.
+    Simple(SimpleOptions),
+    /// Runs of any age, judged by how many tables they have: the course's second.
+    Tiered(TieredOptions),
+    /// Levels of one run each, with a number of levels and a base size: the course's third.
+    LeveledByBytes(LeveledByBytesOptions),
+    /// Runs of any age, judged by their bytes: fewer bytes written than leveled, more of them read
+    /// and kept.
+    Universal(UniversalOptions),
+    /// Several runs in each level but the last, which has one: between leveled and universal.
+    Lazy(LazyOptions),
+    /// Nothing is merged. **The oldest tables are dropped, with their data,** once all tables take
+    /// more than this many bytes.
+    Fifo {
+        /// What all tables may take together, in bytes.
+        bytes_max: u64,
+    },
+}
+
+impl CompactionPolicy {
+    /// The number that stands for the choice in the manifest, and its parameters.
+    fn encode(&self) -> (u64, Vec<u64>) {
+        // No width is 0 or 1, so 0 stands for none.
+        match *self {
+            Self::Leveled => (0, Vec::new()),
+            Self::None => (1, Vec::new()),
+            Self::Simple(o) => {
+                let trigger = o.level0_file_num_compaction_trigger;
+                (2, vec![o.size_ratio_percent, trigger, o.max_levels as u64])
+            }
+            Self::Tiered(o) => {
+                let widths = (o.min_merge_width, o.max_merge_width.unwrap_or(0));
+                let percent = o.max_size_amplification_percent;
+                (3, vec![o.num_tiers, percent, o.size_ratio, widths.0, widths.1])
+            }
+            Self::LeveledByBytes(o) => {
+                let (levels, base) = (o.max_levels as u64, o.base_level_size_mb);
+                let trigger = o.level0_file_num_compaction_trigger;
+                (4, vec![trigger, o.level_size_multiplier, levels, base])
+            }
+            Self::Universal(o) => {
+                let widths = (o.min_merge_width, o.max_merge_width.unwrap_or(0));
+                let percent = o.max_size_amplification_percent;
+                let trigger = o.level0_file_num_compaction_trigger;
+                (5, vec![trigger, o.size_ratio, widths.0, widths.1, percent])
+            }
+            Self::Lazy(o) => (6, vec![o.runs_per_level, o.size_multiplier]),
+            Self::Fifo { bytes_max } => (7, vec![bytes_max]),
+        }
+    }
+
+    /// Reads what [`CompactionPolicy::encode`] gave; `None` for what it cannot have given.
+    fn decode(choice: u64, parameters: &[u64]) -> Option<Self> {
+        let width = |width: u64| (width > 0).then_some(width);
+        let policy = match (choice, parameters) {
+            (0, _) => Self::Leveled,
+            (1, _) => Self::None,
+            (2, &[size_ratio_percent, trigger, levels, ..]) => Self::Simple(SimpleOptions {
+                size_ratio_percent,
+                level0_file_num_compaction_trigger: trigger,
+                max_levels: usize::try_from(levels).ok()?,
+            }),
+            (3, &[num_tiers, percent, size_ratio, min, max, ..]) => Self::Tiered(TieredOptions {
+                num_tiers,
+                max_size_amplification_percent: percent,
+                size_ratio,
+                min_merge_width: min,
+                max_merge_width: width(max),
+            }),
+            (4, &[trigger, multiplier, levels, base, ..]) => {
+                Self::LeveledByBytes(LeveledByBytesOptions {
+                    level0_file_num_compaction_trigger: trigger,
+                    level_size_multiplier: multiplier,
+                    max_levels: usize::try_from(levels).ok()?,
+                    base_level_size_mb: base,
+                })
+            }
+            (5, &[trigger, size_ratio, min, max, percent, ..]) => {
+                Self::Universal(UniversalOptions {
+                    level0_file_num_compaction_trigger: trigger,
+                    size_ratio,
+                    min_merge_width: min,
+                    max_merge_width: width(max),
+                    max_size_amplification_percent: percent,
+                })
+            }
+            (6, &[runs_per_level, size_multiplier, ..]) => {
+                Self::Lazy(LazyOptions { runs_per_level, size_multiplier })
+            }
+            (7, &[bytes_max, ..]) => Self::Fifo { bytes_max },
+            _ => return None,
+        };
+        policy.check().is_ok().then_some(policy)
+    }
+
+    fn check(&self) -> Result<(), BadOption> {
+        match self {
+            Self::Leveled | Self::None => Ok(()),
+            Self::Simple(options) => options.check(),
+            Self::Tiered(options) => options.check(),
+            Self::LeveledByBytes(options) => options.check(),
+            Self::Universal(options) => options.check(),
+            Self::Lazy(options) => options.check(),
+            Self::Fifo { bytes_max } => {
+                FifoOptions { bytes_max: *bytes_max, age_max: None }.check()
+            }
+        }
+    }
 }
 
 /// How the blocks of deeper levels are compressed.
@@ -122,10 +235,7 @@ impl KeyspaceOptions {
     /// The options as the manifest records them.
     pub(crate) fn encode(&self) -> Vec<u8> {
         let mut out = Vec::new();
-        let compaction = match self.compaction {
-            CompactionPolicy::Leveled => 0,
-            CompactionPolicy::None => 1,
-        };
+        let (compaction, parameters) = self.compaction.encode();
         let compression = match self.compression {
             Compression::None => 0,
             Compression::Lz4 => 1,
@@ -143,6 +253,13 @@ impl KeyspaceOptions {
         ] {
             put_varint(&mut out, field);
         }
+        // Nothing where there are none: so it was before any policy had parameters.
+        if !parameters.is_empty() {
+            put_varint(&mut out, parameters.len() as u64);
+            for parameter in parameters {
+                put_varint(&mut out, parameter);
+            }
+        }
         out
     }
 
@@ -151,11 +268,9 @@ impl KeyspaceOptions {
     pub(crate) fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
         let mut decoder = Decoder::new(bytes);
         let defaults = Self::default();
-        Ok(Self {
-            compaction: match decoder.varint()? {
-                1 => CompactionPolicy::None,
-                _ => CompactionPolicy::Leveled,
-            },
+        let choice = decoder.varint()?;
+        let mut options = Self {
+            compaction: defaults.compaction,
             compression: match decoder.varint()? {
                 0 => Compression::None,
                 #[cfg(feature = "zstd")]
@@ -167,7 +282,17 @@ impl KeyspaceOptions {
             memtable_bytes: decoder.varint()?,
             immutable_memtables_max: decoder.varint_usize()?,
             log: decoder.varint()? != 0,
-        })
+        };
+        let mut parameters = Vec::new();
+        if !decoder.is_empty() {
+            for _ in 0..decoder.varint()? {
+                parameters.push(decoder.varint()?);
+            }
+        }
+        if let Some(compaction) = CompactionPolicy::decode(choice, &parameters) {
+            options.compaction = compaction;
+        }
+        Ok(options)
     }
 
     /// What is wrong with these options, if anything is.
@@ -184,6 +309,7 @@ impl KeyspaceOptions {
                 self.filter_bits_per_key
             ));
         }
+        self.compaction.check().map_err(|bad| format!("compaction: {bad}"))?;
         if self.memtable_bytes == 0 || self.immutable_memtables_max == 0 {
             return Err("memtable_bytes and immutable_memtables_max must not be zero".into());
         }
@@ -209,5 +335,62 @@ mod tests {
         assert_eq!(KeyspaceOptions::decode(&options.encode()), Ok(options));
         let defaults = KeyspaceOptions::default();
         assert_eq!(KeyspaceOptions::decode(&defaults.encode()), Ok(defaults));
+    }
+
+    fn policies() -> [CompactionPolicy; 8] {
+        let tiered = TieredOptions { num_tiers: 3, max_merge_width: Some(5), ..Default::default() };
+        let simple = SimpleOptions { size_ratio_percent: 150, ..Default::default() };
+        let by_bytes = LeveledByBytesOptions { base_level_size_mb: 9, ..Default::default() };
+        let universal = UniversalOptions { size_ratio: 7, ..Default::default() };
+        [
+            CompactionPolicy::Leveled,
+            CompactionPolicy::None,
+            CompactionPolicy::Simple(simple),
+            CompactionPolicy::Tiered(tiered),
+            CompactionPolicy::LeveledByBytes(by_bytes),
+            CompactionPolicy::Universal(universal),
+            CompactionPolicy::Lazy(LazyOptions { runs_per_level: 9, size_multiplier: 3 }),
+            CompactionPolicy::Fifo { bytes_max: 77 },
+        ]
+    }
+
+    #[test]
+    fn every_policy_round_trips_and_no_cut_of_it_panics() {
+        for compaction in policies() {
+            let options = KeyspaceOptions { compaction, ..KeyspaceOptions::default() };
+            let bytes = options.encode();
+            assert_eq!(KeyspaceOptions::decode(&bytes), Ok(options));
+            for length in 0..bytes.len() {
+                if let Ok(cut) = KeyspaceOptions::decode(&bytes[..length]) {
+                    assert_eq!(cut.check(), Ok(()));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn options_as_first_written_still_decode() {
+        let leveled = [0, 1, 0x80, 0x20, 10, 0x80, 0x80, 0x80, 0x20, 3, 1];
+        assert_eq!(KeyspaceOptions::default().encode(), leveled);
+        assert_eq!(KeyspaceOptions::decode(&leveled), Ok(KeyspaceOptions::default()));
+        // A choice of a later release, and parameters that no release writes, are the default.
+        for (choice, parameter) in [(200, 5), (6, 0)] {
+            let mut bytes = leveled.to_vec();
+            bytes[0] = choice;
+            if choice >= 128 {
+                bytes.insert(1, 1);
+            }
+            bytes.extend([2, parameter, parameter]);
+            assert_eq!(KeyspaceOptions::decode(&bytes), Ok(KeyspaceOptions::default()));
+        }
+    }
+
+    #[test]
+    fn bad_parameters_of_a_policy_are_refused_by_name() {
+        let compaction =
+            CompactionPolicy::Lazy(LazyOptions { runs_per_level: 1, size_multiplier: 3 });
+        let options = KeyspaceOptions { compaction, ..KeyspaceOptions::default() };
+        let refused = "compaction: runs_per_level is 1, and must be from 2 to 1000";
+        assert_eq!(options.check(), Err(refused.to_owned()));
     }
 }

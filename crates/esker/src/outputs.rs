@@ -27,7 +27,7 @@ impl Engine {
             buffers.iter().map(|buffer| Arc::clone(&buffer.memtable)).collect();
         let version = Arc::clone(&keyspace.view().version);
         let readers = self.readers();
-        let table_bytes_max = keyspace.settings().manual_policy.options().table_bytes;
+        let table_bytes_max = keyspace.settings().table_bytes;
         // Never cancelled: at the end of the process the log still has what the memtables have.
         self.with_job(
             keyspace,

@@ -181,4 +181,9 @@ impl Policy for LeveledByBytes {
         }
         debt
     }
+
+    fn resting_run_count(&self) -> usize {
+        let rest = self.options.level0_file_num_compaction_trigger - 1;
+        usize::try_from(rest).unwrap_or(usize::MAX)
+    }
 }

@@ -120,7 +120,12 @@ impl Policy for Simple {
 
     fn debt_bytes(&self, shape: &Shape) -> u64 {
         let levels = BottomLevels::new(shape, self.options.max_levels);
-        let Some(level) = self.due(&levels) else { return 0 };
-        levels.level(level).bytes() + levels.level(level + 1).bytes()
+        // Deeper levels go down whole, which is much, and no reason to hold up writes.
+        if self.due(&levels) == Some(0) { levels.level(0).bytes().saturating_mul(2) } else { 0 }
+    }
+
+    /// Level 0 waits for its share of level 1, however many runs that takes.
+    fn resting_run_count(&self) -> usize {
+        usize::MAX
     }
 }

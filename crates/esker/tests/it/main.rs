@@ -29,4 +29,5 @@ mod faults;
 mod golden;
 mod kill;
 mod model;
+mod policies;
 mod syncing;

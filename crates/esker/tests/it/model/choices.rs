@@ -1,6 +1,6 @@
 //! Options for databases that are tiny, so that much happens in them.
 
-use esker::{CompactionPolicy, Compression, KeyspaceOptions, Options};
+use esker::{Compression, KeyspaceOptions, Options};
 
 use crate::random::Rng;
 
@@ -17,7 +17,7 @@ pub(super) fn options(rng: &mut Rng, background_threads: usize) -> Options {
 
 pub(super) fn keyspace_options(rng: &mut Rng) -> KeyspaceOptions {
     KeyspaceOptions {
-        compaction: *rng.pick(&[CompactionPolicy::Leveled, CompactionPolicy::None]),
+        compaction: *rng.pick(&crate::policies::KEEPING),
         compression: *rng.pick(&[Compression::None, Compression::Lz4]),
         block_size_bytes: *rng.pick(&[256, 512, 4096]),
         filter_bits_per_key: *rng.pick(&[0, 1, 10]),
