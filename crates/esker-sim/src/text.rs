@@ -1,4 +1,5 @@
-//! A step as text.
+//! A step as text: the tree after the flush, each task and the tree after it, what was counted.
+//! In the manner of the course mini-lsm, so that runs can be compared with it.
 
 use std::io::{self, Write};
 

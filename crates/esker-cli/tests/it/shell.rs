@@ -29,6 +29,21 @@ fn transcript_of_the_course_works_and_survives_reopening() {
 }
 
 #[test]
+fn each_policy_gives_the_same_answers_on_one_database() {
+    let dir = TestDir::new("policies");
+    let db = dir.path("db");
+    let policies = "none simple tiered leveled-by-bytes universal lazy fifo leveled";
+    for (index, policy) in policies.split(' ').enumerate() {
+        let first = shell(&db, &["--compaction", policy], TRANSCRIPT);
+        assert_eq!((first.status, first.errors.as_str()), (Some(0), ""), "{policy}");
+        let lines: Vec<&str> = first.out.lines().collect();
+        assert_eq!(lines[1], "2333=value2333@0", "{policy}");
+        assert_eq!(lines.last(), Some(&"334 keys"), "{policy} {index}");
+    }
+    assert_eq!(shell(&db, &["--compaction", "best"], "").status, Some(1));
+}
+
+#[test]
 fn failed_command_is_said_and_the_shell_goes_on() {
     let dir = TestDir::new("shell-errors");
     let run = shell(&dir.path("db"), &[], "put a\nput a 1\nget 'a\nget a\n");
