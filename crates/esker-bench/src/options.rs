@@ -1,4 +1,4 @@
-//! The command line.
+//! The command line: which rows and engines, how many keys and rounds, and where results go.
 
 use std::path::PathBuf;
 

@@ -12,7 +12,7 @@ use crate::{chart, json, process, table};
 /// Line behind the results in a document.
 const END: &str = "<!-- end of results -->";
 
-/// Writes `results.json`, `table.md` and `chart.svg`, and the table into the document.
+/// Writes the files that the help speaks of, and the table into the document.
 pub(crate) fn write(options: &RunOptions, results: &[RowResult]) -> Result<()> {
     fs::create_dir_all(&options.out)?;
     let text = head(options, results) + &table::tables(options, results);

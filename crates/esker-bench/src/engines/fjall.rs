@@ -1,4 +1,5 @@
-//! Fjall 3.
+//! Fjall 3. Its iterators own what they yield, and it can be asked but not waited for when
+//! background work is done.
 
 use std::time::Duration;
 

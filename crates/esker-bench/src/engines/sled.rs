@@ -1,4 +1,4 @@
-//! sled 0.34.
+//! sled 0.34. It writes in the background, and has no compaction to ask for or to wait for.
 
 use std::time::Duration;
 
