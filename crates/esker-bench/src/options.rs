@@ -64,7 +64,7 @@ pub(crate) fn parse(arguments: &[String]) -> Result<RunOptions> {
         out: target.join("results"),
         document: None,
         name: mode.to_string(),
-        command: format!("cargo run --release -- {}", arguments.join(" ")),
+        command: format!("cargo run --release -- {}", without_places(arguments)),
     };
     let mut rest = arguments[1..].iter();
     while let Some(flag) = rest.next() {
@@ -91,4 +91,32 @@ pub(crate) fn parse(arguments: &[String]) -> Result<RunOptions> {
         return Err("nothing to measure: no row, no round, or fewer than 10000 keys".into());
     }
     Ok(options)
+}
+
+/// The arguments that are worth repeating: where databases and results lie is not.
+fn without_places(arguments: &[String]) -> String {
+    let mut words = Vec::new();
+    let mut rest = arguments.iter();
+    while let Some(word) = rest.next() {
+        if ["--dir", "--out", "--document"].contains(&word.as_str()) {
+            rest.next();
+        } else if word.contains([' ', ';']) {
+            words.push(format!("\"{word}\""));
+        } else {
+            words.push(word.clone());
+        }
+    }
+    words.join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_to_repeat_names_no_places() {
+        let words = ["full", "--dir", "/x", "--count", "10000", "--rows", "a b;c", "--out", "y"];
+        let arguments = words.map(String::from);
+        assert_eq!(without_places(&arguments), "full --count 10000 --rows \"a b;c\"");
+    }
 }

@@ -52,12 +52,7 @@ type Figure = fn(&Cell) -> f64;
 /// Shows one figure of the rounds of one engine.
 type Show = fn(&[Cell]) -> String;
 
-const COSTS: [(&str, Show); 5] = [
-    (
-        "Processor time for each operation, all threads, in microseconds (until settled where the \
-      row writes):",
-        |cells| number(median(cells.iter().map(Cell::cpu_micros))),
-    ),
+const COSTS: [(&str, Show); 4] = [
     ("Peak resident memory in MB (mapped files included):", |cells| {
         format!("{:.0}", median(cells.iter().map(|cell| cell.peak_bytes / 1e6)))
     }),
