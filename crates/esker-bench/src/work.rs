@@ -71,7 +71,7 @@ pub(crate) fn run(plan: &Plan<'_>, engine: &dyn Engine) -> Result<Work> {
     std::thread::scope(|scope| {
         let threads: Vec<_> = (0..plan.row.threads)
             .map(|thread| {
-                let (zipf, barrier, clock) = (zipf.as_ref(), &barrier, clock.clone());
+                let (zipf, barrier, clock) = (zipf.as_ref(), &barrier, clock);
                 scope.spawn(move || {
                     let mut worker = Worker::new(plan, engine, clock, thread)?;
                     barrier.wait();
@@ -83,7 +83,7 @@ pub(crate) fn run(plan: &Plan<'_>, engine: &dyn Engine) -> Result<Work> {
             })
             .collect();
         let writer = reads_beside.then(|| {
-            let (barrier, is_over, clock) = (&barrier, &is_over, clock.clone());
+            let (barrier, is_over, clock) = (&barrier, &is_over, clock);
             scope.spawn(move || {
                 let mut worker = Worker::new(plan, engine, clock, u64::MAX)?;
                 barrier.wait();
@@ -243,7 +243,7 @@ impl<'a> Worker<'a> {
     fn get(&mut self, index: u64, number: u64) -> Result<()> {
         let key = self.plan.keys.of(index);
         self.work.operations += 1;
-        if number % VERIFY_EVERY != 0 {
+        if !number.is_multiple_of(VERIFY_EVERY) {
             let found = self.session.get(&key, &mut |value| {
                 black_box(value[0]);
             })?;
@@ -281,7 +281,7 @@ impl<'a> Worker<'a> {
         let key = self.random_key();
         self.work.operations += 1;
         let seen = self.session.scan(Some(&key), direction, nexts)?;
-        if number % VERIFY_EVERY == 0 {
+        if number.is_multiple_of(VERIFY_EVERY) {
             let first = self.session.scan(Some(&key), direction, 1)?;
             self.work.verified += 1;
             if first.entries != 1 || first.sum < u64::from(key[0]) {
