@@ -101,3 +101,23 @@ fn small_memtables_flush_and_compact_in_the_background() {
     assert_eq!(db.iter().map(Result::unwrap).count(), count);
     assert!(db.stats().counters.flushes < 100_000);
 }
+
+#[test]
+fn stats_count_what_was_written_and_synced() {
+    let options = Options { background_threads: 0, ..Options::default() };
+    let db = Db::builder("db").env(env()).options(options).open().unwrap();
+    for i in 0..10 {
+        db.put(format!("key {i}"), "value").unwrap();
+    }
+    let before = db.stats().counters;
+    assert_eq!((before.write_operations, before.write_batches), (10, 10));
+    assert_eq!(before.write_bytes, 10 * ("key 0".len() + "value".len()) as u64);
+    assert!(before.write_bytes < before.log_bytes, "frames have more than keys and values");
+    db.sync().unwrap();
+    assert_eq!(db.stats().counters.log_syncs, before.log_syncs + 1);
+    db.flush().unwrap();
+    let stats = db.stats();
+    let written = stats.counters.log_bytes + stats.counters.flush_bytes;
+    let expected = written as f64 / stats.counters.write_bytes as f64;
+    assert!((stats.write_amplification() - expected).abs() < 1e-9);
+}
