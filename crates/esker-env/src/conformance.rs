@@ -61,7 +61,7 @@ impl Side {
         let mut pick =
             |names: &[&str]| self.root.join(names[random.below(names.len() as u64) as usize]);
         let (path, other, dir) = (pick(&FILES), pick(&FILES), pick(&DIRECTORIES));
-        match random.below(14) {
+        match random.below(15) {
             0..3 => {
                 let created = self.fs.create(&path);
                 self.opened(created)
@@ -86,6 +86,7 @@ impl Side {
             10 => self.list(&self.root),
             11 => show(self.fs.create_dir_all(&dir)),
             12 => show(self.fs.sync_dir(&self.root)),
+            13 => show(self.fs.link(&path, &other)),
             _ => match self.fs.lock(&self.root.join("LOCK")) {
                 Ok(lock) => {
                     self.locks.push(lock);

@@ -195,6 +195,11 @@ impl FileSystem for FaultFileSystem {
         self.inner.rename(from, to)
     }
 
+    fn link(&self, from: &Path, to: &Path) -> Result<(), IoError> {
+        self.pass(Operation::Link, "link", &[from, to])?;
+        self.inner.link(from, to)
+    }
+
     fn remove(&self, path: &Path) -> Result<(), IoError> {
         self.pass(Operation::Remove, "remove", &[path])?;
         self.inner.remove(path)

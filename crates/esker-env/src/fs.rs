@@ -38,6 +38,14 @@ pub trait FileSystem: Send + Sync + fmt::Debug + 'static {
     /// Of the system.
     fn rename(&self, from: &Path, to: &Path) -> Result<(), IoError>;
 
+    /// Gives the file `from` a second name, `to`, which must be free; both name the same bytes.
+    /// Durable after a [`FileSystem::sync_dir`] of the directory.
+    ///
+    /// # Errors
+    /// Of the system: `AlreadyExists`, and that the names lie on two file systems, among them. A
+    /// system that has no second names refuses every call; the caller copies then.
+    fn link(&self, from: &Path, to: &Path) -> Result<(), IoError>;
+
     /// Removes a file's name. Handles that are open go on working.
     ///
     /// # Errors

@@ -6,7 +6,7 @@
 //! power loss; which of the legal states, a [`CrashPolicy`] and a seed decide.
 //!
 //! Simplifications: directories are durable as soon as they are created, as
-//! [`FileSystem::create_dir_all`] promises, and keep their names; there are no links.
+//! [`FileSystem::create_dir_all`] promises, and keep their names; there are no symbolic links.
 
 mod content;
 mod crash;
@@ -132,6 +132,11 @@ impl MemoryFileSystem {
         if !world.directories.contains_key(to_dir) {
             return Err(io::ErrorKind::NotFound);
         }
+        // Two names of one file: POSIX leaves both.
+        let replaced = world.directories[to_dir].live.get(&to);
+        if replaced.is_some_and(|replaced| Arc::ptr_eq(replaced, &inode)) {
+            return Ok(());
+        }
         let order = self.shared.next_order();
         if from_dir == to_dir {
             if from != to {
@@ -142,6 +147,25 @@ impl MemoryFileSystem {
         }
         directory_mut(world, to_dir)?.change(order, NameAction::Set { name: to, inode });
         directory_mut(world, from_dir)?.change(order, NameAction::Remove { name: from });
+        Ok(())
+    }
+
+    fn link_in(&self, world: &mut World, from: &Path, to: &Path) -> Result<(), io::ErrorKind> {
+        let (from_dir, from_name) = split(from);
+        let source = world.directories.get(from_dir).ok_or(io::ErrorKind::NotFound)?;
+        let inode = source.live.get(&from_name).cloned();
+        let is_directory = world.directories.contains_key(from);
+        if inode.is_none() && !is_directory {
+            return Err(io::ErrorKind::NotFound);
+        }
+        let (to_dir, name) = split(to);
+        let is_taken = world.directories.contains_key(to);
+        let target = directory_mut(world, to_dir)?;
+        if is_taken || target.live.contains_key(&name) {
+            return Err(io::ErrorKind::AlreadyExists);
+        }
+        let inode = inode.ok_or(io::ErrorKind::PermissionDenied)?;
+        target.change(self.shared.next_order(), NameAction::Set { name, inode });
         Ok(())
     }
 }
@@ -181,6 +205,11 @@ impl FileSystem for MemoryFileSystem {
     fn rename(&self, from: &Path, to: &Path) -> Result<(), IoError> {
         self.rename_in(&mut self.shared.write(), &normal(from), &normal(to))
             .map_err(|kind| IoError::new("rename", from, kind.into()))
+    }
+
+    fn link(&self, from: &Path, to: &Path) -> Result<(), IoError> {
+        self.link_in(&mut self.shared.write(), &normal(from), &normal(to))
+            .map_err(|kind| IoError::new("link", from, kind.into()))
     }
 
     fn remove(&self, path: &Path) -> Result<(), IoError> {

@@ -66,6 +66,10 @@ impl FileSystem for OsFileSystem {
         fs::rename(from, to).map_err(|source| IoError::new("rename", from, source))
     }
 
+    fn link(&self, from: &Path, to: &Path) -> Result<(), IoError> {
+        fs::hard_link(from, to).map_err(|source| IoError::new("link", from, source))
+    }
+
     fn remove(&self, path: &Path) -> Result<(), IoError> {
         fs::remove_file(path).map_err(|source| IoError::new("remove", path, source))
     }

@@ -16,6 +16,8 @@ pub enum Operation {
     OpenForWrite,
     /// `FileSystem::rename`.
     Rename,
+    /// `FileSystem::link`.
+    Link,
     /// `FileSystem::remove`.
     Remove,
     /// `FileSystem::list`.

@@ -171,12 +171,14 @@ fn observer_can_crash_before_every_change() {
     fs.exists(Path::new("a")).unwrap();
     fs.rename(Path::new("a"), Path::new("b")).unwrap();
     fs.sync_dir(Path::new("")).unwrap();
+    fs.link(Path::new("b"), Path::new("c")).unwrap();
     fs.remove(Path::new("b")).unwrap();
     let expected = [
         (Operation::Create, ""),
         (Operation::Rename, "a"),
         (Operation::SyncDir, "b"),
-        (Operation::Remove, "b"),
+        (Operation::Link, "b"),
+        (Operation::Remove, "b c"),
     ];
     let states = states.lock().unwrap();
     let states: Vec<_> = states.iter().map(|(operation, names)| (*operation, &**names)).collect();

@@ -110,6 +110,24 @@ fn rename_leaves_the_old_name_the_new_one_or_both_but_never_none() {
 }
 
 #[test]
+fn link_is_lost_or_kept_and_shares_the_bytes() {
+    let fs = MemoryFileSystem::new(0);
+    durable(&fs, "old", b"bytes");
+    fs.link(Path::new("old"), Path::new("new")).unwrap();
+    let seen = outcomes(&fs, CrashPolicy::Coin, names);
+    assert_eq!(seen, ["old".to_owned(), "new old".to_owned()].into());
+    fs.sync_dir(root()).unwrap();
+    let file = fs.open_for_write(Path::new("new")).unwrap();
+    file.write_all_at(5, b" more").unwrap();
+    file.sync_data().unwrap();
+    fs.remove(Path::new("old")).unwrap();
+    fs.sync_dir(root()).unwrap();
+    let after = fs.crash(CrashPolicy::AllLost, 0);
+    assert_eq!(names(&after), "new");
+    assert_eq!(contents(&after, "new").unwrap(), b"bytes more");
+}
+
+#[test]
 fn coin_tears_at_sectors_and_only_there() {
     let fs = MemoryFileSystem::new(0);
     let file = durable(&fs, "f", &[1; 2048]);
