@@ -221,5 +221,6 @@ fn properties(id: TableId, table: &Table, bytes: u64) -> TableProperties {
         data_bytes: bytes,
         compression: Compression::None,
         filter_bits_per_key: 0,
+        extras: esker_table::TableExtras::default(),
     }
 }

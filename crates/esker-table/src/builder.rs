@@ -29,7 +29,7 @@ use crate::sealed::Sealer;
 use crate::separators::append_separator;
 use crate::sequential_writer::SequentialWriter;
 use crate::top_index::{Partition, TopIndex};
-use crate::{BlockHandle, TableIdentity, TableOptions, TableProperties};
+use crate::{BlockHandle, TableExtras, TableIdentity, TableOptions, TableProperties};
 
 /// When a partition is closed: at the first change of user key past either number.
 #[derive(Clone, Copy, Debug)]
@@ -261,6 +261,7 @@ impl TableBuilder {
             data_bytes: self.data_bytes,
             compression: self.options.compression,
             filter_bits_per_key: self.options.filter_bits_per_key,
+            extras: TableExtras::default(),
         }
     }
 

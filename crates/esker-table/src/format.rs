@@ -5,21 +5,37 @@ use esker_env::{FileError, UnsupportedFormat};
 
 use crate::Compression;
 
-/// Tables whose blocks are stored raw or as LZ4.
-pub(crate) const FORMAT_FIRST: u16 = 1;
+/// Tables whose blocks are stored raw or as LZ4, of puts and tombstones. Only read.
+const FORMAT_FIRST: u16 = 1;
 
 /// As [`FORMAT_FIRST`], and blocks may be Zstandard: a release built without it refuses the whole
-/// table by its version, before it meets a block that it cannot unpack.
-pub(crate) const FORMAT_ZSTD: u16 = 2;
+/// table by its version, before it meets a block that it cannot unpack. Only read.
+const FORMAT_FIRST_ZSTD: u16 = 2;
+
+/// As [`FORMAT_FIRST`], with entries of every kind and tagged sections in the properties.
+const FORMAT_TAGGED: u16 = 3;
+
+/// As [`FORMAT_TAGGED`], and blocks may be Zstandard.
+const FORMAT_TAGGED_ZSTD: u16 = 4;
 
 /// The newest version that this build reads.
-pub const FORMAT_NEWEST: u16 = if cfg!(feature = "zstd") { FORMAT_ZSTD } else { FORMAT_FIRST };
+pub const FORMAT_NEWEST: u16 =
+    if cfg!(feature = "zstd") { FORMAT_TAGGED_ZSTD } else { FORMAT_TAGGED };
 
 /// The version that a table of this compression is written in.
 pub(crate) const fn format_of(compression: Compression) -> u16 {
     match compression {
-        Compression::None | Compression::Lz4 => FORMAT_FIRST,
-        Compression::Zstd => FORMAT_ZSTD,
+        Compression::None | Compression::Lz4 => FORMAT_TAGGED,
+        Compression::Zstd => FORMAT_TAGGED_ZSTD,
+    }
+}
+
+/// Whether this build reads tables of version `format`.
+const fn is_read(format: u16) -> bool {
+    match format {
+        FORMAT_FIRST | FORMAT_TAGGED => true,
+        FORMAT_FIRST_ZSTD | FORMAT_TAGGED_ZSTD => cfg!(feature = "zstd"),
+        _ => false,
     }
 }
 
@@ -44,7 +60,7 @@ pub(crate) fn check_header(
     if header.format < FORMAT_FIRST {
         return Err(damaged(format!("file has format version {}", header.format)));
     }
-    if header.format > FORMAT_NEWEST {
+    if !is_read(header.format) {
         return Err(FileError::UnsupportedFormat(UnsupportedFormat {
             file: id.file_name(),
             kind: FileKind::Table,

@@ -26,6 +26,7 @@ mod properties;
 mod sealed;
 mod separators;
 mod sequential_writer;
+mod table_extras;
 mod top_index;
 
 mod builder;
@@ -53,6 +54,7 @@ pub use handle::BlockHandle;
 pub use options::{Compression, TableIdentity, TableOptions};
 pub use properties::TableProperties;
 pub use table::{Table, TableEntry};
+pub use table_extras::{TableExtras, TableTimes};
 pub use trace::{BlockKind, BlockRead, FilterVerdict, NoTrace, ReadTrace};
 pub use verify::TableReport;
 pub use walk::{TableWalk, WalkedBlock};

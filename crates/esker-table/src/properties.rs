@@ -19,6 +19,7 @@ use esker_base::limits::KEY_LEN_MAX;
 use esker_base::{FileId, KeyspaceId, OwnerId, SeqNo, TableId};
 
 use crate::Compression;
+use crate::table_extras::TableExtras;
 
 /// What is known of a table without reading it.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -60,6 +61,8 @@ pub struct TableProperties {
     pub compression: Compression,
     /// Filter bits for each user key; 0 if there is no filter.
     pub filter_bits_per_key: u32,
+    /// What only some tables have.
+    pub extras: TableExtras,
 }
 
 impl TableProperties {
@@ -102,6 +105,7 @@ impl TableProperties {
         ] {
             put_varint(out, number);
         }
+        self.extras.encode(out);
     }
 
     pub(crate) fn decode_block(
@@ -137,6 +141,7 @@ impl TableProperties {
             partition_count: decoder.varint_u32()?,
             compression,
             filter_bits_per_key,
+            extras: TableExtras::decode(decoder)?,
         };
         properties.check().map_err(|what| decoder.error(what))?;
         Ok(properties)

@@ -52,6 +52,7 @@ fn table(counter: u64, index: u64, count: u64) -> Arc<TableProperties> {
         data_bytes: 63 << 20,
         compression: Compression::None,
         filter_bits_per_key: 10,
+        extras: esker_table::TableExtras::default(),
     })
 }
 

@@ -32,7 +32,7 @@ use esker_table::TableProperties;
 use crate::shape::{RunId, TableText};
 
 /// Format version of manifests and of the edits in them.
-pub const MANIFEST_FORMAT: u16 = 1;
+pub const MANIFEST_FORMAT: u16 = 2;
 
 /// Tags that each format version may bring: version 1 has 1 to 32, version 2 has 33 to 64.
 pub(crate) const TAGS_PER_FORMAT: u64 = 32;
@@ -191,6 +191,9 @@ mod tag {
     pub(super) const FLUSHED_UP_TO: u64 = 11;
     pub(super) const LOG_ADDED: u64 = 12;
     pub(super) const LOG_REMOVED: u64 = 13;
+
+    /// As [`TABLE_ADDED`], for a table that has extras.
+    pub(super) const TABLE_WITH_EXTRAS_ADDED: u64 = 33;
 }
 
 impl VersionEdit {
@@ -288,7 +291,8 @@ impl EditRecord {
             Self::TableAdded { level, run, properties, .. } => {
                 put_place(out, *level, *run);
                 properties.encode(out);
-                tag::TABLE_ADDED
+                let is_plain = properties.extras.is_empty();
+                if is_plain { tag::TABLE_ADDED } else { tag::TABLE_WITH_EXTRAS_ADDED }
             }
             Self::TableRemoved { table, .. } => {
                 put_file(out, table.0);
@@ -356,10 +360,14 @@ impl EditRecord {
                 Self::KeyspaceOptions { keyspace: keyspace(d)?, options: d.bytes()?.to_vec() }
             }
             tag::KEYSPACE_DROPPED => Self::KeyspaceDropped { keyspace: keyspace(d)? },
-            tag::TABLE_ADDED => {
+            tag::TABLE_ADDED | tag::TABLE_WITH_EXTRAS_ADDED => {
+                let misplaced = d.error("table extras do not fit the record tag");
                 let keyspace = keyspace(d)?;
                 let (level, run) = place(d)?;
                 let properties = Arc::new(TableProperties::decode(d)?);
+                if properties.extras.is_empty() != (tag == tag::TABLE_ADDED) {
+                    return Err(misplaced);
+                }
                 Self::TableAdded { keyspace, level, run, properties }
             }
             tag::TABLE_REMOVED => {

@@ -92,6 +92,7 @@ pub(crate) fn table(id: TableId, first: &[u8], last: &[u8], bytes: u64) -> Table
         data_bytes: bytes,
         compression: Compression::None,
         filter_bits_per_key: 10,
+        extras: esker_table::TableExtras::default(),
     }
 }
 

@@ -18,7 +18,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::ledger::Ledger;
 
 /// Format version of log segments: of frames, and of the commit groups in them.
-pub(crate) const LOG_FORMAT: u16 = 1;
+pub(crate) const LOG_FORMAT: u16 = 2;
 
 /// How many obsolete segments are kept for reuse. A reused segment needs no allocation, and its
 /// syncs no change of metadata.

@@ -14,7 +14,8 @@ pub(crate) struct Operation<'a> {
     pub(crate) keyspace: KeyspaceId,
     pub(crate) kind: EntryKind,
     pub(crate) key: &'a [u8],
-    /// Empty for a tombstone.
+    /// Empty for a tombstone. Otherwise what the entry's value is: for a range tombstone the end
+    /// of the range, for an expiring put the time and the value.
     pub(crate) value: &'a [u8],
 }
 
@@ -35,7 +36,7 @@ impl<'a> Operation<'a> {
         out.push(self.kind.as_byte());
         put_varint(out, u64::from(self.keyspace.0));
         put_bytes(out, self.key);
-        if self.kind == EntryKind::Put {
+        if has_value(self.kind) {
             put_bytes(out, self.value);
         }
         Ok(())
@@ -50,13 +51,17 @@ impl<'a> Operation<'a> {
         if key.len() > limits::KEY_LEN_MAX {
             return Err(decoder.error("key is too long"));
         }
-        let value = match kind {
-            EntryKind::Put => decoder.bytes()?,
-            EntryKind::Tombstone => &[],
-            _ => return Err(unknown),
-        };
+        if kind == EntryKind::BlobReference {
+            return Err(unknown);
+        }
+        let value = if has_value(kind) { decoder.bytes()? } else { &[] };
         Ok(Self { keyspace, kind, key, value })
     }
+}
+
+/// Whether operations of `kind` carry a value.
+const fn has_value(kind: EntryKind) -> bool {
+    !matches!(kind, EntryKind::Tombstone | EntryKind::SingleDelete)
 }
 
 /// Refuses a key that is too long.
@@ -126,6 +131,23 @@ mod tests {
         assert_eq!(Operation::decode(&mut decoder), Ok(put(b"key", b"")));
         assert_eq!(Operation::decode(&mut decoder), Ok(delete));
         assert!(decoder.is_empty());
+    }
+
+    #[test]
+    fn every_kind_but_a_blob_reference_round_trips() {
+        for byte in 0..=6 {
+            let kind = EntryKind::from_byte(byte).unwrap();
+            let value: &[u8] = if has_value(kind) { b"v" } else { b"" };
+            let operation = Operation { keyspace: KeyspaceId(3), kind, key: b"k", value };
+            let mut bytes = Vec::new();
+            operation.encode(&mut bytes).unwrap();
+            let decoded = Operation::decode(&mut Decoder::new(&bytes));
+            if kind == EntryKind::BlobReference {
+                assert_eq!(decoded.unwrap_err().what, "unknown kind of operation");
+            } else {
+                assert_eq!(decoded, Ok(operation));
+            }
+        }
     }
 
     #[test]

@@ -16,7 +16,7 @@ use crate::failure::Result;
 use crate::text::{grouped, shortened};
 
 /// Newest format version of log segments that is decoded here.
-const LOG_FORMAT: u16 = 1;
+const LOG_FORMAT: u16 = 2;
 
 pub(super) fn dump(opened: &Opened, limit: u64, out: &mut dyn Write) -> Result<()> {
     let mut reader = reader(&*opened.env.fs, &opened.path, &opened.header, LOG_FORMAT)?;

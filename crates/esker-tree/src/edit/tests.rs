@@ -94,6 +94,27 @@ fn decoding_matches_testdata() {
 }
 
 /// Bytes that decode mean exactly one edit, and applying it ends in order.
+#[test]
+fn tables_with_extras_have_a_tag_of_their_own() {
+    let mut edit = crate::testing::parse_edit("table-added 0 L0 #4 3[a..m 64MiB seqnos=1-500]");
+    assert_eq!(encoded(&edit)[0], 8);
+    let EditRecord::TableAdded { properties, .. } = &mut edit.records[0] else { unreachable!() };
+    let times = esker_table::TableTimes { oldest: 5, newest: 300, oldest_tombstone: Some(7) };
+    Arc::make_mut(properties).extras.times = Some(times);
+    let bytes = encoded(&edit);
+    assert_eq!(bytes[0], 33);
+    assert_eq!(VersionEdit::decode(&bytes), Ok(edit));
+    for (tag, wrong) in [
+        (8, bytes.clone()),
+        (33, encoded(&crate::testing::parse_edit("table-added 0 L0 #4 3[a..m 64MiB]"))),
+    ] {
+        let mut wrong = wrong;
+        wrong[0] = tag;
+        let error = VersionEdit::decode(&wrong).unwrap_err().to_string();
+        assert!(error.starts_with("table extras do not fit the record tag"), "{error}");
+    }
+}
+
 fn check_damaged(bytes: &[u8]) {
     if let Ok(edit) = VersionEdit::decode(bytes) {
         assert_eq!(encoded(&edit), bytes, "two encodings of one edit:\n{edit}");

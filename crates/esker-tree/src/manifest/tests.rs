@@ -341,9 +341,9 @@ fn write_by_hand(fs: &dyn FileSystem, format: u16, payload: &[u8]) {
 
 #[test]
 fn what_a_newer_release_wrote_is_refused_by_name() {
-    let text = "1-00000003.manifest is a manifest of format version 2, and this release reads \
-                versions up to 1";
-    for (format, payload) in [(2, &[1, 1, 9][..]), (1, &[33, 0])] {
+    let text = "1-00000003.manifest is a manifest of format version 3, and this release reads \
+                versions up to 2";
+    for (format, payload) in [(3, &[1, 1, 9][..]), (1, &[65, 0])] {
         let Rig { fs, .. } = rig();
         write_by_hand(&*fs, format, payload);
         let error = Manifest::recover(&*fs, dir()).unwrap_err();
@@ -388,8 +388,8 @@ fn golden_bytes() {
     let end = manifest.segment.as_ref().unwrap().writer.written_offset() as usize;
     let bytes = bytes_of(&*fs, &dir().join(manifest_id(1).file_name()));
     let expected = [
-        "65736b65720d0a1a030001000100000001000000000000003031323334353637",
-        "383961626364656600000000f5309f04297b49b536f25852000000001f300413",
+        "65736b65720d0a1a030002000100000001000000000000003031323334353637",
+        "383961626364656600000000ff6f7098297b49b536f25852000000001f300413",
         "000764656661756c7408627974657769736500010102020100030101297b49b5",
         "64eabb0e36f2585231000c020102082a00000480808020efcdab896745230101",
         "030000000a0161016d01f403e80700807da08d06808080201401",

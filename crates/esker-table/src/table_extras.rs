@@ -1,0 +1,146 @@
+//! What only some tables have: tagged sections at the end of the table properties.
+//!
+//! A section is a tag, the length of its body, and its body. Tags ascend, so that the same extras
+//! always have the same bytes. A tag that this release does not know is refused: what it says may
+//! change the meaning of the entries.
+
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::arithmetic_side_effects,
+        clippy::panic
+    )
+)]
+
+use esker_base::coding::{DecodeError, Decoder, put_bytes, put_varint};
+
+mod tag {
+    pub(super) const TIMES: u64 = 1;
+}
+
+/// What only some tables have. The default is a table that has nothing of it.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct TableExtras {
+    /// When its entries were written.
+    pub times: Option<TableTimes>,
+}
+
+/// When the entries of a table were written, in milliseconds since the Unix epoch by the clock of
+/// the machine; no finer than the life of a memtable.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct TableTimes {
+    /// No entry is older.
+    pub oldest: u64,
+    /// No entry is younger.
+    pub newest: u64,
+    /// No tombstone is older; `None` if there is no tombstone.
+    pub oldest_tombstone: Option<u64>,
+}
+
+impl TableExtras {
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// Appends a section for everything that is there.
+    pub(crate) fn encode(&self, out: &mut Vec<u8>) {
+        let Self { times } = self;
+        if let Some(times) = times {
+            put_section(out, tag::TIMES, |body| times.encode(body));
+        }
+    }
+
+    /// Reads sections up to the end of the bytes.
+    pub(crate) fn decode(decoder: &mut Decoder<'_>) -> Result<Self, DecodeError> {
+        let mut extras = Self::default();
+        let mut last_tag = 0;
+        while !decoder.is_empty() {
+            let disorder = decoder.error("table properties have sections that do not ascend");
+            let unknown = decoder.error("table properties have a section of a newer release");
+            let tag = decoder.varint()?;
+            if tag <= last_tag {
+                return Err(disorder);
+            }
+            last_tag = tag;
+            let mut body = Decoder::new(decoder.bytes()?);
+            match tag {
+                tag::TIMES => extras.times = Some(TableTimes::decode(&mut body)?),
+                _ => return Err(unknown),
+            }
+            body.finish()?;
+        }
+        Ok(extras)
+    }
+}
+
+/// Appends one section.
+fn put_section(out: &mut Vec<u8>, tag: u64, fill: impl FnOnce(&mut Vec<u8>)) {
+    let mut body = Vec::new();
+    fill(&mut body);
+    put_varint(out, tag);
+    put_bytes(out, &body);
+}
+
+impl TableTimes {
+    fn encode(&self, out: &mut Vec<u8>) {
+        put_varint(out, self.oldest);
+        put_varint(out, self.newest);
+        if let Some(time) = self.oldest_tombstone {
+            put_varint(out, time);
+        }
+    }
+
+    fn decode(decoder: &mut Decoder<'_>) -> Result<Self, DecodeError> {
+        let disorder = decoder.error("table properties have their times in the wrong order");
+        let (oldest, newest) = (decoder.varint()?, decoder.varint()?);
+        let has_tombstone = !decoder.is_empty();
+        let oldest_tombstone = has_tombstone.then(|| decoder.varint()).transpose()?;
+        if newest < oldest || oldest_tombstone.is_some_and(|time| time < oldest || newest < time) {
+            return Err(disorder);
+        }
+        Ok(Self { oldest, newest, oldest_tombstone })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn decoded(bytes: &[u8]) -> Result<TableExtras, &'static str> {
+        TableExtras::decode(&mut Decoder::new(bytes)).map_err(|error| error.what)
+    }
+
+    /// The example of FORMAT.md section 5.
+    #[test]
+    fn golden_bytes() {
+        assert_eq!(decoded(b""), Ok(TableExtras::default()));
+        let times = TableTimes { oldest: 5, newest: 300, oldest_tombstone: Some(7) };
+        let extras = TableExtras { times: Some(times) };
+        let mut bytes = Vec::new();
+        extras.encode(&mut bytes);
+        assert_eq!(bytes, b"\x01\x04\x05\xac\x02\x07");
+        assert_eq!(decoded(&bytes), Ok(extras));
+    }
+
+    #[test]
+    fn sections_that_cannot_be_are_refused() {
+        for (bytes, what) in [
+            (&b"\x63\x00"[..], "table properties have a section of a newer release"),
+            (
+                b"\x01\x02\x05\x06\x01\x02\x05\x06",
+                "table properties have sections that do not ascend",
+            ),
+            (b"\x01\x02\x06\x05", "table properties have their times in the wrong order"),
+            (b"\x01\x03\x05\x06\x07", "table properties have their times in the wrong order"),
+            (b"\x01\x04\x05\x06\x05\x05", "unexpected bytes follow"),
+            (b"\x01\x09\x05", "ends too early"),
+        ] {
+            assert_eq!(decoded(bytes), Err(what), "{bytes:?}");
+        }
+    }
+}
