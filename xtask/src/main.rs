@@ -2,9 +2,13 @@
 //!
 //! `cargo xtask tidy` reads every text file of the repository, prints what breaks a rule of
 //! `docs/STYLE.md`, and fails if anything does. It changes nothing.
+//!
+//! `cargo xtask instructions` counts instructions per operation and fails if they rose; with
+//! `--write` it records them.
 
 #![forbid(unsafe_code)]
 
+mod instructions;
 mod lexer;
 mod source;
 mod tidy;
@@ -13,12 +17,14 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-const USAGE: &str = "usage: cargo xtask tidy";
+const USAGE: &str = "usage: cargo xtask (tidy | instructions [--write])";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
         ["tidy"] => run_tidy(&repository()),
+        ["instructions"] => run_instructions(&repository(), false),
+        ["instructions", "--write"] => run_instructions(&repository(), true),
         ["help" | "--help" | "-h"] => print(USAGE, ExitCode::SUCCESS),
         _ => print(USAGE, ExitCode::FAILURE),
     }
@@ -34,6 +40,20 @@ fn run_tidy(root: &Path) -> ExitCode {
     let report = tidy::check(&tree);
     let code = if report.failure_count() == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE };
     print(&report.to_string(), code)
+}
+
+fn run_instructions(root: &Path, write: bool) -> ExitCode {
+    use instructions::Outcome;
+    match instructions::run(root, write) {
+        Ok(Outcome::Skipped(why)) => print(&format!("skipped: {why}"), ExitCode::SUCCESS),
+        Ok(Outcome::Written(text)) => print(&text, ExitCode::SUCCESS),
+        Ok(Outcome::Compared { text, is_within: true }) => print(&text, ExitCode::SUCCESS),
+        Ok(Outcome::Compared { text, is_within: false }) => {
+            let what = "a row rose, or the rows are others: see above";
+            print(&format!("{text}{what}"), ExitCode::FAILURE)
+        }
+        Err(error) => print(&format!("cannot count: {error}"), ExitCode::FAILURE),
+    }
 }
 
 fn print(text: &str, code: ExitCode) -> ExitCode {
