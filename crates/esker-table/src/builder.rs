@@ -29,7 +29,7 @@ use crate::sealed::Sealer;
 use crate::separators::append_separator;
 use crate::sequential_writer::SequentialWriter;
 use crate::top_index::{Partition, TopIndex};
-use crate::{BlockHandle, TableExtras, TableIdentity, TableOptions, TableProperties};
+use crate::{BlockHandle, Origin, TableExtras, TableIdentity, TableOptions, TableProperties};
 
 /// When a partition is closed: at the first change of user key past either number.
 #[derive(Clone, Copy, Debug)]
@@ -73,6 +73,7 @@ impl SeparatorList {
 /// Builds one table.
 pub struct TableBuilder {
     identity: TableIdentity,
+    origin: Option<Origin>,
     options: TableOptions,
     limits: PartitionLimits,
     writer: SequentialWriter,
@@ -128,6 +129,7 @@ impl TableBuilder {
         writer.buffer().extend_from_slice(&header.encode());
         Self {
             identity,
+            origin: None,
             options,
             limits,
             partition_start: writer.offset(),
@@ -148,6 +150,13 @@ impl TableBuilder {
             smallest_key: Vec::new(),
             scratch: Vec::new(),
         }
+    }
+
+    /// Says in the table where it comes from.
+    #[must_use]
+    pub fn from_origin(mut self, origin: Origin) -> Self {
+        self.origin = Some(origin);
+        self
     }
 
     /// Adds an entry.
@@ -261,7 +270,7 @@ impl TableBuilder {
             data_bytes: self.data_bytes,
             compression: self.options.compression,
             filter_bits_per_key: self.options.filter_bits_per_key,
-            extras: TableExtras::default(),
+            extras: TableExtras { origin: self.origin.take(), ..TableExtras::default() },
         }
     }
 

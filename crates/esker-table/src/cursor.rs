@@ -18,12 +18,15 @@ use esker_env::FileError;
 use crate::cached_block::{BlockSlice, CachedBlock};
 use crate::index_block::IndexBlock;
 use crate::readahead::Readahead;
+use crate::table::with_seqno;
 use crate::{NoTrace, Table};
 
 /// A cursor over the entries of one table.
 #[derive(Debug)]
 pub struct TableCursor {
     table: Arc<Table>,
+    /// That of the table: see [`with_seqno`].
+    seqno: Option<SeqNo>,
     fill_cache: bool,
     readahead: Readahead,
     stats: CursorStats,
@@ -77,6 +80,7 @@ impl TableCursor {
     fn new(table: Arc<Table>, fill_cache: bool) -> Self {
         let readahead = Readahead::new(&table.context().budget, fill_cache);
         Self {
+            seqno: table.seqno(),
             table,
             fill_cache,
             readahead,
@@ -158,6 +162,14 @@ impl TableCursor {
     /// # Errors
     /// Of the file system; `Corruption` if a block that is needed is damaged.
     pub fn seek(&mut self, target: InternalKey<'_>) -> Result<(), FileError> {
+        if self.seqno.is_some() {
+            return self.seek_adopted(target);
+        }
+        self.seek_stored(target)
+    }
+
+    /// As [`TableCursor::seek`], by the sequence numbers in the blocks.
+    fn seek_stored(&mut self, target: InternalKey<'_>) -> Result<(), FileError> {
         self.is_valid = false;
         match self.locate(target)? {
             Some(entry) if entry < self.entry_count => {
@@ -174,6 +186,9 @@ impl TableCursor {
     /// # Errors
     /// As [`TableCursor::seek`].
     pub fn seek_for_prev(&mut self, target: InternalKey<'_>) -> Result<(), FileError> {
+        if self.seqno.is_some() {
+            return self.seek_adopted_for_prev(target);
+        }
         self.is_valid = false;
         let Some(entry) = self.locate(target)? else {
             return self.seek_to_last();
@@ -190,6 +205,24 @@ impl TableCursor {
                 Ok(())
             }
             None => self.prev_block(),
+        }
+    }
+
+    /// As [`TableCursor::seek`], where one sequence number stands for all. No key has two entries.
+    #[cold]
+    fn seek_adopted(&mut self, target: InternalKey<'_>) -> Result<(), FileError> {
+        self.seek_stored(InternalKey::seek(target.user_key, SeqNo::MAX))?;
+        if self.is_valid && self.key() < target { self.next() } else { Ok(()) }
+    }
+
+    /// As [`TableCursor::seek_for_prev`], where one sequence number stands for all.
+    #[cold]
+    fn seek_adopted_for_prev(&mut self, target: InternalKey<'_>) -> Result<(), FileError> {
+        self.seek_stored(InternalKey::seek(target.user_key, SeqNo::MAX))?;
+        match self.is_valid {
+            true if self.key() <= target => Ok(()),
+            true => self.prev(),
+            false => self.seek_to_last(),
         }
     }
 
@@ -376,7 +409,7 @@ impl TableCursor {
         self.key.truncate(self.prefix_len);
         self.key.extend_from_slice(data.suffix(entry));
         self.head = key_head(&self.key);
-        self.trailer = data.trailer(entry);
+        self.trailer = with_seqno(data.trailer(entry), self.seqno);
         self.entry = entry;
         self.is_valid = true;
     }

@@ -1,6 +1,6 @@
 //! Versions of the table format, and the check of a file's header.
 
-use esker_base::{Corruption, DatabaseId, FileHeader, FileKind, TableId};
+use esker_base::{Corruption, DatabaseId, FileHeader, FileId, FileKind, TableId};
 use esker_env::{FileError, UnsupportedFormat};
 
 use crate::Compression;
@@ -39,30 +39,38 @@ const fn is_read(format: u16) -> bool {
     }
 }
 
-/// Checks that `bytes`, the first of a file, are the header of table `id` of `database`.
+/// Checks that `bytes`, the first of the file of table `id`, are the header of a table that was
+/// born under the database and the id of `birth`.
 pub(crate) fn check_header(
     bytes: &[u8],
-    database: DatabaseId,
     id: TableId,
+    birth: (DatabaseId, FileId),
 ) -> Result<(), FileError> {
     let damaged = |what: String| FileError::Corruption(Corruption::new(id.file_name(), 0, what));
     let header = FileHeader::decode(bytes).map_err(|error| damaged(error.what().to_owned()))?;
     if header.kind != FileKind::Table {
         return Err(damaged(format!("file is a {} and not a table", header.kind)));
     }
+    let (database, born_as) = birth;
     if header.database != database {
         let what = format!("file belongs to database {}, not {database}", header.database);
         return Err(damaged(what));
     }
-    if header.id != id.0 {
+    if header.id != born_as {
         return Err(damaged(format!("file was created as {}", TableId(header.id).file_name())));
     }
+    check_format(&header, id.file_name())
+}
+
+/// Checks that this build reads the format of a table; `file` names it in the error.
+pub(crate) fn check_format(header: &FileHeader, file: String) -> Result<(), FileError> {
     if header.format < FORMAT_FIRST {
-        return Err(damaged(format!("file has format version {}", header.format)));
+        let what = format!("file has format version {}", header.format);
+        return Err(FileError::Corruption(Corruption::new(file, 0, what)));
     }
     if !is_read(header.format) {
         return Err(FileError::UnsupportedFormat(UnsupportedFormat {
-            file: id.file_name(),
+            file,
             kind: FileKind::Table,
             found: header.format,
             newest: FORMAT_NEWEST,

@@ -13,6 +13,7 @@
 
 mod handle;
 mod options;
+mod origin;
 mod trace;
 
 mod data_block;
@@ -33,6 +34,7 @@ mod builder;
 mod cached_block;
 mod context;
 mod cursor;
+mod external;
 mod open_table;
 mod readahead;
 mod table;
@@ -49,9 +51,11 @@ pub use builder::TableBuilder;
 pub use cached_block::{BlockSlice, CachedBlock};
 pub use context::TableContext;
 pub use cursor::{CursorStats, TableCursor};
+pub use external::{ExternalError, ExternalTable, adopt};
 pub use format::FORMAT_NEWEST;
 pub use handle::BlockHandle;
 pub use options::{Compression, TableIdentity, TableOptions};
+pub use origin::{Adoption, Origin};
 pub use properties::TableProperties;
 pub use table::{Table, TableEntry};
 pub use table_extras::{TableExtras, TableTimes};

@@ -15,7 +15,7 @@ use crate::cached_block::{BlockSlice, CachedBlock};
 use crate::index_block::Candidates;
 use crate::open_table::OpenTable;
 use crate::table_file::{TableFile, table_path};
-use crate::{FilterVerdict, NoTrace, ReadTrace, TableContext, TableProperties};
+use crate::{FilterVerdict, NoTrace, Origin, ReadTrace, TableContext, TableProperties};
 
 /// One immutable sorted file.
 ///
@@ -25,6 +25,8 @@ use crate::{FilterVerdict, NoTrace, ReadTrace, TableContext, TableProperties};
 pub struct Table {
     context: Arc<TableContext>,
     properties: Arc<TableProperties>,
+    /// Stands for the sequence numbers in the blocks, if the table came from outside.
+    seqno: Option<SeqNo>,
     open: OnceLock<OpenTable>,
     /// Held by the thread that opens the file, across its I/O; not taken once it is open.
     opening: Mutex<()>,
@@ -43,7 +45,8 @@ impl Table {
     /// A table that the manifest describes. No I/O.
     #[must_use]
     pub fn new(context: Arc<TableContext>, properties: Arc<TableProperties>) -> Self {
-        Self { context, properties, open: OnceLock::new(), opening: Mutex::new(()) }
+        let seqno = Origin::seqno(properties.extras.origin.as_ref());
+        Self { context, properties, seqno, open: OnceLock::new(), opening: Mutex::new(()) }
     }
 
     /// A table of which only the id is known: reads header, footer, properties and top index. For
@@ -134,7 +137,7 @@ impl Table {
             trace.stepped_over(found.stepped_over);
         }
         match found.entry {
-            Some(entry) => Ok(Some(entry_of(block, entry))),
+            Some(entry) => Ok(Some(self.entry_of(block, entry))),
             None if first == last => Ok(None),
             None => {
                 self.get_across(open, partition, first + 1..last + 1, user_key, snapshot, trace)
@@ -174,7 +177,7 @@ impl Table {
         let entry = data.lower_bound(target);
         if entry < data.count() && user_key.strip_prefix(data.prefix()) == Some(data.suffix(entry))
         {
-            return Ok(Some(entry_of(block, entry)));
+            return Ok(Some(self.entry_of(block, entry)));
         }
         Ok(None)
     }
@@ -285,6 +288,12 @@ impl Table {
             let what = "footer has another checksum than the table's properties";
             return Err(file.corruption(file.content_end(), what));
         }
+        let adopted = file.adoption().map(|adoption| adoption.origin());
+        let expected = properties.extras.origin.as_ref().filter(|_| self.seqno.is_some());
+        if adopted.as_ref() != expected {
+            let what = "file has another origin than the table's properties";
+            return Err(file.corruption(file.content_end(), what));
+        }
         let opened = OpenTable::new(&self.context, file, properties.data_block_count)?;
         Ok(self.open.get_or_init(|| opened))
     }
@@ -298,13 +307,24 @@ impl Table {
         let file = self.properties.id.file_name();
         Err(esker_base::Corruption::new(file, file_bytes.min(expected), what).into())
     }
+
+    #[inline]
+    fn entry_of(&self, block: Arc<CachedBlock>, entry: usize) -> TableEntry {
+        let trailer = with_seqno(block.data().trailer(entry), self.seqno);
+        let range = block.data().value_range(entry);
+        TableEntry { trailer, value: BlockSlice::new(block, range) }
+    }
+
+    /// The sequence number of all entries, if the table came from outside.
+    pub(crate) const fn seqno(&self) -> Option<SeqNo> {
+        self.seqno
+    }
 }
 
+/// `trailer` as readers see it, where `seqno` stands for that of all entries of a table.
 #[inline]
-fn entry_of(block: Arc<CachedBlock>, entry: usize) -> TableEntry {
-    let trailer = block.data().trailer(entry);
-    let range = block.data().value_range(entry);
-    TableEntry { trailer, value: BlockSlice::new(block, range) }
+pub(crate) fn with_seqno(trailer: Trailer, seqno: Option<SeqNo>) -> Trailer {
+    seqno.map_or(trailer, |seqno| Trailer::new(seqno, trailer.kind()))
 }
 
 #[cfg(test)]

@@ -17,8 +17,11 @@
 
 use esker_base::coding::{DecodeError, Decoder, put_bytes, put_varint};
 
+use crate::Origin;
+
 mod tag {
     pub(super) const TIMES: u64 = 1;
+    pub(super) const ORIGIN: u64 = 5;
 }
 
 /// What only some tables have. The default is a table that has nothing of it.
@@ -26,6 +29,8 @@ mod tag {
 pub struct TableExtras {
     /// When its entries were written.
     pub times: Option<TableTimes>,
+    /// Where it comes from, if it was not built for the place that it stands in.
+    pub origin: Option<Origin>,
 }
 
 /// When the entries of a table were written, in milliseconds since the Unix epoch by the clock of
@@ -49,9 +54,12 @@ impl TableExtras {
 
     /// Appends a section for everything that is there.
     pub(crate) fn encode(&self, out: &mut Vec<u8>) {
-        let Self { times } = self;
+        let Self { times, origin } = self;
         if let Some(times) = times {
             put_section(out, tag::TIMES, |body| times.encode(body));
+        }
+        if let Some(origin) = origin {
+            put_section(out, tag::ORIGIN, |body| origin.encode(body));
         }
     }
 
@@ -70,6 +78,7 @@ impl TableExtras {
             let mut body = Decoder::new(decoder.bytes()?);
             match tag {
                 tag::TIMES => extras.times = Some(TableTimes::decode(&mut body)?),
+                tag::ORIGIN => extras.origin = Some(Origin::decode(&mut body)?),
                 _ => return Err(unknown),
             }
             body.finish()?;
@@ -110,6 +119,7 @@ impl TableTimes {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use esker_base::{DatabaseId, FileId, OwnerId, SeqNo};
 
     fn decoded(bytes: &[u8]) -> Result<TableExtras, &'static str> {
         TableExtras::decode(&mut Decoder::new(bytes)).map_err(|error| error.what)
@@ -120,11 +130,33 @@ mod tests {
     fn golden_bytes() {
         assert_eq!(decoded(b""), Ok(TableExtras::default()));
         let times = TableTimes { oldest: 5, newest: 300, oldest_tombstone: Some(7) };
-        let extras = TableExtras { times: Some(times) };
+        let extras = TableExtras { times: Some(times), ..TableExtras::default() };
         let mut bytes = Vec::new();
         extras.encode(&mut bytes);
         assert_eq!(bytes, b"\x01\x04\x05\xac\x02\x07");
         assert_eq!(decoded(&bytes), Ok(extras));
+    }
+
+    #[test]
+    fn origins_have_their_bytes() {
+        let (order, keyspace) = ("bytewise".to_owned(), "a".to_owned());
+        let id = FileId { owner: OwnerId(1), counter: 300 };
+        let seqno = SeqNo::new(5).unwrap();
+        let database = DatabaseId(*b"0123456789abcdef");
+        for (origin, expected) in [
+            (Origin::External { order, keyspace }, &b"\x05\x0c\x00\x08bytewise\x01a"[..]),
+            (
+                Origin::Adopted { database, id, seqno },
+                b"\x05\x15\x010123456789abcdef\x01\xac\x02\x05",
+            ),
+        ] {
+            let extras = TableExtras { origin: Some(origin), ..TableExtras::default() };
+            let mut bytes = Vec::new();
+            extras.encode(&mut bytes);
+            assert_eq!(bytes, expected);
+            assert_eq!(decoded(&bytes), Ok(extras));
+        }
+        assert_eq!(decoded(b"\x05\x01\x02"), Err("origin of a table has an unknown form"));
     }
 
     #[test]

@@ -15,9 +15,10 @@ use crate::filter::FilterBlock;
 use crate::footer::Footer;
 use crate::format::check_header;
 use crate::index_block::IndexBlock;
+use crate::origin::ADOPTION_MAGIC;
 use crate::sealed::{BLOCK_TRAILER_LEN, unseal};
 use crate::top_index::{Partition, TopIndex};
-use crate::{BlockHandle, BlockKind, Compression, TableProperties};
+use crate::{Adoption, BlockHandle, BlockKind, Compression, TableProperties};
 
 /// How much of the end of a file is read at once when it is opened: footer, properties and, for
 /// tables of ordinary size, the whole top index.
@@ -30,7 +31,10 @@ pub(crate) struct TableFile {
     id: TableId,
     seed: u64,
     footer: Footer,
+    footer_at: u64,
     file_bytes: u64,
+    /// Set if a database took the table over.
+    adoption: Option<Adoption>,
     /// The last bytes of the file, until the blocks in them are read.
     tail: Vec<u8>,
 }
@@ -58,20 +62,54 @@ impl TableFile {
             FileError::Corruption(Corruption::new(id.file_name(), offset, what))
         };
         let header_len = file_bytes.min(FileHeader::LEN as u64) as usize;
-        check_header(&read(&*file, id, 0, header_len)?, database, id)?;
+        let header = read(&*file, id, 0, header_len)?;
         let least = (FileHeader::LEN + Footer::LEN) as u64;
         if file_bytes < least {
+            check_header(&header, id, (database, id.0))?;
             return Err(corrupt(file_bytes, "file ends before its footer"));
         }
         let tail_start = file_bytes.saturating_sub(TAIL_BYTES).max(FileHeader::LEN as u64);
         let tail = read(&*file, id, tail_start, (file_bytes - tail_start) as usize)?;
-        let seed = file_seed(database, id.0);
-        let footer_at = file_bytes - Footer::LEN as u64;
-        let footer_bytes = tail.last_chunk::<{ Footer::LEN }>();
+        let adoption = Self::read_adoption(&tail, file_bytes, database, id)?;
+        let (born_in, born_as) =
+            adoption.map_or((database, id.0), |a| (a.origin_database, a.origin_id));
+        check_header(&header, id, (born_in, born_as))?;
+        let seed = file_seed(born_in, born_as);
+        let behind = if adoption.is_some() { Adoption::LEN } else { 0 };
+        let footer_bytes = tail[..tail.len() - behind].last_chunk::<{ Footer::LEN }>();
+        let footer_at = file_bytes - (behind + Footer::LEN) as u64;
         let footer_bytes = footer_bytes.ok_or_else(|| corrupt(footer_at, "file is too short"))?;
         let footer = Footer::decode(footer_bytes, seed, footer_at)
             .map_err(|error| corrupt(footer_at, error.what))?;
-        Ok(Self { file, id, seed, footer, file_bytes, tail })
+        Ok(Self { file, id, seed, footer, footer_at, file_bytes, adoption, tail })
+    }
+
+    /// The adoption that ends the file, if it ends with one.
+    fn read_adoption(
+        tail: &[u8],
+        file_bytes: u64,
+        database: DatabaseId,
+        id: TableId,
+    ) -> Result<Option<Adoption>, FileError> {
+        if !tail.ends_with(&ADOPTION_MAGIC) {
+            return Ok(None);
+        }
+        let offset = file_bytes.saturating_sub(Adoption::LEN as u64);
+        let bytes = tail
+            .last_chunk::<{ Adoption::LEN }>()
+            .filter(|_| (FileHeader::LEN + Footer::LEN + Adoption::LEN) as u64 <= file_bytes);
+        let adoption = match bytes {
+            Some(bytes) => Adoption::decode(bytes, database, id, offset),
+            None => Err(Decoder::new(tail).error("adoption is not complete")),
+        };
+        adoption.map(Some).map_err(|error| {
+            FileError::Corruption(Corruption::new(id.file_name(), offset, error.what))
+        })
+    }
+
+    /// The adoption that ends the file, if it ends with one.
+    pub(crate) const fn adoption(&self) -> Option<&Adoption> {
+        self.adoption.as_ref()
     }
 
     /// The name of the file.
@@ -89,7 +127,7 @@ impl TableFile {
 
     /// Where the footer starts: the end of all blocks.
     pub(crate) const fn content_end(&self) -> u64 {
-        self.file_bytes - Footer::LEN as u64
+        self.footer_at
     }
 
     /// Gives back the memory of the tail.
@@ -154,10 +192,16 @@ impl TableFile {
         let properties = TableProperties::decode_block(&mut decoder, self.file_bytes, checksum)
             .and_then(|properties| decoder.finish().map(|()| properties))
             .map_err(|error| self.undecodable(handle, BlockKind::Properties, error))?;
-        if properties.id != self.id {
+        let Some(adoption) = self.adoption else {
+            if properties.id != self.id {
+                return Err(self.corruption(handle.offset, "properties name another table"));
+            }
+            return Ok(properties);
+        };
+        if properties.id.0 != adoption.origin_id {
             return Err(self.corruption(handle.offset, "properties name another table"));
         }
-        Ok(properties)
+        Ok(adoption.apply(properties, self.file_bytes))
     }
 
     /// Reads the index of a partition.

@@ -5,12 +5,13 @@
 
 use std::sync::Arc;
 
-use esker_base::{FileHeader, InternalKey};
+use esker_base::{FileHeader, InternalKey, SeqNo};
 use esker_env::FileError;
 
 use crate::data_block::DataBlock;
 use crate::filter::FilterBlock;
 use crate::index_block::IndexBlock;
+use crate::table::with_seqno;
 use crate::table_file::TableFile;
 use crate::top_index::TopIndex;
 use crate::{BlockHandle, BlockKind, Compression, Table, TableProperties};
@@ -28,6 +29,8 @@ pub struct WalkedBlock {
     pub compression: Compression,
     /// How many bytes it has unpacked.
     pub payload_bytes: u64,
+    /// Stands for the sequence numbers of a data block, if the table came from outside.
+    pub(crate) seqno: Option<SeqNo>,
     pub(crate) content: WalkedContent,
 }
 
@@ -62,7 +65,8 @@ impl WalkedBlock {
         for index in 0..block.count() {
             user_key.truncate(block.prefix().len());
             user_key.extend_from_slice(block.suffix(index));
-            let key = InternalKey { user_key: &user_key, trailer: block.trailer(index) };
+            let trailer = with_seqno(block.trailer(index), self.seqno);
+            let key = InternalKey { user_key: &user_key, trailer };
             visit(key, block.value(index));
         }
     }
@@ -175,6 +179,7 @@ impl TableWalk {
                     handle: self.top.partitions()[partition].index,
                     compression: Compression::None,
                     payload_bytes,
+                    seqno: None,
                     content: WalkedContent::Index(index),
                 }))
             }
@@ -234,6 +239,7 @@ impl TableWalk {
             handle,
             compression: unsealed.compression,
             payload_bytes: unsealed.payload.len() as u64,
+            seqno: self.file.adoption().map(|adoption| adoption.seqno),
             content: decode(&self.file, unsealed.payload)?,
         })
     }

@@ -1,0 +1,186 @@
+//! Tables from outside: found whole, copied or linked, and taken over by a database.
+//!
+//! A table from outside is a file like any other, written under an identity of its own, with all
+//! entries at sequence number zero and an [`Origin::External`] in its properties. Who takes it over
+//! gives it another name and writes an [`Adoption`] behind its footer; nothing before that changes,
+//! so the file goes on to verify by the seeds that it was written with, and one that was linked can
+//! be read as a table from outside for as long as it has its old name too: an adoption, whole or
+//! not, is passed over.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use esker_base::checksum::{Checksummer, file_seed};
+use esker_base::coding::Decoder;
+use esker_base::{Corruption, DatabaseId, FileHeader, FileId, FileKind, SeqNo};
+use esker_env::{File, FileError, FileExt, FileSystem};
+
+use crate::footer::Footer;
+use crate::format::check_format;
+use crate::sealed::unseal;
+use crate::{Adoption, Origin, TableProperties};
+
+/// Bytes that are read, checked and copied at once.
+const PIECE_BYTES: u64 = 1 << 20;
+
+/// A table from outside that is whole as far as its ends tell.
+#[derive(Debug)]
+pub struct ExternalTable {
+    path: PathBuf,
+    file: Arc<dyn File>,
+    header: FileHeader,
+    footer: Footer,
+    properties: TableProperties,
+}
+
+/// Why a file is not taken for a table from outside.
+#[derive(Clone, Debug)]
+pub enum ExternalError {
+    /// It cannot be read, is damaged, or a newer release wrote it.
+    File(FileError),
+    /// It is whole, and something else.
+    NotExternal(&'static str),
+}
+
+impl fmt::Display for ExternalError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(error) => error.fmt(f),
+            Self::NotExternal(what) => f.write_str(what),
+        }
+    }
+}
+
+impl std::error::Error for ExternalError {}
+
+impl<E: Into<FileError>> From<E> for ExternalError {
+    fn from(error: E) -> Self {
+        Self::File(error.into())
+    }
+}
+
+impl ExternalTable {
+    /// Opens the file `path`, and reads its header, footer and properties.
+    ///
+    /// # Errors
+    /// See [`ExternalError`].
+    pub fn open(fs: &dyn FileSystem, path: &Path) -> Result<Self, ExternalError> {
+        let file = fs.open(path)?;
+        let file_bytes = file.len()?;
+        let corrupt = |offset: u64, what: &'static str| -> FileError {
+            Corruption::new(path.display().to_string(), offset, what).into()
+        };
+        let mut bytes = [0; FileHeader::LEN];
+        if file_bytes < (FileHeader::LEN + Footer::LEN) as u64 {
+            return Err(corrupt(file_bytes, "file ends before its footer").into());
+        }
+        file.read_exact_at(0, &mut bytes)?;
+        let header = FileHeader::decode(&bytes).map_err(|error| corrupt(0, error.what()))?;
+        if header.kind != FileKind::Table {
+            return Err(ExternalError::NotExternal("it is no table"));
+        }
+        check_format(&header, path.display().to_string())?;
+        let seed = file_seed(header.database, header.id);
+        let tail_len = (Adoption::LEN + Footer::LEN).min(file_bytes as usize - FileHeader::LEN);
+        let mut tail = vec![0; tail_len];
+        let tail_at = file_bytes - tail_len as u64;
+        file.read_exact_at(tail_at, &mut tail)?;
+        // The last footer counts; what an earlier attempt has left behind it does not.
+        let footer = (0..=tail_len - Footer::LEN).rev().find_map(|at| {
+            let offset = tail_at + at as u64;
+            let footer = Footer::decode(&tail[at..at + Footer::LEN], seed, offset).ok()?;
+            Some((footer, offset))
+        });
+        let (footer, footer_at) =
+            footer.ok_or_else(|| corrupt(tail_at, "file does not end in a footer"))?;
+        let handle = footer.properties;
+        if handle.offset < FileHeader::LEN as u64 || handle.end() != footer_at {
+            return Err(corrupt(footer_at, "properties do not end at the footer").into());
+        }
+        let mut stored = vec![0; handle.len as usize];
+        file.read_exact_at(handle.offset, &mut stored)?;
+        let (payload, _) =
+            unseal(stored, seed, handle.offset).map_err(|what| corrupt(handle.offset, what))?;
+        let mut decoder = Decoder::new(&payload);
+        let content_bytes = footer_at + Footer::LEN as u64;
+        let checksum = footer.content_checksum;
+        let properties = TableProperties::decode_block(&mut decoder, content_bytes, checksum)
+            .and_then(|properties| decoder.finish().map(|()| properties))
+            .map_err(|error| corrupt(handle.offset, error.what))?;
+        if properties.id.0 != header.id {
+            return Err(corrupt(handle.offset, "properties name another table").into());
+        }
+        if !matches!(properties.extras.origin, Some(Origin::External { .. }))
+            || properties.seqno_max != SeqNo::ZERO
+        {
+            return Err(ExternalError::NotExternal("it was not written by a table writer"));
+        }
+        Ok(Self { path: path.to_path_buf(), file, header, footer, properties })
+    }
+
+    /// The file.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// What the table says of itself.
+    #[must_use]
+    pub const fn properties(&self) -> &TableProperties {
+        &self.properties
+    }
+
+    /// The database and the id that its header names: under them its contents verify.
+    #[must_use]
+    pub const fn birth(&self) -> (DatabaseId, FileId) {
+        (self.header.database, self.header.id)
+    }
+
+    /// Reads the file once, checks its checksum, and writes it to `copy`, if there is one.
+    ///
+    /// # Errors
+    /// Of either file; `Corruption` if the checksum does not match. The copy is of no use then.
+    pub fn check(&self, copy: Option<&dyn File>) -> Result<(), FileError> {
+        let mut checksum = Checksummer::new();
+        let end = self.properties.file_bytes;
+        let footer_at = end - Footer::LEN as u64;
+        let mut piece = Vec::new();
+        let mut offset = 0;
+        while offset < end {
+            // The last piece is the footer, which the checksum leaves out.
+            let len = if offset < footer_at { footer_at - offset } else { end - offset };
+            piece.resize(PIECE_BYTES.min(len) as usize, 0);
+            self.file.read_exact_at(offset, &mut piece)?;
+            if offset < footer_at {
+                checksum.update(&piece);
+            }
+            if let Some(copy) = copy {
+                copy.write_all_at(offset, &piece)?;
+            }
+            offset += piece.len() as u64;
+        }
+        if checksum.finish() != self.footer.content_checksum {
+            let what = "file does not have the checksum that its footer says";
+            return Err(Corruption::new(self.path.display().to_string(), 0, what).into());
+        }
+        Ok(())
+    }
+}
+
+/// Writes `adoption` behind the first `content_bytes` of `file`, and makes all of the file durable.
+/// Returns how long it is then. May be repeated: the last one counts.
+///
+/// # Errors
+/// Of the file.
+pub fn adopt(file: &dyn File, content_bytes: u64, adoption: &Adoption) -> Result<u64, FileError> {
+    let end = content_bytes + Adoption::LEN as u64;
+    file.write_all_at(content_bytes, &adoption.encode(content_bytes))?;
+    // Of an earlier attempt, more may stand there.
+    file.truncate(end)?;
+    file.sync_all()?;
+    Ok(end)
+}
+
+#[cfg(test)]
+mod tests;
