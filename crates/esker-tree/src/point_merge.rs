@@ -33,50 +33,45 @@ pub enum PointStep {
     TooMany,
 }
 
-/// The operands met so far.
-pub struct PointMerge<'a> {
-    context: &'a ReadContext,
-    key: &'a [u8],
+/// The operands of one key that a read has met so far: none by default.
+#[derive(Default)]
+pub struct PointMerge {
     operands: Operands,
 }
 
-impl<'a> PointMerge<'a> {
-    /// A read of `key` that has met nothing.
-    #[must_use]
-    pub fn new(context: &'a ReadContext, key: &'a [u8]) -> Self {
-        Self { context, key, operands: Operands::default() }
-    }
-
+impl PointMerge {
     /// How many operands were met.
     #[must_use]
     pub const fn operand_count(&self) -> u64 {
         self.operands.added()
     }
 
-    /// Takes the newest visible entry of a source, and goes on in it, with a `cursor` over it,
+    /// Takes the newest visible entry of `key` in a source, and goes on in it, with a `cursor` over it,
     /// where the entries that are older matter.
     ///
     /// # Errors
     /// Of reading the source, of the operator, or for an entry without a meaning.
     pub fn step<C: Cursor>(
         &mut self,
+        context: &ReadContext,
+        key: &[u8],
         trailer: Trailer,
         stored: &[u8],
         cursor: impl FnOnce() -> C,
     ) -> Result<PointStep, ReadError> {
-        match self.context.meaning(trailer.kind(), stored)? {
+        match context.meaning(trailer.kind(), stored)? {
             Meaning::Value { from } if self.operands.is_empty() => Ok(PointStep::Stored { from }),
-            Meaning::Value { from } => self.merge(Some(&stored[from..])),
+            Meaning::Value { from } => self.merge(context.merger(key)?, Some(&stored[from..])),
             Meaning::Nothing if self.operands.is_empty() => Ok(PointStep::Nothing),
-            Meaning::Nothing => self.merge(None),
+            Meaning::Nothing => self.merge(context.merger(key)?, None),
             Meaning::Operand => {
-                let merger = self.context.merger(self.key)?;
+                let merger = context.merger(key)?;
                 if !self.add(merger, stored)? {
                     return Ok(PointStep::TooMany);
                 }
                 let mut cursor = cursor();
-                cursor.seek(InternalKey { user_key: self.key, trailer })?;
-                self.walk(merger, &mut cursor)
+                cursor.seek(InternalKey { user_key: key, trailer })?;
+                self.walk(context, merger, &mut cursor)
             }
         }
     }
@@ -84,6 +79,7 @@ impl<'a> PointMerge<'a> {
     /// Takes the entries of the key behind the one that the cursor stands on.
     fn walk<C: Cursor>(
         &mut self,
+        context: &ReadContext,
         merger: Merger<'_>,
         cursor: &mut C,
     ) -> Result<PointStep, ReadError> {
@@ -91,12 +87,14 @@ impl<'a> PointMerge<'a> {
             if cursor.is_valid() {
                 cursor.next()?;
             }
-            if !cursor.is_valid() || cursor.key().user_key != self.key {
+            if !cursor.is_valid() || cursor.key().user_key != merger.key() {
                 return Ok(PointStep::Older);
             }
-            match self.context.meaning(cursor.key().kind(), cursor.value())? {
-                Meaning::Value { from } => return self.merge(Some(&cursor.value()[from..])),
-                Meaning::Nothing => return self.merge(None),
+            match context.meaning(cursor.key().kind(), cursor.value())? {
+                Meaning::Value { from } => {
+                    return self.merge(merger, Some(&cursor.value()[from..]));
+                }
+                Meaning::Nothing => return self.merge(merger, None),
                 Meaning::Operand if !self.add(merger, cursor.value())? => {
                     return Ok(PointStep::TooMany);
                 }
@@ -109,13 +107,12 @@ impl<'a> PointMerge<'a> {
     ///
     /// # Errors
     /// Of the operator.
-    pub fn finish(self) -> Result<Option<Vec<u8>>, ReadError> {
+    pub fn finish(self, context: &ReadContext, key: &[u8]) -> Result<Option<Vec<u8>>, ReadError> {
         if self.operands.is_empty() {
             return Ok(None);
         }
         let mut merged = Vec::new();
-        let merger = self.context.merger(self.key)?;
-        self.operands.merge(merger, None, Order::NewestFirst, &mut merged)?;
+        self.operands.merge(context.merger(key)?, None, Order::NewestFirst, &mut merged)?;
         Ok(Some(merged))
     }
 
@@ -125,9 +122,8 @@ impl<'a> PointMerge<'a> {
         Ok(!self.operands.is_heavy() || self.operands.fold(merger, Order::NewestFirst)?)
     }
 
-    fn merge(&self, existing: Option<&[u8]>) -> Result<PointStep, ReadError> {
+    fn merge(&self, merger: Merger<'_>, existing: Option<&[u8]>) -> Result<PointStep, ReadError> {
         let mut merged = Vec::new();
-        let merger = self.context.merger(self.key)?;
         self.operands.merge(merger, existing, Order::NewestFirst, &mut merged)?;
         Ok(PointStep::Merged(merged))
     }

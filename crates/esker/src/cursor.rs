@@ -58,7 +58,8 @@ impl Cursor {
             pin,
             sources: sources.len(),
         };
-        let inner = VisibleCursor::new(MergingCursor::new(sources), seqno, range);
+        let context = keyspace.read_context();
+        let inner = VisibleCursor::new(MergingCursor::new(sources), seqno, range, context);
         Ok(Self { inner, origin })
     }
 
@@ -204,7 +205,7 @@ impl std::fmt::Debug for Cursor {
 }
 
 /// A cursor for each memtable and run that can hold a key of `range`, newest first.
-fn source_cursors(view: &ReadView, range: &KeyRange, seqno: SeqNo) -> Vec<SourceCursor> {
+pub(crate) fn source_cursors(view: &ReadView, range: &KeyRange, seqno: SeqNo) -> Vec<SourceCursor> {
     let mut sources = Vec::new();
     for memtable in view.memtables() {
         let is_visible = memtable.seqno_range().is_some_and(|(oldest, _)| oldest <= seqno);

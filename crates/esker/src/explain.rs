@@ -14,7 +14,7 @@ use crate::engine::Engine;
 use crate::error::Result;
 use crate::keyspace_core::KeyspaceCore;
 use crate::operation::check_key;
-use crate::read::{GetTrace, find};
+use crate::read::{GetTrace, Target, find};
 
 /// How a point read went.
 #[derive(Clone, Debug)]
@@ -25,6 +25,8 @@ pub struct GetExplanation {
     pub snapshot: u64,
     /// What was considered, in order.
     pub steps: Vec<GetStep>,
+    /// Operands that were merged into the value.
+    pub operands_merged: u64,
     /// Length of the value; `None` if there is none.
     pub value_len: Option<usize>,
     /// How long the read took, tracing included.
@@ -76,9 +78,13 @@ impl fmt::Display for GetExplanation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "get {} at sequence number {}: ", self.key.escape_ascii(), self.snapshot)?;
         match self.value_len {
-            Some(len) => writeln!(f, "a value of {len} bytes, in {:.1?}", self.time)?,
-            None => writeln!(f, "no value, in {:.1?}", self.time)?,
+            Some(len) => write!(f, "a value of {len} bytes")?,
+            None => write!(f, "no value")?,
         }
+        if 0 < self.operands_merged {
+            write!(f, ", merged from {} operands", self.operands_merged)?;
+        }
+        writeln!(f, ", in {:.1?}", self.time)?;
         for (index, step) in self.steps.iter().enumerate() {
             let branch = if index + 1 == self.steps.len() { "`-" } else { "|-" };
             writeln!(f, "{branch} {step}")?;
@@ -129,6 +135,7 @@ impl fmt::Display for GetStep {
 #[derive(Default)]
 struct Recorder {
     steps: Vec<GetStep>,
+    operands_merged: u64,
 }
 
 impl ReadTrace for Recorder {
@@ -182,6 +189,10 @@ impl GetTrace for Recorder {
             *decides = found;
         }
     }
+
+    fn merged(&mut self, operands: u64) {
+        self.operands_merged = operands;
+    }
 }
 
 /// How a scan went.
@@ -202,6 +213,8 @@ pub struct ScanExplanation {
     pub versions_stepped_over: u64,
     /// Tombstones stepped over.
     pub tombstones_stepped_over: u64,
+    /// Operands that were merged into values.
+    pub operands_merged: u64,
     /// Blocks of all tables found in the cache meanwhile, by whomever.
     pub cache_hits: u64,
     /// Blocks of all tables loaded meanwhile, by whomever.
@@ -253,6 +266,9 @@ impl fmt::Display for ScanExplanation {
             "|- stepped over {} versions and {} tombstones",
             self.versions_stepped_over, self.tombstones_stepped_over
         )?;
+        if 0 < self.operands_merged {
+            writeln!(f, "|- merged {} operands", self.operands_merged)?;
+        }
         writeln!(f, "`- {} blocks from the cache, {} loaded", self.cache_hits, self.cache_loads)
     }
 }
@@ -270,11 +286,13 @@ impl Engine {
         let snapshot = self.snapshots.visible();
         let mut recorder = Recorder::default();
         let started = self.now();
-        let found = find(&view, key, snapshot, &mut recorder)?;
+        let target = Target { view: &view, key, snapshot };
+        let found = find(target, || keyspace.read_context(), &mut recorder)?;
         Ok(GetExplanation {
             key: key.to_vec(),
             snapshot: snapshot.get(),
             steps: recorder.steps,
+            operands_merged: recorder.operands_merged,
             value_len: found.map(|found| found.as_bytes().len()),
             time: self.now().saturating_sub(started),
         })
@@ -308,6 +326,7 @@ impl Engine {
             entry_count,
             versions_stepped_over: stepped_over.versions,
             tombstones_stepped_over: stepped_over.tombstones,
+            operands_merged: stepped_over.operands,
             cache_hits: cache_after.hits.saturating_sub(cache.hits),
             cache_loads: cache_after.loads.saturating_sub(cache.loads),
             time,

@@ -7,8 +7,8 @@ use std::time::Duration;
 use esker_base::{KeyspaceId, SeqNo};
 use esker_cache::Budget;
 use esker_tree::{
-    Busy, Fifo, FifoOptions, Lazy, Leveled, LeveledByBytes, LeveledOptions, Policy, Simple, Tiered,
-    Universal, Version,
+    Busy, Fifo, FifoOptions, Lazy, Leveled, LeveledByBytes, LeveledOptions, Policy, ReadContext,
+    Simple, Tiered, Universal, Version,
 };
 
 use crate::error::{Error, ErrorKind, Result};
@@ -149,6 +149,14 @@ impl KeyspaceCore {
 
     pub(crate) fn settings(&self) -> Arc<Settings> {
         Arc::clone(&self.settings.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// What gives the entries of the keyspace their meaning, as of now.
+    ///
+    /// # Cost
+    /// As of [`KeyspaceCore::view`].
+    pub(crate) fn read_context(&self) -> ReadContext {
+        ReadContext::default()
     }
 
     pub(crate) fn set_settings(&self, settings: Settings) {
