@@ -26,7 +26,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::events::{Event, EventListener};
 use crate::keyspace_core::{KeyspaceCore, Settings};
 use crate::ledger::Ledger;
-use crate::logs::{LOG_FORMAT, Logs, RecoveredSegment};
+use crate::logs::{LOG_FORMAT, Logs, RecoveredSegment, changed_ends};
 use crate::options::{KeyspaceOptions, Options};
 use crate::recovery_mode::RecoveryMode;
 use crate::replay::{Replay, ReplayedSegment};
@@ -97,6 +97,7 @@ pub(crate) fn open(request: OpenRequest) -> Result<Arc<Engine>> {
         // First the manifest is made durable: the last edits may be in the system's memory only,
         // and what they made obsolete is needed again if they are lost.
         let ledger = open_ledger(&request, recovered)?;
+        note_cuts(&segments, &ledger)?;
         ledger.with_catalog(|catalog| remove_orphans(&request, &log_dir, catalog, &segments))?;
         (ledger, segments)
     };
@@ -133,7 +134,11 @@ fn no_database(dir: &Path) -> Error {
 fn check_is_database(request: &OpenRequest, entries: &[DirEntry]) -> Result<()> {
     let dir = &request.dir;
     let kind_of = |entry: &DirEntry| FileId::parse_file_name(&entry.name).map(|(_, kind)| kind);
-    if entries.iter().any(|entry| kind_of(entry) == Some(FileKind::Manifest)) {
+    let is_manifest = |entry: &DirEntry| {
+        kind_of(entry) == Some(FileKind::Manifest)
+            || Manifest::parse_predecessor(&entry.name).is_some()
+    };
+    if entries.iter().any(is_manifest) {
         return Ok(());
     }
     if entries.iter().any(|entry| kind_of(entry) == Some(FileKind::Table)) {
@@ -297,6 +302,19 @@ fn cut_segments(
     }
     kept.reverse();
     Ok(kept)
+}
+
+/// Takes back what the manifest says of ends that were cut off: a recovery to a point in time does
+/// that where the next one would miss them.
+fn note_cuts(segments: &[RecoveredSegment], ledger: &Ledger) -> Result<()> {
+    let is_cut = |segment: &&RecoveredSegment| {
+        ledger.with_catalog(|catalog| {
+            catalog.durable_logs.get(&segment.id).is_some_and(|durable| segment.bytes < *durable)
+        })
+    };
+    let cut = segments.iter().filter(is_cut).map(|segment| (segment.id, segment.bytes)).collect();
+    let edit = changed_ends(cut, ledger);
+    if edit.records.is_empty() { Ok(()) } else { ledger.commit(edit, |_| ()) }
 }
 
 /// Removes the files that nothing refers to: of jobs that did not end, and of edits whose files

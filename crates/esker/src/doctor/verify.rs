@@ -97,7 +97,8 @@ impl<'a> Verification<'a> {
             }
         }
         let keyspaces = Some(catalog.next_keyspace_id);
-        self.logs(catalog.database, &logs, catalog.last_seqno, keyspaces)?;
+        let durable = &catalog.durable_logs;
+        self.logs(catalog.database, &logs, durable, catalog.last_seqno, keyspaces)?;
         self.unreferenced(name, catalog);
         Ok(())
     }
@@ -187,6 +188,7 @@ impl<'a> Verification<'a> {
         &mut self,
         database: DatabaseId,
         logs: &[LogId],
+        durable: &BTreeMap<LogId, u64>,
         before: SeqNo,
         next_keyspace_id: Option<u32>,
     ) -> Result<()> {
@@ -195,7 +197,7 @@ impl<'a> Verification<'a> {
         // durable.
         let mut is_dropping = false;
         let mut was_damaged = false;
-        walk_logs(place, database, logs, before, |item| match item {
+        walk_logs(place, database, logs, durable, before, |item| match item {
             LogItem::Group(group) => {
                 self.report.totals.groups += 1;
                 self.report.totals.operations += group.operations.len() as u64;
@@ -284,6 +286,6 @@ impl<'a> Verification<'a> {
             self.leave(bytes);
         }
         let logs: Vec<LogId> = place.logs().keys().copied().map(LogId).collect();
-        self.logs(database, &logs, SeqNo::MAX, None)
+        self.logs(database, &logs, &BTreeMap::new(), SeqNo::MAX, None)
     }
 }
