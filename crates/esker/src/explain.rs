@@ -1,6 +1,7 @@
 //! What one read does, and why: every memtable and table considered, left out or read.
 
 use std::fmt;
+use std::ops::RangeBounds;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,7 +14,6 @@ use crate::cursor::Cursor;
 use crate::engine::Engine;
 use crate::error::Result;
 use crate::keyspace_core::KeyspaceCore;
-use crate::operation::check_key;
 use crate::read::{GetTrace, Target, find};
 
 /// How a point read went.
@@ -281,12 +281,12 @@ impl Engine {
     ) -> Result<GetExplanation> {
         self.check_open()?;
         keyspace.check_live()?;
-        check_key(key)?;
+        let stored = keyspace.stored_key(key)?;
         let view = keyspace.view();
         let snapshot = self.snapshots.visible();
         let mut recorder = Recorder::default();
         let started = self.now();
-        let target = Target { view: &view, key, snapshot };
+        let target = Target { view: &view, key: &stored, snapshot };
         let found = find(target, || keyspace.read_context(), &mut recorder)?;
         Ok(GetExplanation {
             key: key.to_vec(),
@@ -298,17 +298,18 @@ impl Engine {
         })
     }
 
-    pub(crate) fn explain_scan(
+    pub(crate) fn explain_scan<K: AsRef<[u8]>>(
         self: &Arc<Self>,
         keyspace: &Arc<KeyspaceCore>,
-        range: &KeyRange,
+        range: &impl RangeBounds<K>,
         limit: Option<u64>,
     ) -> Result<ScanExplanation> {
+        let stored = keyspace.stored_range(range)?;
         let pin = Arc::new(self.snapshots.pin(self.now()));
-        let (inputs, tables_left_out) = self.scan_inputs(keyspace, range, pin.seqno());
+        let (inputs, tables_left_out) = self.scan_inputs(keyspace, &stored, pin.seqno());
         let cache = self.cache.stats();
         let started = self.now();
-        let mut cursor = Cursor::new(self, keyspace, range.clone(), Some(Arc::clone(&pin)))?;
+        let mut cursor = Cursor::new(self, keyspace, stored, Some(Arc::clone(&pin)))?;
         let mut entry_count = 0;
         cursor.seek_to_first()?;
         while cursor.is_valid() && limit.is_none_or(|limit| entry_count < limit) {
@@ -319,7 +320,7 @@ impl Engine {
         let stepped_over = cursor.stepped_over();
         let cache_after = self.cache.stats();
         Ok(ScanExplanation {
-            range: describe(range),
+            range: describe(&KeyRange::from_bounds(range)),
             snapshot: pin.seqno().get(),
             inputs,
             tables_left_out,

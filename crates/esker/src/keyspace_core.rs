@@ -12,12 +12,15 @@ use esker_tree::{
 };
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::key_order::KeyspaceOrder;
 use crate::options::{CompactionPolicy, KeyspaceOptions};
 use crate::read_view::{ReadView, WriteBuffer};
 
 /// The inner side of a keyspace. Lives as long as anybody holds a handle or a job on it.
 pub(crate) struct KeyspaceCore {
     pub(crate) id: KeyspaceId,
+    /// Fixed when the keyspace is created.
+    pub(crate) order: KeyspaceOrder,
     /// Changed by a rename.
     name: RwLock<Arc<str>>,
     /// Changed when the keyspace is opened with other options.
@@ -124,6 +127,7 @@ impl KeyspaceCore {
         let memtable_bytes = settings.memtable_bytes;
         Arc::new(Self {
             id,
+            order: KeyspaceOrder::new(&settings.options.order),
             name: RwLock::new(name.into()),
             settings: RwLock::new(Arc::new(settings)),
             view: RwLock::new(Arc::new(view)),

@@ -73,6 +73,8 @@ mod garbage;
 mod handle;
 mod health;
 mod jobs;
+mod key_order;
+pub mod keys;
 mod keyspace;
 mod keyspace_core;
 mod ledger;
@@ -93,6 +95,7 @@ mod scheduler;
 mod snapshot;
 mod snapshots;
 mod stats;
+mod stored_key;
 mod throttle;
 mod workers;
 
@@ -110,6 +113,7 @@ pub use esker_tree::{
 pub use events::{Event, EventListener};
 pub use explain::{GetExplanation, GetStep, ScanExplanation, ScanInput};
 pub use health::{FailingJob, Health, Stall, StallInfo};
+pub use key_order::{KeyOrder, Order, ReverseBytewise, UndecodableKey};
 pub use keyspace::Keyspace;
 pub use levels::{LevelInfo, Levels, MemtableInfo, RunInfo, TableInfo};
 pub use options::{CompactionPolicy, Compression, Durability, KeyspaceOptions, Options};

@@ -6,6 +6,7 @@
 //! A put or a tombstone decides at once. Every other kind is given its meaning by a [`PointRead`],
 //! apart from this path; operands of a merge make it go on to the sources that are older.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use esker_base::{EntryKind, KeyRange, SeqNo, Trailer, checksum::hash_key, key_head};
@@ -21,7 +22,6 @@ use crate::cursor::source_cursors;
 use crate::engine::Engine;
 use crate::error::{Error, ErrorKind, Result};
 use crate::keyspace_core::KeyspaceCore;
-use crate::operation::check_key;
 use crate::read_view::ReadView;
 
 /// Where the value of a key was found. Borrows from the view that was searched.
@@ -253,7 +253,7 @@ impl Engine {
     ) -> Result<Option<R>> {
         self.check_open()?;
         keyspace.check_live()?;
-        check_key(key)?;
+        let key = &*keyspace.stored_key(key)?;
         // The view first, the number second: every version that the number needs and that is not
         // in a newer memtable is then in the view. For a single key either order of a concurrent
         // write and this read is right.
@@ -273,19 +273,20 @@ impl Engine {
     }
 
     /// The values of `keys`, all as of one moment.
-    pub(crate) fn multi_get<K: AsRef<[u8]>>(
+    pub(crate) fn multi_get<'k, K: AsRef<[u8]>>(
         &self,
         keyspace: &KeyspaceCore,
-        keys: &[K],
+        keys: &'k [K],
         snapshot: Option<SeqNo>,
     ) -> Result<Vec<Option<Value>>> {
         self.check_open()?;
         keyspace.check_live()?;
-        keys.iter().try_for_each(|key| check_key(key.as_ref()))?;
+        let stored = |key: &'k K| keyspace.stored_key(key.as_ref());
+        let keys: Vec<Cow<'k, [u8]>> = keys.iter().map(stored).collect::<Result<_>>()?;
         let (view, snapshot) =
             keyspace.view_with_seqno(|| snapshot.unwrap_or_else(|| self.snapshots.visible()));
-        let one = |key: &K| {
-            let target = Target { view: &view, key: key.as_ref(), snapshot };
+        let one = |key: &Cow<'k, [u8]>| {
+            let target = Target { view: &view, key, snapshot };
             let found = find(target, || keyspace.read_context(), &mut NoTrace)?;
             Ok(found.map(Found::into_value))
         };

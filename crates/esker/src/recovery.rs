@@ -21,9 +21,10 @@ use esker_table::{Table, TableContext};
 use esker_tree::{Catalog, EditRecord, KeyspaceState, Manifest, Recovered, Version, VersionEdit};
 
 use crate::commit_queue::{CommitPipeline, Leader};
-use crate::engine::{BYTEWISE, Engine, Parts};
+use crate::engine::{Engine, Parts, check_new_order};
 use crate::error::{Error, ErrorKind, Result};
 use crate::events::{Event, EventListener};
+use crate::key_order::Order;
 use crate::keyspace_core::{KeyspaceCore, Settings};
 use crate::ledger::Ledger;
 use crate::logs::{LOG_FORMAT, Logs, RecoveredSegment, changed_ends};
@@ -43,6 +44,8 @@ pub(crate) struct OpenRequest {
     pub(crate) dir: PathBuf,
     pub(crate) options: Options,
     pub(crate) default_keyspace: Option<KeyspaceOptions>,
+    /// Key orders of the caller's own, for keyspaces that have them.
+    pub(crate) orders: Vec<Order>,
     pub(crate) is_read_only: bool,
     pub(crate) creates: bool,
     pub(crate) recovery: RecoveryMode,
@@ -55,6 +58,7 @@ pub(crate) fn open(request: OpenRequest) -> Result<Arc<Engine>> {
     if let Some(options) = &request.default_keyspace {
         options.check().map_err(Error::invalid_input)?;
     }
+    request.orders.iter().try_for_each(Order::check).map_err(Error::invalid_input)?;
     let OpenRequest { env, dir, options, .. } = &request;
     let log_dir = options.log_dir.clone().unwrap_or_else(|| dir.clone());
     if request.creates && !request.is_read_only {
@@ -72,7 +76,6 @@ pub(crate) fn open(request: OpenRequest) -> Result<Arc<Engine>> {
         None => create(&request)?,
     };
     check_end(&request, &recovered)?;
-    check_orders(&recovered.catalog)?;
     check_tables(&request, &recovered.catalog)?;
     let budget = Budget::new(options.memory_budget_bytes);
     let cache = BlockCache::new(Arc::clone(&budget), options.cache_bytes);
@@ -172,10 +175,11 @@ fn create(request: &OpenRequest) -> Result<Recovered> {
     request.env.random.fill(&mut id);
     let mut catalog = Catalog::new(DatabaseId(id));
     let options = request.default_keyspace.clone().unwrap_or_default();
+    check_new_order(&options.order)?;
     let created = EditRecord::KeyspaceCreated {
         keyspace: KeyspaceId::DEFAULT,
         name: DEFAULT_KEYSPACE.to_owned(),
-        order: BYTEWISE.to_owned(),
+        order: options.order.name().to_owned(),
         options: options.encode(),
     };
     // Counter 1 names the manifest itself.
@@ -196,17 +200,6 @@ fn check_end(request: &OpenRequest, recovered: &Recovered) -> Result<()> {
             Err(Corruption::new(recovered.id.file_name(), offset, "the end is torn").into())
         }
         _ => Ok(()),
-    }
-}
-
-/// Refuses a database whose keys stand in an order that this release does not know.
-fn check_orders(catalog: &Catalog) -> Result<()> {
-    match catalog.keyspaces.values().find(|state| state.order != BYTEWISE) {
-        None => Ok(()),
-        Some(state) => Err(Error::new(
-            ErrorKind::UnsupportedFormat,
-            format!("keyspace {} has the key order {:?}, unknown here", state.name, state.order),
-        )),
     }
 }
 
@@ -252,12 +245,13 @@ fn keyspaces(
     budget: &Arc<Budget>,
 ) -> Result<BTreeMap<KeyspaceId, Arc<KeyspaceCore>>> {
     let one = |(id, state): (&KeyspaceId, &Arc<KeyspaceState>)| {
-        let options = KeyspaceOptions::decode(&state.options).map_err(|error| {
+        let mut options = KeyspaceOptions::decode(&state.options).map_err(|error| {
             Error::new(
                 ErrorKind::Corruption,
                 format!("the options of keyspace {} do not decode: {error}", state.name),
             )
         })?;
+        options.order = Order::recorded(&state.order, &request.orders);
         let settings = Settings::new(options, request.options.memory_budget_bytes);
         let open = |properties| Arc::new(Table::new(Arc::clone(tables), properties));
         let refused = |error: esker_tree::EditRefused| {

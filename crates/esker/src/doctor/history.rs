@@ -16,8 +16,8 @@ use esker_tree::{
 };
 
 use super::place::{Place, database_of_files};
-use crate::engine::BYTEWISE;
 use crate::error::{Error, Result};
+use crate::key_order::BYTEWISE;
 use crate::options::KeyspaceOptions;
 use crate::recovery::DEFAULT_KEYSPACE;
 

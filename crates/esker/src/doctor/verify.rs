@@ -14,7 +14,6 @@ use super::place::Place;
 use super::report::{Finding, UnreferencedFile, VerifyReport};
 use super::table_check::{all_keys, check_table};
 use super::{Progress, ProgressListener};
-use crate::engine::BYTEWISE;
 use crate::error::Result;
 use crate::options::KeyspaceOptions;
 
@@ -118,10 +117,6 @@ impl<'a> Verification<'a> {
             self.report.totals.keyspaces += 1;
             if let Err(error) = KeyspaceOptions::decode(&state.options) {
                 let what = format!("the options of {} do not decode: {error}", state.name);
-                self.find(Finding::at(name, 0, what));
-            }
-            if state.order != BYTEWISE {
-                let what = format!("{} has the unknown key order {:?}", state.name, state.order);
                 self.find(Finding::at(name, 0, what));
             }
             let open = |properties| Arc::new(Table::new(Arc::clone(tables), properties));
