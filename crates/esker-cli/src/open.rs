@@ -2,9 +2,8 @@
 
 use std::path::Path;
 
-use esker::{Db, Keyspace};
+use esker::{Db, Keyspace, KeyspaceOptions};
 
-use crate::arguments::KeyOrder;
 use crate::failure::{Failure, Result};
 
 /// Opens the database in `dir`, which must exist, for reading and writing.
@@ -31,22 +30,11 @@ pub(crate) fn keyspace(db: &Db, name: Option<&str>) -> Result<Keyspace> {
     })
 }
 
-/// The keyspace of that name, created in that order if there is none; the default one without a
-/// name.
-pub(crate) fn keyspace_or_create(
-    db: &Db,
-    name: Option<&str>,
-    order: Option<KeyOrder>,
-) -> Result<Keyspace> {
+/// The keyspace of that name, created if there is none; the default one without a name.
+pub(crate) fn keyspace_or_create(db: &Db, name: Option<&str>) -> Result<Keyspace> {
     let Some(name) = name else { return Ok(db.default_keyspace().clone()) };
-    let existing = db.existing_keyspace(name)?;
-    let mut options = existing.as_ref().map(Keyspace::options).unwrap_or_default();
-    if let Some(order) = order {
-        options.order = order.order();
-    }
-    match existing {
-        Some(keyspace) if keyspace.options() == options => Ok(keyspace),
-        // With another order than it was created with it is refused.
-        _ => Ok(db.keyspace(name, options)?),
+    match db.existing_keyspace(name)? {
+        Some(keyspace) => Ok(keyspace),
+        None => Ok(db.keyspace(name, KeyspaceOptions::default())?),
     }
 }

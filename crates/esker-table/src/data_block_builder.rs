@@ -65,6 +65,12 @@ impl DataBlockBuilder {
         self.tags.len() as u64
     }
 
+    /// Entries that only hide others.
+    pub(crate) fn tombstone_count(&self) -> u64 {
+        let kinds = self.trailers.iter().filter_map(|word| Trailer::from_word(*word));
+        kinds.filter(|trailer| trailer.kind().is_tombstone()).count() as u64
+    }
+
     pub(crate) const fn is_empty(&self) -> bool {
         self.tags.is_empty()
     }

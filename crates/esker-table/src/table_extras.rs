@@ -17,11 +17,10 @@
 
 use esker_base::coding::{DecodeError, Decoder, put_bytes, put_varint};
 
-use crate::{Origin, TableRanges};
+use crate::Origin;
 
 mod tag {
     pub(super) const TIMES: u64 = 1;
-    pub(super) const RANGES: u64 = 2;
     pub(super) const ORIGIN: u64 = 5;
 }
 
@@ -30,22 +29,23 @@ mod tag {
 pub struct TableExtras {
     /// When its entries were written.
     pub times: Option<TableTimes>,
-    /// Its range tombstones.
-    pub ranges: Option<TableRanges>,
     /// Where it comes from, if it was not built for the place that it stands in.
     pub origin: Option<Origin>,
 }
 
 /// When the entries of a table were written, in milliseconds since the Unix epoch by the clock of
 /// the machine; no finer than the life of a memtable.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct TableTimes {
     /// No entry is older.
     pub oldest: u64,
     /// No entry is younger.
     pub newest: u64,
-    /// No tombstone is older; `None` if there is no tombstone.
+    /// No delete is older whose victims may still be here or in an older table; `None` if there is
+    /// none. It outlives a tombstone that a newer entry shadows.
     pub oldest_tombstone: Option<u64>,
+    /// When the table was written: later than its entries, if it comes from a compaction.
+    pub written: u64,
 }
 
 impl TableExtras {
@@ -57,12 +57,9 @@ impl TableExtras {
 
     /// Appends a section for everything that is there.
     pub(crate) fn encode(&self, out: &mut Vec<u8>) {
-        let Self { times, ranges, origin } = self;
+        let Self { times, origin } = self;
         if let Some(times) = times {
             put_section(out, tag::TIMES, |body| times.encode(body));
-        }
-        if let Some(ranges) = ranges {
-            put_section(out, tag::RANGES, |body| ranges.encode(body));
         }
         if let Some(origin) = origin {
             put_section(out, tag::ORIGIN, |body| origin.encode(body));
@@ -84,7 +81,6 @@ impl TableExtras {
             let mut body = Decoder::new(decoder.bytes()?);
             match tag {
                 tag::TIMES => extras.times = Some(TableTimes::decode(&mut body)?),
-                tag::RANGES => extras.ranges = Some(TableRanges::decode(&mut body)?),
                 tag::ORIGIN => extras.origin = Some(Origin::decode(&mut body)?),
                 _ => return Err(unknown),
             }
@@ -106,6 +102,7 @@ impl TableTimes {
     fn encode(&self, out: &mut Vec<u8>) {
         put_varint(out, self.oldest);
         put_varint(out, self.newest);
+        put_varint(out, self.written);
         if let Some(time) = self.oldest_tombstone {
             put_varint(out, time);
         }
@@ -114,12 +111,13 @@ impl TableTimes {
     fn decode(decoder: &mut Decoder<'_>) -> Result<Self, DecodeError> {
         let disorder = decoder.error("table properties have their times in the wrong order");
         let (oldest, newest) = (decoder.varint()?, decoder.varint()?);
+        let written = decoder.varint()?;
         let has_tombstone = !decoder.is_empty();
         let oldest_tombstone = has_tombstone.then(|| decoder.varint()).transpose()?;
         if newest < oldest || oldest_tombstone.is_some_and(|time| time < oldest || newest < time) {
             return Err(disorder);
         }
-        Ok(Self { oldest, newest, oldest_tombstone })
+        Ok(Self { oldest, newest, oldest_tombstone, written })
     }
 }
 
@@ -136,11 +134,11 @@ mod tests {
     #[test]
     fn golden_bytes() {
         assert_eq!(decoded(b""), Ok(TableExtras::default()));
-        let times = TableTimes { oldest: 5, newest: 300, oldest_tombstone: Some(7) };
+        let times = TableTimes { oldest: 5, newest: 300, oldest_tombstone: Some(7), written: 9 };
         let extras = TableExtras { times: Some(times), ..TableExtras::default() };
         let mut bytes = Vec::new();
         extras.encode(&mut bytes);
-        assert_eq!(bytes, b"\x01\x04\x05\xac\x02\x07");
+        assert_eq!(bytes, b"\x01\x05\x05\xac\x02\x09\x07");
         assert_eq!(decoded(&bytes), Ok(extras));
     }
 
@@ -171,12 +169,12 @@ mod tests {
         for (bytes, what) in [
             (&b"\x63\x00"[..], "table properties have a section of a newer release"),
             (
-                b"\x01\x02\x05\x06\x01\x02\x05\x06",
+                b"\x01\x03\x05\x06\x09\x01\x03\x05\x06\x09",
                 "table properties have sections that do not ascend",
             ),
-            (b"\x01\x02\x06\x05", "table properties have their times in the wrong order"),
-            (b"\x01\x03\x05\x06\x07", "table properties have their times in the wrong order"),
-            (b"\x01\x04\x05\x06\x05\x05", "unexpected bytes follow"),
+            (b"\x01\x03\x06\x05\x09", "table properties have their times in the wrong order"),
+            (b"\x01\x04\x05\x06\x09\x07", "table properties have their times in the wrong order"),
+            (b"\x01\x05\x05\x06\x09\x05\x05", "unexpected bytes follow"),
             (b"\x01\x09\x05", "ends too early"),
         ] {
             assert_eq!(decoded(bytes), Err(what), "{bytes:?}");

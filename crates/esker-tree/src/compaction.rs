@@ -21,13 +21,14 @@ use esker_table::{Table, TableProperties};
 use crate::gc::{Gc, Readers};
 use crate::job::{Job, JobError, TargetLevel};
 use crate::merge::MergingCursor;
-use crate::older::OlderRuns;
+use crate::older::{OlderRuns, older_overlaps};
 use crate::output::{Cuts, Outputs};
 use crate::plan::{Plan, PlanInput};
 use crate::rewrite::rewrite;
 use crate::run::Run;
 use crate::run_cursor::RunCursor;
 use crate::shape::RunId;
+use crate::times::OutputTimes;
 use crate::version::Version;
 
 /// What a compaction has done, for the edit that installs it.
@@ -81,14 +82,20 @@ pub fn compact(
     let deepest = populated.unwrap_or(0).max(plan.target_level);
     let target = TargetLevel { level: plan.target_level, deepest };
     let is_last_level = target.level == deepest && deepest > 0;
-    let gc = Gc::new(readers.clone(), is_last_level);
+    let mut gc = Gc::new(readers.clone(), is_last_level);
     let mut older = OlderRuns::than(version, plan.target_level, plan.target_run);
     let cuts = Cuts { keys: &plan.cut_keys, bytes_max: plan.output_bytes_max };
-    let mut outputs = Outputs::new(*job, target.level, (job.options)(target), cuts);
+    let place = Position::of(plan.target_level, plan.target_run.unwrap_or(RunId(u64::MAX)));
+    let times = OutputTimes::of_runs(&runs, job.wall_millis(), |first, last| {
+        older_overlaps(version, (first, last), |level, run, table| {
+            Position::of(level, run) >= place && !inputs.contains(&table)
+        })
+    });
+    let mut outputs = Outputs::new(*job, target.level, (job.options)(target), cuts, times);
     let counts = rewrite(
         job,
         &mut source,
-        gc,
+        &mut gc,
         |user_key| older.may_hold(user_key, &inputs),
         &mut outputs,
         |cursor: &RunCursor| cursor.table().properties().id.file_name(),

@@ -6,14 +6,15 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use esker_memtable::{Memtable, MemtableCursor};
-use esker_table::TableProperties;
+use esker_table::{TableProperties, TableTimes};
 
 use crate::gc::{Gc, Readers};
 use crate::job::{Job, JobError, TargetLevel};
 use crate::merge::MergingCursor;
-use crate::older::OlderRuns;
+use crate::older::{OlderRuns, older_overlaps};
 use crate::output::{Cuts, Outputs};
 use crate::rewrite::rewrite;
+use crate::times::OutputTimes;
 use crate::version::Version;
 
 /// What a flush reads.
@@ -27,6 +28,8 @@ pub struct FlushInput<'a> {
     pub readers: &'a Readers,
     /// A table that has reached this many bytes is ended.
     pub table_bytes_max: u64,
+    /// When the entries were written.
+    pub times: TableTimes,
 }
 
 /// Writes the entries of `input.memtables` that a reader needs to tables of level 0, ascending and
@@ -45,13 +48,16 @@ pub fn flush(job: &Job<'_>, input: FlushInput<'_>) -> Result<Vec<TableProperties
     let target = TargetLevel { level: 0, deepest: populated.unwrap_or(0) };
     let mut older = OlderRuns::all(input.version);
     let inputs = BTreeSet::new();
-    let gc = Gc::new(input.readers.clone(), false);
+    let mut gc = Gc::new(input.readers.clone(), false);
     let cuts = Cuts { keys: &[], bytes_max: input.table_bytes_max };
-    let mut outputs = Outputs::new(*job, target.level, (job.options)(target), cuts);
+    let times = OutputTimes::of_memtables(input.times, |first, last| {
+        older_overlaps(input.version, (first, last), |_, _, _| true)
+    });
+    let mut outputs = Outputs::new(*job, target.level, (job.options)(target), cuts, times);
     let counts = rewrite(
         job,
         &mut source,
-        gc,
+        &mut gc,
         |user_key| older.may_hold(user_key, &inputs),
         &mut outputs,
         |_: &MemtableCursor| "memtable".to_owned(),

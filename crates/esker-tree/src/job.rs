@@ -10,7 +10,6 @@ use esker_base::{KeyspaceId, TableId};
 use esker_env::FileError;
 use esker_table::{Compression, TableContext, TableOptions};
 
-use crate::meaning::ReadContext;
 use crate::read_error::UnsupportedKind;
 
 /// What a flush or a compaction is given by whoever runs it.
@@ -20,8 +19,6 @@ pub struct Job<'a> {
     pub tables: &'a TableContext,
     /// Whose entries they are.
     pub keyspace: KeyspaceId,
-    /// What gives the entries their meaning. Without the merge operator operands stay as they are.
-    pub context: &'a ReadContext,
     /// How to build a table for a level.
     pub options: &'a dyn Fn(TargetLevel) -> TableOptions,
     /// Mints the id of the next table; `None`, for a reason that the caller keeps, cancels the job.
@@ -30,6 +27,13 @@ pub struct Job<'a> {
     pub interrupt: &'a dyn Fn() -> Signal,
     /// Kept up to date while the job runs.
     pub progress: &'a Progress,
+}
+
+impl Job<'_> {
+    /// Milliseconds since the Unix epoch, by the clock of the machine.
+    pub(crate) fn wall_millis(&self) -> u64 {
+        u64::try_from(self.tables.clock.wall().as_millis()).unwrap_or(u64::MAX)
+    }
 }
 
 /// The level that a table is built for.

@@ -56,6 +56,21 @@ impl<'a> OlderRuns<'a> {
     }
 }
 
+/// Whether a table that `counts`, by its level, run and id, overlaps the keys, both inclusive.
+pub(crate) fn older_overlaps(
+    version: &Version,
+    (first, last): (&[u8], &[u8]),
+    counts: impl Fn(usize, RunId, TableId) -> bool,
+) -> bool {
+    let levels = version.levels().iter().enumerate();
+    let mut runs = levels.flat_map(|(level, runs)| runs.runs().iter().map(move |run| (level, run)));
+    runs.any(|(level, run)| {
+        let tables = run.tables()[run.lower_bound(first)..].iter().map(|table| table.properties());
+        let mut overlapping = tables.take_while(|table| table.smallest_key.as_slice() <= last);
+        overlapping.any(|table| counts(level, run.id(), table.id))
+    })
+}
+
 impl Remaining<'_> {
     /// The table that may hold `user_key`.
     fn candidate(&mut self, user_key: &[u8]) -> Option<&TableProperties> {

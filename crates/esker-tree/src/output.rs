@@ -10,6 +10,7 @@ use esker_base::InternalKey;
 use esker_table::{TableBuilder, TableIdentity, TableOptions, TableProperties};
 
 use crate::job::{Job, JobError};
+use crate::times::OutputTimes;
 
 /// Where outputs are cut.
 pub(crate) struct Cuts<'a> {
@@ -25,6 +26,7 @@ pub(crate) struct Outputs<'a> {
     level: usize,
     options: TableOptions,
     cuts: Cuts<'a>,
+    times: OutputTimes<'a>,
     builder: Option<TableBuilder>,
     finished: Vec<TableProperties>,
     finished_bytes: u64,
@@ -34,12 +36,19 @@ pub(crate) struct Outputs<'a> {
 }
 
 impl<'a> Outputs<'a> {
-    pub(crate) fn new(job: Job<'a>, level: usize, options: TableOptions, cuts: Cuts<'a>) -> Self {
+    pub(crate) fn new(
+        job: Job<'a>,
+        level: usize,
+        options: TableOptions,
+        cuts: Cuts<'a>,
+        times: OutputTimes<'a>,
+    ) -> Self {
         Self {
             job,
             level,
             options,
             cuts,
+            times,
             builder: None,
             finished: Vec::new(),
             finished_bytes: 0,
@@ -116,7 +125,10 @@ impl<'a> Outputs<'a> {
 
     #[cold]
     fn finish_table(&mut self) -> Result<(), JobError> {
-        let Some(builder) = self.builder.take() else { return Ok(()) };
+        let Some(mut builder) = self.builder.take() else { return Ok(()) };
+        let (first, last, has_tombstones) = builder.content();
+        let times = self.times.of_output((first, last), has_tombstones, self.job.wall_millis());
+        builder.set_times(times);
         let table = builder.finish()?;
         if let Some(before) = self.finished.last() {
             assert!(before.largest_key < table.smallest_key, "outputs are disjoint and ascend");

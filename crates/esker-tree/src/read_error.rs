@@ -5,8 +5,6 @@ use std::fmt;
 use esker_base::EntryKind;
 use esker_env::FileError;
 
-use crate::operator::MergeError;
-
 /// An entry of a kind that means nothing to this release: it cannot say what the key holds.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct UnsupportedKind {
@@ -29,8 +27,6 @@ pub enum ReadError {
     File(FileError),
     /// An entry was read, and its meaning is not known.
     UnsupportedKind(UnsupportedKind),
-    /// The operands of a key could not be merged.
-    Merge(MergeError),
 }
 
 impl fmt::Display for ReadError {
@@ -38,7 +34,6 @@ impl fmt::Display for ReadError {
         match self {
             Self::File(error) => error.fmt(f),
             Self::UnsupportedKind(error) => error.fmt(f),
-            Self::Merge(error) => error.fmt(f),
         }
     }
 }
@@ -48,7 +43,6 @@ impl std::error::Error for ReadError {
         Some(match self {
             Self::File(error) => error,
             Self::UnsupportedKind(error) => error,
-            Self::Merge(error) => error,
         })
     }
 }
@@ -62,11 +56,5 @@ impl From<FileError> for ReadError {
 impl From<UnsupportedKind> for ReadError {
     fn from(error: UnsupportedKind) -> Self {
         Self::UnsupportedKind(error)
-    }
-}
-
-impl From<MergeError> for ReadError {
-    fn from(error: MergeError) -> Self {
-        Self::Merge(error)
     }
 }

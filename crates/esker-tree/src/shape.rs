@@ -29,7 +29,7 @@ impl fmt::Display for RunId {
 pub struct Shape {
     /// One entry a level, [`LEVEL_COUNT_MAX`] of them.
     pub levels: Vec<LevelShape>,
-    /// When its entries were written, as far as anybody has noted it.
+    /// When entries were written, for tables that do not say it themselves.
     pub timeline: Timeline,
 }
 
@@ -87,6 +87,14 @@ impl Default for Shape {
 }
 
 impl Shape {
+    /// The time by which every entry of `table` was written, counted from the moment that policies
+    /// count from: as the table itself says, or else by the timeline.
+    #[must_use]
+    pub fn written_by(&self, table: &TableProperties) -> Option<Duration> {
+        let own = table.extras.times.map(|times| Duration::from_millis(times.newest));
+        own.or_else(|| self.timeline.written_by(table.seqno_max))
+    }
+
     /// Bytes of all table files.
     #[must_use]
     pub fn bytes(&self) -> u64 {

@@ -11,7 +11,7 @@ use esker_base::{
 use esker_cache::{BlockCache, Budget};
 use esker_env::{Env, FaultFileSystem};
 use esker_memtable::Memtable;
-use esker_table::{Table, TableContext, TableOptions, TableProperties};
+use esker_table::{Table, TableContext, TableOptions, TableProperties, TableTimes};
 
 use crate::compaction::{CompactionOutput, compact};
 use crate::cursor::vec_cursor::Entry;
@@ -19,7 +19,6 @@ use crate::edit::{EditRecord, VersionEdit};
 use crate::flush::{FlushInput, flush};
 use crate::gc::Readers;
 use crate::job::{Job, JobError, Progress, Signal, TargetLevel};
-use crate::meaning::ReadContext;
 use crate::merge::MergingCursor;
 use crate::plan::Plan;
 use crate::run_cursor::RunCursor;
@@ -56,7 +55,6 @@ pub(crate) struct TestTree {
     pub(crate) version: Version,
     pub(crate) next_counter: Cell<u64>,
     pub(crate) progress: Progress,
-    pub(crate) reads: ReadContext,
     /// Questions that the interrupt answers with "go on" before it cancels.
     pub(crate) patience: Cell<u64>,
 }
@@ -81,7 +79,6 @@ impl TestTree {
             version: Version::new(KeyspaceId::DEFAULT),
             next_counter: Cell::new(1),
             progress: Progress::default(),
-            reads: ReadContext::default(),
             patience: Cell::new(u64::MAX),
         }
     }
@@ -108,7 +105,6 @@ impl TestTree {
         work(&Job {
             tables: &self.context,
             keyspace: KeyspaceId::DEFAULT,
-            context: &self.reads,
             options: &options,
             next_id: &next_id,
             interrupt: &interrupt,
@@ -122,7 +118,23 @@ impl TestTree {
         readers: &Readers,
         table_bytes_max: u64,
     ) -> Result<Vec<TableProperties>, JobError> {
-        let input = FlushInput { memtables, version: &self.version, readers, table_bytes_max };
+        let now = u64::try_from(self.context.clock.wall().as_millis()).unwrap();
+        let has_tombstone = memtables.iter().any(|memtable| memtable.tombstone_count() > 0);
+        let oldest_tombstone = has_tombstone.then_some(now);
+        let times = TableTimes { oldest: now, newest: now, oldest_tombstone, written: now };
+        self.try_flush_at(memtables, readers, table_bytes_max, times)
+    }
+
+    /// Flushes entries that were written then.
+    pub(crate) fn try_flush_at(
+        &self,
+        memtables: &[Arc<Memtable>],
+        readers: &Readers,
+        table_bytes_max: u64,
+        times: TableTimes,
+    ) -> Result<Vec<TableProperties>, JobError> {
+        let version = &self.version;
+        let input = FlushInput { memtables, version, readers, table_bytes_max, times };
         self.job(|job| flush(job, input))
     }
 
@@ -166,6 +178,11 @@ impl TestTree {
         self.install(tables, &[], 0, run);
     }
 
+    /// Installs tables in a run of the level.
+    pub(crate) fn install_at(&mut self, added: Vec<TableProperties>, level: usize, run: RunId) {
+        self.install(added, &[], level, run);
+    }
+
     fn install(
         &mut self,
         added: Vec<TableProperties>,
@@ -192,7 +209,7 @@ impl TestTree {
     ) -> VisibleCursor<MergingCursor<RunCursor>> {
         let runs = self.version.levels().iter().flat_map(|level| level.runs());
         let sources = runs.map(|run| RunCursor::new(Arc::clone(run), range, true)).collect();
-        VisibleCursor::new(MergingCursor::new(sources), snapshot, range.clone(), self.reads.clone())
+        VisibleCursor::new(MergingCursor::new(sources), snapshot, range.clone())
     }
 
     /// All that a reader sees of the tables in `range`; a scan back sees the same.

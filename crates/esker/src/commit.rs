@@ -24,6 +24,7 @@ use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::operation::{GroupHeader, Operation};
 use crate::options::Durability;
+use crate::write_times::as_millis;
 
 /// After this many groups a leader hands on, if somebody waits.
 const GROUPS_PER_LEADER: usize = 32;
@@ -138,7 +139,7 @@ impl Leader {
         let mut user_bytes = 0;
         for is_logged in [true, false] {
             for request in requests.iter().filter(|request| request.is_logged() == is_logged) {
-                user_bytes += self.apply(request, log.filter(|_| is_logged));
+                user_bytes += self.apply(engine, request, log.filter(|_| is_logged));
             }
         }
         engine.snapshots.publish(self.last_seqno);
@@ -218,7 +219,7 @@ impl Leader {
 
     /// Inserts the operations of one batch into the memtables of their keyspaces, and returns the
     /// bytes of their keys and values.
-    fn apply(&mut self, request: &Request<'_>, log: Option<LogId>) -> u64 {
+    fn apply(&mut self, engine: &Engine, request: &Request<'_>, log: Option<LogId>) -> u64 {
         let mut user_bytes = 0;
         let mut decoder = Decoder::new(request.operations);
         let mut next = decode_next(&mut decoder);
@@ -237,6 +238,8 @@ impl Leader {
                 next = decode_next(&mut decoder);
             }
             drop(writer);
+            let now = || as_millis(engine.wall());
+            view.active.times.note(&view.active.memtable, now);
             view.active.update_charge();
             self.has_full_memtable |=
                 keyspace.memtable_bytes() <= view.active.memtable.size_bytes();

@@ -226,7 +226,7 @@ impl Engine {
         let picked = {
             let mut busy = keyspace.busy();
             let version = Arc::clone(&keyspace.view().version);
-            let plan = policy.pick(&version.shape(), &busy, self.now());
+            let plan = policy.pick(&version.shape(), &busy, self.wall());
             plan.map(|plan| (busy.start(plan.clone()), plan, version))
         };
         let Some((job, plan, version)) = picked else { return };
@@ -447,7 +447,7 @@ impl Engine {
         let settings = keyspace.settings();
         let wants = || {
             let shape = view.version.shape();
-            settings.policy.as_ref().and_then(|policy| policy.pick(&shape, &busy, self.now()))
+            settings.policy.as_ref().and_then(|policy| policy.pick(&shape, &busy, self.wall()))
         };
         // A flush holds what it replaces until its end.
         let is_flushing = matches!(keyspace.flushing.try_lock(), Err(TryLockError::WouldBlock));
@@ -496,10 +496,10 @@ impl Engine {
         let mut leader = self.pipeline.lead();
         let last_logged = leader.last_logged;
         let needed = self.oldest_log_needed();
-        let ends = self.logs.close(&mut leader.appender, last_logged, needed, &self.ledger)?;
+        self.logs.close(&mut leader.appender, last_logged, needed, &self.ledger)?;
         drop(leader);
         self.collect_garbage();
-        self.ledger.end(&ends)
+        self.ledger.seal()
     }
 
     /// What is left to do when the last handle goes without [`Engine::shut_down`].

@@ -7,20 +7,18 @@ use std::time::Duration;
 use esker_base::{KeyspaceId, SeqNo};
 use esker_cache::Budget;
 use esker_tree::{
-    Busy, Fifo, FifoOptions, Lazy, Leveled, LeveledByBytes, LeveledOptions, Policy, ReadContext,
-    Simple, Tiered, Universal, Version,
+    Busy, Fifo, Lazy, Leveled, LeveledByBytes, LeveledOptions, Policy, Simple, Tiered, TimeWindow,
+    Universal, Version,
 };
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::key_order::KeyspaceOrder;
 use crate::options::{CompactionPolicy, KeyspaceOptions};
 use crate::read_view::{ReadView, WriteBuffer};
+use crate::timed::{Looks, look_every};
 
 /// The inner side of a keyspace. Lives as long as anybody holds a handle or a job on it.
 pub(crate) struct KeyspaceCore {
     pub(crate) id: KeyspaceId,
-    /// Fixed when the keyspace is created.
-    pub(crate) order: KeyspaceOrder,
     /// Changed by a rename.
     name: RwLock<Arc<str>>,
     /// Changed when the keyspace is opened with other options.
@@ -47,6 +45,7 @@ pub(crate) struct KeyspaceCore {
     busy: Mutex<Busy>,
     /// Held for a whole flush: one flush of a keyspace at a time keeps the order of its runs.
     pub(crate) flushing: Mutex<()>,
+    pub(crate) looks: Looks,
     /// The last failure of a background job here, until one succeeds.
     failure: Mutex<Option<Failure>>,
 }
@@ -59,6 +58,8 @@ pub(crate) struct Settings {
     /// What on-demand compactions follow: down to the last level, whatever the automatic policy,
     /// but for one under which tables are of one age each.
     pub(crate) manual_policy: Box<dyn Policy>,
+    /// How often time alone may give work, if it may.
+    pub(crate) look_every: Option<Duration>,
     /// Size that tables are aimed at.
     pub(crate) table_bytes: u64,
     /// Size at which the memtable is switched.
@@ -87,7 +88,6 @@ impl Settings {
             table_bytes,
             ..LeveledOptions::default()
         });
-        let fifo = |bytes_max| Fifo::new(FifoOptions { bytes_max, age_max: None });
         let policy: Option<Box<dyn Policy>> = match options.compaction {
             CompactionPolicy::Leveled => Some(Box::new(leveled.clone())),
             CompactionPolicy::None => None,
@@ -100,13 +100,18 @@ impl Settings {
                 Some(Box::new(Universal::new(universal, table_bytes)))
             }
             CompactionPolicy::Lazy(lazy) => Some(Box::new(Lazy::new(lazy, table_bytes))),
-            CompactionPolicy::Fifo { bytes_max } => Some(Box::new(fifo(bytes_max))),
+            CompactionPolicy::Fifo(fifo) => Some(Box::new(Fifo::new(fifo))),
+            CompactionPolicy::TimeWindow(window) => {
+                Some(Box::new(TimeWindow::new(window, table_bytes)))
+            }
         };
         let manual_policy: Box<dyn Policy> = match options.compaction {
-            CompactionPolicy::Fifo { bytes_max } => Box::new(fifo(bytes_max)),
+            CompactionPolicy::Fifo(fifo) => Box::new(Fifo::new(fifo)),
+            CompactionPolicy::TimeWindow(window) => Box::new(TimeWindow::new(window, table_bytes)),
             _ => Box::new(leveled),
         };
-        Self { options, policy, manual_policy, table_bytes, memtable_bytes }
+        let look_every = look_every(&options);
+        Self { options, policy, manual_policy, look_every, table_bytes, memtable_bytes }
     }
 }
 
@@ -127,7 +132,6 @@ impl KeyspaceCore {
         let memtable_bytes = settings.memtable_bytes;
         Arc::new(Self {
             id,
-            order: KeyspaceOrder::new(&settings.options.order),
             name: RwLock::new(name.into()),
             settings: RwLock::new(Arc::new(settings)),
             view: RwLock::new(Arc::new(view)),
@@ -139,6 +143,7 @@ impl KeyspaceCore {
             debt_bytes: AtomicU64::new(0),
             busy: Mutex::default(),
             flushing: Mutex::new(()),
+            looks: Looks::default(),
             failure: Mutex::new(None),
         })
     }
@@ -153,14 +158,6 @@ impl KeyspaceCore {
 
     pub(crate) fn settings(&self) -> Arc<Settings> {
         Arc::clone(&self.settings.read().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    /// What gives the entries of the keyspace their meaning, as of now.
-    ///
-    /// # Cost
-    /// As of [`KeyspaceCore::view`].
-    pub(crate) fn read_context(&self) -> ReadContext {
-        ReadContext::default()
     }
 
     pub(crate) fn set_settings(&self, settings: Settings) {

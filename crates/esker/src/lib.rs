@@ -73,8 +73,6 @@ mod garbage;
 mod handle;
 mod health;
 mod jobs;
-mod key_order;
-pub mod keys;
 mod keyspace;
 mod keyspace_core;
 mod ledger;
@@ -95,9 +93,10 @@ mod scheduler;
 mod snapshot;
 mod snapshots;
 mod stats;
-mod stored_key;
 mod throttle;
+mod timed;
 mod workers;
+mod write_times;
 
 pub use batch::Batch;
 pub use bytes::{Bytes, Key, Value};
@@ -108,12 +107,12 @@ pub use error::{Error, ErrorKind, Outcome, Result};
 pub use esker_base::limits;
 pub use esker_env as env;
 pub use esker_tree::{
-    LazyOptions, LeveledByBytesOptions, SimpleOptions, TieredOptions, UniversalOptions,
+    FifoOptions, LazyOptions, LeveledByBytesOptions, SimpleOptions, TieredOptions,
+    TimeWindowOptions, UniversalOptions,
 };
 pub use events::{Event, EventListener};
 pub use explain::{GetExplanation, GetStep, ScanExplanation, ScanInput};
 pub use health::{FailingJob, Health, Stall, StallInfo};
-pub use key_order::{KeyOrder, Order, ReverseBytewise, UndecodableKey};
 pub use keyspace::Keyspace;
 pub use levels::{LevelInfo, Levels, MemtableInfo, RunInfo, TableInfo};
 pub use options::{CompactionPolicy, Compression, Durability, KeyspaceOptions, Options};

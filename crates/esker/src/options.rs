@@ -6,10 +6,8 @@ use std::time::Duration;
 use esker_base::coding::{DecodeError, Decoder, put_varint};
 use esker_tree::{
     BadOption, FifoOptions, LazyOptions, LeveledByBytesOptions, SimpleOptions, TieredOptions,
-    UniversalOptions,
+    TimeWindowOptions, UniversalOptions,
 };
-
-use crate::key_order::Order;
 
 /// How safe a write is when its call returns.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
@@ -85,11 +83,12 @@ pub enum CompactionPolicy {
     /// Several runs in each level but the last, which has one: between leveled and universal.
     Lazy(LazyOptions),
     /// Nothing is merged. **The oldest tables are dropped, with their data,** once all tables take
-    /// more than this many bytes.
-    Fifo {
-        /// What all tables may take together, in bytes.
-        bytes_max: u64,
-    },
+    /// too many bytes, or their entries are too old. Durations count in whole milliseconds.
+    Fifo(FifoOptions),
+    /// Tables of one window of time become one run, and windows stay apart; **those that are too
+    /// old are dropped, with their data,** if an age is given. Durations count in whole
+    /// milliseconds.
+    TimeWindow(TimeWindowOptions),
 }
 
 impl CompactionPolicy {
@@ -120,13 +119,21 @@ impl CompactionPolicy {
                 (5, vec![trigger, o.size_ratio, widths.0, widths.1, percent])
             }
             Self::Lazy(o) => (6, vec![o.runs_per_level, o.size_multiplier]),
-            Self::Fifo { bytes_max } => (7, vec![bytes_max]),
+            Self::Fifo(o) => match o.age_max {
+                None => (7, vec![o.bytes_max]),
+                Some(age) => (7, vec![o.bytes_max, as_millis(age)]),
+            },
+            Self::TimeWindow(o) => {
+                let age = o.age_max.map_or(0, as_millis);
+                (8, vec![as_millis(o.window), o.runs_per_window, age])
+            }
         }
     }
 
     /// Reads what [`CompactionPolicy::encode`] gave; `None` for what it cannot have given.
     fn decode(choice: u64, parameters: &[u64]) -> Option<Self> {
         let width = |width: u64| (width > 0).then_some(width);
+        let age = |millis: Option<&u64>| width(*millis?).map(Duration::from_millis);
         let policy = match (choice, parameters) {
             (0, _) => Self::Leveled,
             (1, _) => Self::None,
@@ -162,7 +169,16 @@ impl CompactionPolicy {
             (6, &[runs_per_level, size_multiplier, ..]) => {
                 Self::Lazy(LazyOptions { runs_per_level, size_multiplier })
             }
-            (7, &[bytes_max, ..]) => Self::Fifo { bytes_max },
+            (7, &[bytes_max, ref rest @ ..]) => {
+                Self::Fifo(FifoOptions { bytes_max, age_max: age(rest.first()) })
+            }
+            (8, &[window, runs_per_window, ref age_max, ..]) => {
+                Self::TimeWindow(TimeWindowOptions {
+                    window: Duration::from_millis(window),
+                    runs_per_window,
+                    age_max: age(Some(age_max)),
+                })
+            }
             _ => return None,
         };
         policy.check().is_ok().then_some(policy)
@@ -176,11 +192,15 @@ impl CompactionPolicy {
             Self::LeveledByBytes(options) => options.check(),
             Self::Universal(options) => options.check(),
             Self::Lazy(options) => options.check(),
-            Self::Fifo { bytes_max } => {
-                FifoOptions { bytes_max: *bytes_max, age_max: None }.check()
-            }
+            Self::Fifo(options) => options.check(),
+            Self::TimeWindow(options) => options.check(),
         }
     }
+}
+
+/// A duration as options are recorded: in milliseconds.
+fn as_millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// How the blocks of deeper levels are compressed.
@@ -216,9 +236,6 @@ pub struct KeyspaceOptions {
     pub immutable_memtables_max: usize,
     /// Whether writes go to the log. Without it they are durable only once flushed. Default true.
     pub log: bool,
-    /// In which order keys stand. Fixed when the keyspace is created: opening it with another one
-    /// is refused. Default [`Order::bytewise`].
-    pub order: Order,
 }
 
 impl Default for KeyspaceOptions {
@@ -231,14 +248,13 @@ impl Default for KeyspaceOptions {
             memtable_bytes: 64 << 20,
             immutable_memtables_max: 3,
             log: true,
-            order: Order::bytewise(),
         }
     }
 }
 
 /// The byte that stands for each choice in the manifest.
 impl KeyspaceOptions {
-    /// The options as the manifest records them, but for the order, which it records beside them.
+    /// The options as the manifest records them.
     pub(crate) fn encode(&self) -> Vec<u8> {
         let mut out = Vec::new();
         let (compaction, parameters) = self.compaction.encode();
@@ -270,7 +286,7 @@ impl KeyspaceOptions {
     }
 
     /// Reads recorded options. They only tune, so fields that a newer release added are ignored,
-    /// and a choice that this build does not have becomes the default. The order is not among them.
+    /// and a choice that this build does not have becomes the default.
     pub(crate) fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
         let mut decoder = Decoder::new(bytes);
         let defaults = Self::default();
@@ -288,7 +304,6 @@ impl KeyspaceOptions {
             memtable_bytes: decoder.varint()?,
             immutable_memtables_max: decoder.varint_usize()?,
             log: decoder.varint()? != 0,
-            order: defaults.order,
         };
         let mut parameters = Vec::new();
         if !decoder.is_empty() {
@@ -316,7 +331,6 @@ impl KeyspaceOptions {
                 self.filter_bits_per_key
             ));
         }
-        self.order.check()?;
         self.compaction.check().map_err(|bad| format!("compaction: {bad}"))?;
         if self.memtable_bytes == 0 || self.immutable_memtables_max == 0 {
             return Err("memtable_bytes and immutable_memtables_max must not be zero".into());
@@ -339,18 +353,18 @@ mod tests {
             memtable_bytes: 12_345,
             immutable_memtables_max: 7,
             log: false,
-            order: Order::bytewise(),
         };
         assert_eq!(KeyspaceOptions::decode(&options.encode()), Ok(options));
         let defaults = KeyspaceOptions::default();
         assert_eq!(KeyspaceOptions::decode(&defaults.encode()), Ok(defaults));
     }
 
-    fn policies() -> [CompactionPolicy; 8] {
+    fn policies() -> [CompactionPolicy; 10] {
         let tiered = TieredOptions { num_tiers: 3, max_merge_width: Some(5), ..Default::default() };
         let simple = SimpleOptions { size_ratio_percent: 150, ..Default::default() };
         let by_bytes = LeveledByBytesOptions { base_level_size_mb: 9, ..Default::default() };
         let universal = UniversalOptions { size_ratio: 7, ..Default::default() };
+        let age = Some(Duration::from_millis(3_600_001));
         [
             CompactionPolicy::Leveled,
             CompactionPolicy::None,
@@ -359,7 +373,9 @@ mod tests {
             CompactionPolicy::LeveledByBytes(by_bytes),
             CompactionPolicy::Universal(universal),
             CompactionPolicy::Lazy(LazyOptions { runs_per_level: 9, size_multiplier: 3 }),
-            CompactionPolicy::Fifo { bytes_max: 77 },
+            CompactionPolicy::Fifo(FifoOptions { bytes_max: 77, age_max: None }),
+            CompactionPolicy::Fifo(FifoOptions { bytes_max: 77, age_max: age }),
+            CompactionPolicy::TimeWindow(TimeWindowOptions { age_max: age, ..Default::default() }),
         ]
     }
 

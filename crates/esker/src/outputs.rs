@@ -15,6 +15,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::keyspace_core::{KeyspaceCore, Settings};
 use crate::options::Compression;
 use crate::read_view::WriteBuffer;
+use crate::write_times::{WriteTimes, as_millis};
 
 impl Engine {
     /// Writes the entries of `buffers`, oldest first, to new tables of level 0.
@@ -28,6 +29,8 @@ impl Engine {
         let version = Arc::clone(&keyspace.view().version);
         let readers = self.readers();
         let table_bytes_max = keyspace.settings().table_bytes;
+        let times = buffers.iter().map(|buffer| &buffer.times);
+        let times = WriteTimes::joined(times, as_millis(self.wall()));
         // Never cancelled: at the end of the process the log still has what the memtables have.
         self.with_job(
             keyspace,
@@ -38,6 +41,7 @@ impl Engine {
                     version: &version,
                     readers: &readers,
                     table_bytes_max,
+                    times,
                 };
                 flush(job, input)
             },
@@ -75,12 +79,10 @@ impl Engine {
         work: impl FnOnce(&Job<'_>) -> std::result::Result<T, JobError>,
     ) -> Result<T> {
         let settings = keyspace.settings();
-        let context = keyspace.read_context();
         let no_id = RefCell::new(None);
         let result = work(&Job {
             tables: &self.tables,
             keyspace: keyspace.id,
-            context: &context,
             options: &|target| table_options(&settings, target),
             next_id: &|| {
                 self.ledger.allocate_table().map_err(|error| *no_id.borrow_mut() = Some(error)).ok()

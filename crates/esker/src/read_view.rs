@@ -8,6 +8,8 @@ use esker_cache::{Budget, Charge, Owner};
 use esker_memtable::Memtable;
 use esker_tree::Version;
 
+use crate::write_times::WriteTimes;
+
 /// Memtables and version at one moment. Never edited in place: a change installs another one.
 pub(crate) struct ReadView {
     /// Takes the writes.
@@ -36,6 +38,7 @@ pub(crate) struct WriteBuffer {
     pub(crate) memtable: Arc<Memtable>,
     /// Segment of the first logged entry. Set before the entry is published.
     log: OnceLock<LogId>,
+    pub(crate) times: WriteTimes,
     /// Charged to the budget in steps, so that a put rarely touches it. Lock order: last.
     charge: Mutex<Charge>,
     /// What `charge` holds; read without the lock. Counter only.
@@ -49,6 +52,7 @@ impl WriteBuffer {
         Arc::new(Self {
             memtable: Arc::new(Memtable::new()),
             log: OnceLock::new(),
+            times: WriteTimes::default(),
             charge: Mutex::new(budget.charge(Owner::Memtables, 0)),
             charged_bytes: AtomicU64::new(0),
         })

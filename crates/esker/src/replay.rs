@@ -53,6 +53,9 @@ struct Target {
     buffer: Arc<WriteBuffer>,
     /// Up to here everything is in the tables.
     flushed_up_to: SeqNo,
+    /// When entries in the log were written at the earliest, in milliseconds since the epoch: later
+    /// than those in the tables.
+    written_since: u64,
     memtable_bytes: u64,
 }
 
@@ -157,7 +160,6 @@ impl<'a> Replay<'a> {
             return Err(Corruption::new(id.file_name(), 0, what).into());
         }
         let mut reader = LogReader::open(self.fs, path, &expected)?;
-        reader.expect_durable(self.catalog.durable_logs.get(&id).copied().unwrap_or(0));
         while let Some(frame) = reader.next_frame()? {
             let damaged = |error| {
                 let unit = "a commit group";
@@ -279,6 +281,7 @@ impl<'a> Replay<'a> {
         target.buffer.note_log(log);
         let memtable = &target.buffer.memtable;
         memtable.writer().insert(operation.key, seqno, operation.kind, operation.value);
+        target.buffer.times.note(memtable, || target.written_since);
         self.operation_count += 1;
         target.buffer.update_charge();
         if target.memtable_bytes <= memtable.size_bytes() {
@@ -293,8 +296,15 @@ impl<'a> Replay<'a> {
         Some(Target {
             buffer: Arc::clone(&keyspace.view().active),
             flushed_up_to: state.flushed_up_to,
+            written_since: written_since(state),
             memtable_bytes: keyspace.settings().memtable_bytes,
             keyspace,
         })
     }
+}
+
+/// When the newest table was flushed; without one, nothing is known.
+fn written_since(state: &esker_tree::KeyspaceState) -> u64 {
+    let times = state.tables.values().filter_map(|place| place.properties.extras.times);
+    times.map(|times| times.newest).max().unwrap_or(0)
 }

@@ -7,7 +7,7 @@ use esker_base::KeyRange;
 use crate::bytes::{Key, Value};
 use crate::cursor::Cursor;
 use crate::engine::Engine;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::keyspace_core::KeyspaceCore;
 use crate::snapshots::PinnedSeqNo;
 
@@ -25,8 +25,6 @@ use crate::snapshots::PinnedSeqNo;
 pub struct Scan {
     front: End,
     back: End,
-    /// Why there is nothing to scan, until it has been said.
-    refused: Option<Error>,
     is_done: bool,
 }
 
@@ -35,9 +33,7 @@ pub struct Scan {
 struct End {
     cursor: Option<Cursor>,
     source: Option<Source>,
-    /// What keys must start with, where the range holds others.
-    prefix: Option<Arc<[u8]>>,
-    /// The stored key yielded last from this end.
+    /// The key yielded last from this end.
     last: Option<Vec<u8>>,
 }
 
@@ -57,17 +53,12 @@ enum Direction {
 }
 
 impl Scan {
-    /// A scan of the stored keys of `range`; if that is an error, the scan yields it.
     pub(crate) fn new(
         engine: &Arc<Engine>,
         keyspace: &Arc<KeyspaceCore>,
-        range: Result<KeyRange>,
+        range: &KeyRange,
         pin: Option<Arc<PinnedSeqNo>>,
     ) -> Self {
-        let (range, refused) = match range {
-            Ok(range) => (range, None),
-            Err(error) => (KeyRange::all(), Some(error)),
-        };
         // Both ends read at one sequence number, however late the second one starts.
         let pin = pin.unwrap_or_else(|| Arc::new(engine.snapshots.pin(engine.now())));
         let end = || End {
@@ -78,30 +69,9 @@ impl Scan {
                 range: range.clone(),
                 pin: Arc::clone(&pin),
             }),
-            prefix: None,
             last: None,
         };
-        Self { front: end(), back: end(), refused, is_done: false }
-    }
-
-    /// A scan of the keys that start with `prefix`.
-    pub(crate) fn of_prefix(
-        engine: &Arc<Engine>,
-        keyspace: &Arc<KeyspaceCore>,
-        prefix: &[u8],
-        pin: Option<Arc<PinnedSeqNo>>,
-    ) -> Self {
-        let (range, is_exact) = match keyspace.stored_prefix(prefix) {
-            Ok((range, is_exact)) => (Ok(range), is_exact),
-            Err(error) => (Err(error), true),
-        };
-        let mut scan = Self::new(engine, keyspace, range, pin);
-        if !is_exact {
-            let prefix: Arc<[u8]> = prefix.into();
-            scan.front.prefix = Some(Arc::clone(&prefix));
-            scan.back.prefix = Some(prefix);
-        }
-        scan
+        Self { front: end(), back: end(), is_done: false }
     }
 
     /// The keys alone.
@@ -117,10 +87,6 @@ impl Scan {
     fn take(&mut self, direction: Direction) -> Option<Result<(Key, Value)>> {
         if self.is_done {
             return None;
-        }
-        if let Some(error) = self.refused.take() {
-            self.is_done = true;
-            return Some(Err(error));
         }
         let (end, other) = match direction {
             Direction::Forward => (&mut self.front, &self.back),
@@ -139,7 +105,6 @@ impl End {
         direction: Direction,
         other: Option<&[u8]>,
     ) -> Result<Option<(Key, Value)>> {
-        let prefix = self.prefix.as_deref();
         let cursor = match (&mut self.cursor, self.source.take()) {
             (Some(cursor), _) => {
                 match direction {
@@ -159,35 +124,21 @@ impl End {
             }
             (None, None) => return Ok(None),
         };
-        if let Some(prefix) = prefix {
-            skip_to_prefix(cursor, direction, prefix)?;
-        }
         if !cursor.is_valid() {
             return Ok(None);
         }
         let has_met = other.is_some_and(|other| match direction {
-            Direction::Forward => other <= cursor.stored_key(),
-            Direction::Backward => cursor.stored_key() <= other,
+            Direction::Forward => other <= cursor.key(),
+            Direction::Backward => cursor.key() <= other,
         });
         if has_met {
             return Ok(None);
         }
         let last = self.last.get_or_insert_default();
         last.clear();
-        last.extend_from_slice(cursor.stored_key());
+        last.extend_from_slice(cursor.key());
         Ok(Some(cursor.entry()))
     }
-}
-
-/// Moves on to a key that starts with `prefix`.
-fn skip_to_prefix(cursor: &mut Cursor, direction: Direction, prefix: &[u8]) -> Result<()> {
-    while cursor.is_valid() && !cursor.key().starts_with(prefix) {
-        match direction {
-            Direction::Forward => cursor.next()?,
-            Direction::Backward => cursor.prev()?,
-        }
-    }
-    Ok(())
 }
 
 impl Iterator for Scan {

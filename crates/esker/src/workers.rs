@@ -60,6 +60,13 @@ impl Engine {
                 Duty::Compacting => None,
                 Duty::Flushing | Duty::Everything => watch.look(self, now),
             };
+            let looks = duty != Duty::Compacting;
+            if looks && self.next_look(now) == Some(Duration::ZERO) {
+                drop(state);
+                self.look_at_time();
+                state = scheduler.state();
+                continue;
+            }
             if log_due == Some(now) {
                 drop(state);
                 watch.serve(self);
@@ -67,7 +74,9 @@ impl Engine {
                 continue;
             }
             let until_log = log_due.map(|due| due - now);
-            let limit = [self.next_retry(now), until_log].into_iter().flatten().min();
+            let until_look = self.next_look(now).filter(|_| looks);
+            let limits = [self.next_retry(now), until_log, until_look];
+            let limit = limits.into_iter().flatten().min();
             let Some(limit) = limit else {
                 state = scheduler.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
                 continue;
@@ -97,6 +106,7 @@ impl Engine {
 
     /// Does one background job, if there is one, on this thread.
     pub(crate) fn run_background_job(&self) -> bool {
+        self.look_at_time();
         let now = self.now();
         let job = self.scheduler.state().take(Duty::Everything, |id| self.is_due(id, now));
         job.is_some_and(|job| {

@@ -40,8 +40,6 @@ fn every_record() -> VersionEdit {
          log-added 301\n\
          log-added 2-7\n\
          log-removed 301\n\
-         log-durable 2-7 4711\n\
-         closed\n\
          keyspace-dropped 2\n",
     )
 }
@@ -101,7 +99,8 @@ fn tables_with_extras_have_a_tag_of_their_own() {
     let mut edit = crate::testing::parse_edit("table-added 0 L0 #4 3[a..m 64MiB seqnos=1-500]");
     assert_eq!(encoded(&edit)[0], 8);
     let EditRecord::TableAdded { properties, .. } = &mut edit.records[0] else { unreachable!() };
-    let times = esker_table::TableTimes { oldest: 5, newest: 300, oldest_tombstone: Some(7) };
+    let times =
+        esker_table::TableTimes { oldest: 5, newest: 300, oldest_tombstone: Some(7), written: 9 };
     Arc::make_mut(properties).extras.times = Some(times);
     let bytes = encoded(&edit);
     assert_eq!(bytes[0], 33);

@@ -20,7 +20,7 @@ use crate::shape::{LEVEL_COUNT_MAX, Shape};
 pub struct FifoOptions {
     /// What all tables may take together, in bytes. 1 GiB by default; at least 1.
     pub bytes_max: u64,
-    /// Age at which entries are dropped, going by [`Shape::timeline`]; never if not given. At least
+    /// Age at which entries are dropped, going by [`Shape::written_by`]; never if not given. At least
     /// a second.
     pub age_max: Option<Duration>,
 }
@@ -92,7 +92,7 @@ pub(super) fn drop_older(
     now: Duration,
 ) -> Option<Plan> {
     let is_old = |table: &TableProperties| {
-        let written = shape.timeline.written_by(table.seqno_max);
+        let written = shape.written_by(table);
         written.is_some_and(|written| written.saturating_add(age_max) <= now)
     };
     let due = oldest_due(runs, is_old);

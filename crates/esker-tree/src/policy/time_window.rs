@@ -2,8 +2,8 @@
 //!
 //! For entries that come in the order of time and are read and expire by it. A window that is over
 //! is merged once; the one that is being written, whenever it has enough runs. Windows that are too
-//! old are dropped whole, unread, as [`Fifo`](crate::Fifo) drops tables. Without a note in
-//! [`Shape::timeline`] an entry counts as being written now.
+//! old are dropped whole, unread, as [`Fifo`](crate::Fifo) drops tables. Without a time in
+//! [`Shape::written_by`] a table counts as being written now.
 
 use std::ops::Range;
 use std::time::Duration;
@@ -64,8 +64,9 @@ impl TimeWindow {
 
     /// The number of the window that holds the newest entry of the run.
     fn window(&self, shape: &Shape, aged: Aged<'_>, now: Duration) -> u64 {
-        let newest = aged.run.tables.iter().map(|table| table.seqno_max).max();
-        let written = newest.and_then(|seqno| shape.timeline.written_by(seqno)).unwrap_or(now);
+        // A table that does not say when it was written counts as being written now.
+        let written = aged.run.tables.iter().map(|table| shape.written_by(table).unwrap_or(now));
+        let written = written.max().unwrap_or(now);
         written.as_secs() / self.options.window.as_secs()
     }
 

@@ -18,6 +18,7 @@ mod sample;
 mod temp_dir;
 mod workload;
 
+mod ages;
 mod basics;
 mod concurrency;
 mod crash;
@@ -29,6 +30,5 @@ mod faults;
 mod golden;
 mod kill;
 mod model;
-mod orders;
 mod policies;
 mod syncing;

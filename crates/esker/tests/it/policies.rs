@@ -1,17 +1,19 @@
 //! Every compaction policy in the engine, and one after the other on one tree.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use esker::env::Env;
 use esker::{
-    CompactionPolicy, Db, Keyspace, KeyspaceOptions, LazyOptions, LeveledByBytesOptions, Options,
-    SimpleOptions, TieredOptions, UniversalOptions,
+    CompactionPolicy, Db, FifoOptions, Keyspace, KeyspaceOptions, LazyOptions,
+    LeveledByBytesOptions, Options, SimpleOptions, TieredOptions, TimeWindowOptions,
+    UniversalOptions,
 };
 
 use crate::random::Rng;
 
 /// Policies that lose nothing, with parameters that make much happen in a tree of a megabyte.
-pub(crate) const KEEPING: [CompactionPolicy; 8] = [
+pub(crate) const KEEPING: [CompactionPolicy; 9] = [
     CompactionPolicy::Leveled,
     CompactionPolicy::None,
     CompactionPolicy::Simple(SimpleOptions {
@@ -40,7 +42,12 @@ pub(crate) const KEEPING: [CompactionPolicy; 8] = [
         max_size_amplification_percent: 200,
     }),
     CompactionPolicy::Lazy(LazyOptions { runs_per_level: 3, size_multiplier: 2 }),
-    CompactionPolicy::Fifo { bytes_max: u64::MAX },
+    CompactionPolicy::Fifo(FifoOptions { bytes_max: u64::MAX, age_max: None }),
+    CompactionPolicy::TimeWindow(TimeWindowOptions {
+        window: Duration::from_secs(3600),
+        runs_per_window: 3,
+        age_max: None,
+    }),
 ];
 
 type Model = BTreeMap<Vec<u8>, Vec<u8>>;
@@ -166,7 +173,7 @@ fn trees_have_the_shape_of_their_policy() {
 #[test]
 fn fifo_drops_the_oldest_tables_and_their_files() {
     let env = Env::memory(1);
-    let compaction = CompactionPolicy::Fifo { bytes_max: 100_000 };
+    let compaction = CompactionPolicy::Fifo(FifoOptions { bytes_max: 100_000, age_max: None });
     let (db, keyspace) = open(&env, compaction, 0);
     let key = |number: u64| format!("key {number:06}");
     for number in 0..4_000 {

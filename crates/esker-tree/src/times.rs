@@ -1,0 +1,102 @@
+//! When the entries of an output were written: no finer than the inputs say.
+//!
+//! An output takes the extremes of the inputs that overlap it. The time of the oldest tombstone
+//! stands for a debt, not for an entry: a delete whose victims may still be somewhere below. It is
+//! taken over even when a newer put has shadowed the tombstone itself, and is paid once the output
+//! holds no tombstone and nothing older overlaps it.
+//!
+//! Knows no clock: every time is given.
+
+use std::sync::Arc;
+
+use esker_table::{TableProperties, TableTimes};
+
+use crate::run::Run;
+
+/// Where the times of outputs come from.
+pub(crate) struct OutputTimes<'a> {
+    sources: Vec<Source<'a>>,
+    /// Whether an older table that is not among the inputs overlaps these keys, both inclusive.
+    has_older: Box<dyn Fn(&[u8], &[u8]) -> bool + 'a>,
+}
+
+/// Some entries of the inputs.
+struct Source<'a> {
+    /// Smallest and largest user key; `None` for any.
+    hull: Option<(&'a [u8], &'a [u8])>,
+    times: TableTimes,
+}
+
+impl<'a> OutputTimes<'a> {
+    /// Of memtables, about which `times` is known.
+    pub(crate) fn of_memtables(
+        times: TableTimes,
+        has_older: impl Fn(&[u8], &[u8]) -> bool + 'a,
+    ) -> Self {
+        Self { sources: vec![Source { hull: None, times }], has_older: Box::new(has_older) }
+    }
+
+    /// Of the tables of `runs`, written by `now`.
+    pub(crate) fn of_runs(
+        runs: &'a [Arc<Run>],
+        now: u64,
+        has_older: impl Fn(&[u8], &[u8]) -> bool + 'a,
+    ) -> Self {
+        let tables = runs.iter().flat_map(|run| run.tables());
+        let source = |properties: &'a TableProperties| Source {
+            hull: Some((&properties.smallest_key, &properties.largest_key)),
+            times: times_of(properties, now),
+        };
+        let sources = tables.map(|table| source(table.properties())).collect();
+        Self { sources, has_older: Box::new(has_older) }
+    }
+
+    /// The times of an output with these keys, both inclusive, that is written at `now`.
+    pub(crate) fn of_output(
+        &self,
+        (first, last): (&[u8], &[u8]),
+        has_tombstones: bool,
+        now: u64,
+    ) -> TableTimes {
+        let overlaps = |source: &&Source<'_>| {
+            source.hull.is_none_or(|(smallest, largest)| smallest <= last && first <= largest)
+        };
+        let sources = self.sources.iter().filter(overlaps).map(|source| source.times);
+        let times = sources.reduce(joined).unwrap_or(TableTimes {
+            oldest: now,
+            newest: now,
+            oldest_tombstone: None,
+            written: now,
+        });
+        let owes = has_tombstones || (self.has_older)(first, last);
+        let oldest_tombstone = match times.oldest_tombstone.filter(|_| owes) {
+            None if has_tombstones => Some(times.oldest),
+            debt => debt,
+        };
+        TableTimes { oldest_tombstone, written: now, ..times }
+    }
+}
+
+/// What is known of a table; of one that does not say, that it was written between the epoch and
+/// `now`.
+pub(crate) fn times_of(properties: &TableProperties, now: u64) -> TableTimes {
+    properties.extras.times.unwrap_or(TableTimes {
+        oldest: 0,
+        newest: now,
+        oldest_tombstone: (properties.tombstone_count > 0).then_some(0),
+        written: 0,
+    })
+}
+
+fn joined(a: TableTimes, b: TableTimes) -> TableTimes {
+    let tombstones = [a.oldest_tombstone, b.oldest_tombstone];
+    TableTimes {
+        oldest: a.oldest.min(b.oldest),
+        newest: a.newest.max(b.newest),
+        oldest_tombstone: tombstones.into_iter().flatten().min(),
+        written: a.written.min(b.written),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,136 @@
+//! Policies that go by time: entries are as old as the clock says, across flushes and reopening.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use esker::env::{Env, ManualClock};
+use esker::{CompactionPolicy, Db, FifoOptions, Keyspace, KeyspaceOptions, Options};
+use esker::{ErrorKind, TimeWindowOptions};
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+/// A machine whose clock moves when it is told to.
+fn machine() -> (Env, Arc<ManualClock>) {
+    let clock = Arc::new(ManualClock::new(Duration::from_secs(1_700_000_000)));
+    (Env { clock: clock.clone(), ..Env::memory(1) }, clock)
+}
+
+fn open(env: &Env, compaction: CompactionPolicy) -> (Db, Keyspace) {
+    let options = Options { background_threads: 0, ..Options::default() };
+    let db = Db::builder("db").env(env.clone()).options(options).open().unwrap();
+    let keyspace = db.keyspace("k", KeyspaceOptions { compaction, ..Default::default() }).unwrap();
+    (db, keyspace)
+}
+
+fn put(keyspace: &Keyspace, key: &str) {
+    keyspace.put(key, "value").unwrap();
+    keyspace.flush().unwrap();
+}
+
+fn keys(keyspace: &Keyspace) -> Vec<String> {
+    let key = |entry: esker::Result<(esker::Key, esker::Value)>| entry.unwrap().0.to_vec();
+    keyspace.iter().map(|entry| String::from_utf8(key(entry)).unwrap()).collect()
+}
+
+fn run_jobs(db: &Db) {
+    while db.run_background_job() {}
+}
+
+#[test]
+fn fifo_drops_what_is_too_old_when_time_passes_and_after_a_reopen() {
+    let (env, clock) = machine();
+    let fifo = |age_max| CompactionPolicy::Fifo(FifoOptions { age_max, ..Default::default() });
+    let (db, keyspace) = open(&env, fifo(Some(3 * HOUR)));
+    for key in ["a", "b", "c"] {
+        put(&keyspace, key);
+        clock.advance(HOUR);
+    }
+    run_jobs(&db);
+    assert_eq!(keys(&keyspace), ["b", "c"]);
+    drop(keyspace);
+    db.close().unwrap();
+    // Nobody was there to see it pass.
+    clock.advance(HOUR);
+    let (db, keyspace) = open(&env, fifo(Some(3 * HOUR)));
+    run_jobs(&db);
+    assert_eq!(keys(&keyspace), ["c"]);
+    // The newest run stays, however old it is.
+    clock.advance(9 * HOUR);
+    run_jobs(&db);
+    assert_eq!(keys(&keyspace), ["c"]);
+    put(&keyspace, "d");
+    run_jobs(&db);
+    assert_eq!(keys(&keyspace), ["d"]);
+    // Without an age, nothing goes.
+    drop(keyspace);
+    db.close().unwrap();
+    let (db, keyspace) = open(&env, fifo(None));
+    clock.advance(99 * HOUR);
+    put(&keyspace, "e");
+    run_jobs(&db);
+    assert_eq!(keys(&keyspace), ["d", "e"]);
+}
+
+#[test]
+fn time_windows_stay_apart_and_go_when_they_are_too_old() {
+    let (env, clock) = machine();
+    // The last hour that began is a window that began.
+    clock.set_wall(400_000 * HOUR);
+    let window = |age_max| {
+        let options = TimeWindowOptions { window: HOUR, runs_per_window: 3, age_max };
+        CompactionPolicy::TimeWindow(options)
+    };
+    let (db, keyspace) = open(&env, window(Some(5 * HOUR)));
+    let runs = |keyspace: &Keyspace| -> usize {
+        keyspace.levels().levels.iter().map(|level| level.runs.len()).sum()
+    };
+    for hour in 0..4 {
+        put(&keyspace, &format!("{hour} a"));
+        put(&keyspace, &format!("{hour} b"));
+        run_jobs(&db);
+        // The window that is being written waits for a third run; the others are one run each.
+        assert_eq!(runs(&keyspace), hour + 2);
+        clock.advance(HOUR);
+    }
+    run_jobs(&db);
+    assert_eq!(runs(&keyspace), 4);
+    drop(keyspace);
+    db.close().unwrap();
+    clock.advance(2 * HOUR);
+    let (db, keyspace) = open(&env, window(Some(5 * HOUR)));
+    run_jobs(&db);
+    assert_eq!(keys(&keyspace), ["2 a", "2 b", "3 a", "3 b"]);
+    // Another policy takes over what is there.
+    drop(keyspace);
+    db.close().unwrap();
+    let (db, keyspace) = open(&env, CompactionPolicy::Leveled);
+    clock.advance(99 * HOUR);
+    keyspace.compact::<&[u8]>(..).unwrap();
+    run_jobs(&db);
+    assert_eq!((keys(&keyspace).len(), runs(&keyspace)), (4, 1));
+}
+
+#[test]
+fn times_that_make_no_sense_are_refused_by_name() {
+    let (env, _clock) = machine();
+    let (db, keyspace) = open(&env, CompactionPolicy::Leveled);
+    let half = Some(Duration::from_millis(500));
+    let window = |window, runs_per_window| {
+        let options = TimeWindowOptions { window, runs_per_window, age_max: None };
+        CompactionPolicy::TimeWindow(options)
+    };
+    for (compaction, what) in [
+        (
+            CompactionPolicy::Fifo(FifoOptions { age_max: half, ..Default::default() }),
+            "compaction: age_max is 0, and must be at least 1 second",
+        ),
+        (window(Duration::ZERO, 2), "compaction: window is 0, and must be at least 1 second"),
+        (window(HOUR, 1), "compaction: runs_per_window is 1, and must be at least 2"),
+    ] {
+        let options = KeyspaceOptions { compaction, ..Default::default() };
+        let error = db.keyspace("k", options).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidInput);
+        assert!(error.to_string().ends_with(what), "{error}");
+    }
+    assert_eq!(keyspace.options().compaction, CompactionPolicy::Leveled);
+}
