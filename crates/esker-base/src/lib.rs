@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 mod file_kind;
+mod fragments;
 mod head;
 mod id;
 mod invariant;
@@ -14,6 +15,7 @@ mod key;
 mod kind;
 mod map;
 mod range;
+mod range_tombstone;
 mod seqno;
 
 pub mod checksum;
@@ -25,10 +27,12 @@ pub mod limits;
 pub use corruption::Corruption;
 pub use file_header::FileHeader;
 pub use file_kind::FileKind;
+pub use fragments::{Fragment, Fragments, Stretch};
 pub use head::key_head;
 pub use id::{DatabaseId, FileId, KeyspaceId, LogId, ManifestId, OwnerId, TableId};
 pub use key::{InternalKey, Trailer};
 pub use kind::EntryKind;
 pub use map::{HashMap, HashSet};
 pub use range::KeyRange;
+pub use range_tombstone::{RangeTombstone, earlier_end, ends_within, is_before_end};
 pub use seqno::SeqNo;

@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use esker::CompactionPolicy;
+use esker::{CompactionPolicy, Order};
 
 use crate::bench::BenchArguments;
 use crate::doctor::DoctorArguments;
@@ -184,6 +184,9 @@ pub(crate) struct Load {
     /// For jsonl: take this field as the key, and the whole line as the value.
     #[arg(long, value_name = "FIELD")]
     pub(crate) key_field: Option<String>,
+    /// In which order the keys of the keyspace stand; it is created with it.
+    #[arg(long, value_enum, requires = "keyspace")]
+    pub(crate) order: Option<KeyOrder>,
 }
 
 /// Formats of records.
@@ -210,6 +213,28 @@ pub(crate) struct Shell {
     /// Size at which a memtable is flushed, in bytes.
     #[arg(long, value_name = "BYTES", conflicts_with = "read_only")]
     pub(crate) memtable_bytes: Option<u64>,
+    /// In which order the keys of the keyspace stand; it is created with it.
+    #[arg(long, value_enum, requires = "keyspace", conflicts_with = "read_only")]
+    pub(crate) order: Option<KeyOrder>,
+}
+
+/// Orders of keys.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum, Debug)]
+pub(crate) enum KeyOrder {
+    /// By their bytes.
+    Bytewise,
+    /// By their bytes, backwards: z before a.
+    ReverseBytewise,
+}
+
+impl KeyOrder {
+    /// The order as the database knows it.
+    pub(crate) fn order(self) -> Order {
+        match self {
+            Self::Bytewise => Order::bytewise(),
+            Self::ReverseBytewise => Order::reverse_bytewise(),
+        }
+    }
 }
 
 /// Compaction policies.

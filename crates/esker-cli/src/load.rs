@@ -35,7 +35,8 @@ pub(crate) fn run(arguments: &Load, out: &mut dyn Write) -> Result<()> {
     let input = input::open(&arguments.from, &progress)?;
     let mut records = records(arguments, input);
     let db = open::or_create(&arguments.target.dir)?;
-    let keyspace = open::keyspace_or_create(&db, arguments.target.keyspace.as_deref())?;
+    let name = arguments.target.keyspace.as_deref();
+    let keyspace = open::keyspace_or_create(&db, name, arguments.order)?;
     let name = input::name(&arguments.from);
     let totals = store(&mut *records, &mut Batches::new(&db, &keyspace), &name, &progress)?;
     db.sync()?;

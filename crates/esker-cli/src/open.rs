@@ -2,8 +2,9 @@
 
 use std::path::Path;
 
-use esker::{Db, Keyspace, KeyspaceOptions};
+use esker::{Db, Keyspace};
 
+use crate::arguments::KeyOrder;
 use crate::failure::{Failure, Result};
 
 /// Opens the database in `dir`, which must exist, for reading and writing.
@@ -30,11 +31,22 @@ pub(crate) fn keyspace(db: &Db, name: Option<&str>) -> Result<Keyspace> {
     })
 }
 
-/// The keyspace of that name, created if there is none; the default one without a name.
-pub(crate) fn keyspace_or_create(db: &Db, name: Option<&str>) -> Result<Keyspace> {
+/// The keyspace of that name, created in that order if there is none; the default one without a
+/// name.
+pub(crate) fn keyspace_or_create(
+    db: &Db,
+    name: Option<&str>,
+    order: Option<KeyOrder>,
+) -> Result<Keyspace> {
     let Some(name) = name else { return Ok(db.default_keyspace().clone()) };
-    match db.existing_keyspace(name)? {
-        Some(keyspace) => Ok(keyspace),
-        None => Ok(db.keyspace(name, KeyspaceOptions::default())?),
+    let existing = db.existing_keyspace(name)?;
+    let mut options = existing.as_ref().map(Keyspace::options).unwrap_or_default();
+    if let Some(order) = order {
+        options.order = order.order();
+    }
+    match existing {
+        Some(keyspace) if keyspace.options() == options => Ok(keyspace),
+        // With another order than it was created with it is refused.
+        _ => Ok(db.keyspace(name, options)?),
     }
 }

@@ -44,7 +44,7 @@ fn open_database(arguments: &Shell) -> Result<(Db, Keyspace)> {
         return Ok((db, keyspace));
     }
     let db = open::or_create(&arguments.target.dir)?;
-    let keyspace = open::keyspace_or_create(&db, name)?;
+    let keyspace = open::keyspace_or_create(&db, name, arguments.order)?;
     let changed = changed_options(arguments, keyspace.options());
     let keyspace = match changed {
         Some(options) => db.keyspace(&keyspace.name(), options)?,

@@ -278,11 +278,11 @@ impl LogReader {
     /// Tells a torn tail from damage at the position, where no valid frame stands.
     fn classify(&mut self) -> Result<LogEnd, FileError> {
         let offset = self.position;
-        if offset < self.durable {
-            return Err(self.corruption("segment ends before what is known to be durable"));
-        }
         let Some(identity) = self.identity else {
             let is_short = self.file_len() < FileHeader::LEN as u64;
+            if 0 < self.durable {
+                return Err(self.corruption("segment ends before what is known to be durable"));
+            }
             if is_short || self.window.is_zeros_from(offset)? {
                 return Ok(LogEnd::Torn { offset });
             }
@@ -295,6 +295,9 @@ impl LogReader {
                 let what = format!("{what} was durable when the frame at {later} was written");
                 return Err(self.corruption(what));
             }
+        }
+        if offset < self.durable {
+            return Err(self.corruption("segment ends before what is known to be durable"));
         }
         Ok(match ahead.rest() {
             Rest::OnlyZeros if offset != 0 => LogEnd::Clean { offset },

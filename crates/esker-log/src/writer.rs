@@ -208,6 +208,15 @@ impl LogWriter {
         LogSync::new(Arc::clone(&self.shared))
     }
 
+    /// Gives back the room that was reserved behind what is written. It is not missed: a segment
+    /// grows as it is written.
+    ///
+    /// # Errors
+    /// As [`LogWriter::write`].
+    pub fn give_back_room(&mut self) -> Result<(), FileError> {
+        self.shared.attempt(|| self.shared.file.truncate(self.written))
+    }
+
     /// Ends the segment: everything appended and the seal itself are durable when it returns, and
     /// the room behind them is given back. From then on every damaged frame is noticed, the last
     /// one too.

@@ -7,6 +7,7 @@
 //!
 //! - [`Memtable`], [`MemtableWriter`], [`MemtableEntry`]: insert and get.
 //! - [`MemtableCursor`]: ordered walks in both directions, owned.
+//! - Range tombstones stand beside the tree, see `ranges.rs`: the cursors do not show them.
 //! - [`MemtableSlice`]: a value that outlives the call, without a copy.
 //! - [`EntryMap`], [`EntryCursor`]: the seam behind which the tree has a safe twin over a skip
 //!   list, the oracle of the tests and the baseline of the benchmark.
@@ -22,6 +23,7 @@
 
 mod memtable;
 mod pin;
+mod ranges;
 
 mod cursor;
 mod descent;

@@ -2,13 +2,15 @@
 //!
 //! Knows how much it holds, and nothing of when that is too much.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use esker_base::{EntryKind, InternalKey, SeqNo, Trailer};
+use esker_base::{EntryKind, Fragments, InternalKey, RangeTombstone, SeqNo, Trailer};
 
 use crate::cursor::TreeCursor;
 use crate::entry::EntryRef;
 use crate::map::EntryMap;
+use crate::ranges::Ranges;
 use crate::tree::{ArenaTree, TreeWriter};
 
 /// The newest writes of a keyspace, sorted, in memory.
@@ -20,6 +22,7 @@ use crate::tree::{ArenaTree, TreeWriter};
 pub struct Memtable {
     tree: ArenaTree,
     counts: Counts,
+    ranges: Ranges,
 }
 
 /// Written by the writer alone, after each insert. Counters only: they order nothing, but whoever
@@ -75,7 +78,7 @@ impl Memtable {
     /// One lock: take a writer per batch, not per entry. Readers are not held up.
     #[must_use]
     pub fn writer(&self) -> MemtableWriter<'_> {
-        MemtableWriter { tree: self.tree.writer(), counts: &self.counts }
+        MemtableWriter { tree: self.tree.writer(), counts: &self.counts, ranges: &self.ranges }
     }
 
     /// The newest entry of `user_key` whose sequence number is not above `snapshot`, whatever its
@@ -90,7 +93,54 @@ impl Memtable {
         Some(MemtableEntry { trailer: entry.trailer(), value: entry.value() })
     }
 
-    /// A cursor that borrows the memtable, and stands nowhere yet.
+    /// The newest range tombstone over `user_key` that is not above `snapshot`: of an entry of the
+    /// key, any with a smaller sequence number is hidden.
+    ///
+    /// # Cost
+    /// One branch if there are no range tombstones. Otherwise a short lock shared by readers and a
+    /// search in a map; in the past of the newest range tombstone, see [`Memtable::fragments`].
+    #[inline]
+    #[must_use]
+    pub fn covering(&self, user_key: &[u8], snapshot: SeqNo) -> Option<SeqNo> {
+        if self.ranges.count() == 0 {
+            return None;
+        }
+        self.ranges.covering(user_key, snapshot)
+    }
+
+    /// The range tombstones that are not above `snapshot`, as fragments with the newest alone;
+    /// `None` if there are none.
+    ///
+    /// # Cost
+    /// Made once for all readers that see the same tombstones; making them sorts those.
+    #[must_use]
+    pub fn fragments(&self, snapshot: SeqNo) -> Option<Arc<Fragments>> {
+        if self.ranges.count() == 0 {
+            return None;
+        }
+        self.ranges.fragments(snapshot)
+    }
+
+    /// Every range tombstone, oldest first.
+    ///
+    /// # Cost
+    /// Copies them.
+    #[must_use]
+    pub fn range_tombstones(&self) -> Vec<RangeTombstone> {
+        if self.ranges.count() == 0 {
+            return Vec::new();
+        }
+        self.ranges.list(usize::MAX)
+    }
+
+    /// How many range tombstones there are; they are not entries.
+    #[must_use]
+    pub fn range_tombstone_count(&self) -> u64 {
+        self.ranges.count()
+    }
+
+    /// A cursor that borrows the memtable, and stands nowhere yet. It shows entries alone, no range
+    /// tombstones.
     #[must_use]
     pub fn borrowed_cursor(&self) -> TreeCursor<'_> {
         self.tree.cursor()
@@ -106,17 +156,17 @@ impl Memtable {
     /// function of the inserts alone, so that a replay switches memtables at the same places.
     #[must_use]
     pub fn size_bytes(&self) -> u64 {
-        self.counts.used_bytes.load(Ordering::Relaxed)
+        self.counts.used_bytes.load(Ordering::Relaxed) + self.ranges.size_bytes()
     }
 
     /// Bytes taken from the system: what a memory budget should be charged. More than
     /// [`Memtable::size_bytes`] by the unused part of the last chunk, at most 2 MiB.
     #[must_use]
     pub fn reserved_bytes(&self) -> u64 {
-        self.counts.reserved_bytes.load(Ordering::Relaxed)
+        self.counts.reserved_bytes.load(Ordering::Relaxed) + self.ranges.size_bytes()
     }
 
-    /// How many entries there are, versions of one key counted each.
+    /// How many entries there are, versions of one key counted each; range tombstones are none.
     #[must_use]
     pub fn entry_count(&self) -> u64 {
         self.counts.entry_count.load(Ordering::Relaxed)
@@ -128,15 +178,27 @@ impl Memtable {
         self.counts.tombstone_count.load(Ordering::Relaxed)
     }
 
-    /// Whether there is no entry.
+    /// Whether there is neither an entry nor a range tombstone.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.entry_count() == 0
+        self.entry_count() == 0 && self.ranges.count() == 0
     }
 
-    /// The smallest and the largest sequence number inside; `None` if there is no entry.
+    /// The smallest and the largest sequence number inside; `None` if it is empty.
     #[must_use]
     pub fn seqno_range(&self) -> Option<(SeqNo, SeqNo)> {
+        let entries = self.entry_seqno_range();
+        if self.ranges.count() == 0 {
+            return entries;
+        }
+        let (ranges, entries) = (self.ranges.seqno_range()?, entries);
+        Some(entries.map_or(ranges, |(min, max)| (min.min(ranges.0), max.max(ranges.1))))
+    }
+
+    /// The smallest and the largest sequence number of an entry, range tombstones left out; `None`
+    /// if there is none.
+    #[must_use]
+    pub fn entry_seqno_range(&self) -> Option<(SeqNo, SeqNo)> {
         let seqno = |word: &AtomicU64| SeqNo::new(word.load(Ordering::Relaxed));
         // The minimum of an empty memtable is no sequence number. The maximum is stored first.
         let min = seqno(&self.counts.seqno_min)?;
@@ -148,19 +210,25 @@ impl Memtable {
 pub struct MemtableWriter<'a> {
     tree: TreeWriter<'a>,
     counts: &'a Counts,
+    ranges: &'a Ranges,
 }
 
 impl MemtableWriter<'_> {
-    /// Adds an entry. Readers may see it at once; sequence numbers decide whether they look.
+    /// Adds an entry, or a range tombstone over `[user_key, value)`, without an end if `value` is
+    /// empty. Readers may see it at once; sequence numbers decide whether they look.
     ///
     /// # Panics
     /// If the same key was inserted with the same sequence number and kind before, or key or value
-    /// exceed [`esker_base::limits`].
+    /// exceed [`esker_base::limits`]; if a range tombstone is not newer than the one before.
     ///
     /// # Cost
-    /// One copy of key and value; no allocation but every few thousand entries.
+    /// One copy of key and value; no allocation but every few thousand entries. A range tombstone
+    /// costs a search in those that are there, whatever it covers.
     #[inline]
     pub fn insert(&mut self, user_key: &[u8], seqno: SeqNo, kind: EntryKind, value: &[u8]) {
+        if kind == EntryKind::RangeTombstone {
+            return self.ranges.insert(user_key, value, seqno);
+        }
         self.tree.insert(InternalKey::new(user_key, seqno, kind), value);
         let counts = self.counts;
         let set = |count: &AtomicU64, value: u64| count.store(value, Ordering::Relaxed);

@@ -1,7 +1,8 @@
 //! Builds a table file, strictly from front to back.
 //!
 //! ```text
-//! table     := file header, partition+, top index block, properties block, footer
+//! table     := file header, partition*, range tombstone block?, top index block, properties block,
+//!              footer
 //! partition := data block+, index block, filter block?
 //! ```
 //!
@@ -17,7 +18,7 @@ use std::sync::Arc;
 
 use esker_base::checksum::{file_seed, hash_key};
 use esker_base::limits::{KEY_LEN_MAX, VALUE_LEN_MAX};
-use esker_base::{FileHeader, FileKind, InternalKey, SeqNo};
+use esker_base::{FileHeader, FileKind, Fragments, InternalKey, SeqNo};
 use esker_env::{File, FileError};
 
 use crate::data_block_builder::{BlockFacts, DataBlockBuilder};
@@ -25,12 +26,14 @@ use crate::filter::FilterBlock;
 use crate::footer::Footer;
 use crate::format::format_of;
 use crate::index_block::IndexBlock;
+use crate::range_block;
 use crate::sealed::Sealer;
 use crate::separators::append_separator;
 use crate::sequential_writer::SequentialWriter;
 use crate::top_index::{Partition, TopIndex};
 use crate::{
-    BlockHandle, Origin, TableExtras, TableIdentity, TableOptions, TableProperties, TableTimes,
+    BlockHandle, Origin, TableExtras, TableIdentity, TableOptions, TableProperties, TableRanges,
+    TableTimes,
 };
 
 /// When a partition is closed: at the first change of user key past either number.
@@ -100,6 +103,7 @@ pub struct TableBuilder {
     data_bytes: u64,
     data_block_count: u32,
     smallest_key: Vec<u8>,
+    ranges: Fragments,
     extras: TableExtras,
     scratch: Vec<u8>,
 }
@@ -151,6 +155,7 @@ impl TableBuilder {
             data_bytes: 0,
             data_block_count: 0,
             smallest_key: Vec::new(),
+            ranges: Fragments::default(),
             extras: TableExtras::default(),
             scratch: Vec::new(),
         }
@@ -205,6 +210,16 @@ impl TableBuilder {
         Ok(())
     }
 
+    /// Gives the table its range tombstones: all of them, at any time before it is finished.
+    ///
+    /// # Panics
+    /// If one of them has no end.
+    pub fn set_ranges(&mut self, fragments: Fragments) {
+        let has_end = fragments.as_slice().last().is_none_or(|last| !last.end.is_empty());
+        assert!(has_end, "range tombstones in tables have ends");
+        self.ranges = fragments;
+    }
+
     /// About how long the file would be if it were finished now.
     #[must_use]
     pub fn estimated_file_bytes(&self) -> u64 {
@@ -239,18 +254,22 @@ impl TableBuilder {
     /// Of the file; it is to be removed then.
     ///
     /// # Panics
-    /// If no entry was added.
+    /// If there is neither an entry nor a range tombstone.
     pub fn finish(mut self) -> Result<TableProperties, FileError> {
         self.writer.check()?;
-        assert!(!self.block.is_empty(), "a table has at least one entry");
-        self.close_block(None)?;
-        self.close_partition()?;
+        let has_entries = !self.block.is_empty();
+        assert!(has_entries || !self.ranges.is_empty(), "a table is not empty");
+        if has_entries {
+            self.close_block(None)?;
+            self.close_partition()?;
+        }
+        let ranges = self.write_ranges(has_entries)?;
 
         let mut top_index = Vec::new();
         let separators = &self.top_separators;
         TopIndex::encode(&mut top_index, &self.partitions, &separators.bytes, &separators.ends);
         let top_index = self.write_block(&top_index)?;
-        let mut properties = self.properties();
+        let mut properties = self.properties(ranges);
         let mut encoded = Vec::new();
         properties.encode_block(&mut encoded);
         let properties_handle = self.write_block(&encoded)?;
@@ -267,7 +286,32 @@ impl TableBuilder {
         Ok(properties)
     }
 
-    fn properties(&mut self) -> TableProperties {
+    /// Writes the block of range tombstones, if there are any, and widens the bounds by them.
+    fn write_ranges(&mut self, has_entries: bool) -> Result<Option<TableRanges>, FileError> {
+        let ranges = std::mem::take(&mut self.ranges);
+        let (Some(first), Some(last)) = (ranges.as_slice().first(), ranges.as_slice().last())
+        else {
+            return Ok(None);
+        };
+        let mut payload = Vec::new();
+        range_block::encode(&ranges, &mut payload);
+        let handle = self.write_block(&payload)?;
+        let largest_key = has_entries.then_some(self.last_key.as_slice());
+        let known = TableRanges::of(&ranges, handle, largest_key);
+        if !has_entries || first.start < self.smallest_key {
+            self.smallest_key.clone_from(&first.start);
+        }
+        if !has_entries || self.last_key < last.end {
+            self.last_key.clone_from(&last.end);
+        }
+        for seqno in ranges.as_slice().iter().flat_map(|fragment| &fragment.seqnos) {
+            self.facts.seqno_min = self.facts.seqno_min.min(seqno.get());
+            self.facts.seqno_max = self.facts.seqno_max.max(seqno.get());
+        }
+        Ok(known)
+    }
+
+    fn properties(&mut self, ranges: Option<TableRanges>) -> TableProperties {
         let seqno = |word| SeqNo::new(word).expect("a trailer holds a sequence number");
         TableProperties {
             id: self.identity.id,
@@ -288,7 +332,11 @@ impl TableBuilder {
             data_bytes: self.data_bytes,
             compression: self.options.compression,
             filter_bits_per_key: self.options.filter_bits_per_key,
-            extras: TableExtras { origin: self.origin.take(), ..std::mem::take(&mut self.extras) },
+            extras: TableExtras {
+                ranges,
+                origin: self.origin.take(),
+                ..std::mem::take(&mut self.extras)
+            },
         }
     }
 

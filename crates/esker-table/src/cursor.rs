@@ -232,6 +232,9 @@ impl TableCursor {
     /// As [`TableCursor::seek`].
     pub fn seek_to_first(&mut self) -> Result<(), FileError> {
         self.is_valid = false;
+        if self.table.open()?.top.partitions().is_empty() {
+            return Ok(());
+        }
         self.enter_partition(0)?;
         self.enter_block(0, Direction::Ascending)?;
         self.settle(0);
@@ -244,7 +247,9 @@ impl TableCursor {
     /// As [`TableCursor::seek`].
     pub fn seek_to_last(&mut self) -> Result<(), FileError> {
         self.is_valid = false;
-        let last = self.table.open()?.top.partitions().len() - 1;
+        let Some(last) = self.table.open()?.top.partitions().len().checked_sub(1) else {
+            return Ok(());
+        };
         self.enter_partition(last)?;
         self.enter_block(self.current_index().block_count() - 1, Direction::Descending)?;
         self.settle(self.entry_count - 1);

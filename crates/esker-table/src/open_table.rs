@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use esker_base::Fragments;
 use esker_cache::{CacheSlots, Charge, Lookup, Owner, Priority};
 use esker_env::{Clock, FileError};
 
@@ -15,16 +16,20 @@ use crate::cached_block::{CachedBlock, Content};
 use crate::index_block::IndexBlock;
 use crate::table_file::TableFile;
 use crate::top_index::{Partition, TopIndex};
-use crate::{BlockHandle, BlockKind, BlockRead, FilterVerdict, ReadTrace, TableContext};
+use crate::{
+    BlockHandle, BlockKind, BlockRead, FilterVerdict, ReadTrace, TableContext, TableProperties,
+};
 
 /// A table that has been opened.
 #[derive(Debug)]
 pub(crate) struct OpenTable {
     pub(crate) file: TableFile,
     pub(crate) top: TopIndex,
+    /// The range tombstones; empty if there are none.
+    pub(crate) ranges: Fragments,
     slots: CacheSlots<CachedBlock>,
     clock: Arc<dyn Clock>,
-    /// The top index and the slots themselves.
+    /// The top index, the range tombstones and the slots themselves.
     charge: Charge,
     /// Filters that were found damaged. Counter only.
     damaged_filters: AtomicU64,
@@ -34,9 +39,14 @@ impl OpenTable {
     pub(crate) fn new(
         context: &TableContext,
         mut file: TableFile,
-        data_block_count: u32,
+        properties: &TableProperties,
     ) -> Result<Self, FileError> {
         let top = file.read_top_index()?;
+        let data_block_count = properties.data_block_count;
+        let ranges = match &properties.extras.ranges {
+            Some(ranges) => file.read_ranges(ranges)?,
+            None => Fragments::default(),
+        };
         file.forget_tail();
         if top.data_block_count() != data_block_count {
             let offset = file.footer().top_index.offset;
@@ -47,10 +57,11 @@ impl OpenTable {
             .ok()
             .ok_or_else(|| file.corruption(file.content_end(), "table has too many blocks"))?;
         let slots = context.cache.register(slot_count);
-        let memory = top.memory_bytes() + slot_count as usize * CacheSlots::<CachedBlock>::SLOT_LEN;
+        let slots_bytes = slot_count as usize * CacheSlots::<CachedBlock>::SLOT_LEN;
+        let memory = top.memory_bytes() + ranges.memory_bytes() + slots_bytes;
         let charge = context.budget.charge(Owner::Indexes, memory as u64);
         let clock = Arc::clone(&context.clock);
-        Ok(Self { file, top, slots, clock, charge, damaged_filters: AtomicU64::new(0) })
+        Ok(Self { file, top, ranges, slots, clock, charge, damaged_filters: AtomicU64::new(0) })
     }
 
     pub(crate) fn damaged_filter_count(&self) -> u64 {

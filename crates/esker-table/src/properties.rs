@@ -14,11 +14,14 @@
     )
 )]
 
+use std::ops::Bound;
+
 use esker_base::coding::{DecodeError, Decoder, put_bytes, put_varint};
 use esker_base::limits::KEY_LEN_MAX;
-use esker_base::{FileId, KeyspaceId, OwnerId, SeqNo, TableId};
+use esker_base::{FileId, KeyRange, KeyspaceId, OwnerId, SeqNo, TableId};
 
 use crate::Compression;
+use crate::range_block::END_LEN_MAX;
 use crate::table_extras::TableExtras;
 
 /// What is known of a table without reading it.
@@ -35,15 +38,16 @@ pub struct TableProperties {
     /// XXH3-64 of every byte of the file before its footer, which repeats it. Not in the
     /// properties block.
     pub checksum: u64,
-    /// User key of the first entry.
+    /// The first user key: of an entry, or at which a range tombstone starts.
     pub smallest_key: Vec<u8>,
-    /// User key of the last entry.
+    /// The last user key of an entry, or the end of the last range tombstone if that is larger: no
+    /// key of the table then, see [`TableProperties::ends_before`].
     pub largest_key: Vec<u8>,
-    /// Smallest sequence number of an entry.
+    /// Smallest sequence number of an entry or a range tombstone.
     pub seqno_min: SeqNo,
-    /// Largest sequence number of an entry.
+    /// Largest sequence number of an entry or a range tombstone.
     pub seqno_max: SeqNo,
-    /// Entries, at least one.
+    /// Entries; at least one unless there are range tombstones, which are not counted.
     pub entry_count: u64,
     /// Entries that only hide others.
     pub tombstone_count: u64,
@@ -66,6 +70,38 @@ pub struct TableProperties {
 }
 
 impl TableProperties {
+    /// Whether every key that the table holds, or deletes by range, is less than `key`.
+    #[inline]
+    #[must_use]
+    pub fn ends_before(&self, key: &[u8]) -> bool {
+        match &self.extras.ranges {
+            Some(ranges) if ranges.ends_table => self.largest_key.as_slice() <= key,
+            _ => self.largest_key.as_slice() < key,
+        }
+    }
+
+    /// Whether every key of `range` is greater than all that the table holds or deletes.
+    #[must_use]
+    pub fn is_before(&self, range: &KeyRange) -> bool {
+        match &range.start {
+            Bound::Included(start) => self.ends_before(start),
+            Bound::Excluded(start) => self.largest_key <= *start,
+            Bound::Unbounded => false,
+        }
+    }
+
+    /// Whether it holds or deletes a key of `range`, as far as its bounds say.
+    #[must_use]
+    pub fn overlaps(&self, range: &KeyRange) -> bool {
+        !self.is_before(range) && !range.ends_before(&self.smallest_key)
+    }
+
+    /// Whether it has anything that only hides what is older.
+    #[must_use]
+    pub const fn has_tombstones(&self) -> bool {
+        self.tombstone_count > 0 || self.extras.ranges.is_some()
+    }
+
     /// Appends everything, for a manifest.
     pub fn encode(&self, out: &mut Vec<u8>) {
         put_varint(out, self.file_bytes);
@@ -120,8 +156,8 @@ impl TableProperties {
         let unknown = decoder.error("table properties name an unknown compression");
         let compression = Compression::from_byte(decoder.u8()?).ok_or(unknown)?;
         let filter_bits_per_key = decoder.varint_u32()?;
-        let smallest_key = decode_key(decoder)?;
-        let largest_key = decode_key(decoder)?;
+        let smallest_key = decode_key(decoder, KEY_LEN_MAX)?;
+        let largest_key = decode_key(decoder, END_LEN_MAX)?;
         let properties = Self {
             id,
             keyspace,
@@ -150,6 +186,24 @@ impl TableProperties {
     /// What every table that was ever finished fulfils.
     fn check(&self) -> Result<(), &'static str> {
         let blocks = u64::from(self.data_block_count);
+        let ranges = self.extras.ranges.as_ref();
+        let has_no_entries = ranges.is_some_and(|ranges| !ranges.has_entries);
+        let end = ranges.filter(|ranges| ranges.ends_table).map(|ranges| &ranges.end);
+        if ranges.is_some_and(|ranges| ranges.start < self.smallest_key)
+            || ranges.is_some_and(|ranges| self.largest_key < ranges.end)
+            || end.map_or(KEY_LEN_MAX < self.largest_key.len(), |end| *end != self.largest_key)
+        {
+            return Err("table properties have bounds that do not fit their range tombstones");
+        }
+        if has_no_entries {
+            let counts = [self.entry_count, blocks, u64::from(self.partition_count)];
+            let is_empty = counts == [0; 3] && self.tombstone_count == 0;
+            return if is_empty && self.seqno_min <= self.seqno_max {
+                Ok(())
+            } else {
+                Err("table properties count entries of a table that has none")
+            };
+        }
         if self.largest_key < self.smallest_key {
             Err("table properties have their keys in the wrong order")
         } else if self.seqno_max < self.seqno_min {
@@ -166,10 +220,10 @@ impl TableProperties {
     }
 }
 
-fn decode_key(decoder: &mut Decoder<'_>) -> Result<Vec<u8>, DecodeError> {
+fn decode_key(decoder: &mut Decoder<'_>, len_max: usize) -> Result<Vec<u8>, DecodeError> {
     let too_long = decoder.error("table properties hold a key that is too long");
     let key = decoder.bytes()?;
-    if key.len() <= KEY_LEN_MAX { Ok(key.to_vec()) } else { Err(too_long) }
+    if key.len() <= len_max { Ok(key.to_vec()) } else { Err(too_long) }
 }
 
 fn decode_seqno(decoder: &mut Decoder<'_>) -> Result<SeqNo, DecodeError> {

@@ -7,7 +7,7 @@
 
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use esker_base::{InternalKey, KeyRange, SeqNo, TableId, Trailer};
+use esker_base::{Fragments, InternalKey, KeyRange, SeqNo, TableId, Trailer};
 use esker_env::FileError;
 
 use crate::builder::tag_of;
@@ -59,7 +59,7 @@ impl Table {
     pub fn open_file(context: Arc<TableContext>, id: TableId) -> Result<Self, FileError> {
         let file = TableFile::open(&*context.fs, &context.dir, context.database, id)?;
         let properties = file.read_properties()?;
-        let opened = OpenTable::new(&context, file, properties.data_block_count)?;
+        let opened = OpenTable::new(&context, file, &properties)?;
         let table = Self::new(context, Arc::new(properties));
         table.open.set(opened).expect("nobody else has the table yet");
         Ok(table)
@@ -145,6 +145,33 @@ impl Table {
         }
     }
 
+    /// Its range tombstones; `None` if it has none.
+    ///
+    /// # Errors
+    /// Of the file system; `Corruption` if they, or the top index, are damaged.
+    ///
+    /// # Cost
+    /// No I/O without range tombstones. Otherwise the table is opened if it is not open, with them.
+    #[inline]
+    pub fn ranges(&self) -> Result<Option<&Fragments>, FileError> {
+        if self.properties.extras.ranges.is_none() {
+            return Ok(None);
+        }
+        Ok(Some(&self.open()?.ranges))
+    }
+
+    /// The newest range tombstone over `user_key` that is not newer than `snapshot`.
+    ///
+    /// # Errors
+    /// As [`Table::ranges`].
+    ///
+    /// # Cost
+    /// As [`Table::ranges`], and a binary search.
+    #[inline]
+    pub fn covering(&self, user_key: &[u8], snapshot: SeqNo) -> Result<Option<SeqNo>, FileError> {
+        Ok(self.ranges()?.and_then(|fragments| fragments.covering(user_key, snapshot)))
+    }
+
     /// Goes on with [`Table::get`] in the blocks that versions of the key reach into.
     #[cold]
     fn get_across<T: ReadTrace>(
@@ -213,9 +240,7 @@ impl Table {
     /// Reads at most two index partitions, and no data.
     pub fn approximate_bytes(&self, range: &KeyRange) -> Result<u64, FileError> {
         use std::ops::Bound::{Excluded, Included, Unbounded};
-        if !range.overlaps(&self.properties.smallest_key, &self.properties.largest_key)
-            || range.is_empty()
-        {
+        if !self.properties.overlaps(range) || range.is_empty() {
             return Ok(0);
         }
         let open = self.open()?;
@@ -294,7 +319,7 @@ impl Table {
             let what = "file has another origin than the table's properties";
             return Err(file.corruption(file.content_end(), what));
         }
-        let opened = OpenTable::new(&self.context, file, properties.data_block_count)?;
+        let opened = OpenTable::new(&self.context, file, properties)?;
         Ok(self.open.get_or_init(|| opened))
     }
 

@@ -17,10 +17,11 @@
 
 use esker_base::coding::{DecodeError, Decoder, put_bytes, put_varint};
 
-use crate::Origin;
+use crate::{Origin, TableRanges};
 
 mod tag {
     pub(super) const TIMES: u64 = 1;
+    pub(super) const RANGES: u64 = 2;
     pub(super) const ORIGIN: u64 = 5;
 }
 
@@ -29,6 +30,8 @@ mod tag {
 pub struct TableExtras {
     /// When its entries were written.
     pub times: Option<TableTimes>,
+    /// Its range tombstones.
+    pub ranges: Option<TableRanges>,
     /// Where it comes from, if it was not built for the place that it stands in.
     pub origin: Option<Origin>,
 }
@@ -57,9 +60,12 @@ impl TableExtras {
 
     /// Appends a section for everything that is there.
     pub(crate) fn encode(&self, out: &mut Vec<u8>) {
-        let Self { times, origin } = self;
+        let Self { times, ranges, origin } = self;
         if let Some(times) = times {
             put_section(out, tag::TIMES, |body| times.encode(body));
+        }
+        if let Some(ranges) = ranges {
+            put_section(out, tag::RANGES, |body| ranges.encode(body));
         }
         if let Some(origin) = origin {
             put_section(out, tag::ORIGIN, |body| origin.encode(body));
@@ -81,6 +87,7 @@ impl TableExtras {
             let mut body = Decoder::new(decoder.bytes()?);
             match tag {
                 tag::TIMES => extras.times = Some(TableTimes::decode(&mut body)?),
+                tag::RANGES => extras.ranges = Some(TableRanges::decode(&mut body)?),
                 tag::ORIGIN => extras.origin = Some(Origin::decode(&mut body)?),
                 _ => return Err(unknown),
             }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use esker_base::checksum::file_seed;
 use esker_base::coding::{DecodeError, Decoder};
-use esker_base::{Corruption, DatabaseId, FileHeader, TableId};
+use esker_base::{Corruption, DatabaseId, FileHeader, Fragments, TableId};
 use esker_env::{Advice, File, FileError, FileExt, FileSystem};
 
 use crate::data_block::DataBlock;
@@ -16,9 +16,10 @@ use crate::footer::Footer;
 use crate::format::check_header;
 use crate::index_block::IndexBlock;
 use crate::origin::ADOPTION_MAGIC;
+use crate::range_block;
 use crate::sealed::{BLOCK_TRAILER_LEN, unseal};
 use crate::top_index::{Partition, TopIndex};
-use crate::{Adoption, BlockHandle, BlockKind, Compression, TableProperties};
+use crate::{Adoption, BlockHandle, BlockKind, Compression, TableProperties, TableRanges};
 
 /// How much of the end of a file is read at once when it is opened: footer, properties and, for
 /// tables of ordinary size, the whole top index.
@@ -202,6 +203,30 @@ impl TableFile {
             return Err(self.corruption(handle.offset, "properties name another table"));
         }
         Ok(adoption.apply(properties, self.file_bytes))
+    }
+
+    /// Reads the range tombstones that the properties describe as `ranges`.
+    pub(crate) fn read_ranges(&self, ranges: &TableRanges) -> Result<Fragments, FileError> {
+        self.decode_ranges(ranges, &self.read_block(ranges.handle)?.payload)
+    }
+
+    /// Decodes the payload of the block of range tombstones.
+    pub(crate) fn decode_ranges(
+        &self,
+        ranges: &TableRanges,
+        payload: &[u8],
+    ) -> Result<Fragments, FileError> {
+        let handle = ranges.handle;
+        let fragments = range_block::decode(payload)
+            .map_err(|error| self.undecodable(handle, BlockKind::RangeTombstones, error))?;
+        let slice = fragments.as_slice();
+        let is_same = slice.len() as u64 == ranges.fragment_count
+            && slice.first().is_some_and(|first| first.start == ranges.start)
+            && slice.last().is_some_and(|last| last.end == ranges.end);
+        if is_same {
+            return Ok(fragments);
+        }
+        Err(self.corruption(handle.offset, "range tombstones are not those of the properties"))
     }
 
     /// Reads the index of a partition.

@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use esker_base::checksum::hash_key;
 use esker_base::{
-    DatabaseId, EntryKind, FileId, InternalKey, KeyspaceId, OwnerId, SeqNo, TableId, Trailer,
+    DatabaseId, EntryKind, FileId, Fragments, InternalKey, KeyspaceId, OwnerId, SeqNo, TableId,
+    Trailer,
 };
 use esker_cache::{BlockCache, Budget};
 use esker_env::{Env, File, FileError, FileExt};
@@ -151,6 +152,17 @@ impl Bed {
         options: TableOptions,
         entries: &[Entry],
     ) -> TableProperties {
+        self.build_with_ranges(counter, options, entries, Fragments::default())
+    }
+
+    /// Builds table `counter` of `entries` and `fragments`.
+    pub(crate) fn build_with_ranges(
+        &self,
+        counter: u64,
+        options: TableOptions,
+        entries: &[Entry],
+        fragments: Fragments,
+    ) -> TableProperties {
         let limits = PartitionLimits { block_count: 7, key_count: 500 };
         let file = self.create(counter);
         let mut builder = TableBuilder::with_limits(file, identity(counter), options, limits);
@@ -158,6 +170,7 @@ impl Bed {
             builder.add(entry.key(), &entry.value).unwrap();
         }
         assert_eq!(builder.entry_count(), entries.len() as u64);
+        builder.set_ranges(fragments);
         builder.finish().unwrap()
     }
 

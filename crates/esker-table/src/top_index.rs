@@ -7,7 +7,7 @@
 //! ```
 //!
 //! The separator of a partition is that of its last block. A user key never reaches across
-//! partitions, so at most one can hold it.
+//! partitions, so at most one can hold it. A table of range tombstones alone has no partition.
 
 #![cfg_attr(
     not(test),
@@ -63,7 +63,7 @@ impl TopIndex {
         let mut decoder = Decoder::new(&payload);
         let count = decoder.u32()? as usize;
         // Each partition takes five bytes at least, so the count is bounded by the payload.
-        if count == 0 || count > payload.len() {
+        if count > payload.len() {
             return Err(decoder.error("top index has an impossible number of partitions"));
         }
         let mut partitions = Vec::with_capacity(count);

@@ -16,6 +16,8 @@ pub enum BlockKind {
     Index,
     /// The filter of one partition.
     Filter,
+    /// The range tombstones.
+    RangeTombstones,
     /// Separators and places of the partitions.
     TopIndex,
     /// The [`TableProperties`].
@@ -28,6 +30,7 @@ impl fmt::Display for BlockKind {
             Self::Data => "data",
             Self::Index => "index",
             Self::Filter => "filter",
+            Self::RangeTombstones => "range-tombstone",
             Self::TopIndex => "top-index",
             Self::Properties => "properties",
         })

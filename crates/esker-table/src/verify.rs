@@ -5,7 +5,7 @@
 //! the checksum of the whole file. Damage does not end the check: it is listed.
 
 use esker_base::checksum::{Checksummer, hash_key};
-use esker_base::{Corruption, InternalKey, Trailer};
+use esker_base::{Corruption, Fragments, InternalKey, Trailer};
 use esker_env::FileError;
 
 use crate::builder::tag_of;
@@ -107,6 +107,7 @@ struct Check<'a> {
     facts: BlockFacts,
     data_bytes: u64,
     data_block_count: u32,
+    range_seqnos: Vec<u64>,
     smallest_key: Option<Vec<u8>>,
     last: Option<(Vec<u8>, Trailer)>,
 
@@ -129,6 +130,7 @@ impl<'a> Check<'a> {
             facts: BlockFacts::NONE,
             data_bytes: 0,
             data_block_count: 0,
+            range_seqnos: Vec::new(),
             smallest_key: None,
             last: None,
             partition: None,
@@ -153,6 +155,7 @@ impl<'a> Check<'a> {
             WalkedContent::Data(data) => self.data(block, data),
             WalkedContent::Index(_) => self.index(block),
             WalkedContent::Filter(filter) => self.filter(offset, filter),
+            WalkedContent::Ranges(fragments) => self.ranges(fragments),
             WalkedContent::TopIndex(_) => self.top_index(block),
             WalkedContent::Properties(properties) => {
                 if **properties != *self.expected {
@@ -254,6 +257,34 @@ impl<'a> Check<'a> {
         }
     }
 
+    /// Counts what the properties say of range tombstones; the walk has compared the rest.
+    fn ranges(&mut self, fragments: &Fragments) {
+        let seqnos = fragments.as_slice().iter().flat_map(|fragment| &fragment.seqnos);
+        self.range_seqnos.extend(seqnos.map(|seqno| seqno.get()));
+    }
+
+    /// Whether bounds and sequence numbers are those of the entries and range tombstones seen.
+    fn has_expected_bounds(&mut self) -> bool {
+        let expected = self.expected;
+        let ranges = expected.extras.ranges.as_ref();
+        let first_key = self.smallest_key.take();
+        let last_key = self.last.take().map(|(user_key, _)| user_key);
+        let is_same_kind = ranges.is_none_or(|ranges| {
+            let ends_table = last_key.as_ref().is_none_or(|last| *last < ranges.end);
+            ranges.has_entries == last_key.is_some() && ranges.ends_table == ends_table
+        });
+        let smallest = first_key.into_iter().chain(ranges.map(|ranges| ranges.start.clone())).min();
+        let largest = last_key.into_iter().chain(ranges.map(|ranges| ranges.end.clone())).max();
+        let numbers = || self.range_seqnos.iter().copied();
+        let seqno_min = numbers().chain([self.facts.seqno_min]).min();
+        let seqno_max = numbers().chain([self.facts.seqno_max]).max();
+        is_same_kind
+            && smallest.as_ref() == Some(&expected.smallest_key)
+            && largest.as_ref() == Some(&expected.largest_key)
+            && seqno_min == Some(expected.seqno_min.get())
+            && seqno_max == Some(expected.seqno_max.get())
+    }
+
     fn top_index(&mut self, block: &WalkedBlock) {
         let mut separators = Vec::new();
         block.for_each_separator(|separator, _| separators.push(separator.to_vec()));
@@ -275,18 +306,14 @@ impl<'a> Check<'a> {
         if self.position != file.content_end() {
             self.report(self.position, "bytes follow that belong to no block");
         }
-        let last_key = self.last.take().map(|(user_key, _)| user_key);
         let is_same = self.facts.entry_count == expected.entry_count
             && self.facts.tombstone_count == expected.tombstone_count
             && self.facts.key_bytes == expected.key_bytes
             && self.facts.value_bytes == expected.value_bytes
-            && self.facts.seqno_min == expected.seqno_min.get()
-            && self.facts.seqno_max == expected.seqno_max.get()
             && self.data_bytes == expected.data_bytes
             && self.data_block_count == expected.data_block_count
             && self.partition_separators.len() as u64 == u64::from(expected.partition_count)
-            && self.smallest_key.as_ref() == Some(&expected.smallest_key)
-            && last_key.as_ref() == Some(&expected.largest_key);
+            && self.has_expected_bounds();
         if !is_same {
             let offset = file.footer().properties.offset;
             self.report(offset, "entries are not those that the properties count");

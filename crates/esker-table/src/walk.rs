@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use esker_base::{FileHeader, InternalKey, SeqNo};
+use esker_base::{FileHeader, Fragments, InternalKey, SeqNo};
 use esker_env::FileError;
 
 use crate::data_block::DataBlock;
@@ -14,7 +14,7 @@ use crate::index_block::IndexBlock;
 use crate::table::with_seqno;
 use crate::table_file::TableFile;
 use crate::top_index::TopIndex;
-use crate::{BlockHandle, BlockKind, Compression, Table, TableProperties};
+use crate::{BlockHandle, BlockKind, Compression, Table, TableProperties, TableRanges};
 
 /// One block of a walk.
 #[derive(Debug)]
@@ -40,18 +40,21 @@ pub(crate) enum WalkedContent {
     Data(DataBlock),
     Index(Arc<IndexBlock>),
     Filter(FilterBlock),
+    Ranges(Fragments),
     TopIndex(Arc<TopIndex>),
     Properties(Box<TableProperties>),
 }
 
 impl WalkedBlock {
-    /// How many entries a data block has, separators an index has; zero for other blocks.
+    /// How many entries a data block has, separators an index has, fragments the range tombstones
+    /// have; zero for other blocks.
     #[must_use]
     pub fn item_count(&self) -> usize {
         match &self.content {
             WalkedContent::Data(block) => block.count(),
             WalkedContent::Index(block) => block.block_count(),
             WalkedContent::TopIndex(top) => top.partitions().len(),
+            WalkedContent::Ranges(fragments) => fragments.as_slice().len(),
             WalkedContent::Filter(_) | WalkedContent::Properties(_) => 0,
         }
     }
@@ -92,6 +95,15 @@ impl WalkedBlock {
         }
     }
 
+    /// The range tombstones, if that is what the block holds.
+    #[must_use]
+    pub fn ranges(&self) -> Option<&Fragments> {
+        match &self.content {
+            WalkedContent::Ranges(fragments) => Some(fragments),
+            _ => None,
+        }
+    }
+
     /// The properties, if that is what the block holds.
     #[must_use]
     pub fn properties(&self) -> Option<&TableProperties> {
@@ -111,6 +123,7 @@ enum Step {
     Data(usize, usize),
     Index(usize),
     Filter(usize),
+    Ranges,
     TopIndex,
     Properties,
     End,
@@ -122,6 +135,8 @@ pub struct TableWalk {
     file: TableFile,
     top: Arc<TopIndex>,
     index: Option<(Arc<IndexBlock>, u64)>,
+    /// Where the range tombstones are, by the properties that the table is known by.
+    ranges: Option<TableRanges>,
     step: Step,
 }
 
@@ -134,16 +149,18 @@ impl Table {
         let context = self.context();
         let id = self.properties().id;
         let file = TableFile::open(&*context.fs, &context.dir, context.database, id)?;
-        TableWalk::new(file)
+        TableWalk::new(file, self.properties().extras.ranges.clone())
     }
 }
 
 impl TableWalk {
-    pub(crate) fn new(mut file: TableFile) -> Result<Self, FileError> {
+    fn new(mut file: TableFile, ranges: Option<TableRanges>) -> Result<Self, FileError> {
         let top = Arc::new(file.read_top_index()?);
         // From here on every block is read from the file, not from what is held of its end.
         file.forget_tail();
-        Ok(Self { file, top, index: None, step: Step::Partition(0) })
+        let is_empty = top.partitions().is_empty();
+        let step = if is_empty { Step::Ranges } else { Step::Partition(0) };
+        Ok(Self { file, top, index: None, ranges, step })
     }
 
     pub(crate) const fn file(&self) -> &TableFile {
@@ -185,10 +202,17 @@ impl TableWalk {
             }
             Step::Filter(partition) => {
                 let is_last = partition + 1 == self.top.partitions().len();
-                self.step = if is_last { Step::TopIndex } else { Step::Partition(partition + 1) };
+                self.step = if is_last { Step::Ranges } else { Step::Partition(partition + 1) };
                 let handle = self.top.partitions()[partition].filter?;
                 Some(self.show(BlockKind::Filter, Some(partition), handle, |file, payload| {
                     file.decode_filter(handle, &payload).map(WalkedContent::Filter)
+                }))
+            }
+            Step::Ranges => {
+                self.step = Step::TopIndex;
+                let ranges = self.ranges.as_ref()?;
+                Some(self.show(BlockKind::RangeTombstones, None, ranges.handle, |file, payload| {
+                    file.decode_ranges(ranges, &payload).map(WalkedContent::Ranges)
                 }))
             }
             Step::TopIndex => {

@@ -18,8 +18,9 @@ use esker_env::{Clock, Env};
 use esker_memtable::Memtable;
 use esker_table::{Compression, Table, TableContext, TableOptions, TableProperties};
 use esker_tree::{
-    Cursor, FlushInput, Job, MergingCursor, Plan, PlanInput, PlanReason, Progress, Readers,
-    RunCursor, RunId, Signal, TargetLevel, Version, VersionEdit, VisibleCursor, compact, flush,
+    Cursor, FlushInput, Job, MergingCursor, Plan, PlanInput, PlanReason, Progress, ReadContext,
+    Readers, RunCursor, RunId, Signal, TargetLevel, Version, VersionEdit, VisibleCursor, compact,
+    flush,
 };
 
 struct Bench {
@@ -75,6 +76,7 @@ impl Bench {
         work(&Job {
             tables: &self.context,
             keyspace: KeyspaceId::DEFAULT,
+            context: &ReadContext::default(),
             options: &options,
             next_id: &|| Some(TableId(FileId { owner: OwnerId::FIRST, counter: self.mint() })),
             interrupt: &|| Signal::Continue,
@@ -164,7 +166,14 @@ fn measure_scans(bench: &mut Bench, name: &str, counts: &[u64]) {
     // Once, to fill the cache.
     scan(&mut merging(&version, true));
     bench.report(&format!("merge {name}"), count, || scan(&mut merging(&version, true)));
-    let view = || VisibleCursor::new(merging(&version, true), SeqNo::MAX, KeyRange::all());
+    let view = || {
+        VisibleCursor::new(
+            merging(&version, true),
+            SeqNo::MAX,
+            KeyRange::all(),
+            ReadContext::default(),
+        )
+    };
     bench.report(&format!("visible {name}"), count, || {
         let mut cursor = view();
         let mut sum = 0;

@@ -25,6 +25,8 @@ pub struct Catalog {
     pub keyspaces: BTreeMap<KeyspaceId, Arc<KeyspaceState>>,
     /// Log segments that may hold entries which are in no table.
     pub logs: BTreeSet<LogId>,
+    /// Up to where segments of `logs` are known to be durable; of others nothing is known.
+    pub durable_logs: BTreeMap<LogId, u64>,
     /// Above the counter of every file id of [`OwnerId::FIRST`] and of every run id.
     pub next_file_counter: u64,
     /// No larger sequence number is in the tables.
@@ -128,6 +130,7 @@ impl Catalog {
             database,
             keyspaces: BTreeMap::new(),
             logs: BTreeSet::new(),
+            durable_logs: BTreeMap::new(),
             next_file_counter: 1,
             last_seqno: SeqNo::ZERO,
             next_keyspace_id: 0,
@@ -181,6 +184,8 @@ impl Catalog {
             }));
         }
         records.extend(self.logs.iter().copied().map(EditRecord::LogAdded));
+        let durable = self.durable_logs.iter().filter(|(log, _)| self.logs.contains(log));
+        records.extend(durable.map(|(&log, &offset)| EditRecord::LogDurable { log, offset }));
         records.push(EditRecord::NextFileCounter(self.next_file_counter));
         records.push(EditRecord::LastSeqno(self.last_seqno));
         records.push(EditRecord::NextKeyspaceId(self.next_keyspace_id));
@@ -230,8 +235,16 @@ impl Catalog {
             }
             EditRecord::LogRemoved(log) => {
                 let was_there = self.logs.remove(log);
+                self.durable_logs.remove(log);
                 ensure(was_there, || format!("log {log} is removed but not there"))
             }
+            EditRecord::LogDurable { log, offset } => {
+                self.durable_logs.insert(*log, *offset);
+                let is_there = self.logs.contains(log);
+                ensure(is_there, || format!("log {log} is durable but not there"))
+            }
+            // About the file that it stands in.
+            EditRecord::Closed => Ok(()),
             _ => self.apply_to_keyspace(record, touched),
         }
     }
@@ -301,7 +314,9 @@ impl Catalog {
             | EditRecord::LastSeqno(_)
             | EditRecord::NextKeyspaceId(_)
             | EditRecord::LogAdded(_)
-            | EditRecord::LogRemoved(_) => unreachable!("not about a keyspace"),
+            | EditRecord::LogRemoved(_)
+            | EditRecord::LogDurable { .. }
+            | EditRecord::Closed => unreachable!("not about a keyspace"),
         }
     }
 
@@ -389,7 +404,10 @@ impl fmt::Display for Catalog {
             write!(f, "{}", state.shape())?;
         }
         for log in &self.logs {
-            writeln!(f, "log {log}")?;
+            match self.durable_logs.get(log) {
+                Some(offset) => writeln!(f, "log {log} durable up to {offset}")?,
+                None => writeln!(f, "log {log}")?,
+            }
         }
         Ok(())
     }

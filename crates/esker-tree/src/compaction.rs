@@ -82,7 +82,7 @@ pub fn compact(
     let deepest = populated.unwrap_or(0).max(plan.target_level);
     let target = TargetLevel { level: plan.target_level, deepest };
     let is_last_level = target.level == deepest && deepest > 0;
-    let mut gc = Gc::new(readers.clone(), is_last_level);
+    let gc = Gc::new(readers.clone(), is_last_level);
     let mut older = OlderRuns::than(version, plan.target_level, plan.target_run);
     let cuts = Cuts { keys: &plan.cut_keys, bytes_max: plan.output_bytes_max };
     let place = Position::of(plan.target_level, plan.target_run.unwrap_or(RunId(u64::MAX)));
@@ -95,7 +95,7 @@ pub fn compact(
     let counts = rewrite(
         job,
         &mut source,
-        &mut gc,
+        gc,
         |user_key| older.may_hold(user_key, &inputs),
         &mut outputs,
         |cursor: &RunCursor| cursor.table().properties().id.file_name(),

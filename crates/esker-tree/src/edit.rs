@@ -123,6 +123,16 @@ pub enum EditRecord {
     LogAdded(LogId),
     /// A log segment is not needed any more.
     LogRemoved(LogId),
+    /// A log segment is durable up to an offset: an end before it is damage. The last one counts.
+    LogDurable {
+        /// Which segment.
+        log: LogId,
+        /// Up to this byte of the file, exclusive.
+        offset: u64,
+    },
+    /// The database was closed. Stands in the first frame of a manifest that is sealed behind it
+    /// and takes no more edits: one that has the record and no seal was cut.
+    Closed,
 }
 
 /// Why bytes are not a [`VersionEdit`].
@@ -194,6 +204,8 @@ mod tag {
 
     /// As [`TABLE_ADDED`], for a table that has extras.
     pub(super) const TABLE_WITH_EXTRAS_ADDED: u64 = 33;
+    pub(super) const LOG_DURABLE: u64 = 40;
+    pub(super) const CLOSED: u64 = 41;
 }
 
 impl VersionEdit {
@@ -251,7 +263,9 @@ impl EditRecord {
             | Self::LastSeqno(_)
             | Self::NextKeyspaceId(_)
             | Self::LogAdded(_)
-            | Self::LogRemoved(_) => None,
+            | Self::LogRemoved(_)
+            | Self::LogDurable { .. }
+            | Self::Closed => None,
         }
     }
 
@@ -315,6 +329,12 @@ impl EditRecord {
                 put_file(out, log.0);
                 tag::LOG_REMOVED
             }
+            Self::LogDurable { log, offset } => {
+                put_file(out, log.0);
+                put_varint(out, *offset);
+                tag::LOG_DURABLE
+            }
+            Self::Closed => tag::CLOSED,
         }
     }
 
@@ -381,6 +401,8 @@ impl EditRecord {
             tag::FLUSHED_UP_TO => Self::FlushedUpTo { keyspace: keyspace(d)?, seqno: seqno(d)? },
             tag::LOG_ADDED => Self::LogAdded(LogId(file(d)?)),
             tag::LOG_REMOVED => Self::LogRemoved(LogId(file(d)?)),
+            tag::LOG_DURABLE => Self::LogDurable { log: LogId(file(d)?), offset: d.varint()? },
+            tag::CLOSED => Self::Closed,
             _ => return Ok(None),
         }))
     }
@@ -450,6 +472,8 @@ impl fmt::Display for EditRecord {
             }
             Self::LogAdded(log) => write!(f, "log-added {log}"),
             Self::LogRemoved(log) => write!(f, "log-removed {log}"),
+            Self::LogDurable { log, offset } => write!(f, "log-durable {log} {offset}"),
+            Self::Closed => f.write_str("closed"),
         }
     }
 }

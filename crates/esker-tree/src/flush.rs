@@ -48,7 +48,7 @@ pub fn flush(job: &Job<'_>, input: FlushInput<'_>) -> Result<Vec<TableProperties
     let target = TargetLevel { level: 0, deepest: populated.unwrap_or(0) };
     let mut older = OlderRuns::all(input.version);
     let inputs = BTreeSet::new();
-    let mut gc = Gc::new(input.readers.clone(), false);
+    let gc = Gc::new(input.readers.clone(), false);
     let cuts = Cuts { keys: &[], bytes_max: input.table_bytes_max };
     let times = OutputTimes::of_memtables(input.times, |first, last| {
         older_overlaps(input.version, (first, last), |_, _, _| true)
@@ -57,7 +57,7 @@ pub fn flush(job: &Job<'_>, input: FlushInput<'_>) -> Result<Vec<TableProperties
     let counts = rewrite(
         job,
         &mut source,
-        &mut gc,
+        gc,
         |user_key| older.may_hold(user_key, &inputs),
         &mut outputs,
         |_: &MemtableCursor| "memtable".to_owned(),

@@ -17,9 +17,12 @@
 //! Readers cut the sequence numbers into *stripes*: entries of one stripe are seen by the same
 //! readers, so the newest of a key in each stripe survives and shadows the rest.
 //!
+//! Only puts and tombstones are decided here. Operands and single deletes, which depend on what
+//! stands beneath them, wait in `waiting.rs` until the entries of their stripe are known; an operand
+//! shadows nothing. Other kinds count as the put or the tombstone that they are to readers.
+//!
 //! What comes later: a window of history is a latest view that is moved back to where the window
-//! starts. An expiring put that every reader finds expired is a tombstone here. A merge operand
-//! shadows nothing. A range tombstone shadows like a newer entry of each key that it covers.
+//! starts. A range tombstone shadows like a newer entry of each key that it covers.
 
 use esker_base::{EntryKind, SeqNo, Trailer};
 
@@ -104,6 +107,27 @@ impl Gc {
     #[inline]
     pub const fn start_key(&mut self) {
         self.newer = None;
+    }
+
+    /// The stripe of an entry; `None` if no reader sees it.
+    #[inline]
+    pub(crate) fn stripe(&self, seqno: SeqNo) -> Option<usize> {
+        self.readers.stripe(seqno)
+    }
+
+    /// Whether an entry of this stripe would be shadowed.
+    pub(crate) fn is_covered(&self, stripe: usize) -> bool {
+        self.newer == Some(stripe)
+    }
+
+    /// Says that an entry of this stripe was kept which shadows what is older in it.
+    pub(crate) const fn cover(&mut self, stripe: usize) {
+        self.newer = Some(stripe);
+    }
+
+    /// Whether a put of this stripe is kept at zero if nothing is older.
+    pub(crate) const fn zeroes(&self, stripe: usize) -> bool {
+        self.zeroes_seqnos && stripe == 0
     }
 
     /// What becomes of the next older entry of the key. `may_be_older` says whether an entry of

@@ -10,6 +10,7 @@ use esker_base::{KeyspaceId, TableId};
 use esker_env::FileError;
 use esker_table::{Compression, TableContext, TableOptions};
 
+use crate::meaning::ReadContext;
 use crate::read_error::UnsupportedKind;
 
 /// What a flush or a compaction is given by whoever runs it.
@@ -19,6 +20,8 @@ pub struct Job<'a> {
     pub tables: &'a TableContext,
     /// Whose entries they are.
     pub keyspace: KeyspaceId,
+    /// What gives the entries their meaning. Without the merge operator operands stay as they are.
+    pub context: &'a ReadContext,
     /// How to build a table for a level.
     pub options: &'a dyn Fn(TargetLevel) -> TableOptions,
     /// Mints the id of the next table; `None`, for a reason that the caller keeps, cancels the job.

@@ -20,20 +20,26 @@ mod gc;
 mod job;
 mod level;
 mod manifest;
+mod meaning;
 mod merge;
 mod older;
+mod operands;
+mod operator;
 mod output;
 mod plan;
+mod point_merge;
 mod policy;
 mod read_error;
 mod rewrite;
 mod run;
 mod run_cursor;
 mod shape;
+mod sieve;
 mod source_cursor;
 mod times;
 mod version;
 mod visible;
+mod waiting;
 
 #[cfg(test)]
 mod test_random;
@@ -51,8 +57,11 @@ pub use gc::{Fate, Gc, Readers};
 pub use job::{Job, JobError, Progress, Signal, TargetLevel};
 pub use level::Level;
 pub use manifest::{Manifest, Recovered};
+pub use meaning::{Meaning, ReadContext};
 pub use merge::MergingCursor;
+pub use operator::{Merge, MergeError, MergeErrorCause, MergeFailure, MergeOperator};
 pub use plan::{Busy, JobId, Plan, PlanInput, PlanReason};
+pub use point_merge::{PointMerge, PointStep};
 pub use policy::{
     BadOption, Fifo, FifoOptions, LastLevel, Lazy, LazyOptions, Leveled, LeveledByBytes,
     LeveledByBytesOptions, LeveledOptions, Never, Policy, RangeRequest, Simple, SimpleOptions,

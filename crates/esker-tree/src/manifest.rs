@@ -5,7 +5,12 @@
 //! that first frame is durable: a file with a manifest's name always holds a catalog. When it has
 //! grown to a few times its first frame, or cannot be appended to, the next edit goes into the
 //! first frame of a new one with a larger id. The manifest with the largest id counts, alone: if
-//! it is damaged, none before it stands in.
+//! it is damaged, none before it stands in. The one before it is kept for repairs, under a name
+//! that says so: where it stands alone, the one that followed it is missing.
+//!
+//! A database that is closed ends with a manifest of one frame and a seal, which were durable
+//! before the file got its name, and the frame says that the seal follows. So nothing can be cut
+//! off a closed database's manifest without a trace.
 //!
 //! Does not know what edits are for, or which files they make obsolete.
 
@@ -20,10 +25,13 @@ use esker_env::{FileError, FileSystem, UnsupportedFormat};
 use esker_log::{ExpectedHeader, LogEnd, LogReader, LogSync, LogWriter};
 
 use crate::catalog::Catalog;
-use crate::edit::{EditError, MANIFEST_FORMAT, VersionEdit};
+use crate::edit::{EditError, EditRecord, MANIFEST_FORMAT, VersionEdit};
 
 /// What follows a manifest's name until its first frame is durable.
 const TEMPORARY_SUFFIX: &str = ".tmp";
+
+/// What follows the name of the manifest before the newest.
+const PREDECESSOR_SUFFIX: &str = ".old";
 
 /// A manifest shorter than this is never replaced for its length.
 const ROTATE_BYTES_MIN: u64 = 1 << 20;
@@ -44,6 +52,8 @@ pub struct Manifest {
     catalog: Catalog,
     /// `None` if the file cannot be appended to: the next edit starts a new one.
     segment: Option<Segment>,
+    /// The file says that the database was closed, and nothing was appended since.
+    is_closed: bool,
     /// The first failed append or sync.
     poison: Option<FileError>,
 }
@@ -66,6 +76,8 @@ pub struct Recovered {
     /// How it ends. [`LogEnd::Torn`] is what a crash in the middle of an append leaves: an edit
     /// that was never acknowledged, and is not in `catalog`.
     pub end: LogEnd,
+    /// The database was closed, and not changed since.
+    pub is_closed: bool,
     reader: LogReader,
     snapshot_end: u64,
 }
@@ -84,10 +96,17 @@ impl Manifest {
         id: ManifestId,
         catalog: Catalog,
     ) -> Result<Self, FileError> {
-        let mut manifest =
-            Self { fs, dir: dir.to_owned(), id, catalog, segment: None, poison: None };
+        let mut manifest = Self {
+            fs,
+            dir: dir.to_owned(),
+            id,
+            catalog,
+            segment: None,
+            is_closed: false,
+            poison: None,
+        };
         let catalog = manifest.catalog.clone();
-        manifest.start(id, catalog)?;
+        manifest.start(id, catalog, false)?;
         Ok(manifest)
     }
 
@@ -96,10 +115,21 @@ impl Manifest {
     /// # Errors
     /// - [`FileError::Io`] of the system.
     /// - [`FileError::Corruption`] if it is damaged anywhere but in an edit at the end that may
-    ///   never have been acknowledged, or says what cannot be.
+    ///   never have been acknowledged, or says what cannot be; if one of a closed database was
+    ///   cut; if the newest is missing and the one before it is there.
     /// - [`FileError::UnsupportedFormat`] if a newer release wrote it, or any of its edits.
     pub fn recover(fs: &dyn FileSystem, dir: &Path) -> Result<Option<Recovered>, FileError> {
-        let Some(id) = list_manifests(fs, dir)?.into_iter().max() else { return Ok(None) };
+        let entries = fs.list(dir)?;
+        let newest = entries.iter().filter_map(|entry| parse_name(&entry.name)).max();
+        let predecessor =
+            entries.iter().filter_map(|entry| Self::parse_predecessor(&entry.name)).max();
+        if let Some(predecessor) = predecessor
+            && newest < Some(predecessor)
+        {
+            let what = "the manifest that followed this one is missing";
+            return Err(Corruption::new(predecessor_name(predecessor), 0, what).into());
+        }
+        let Some(id) = newest else { return Ok(None) };
         let expected = ExpectedHeader {
             kind: FileKind::Manifest,
             id: id.0,
@@ -110,6 +140,7 @@ impl Manifest {
         let mut catalog = Catalog::new(reader.header().database);
         let mut first_frame = None;
         let mut snapshot_end = 0;
+        let mut is_closed = false;
         while let Some(frame) = reader.next_frame()? {
             let damaged = |what: String| Corruption::new(id.file_name(), frame.offset, what);
             let edit = VersionEdit::decode(frame.payload).map_err(|error| match error {
@@ -131,6 +162,7 @@ impl Manifest {
             if first_frame.is_none() {
                 first_frame = Some(frame.offset);
                 snapshot_end = frame.offset + frame.payload.len() as u64;
+                is_closed = edit.records.contains(&EditRecord::Closed);
             }
         }
         if first_frame.is_none() {
@@ -139,7 +171,11 @@ impl Manifest {
         }
         catalog.reserve(id.0);
         let end = reader.end();
-        Ok(Some(Recovered { catalog, id, end, reader, snapshot_end }))
+        if is_closed && !matches!(end, LogEnd::Sealed { .. }) {
+            let what = "the database was closed, and the end of its manifest is missing";
+            return Err(Corruption::new(id.file_name(), end.offset(), what).into());
+        }
+        Ok(Some(Recovered { catalog, id, end, is_closed, reader, snapshot_end }))
     }
 
     /// Goes on with a manifest that was recovered from `dir`.
@@ -159,22 +195,24 @@ impl Manifest {
         dir: &Path,
         recovered: Recovered,
     ) -> Result<Self, FileError> {
-        let Recovered { catalog, id, end, reader, snapshot_end } = recovered;
+        let Recovered { catalog, id, end, is_closed, reader, snapshot_end } = recovered;
         let segment = match end {
-            LogEnd::Clean { .. } => {
+            LogEnd::Clean { .. } if reader.header().format == MANIFEST_FORMAT => {
                 let writer = LogWriter::resume(&*fs, &reader)?;
                 let sync = writer.sync_handle();
                 sync.sync()?;
                 Some(Segment { writer, sync, snapshot_end })
             }
             LogEnd::Sealed { .. } => None,
-            LogEnd::Torn { .. } => {
+            // Of an older format, or with something behind the last edit: read, and left as it is.
+            LogEnd::Clean { .. } | LogEnd::Torn { .. } => {
                 fs.open_for_write(reader.path())?.sync_data()?;
                 None
             }
         };
         fs.sync_dir(dir)?;
-        let manifest = Self { fs, dir: dir.to_owned(), id, catalog, segment, poison: None };
+        let dir = dir.to_owned();
+        let manifest = Self { fs, dir, id, catalog, segment, is_closed, poison: None };
         // What a crash in the middle of a start has left.
         manifest.remove_obsolete(id);
         Ok(manifest)
@@ -224,7 +262,7 @@ impl Manifest {
         edit.encode(&mut payload);
         let result = match self.segment.as_mut().filter(|s| s.has_room(payload.len() as u64)) {
             Some(segment) => segment.append(&payload).map(|()| self.catalog = next),
-            None => self.start(mint(), next),
+            None => self.start(mint(), next, false),
         };
         self.poison = result.as_ref().err().cloned();
         result
@@ -240,31 +278,61 @@ impl Manifest {
     /// Of the system. Every later append fails with the same error, until this was tried again,
     /// with a new id, and returned.
     pub fn restart(&mut self, id: ManifestId) -> Result<(), FileError> {
-        let result = self.start(id, self.catalog.clone());
+        let result = self.start(id, self.catalog.clone(), false);
         self.poison = result.as_ref().err().cloned();
         result
     }
 
-    /// Ends the file, so that damage to its last edit is noticed too. A later append starts a new
-    /// file.
+    /// Closes the database: `edit`, which may be empty, goes into a manifest of its own that is
+    /// sealed at once. From then on all damage to it is noticed, and that it was cut, too. Changes
+    /// nothing if nothing happened since the database was closed before. A later append starts a
+    /// new file.
+    ///
+    /// # Durability
+    /// The edit is durable when this returns, and so is everything about the manifest.
     ///
     /// # Errors
-    /// Of the system, and as [`Manifest::append`] after a failure. No edit is lost.
-    pub fn seal(&mut self) -> Result<(), FileError> {
+    /// Of the system, and as [`Manifest::append`] after a failure. No earlier edit is lost.
+    ///
+    /// # Panics
+    /// If the edit does not fit the catalog: nothing was written.
+    ///
+    /// # Cost
+    /// What the whole catalog takes, and four syncs.
+    pub fn close(
+        &mut self,
+        edit: &VersionEdit,
+        mint: impl FnOnce() -> ManifestId,
+    ) -> Result<(), FileError> {
         if let Some(error) = &self.poison {
             return Err(error.clone());
         }
-        let result = self.segment.take().map_or(Ok(()), |mut segment| segment.writer.seal());
+        let mut next = self.catalog.clone();
+        if let Err(error) = next.apply(edit) {
+            panic!("an edit that does not fit is not written: {error}\n{edit}");
+        }
+        if self.is_closed && next == self.catalog {
+            return Ok(());
+        }
+        let result =
+            self.start(mint(), next, true).and_then(|()| Ok(self.fs.sync_dir(&self.dir)?));
         self.poison = result.as_ref().err().cloned();
         result
     }
 
     /// Writes `catalog` as the first frame of the manifest `id` and, once that is durable, makes it
-    /// the one to append to.
-    fn start(&mut self, id: ManifestId, mut catalog: Catalog) -> Result<(), FileError> {
+    /// the one to append to; or, if `closes`, the last one, which nothing is appended to.
+    fn start(
+        &mut self,
+        id: ManifestId,
+        mut catalog: Catalog,
+        closes: bool,
+    ) -> Result<(), FileError> {
         catalog.reserve(id.0);
         let mut payload = Vec::new();
-        catalog.snapshot_edit().encode(&mut payload);
+        let mut snapshot = catalog.snapshot_edit();
+        snapshot.records.extend(closes.then_some(EditRecord::Closed));
+        snapshot.encode(&mut payload);
         let path = self.dir.join(id.file_name());
         let temporary = self.dir.join(id.file_name() + TEMPORARY_SUFFIX);
         let header = FileHeader {
@@ -276,38 +344,64 @@ impl Manifest {
         if self.fs.exists(&temporary)? {
             self.fs.remove(&temporary)?;
         }
-        let room = payload.len() as u64 + ALLOCATE_BYTES;
+        let room = if closes { 0 } else { payload.len() as u64 + ALLOCATE_BYTES };
         let mut writer = LogWriter::create(&*self.fs, &temporary, header, room)?;
         let snapshot_end = writer.append(&[&payload]);
-        writer.write()?;
         let sync = writer.sync_handle();
-        sync.sync()?;
+        if closes {
+            // Before the file has its name: under that, the frame never stands without the seal.
+            writer.seal()?;
+        } else {
+            writer.write()?;
+            sync.sync()?;
+        }
         self.fs.rename(&temporary, &path)?;
         self.fs.sync_dir(&self.dir)?;
+        if let Some(mut old) = self.segment.take()
+            && self.poison.is_none()
+        {
+            // The room ahead in the old one is of no use any more; whether it goes does not matter.
+            drop(old.writer.give_back_room());
+        }
         self.remove_obsolete(id);
         self.id = id;
         self.catalog = catalog;
-        self.segment = Some(Segment { writer, sync, snapshot_end });
+        self.segment = (!closes).then_some(Segment { writer, sync, snapshot_end });
+        self.is_closed = closes;
         Ok(())
     }
 
-    /// Removes all manifests but `newest` and the one before it, and temporary files that a crash
-    /// left. One that cannot be removed stays: it is never read, and tried again next time.
+    /// Gives the manifest before `newest` the name that says so, and removes all others before it
+    /// and temporary files that a crash left. `newest` is durable under its name. What cannot be
+    /// renamed or removed stays: it is never read, and tried again next time.
     fn remove_obsolete(&self, newest: ManifestId) {
         let Ok(entries) = self.fs.list(&self.dir) else { return };
-        let mut manifests = Vec::new();
+        let mut older = Vec::new();
         for entry in &entries {
+            let path = self.dir.join(&entry.name);
             let temporary = entry.name.strip_suffix(TEMPORARY_SUFFIX);
             if temporary.is_some_and(|name| parse_name(name).is_some()) {
-                drop(self.fs.remove(&self.dir.join(&entry.name)));
+                drop(self.fs.remove(&path));
             }
-            manifests.extend(parse_name(&entry.name).filter(|id| *id < newest));
+            let id = parse_name(&entry.name).or_else(|| Self::parse_predecessor(&entry.name));
+            older.extend(id.filter(|id| *id < newest).map(|id| (id, path)));
         }
-        manifests.sort();
-        manifests.pop();
-        for id in manifests {
-            drop(self.fs.remove(&self.dir.join(id.file_name())));
+        older.sort();
+        if let Some((id, path)) = older.pop() {
+            let kept = self.dir.join(predecessor_name(id));
+            if path != kept {
+                drop(self.fs.rename(&path, &kept));
+            }
         }
+        for (_, path) in older {
+            drop(self.fs.remove(&path));
+        }
+    }
+
+    /// The manifest whose name, as that of the one before the newest, is `name`.
+    #[must_use]
+    pub fn parse_predecessor(name: &str) -> Option<ManifestId> {
+        parse_name(name.strip_suffix(PREDECESSOR_SUFFIX)?)
     }
 }
 
@@ -332,6 +426,6 @@ fn parse_name(name: &str) -> Option<ManifestId> {
     }
 }
 
-fn list_manifests(fs: &dyn FileSystem, dir: &Path) -> Result<Vec<ManifestId>, FileError> {
-    Ok(fs.list(dir)?.iter().filter_map(|entry| parse_name(&entry.name)).collect())
+fn predecessor_name(id: ManifestId) -> String {
+    id.file_name() + PREDECESSOR_SUFFIX
 }

@@ -5,6 +5,8 @@ use std::fmt;
 use esker_base::EntryKind;
 use esker_env::FileError;
 
+use crate::operator::MergeError;
+
 /// An entry of a kind that means nothing to this release: it cannot say what the key holds.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct UnsupportedKind {
@@ -27,6 +29,8 @@ pub enum ReadError {
     File(FileError),
     /// An entry was read, and its meaning is not known.
     UnsupportedKind(UnsupportedKind),
+    /// The operands of a key could not be merged.
+    Merge(MergeError),
 }
 
 impl fmt::Display for ReadError {
@@ -34,6 +38,7 @@ impl fmt::Display for ReadError {
         match self {
             Self::File(error) => error.fmt(f),
             Self::UnsupportedKind(error) => error.fmt(f),
+            Self::Merge(error) => error.fmt(f),
         }
     }
 }
@@ -43,6 +48,7 @@ impl std::error::Error for ReadError {
         Some(match self {
             Self::File(error) => error,
             Self::UnsupportedKind(error) => error,
+            Self::Merge(error) => error,
         })
     }
 }
@@ -56,5 +62,11 @@ impl From<FileError> for ReadError {
 impl From<UnsupportedKind> for ReadError {
     fn from(error: UnsupportedKind) -> Self {
         Self::UnsupportedKind(error)
+    }
+}
+
+impl From<MergeError> for ReadError {
+    fn from(error: MergeError) -> Self {
+        Self::Merge(error)
     }
 }

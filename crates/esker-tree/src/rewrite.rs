@@ -5,14 +5,15 @@
 
 use std::cmp::Ordering;
 
-use esker_base::{Corruption, InternalKey, SeqNo};
+use esker_base::{Corruption, InternalKey};
 use esker_env::FileError;
 
 use crate::cursor::Cursor;
-use crate::gc::{Fate, Gc};
+use crate::gc::Gc;
 use crate::job::{Job, JobError, Signal};
 use crate::merge::MergingCursor;
 use crate::output::Outputs;
+use crate::sieve::{Sieve, Sink};
 
 /// Bytes read between two questions to the interrupt: about one block.
 const INTERRUPT_BYTES: u64 = 4096;
@@ -63,18 +64,20 @@ impl Last {
 pub(crate) fn rewrite<C: Cursor>(
     job: &Job<'_>,
     source: &mut MergingCursor<C>,
-    gc: &mut Gc,
-    mut may_be_older: impl FnMut(&[u8]) -> bool,
+    gc: Gc,
+    may_be_older: impl FnMut(&[u8]) -> bool,
     outputs: &mut Outputs<'_>,
     name_of: impl Fn(&C) -> String,
 ) -> Result<Counts, JobError> {
     let mut counts = Counts::default();
     let mut last = Last::default();
+    let mut sieve = Sieve::new(gc, job.context, may_be_older);
     let mut interrupt_at = 0;
     source.seek_to_first()?;
     while source.is_valid() {
         if counts.bytes_in >= interrupt_at {
             interrupt_at = counts.bytes_in + INTERRUPT_BYTES;
+            counts.entries_dropped = sieve.entries_dropped();
             pause(job, &counts, outputs)?;
         }
         let (_, current) = source.current();
@@ -82,7 +85,7 @@ pub(crate) fn rewrite<C: Cursor>(
         match last.advance(current.head(), key) {
             Ordering::Equal => {}
             Ordering::Greater => {
-                gc.start_key();
+                sieve.start_key(outputs)?;
                 outputs.start_key(key.user_key)?;
             }
             Ordering::Less => {
@@ -93,19 +96,22 @@ pub(crate) fn rewrite<C: Cursor>(
         let value = current.value();
         counts.entries_in += 1;
         counts.bytes_in += (key.user_key.len() + size_of::<u64>() + value.len()) as u64;
-        match gc.decide(key.trailer, || may_be_older(key.user_key))? {
-            Fate::Keep => outputs.add(key, value)?,
-            Fate::KeepAtZero => {
-                outputs.add(InternalKey::new(key.user_key, SeqNo::ZERO, key.kind()), value)?;
-            }
-            Fate::Shadowed | Fate::Spent => counts.entries_dropped += 1,
-        }
+        sieve.take(key, value, outputs)?;
         source.next()?;
     }
+    sieve.end_key(outputs)?;
+    counts.entries_dropped = sieve.entries_dropped();
     pause(job, &counts, outputs)?;
     let added = counts.entries_in - counts.entries_dropped;
     assert_eq!(outputs.entry_count(), added, "every entry is kept or dropped");
     Ok(counts)
+}
+
+impl Sink for Outputs<'_> {
+    #[inline]
+    fn add(&mut self, key: InternalKey<'_>, value: &[u8]) -> Result<(), JobError> {
+        Outputs::add(self, key, value)
+    }
 }
 
 /// Publishes the progress, and asks whether to go on.
@@ -126,7 +132,7 @@ mod tests {
     use crate::output::Cuts;
     use crate::test_tree::TestTree;
     use crate::times::OutputTimes;
-    use esker_base::EntryKind;
+    use esker_base::{EntryKind, SeqNo};
     use esker_table::TableTimes;
 
     /// Rewrites one source with these keys and sequence numbers.
@@ -136,7 +142,7 @@ mod tests {
             Entry::new(key.as_bytes(), number, EntryKind::Put, b"value")
         };
         let source = VecCursor::as_given(entries.iter().map(entry).collect());
-        let mut gc = Gc::new(Readers::new(&[], SeqNo::ZERO), false);
+        let gc = Gc::new(Readers::new(&[], SeqNo::ZERO), false);
         tree.job(|job| {
             let cuts = Cuts { keys: &[], bytes_max: 1 };
             let times = OutputTimes::of_memtables(TableTimes::default(), |_, _| true);
@@ -144,7 +150,7 @@ mod tests {
             let mut outputs = Outputs::new(*job, 0, options, cuts, times);
             let mut source = MergingCursor::new(vec![source]);
             let name_of = |_: &VecCursor| "7.table".to_owned();
-            rewrite(job, &mut source, &mut gc, |_| true, &mut outputs, name_of)
+            rewrite(job, &mut source, gc, |_| true, &mut outputs, name_of)
         })
     }
 

@@ -19,6 +19,7 @@ use crate::edit::{EditRecord, VersionEdit};
 use crate::flush::{FlushInput, flush};
 use crate::gc::Readers;
 use crate::job::{Job, JobError, Progress, Signal, TargetLevel};
+use crate::meaning::ReadContext;
 use crate::merge::MergingCursor;
 use crate::plan::Plan;
 use crate::run_cursor::RunCursor;
@@ -55,6 +56,7 @@ pub(crate) struct TestTree {
     pub(crate) version: Version,
     pub(crate) next_counter: Cell<u64>,
     pub(crate) progress: Progress,
+    pub(crate) reads: ReadContext,
     /// Questions that the interrupt answers with "go on" before it cancels.
     pub(crate) patience: Cell<u64>,
 }
@@ -79,6 +81,7 @@ impl TestTree {
             version: Version::new(KeyspaceId::DEFAULT),
             next_counter: Cell::new(1),
             progress: Progress::default(),
+            reads: ReadContext::default(),
             patience: Cell::new(u64::MAX),
         }
     }
@@ -105,6 +108,7 @@ impl TestTree {
         work(&Job {
             tables: &self.context,
             keyspace: KeyspaceId::DEFAULT,
+            context: &self.reads,
             options: &options,
             next_id: &next_id,
             interrupt: &interrupt,
@@ -209,7 +213,7 @@ impl TestTree {
     ) -> VisibleCursor<MergingCursor<RunCursor>> {
         let runs = self.version.levels().iter().flat_map(|level| level.runs());
         let sources = runs.map(|run| RunCursor::new(Arc::clone(run), range, true)).collect();
-        VisibleCursor::new(MergingCursor::new(sources), snapshot, range.clone())
+        VisibleCursor::new(MergingCursor::new(sources), snapshot, range.clone(), self.reads.clone())
     }
 
     /// All that a reader sees of the tables in `range`; a scan back sees the same.

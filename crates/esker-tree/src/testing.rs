@@ -148,7 +148,7 @@ pub(crate) fn parse_shape(text: &str) -> Shape {
 /// Reads what `Display` of an [`EditRecord`] writes, but for options, which are text here:
 /// `-` for none.
 pub(crate) fn parse_record(line: &str) -> EditRecord {
-    let (name, rest) = line.split_once(' ').expect("a record has a name and words");
+    let (name, rest) = line.split_once(' ').unwrap_or((line, ""));
     let words: Vec<&str> = rest.split(' ').collect();
     let keyspace = KeyspaceId(words[0].parse().unwrap_or(0));
     let word = |index: usize| words.get(index).copied().unwrap_or_default();
@@ -190,6 +190,11 @@ pub(crate) fn parse_record(line: &str) -> EditRecord {
         }
         "log-added" => EditRecord::LogAdded(LogId(parse_file_id(word(0)))),
         "log-removed" => EditRecord::LogRemoved(LogId(parse_file_id(word(0)))),
+        "log-durable" => {
+            let offset = word(1).parse().unwrap();
+            EditRecord::LogDurable { log: LogId(parse_file_id(word(0))), offset }
+        }
+        "closed" => EditRecord::Closed,
         other => panic!("{other:?} is not a record"),
     }
 }

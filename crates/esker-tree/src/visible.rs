@@ -13,18 +13,20 @@
 //! A memtable may take writes meanwhile: they are newer than the snapshot, so they are stepped
 //! over like any other version that the snapshot does not see.
 //!
-//! Only puts and tombstones have a meaning here; any other kind is an error, never a wrong answer.
-//! Where the rest of them will go: [`VisibleCursor::judge`] is the one place that gives a kind its
-//! meaning. An expiring put needs the time there, a merge operand a list of operands beside the
-//! value put aside, and a range tombstone a second source of spans, asked before an entry is
-//! judged.
+//! Puts and tombstones are decided here, with one look at the kind; what every other kind means is
+//! asked of the [`ReadContext`], apart from these paths (`visible/resolve.rs`). A kind without a
+//! meaning is an error, never a wrong answer.
+
+mod resolve;
 
 use std::ops::Bound;
 
 use esker_base::{EntryKind, InternalKey, KeyRange, SeqNo, key_head};
 
 use crate::cursor::{Cursor, PinnedValue};
-use crate::read_error::{ReadError, UnsupportedKind};
+use crate::meaning::{Meaning, ReadContext};
+use crate::operands::Operands;
+use crate::read_error::ReadError;
 
 /// Steps over the entries of one key before the cursor seeks past the rest: a seek costs about as
 /// much as this many steps.
@@ -44,6 +46,7 @@ pub struct VisibleCursor<C> {
     source: C,
     snapshot: SeqNo,
     range: KeyRange,
+    context: ReadContext,
     /// Keys with a smaller head than this are before the end of the range for certain.
     end_head: u64,
     position: Position,
@@ -51,8 +54,12 @@ pub struct VisibleCursor<C> {
     key: Vec<u8>,
     key_head: u64,
     seqno: SeqNo,
-    /// What is shown at [`Position::Aside`].
+    /// Where the value that is shown lies.
+    shown: Shown,
+    /// What is shown by [`Shown::Aside`].
     aside: Aside,
+    /// Empty but while a key is resolved; kept for its memory.
+    operands: Operands,
     stepped_over: SteppedOver,
 }
 
@@ -65,6 +72,8 @@ pub struct SteppedOver {
     pub tombstones: u64,
     /// Seeks made to pass many entries of one key at once.
     pub seeks: u64,
+    /// Operands that were merged into what was shown.
+    pub operands: u64,
 }
 
 /// Where a cursor stands.
@@ -72,9 +81,20 @@ pub struct SteppedOver {
 enum Position {
     /// Nowhere.
     Invalid,
-    /// The source stands on the entry that is shown.
+    /// The source stands on an entry of the key that is shown.
     OnEntry,
     /// The source stands before every entry of the key that is shown; its value was put aside.
+    Before,
+    /// The source stands behind every entry of the key that is shown; its value was put aside.
+    After,
+}
+
+/// Where the value that is shown lies.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Shown {
+    /// In the entry that the source stands on, from this byte on.
+    Source { from: usize },
+    /// It was put aside.
     Aside,
 }
 
@@ -84,16 +104,37 @@ enum Aside {
     Pinned(PinnedValue),
 }
 
+impl Aside {
+    /// The memory for a copy, empty.
+    fn take_memory(&mut self) -> Vec<u8> {
+        match self {
+            Self::Copied(copy) => {
+                copy.clear();
+                std::mem::take(copy)
+            }
+            Self::Pinned(_) => Vec::new(),
+        }
+    }
+}
+
 /// What one visible entry says about its key.
+#[derive(Clone, Copy)]
 enum Verdict {
     Exists,
     Deleted,
 }
 
+/// What one visible entry says about its key, going back.
+enum Judgement {
+    Decided(Verdict),
+    /// The entries that are older are needed as well.
+    Operand,
+}
+
 impl<C: Cursor> VisibleCursor<C> {
     /// Shows what a reader at `snapshot` sees of `source` inside `range`.
     #[must_use]
-    pub fn new(source: C, snapshot: SeqNo, range: KeyRange) -> Self {
+    pub fn new(source: C, snapshot: SeqNo, range: KeyRange, context: ReadContext) -> Self {
         let end_head = match &range.end {
             Bound::Included(end) | Bound::Excluded(end) => key_head(end),
             Bound::Unbounded => u64::MAX,
@@ -102,12 +143,15 @@ impl<C: Cursor> VisibleCursor<C> {
             source,
             snapshot,
             range,
+            context,
             end_head,
             position: Position::Invalid,
             key: Vec::new(),
             key_head: 0,
             seqno: SeqNo::ZERO,
+            shown: Shown::Source { from: 0 },
             aside: Aside::Copied(Vec::new()),
+            operands: Operands::default(),
             stepped_over: SteppedOver::default(),
         }
     }
@@ -137,11 +181,11 @@ impl<C: Cursor> VisibleCursor<C> {
     #[inline]
     #[must_use]
     pub fn value(&self) -> &[u8] {
-        match (self.position, &self.aside) {
-            (Position::OnEntry, _) => self.source.value(),
-            (Position::Aside, Aside::Copied(value)) => value,
-            (Position::Aside, Aside::Pinned(value)) => value,
-            (Position::Invalid, _) => panic!("the cursor is valid"),
+        assert!(self.is_valid(), "the cursor is valid");
+        match (self.shown, &self.aside) {
+            (Shown::Source { from }, _) => &self.source.value()[from..],
+            (Shown::Aside, Aside::Copied(value)) => value,
+            (Shown::Aside, Aside::Pinned(value)) => value,
         }
     }
 
@@ -151,18 +195,20 @@ impl<C: Cursor> VisibleCursor<C> {
     /// If the cursor is not valid.
     ///
     /// # Cost
-    /// A reference count; in reverse, a copy of a small value.
+    /// A reference count; in reverse, a copy of a small value, and of a merged one in either.
     #[must_use]
     pub fn pinned_value(&self) -> PinnedValue {
-        match (self.position, &self.aside) {
-            (Position::OnEntry, _) => self.source.pinned_value(),
-            (Position::Aside, Aside::Copied(value)) => PinnedValue::Owned(value.as_slice().into()),
-            (Position::Aside, Aside::Pinned(value)) => value.clone(),
-            (Position::Invalid, _) => panic!("the cursor is valid"),
+        assert!(self.is_valid(), "the cursor is valid");
+        match (self.shown, &self.aside) {
+            (Shown::Source { from: 0 }, _) => self.source.pinned_value(),
+            (Shown::Source { from }, _) => PinnedValue::Owned(self.source.value()[from..].into()),
+            (Shown::Aside, Aside::Copied(value)) => PinnedValue::Owned(value.as_slice().into()),
+            (Shown::Aside, Aside::Pinned(value)) => value.clone(),
         }
     }
 
-    /// The sequence number of the version that is shown; zero if compaction has let it go because
+    /// The sequence number of the version that is shown, which is that of its newest operand if it
+    /// was merged; zero if compaction has let it go because
     /// every reader sees it.
     ///
     /// # Panics
@@ -200,7 +246,8 @@ impl<C: Cursor> VisibleCursor<C> {
     /// Moves to the first key of the range.
     ///
     /// # Errors
-    /// Of reading a table, or an entry of a kind that this release does not know the meaning of.
+    /// Of reading a table, of merging the operands of a key, or an entry of a kind that this
+    /// release does not know the meaning of.
     pub fn seek_to_first(&mut self) -> Result<(), ReadError> {
         self.position = Position::Invalid;
         if self.range.is_empty() {
@@ -278,7 +325,8 @@ impl<C: Cursor> VisibleCursor<C> {
         match std::mem::replace(&mut self.position, Position::Invalid) {
             Position::Invalid => panic!("the cursor is valid"),
             Position::OnEntry => self.leave_key()?,
-            Position::Aside => self.source.seek(last_of_key(&self.key))?,
+            Position::Before => self.source.seek(last_of_key(&self.key))?,
+            Position::After => {}
         }
         self.show_next()
     }
@@ -294,7 +342,8 @@ impl<C: Cursor> VisibleCursor<C> {
         match std::mem::replace(&mut self.position, Position::Invalid) {
             Position::Invalid => panic!("the cursor is valid"),
             Position::OnEntry => self.leave_key_back()?,
-            Position::Aside => {}
+            Position::Before => {}
+            Position::After => self.source.seek_for_prev(first_of_key(&self.key))?,
         }
         self.show_prev()
     }
@@ -317,18 +366,24 @@ impl<C: Cursor> VisibleCursor<C> {
                 }
                 continue;
             }
-            let verdict = Self::judge(entry)?;
             self.seqno = entry.seqno();
             self.key_head = head;
             self.key.clear();
             self.key.extend_from_slice(entry.user_key);
-            if let Verdict::Exists = verdict {
-                self.position = Position::OnEntry;
-                break;
-            }
-            self.stepped_over.tombstones += 1;
             steps = 0;
-            self.leave_key()?;
+            match entry.kind() {
+                EntryKind::Put => {
+                    self.shown = Shown::Source { from: 0 };
+                    self.position = Position::OnEntry;
+                    break;
+                }
+                EntryKind::Tombstone => {
+                    self.stepped_over.tombstones += 1;
+                    self.leave_key()?;
+                }
+                _ if self.show_resolved()? => break,
+                _ => {}
+            }
         }
         Ok(())
     }
@@ -367,58 +422,51 @@ impl<C: Cursor> VisibleCursor<C> {
     /// Decides a key from its oldest visible version, on which the source stands, and shows it if
     /// it exists. The source ends before the key, or on the version that is shown.
     fn decide_key_back(&mut self) -> Result<Verdict, ReadError> {
-        let mut verdict = self.put_aside()?;
+        let mut judgement = self.put_aside()?;
         for _ in 0..STEPS_MAX {
+            let Judgement::Decided(verdict) = judgement else { break };
             self.source.prev()?;
             if !self.is_on_key() {
                 if let Verdict::Exists = verdict {
-                    self.position = Position::Aside;
+                    self.position = Position::Before;
                 }
                 return Ok(verdict);
             }
             self.stepped_over.versions += 1;
-            if self.source.key().seqno() <= self.snapshot {
-                verdict = self.put_aside()?;
-            }
+            judgement = if self.source.key().seqno() <= self.snapshot {
+                self.put_aside()?
+            } else {
+                Judgement::Decided(verdict)
+            };
         }
-        // Many versions: straight to the one that decides, as when going forward.
+        // Many versions, or operands: straight to the newest one, as when going forward.
         self.stepped_over.seeks += 1;
-        self.source.seek(InternalKey::seek(&self.key, self.snapshot))?;
-        let verdict = Self::judge(self.source.key())?;
-        self.take_key();
-        match verdict {
-            Verdict::Exists => self.position = Position::OnEntry,
-            Verdict::Deleted => self.leave_key_back()?,
-        }
-        Ok(verdict)
-    }
-
-    /// Gives a visible entry its meaning.
-    #[inline]
-    fn judge(entry: InternalKey<'_>) -> Result<Verdict, UnsupportedKind> {
-        match entry.kind() {
-            EntryKind::Put => Ok(Verdict::Exists),
-            EntryKind::Tombstone => Ok(Verdict::Deleted),
-            kind => Err(UnsupportedKind { kind }),
-        }
+        self.decide_from_newest()
     }
 
     /// Judges the entry that the source stands on, and puts its key and value aside.
-    fn put_aside(&mut self) -> Result<Verdict, ReadError> {
-        let verdict = Self::judge(self.source.key())?;
+    fn put_aside(&mut self) -> Result<Judgement, ReadError> {
         self.take_key();
-        if let Verdict::Exists = verdict {
-            let value = self.source.value();
-            if value.len() > COPIED_VALUE_LEN_MAX {
-                self.aside = Aside::Pinned(self.source.pinned_value());
-            } else if let Aside::Copied(copy) = &mut self.aside {
-                copy.clear();
-                copy.extend_from_slice(value);
-            } else {
-                self.aside = Aside::Copied(value.to_vec());
-            }
+        let from = match self.source.key().kind() {
+            EntryKind::Put => 0,
+            EntryKind::Tombstone => return Ok(Judgement::Decided(Verdict::Deleted)),
+            kind => match self.context.meaning(kind, self.source.value())? {
+                Meaning::Value { from } => from,
+                Meaning::Nothing => return Ok(Judgement::Decided(Verdict::Deleted)),
+                Meaning::Operand => return Ok(Judgement::Operand),
+            },
+        };
+        self.shown = Shown::Aside;
+        let value = &self.source.value()[from..];
+        if value.len() > COPIED_VALUE_LEN_MAX && from == 0 {
+            self.aside = Aside::Pinned(self.source.pinned_value());
+        } else if let Aside::Copied(copy) = &mut self.aside {
+            copy.clear();
+            copy.extend_from_slice(value);
+        } else {
+            self.aside = Aside::Copied(value.to_vec());
         }
-        Ok(verdict)
+        Ok(Judgement::Decided(Verdict::Exists))
     }
 
     /// Takes over the key that the source stands on.

@@ -45,13 +45,15 @@ impl Batch {
 
     fn add(&mut self, keyspace: &Keyspace, kind: EntryKind, key: &[u8], value: &[u8]) {
         let core = keyspace.core();
-        let operation = Operation { keyspace: core.id, kind, key, value };
         let result = if !Arc::ptr_eq(keyspace.handle(), &self.db) {
             Err(Error::invalid_input("the keyspace belongs to another database than the batch"))
         } else if self.count == limits::BATCH_COUNT_MAX {
             Err(Error::invalid_input("the batch has too many operations"))
         } else {
-            operation.encode(&mut self.operations)
+            core.stored_key(key).and_then(|key| {
+                let operation = Operation { keyspace: core.id, kind, key: &key, value };
+                operation.encode(&mut self.operations)
+            })
         };
         if let Err(error) = result {
             self.refused.get_or_insert(error);

@@ -1,6 +1,5 @@
 //! The public cursor: seek anywhere, walk both ways, borrow what stands there.
 
-use std::ops::{Bound, RangeBounds};
 use std::sync::Arc;
 
 use esker_base::{KeyRange, SeqNo};
@@ -9,6 +8,7 @@ use esker_tree::{MergingCursor, RunCursor, SourceCursor, SteppedOver, VisibleCur
 use crate::bytes::{Bytes, Key, PINNED_LEN_MIN, Value};
 use crate::engine::Engine;
 use crate::error::Result;
+use crate::key_order::KeyOrder;
 use crate::keyspace_core::KeyspaceCore;
 use crate::read_view::ReadView;
 use crate::snapshots::PinnedSeqNo;
@@ -25,7 +25,17 @@ use crate::snapshots::PinnedSeqNo;
 /// nanoseconds and no allocation.
 pub struct Cursor {
     inner: VisibleCursor<MergingCursor<SourceCursor>>,
+    /// Where keys are not stored as they are.
+    shown: Option<ShownKey>,
     origin: Origin,
+}
+
+/// The key on which a cursor stands, as its user knows it.
+struct ShownKey {
+    code: Arc<dyn KeyOrder>,
+    key: Vec<u8>,
+    /// The key could not be decoded: the cursor is not valid.
+    is_bad: bool,
 }
 
 /// What a cursor was made from, to make it anew.
@@ -39,6 +49,7 @@ struct Origin {
 }
 
 impl Cursor {
+    /// A cursor over the stored keys of `range`.
     pub(crate) fn new(
         engine: &Arc<Engine>,
         keyspace: &Arc<KeyspaceCore>,
@@ -47,6 +58,8 @@ impl Cursor {
     ) -> Result<Self> {
         engine.check_open()?;
         keyspace.check_live()?;
+        let shown = |code| ShownKey { code, key: Vec::new(), is_bad: false };
+        let shown = keyspace.key_code()?.map(shown);
         let (view, seqno) = keyspace.view_with_seqno(|| {
             pin.as_ref().map_or_else(|| engine.snapshots.visible(), |pin| pin.seqno())
         });
@@ -58,14 +71,15 @@ impl Cursor {
             pin,
             sources: sources.len(),
         };
-        let inner = VisibleCursor::new(MergingCursor::new(sources), seqno, range);
-        Ok(Self { inner, origin })
+        let context = keyspace.read_context();
+        let inner = VisibleCursor::new(MergingCursor::new(sources), seqno, range, context);
+        Ok(Self { inner, shown, origin })
     }
 
     /// Whether the cursor stands on an entry.
     #[must_use]
     pub fn is_valid(&self) -> bool {
-        self.inner.is_valid()
+        self.inner.is_valid() && !self.shown.as_ref().is_some_and(|shown| shown.is_bad)
     }
 
     /// The key on which the cursor stands.
@@ -74,6 +88,17 @@ impl Cursor {
     /// If it is not valid.
     #[must_use]
     pub fn key(&self) -> &[u8] {
+        match &self.shown {
+            None => self.inner.key(),
+            Some(shown) => {
+                assert!(self.is_valid(), "the cursor is valid");
+                &shown.key
+            }
+        }
+    }
+
+    /// The key as the tree holds it.
+    pub(crate) fn stored_key(&self) -> &[u8] {
         self.inner.key()
     }
 
@@ -101,7 +126,7 @@ impl Cursor {
         } else {
             Bytes::of_pinned(self.inner.pinned_value())
         };
-        (Bytes::copy_of(self.inner.key()), value)
+        (Bytes::copy_of(self.key()), value)
     }
 
     /// Moves to the first entry.
@@ -109,7 +134,8 @@ impl Cursor {
     /// # Errors
     /// If a table cannot be read.
     pub fn seek_to_first(&mut self) -> Result<()> {
-        Ok(self.inner.seek_to_first()?)
+        self.inner.seek_to_first()?;
+        self.show_key()
     }
 
     /// Moves to the last entry.
@@ -117,7 +143,8 @@ impl Cursor {
     /// # Errors
     /// If a table cannot be read.
     pub fn seek_to_last(&mut self) -> Result<()> {
-        Ok(self.inner.seek_to_last()?)
+        self.inner.seek_to_last()?;
+        self.show_key()
     }
 
     /// Moves to the first entry whose key is not less than `key`.
@@ -125,7 +152,9 @@ impl Cursor {
     /// # Errors
     /// If a table cannot be read.
     pub fn seek(&mut self, key: impl AsRef<[u8]>) -> Result<()> {
-        Ok(self.inner.seek(key.as_ref())?)
+        let key = self.origin.keyspace.stored_bound(key.as_ref())?;
+        self.inner.seek(&key)?;
+        self.show_key()
     }
 
     /// Moves to the last entry whose key is not greater than `key`.
@@ -133,7 +162,9 @@ impl Cursor {
     /// # Errors
     /// If a table cannot be read.
     pub fn seek_for_prev(&mut self, key: impl AsRef<[u8]>) -> Result<()> {
-        Ok(self.inner.seek_for_prev(key.as_ref())?)
+        let key = self.origin.keyspace.stored_bound(key.as_ref())?;
+        self.inner.seek_for_prev(&key)?;
+        self.show_key()
     }
 
     /// Moves to the next entry; not valid behind the last one.
@@ -145,7 +176,8 @@ impl Cursor {
     /// If the cursor is not valid.
     #[expect(clippy::should_implement_trait, reason = "a cursor lends its entries and can fail")]
     pub fn next(&mut self) -> Result<()> {
-        Ok(self.inner.next()?)
+        self.inner.next()?;
+        self.show_key()
     }
 
     /// Moves to the entry before; not valid before the first one.
@@ -156,7 +188,8 @@ impl Cursor {
     /// # Panics
     /// If the cursor is not valid.
     pub fn prev(&mut self) -> Result<()> {
-        Ok(self.inner.prev()?)
+        self.inner.prev()?;
+        self.show_key()
     }
 
     /// Shows the keyspace as it is now, or still as of its snapshot if it was made from one, and
@@ -183,6 +216,21 @@ impl Cursor {
         self.origin.sources
     }
 
+    /// Decodes the key on which the cursor stands, where that is needed.
+    #[inline]
+    fn show_key(&mut self) -> Result<()> {
+        match &mut self.shown {
+            Some(shown) if self.inner.is_valid() => {
+                shown.key.clear();
+                let keyspace = &self.origin.keyspace;
+                let decoded = keyspace.decode_key(&*shown.code, self.inner.key(), &mut shown.key);
+                shown.is_bad = decoded.is_err();
+                decoded
+            }
+            _ => Ok(()),
+        }
+    }
+
     pub(crate) fn stepped_over(&self) -> SteppedOver {
         self.inner.stepped_over()
     }
@@ -204,7 +252,7 @@ impl std::fmt::Debug for Cursor {
 }
 
 /// A cursor for each memtable and run that can hold a key of `range`, newest first.
-fn source_cursors(view: &ReadView, range: &KeyRange, seqno: SeqNo) -> Vec<SourceCursor> {
+pub(crate) fn source_cursors(view: &ReadView, range: &KeyRange, seqno: SeqNo) -> Vec<SourceCursor> {
     let mut sources = Vec::new();
     for memtable in view.memtables() {
         let is_visible = memtable.seqno_range().is_some_and(|(oldest, _)| oldest <= seqno);
@@ -225,14 +273,4 @@ fn source_cursors(view: &ReadView, range: &KeyRange, seqno: SeqNo) -> Vec<Source
         }
     }
     sources
-}
-
-/// Copies any Rust range of byte strings, an inverted one as an empty one.
-pub(crate) fn key_range<K: AsRef<[u8]>>(range: &impl RangeBounds<K>) -> KeyRange {
-    let range = KeyRange::from_bounds(range);
-    if range.is_empty() {
-        let nothing = Vec::new();
-        return KeyRange { start: Bound::Included(nothing.clone()), end: Bound::Excluded(nothing) };
-    }
-    range
 }

@@ -17,6 +17,7 @@ use crate::events::{Event, EventListener};
 use crate::explain::{GetExplanation, ScanExplanation};
 use crate::handle::Handle;
 use crate::health::Health;
+use crate::key_order::{KeyOrder, Order};
 use crate::keyspace::Keyspace;
 use crate::levels::Levels;
 use crate::options::{Durability, KeyspaceOptions, Options};
@@ -44,6 +45,7 @@ pub struct DbBuilder {
     env: Option<Env>,
     options: Options,
     default_keyspace: Option<KeyspaceOptions>,
+    orders: Vec<Order>,
     is_read_only: bool,
     creates: bool,
     recovery: RecoveryMode,
@@ -57,6 +59,7 @@ impl DbBuilder {
             env: None,
             options: Options::default(),
             default_keyspace: None,
+            orders: Vec::new(),
             is_read_only: false,
             creates: true,
             recovery: RecoveryMode::default(),
@@ -73,6 +76,14 @@ impl DbBuilder {
     /// Options of the default keyspace. Without this call it keeps those that are recorded.
     pub fn default_keyspace(mut self, options: KeyspaceOptions) -> Self {
         self.default_keyspace = Some(options);
+        self
+    }
+
+    /// Makes a key order of the caller's own known, for keyspaces that were created with it: their
+    /// keys can be read without naming it again for each. A keyspace whose order is not known is
+    /// recovered and compacted, and refuses calls that name or return keys.
+    pub fn key_order(mut self, order: impl KeyOrder) -> Self {
+        self.orders.push(Order::new(order));
         self
     }
 
@@ -129,6 +140,7 @@ impl DbBuilder {
             dir: self.dir,
             options: self.options,
             default_keyspace: self.default_keyspace,
+            orders: self.orders,
             is_read_only: self.is_read_only,
             creates: self.creates,
             recovery: self.recovery,
@@ -207,8 +219,8 @@ impl Db {
     /// A new keyspace survives loss of power once this returns.
     ///
     /// # Errors
-    /// `InvalidInput` for an empty or too long name or options that make no sense; `ReadOnly` if
-    /// it does not exist; `Io`, `NoSpace`.
+    /// `InvalidInput` for an empty or too long name, options that make no sense, or another key
+    /// order than the keyspace was created with; `ReadOnly` if it does not exist; `Io`, `NoSpace`.
     pub fn keyspace(&self, name: &str, options: KeyspaceOptions) -> Result<Keyspace> {
         let core = self.engine().open_keyspace(name, Some(&options))?;
         Ok(Keyspace::new(Arc::clone(self.default.handle()), core))

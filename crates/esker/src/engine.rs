@@ -20,6 +20,7 @@ use crate::counters::Counters;
 use crate::error::{Error, Outcome, Result};
 use crate::events::{Event, EventListener, EventLog};
 use crate::garbage::Garbage;
+use crate::key_order::Order;
 use crate::keyspace_core::{KeyspaceCore, Settings};
 use crate::ledger::Ledger;
 use crate::logs::Logs;
@@ -27,9 +28,6 @@ use crate::options::{KeyspaceOptions, Options};
 use crate::scheduler::Scheduler;
 use crate::snapshots::Snapshots;
 use crate::throttle::Throttle;
-
-/// Order of keys in a keyspace; the only one so far. Recorded, so that a later release can refuse.
-pub(crate) const BYTEWISE: &str = "bytewise";
 
 pub(crate) struct Engine {
     // Fixed at open.
@@ -197,6 +195,7 @@ impl Engine {
         // Serialises creations, and keeps a rename from taking the name meanwhile.
         let leader = self.pipeline.lead();
         if let Some(keyspace) = self.keyspace_named(name) {
+            options.map_or(Ok(()), |given| keyspace.give_order(&given.order))?;
             if let Some(options) = options.filter(|given| **given != keyspace.settings().options) {
                 self.change_options(&keyspace, options)?;
             }
@@ -204,12 +203,13 @@ impl Engine {
         }
         self.check_writable()?;
         let options = options.cloned().unwrap_or_default();
+        check_new_order(&options.order)?;
         let id = self.ledger.with_catalog(|catalog| catalog.next_keyspace_id);
         let id = KeyspaceId(id);
         let created = EditRecord::KeyspaceCreated {
             keyspace: id,
             name: name.to_owned(),
-            order: BYTEWISE.to_owned(),
+            order: options.order.name().to_owned(),
             options: options.encode(),
         };
         let following = EditRecord::NextKeyspaceId(id.0 + 1);
@@ -335,6 +335,15 @@ impl std::fmt::Debug for Engine {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "database in {}", self.dir.display())
     }
+}
+
+/// Refuses to create a keyspace whose keys nobody could read.
+pub(crate) fn check_new_order(order: &Order) -> Result<()> {
+    if order.is_bytewise() || order.code().is_some() {
+        return Ok(());
+    }
+    let what = format!("the key order {:?} is known by name only", order.name());
+    Err(Error::invalid_input(what))
 }
 
 fn check_name(name: &str) -> Result<()> {

@@ -45,6 +45,9 @@ pub enum ErrorKind {
     Closed,
     /// The database was opened for reading only.
     ReadOnly,
+    /// Code that the caller supplies, a merge operator say, was not given or failed; the message
+    /// says which and for what. Nothing is lost: give it, or mend it, and try again.
+    UserCode,
 }
 
 impl ErrorKind {
@@ -62,6 +65,7 @@ impl ErrorKind {
             Self::UnsupportedFormat => "unsupported format",
             Self::Closed => "closed",
             Self::ReadOnly => "read-only",
+            Self::UserCode => "user code",
         }
     }
 }

@@ -1,6 +1,7 @@
 //! What one read does, and why: every memtable and table considered, left out or read.
 
 use std::fmt;
+use std::ops::RangeBounds;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,8 +14,7 @@ use crate::cursor::Cursor;
 use crate::engine::Engine;
 use crate::error::Result;
 use crate::keyspace_core::KeyspaceCore;
-use crate::operation::check_key;
-use crate::read::{GetTrace, find};
+use crate::read::{GetTrace, Target, find};
 
 /// How a point read went.
 #[derive(Clone, Debug)]
@@ -25,6 +25,8 @@ pub struct GetExplanation {
     pub snapshot: u64,
     /// What was considered, in order.
     pub steps: Vec<GetStep>,
+    /// Operands that were merged into the value.
+    pub operands_merged: u64,
     /// Length of the value; `None` if there is none.
     pub value_len: Option<usize>,
     /// How long the read took, tracing included.
@@ -76,9 +78,13 @@ impl fmt::Display for GetExplanation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "get {} at sequence number {}: ", self.key.escape_ascii(), self.snapshot)?;
         match self.value_len {
-            Some(len) => writeln!(f, "a value of {len} bytes, in {:.1?}", self.time)?,
-            None => writeln!(f, "no value, in {:.1?}", self.time)?,
+            Some(len) => write!(f, "a value of {len} bytes")?,
+            None => write!(f, "no value")?,
         }
+        if 0 < self.operands_merged {
+            write!(f, ", merged from {} operands", self.operands_merged)?;
+        }
+        writeln!(f, ", in {:.1?}", self.time)?;
         for (index, step) in self.steps.iter().enumerate() {
             let branch = if index + 1 == self.steps.len() { "`-" } else { "|-" };
             writeln!(f, "{branch} {step}")?;
@@ -129,6 +135,7 @@ impl fmt::Display for GetStep {
 #[derive(Default)]
 struct Recorder {
     steps: Vec<GetStep>,
+    operands_merged: u64,
 }
 
 impl ReadTrace for Recorder {
@@ -182,6 +189,10 @@ impl GetTrace for Recorder {
             *decides = found;
         }
     }
+
+    fn merged(&mut self, operands: u64) {
+        self.operands_merged = operands;
+    }
 }
 
 /// How a scan went.
@@ -202,6 +213,8 @@ pub struct ScanExplanation {
     pub versions_stepped_over: u64,
     /// Tombstones stepped over.
     pub tombstones_stepped_over: u64,
+    /// Operands that were merged into values.
+    pub operands_merged: u64,
     /// Blocks of all tables found in the cache meanwhile, by whomever.
     pub cache_hits: u64,
     /// Blocks of all tables loaded meanwhile, by whomever.
@@ -253,6 +266,9 @@ impl fmt::Display for ScanExplanation {
             "|- stepped over {} versions and {} tombstones",
             self.versions_stepped_over, self.tombstones_stepped_over
         )?;
+        if 0 < self.operands_merged {
+            writeln!(f, "|- merged {} operands", self.operands_merged)?;
+        }
         writeln!(f, "`- {} blocks from the cache, {} loaded", self.cache_hits, self.cache_loads)
     }
 }
@@ -265,32 +281,35 @@ impl Engine {
     ) -> Result<GetExplanation> {
         self.check_open()?;
         keyspace.check_live()?;
-        check_key(key)?;
+        let stored = keyspace.stored_key(key)?;
         let view = keyspace.view();
         let snapshot = self.snapshots.visible();
         let mut recorder = Recorder::default();
         let started = self.now();
-        let found = find(&view, key, snapshot, &mut recorder)?;
+        let target = Target { view: &view, key: &stored, snapshot };
+        let found = find(target, || keyspace.read_context(), &mut recorder)?;
         Ok(GetExplanation {
             key: key.to_vec(),
             snapshot: snapshot.get(),
             steps: recorder.steps,
+            operands_merged: recorder.operands_merged,
             value_len: found.map(|found| found.as_bytes().len()),
             time: self.now().saturating_sub(started),
         })
     }
 
-    pub(crate) fn explain_scan(
+    pub(crate) fn explain_scan<K: AsRef<[u8]>>(
         self: &Arc<Self>,
         keyspace: &Arc<KeyspaceCore>,
-        range: &KeyRange,
+        range: &impl RangeBounds<K>,
         limit: Option<u64>,
     ) -> Result<ScanExplanation> {
+        let stored = keyspace.stored_range(range)?;
         let pin = Arc::new(self.snapshots.pin(self.now()));
-        let (inputs, tables_left_out) = self.scan_inputs(keyspace, range, pin.seqno());
+        let (inputs, tables_left_out) = self.scan_inputs(keyspace, &stored, pin.seqno());
         let cache = self.cache.stats();
         let started = self.now();
-        let mut cursor = Cursor::new(self, keyspace, range.clone(), Some(Arc::clone(&pin)))?;
+        let mut cursor = Cursor::new(self, keyspace, stored, Some(Arc::clone(&pin)))?;
         let mut entry_count = 0;
         cursor.seek_to_first()?;
         while cursor.is_valid() && limit.is_none_or(|limit| entry_count < limit) {
@@ -301,13 +320,14 @@ impl Engine {
         let stepped_over = cursor.stepped_over();
         let cache_after = self.cache.stats();
         Ok(ScanExplanation {
-            range: describe(range),
+            range: describe(&KeyRange::from_bounds(range)),
             snapshot: pin.seqno().get(),
             inputs,
             tables_left_out,
             entry_count,
             versions_stepped_over: stepped_over.versions,
             tombstones_stepped_over: stepped_over.tombstones,
+            operands_merged: stepped_over.operands,
             cache_hits: cache_after.hits.saturating_sub(cache.hits),
             cache_loads: cache_after.loads.saturating_sub(cache.loads),
             time,

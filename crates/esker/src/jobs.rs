@@ -496,10 +496,10 @@ impl Engine {
         let mut leader = self.pipeline.lead();
         let last_logged = leader.last_logged;
         let needed = self.oldest_log_needed();
-        self.logs.close(&mut leader.appender, last_logged, needed, &self.ledger)?;
+        let ends = self.logs.close(&mut leader.appender, last_logged, needed, &self.ledger)?;
         drop(leader);
         self.collect_garbage();
-        self.ledger.seal()
+        self.ledger.end(&ends)
     }
 
     /// What is left to do when the last handle goes without [`Engine::shut_down`].

@@ -8,7 +8,7 @@ use esker_base::{EntryKind, KeyRange};
 
 use crate::bytes::Value;
 use crate::commit_queue::Request;
-use crate::cursor::{Cursor, key_range};
+use crate::cursor::Cursor;
 use crate::error::Result;
 use crate::explain::{GetExplanation, ScanExplanation};
 use crate::handle::Handle;
@@ -108,6 +108,7 @@ impl Keyspace {
         value: &[u8],
         durability: Durability,
     ) -> Result<()> {
+        let key = &*self.core.stored_key(key)?;
         let mut operations = SCRATCH.take();
         operations.clear();
         let operation = Operation { keyspace: self.core.id, kind, key, value };
@@ -182,17 +183,17 @@ impl Keyspace {
 
     /// The entries whose keys lie in `range`, in order, from both ends, as of now.
     pub fn scan<K: AsRef<[u8]>>(&self, range: impl RangeBounds<K>) -> Scan {
-        Scan::new(self.db.engine(), &self.core, &key_range(&range), None)
+        Scan::new(self.db.engine(), &self.core, self.core.stored_range(&range), None)
     }
 
     /// The entries whose keys start with `prefix`, exactly those.
     pub fn prefix(&self, prefix: impl AsRef<[u8]>) -> Scan {
-        Scan::new(self.db.engine(), &self.core, &KeyRange::prefix(prefix.as_ref()), None)
+        Scan::of_prefix(self.db.engine(), &self.core, prefix.as_ref(), None)
     }
 
     /// Every entry.
     pub fn iter(&self) -> Scan {
-        Scan::new(self.db.engine(), &self.core, &KeyRange::all(), None)
+        Scan::new(self.db.engine(), &self.core, Ok(KeyRange::all()), None)
     }
 
     /// A cursor over every entry, as of now.
@@ -208,7 +209,7 @@ impl Keyspace {
     /// # Errors
     /// `Closed`.
     pub fn cursor_in<K: AsRef<[u8]>>(&self, range: impl RangeBounds<K>) -> Result<Cursor> {
-        Cursor::new(self.db.engine(), &self.core, key_range(&range), None)
+        Cursor::new(self.db.engine(), &self.core, self.core.stored_range(&range)?, None)
     }
 
     /// Writes everything in memory to tables, and returns when they are durable.
@@ -226,7 +227,7 @@ impl Keyspace {
     /// # Errors
     /// If a table cannot be read or written; the tree is then somewhere between before and after.
     pub fn compact<K: AsRef<[u8]>>(&self, range: impl RangeBounds<K>) -> Result<()> {
-        self.db.engine().compact(&self.core, &key_range(&range))
+        self.db.engine().compact(&self.core, &self.core.stored_range(&range)?)
     }
 
     /// The shape of the tree.
@@ -253,6 +254,6 @@ impl Keyspace {
         range: impl RangeBounds<K>,
         limit: Option<u64>,
     ) -> Result<ScanExplanation> {
-        self.db.engine().explain_scan(&self.core, &key_range(&range), limit)
+        self.db.engine().explain_scan(&self.core, &range, limit)
     }
 }

@@ -7,11 +7,12 @@ use std::time::Duration;
 use esker_base::{KeyspaceId, SeqNo};
 use esker_cache::Budget;
 use esker_tree::{
-    Busy, Fifo, Lazy, Leveled, LeveledByBytes, LeveledOptions, Policy, Simple, Tiered, TimeWindow,
-    Universal, Version,
+    Busy, Fifo, Lazy, Leveled, LeveledByBytes, LeveledOptions, Policy, ReadContext, Simple, Tiered,
+    TimeWindow, Universal, Version,
 };
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::key_order::KeyspaceOrder;
 use crate::options::{CompactionPolicy, KeyspaceOptions};
 use crate::read_view::{ReadView, WriteBuffer};
 use crate::timed::{Looks, look_every};
@@ -19,6 +20,8 @@ use crate::timed::{Looks, look_every};
 /// The inner side of a keyspace. Lives as long as anybody holds a handle or a job on it.
 pub(crate) struct KeyspaceCore {
     pub(crate) id: KeyspaceId,
+    /// Fixed when the keyspace is created.
+    pub(crate) order: KeyspaceOrder,
     /// Changed by a rename.
     name: RwLock<Arc<str>>,
     /// Changed when the keyspace is opened with other options.
@@ -132,6 +135,7 @@ impl KeyspaceCore {
         let memtable_bytes = settings.memtable_bytes;
         Arc::new(Self {
             id,
+            order: KeyspaceOrder::new(&settings.options.order),
             name: RwLock::new(name.into()),
             settings: RwLock::new(Arc::new(settings)),
             view: RwLock::new(Arc::new(view)),
@@ -158,6 +162,14 @@ impl KeyspaceCore {
 
     pub(crate) fn settings(&self) -> Arc<Settings> {
         Arc::clone(&self.settings.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// What gives the entries of the keyspace their meaning, as of now.
+    ///
+    /// # Cost
+    /// As of [`KeyspaceCore::view`].
+    pub(crate) fn read_context(&self) -> ReadContext {
+        ReadContext::default()
     }
 
     pub(crate) fn set_settings(&self, settings: Settings) {

@@ -137,10 +137,19 @@ impl Ledger {
         }
     }
 
-    /// Ends the manifest of a database that is being closed, so that damage to any of it is
-    /// noticed.
-    pub(crate) fn seal(&self) -> Result<()> {
-        Ok(self.lock().writer()?.manifest.seal()?)
+    /// Ends the manifest of a database that is being closed with `edit`, so that damage to any of
+    /// it, and any cut, is noticed.
+    pub(crate) fn end(&self, edit: &VersionEdit) -> Result<()> {
+        let mut state = self.lock();
+        let writer = state.writer()?;
+        writer.settle()?;
+        let mut next = writer.next;
+        let result = writer.manifest.close(edit, || {
+            next += 1;
+            ManifestId(file_id(next - 1))
+        });
+        writer.next = next;
+        Ok(result?)
     }
 
     /// Takes no more edits: the directory is somebody else's from now on.

@@ -1,5 +1,6 @@
 //! The shape of a keyspace's tree, for people and programs.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use esker_table::TableProperties;
@@ -60,9 +61,9 @@ pub struct TableInfo {
     pub entry_count: u64,
     /// Tombstones among them.
     pub tombstone_count: u64,
-    /// Smallest user key.
+    /// The user key that comes first in the order of the keyspace.
     pub smallest_key: Vec<u8>,
-    /// Largest user key.
+    /// The user key that comes last.
     pub largest_key: Vec<u8>,
     /// Smallest sequence number.
     pub seqno_min: u64,
@@ -98,15 +99,17 @@ impl LevelInfo {
     }
 }
 
-impl From<&TableProperties> for TableInfo {
-    fn from(properties: &TableProperties) -> Self {
+impl TableInfo {
+    fn new(properties: &TableProperties, keyspace: &KeyspaceCore) -> Self {
+        // As it is stored, if the order is not known.
+        let shown = |key: &Vec<u8>| keyspace.user_key(key).map_or_else(|_| key.clone(), Cow::into);
         Self {
             file: properties.id.file_name(),
             bytes: properties.file_bytes,
             entry_count: properties.entry_count,
             tombstone_count: properties.tombstone_count,
-            smallest_key: properties.smallest_key.clone(),
-            largest_key: properties.largest_key.clone(),
+            smallest_key: shown(&properties.smallest_key),
+            largest_key: shown(&properties.largest_key),
             seqno_min: properties.seqno_min.get(),
             seqno_max: properties.seqno_max.get(),
         }
@@ -171,7 +174,11 @@ impl Engine {
                 .iter()
                 .map(|run| RunInfo {
                     id: run.id.0,
-                    tables: run.tables.iter().map(|table| TableInfo::from(&**table)).collect(),
+                    tables: run
+                        .tables
+                        .iter()
+                        .map(|table| TableInfo::new(table, keyspace))
+                        .collect(),
                 })
                 .collect(),
         };

@@ -319,19 +319,23 @@ impl Logs {
     }
 
     /// Ends the log of a database that is being closed: all bytes durable, the end marked, and
-    /// what is no longer needed removed.
+    /// what is no longer needed removed. Everything before is durable already. Returns the edit
+    /// that says where the segments end.
     pub(crate) fn close(
         &self,
         appender: &mut Appender,
         last_logged: SeqNo,
         oldest_needed: Option<LogId>,
         ledger: &Ledger,
-    ) -> Result<()> {
+    ) -> Result<VersionEdit> {
         if let Some(newest) = self.segments().live.back_mut() {
             newest.last_seqno = last_logged;
         }
         if let Some((_, writer)) = &mut appender.current {
             writer.seal()?;
+            if let Some(newest) = self.segments().live.back_mut() {
+                newest.bytes = writer.end_offset();
+            }
         }
         let _making = self.making.lock().unwrap_or_else(PoisonError::into_inner);
         let prepared = self.segments().prepared.take();
@@ -346,13 +350,24 @@ impl Logs {
         self.release(&released, ledger)?;
         let spare = std::mem::take(&mut self.segments().spare);
         spare.iter().for_each(|path| self.remove_file(path));
-        Ok(())
+        let ends = self.segments().live.iter().map(|segment| (segment.id, segment.bytes)).collect();
+        Ok(changed_ends(ends, ledger))
     }
 
     /// Removes a file that nothing names; if that fails, the next open removes it.
     fn remove_file(&self, path: &std::path::Path) {
         drop(self.fs.remove(path));
     }
+}
+
+/// The edit that makes the manifest say that segments are durable up to `ends`, where it says
+/// something else.
+pub(crate) fn changed_ends(ends: Vec<(LogId, u64)>, ledger: &Ledger) -> VersionEdit {
+    ledger.with_catalog(|catalog| {
+        let is_new = |(log, end): &(LogId, u64)| catalog.durable_logs.get(log) != Some(end);
+        let changed = ends.into_iter().filter(is_new);
+        changed.map(|(log, offset)| EditRecord::LogDurable { log, offset }).collect()
+    })
 }
 
 impl Appender {

@@ -9,6 +9,8 @@ use esker_tree::{
     TimeWindowOptions, UniversalOptions,
 };
 
+use crate::key_order::Order;
+
 /// How safe a write is when its call returns.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
 pub enum Durability {
@@ -236,6 +238,9 @@ pub struct KeyspaceOptions {
     pub immutable_memtables_max: usize,
     /// Whether writes go to the log. Without it they are durable only once flushed. Default true.
     pub log: bool,
+    /// In which order keys stand. Fixed when the keyspace is created: opening it with another one
+    /// is refused. Default [`Order::bytewise`].
+    pub order: Order,
 }
 
 impl Default for KeyspaceOptions {
@@ -248,13 +253,14 @@ impl Default for KeyspaceOptions {
             memtable_bytes: 64 << 20,
             immutable_memtables_max: 3,
             log: true,
+            order: Order::bytewise(),
         }
     }
 }
 
 /// The byte that stands for each choice in the manifest.
 impl KeyspaceOptions {
-    /// The options as the manifest records them.
+    /// The options as the manifest records them, but for the order, which it records beside them.
     pub(crate) fn encode(&self) -> Vec<u8> {
         let mut out = Vec::new();
         let (compaction, parameters) = self.compaction.encode();
@@ -286,7 +292,7 @@ impl KeyspaceOptions {
     }
 
     /// Reads recorded options. They only tune, so fields that a newer release added are ignored,
-    /// and a choice that this build does not have becomes the default.
+    /// and a choice that this build does not have becomes the default. The order is not among them.
     pub(crate) fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
         let mut decoder = Decoder::new(bytes);
         let defaults = Self::default();
@@ -304,6 +310,7 @@ impl KeyspaceOptions {
             memtable_bytes: decoder.varint()?,
             immutable_memtables_max: decoder.varint_usize()?,
             log: decoder.varint()? != 0,
+            order: defaults.order,
         };
         let mut parameters = Vec::new();
         if !decoder.is_empty() {
@@ -331,6 +338,7 @@ impl KeyspaceOptions {
                 self.filter_bits_per_key
             ));
         }
+        self.order.check()?;
         self.compaction.check().map_err(|bad| format!("compaction: {bad}"))?;
         if self.memtable_bytes == 0 || self.immutable_memtables_max == 0 {
             return Err("memtable_bytes and immutable_memtables_max must not be zero".into());
@@ -353,6 +361,7 @@ mod tests {
             memtable_bytes: 12_345,
             immutable_memtables_max: 7,
             log: false,
+            order: Order::bytewise(),
         };
         assert_eq!(KeyspaceOptions::decode(&options.encode()), Ok(options));
         let defaults = KeyspaceOptions::default();

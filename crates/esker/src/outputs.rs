@@ -79,10 +79,12 @@ impl Engine {
         work: impl FnOnce(&Job<'_>) -> std::result::Result<T, JobError>,
     ) -> Result<T> {
         let settings = keyspace.settings();
+        let context = keyspace.read_context();
         let no_id = RefCell::new(None);
         let result = work(&Job {
             tables: &self.tables,
             keyspace: keyspace.id,
+            context: &context,
             options: &|target| table_options(&settings, target),
             next_id: &|| {
                 self.ledger.allocate_table().map_err(|error| *no_id.borrow_mut() = Some(error)).ok()

@@ -2,19 +2,26 @@
 //!
 //! Memtables, then level 0 newest run first, then the deeper levels. A table is not looked into if
 //! its key range, its sequence range or its filter rules the key out.
+//!
+//! A put or a tombstone decides at once. Every other kind is given its meaning by a [`PointRead`],
+//! apart from this path; operands of a merge make it go on to the sources that are older.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
-use esker_base::{EntryKind, SeqNo, checksum::hash_key, key_head};
+use esker_base::{EntryKind, KeyRange, SeqNo, Trailer, checksum::hash_key, key_head};
 use esker_memtable::Memtable;
 use esker_table::{BlockSlice, NoTrace, ReadTrace, Table};
-use esker_tree::{Run, UnsupportedKind};
+use esker_tree::{
+    Cursor, MergeError, MergingCursor, PointMerge, PointStep, ReadContext, Run, UnsupportedKind,
+    VisibleCursor,
+};
 
 use crate::bytes::{Bytes, PINNED_LEN_MIN, Value};
+use crate::cursor::source_cursors;
 use crate::engine::Engine;
 use crate::error::{Error, ErrorKind, Result};
 use crate::keyspace_core::KeyspaceCore;
-use crate::operation::check_key;
 use crate::read_view::ReadView;
 
 /// Where the value of a key was found. Borrows from the view that was searched.
@@ -23,6 +30,8 @@ pub(crate) enum Found<'a> {
     Memtable { memtable: &'a Arc<Memtable>, key: &'a [u8], snapshot: SeqNo, value: &'a [u8] },
     /// In a block of a table.
     Table(BlockSlice),
+    /// In memory of its own: it was made for this read.
+    Made(Vec<u8>),
 }
 
 impl Found<'_> {
@@ -30,12 +39,14 @@ impl Found<'_> {
         match self {
             Self::Memtable { value, .. } => value,
             Self::Table(slice) => slice,
+            Self::Made(value) => value,
         }
     }
 
     fn into_value(self) -> Value {
         match self {
             Self::Table(slice) => Bytes::of_block(slice),
+            Self::Made(value) => Bytes::copy_of(&value),
             Self::Memtable { memtable, key, snapshot, value } if PINNED_LEN_MIN <= value.len() => {
                 // A second search, next to nothing beside the copy that it saves.
                 let pinned = memtable.get_pinned(key, snapshot).map(|(_, slice)| slice);
@@ -62,24 +73,46 @@ pub(crate) trait GetTrace: ReadTrace {
 
     /// The table was searched; `decides` if it has a visible entry of the key.
     fn leave(&mut self, _decides: bool) {}
+
+    /// So many operands were merged.
+    fn merged(&mut self, _operands: u64) {}
 }
 
 impl GetTrace for NoTrace {}
 
-/// The newest visible entry of `key`, if it is a value.
+/// What is read, and where.
+#[derive(Clone, Copy)]
+pub(crate) struct Target<'a> {
+    pub(crate) view: &'a ReadView,
+    pub(crate) key: &'a [u8],
+    pub(crate) snapshot: SeqNo,
+}
+
+/// The value of a key, if it has one. `context` is asked for only if the newest visible entry is
+/// neither a put nor a tombstone.
 pub(crate) fn find<'a, T: GetTrace>(
-    view: &'a ReadView,
-    key: &'a [u8],
-    snapshot: SeqNo,
+    target: Target<'a>,
+    context: impl FnOnce() -> ReadContext,
     trace: &mut T,
 ) -> Result<Option<Found<'a>>> {
+    let Target { view, key, snapshot } = target;
+    let mut context = Some(context);
+    let mut other: Option<PointRead<'a>> = None;
     for memtable in view.memtables() {
         let entry = memtable.get(key, snapshot);
         trace.memtable(memtable, entry.is_some());
         if let Some(entry) = entry {
-            let exists = value_exists(entry.trailer.kind())?;
             let found = Found::Memtable { memtable, key, snapshot, value: entry.value };
-            return Ok(exists.then_some(found));
+            match entry.trailer.kind() {
+                EntryKind::Put if other.is_none() => return Ok(Some(found)),
+                EntryKind::Tombstone if other.is_none() => return Ok(None),
+                _ => {
+                    let other = PointRead::start(&mut other, target, &mut context);
+                    if let Some(answer) = other.step(entry.trailer, found, || memtable.cursor())? {
+                        return other.end(answer, trace);
+                    }
+                }
+            }
         }
     }
     let (hash, head) = (hash_key(key), key_head(key));
@@ -97,20 +130,93 @@ pub(crate) fn find<'a, T: GetTrace>(
             let entry = table.get(key, hash, snapshot, trace)?;
             trace.leave(entry.is_some());
             if let Some(entry) = entry {
-                let exists = value_exists(entry.trailer.kind())?;
-                return Ok(exists.then_some(Found::Table(entry.value)));
+                let found = Found::Table(entry.value);
+                match entry.trailer.kind() {
+                    EntryKind::Put if other.is_none() => return Ok(Some(found)),
+                    EntryKind::Tombstone if other.is_none() => return Ok(None),
+                    _ => {
+                        let other = PointRead::start(&mut other, target, &mut context);
+                        let cursor = || table.cursor(true);
+                        if let Some(answer) = other.step(entry.trailer, found, cursor)? {
+                            return other.end(answer, trace);
+                        }
+                    }
+                }
             }
         }
     }
-    Ok(None)
+    match other {
+        None => Ok(None),
+        Some(other) => other.finish(trace),
+    }
 }
 
-/// Whether an entry of `kind` says that its key has a value.
-fn value_exists(kind: EntryKind) -> Result<bool> {
-    match kind {
-        EntryKind::Put => Ok(true),
-        EntryKind::Tombstone => Ok(false),
-        kind => Err(UnsupportedKind { kind }.into()),
+/// A point read that has met an entry which is neither a put nor a tombstone.
+struct PointRead<'a> {
+    target: Target<'a>,
+    context: ReadContext,
+    merge: PointMerge,
+}
+
+impl<'a> PointRead<'a> {
+    #[cold]
+    fn start<'r>(
+        read: &'r mut Option<Self>,
+        target: Target<'a>,
+        context: &mut Option<impl FnOnce() -> ReadContext>,
+    ) -> &'r mut Self {
+        read.get_or_insert_with(|| {
+            let context = context.take().expect("a read starts once");
+            Self { target, context: context(), merge: PointMerge::default() }
+        })
+    }
+
+    /// Takes the newest visible entry of a source, and returns the answer if it is known then.
+    #[cold]
+    fn step<C: Cursor>(
+        &mut self,
+        trailer: Trailer,
+        found: Found<'a>,
+        cursor: impl FnOnce() -> C,
+    ) -> Result<Option<Option<Found<'a>>>> {
+        let Target { key, .. } = self.target;
+        let step = self.merge.step(&self.context, key, trailer, found.as_bytes(), cursor)?;
+        Ok(match step {
+            PointStep::Stored { from: 0 } => Some(Some(found)),
+            PointStep::Stored { from } => {
+                Some(Some(Found::Made(found.as_bytes()[from..].to_vec())))
+            }
+            PointStep::Merged(value) => Some(Some(Found::Made(value))),
+            PointStep::Nothing => Some(None),
+            PointStep::Older => None,
+            PointStep::TooMany => Some(self.read_by_cursor()?),
+        })
+    }
+
+    /// The read over again, for operands that are too many to be kept in memory.
+    fn read_by_cursor(&self) -> Result<Option<Found<'a>>> {
+        let Target { view, key, snapshot } = self.target;
+        let range = KeyRange::from_bounds(&(key..=key));
+        let sources = MergingCursor::new(source_cursors(view, &range, snapshot));
+        let mut cursor = VisibleCursor::new(sources, snapshot, range, self.context.clone());
+        cursor.seek_to_first()?;
+        Ok(cursor.is_valid().then(|| Found::Made(cursor.value().to_vec())))
+    }
+
+    fn end<T: GetTrace>(
+        &self,
+        answer: Option<Found<'a>>,
+        trace: &mut T,
+    ) -> Result<Option<Found<'a>>> {
+        trace.merged(self.merge.operand_count());
+        Ok(answer)
+    }
+
+    /// The answer after the last source.
+    #[cold]
+    fn finish<T: GetTrace>(self, trace: &mut T) -> Result<Option<Found<'a>>> {
+        trace.merged(self.merge.operand_count());
+        Ok(self.merge.finish(&self.context, self.target.key)?.map(Found::Made))
     }
 }
 
@@ -125,7 +231,14 @@ impl From<esker_tree::ReadError> for Error {
         match error {
             esker_tree::ReadError::File(error) => error.into(),
             esker_tree::ReadError::UnsupportedKind(error) => error.into(),
+            esker_tree::ReadError::Merge(error) => error.into(),
         }
+    }
+}
+
+impl From<MergeError> for Error {
+    fn from(error: MergeError) -> Self {
+        Self::new(ErrorKind::UserCode, error.to_string())
     }
 }
 
@@ -140,13 +253,14 @@ impl Engine {
     ) -> Result<Option<R>> {
         self.check_open()?;
         keyspace.check_live()?;
-        check_key(key)?;
+        let key = &*keyspace.stored_key(key)?;
         // The view first, the number second: every version that the number needs and that is not
         // in a newer memtable is then in the view. For a single key either order of a concurrent
         // write and this read is right.
         let view = keyspace.view();
         let snapshot = snapshot.unwrap_or_else(|| self.snapshots.visible());
-        Ok(find(&view, key, snapshot, &mut NoTrace)?.map(use_value))
+        let target = Target { view: &view, key, snapshot };
+        Ok(find(target, || keyspace.read_context(), &mut NoTrace)?.map(use_value))
     }
 
     pub(crate) fn get(
@@ -159,19 +273,21 @@ impl Engine {
     }
 
     /// The values of `keys`, all as of one moment.
-    pub(crate) fn multi_get<K: AsRef<[u8]>>(
+    pub(crate) fn multi_get<'k, K: AsRef<[u8]>>(
         &self,
         keyspace: &KeyspaceCore,
-        keys: &[K],
+        keys: &'k [K],
         snapshot: Option<SeqNo>,
     ) -> Result<Vec<Option<Value>>> {
         self.check_open()?;
         keyspace.check_live()?;
-        keys.iter().try_for_each(|key| check_key(key.as_ref()))?;
+        let stored = |key: &'k K| keyspace.stored_key(key.as_ref());
+        let keys: Vec<Cow<'k, [u8]>> = keys.iter().map(stored).collect::<Result<_>>()?;
         let (view, snapshot) =
             keyspace.view_with_seqno(|| snapshot.unwrap_or_else(|| self.snapshots.visible()));
-        let one = |key: &K| {
-            let found = find(&view, key.as_ref(), snapshot, &mut NoTrace)?;
+        let one = |key: &Cow<'k, [u8]>| {
+            let target = Target { view: &view, key, snapshot };
+            let found = find(target, || keyspace.read_context(), &mut NoTrace)?;
             Ok(found.map(Found::into_value))
         };
         keys.iter().map(one).collect()

@@ -21,12 +21,13 @@ use esker_table::{Table, TableContext};
 use esker_tree::{Catalog, EditRecord, KeyspaceState, Manifest, Recovered, Version, VersionEdit};
 
 use crate::commit_queue::{CommitPipeline, Leader};
-use crate::engine::{BYTEWISE, Engine, Parts};
+use crate::engine::{Engine, Parts, check_new_order};
 use crate::error::{Error, ErrorKind, Result};
 use crate::events::{Event, EventListener};
+use crate::key_order::Order;
 use crate::keyspace_core::{KeyspaceCore, Settings};
 use crate::ledger::Ledger;
-use crate::logs::{LOG_FORMAT, Logs, RecoveredSegment};
+use crate::logs::{LOG_FORMAT, Logs, RecoveredSegment, changed_ends};
 use crate::options::{KeyspaceOptions, Options};
 use crate::recovery_mode::RecoveryMode;
 use crate::replay::{Replay, ReplayedSegment};
@@ -43,6 +44,8 @@ pub(crate) struct OpenRequest {
     pub(crate) dir: PathBuf,
     pub(crate) options: Options,
     pub(crate) default_keyspace: Option<KeyspaceOptions>,
+    /// Key orders of the caller's own, for keyspaces that have them.
+    pub(crate) orders: Vec<Order>,
     pub(crate) is_read_only: bool,
     pub(crate) creates: bool,
     pub(crate) recovery: RecoveryMode,
@@ -55,6 +58,7 @@ pub(crate) fn open(request: OpenRequest) -> Result<Arc<Engine>> {
     if let Some(options) = &request.default_keyspace {
         options.check().map_err(Error::invalid_input)?;
     }
+    request.orders.iter().try_for_each(Order::check).map_err(Error::invalid_input)?;
     let OpenRequest { env, dir, options, .. } = &request;
     let log_dir = options.log_dir.clone().unwrap_or_else(|| dir.clone());
     if request.creates && !request.is_read_only {
@@ -72,7 +76,6 @@ pub(crate) fn open(request: OpenRequest) -> Result<Arc<Engine>> {
         None => create(&request)?,
     };
     check_end(&request, &recovered)?;
-    check_orders(&recovered.catalog)?;
     check_tables(&request, &recovered.catalog)?;
     let budget = Budget::new(options.memory_budget_bytes);
     let cache = BlockCache::new(Arc::clone(&budget), options.cache_bytes);
@@ -97,6 +100,7 @@ pub(crate) fn open(request: OpenRequest) -> Result<Arc<Engine>> {
         // First the manifest is made durable: the last edits may be in the system's memory only,
         // and what they made obsolete is needed again if they are lost.
         let ledger = open_ledger(&request, recovered)?;
+        note_cuts(&segments, &ledger)?;
         ledger.with_catalog(|catalog| remove_orphans(&request, &log_dir, catalog, &segments))?;
         (ledger, segments)
     };
@@ -133,7 +137,11 @@ fn no_database(dir: &Path) -> Error {
 fn check_is_database(request: &OpenRequest, entries: &[DirEntry]) -> Result<()> {
     let dir = &request.dir;
     let kind_of = |entry: &DirEntry| FileId::parse_file_name(&entry.name).map(|(_, kind)| kind);
-    if entries.iter().any(|entry| kind_of(entry) == Some(FileKind::Manifest)) {
+    let is_manifest = |entry: &DirEntry| {
+        kind_of(entry) == Some(FileKind::Manifest)
+            || Manifest::parse_predecessor(&entry.name).is_some()
+    };
+    if entries.iter().any(is_manifest) {
         return Ok(());
     }
     if entries.iter().any(|entry| kind_of(entry) == Some(FileKind::Table)) {
@@ -167,10 +175,11 @@ fn create(request: &OpenRequest) -> Result<Recovered> {
     request.env.random.fill(&mut id);
     let mut catalog = Catalog::new(DatabaseId(id));
     let options = request.default_keyspace.clone().unwrap_or_default();
+    check_new_order(&options.order)?;
     let created = EditRecord::KeyspaceCreated {
         keyspace: KeyspaceId::DEFAULT,
         name: DEFAULT_KEYSPACE.to_owned(),
-        order: BYTEWISE.to_owned(),
+        order: options.order.name().to_owned(),
         options: options.encode(),
     };
     // Counter 1 names the manifest itself.
@@ -191,17 +200,6 @@ fn check_end(request: &OpenRequest, recovered: &Recovered) -> Result<()> {
             Err(Corruption::new(recovered.id.file_name(), offset, "the end is torn").into())
         }
         _ => Ok(()),
-    }
-}
-
-/// Refuses a database whose keys stand in an order that this release does not know.
-fn check_orders(catalog: &Catalog) -> Result<()> {
-    match catalog.keyspaces.values().find(|state| state.order != BYTEWISE) {
-        None => Ok(()),
-        Some(state) => Err(Error::new(
-            ErrorKind::UnsupportedFormat,
-            format!("keyspace {} has the key order {:?}, unknown here", state.name, state.order),
-        )),
     }
 }
 
@@ -247,12 +245,13 @@ fn keyspaces(
     budget: &Arc<Budget>,
 ) -> Result<BTreeMap<KeyspaceId, Arc<KeyspaceCore>>> {
     let one = |(id, state): (&KeyspaceId, &Arc<KeyspaceState>)| {
-        let options = KeyspaceOptions::decode(&state.options).map_err(|error| {
+        let mut options = KeyspaceOptions::decode(&state.options).map_err(|error| {
             Error::new(
                 ErrorKind::Corruption,
                 format!("the options of keyspace {} do not decode: {error}", state.name),
             )
         })?;
+        options.order = Order::recorded(&state.order, &request.orders);
         let settings = Settings::new(options, request.options.memory_budget_bytes);
         let open = |properties| Arc::new(Table::new(Arc::clone(tables), properties));
         let refused = |error: esker_tree::EditRefused| {
@@ -297,6 +296,19 @@ fn cut_segments(
     }
     kept.reverse();
     Ok(kept)
+}
+
+/// Takes back what the manifest says of ends that were cut off: a recovery to a point in time does
+/// that where the next one would miss them.
+fn note_cuts(segments: &[RecoveredSegment], ledger: &Ledger) -> Result<()> {
+    let is_cut = |segment: &&RecoveredSegment| {
+        ledger.with_catalog(|catalog| {
+            catalog.durable_logs.get(&segment.id).is_some_and(|durable| segment.bytes < *durable)
+        })
+    };
+    let cut = segments.iter().filter(is_cut).map(|segment| (segment.id, segment.bytes)).collect();
+    let edit = changed_ends(cut, ledger);
+    if edit.records.is_empty() { Ok(()) } else { ledger.commit(edit, |_| ()) }
 }
 
 /// Removes the files that nothing refers to: of jobs that did not end, and of edits whose files

@@ -160,6 +160,7 @@ impl<'a> Replay<'a> {
             return Err(Corruption::new(id.file_name(), 0, what).into());
         }
         let mut reader = LogReader::open(self.fs, path, &expected)?;
+        reader.expect_durable(self.catalog.durable_logs.get(&id).copied().unwrap_or(0));
         while let Some(frame) = reader.next_frame()? {
             let damaged = |error| {
                 let unit = "a commit group";

@@ -7,7 +7,7 @@ use esker_base::KeyRange;
 use crate::bytes::{Key, Value};
 use crate::cursor::Cursor;
 use crate::engine::Engine;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::keyspace_core::KeyspaceCore;
 use crate::snapshots::PinnedSeqNo;
 
@@ -25,6 +25,8 @@ use crate::snapshots::PinnedSeqNo;
 pub struct Scan {
     front: End,
     back: End,
+    /// Why there is nothing to scan, until it has been said.
+    refused: Option<Error>,
     is_done: bool,
 }
 
@@ -33,7 +35,9 @@ pub struct Scan {
 struct End {
     cursor: Option<Cursor>,
     source: Option<Source>,
-    /// The key yielded last from this end.
+    /// What keys must start with, where the range holds others.
+    prefix: Option<Arc<[u8]>>,
+    /// The stored key yielded last from this end.
     last: Option<Vec<u8>>,
 }
 
@@ -53,12 +57,17 @@ enum Direction {
 }
 
 impl Scan {
+    /// A scan of the stored keys of `range`; if that is an error, the scan yields it.
     pub(crate) fn new(
         engine: &Arc<Engine>,
         keyspace: &Arc<KeyspaceCore>,
-        range: &KeyRange,
+        range: Result<KeyRange>,
         pin: Option<Arc<PinnedSeqNo>>,
     ) -> Self {
+        let (range, refused) = match range {
+            Ok(range) => (range, None),
+            Err(error) => (KeyRange::all(), Some(error)),
+        };
         // Both ends read at one sequence number, however late the second one starts.
         let pin = pin.unwrap_or_else(|| Arc::new(engine.snapshots.pin(engine.now())));
         let end = || End {
@@ -69,9 +78,30 @@ impl Scan {
                 range: range.clone(),
                 pin: Arc::clone(&pin),
             }),
+            prefix: None,
             last: None,
         };
-        Self { front: end(), back: end(), is_done: false }
+        Self { front: end(), back: end(), refused, is_done: false }
+    }
+
+    /// A scan of the keys that start with `prefix`.
+    pub(crate) fn of_prefix(
+        engine: &Arc<Engine>,
+        keyspace: &Arc<KeyspaceCore>,
+        prefix: &[u8],
+        pin: Option<Arc<PinnedSeqNo>>,
+    ) -> Self {
+        let (range, is_exact) = match keyspace.stored_prefix(prefix) {
+            Ok((range, is_exact)) => (Ok(range), is_exact),
+            Err(error) => (Err(error), true),
+        };
+        let mut scan = Self::new(engine, keyspace, range, pin);
+        if !is_exact {
+            let prefix: Arc<[u8]> = prefix.into();
+            scan.front.prefix = Some(Arc::clone(&prefix));
+            scan.back.prefix = Some(prefix);
+        }
+        scan
     }
 
     /// The keys alone.
@@ -87,6 +117,10 @@ impl Scan {
     fn take(&mut self, direction: Direction) -> Option<Result<(Key, Value)>> {
         if self.is_done {
             return None;
+        }
+        if let Some(error) = self.refused.take() {
+            self.is_done = true;
+            return Some(Err(error));
         }
         let (end, other) = match direction {
             Direction::Forward => (&mut self.front, &self.back),
@@ -105,6 +139,7 @@ impl End {
         direction: Direction,
         other: Option<&[u8]>,
     ) -> Result<Option<(Key, Value)>> {
+        let prefix = self.prefix.as_deref();
         let cursor = match (&mut self.cursor, self.source.take()) {
             (Some(cursor), _) => {
                 match direction {
@@ -124,21 +159,35 @@ impl End {
             }
             (None, None) => return Ok(None),
         };
+        if let Some(prefix) = prefix {
+            skip_to_prefix(cursor, direction, prefix)?;
+        }
         if !cursor.is_valid() {
             return Ok(None);
         }
         let has_met = other.is_some_and(|other| match direction {
-            Direction::Forward => other <= cursor.key(),
-            Direction::Backward => cursor.key() <= other,
+            Direction::Forward => other <= cursor.stored_key(),
+            Direction::Backward => cursor.stored_key() <= other,
         });
         if has_met {
             return Ok(None);
         }
         let last = self.last.get_or_insert_default();
         last.clear();
-        last.extend_from_slice(cursor.key());
+        last.extend_from_slice(cursor.stored_key());
         Ok(Some(cursor.entry()))
     }
+}
+
+/// Moves on to a key that starts with `prefix`.
+fn skip_to_prefix(cursor: &mut Cursor, direction: Direction, prefix: &[u8]) -> Result<()> {
+    while cursor.is_valid() && !cursor.key().starts_with(prefix) {
+        match direction {
+            Direction::Forward => cursor.next()?,
+            Direction::Backward => cursor.prev()?,
+        }
+    }
+    Ok(())
 }
 
 impl Iterator for Scan {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use esker_base::KeyRange;
 
 use crate::bytes::Value;
-use crate::cursor::{Cursor, key_range};
+use crate::cursor::Cursor;
 use crate::engine::Engine;
 use crate::error::Result;
 use crate::keyspace::Keyspace;
@@ -118,13 +118,14 @@ impl SnapshotView {
 
     /// The entries whose keys lie in `range`.
     pub fn scan<K: AsRef<[u8]>>(&self, range: impl RangeBounds<K>) -> Scan {
-        Scan::new(&self.engine, &self.core, &key_range(&range), Some(Arc::clone(&self.pin)))
+        let range = self.core.stored_range(&range);
+        Scan::new(&self.engine, &self.core, range, Some(Arc::clone(&self.pin)))
     }
 
     /// The entries whose keys start with `prefix`.
     pub fn prefix(&self, prefix: impl AsRef<[u8]>) -> Scan {
-        let range = KeyRange::prefix(prefix.as_ref());
-        Scan::new(&self.engine, &self.core, &range, Some(Arc::clone(&self.pin)))
+        let pin = Some(Arc::clone(&self.pin));
+        Scan::of_prefix(&self.engine, &self.core, prefix.as_ref(), pin)
     }
 
     /// A cursor over every entry.

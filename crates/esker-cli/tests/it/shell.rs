@@ -44,6 +44,25 @@ fn each_policy_gives_the_same_answers_on_one_database() {
 }
 
 #[test]
+fn keyspace_is_created_in_an_order_and_keeps_it() {
+    let dir = TestDir::new("order");
+    let db = dir.path("db");
+    let words = "put ab 1\nput b 2\nput a 3\n";
+    let reverse = ["--keyspace", "words", "--order", "reverse-bytewise"];
+    assert_eq!(shell(&db, &reverse, words).status, Some(0));
+    let run = shell(&db, &["--keyspace", "words"], "scan\nscan b ab\nprefix a");
+    assert_eq!(run.out, "b=2\nab=1\na=3\n3 keys\nb=2\nab=1\n2 keys\nab=1\na=3\n2 keys\n");
+    let other = shell(&db, &["--keyspace", "words", "--order", "bytewise"], "");
+    assert_eq!(other.status, Some(1));
+    assert_eq!(
+        other.errors,
+        "error: keyspace words was created with the key order \
+         \"reverse-bytewise\", and is opened with \"bytewise\"\n"
+    );
+    assert_eq!(shell(&db, &["--order", "bytewise"], "").status, Some(1), "it needs a keyspace");
+}
+
+#[test]
 fn failed_command_is_said_and_the_shell_goes_on() {
     let dir = TestDir::new("shell-errors");
     let run = shell(&dir.path("db"), &[], "put a\nput a 1\nget 'a\nget a\n");

@@ -63,7 +63,11 @@ type ModelKey = (Vec<u8>, Reverse<Trailer>);
 type Model = BTreeMap<ModelKey, Vec<u8>>;
 
 fn kind(rng: &mut Rng) -> EntryKind {
-    EntryKind::from_byte(rng.below(7) as u8).expect("seven kinds")
+    // Range tombstones are no entries of the tree.
+    match EntryKind::from_byte(rng.below(7) as u8).expect("seven kinds") {
+        EntryKind::RangeTombstone => EntryKind::Tombstone,
+        kind => kind,
+    }
 }
 
 fn value(rng: &mut Rng) -> Vec<u8> {
@@ -243,10 +247,31 @@ fn counts_follow_the_inserts() {
     writer.insert(b"a", seqno(5), EntryKind::Tombstone, b"");
     writer.insert(b"b", seqno(9), EntryKind::RangeTombstone, b"c");
     drop(writer);
-    assert_eq!((memtable.entry_count(), memtable.tombstone_count()), (3, 2));
+    assert_eq!((memtable.entry_count(), memtable.tombstone_count()), (2, 1));
+    assert_eq!(memtable.range_tombstone_count(), 1);
     assert_eq!(memtable.seqno_range(), Some((seqno(5), seqno(9))));
+    assert_eq!(memtable.entry_seqno_range(), Some((seqno(5), seqno(7))));
     assert!(0 < size_of_one && size_of_one < memtable.size_bytes());
     assert!(memtable.size_bytes() <= memtable.reserved_bytes());
+}
+
+#[test]
+fn range_tombstones_stand_beside_the_entries() {
+    let memtable = Arc::new(Memtable::new());
+    let seqno = |value| SeqNo::new(value).expect("small");
+    assert_eq!(memtable.covering(b"b", SeqNo::MAX), None);
+    assert!(memtable.is_empty() && memtable.fragments(SeqNo::MAX).is_none());
+    memtable.writer().insert(b"b", seqno(9), EntryKind::RangeTombstone, b"");
+    assert!(!memtable.is_empty() && 0 < memtable.size_bytes());
+    assert_eq!((memtable.entry_count(), memtable.entry_seqno_range()), (0, None));
+    assert_eq!(memtable.seqno_range(), Some((seqno(9), seqno(9))));
+    let mut cursor = memtable.cursor();
+    cursor.seek_to_first();
+    assert!(!cursor.is_valid() && memtable.get(b"b", SeqNo::MAX).is_none());
+    assert_eq!(memtable.covering(b"zz", seqno(9)), Some(seqno(9)));
+    assert_eq!(memtable.covering(b"zz", seqno(8)), None);
+    assert_eq!(memtable.covering(b"a", seqno(9)), None);
+    assert_eq!(memtable.range_tombstones().len(), 1);
 }
 
 #[test]

@@ -156,6 +156,7 @@ fn walk_shows_every_block_with_its_place_and_contents() {
             BlockKind::Index => assert_eq!(separators, block.item_count()),
             BlockKind::Filter => partitions += 1,
             BlockKind::TopIndex => assert_eq!(separators, partitions),
+            BlockKind::RangeTombstones => panic!("the table has none"),
             BlockKind::Properties => assert_eq!(block.properties(), Some(&properties)),
         }
         assert!(block.compression == Compression::None || block.kind == BlockKind::Data);

@@ -40,6 +40,8 @@ fn every_record() -> VersionEdit {
          log-added 301\n\
          log-added 2-7\n\
          log-removed 301\n\
+         log-durable 2-7 4711\n\
+         closed\n\
          keyspace-dropped 2\n",
     )
 }

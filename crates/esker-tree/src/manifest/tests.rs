@@ -184,7 +184,7 @@ fn new_manifest_keeps_one_predecessor_and_removes_the_rest() {
     for number in 2..5 {
         manifest.restart(manifest_id(number)).unwrap();
     }
-    assert_eq!(names(&*fs), ["1-00000003.manifest", "1-00000004.manifest", "9.tmp"]);
+    assert_eq!(names(&*fs), ["1-00000003.manifest.old", "1-00000004.manifest", "9.tmp"]);
     assert_eq!(recover(&*fs).id, manifest_id(4));
     assert_eq!(manifest.catalog().next_file_counter, 5);
     assert_eq!(&recover(&*fs).catalog, manifest.catalog());
@@ -201,7 +201,8 @@ fn failed_append_poisons_until_a_restart_without_it() {
         let error = manifest.append(&edit(1), || manifest_id(2)).unwrap_err().to_string();
         let again = manifest.append(&edit(2), || manifest_id(2)).unwrap_err().to_string();
         assert_eq!(again, error);
-        assert_eq!(manifest.seal().unwrap_err().to_string(), error);
+        let closed = manifest.close(&VersionEdit::default(), || manifest_id(2));
+        assert_eq!(closed.unwrap_err().to_string(), error);
         assert_eq!(numbers(manifest.catalog()), [0]);
         manifest.restart(manifest_id(3)).unwrap();
         manifest.append(&edit(2), || manifest_id(4)).unwrap();
@@ -273,36 +274,46 @@ fn bytes_of(fs: &dyn FileSystem, path: &Path) -> Vec<u8> {
 }
 
 #[test]
-fn no_flipped_bit_of_a_sealed_manifest_changes_the_answer() {
+fn no_flipped_bit_of_a_closed_manifest_goes_unnoticed() {
     let Rig { fs, .. } = rig();
     let mut manifest =
         Manifest::create(Arc::clone(&fs), dir(), manifest_id(1), first_catalog()).unwrap();
     for number in [0, 1, 3] {
         manifest.append(&edit(number), || manifest_id(2)).unwrap();
     }
-    manifest.seal().unwrap();
-    let path = dir().join(manifest_id(1).file_name());
+    manifest.close(&VersionEdit::default(), || manifest_id(6)).unwrap();
+    let path = dir().join(manifest_id(6).file_name());
     let good = bytes_of(&*fs, &path);
     let file = fs.open_for_write(&path).unwrap();
-    let mut refused = 0;
     for bit in 0..good.len() * 8 {
         let (offset, good) = (bit / 8, good[bit / 8]);
         file.write_all_at(offset as u64, &[good ^ 1 << (bit % 8)]).unwrap();
         match Manifest::recover(&*fs, dir()) {
-            Err(FileError::Corruption(_)) => refused += 1,
-            // The seal itself is not an edit.
-            Ok(Some(recovered)) => assert_eq!(numbers(&recovered.catalog), [0, 1, 3], "bit {bit}"),
+            Err(FileError::Corruption(_)) => {}
             other => panic!("bit {bit}: {other:?}"),
         }
         file.write_all_at(offset as u64, &[good]).unwrap();
     }
-    assert!(refused > good.len() * 8 * 9 / 10, "{refused} of {} bits", good.len() * 8);
+    for len in 0..good.len() as u64 {
+        file.truncate(len).unwrap();
+        let cut = Manifest::recover(&*fs, dir());
+        assert!(matches!(cut, Err(FileError::Corruption(_))), "cut to {len}: {cut:?}");
+        file.write_all_at(0, &good).unwrap();
+    }
     assert_eq!(numbers(&recover(&*fs).catalog), [0, 1, 3]);
-    // Going on takes a new file; the sealed one stays as it is.
+    // Closing again changes nothing; going on takes a new file, and the closed one stays as it is.
     let mut manifest = Manifest::open(Arc::clone(&fs), dir(), recover(&*fs)).unwrap();
+    manifest.close(&VersionEdit::default(), || unreachable!("nothing has changed")).unwrap();
     manifest.append(&edit(4), || manifest_id(7)).unwrap();
     assert_eq!(manifest.id(), manifest_id(7));
-    assert_eq!(bytes_of(&*fs, &path), good);
+    let kept = path.with_extension("manifest.old");
+    assert_eq!(bytes_of(&*fs, &kept), good);
+    fs.remove(&dir().join(manifest_id(7).file_name())).unwrap();
+    assert_eq!(
+        Manifest::recover(&*fs, dir()).unwrap_err().to_string(),
+        "1-00000006.manifest.old is damaged at offset 0: the manifest that followed this one is \
+         missing"
+    );
 }
 
 #[test]

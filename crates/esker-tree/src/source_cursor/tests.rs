@@ -8,6 +8,7 @@ use esker_memtable::Memtable;
 use super::*;
 use crate::cursor::vec_cursor::Entry;
 use crate::gc::Readers;
+use crate::meaning::ReadContext;
 use crate::merge::MergingCursor;
 use crate::test_random::TestRandom;
 use crate::test_tree::{TestTree, memtable_of, seqno, visible_contents};
@@ -84,7 +85,8 @@ fn a_view_stays_the_same_while_the_newest_memtable_takes_writes() {
         let snapshot = seqno(number);
         let everything = KeyRange::all();
         let source = MergingCursor::new(sources_of(&active, &tree));
-        let mut cursor = VisibleCursor::new(source, snapshot, everything.clone());
+        let mut cursor =
+            VisibleCursor::new(source, snapshot, everything.clone(), ReadContext::default());
         let expected = visible_contents(&written, snapshot, &everything);
 
         cursor.seek_to_first().unwrap();

@@ -8,6 +8,8 @@ use esker_base::{EntryKind, KeyRange, SeqNo};
 use super::*;
 use crate::cursor::vec_cursor::{Entry, VecCursor};
 use crate::merge::MergingCursor;
+use crate::operator::Merge;
+use crate::sieve::tests::Commas;
 use crate::test_random::TestRandom;
 
 type View = VisibleCursor<MergingCursor<VecCursor>>;
@@ -16,20 +18,23 @@ fn seqno(number: u64) -> SeqNo {
     SeqNo::new(number).unwrap()
 }
 
-/// What a reader at `snapshot` sees of `entries` in `range`.
+/// What a reader at `snapshot` sees of `entries`, which ascend by number, in `range`.
 fn visible(entries: &[Entry], snapshot: SeqNo, range: &KeyRange) -> Vec<(Vec<u8>, Vec<u8>)> {
-    let mut newest = BTreeMap::new();
+    let mut values: BTreeMap<&[u8], Option<Vec<u8>>> = BTreeMap::new();
     for entry in entries.iter().filter(|entry| entry.key().seqno() <= snapshot) {
-        let kept = newest.entry(&entry.user_key).or_insert(entry);
-        if entry.trailer > kept.trailer {
-            *kept = entry;
+        let value = values.entry(&entry.user_key).or_default();
+        match (entry.key().kind(), &mut *value) {
+            (EntryKind::Put, value) => *value = Some(entry.value.clone()),
+            (EntryKind::Merge, Some(value)) => {
+                value.push(b',');
+                value.extend(&entry.value);
+            }
+            (EntryKind::Merge, value) => *value = Some(entry.value.clone()),
+            (_, value) => *value = None,
         }
     }
-    newest
-        .into_iter()
-        .filter(|(key, entry)| range.contains(key) && entry.key().kind() == EntryKind::Put)
-        .map(|(key, entry)| (key.clone(), entry.value.clone()))
-        .collect()
+    let existing = values.into_iter().filter_map(|(key, value)| Some((key.to_vec(), value?)));
+    existing.filter(|(key, _)| range.contains(key)).collect()
 }
 
 fn random_range(random: &mut TestRandom) -> KeyRange {
@@ -47,12 +52,20 @@ fn random_entries(random: &mut TestRandom) -> Vec<Entry> {
     let count = random.below(80);
     let favourite = random.key(3, 3);
     let favours = random.one_in(2);
+    let merges = random.one_in(2);
     for number in 1..=count {
         let is_favourite = favours && random.below(3) > 0;
         let key = if is_favourite { favourite.clone() } else { random.key(3, 3) };
-        let kind = if random.one_in(3) { EntryKind::Tombstone } else { EntryKind::Put };
+        let kinds =
+            [EntryKind::Put, EntryKind::Tombstone, EntryKind::Merge, EntryKind::SingleDelete];
+        let kind = if merges {
+            kinds[random.below(4) as usize]
+        } else {
+            kinds[usize::from(random.one_in(3))]
+        };
         let len = if random.one_in(5) { COPIED_VALUE_LEN_MAX as u64 + 1 } else { random.below(9) };
-        let value = if kind == EntryKind::Put { vec![number as u8; len as usize] } else { vec![] };
+        let has_value = matches!(kind, EntryKind::Put | EntryKind::Merge);
+        let value = if has_value { vec![number as u8; len as usize] } else { vec![] };
         entries.push(Entry::new(&key, number, kind, &value));
     }
     entries
@@ -65,7 +78,8 @@ fn view(entries: &[Entry], random: &mut TestRandom, snapshot: SeqNo, range: &Key
         sources[source].push(entry.clone());
     }
     let sources = sources.into_iter().map(VecCursor::new).collect();
-    VisibleCursor::new(MergingCursor::new(sources), snapshot, range.clone())
+    let context = ReadContext { merge: Some(Merge::new(Commas { folds: random.one_in(2) })) };
+    VisibleCursor::new(MergingCursor::new(sources), snapshot, range.clone(), context)
 }
 
 fn check(cursor: &View, expected: &[(Vec<u8>, Vec<u8>)], place: Option<usize>, context: &str) {
@@ -183,13 +197,17 @@ fn counts_tell_versions_from_tombstones() {
     let mut cursor = view(&entries, &mut TestRandom::new(1), seqno(5), &KeyRange::all());
     cursor.seek_to_first().unwrap();
     assert_eq!((cursor.key(), cursor.value()), (b"b".as_slice(), b"y".as_slice()));
-    assert_eq!(cursor.stepped_over(), SteppedOver { versions: 2, tombstones: 1, seeks: 0 });
+    assert_eq!(
+        cursor.stepped_over(),
+        SteppedOver { versions: 2, tombstones: 1, seeks: 0, operands: 0 }
+    );
 }
 
 #[test]
 fn kinds_without_a_meaning_are_errors_in_both_directions() {
     for kind in (0..=6).filter_map(EntryKind::from_byte) {
-        if matches!(kind, EntryKind::Put | EntryKind::Tombstone) {
+        let context = ReadContext::default();
+        if context.meaning(kind, b"").is_ok() {
             continue;
         }
         let entries = [
@@ -211,6 +229,85 @@ fn kinds_without_a_meaning_are_errors_in_both_directions() {
         let mut earlier = view(&entries, &mut TestRandom::new(1), seqno(1), &KeyRange::all());
         earlier.seek_to_last().unwrap();
         assert_eq!(earlier.key(), b"a");
+    }
+}
+
+fn operands(count: u64, len: usize) -> Vec<Entry> {
+    let mut entries = vec![Entry::new(b"a", 1, EntryKind::Put, b"first")];
+    entries.push(Entry::new(b"m", 2, EntryKind::Put, b"base"));
+    for number in 0..count {
+        let operand = vec![b'0' + (number % 10) as u8; len];
+        entries.push(Entry::new(b"m", 10 + number, EntryKind::Merge, &operand));
+    }
+    entries.push(Entry::new(b"z", 3, EntryKind::Put, b"last"));
+    entries
+}
+
+#[test]
+fn long_chains_of_operands_are_merged_within_memory_in_both_directions() {
+    // Many small ones, and some that together are past the limit, which half of the operators
+    // can fold.
+    for (count, len) in [(5_000, 3), (40, 300_000)] {
+        let entries = operands(count, len);
+        for (seed, snapshot) in [(1, 10), (2, 10 + count / 2), (3, 9 + count), (4, 20 + count)] {
+            let random = &mut TestRandom::new(seed);
+            let expected = visible(&entries, seqno(snapshot), &KeyRange::all());
+            let mut cursor = view(&entries, random, seqno(snapshot), &KeyRange::all());
+            cursor.seek_to_first().unwrap();
+            let (mut place, mut there) = (0, "next next prev prev next prev".split(' '));
+            loop {
+                check(&cursor, &expected, Some(place), &format!("{count} at {snapshot}"));
+                assert_eq!(cursor.seqno().get() > 9, place == 1);
+                match there.next() {
+                    Some("next") => {
+                        cursor.next().unwrap();
+                        place += 1;
+                    }
+                    Some(_) => {
+                        cursor.prev().unwrap();
+                        place -= 1;
+                    }
+                    None => break,
+                }
+            }
+            let mut back = view(&entries, random, seqno(snapshot), &KeyRange::all());
+            back.seek_to_last().unwrap();
+            for place in [2, 1, 0] {
+                check(&back, &expected, Some(place), &format!("{count} back at {snapshot}"));
+                back.prev().unwrap();
+            }
+            assert!(!back.is_valid());
+        }
+    }
+}
+
+#[test]
+fn operands_without_an_operator_that_can_merge_them_are_errors_of_their_key() {
+    let entries = [
+        Entry::new(b"a", 1, EntryKind::Put, b"x"),
+        Entry::new(b"b", 2, EntryKind::Merge, b"bad"),
+        Entry::new(b"c", 3, EntryKind::Put, b"z"),
+    ];
+    let random = &mut TestRandom::new(1);
+    let mut cursor = view(&entries, random, seqno(5), &KeyRange::all());
+    let failed = "the merge operator \"commas\" failed for the key \"b\": an operand is bad";
+    let not_given = "the key \"b\" has operands for the merge operator \"commas\", and the \
+                     keyspace was opened with none";
+    let none = "the key \"b\" has operands, and the keyspace has no merge operator";
+    for (merge, message) in
+        [(None, failed), (Some(Some(Merge::named("commas"))), not_given), (Some(None), none)]
+    {
+        if let Some(merge) = merge {
+            cursor.context.merge = merge;
+        }
+        cursor.seek_to_first().unwrap();
+        assert_eq!(cursor.next().unwrap_err().to_string(), message);
+        assert!(!cursor.is_valid());
+        cursor.seek_to_last().unwrap();
+        assert_eq!(cursor.prev().unwrap_err().to_string(), message);
+        assert!(!cursor.is_valid());
+        cursor.seek(b"c").unwrap();
+        assert_eq!(cursor.key(), b"c");
     }
 }
 

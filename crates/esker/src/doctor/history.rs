@@ -16,8 +16,8 @@ use esker_tree::{
 };
 
 use super::place::{Place, database_of_files};
-use crate::engine::BYTEWISE;
 use crate::error::{Error, Result};
+use crate::key_order::BYTEWISE;
 use crate::options::KeyspaceOptions;
 use crate::recovery::DEFAULT_KEYSPACE;
 
@@ -48,8 +48,8 @@ impl History {
         }
         let Some(database) = database_of_files(place)? else { return Ok(None) };
         let mut history = Self::new(Catalog::new(database), false);
-        for (id, _) in place.files_of(FileKind::Manifest) {
-            history.read_manifest(place, ManifestId(id))?;
+        for (id, name) in place.manifests() {
+            history.read_manifest(place, id, &name)?;
         }
         history.catalog.keyspaces.retain(|id, _| !history.dropped.contains(id));
         history.keyspace(KeyspaceId::DEFAULT);
@@ -97,15 +97,16 @@ impl History {
         true
     }
 
-    fn read_manifest(&mut self, place: &Place, id: ManifestId) -> Result<()> {
+    fn read_manifest(&mut self, place: &Place, id: ManifestId, name: &str) -> Result<()> {
         let expected = ExpectedHeader {
             kind: FileKind::Manifest,
             id: id.0,
             database: Some(self.catalog.database),
             newest_format: MANIFEST_FORMAT,
         };
-        let path = place.dir.join(id.file_name());
-        let patched = place.with_header(id.0, FileKind::Manifest, self.catalog.database)?;
+        let path = place.dir.join(name);
+        let database = self.catalog.database;
+        let patched = place.with_header_at(&path, id.0, FileKind::Manifest, database)?;
         let fs = patched.as_ref().unwrap_or(&place.env.fs);
         let mut reader = match LogReader::open(&**fs, &path, &expected) {
             Ok(reader) => reader,
@@ -146,6 +147,7 @@ impl History {
         self.dropped.extend(self.catalog.keyspaces.keys());
         self.catalog.keyspaces.clear();
         self.catalog.logs.clear();
+        self.catalog.durable_logs.clear();
     }
 
     fn state(&mut self, id: KeyspaceId) -> &mut KeyspaceState {
@@ -171,8 +173,13 @@ impl History {
             }
             EditRecord::LogRemoved(log) => {
                 catalog.logs.remove(log);
+                catalog.durable_logs.remove(log);
                 self.released.insert(*log);
             }
+            EditRecord::LogDurable { log, offset } => {
+                catalog.durable_logs.insert(*log, *offset);
+            }
+            EditRecord::Closed => {}
             EditRecord::KeyspaceCreated { keyspace, name, order, options } => {
                 self.dropped.remove(keyspace);
                 let state = self.state(*keyspace);

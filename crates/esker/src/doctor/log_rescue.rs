@@ -42,7 +42,8 @@ pub(super) fn rescue(
     // A gap that follows damage is the hole that the damage left.
     let mut is_behind_damage = false;
     let mut gap = None;
-    walk_logs(place, history.database(), logs, before, |item| match item {
+    let durable = &history.catalog.durable_logs;
+    walk_logs(place, history.database(), logs, durable, before, |item| match item {
         LogItem::Damage(damage) => {
             is_behind_damage = true;
             let what = damage.what.to_string();

@@ -3,6 +3,7 @@
 //! Reads as recovery does, but where recovery gives up the walk says so and goes on with the next
 //! frame that is whole. What to make of it is for the caller to decide.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -62,7 +63,8 @@ fn last_seqno(first: SeqNo, count: u64) -> SeqNo {
     SeqNo::new(first.get().saturating_add(count).saturating_sub(1)).unwrap_or(SeqNo::MAX)
 }
 
-/// Walks `logs`, which are in order. `before` is the last sequence number known to be in tables.
+/// Walks `logs`, which are in order, and are durable at least up to what `durable` says. `before` is
+/// the last sequence number known to be in tables.
 ///
 /// # Errors
 /// Of the system, and `UnsupportedFormat`. Damage is an item.
@@ -70,12 +72,14 @@ pub(super) fn walk_logs(
     place: &Place,
     database: DatabaseId,
     logs: &[LogId],
+    durable: &BTreeMap<LogId, u64>,
     before: SeqNo,
     mut visit: impl FnMut(LogItem<'_>),
 ) -> Result<()> {
     let mut last = Last { seqno: before, is_of_group: false };
     for log in logs {
-        walk_segment(place, database, *log, &mut last, &mut visit)?;
+        let durable = durable.get(log).copied().unwrap_or(0);
+        walk_segment(place, database, *log, durable, &mut last, &mut visit)?;
     }
     Ok(())
 }
@@ -84,6 +88,7 @@ fn walk_segment(
     place: &Place,
     database: DatabaseId,
     log: LogId,
+    durable: u64,
     last: &mut Last,
     visit: &mut impl FnMut(LogItem<'_>),
 ) -> Result<()> {
@@ -117,6 +122,7 @@ fn walk_segment(
         }
         Err(error) => return Err(error.into()),
     };
+    reader.expect_durable(durable);
     loop {
         match reader.next_frame() {
             Ok(Some(frame)) => match decode_group(frame.payload) {

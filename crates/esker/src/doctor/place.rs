@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use esker_base::{DatabaseId, FileHeader, FileId, FileKind, LogId};
+use esker_base::{DatabaseId, FileHeader, FileId, FileKind, LogId, ManifestId};
 use esker_cache::{BlockCache, Budget};
 use esker_env::{Env, FileExt as _, FileLock, FileSystem};
 use esker_table::TableContext;
+use esker_tree::Manifest;
 
 use crate::error::{Error, Result};
 use crate::recovery::LOCK_FILE;
@@ -22,6 +23,8 @@ pub(super) struct Place {
     pub(super) log_dir: PathBuf,
     /// Our files in the directory, with their lengths.
     files: BTreeMap<(FileId, FileKind), u64>,
+    /// The manifest before the newest, under the name that it has then.
+    predecessors: BTreeMap<ManifestId, String>,
     /// Log segments in the directory of the log, with their lengths.
     logs: BTreeMap<FileId, u64>,
     _lock: Option<Box<dyn FileLock>>,
@@ -47,17 +50,29 @@ impl Place {
         logs.retain(|(_, kind), _| *kind == FileKind::Log);
         let logs: BTreeMap<FileId, u64> =
             logs.into_iter().map(|((id, _), len)| (id, len)).collect();
-        if files.is_empty() && logs.is_empty() {
+        let names = env.fs.list(dir)?.into_iter().map(|entry| entry.name);
+        let predecessors: BTreeMap<ManifestId, String> = names
+            .filter_map(|name| Manifest::parse_predecessor(&name).map(|id| (id, name)))
+            .collect();
+        if files.is_empty() && logs.is_empty() && predecessors.is_empty() {
             return Err(none());
         }
         let (env, dir) = (env.clone(), dir.to_path_buf());
-        Ok(Self { env, dir, log_dir, files, logs, _lock: lock })
+        Ok(Self { env, dir, log_dir, files, predecessors, logs, _lock: lock })
     }
 
     /// Our files of one kind, log segments aside, with their lengths.
     pub(super) fn files_of(&self, kind: FileKind) -> impl Iterator<Item = (FileId, u64)> {
         let of_kind = self.files.iter().filter(move |((_, other), _)| *other == kind);
         of_kind.map(|((id, _), len)| (*id, *len))
+    }
+
+    /// All manifests, oldest first, with the names of their files.
+    pub(super) fn manifests(&self) -> BTreeMap<ManifestId, String> {
+        let newest = self.files_of(FileKind::Manifest);
+        let mut all = self.predecessors.clone();
+        all.extend(newest.map(|(id, _)| (ManifestId(id), id.file_name(FileKind::Manifest))));
+        all
     }
 
     /// Length of a file of the directory; `None` if it is missing.
@@ -98,11 +113,14 @@ fn list(env: &Env, dir: &Path) -> Result<BTreeMap<(FileId, FileKind), u64>> {
 /// Of the system.
 pub(super) fn database_of_files(place: &Place) -> Result<Option<DatabaseId>> {
     let mut votes: BTreeMap<[u8; 16], u64> = BTreeMap::new();
-    let ours = place.files.keys().map(|(id, kind)| (&place.dir, *id, *kind));
-    let logs = place.logs.keys().map(|id| (&place.log_dir, *id, FileKind::Log));
+    let path = |dir: &Path, id: &FileId, kind| (dir.join(id.file_name(kind)), *id, kind);
+    let ours = place.files.keys().map(|(id, kind)| path(&place.dir, id, *kind));
+    let logs = place.logs.keys().map(|id| path(&place.log_dir, id, FileKind::Log));
     let logs = logs.filter(|_| place.log_dir != place.dir);
-    for (dir, id, kind) in ours.chain(logs) {
-        let file = place.env.fs.open(&dir.join(id.file_name(kind)))?;
+    let old = place.predecessors.iter();
+    let old = old.map(|(id, name)| (place.dir.join(name), id.0, FileKind::Manifest));
+    for (path, id, kind) in ours.chain(logs).chain(old) {
+        let file = place.env.fs.open(&path)?;
         let mut bytes = [0; FileHeader::LEN];
         let len = file.read_at(0, &mut bytes)?;
         if let Ok(header) = FileHeader::decode(&bytes[..len])
@@ -145,8 +163,22 @@ impl Place {
         database: DatabaseId,
     ) -> Result<Option<Arc<dyn FileSystem>>> {
         let dir = if kind == FileKind::Log { &self.log_dir } else { &self.dir };
-        let path = dir.join(id.file_name(kind));
-        let file = self.env.fs.open(&path)?;
+        self.with_header_at(&dir.join(id.file_name(kind)), id, kind, database)
+    }
+
+    /// As [`Place::with_header`], of a file under whatever name.
+    ///
+    /// # Errors
+    /// Of the system.
+    pub(super) fn with_header_at(
+        &self,
+        path: &Path,
+        id: FileId,
+        kind: FileKind,
+        database: DatabaseId,
+    ) -> Result<Option<Arc<dyn FileSystem>>> {
+        let dir = path.parent().unwrap_or(Path::new(""));
+        let file = self.env.fs.open(path)?;
         let mut bytes = vec![0; usize::try_from(file.len()?).unwrap_or(usize::MAX)];
         let Some(header_bytes) = bytes.get_mut(..FileHeader::LEN) else { return Ok(None) };
         file.read_exact_at(0, header_bytes)?;
@@ -162,7 +194,7 @@ impl Place {
         bytes[..FileHeader::LEN].copy_from_slice(&header.encode());
         let fs = Env::memory(0).fs;
         fs.create_dir_all(dir)?;
-        fs.create(&path)?.write_all_at(0, &bytes)?;
+        fs.create(path)?.write_all_at(0, &bytes)?;
         Ok(Some(fs))
     }
 }

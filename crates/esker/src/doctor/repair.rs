@@ -137,8 +137,7 @@ impl Repair<'_> {
         let newest = seqnos.map(|place| place.properties.seqno_max).max().unwrap_or(SeqNo::ZERO);
         self.catalog.last_seqno = self.catalog.last_seqno.max(newest);
         if !self.history.is_whole {
-            let manifests = self.place.files_of(FileKind::Manifest);
-            let names = manifests.map(|(id, _)| id.file_name(FileKind::Manifest));
+            let names = self.place.manifests().into_values();
             self.aside.extend(names.map(|name| self.place.dir.join(name)));
         }
         for path in &self.aside {

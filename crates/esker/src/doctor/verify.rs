@@ -14,7 +14,6 @@ use super::place::Place;
 use super::report::{Finding, UnreferencedFile, VerifyReport};
 use super::table_check::{all_keys, check_table};
 use super::{Progress, ProgressListener};
-use crate::engine::BYTEWISE;
 use crate::error::Result;
 use crate::options::KeyspaceOptions;
 
@@ -97,7 +96,8 @@ impl<'a> Verification<'a> {
             }
         }
         let keyspaces = Some(catalog.next_keyspace_id);
-        self.logs(catalog.database, &logs, catalog.last_seqno, keyspaces)?;
+        let durable = &catalog.durable_logs;
+        self.logs(catalog.database, &logs, durable, catalog.last_seqno, keyspaces)?;
         self.unreferenced(name, catalog);
         Ok(())
     }
@@ -117,10 +117,6 @@ impl<'a> Verification<'a> {
             self.report.totals.keyspaces += 1;
             if let Err(error) = KeyspaceOptions::decode(&state.options) {
                 let what = format!("the options of {} do not decode: {error}", state.name);
-                self.find(Finding::at(name, 0, what));
-            }
-            if state.order != BYTEWISE {
-                let what = format!("{} has the unknown key order {:?}", state.name, state.order);
                 self.find(Finding::at(name, 0, what));
             }
             let open = |properties| Arc::new(Table::new(Arc::clone(tables), properties));
@@ -187,6 +183,7 @@ impl<'a> Verification<'a> {
         &mut self,
         database: DatabaseId,
         logs: &[LogId],
+        durable: &BTreeMap<LogId, u64>,
         before: SeqNo,
         next_keyspace_id: Option<u32>,
     ) -> Result<()> {
@@ -195,7 +192,7 @@ impl<'a> Verification<'a> {
         // durable.
         let mut is_dropping = false;
         let mut was_damaged = false;
-        walk_logs(place, database, logs, before, |item| match item {
+        walk_logs(place, database, logs, durable, before, |item| match item {
             LogItem::Group(group) => {
                 self.report.totals.groups += 1;
                 self.report.totals.operations += group.operations.len() as u64;
@@ -284,6 +281,6 @@ impl<'a> Verification<'a> {
             self.leave(bytes);
         }
         let logs: Vec<LogId> = place.logs().keys().copied().map(LogId).collect();
-        self.logs(database, &logs, SeqNo::MAX, None)
+        self.logs(database, &logs, &BTreeMap::new(), SeqNo::MAX, None)
     }
 }

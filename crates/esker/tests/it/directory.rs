@@ -23,15 +23,14 @@ fn referenced_and_found(fs: &dyn FileSystem, dir: &Path) -> (BTreeSet<String>, B
     referenced.extend(tables.map(|place| place.properties.id.file_name()));
     let mut found: BTreeSet<String> =
         fs.list(dir).unwrap().into_iter().map(|entry| entry.name).collect();
+    // The predecessor is kept; only a recovery may not have renamed it yet.
     let kind = |name: &String| FileId::parse_file_name(name).map(|(_, kind)| kind);
-    let mut older: Vec<String> = found
-        .iter()
-        .filter(|name| kind(name) == Some(FileKind::Manifest) && !referenced.contains(*name))
-        .cloned()
-        .collect();
-    // The predecessor is kept.
-    older.sort();
-    if let Some(predecessor) = older.pop() {
+    let is_old = |name: &&String| {
+        Manifest::parse_predecessor(name).is_some()
+            || kind(name) == Some(FileKind::Manifest) && !referenced.contains(*name)
+    };
+    let older = found.iter().rfind(is_old).cloned();
+    if let Some(predecessor) = older {
         found.remove(&predecessor);
     }
     (referenced, found)

@@ -30,5 +30,6 @@ mod faults;
 mod golden;
 mod kill;
 mod model;
+mod orders;
 mod policies;
 mod syncing;

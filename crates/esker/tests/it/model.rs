@@ -7,11 +7,11 @@
 mod choices;
 mod readers;
 
+use std::ops::Bound;
 use std::path::Path;
-use std::sync::Arc;
 
 use esker::env::Env;
-use esker::{Batch, Db, Durability, Keyspace, KeyspaceOptions, Options, Snapshot};
+use esker::{Batch, Db, Durability, Keyspace, KeyspaceOptions, Options, Order, Snapshot};
 
 use crate::directory::{assert_exact, assert_tidy};
 use crate::random::{Rng, for_each_seed};
@@ -63,14 +63,18 @@ impl Run {
             _ => Env { clock: Env::os().clock, ..Env::memory(seed) },
         };
         let options = choices::options(&mut rng, background_threads);
-        let keyspace_options = choices::keyspace_options(&mut rng);
+        let order = choices::order(&mut rng);
+        let keyspace_options = KeyspaceOptions { order, ..choices::keyspace_options(&mut rng) };
         let db = Db::builder(DIR)
             .env(env.clone())
             .options(options.clone())
             .default_keyspace(keyspace_options.clone())
             .open()
             .unwrap();
-        let (model, snapshots) = (State::new(), Vec::new());
+        let (mut model, snapshots) = (State::new(), Vec::new());
+        if keyspace_options.order == Order::reverse_bytewise() {
+            model.reverse("default");
+        }
         let readers = Readers::default();
         Self { rng, env, options, keyspace_options, db, model, snapshots, readers, step: 0 }
     }
@@ -183,19 +187,18 @@ impl Run {
     fn scan(&mut self) {
         let name = self.some_name();
         let keyspace = self.keyspace(&name);
-        let contents = self.model.contents(&name);
         if self.rng.one_in(4) {
             let key = self.rng.key();
             let prefix = &key[..self.rng.index(key.len() + 1)];
-            let expected = contents.iter().filter(|(key, _)| key.starts_with(prefix));
-            let found: Vec<_> = keyspace.prefix(prefix).map(Result::unwrap).collect();
-            assert!(
-                found.iter().map(|(k, v)| (&**k, &**v)).eq(expected.map(|(k, v)| (&**k, &**v)))
-            );
+            let all = (Bound::Unbounded, Bound::Unbounded);
+            let mut expected = self.model.between(&name, &all);
+            expected.retain(|(key, _)| key.starts_with(prefix));
+            let mut scan = keyspace.prefix(prefix);
+            readers::take_from_both_ends(&mut self.rng, &mut scan, expected, "prefix");
             return;
         }
         let bounds = self.rng.bounds();
-        let expected = between(&contents, &bounds);
+        let expected = self.model.between(&name, &bounds);
         let mut scan = keyspace.scan(bounds.clone());
         readers::take_from_both_ends(&mut self.rng, &mut scan, expected, &format!("{bounds:?}"));
     }
@@ -222,7 +225,8 @@ impl Run {
             let expected = state.by_id(id);
             let view = snapshot.keyspace(&self.keyspace(&name));
             let mut scan = view.scan::<&[u8]>(..);
-            let entries = expected.iter().map(|(k, v)| (Arc::clone(k), Arc::clone(v))).collect();
+            let all = (Bound::Unbounded, Bound::Unbounded);
+            let entries = between(&expected, &all, self.model.is_reversed(&name));
             readers::take_from_both_ends(&mut self.rng, &mut scan, entries, "snapshot");
             let key = self.rng.key();
             let found = view.get(&key).unwrap();
@@ -251,9 +255,13 @@ impl Run {
         let other = (*self.rng.pick(&NAMES)).to_owned();
         match (self.model.has(&name), self.rng.below(4)) {
             (false, _) => {
-                let options = choices::keyspace_options(&mut self.rng);
-                self.db.keyspace(&name, options).unwrap();
+                let order = choices::order(&mut self.rng);
+                let options = KeyspaceOptions { order, ..choices::keyspace_options(&mut self.rng) };
                 self.model.create(&name);
+                if options.order == Order::reverse_bytewise() {
+                    self.model.reverse(&name);
+                }
+                self.db.keyspace(&name, options).unwrap();
             }
             (true, 0) if name != "default" => {
                 let keyspace = self.keyspace(&name);
@@ -274,7 +282,8 @@ impl Run {
             }
             // Other options for one that exists.
             (true, _) => {
-                let options = choices::keyspace_options(&mut self.rng);
+                let order = self.keyspace(&name).options().order;
+                let options = KeyspaceOptions { order, ..choices::keyspace_options(&mut self.rng) };
                 self.db.keyspace(&name, options).unwrap();
             }
         }
@@ -305,7 +314,9 @@ impl Run {
         }
         let mut builder = Db::builder(DIR).env(self.env.clone()).options(self.options.clone());
         if self.rng.one_in(3) {
-            self.keyspace_options = choices::keyspace_options(&mut self.rng);
+            let order = self.keyspace_options.order.clone();
+            self.keyspace_options =
+                KeyspaceOptions { order, ..choices::keyspace_options(&mut self.rng) };
             builder = builder.default_keyspace(self.keyspace_options.clone());
         }
         self.db = builder.open().unwrap();

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use esker::{Db, Keyspace, Result};
+use esker::{Db, Key, Keyspace, Order, Result};
 
 use crate::state::{Bytes, Contents, State};
 
@@ -36,11 +36,14 @@ pub(crate) fn assert_contents(keyspace: &Keyspace, expected: &Contents, when: &s
     if let Some(difference) = difference(&found, expected) {
         panic!("{when}: {name}: {difference}\n{}", keyspace.levels());
     }
-    let backwards = keyspace.iter().rev().map(Result::unwrap);
-    assert!(
-        backwards.map(|(key, _)| key).eq(expected.keys().rev()),
-        "{when}: {name}: backwards differs from forwards"
-    );
+    let mut keys: Vec<Bytes> = expected.keys().cloned().collect();
+    if keyspace.options().order == Order::reverse_bytewise() {
+        keys.reverse();
+    }
+    let forwards: Vec<Key> = keyspace.iter().keys().map(Result::unwrap).collect();
+    assert!(forwards.iter().eq(keys.iter()), "{when}: {name}: not in order");
+    let backwards = keyspace.iter().keys().rev().map(Result::unwrap);
+    assert!(backwards.eq(keys.iter().rev()), "{when}: {name}: backwards differs from forwards");
     for (key, value) in expected {
         let found = keyspace.get(key).unwrap();
         assert!(

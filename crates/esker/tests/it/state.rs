@@ -3,7 +3,7 @@
 //! A [`State`] is the database at one sequence number. Copies share what they have in common, so a
 //! history is a list of them, and a snapshot is one.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 use std::sync::Arc;
 
@@ -38,6 +38,8 @@ pub(crate) struct State {
     /// In order of creation, as the database lists them.
     names: Vec<(Id, String)>,
     contents: BTreeMap<Id, Arc<Contents>>,
+    /// Those whose keys stand in reverse order.
+    reversed: BTreeSet<Id>,
     next: u32,
 }
 
@@ -54,6 +56,24 @@ impl State {
         self.next += 1;
         self.names.push((id, name.to_owned()));
         self.contents.insert(id, Arc::default());
+    }
+
+    /// Says that the keys of a keyspace stand in reverse order.
+    pub(crate) fn reverse(&mut self, name: &str) {
+        self.reversed.insert(self.id(name).expect("only keyspaces that exist are reversed"));
+    }
+
+    pub(crate) fn is_reversed(&self, name: &str) -> bool {
+        self.id(name).is_some_and(|id| self.reversed.contains(&id))
+    }
+
+    /// The entries of a keyspace between the bounds, in its order.
+    pub(crate) fn between(
+        &self,
+        name: &str,
+        bounds: &(Bound<Vec<u8>>, Bound<Vec<u8>>),
+    ) -> Vec<(Bytes, Bytes)> {
+        between(&self.contents(name), bounds, self.is_reversed(name))
     }
 
     pub(crate) fn rename(&mut self, from: &str, to: &str) {
@@ -105,21 +125,28 @@ impl State {
     }
 }
 
-/// The entries of `contents` between the bounds, which may be inverted.
+/// The entries of `contents` between the bounds, which may be inverted, in order or in reverse.
 pub(crate) fn between(
     contents: &Contents,
     bounds: &(Bound<Vec<u8>>, Bound<Vec<u8>>),
+    is_reversed: bool,
 ) -> Vec<(Bytes, Bytes)> {
-    let starts = |key: &[u8]| match &bounds.0 {
+    // Backwards, a range starts at its larger keys.
+    let (lower, upper) = if is_reversed { (&bounds.1, &bounds.0) } else { (&bounds.0, &bounds.1) };
+    let starts = |key: &[u8]| match lower {
         Bound::Included(start) => start.as_slice() <= key,
         Bound::Excluded(start) => start.as_slice() < key,
         Bound::Unbounded => true,
     };
-    let ends = |key: &[u8]| match &bounds.1 {
+    let ends = |key: &[u8]| match upper {
         Bound::Included(end) => key <= end.as_slice(),
         Bound::Excluded(end) => key < end.as_slice(),
         Bound::Unbounded => true,
     };
     let inside = contents.iter().filter(|(key, _)| starts(key) && ends(key));
-    inside.map(|(key, value)| (key.clone(), value.clone())).collect()
+    let mut inside: Vec<_> = inside.map(|(key, value)| (key.clone(), value.clone())).collect();
+    if is_reversed {
+        inside.reverse();
+    }
+    inside
 }

@@ -1,7 +1,7 @@
 //! Lists of operations for crash and fault tests, and how they are done to a database.
 
 use esker::env::Env;
-use esker::{Db, Durability, KeyspaceOptions, Options, Outcome, Result};
+use esker::{Db, Durability, KeyspaceOptions, Options, Order, Outcome, Result};
 
 use crate::journal::{Journal, Marks};
 use crate::random::Rng;
@@ -100,6 +100,7 @@ fn keyspace_options(profile: &Profile, name: &str, rng: &mut Rng) -> KeyspaceOpt
         block_size_bytes: 512,
         immutable_memtables_max: 1 + rng.index(3),
         log: !name.starts_with(UNLOGGED),
+        order: if rng.one_in(4) { Order::reverse_bytewise() } else { Order::bytewise() },
         ..KeyspaceOptions::default()
     }
 }

@@ -139,6 +139,11 @@ impl Files<'_> {
         names
     }
 
+    /// The newest one, and the one before it.
+    pub(super) fn manifests(self) -> Vec<String> {
+        [self.ending_with(".manifest"), self.ending_with(".manifest.old")].concat()
+    }
+
     pub(super) fn newest_manifest(self) -> String {
         self.ending_with(".manifest").pop().unwrap()
     }

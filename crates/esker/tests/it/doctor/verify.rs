@@ -158,10 +158,11 @@ fn missing_and_cut_manifests_are_found() {
         sample.files().replace(&name, &bytes[..len]);
         assert_found_in(&sample, &[&name], &format!("cut to {len}"));
     }
-    let manifests = sample.files().ending_with(".manifest");
-    for name in &manifests {
-        sample.files().remove(name);
-    }
+    sample.files().replace(&name, &bytes);
+    let old = sample.files().ending_with(".manifest.old").remove(0);
+    sample.files().remove(&name);
+    assert_found_in(&sample, &[&old], "newest manifest");
+    sample.files().remove(&old);
     assert_found_in(&sample, &["manifest"], "no manifest");
 }
 

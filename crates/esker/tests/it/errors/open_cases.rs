@@ -55,15 +55,19 @@ pub(super) fn error(name: &str) -> Error {
         }
         "missing manifests" => {
             for name in files::read_all(&fs, dir).keys() {
-                if files::kind(name) == Some(FileKind::Manifest) {
+                if files::kind(name) == Some(FileKind::Manifest) || name.ends_with(".old") {
                     fs.remove(&dir.join(name)).unwrap();
                 }
             }
             refused(&fs, plain(&fs))
         }
-        "table of a wrong size" => {
-            spoil(&fs, FileKind::Table, |bytes| bytes.truncate(bytes.len() - 1))
+        "missing newest manifest" => {
+            fs.remove(&dir.join(first(&fs, FileKind::Manifest))).unwrap();
+            refused(&fs, plain(&fs))
         }
+        "closed manifest without its seal" => spoil(&fs, FileKind::Manifest, shorten),
+        "log cut at a frame" => spoil(&fs, FileKind::Log, |bytes| bytes.truncate(48)),
+        "table of a wrong size" => spoil(&fs, FileKind::Table, shorten),
         "exchanged tables" => exchanged(&fs),
         "damaged manifest" => spoil(&fs, FileKind::Manifest, |bytes| bytes[70] ^= 1),
         "damaged manifest header" => spoil(&fs, FileKind::Manifest, |bytes| bytes[12] ^= 1),
@@ -111,6 +115,10 @@ fn first(fs: &MemoryFileSystem, kind: FileKind) -> String {
     let mut names = names.filter(|name| files::kind(name) == Some(kind));
     let found = if kind == FileKind::Manifest { names.next_back() } else { names.next() };
     found.expect("the sample has files of every kind")
+}
+
+fn shorten(bytes: &mut Vec<u8>) {
+    bytes.truncate(bytes.len() - 1);
 }
 
 fn spoil(fs: &MemoryFileSystem, kind: FileKind, change: impl FnOnce(&mut Vec<u8>)) -> Error {

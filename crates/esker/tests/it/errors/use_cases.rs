@@ -1,6 +1,6 @@
 //! Calls that are refused by a database that works.
 
-use esker::{Db, Error, KeyspaceOptions, Outcome, limits};
+use esker::{Db, Error, KeyspaceOptions, Order, Outcome, limits};
 
 use crate::recovered::{DIR, env_of, open, options};
 use crate::sample;
@@ -52,10 +52,34 @@ pub(super) fn error(name: &str) -> Error {
         "memtable of no bytes" => {
             create("new", KeyspaceOptions { memtable_bytes: 0, ..KeyspaceOptions::default() })
         }
+        "keyspace in another order" => {
+            let order = Order::reverse_bytewise();
+            create("users", KeyspaceOptions { order, ..KeyspaceOptions::default() })
+        }
+        "order of a name that is taken" => create("new", in_order_of("bytewise")),
+        "order without a name" => create("new", in_order_of("")),
+        "put with a key that its order makes too long" => {
+            let options = KeyspaceOptions::default();
+            let order = Order::reverse_bytewise();
+            let reverse = db.keyspace("reverse", KeyspaceOptions { order, ..options }).unwrap();
+            reverse.put([0; limits::KEY_LEN_MAX / 2], "fits").unwrap();
+            reverse.put([0; limits::KEY_LEN_MAX / 2 + 1], "value").unwrap_err()
+        }
+        "get where the order is not known" => {
+            db.keyspace("ordered", in_order_of("mine")).unwrap().put("key", "value").unwrap();
+            db.close().unwrap();
+            let db = open(&env_of(&fs), &options()).unwrap();
+            db.existing_keyspace("ordered").unwrap().expect("it is there").get("key").unwrap_err()
+        }
         name => return error_at_the_end(name, db),
     };
     assert_eq!(error.outcome(), Outcome::NotDone);
     error
+}
+
+fn in_order_of(name: &'static str) -> KeyspaceOptions {
+    let order = Order::new(crate::orders::Shortlex { name });
+    KeyspaceOptions { order, ..KeyspaceOptions::default() }
 }
 
 /// The error of a case in which the database is closed, or open for reading only.

@@ -1,6 +1,6 @@
 //! Options for databases that are tiny, so that much happens in them.
 
-use esker::{Compression, KeyspaceOptions, Options};
+use esker::{Compression, KeyspaceOptions, Options, Order};
 
 use crate::random::Rng;
 
@@ -24,5 +24,11 @@ pub(super) fn keyspace_options(rng: &mut Rng) -> KeyspaceOptions {
         memtable_bytes: *rng.pick(&[1, 2_000, 20_000, 64 << 20]),
         immutable_memtables_max: 1 + rng.index(3),
         log: true,
+        order: Order::bytewise(),
     }
+}
+
+/// The order of a new keyspace.
+pub(super) fn order(rng: &mut Rng) -> Order {
+    if rng.one_in(4) { Order::reverse_bytewise() } else { Order::bytewise() }
 }

@@ -6,7 +6,7 @@ use std::ops::Bound;
 use esker::{Cursor, Db, Keyspace, Scan};
 
 use crate::random::Rng;
-use crate::state::{Bytes, State, between};
+use crate::state::{Bytes, State};
 
 /// Readers that are open, each with what it should find.
 #[derive(Default)]
@@ -25,6 +25,7 @@ struct OpenCursor {
     keyspace: String,
     cursor: Cursor,
     entries: Vec<(Bytes, Bytes)>,
+    is_reversed: bool,
     /// Where the cursor stands.
     at: Option<usize>,
 }
@@ -56,7 +57,7 @@ impl Readers {
         if rng.one_in(2) {
             if self.scans.len() < COUNT_MAX && rng.one_in(2) {
                 let bounds = rng.bounds();
-                let rest = between(&model.contents(&name), &bounds).into();
+                let rest = model.between(&name, &bounds).into();
                 let mut open = OpenScan { keyspace: name, scan: keyspace.scan(bounds), rest };
                 // From here on the keyspace may change its name, or be dropped.
                 open.step(rng);
@@ -69,16 +70,14 @@ impl Readers {
             }
         } else if self.cursors.len() < COUNT_MAX && rng.one_in(2) {
             let bounds = rng.bounds();
-            let entries = between(&model.contents(&name), &bounds);
-            let cursor = if rng.one_in(3) {
-                let entries =
-                    between(&model.contents(&name), &(Bound::Unbounded, Bound::Unbounded));
-                let cursor = db.snapshot().keyspace(keyspace).cursor().unwrap();
-                OpenCursor { keyspace: name, cursor, entries, at: None }
+            let is_reversed = model.is_reversed(&name);
+            let (entries, cursor) = if rng.one_in(3) {
+                let entries = model.between(&name, &(Bound::Unbounded, Bound::Unbounded));
+                (entries, db.snapshot().keyspace(keyspace).cursor().unwrap())
             } else {
-                let cursor = keyspace.cursor_in(bounds).unwrap();
-                OpenCursor { keyspace: name, cursor, entries, at: None }
+                (model.between(&name, &bounds), keyspace.cursor_in(bounds).unwrap())
             };
+            let cursor = OpenCursor { keyspace: name, cursor, entries, is_reversed, at: None };
             self.cursors.push(cursor);
         } else if !self.cursors.is_empty() {
             let index = rng.index(self.cursors.len());
@@ -161,12 +160,20 @@ impl OpenCursor {
             2 | 3 => {
                 let key = rng.key();
                 self.cursor.seek(&key).unwrap();
-                self.at = self.entries.iter().position(|(other, _)| key.as_slice() <= other);
+                let is_reached = |(other, _): &(Bytes, Bytes)| match self.is_reversed {
+                    false => *key <= **other,
+                    true => **other <= *key,
+                };
+                self.at = self.entries.iter().position(is_reached);
             }
             4 | 5 => {
                 let key = rng.key();
                 self.cursor.seek_for_prev(&key).unwrap();
-                self.at = self.entries.iter().rposition(|(other, _)| &**other <= key.as_slice());
+                let is_reached = |(other, _): &(Bytes, Bytes)| match self.is_reversed {
+                    false => **other <= *key,
+                    true => *key <= **other,
+                };
+                self.at = self.entries.iter().rposition(is_reached);
             }
             6 | 7 if self.at.is_some() => {
                 self.cursor.next().unwrap();

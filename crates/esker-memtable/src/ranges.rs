@@ -1,0 +1,226 @@
+//! The range tombstones of a memtable: beside the tree, which knows nothing of them.
+//!
+//! Two forms of the same. The *list* has every tombstone in the order of its sequence number: what
+//! a flush takes, and what a reader in the past is answered from. The *map* says for each key the
+//! newest tombstone over it: disjoint pieces, of which an insert replaces those that it covers and
+//! cuts at most two. So an insert costs O(log n), whatever lies in the range, and pieces that go
+//! were paid for when they came.
+//!
+//! A reader that sees all of the list, which is nearly every one, asks the map. Another, and every
+//! cursor, gets the fragments of what it sees, which are kept for the next that sees as much.
+//!
+//! A memtable without range tombstones has none of this but a count.
+
+use std::collections::BTreeMap;
+use std::ops::Bound;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+
+use esker_base::{Fragments, RangeTombstone, SeqNo, earlier_end, ends_within, is_before_end};
+
+/// What a tombstone takes beside its keys: its place in the list, two pieces of the map, and what
+/// the allocator adds.
+const OVERHEAD_BYTES: u64 = 256;
+
+/// The range tombstones of one memtable.
+#[derive(Default)]
+pub(crate) struct Ranges {
+    /// How many there are; stored after the insert. Release pairs with the Acquire in
+    /// [`Ranges::count`]. A reader whose sequence number includes a tombstone sees it counted by
+    /// the publication of that number anyway.
+    count: AtomicU64,
+    /// Counter only.
+    bytes: AtomicU64,
+    /// Written by the one writer, for the time of one insert. Not held across anything else.
+    inner: RwLock<Inner>,
+    /// The fragments that were asked for last, of so many tombstones from the first on. Lock order:
+    /// not while `inner` is held.
+    fragments: Mutex<(usize, Arc<Fragments>)>,
+}
+
+#[derive(Default)]
+struct Inner {
+    /// Ascending by sequence number.
+    list: Vec<RangeTombstone>,
+    /// By their starts; disjoint.
+    map: BTreeMap<Vec<u8>, Piece>,
+}
+
+/// Keys from the start, under which it stands in the map, to `end`.
+struct Piece {
+    end: Vec<u8>,
+    seqno: SeqNo,
+}
+
+impl Ranges {
+    #[inline]
+    pub(crate) fn count(&self) -> u64 {
+        self.count.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn size_bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    /// # Panics
+    /// If the sequence number is not greater than that of the tombstone before.
+    #[cold]
+    pub(crate) fn insert(&self, start: &[u8], end: &[u8], seqno: SeqNo) {
+        let mut inner = self.inner.write().unwrap_or_else(PoisonError::into_inner);
+        let is_newest = inner.list.last().is_none_or(|last| last.seqno < seqno);
+        assert!(is_newest, "range tombstones come in the order of their sequence numbers");
+        let tombstone = RangeTombstone { start: start.to_vec(), end: end.to_vec(), seqno };
+        inner.list.push(tombstone);
+        if is_before_end(start, end) {
+            inner.cover(start, end, seqno);
+        }
+        let count = inner.list.len() as u64;
+        drop(inner);
+        let bytes = 3 * (start.len() + end.len()) as u64 + OVERHEAD_BYTES;
+        self.bytes.store(self.size_bytes() + bytes, Ordering::Relaxed);
+        self.count.store(count, Ordering::Release);
+    }
+
+    /// The newest tombstone over `key` that a reader at `snapshot` sees.
+    #[cold]
+    pub(crate) fn covering(&self, key: &[u8], snapshot: SeqNo) -> Option<SeqNo> {
+        {
+            let inner = self.inner.read().unwrap_or_else(PoisonError::into_inner);
+            if inner.list.last()?.seqno <= snapshot {
+                return inner.covering(key);
+            }
+        }
+        self.fragments(snapshot)?.covering(key, snapshot)
+    }
+
+    /// The fragments of the tombstones up to `snapshot`, each with the newest alone; `None` if
+    /// there is no such tombstone.
+    pub(crate) fn fragments(&self, snapshot: SeqNo) -> Option<Arc<Fragments>> {
+        let visible = {
+            let inner = self.inner.read().unwrap_or_else(PoisonError::into_inner);
+            inner.list.partition_point(|tombstone| tombstone.seqno <= snapshot)
+        };
+        if visible == 0 {
+            return None;
+        }
+        let mut kept = self.fragments.lock().unwrap_or_else(PoisonError::into_inner);
+        if kept.0 != visible {
+            let list = self.list(visible);
+            *kept = (visible, Arc::new(Fragments::for_readers(list, |_| None)));
+        }
+        Some(Arc::clone(&kept.1))
+    }
+
+    /// The first `count` tombstones, oldest first.
+    pub(crate) fn list(&self, count: usize) -> Vec<RangeTombstone> {
+        let inner = self.inner.read().unwrap_or_else(PoisonError::into_inner);
+        inner.list.iter().take(count).cloned().collect()
+    }
+
+    /// The smallest and the largest sequence number; `None` if there is no tombstone.
+    pub(crate) fn seqno_range(&self) -> Option<(SeqNo, SeqNo)> {
+        let inner = self.inner.read().unwrap_or_else(PoisonError::into_inner);
+        Some((inner.list.first()?.seqno, inner.list.last()?.seqno))
+    }
+}
+
+impl Inner {
+    fn covering(&self, key: &[u8]) -> Option<SeqNo> {
+        let upto = (Bound::Unbounded, Bound::Included(key));
+        let (_, piece) = self.map.range::<[u8], _>(upto).next_back()?;
+        is_before_end(key, &piece.end).then_some(piece.seqno)
+    }
+
+    /// Puts a piece that is newer than all others into the map, in place of what it covers.
+    fn cover(&mut self, start: &[u8], end: &[u8], seqno: SeqNo) {
+        let before = (Bound::Unbounded, Bound::Excluded(start));
+        if let Some((_, piece)) = self.map.range_mut::<[u8], _>(before).next_back()
+            && is_before_end(start, &piece.end)
+        {
+            let rest = std::mem::replace(&mut piece.end, start.to_vec());
+            let older = piece.seqno;
+            self.keep_rest(end, rest, older);
+        }
+        loop {
+            let inside = (Bound::Included(start), Bound::Unbounded);
+            let Some((first, _)) = self.map.range::<[u8], _>(inside).next() else { break };
+            if !is_before_end(first, end) {
+                break;
+            }
+            let first = first.clone();
+            if let Some(piece) = self.map.remove(&first) {
+                self.keep_rest(end, piece.end, piece.seqno);
+            }
+        }
+        self.map.insert(start.to_vec(), Piece { end: end.to_vec(), seqno });
+    }
+
+    /// Keeps what a piece that ends at `rest` has behind `end`.
+    fn keep_rest(&mut self, end: &[u8], rest: Vec<u8>, seqno: SeqNo) {
+        if !ends_within(&rest, end) {
+            debug_assert!(earlier_end(&rest, end) == end, "the rest starts at the end");
+            self.map.insert(end.to_vec(), Piece { end: rest, seqno });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn seqno(number: u64) -> SeqNo {
+        SeqNo::new(number).unwrap()
+    }
+
+    #[test]
+    fn random_ranges_cover_what_the_list_covers_at_every_snapshot() {
+        let mut word = 7_u64;
+        let mut random = |below: u64| {
+            word = word.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963);
+            (word >> 33) % below
+        };
+        for _ in 0..40 {
+            let ranges = Ranges::default();
+            let mut list: Vec<RangeTombstone> = Vec::new();
+            for number in 1..30 {
+                let (start, end) = (random(12) as u8, random(14) as u8);
+                let end = if end > 12 { Vec::new() } else { vec![end] };
+                ranges.insert(&[start], &end, seqno(2 * number));
+                list.push(RangeTombstone { start: vec![start], end, seqno: seqno(2 * number) });
+                let snapshot = seqno(random(2 * number + 3));
+                for (key, at) in (0..14_u8).flat_map(|key| [(key, snapshot), (key, SeqNo::MAX)]) {
+                    let visible = list.iter().filter(|t| t.seqno <= at && t.covers(&[key]));
+                    let expected = visible.map(|t| t.seqno).max();
+                    assert_eq!(ranges.covering(&[key], at), expected, "{key} {at} {list:?}");
+                    let fragments = ranges.fragments(at);
+                    let found = fragments.and_then(|fragments| fragments.covering(&[key], at));
+                    assert_eq!(found, expected);
+                }
+            }
+            assert_eq!(ranges.count(), 29);
+            assert_eq!(ranges.seqno_range(), Some((seqno(2), seqno(58))));
+        }
+    }
+
+    #[test]
+    fn fragments_are_made_once_for_readers_that_see_the_same() {
+        let ranges = Ranges::default();
+        assert!(ranges.fragments(SeqNo::MAX).is_none());
+        ranges.insert(b"a", b"c", seqno(3));
+        ranges.insert(b"b", b"d", seqno(6));
+        assert!(ranges.fragments(seqno(2)).is_none());
+        let first = ranges.fragments(seqno(7)).unwrap();
+        assert!(Arc::ptr_eq(&first, &ranges.fragments(seqno(9)).unwrap()));
+        assert!(!Arc::ptr_eq(&first, &ranges.fragments(seqno(5)).unwrap()));
+    }
+
+    #[test]
+    fn nested_ranges_take_memory_by_their_number() {
+        let ranges = Ranges::default();
+        for number in 1..=2000_u64 {
+            ranges.insert(b"", format!("{number:05}").as_bytes(), seqno(number));
+        }
+        assert_eq!(ranges.inner.read().unwrap().map.len(), 1);
+        assert_eq!(ranges.fragments(SeqNo::MAX).unwrap().as_slice().len(), 1);
+    }
+}

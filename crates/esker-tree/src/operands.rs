@@ -1,0 +1,115 @@
+//! Operands of one key, collected until what is beneath them is known.
+//!
+//! Memory is bounded where the operator can fold operands: past a limit they are folded to one.
+//! Does not know whose operands they are; the caller adds only such as the same readers see.
+
+use crate::operator::{MergeError, Merger};
+
+/// Memory of operands, in bytes, past which they should be folded: much more than chains that
+/// compaction keeps short, and little beside a block cache.
+const HEAVY_BYTES: usize = 1 << 20;
+
+/// What an operand takes beside its bytes.
+const OVERHEAD_BYTES: usize = size_of::<usize>() + size_of::<&[u8]>();
+
+/// In which order operands are added.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Order {
+    /// As a cursor finds them going forward.
+    NewestFirst,
+    /// As a cursor finds them going back.
+    OldestFirst,
+}
+
+/// Adjacent operands of one key, in one piece of memory that is used again for other keys.
+#[derive(Default)]
+pub(crate) struct Operands {
+    bytes: Vec<u8>,
+    /// Where each operand ends in `bytes`.
+    ends: Vec<usize>,
+    /// How many there were before a fold made one of them; for who counts.
+    added: u64,
+    /// What they took after the last fold: they are heavy again at twice as much.
+    folded_bytes: usize,
+}
+
+impl Operands {
+    /// Forgets all, and gives back the memory if it is much.
+    pub(crate) fn clear(&mut self) {
+        if self.bytes.capacity() > HEAVY_BYTES {
+            self.bytes = Vec::new();
+        }
+        self.bytes.clear();
+        self.ends.clear();
+        self.added = 0;
+        self.folded_bytes = 0;
+    }
+
+    /// Adds one.
+    pub(crate) fn add(&mut self, operand: &[u8]) {
+        self.bytes.extend_from_slice(operand);
+        self.ends.push(self.bytes.len());
+        self.added += 1;
+    }
+
+    /// How many were added.
+    pub(crate) const fn added(&self) -> u64 {
+        self.added
+    }
+
+    pub(crate) const fn is_empty(&self) -> bool {
+        self.ends.is_empty()
+    }
+
+    fn weight_bytes(&self) -> usize {
+        self.bytes.len() + self.ends.len() * OVERHEAD_BYTES
+    }
+
+    /// Whether they take so much memory that they should be folded.
+    pub(crate) fn is_heavy(&self) -> bool {
+        HEAVY_BYTES.max(2 * self.folded_bytes) < self.weight_bytes()
+    }
+
+    /// The operands, the oldest first.
+    fn oldest_first(&self, order: Order) -> Vec<&[u8]> {
+        let mut start = 0;
+        let each =
+            self.ends.iter().map(|&end| &self.bytes[std::mem::replace(&mut start, end)..end]);
+        let mut operands: Vec<&[u8]> = each.collect();
+        if order == Order::NewestFirst {
+            operands.reverse();
+        }
+        operands
+    }
+
+    /// Makes one operand of all of them; false if the operator cannot.
+    pub(crate) fn fold(&mut self, merger: Merger<'_>, order: Order) -> Result<bool, MergeError> {
+        if self.ends.len() > 1 {
+            let mut folded = Vec::new();
+            if !merger.fold(&self.oldest_first(order), &mut folded)? {
+                return Ok(false);
+            }
+            self.ends.clear();
+            self.ends.push(folded.len());
+            self.bytes = folded;
+        }
+        self.folded_bytes = self.weight_bytes();
+        Ok(true)
+    }
+
+    /// The operand, where there is one alone.
+    pub(crate) fn only(&self) -> Option<&[u8]> {
+        (self.ends.len() == 1).then_some(&self.bytes)
+    }
+
+    /// Replaces `out` by what they make of `existing`.
+    pub(crate) fn merge(
+        &self,
+        merger: Merger<'_>,
+        existing: Option<&[u8]>,
+        order: Order,
+        out: &mut Vec<u8>,
+    ) -> Result<(), MergeError> {
+        merger.merge(existing, &self.oldest_first(order), out)
+    }
+}

@@ -1,0 +1,130 @@
+//! A point read of a key whose newest visible entry is neither a put nor a tombstone.
+//!
+//! The reader goes from the newest source to the oldest and hands over, of each that has an entry
+//! of the key, the newest visible one. The answer is known when a value or the lack of one is met,
+//! or after the last source.
+//!
+//! Does not know what the sources are.
+
+use esker_base::{InternalKey, Trailer};
+
+use crate::cursor::Cursor;
+use crate::meaning::{Meaning, ReadContext};
+use crate::operands::{Operands, Order};
+use crate::operator::Merger;
+use crate::read_error::ReadError;
+
+/// What is known of the key after an entry.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum PointStep {
+    /// The entry has the value: what is stored, from this byte on.
+    Stored {
+        /// How many bytes are stored before the value.
+        from: usize,
+    },
+    /// The value was merged.
+    Merged(Vec<u8>),
+    /// The key has no value.
+    Nothing,
+    /// The sources that are older are needed as well.
+    Older,
+    /// The operands are too many to be kept in memory: read the key by a
+    /// [`VisibleCursor`](crate::VisibleCursor), which can go back and forth.
+    TooMany,
+}
+
+/// The operands of one key that a read has met so far: none by default.
+#[derive(Default)]
+pub struct PointMerge {
+    operands: Operands,
+}
+
+impl PointMerge {
+    /// How many operands were met.
+    #[must_use]
+    pub const fn operand_count(&self) -> u64 {
+        self.operands.added()
+    }
+
+    /// Takes the newest visible entry of `key` in a source, and goes on in it, with a `cursor` over it,
+    /// where the entries that are older matter.
+    ///
+    /// # Errors
+    /// Of reading the source, of the operator, or for an entry without a meaning.
+    pub fn step<C: Cursor>(
+        &mut self,
+        context: &ReadContext,
+        key: &[u8],
+        trailer: Trailer,
+        stored: &[u8],
+        cursor: impl FnOnce() -> C,
+    ) -> Result<PointStep, ReadError> {
+        match context.meaning(trailer.kind(), stored)? {
+            Meaning::Value { from } if self.operands.is_empty() => Ok(PointStep::Stored { from }),
+            Meaning::Value { from } => self.merge(context.merger(key)?, Some(&stored[from..])),
+            Meaning::Nothing if self.operands.is_empty() => Ok(PointStep::Nothing),
+            Meaning::Nothing => self.merge(context.merger(key)?, None),
+            Meaning::Operand => {
+                let merger = context.merger(key)?;
+                if !self.add(merger, stored)? {
+                    return Ok(PointStep::TooMany);
+                }
+                let mut cursor = cursor();
+                cursor.seek(InternalKey { user_key: key, trailer })?;
+                self.walk(context, merger, &mut cursor)
+            }
+        }
+    }
+
+    /// Takes the entries of the key behind the one that the cursor stands on.
+    fn walk<C: Cursor>(
+        &mut self,
+        context: &ReadContext,
+        merger: Merger<'_>,
+        cursor: &mut C,
+    ) -> Result<PointStep, ReadError> {
+        loop {
+            if cursor.is_valid() {
+                cursor.next()?;
+            }
+            if !cursor.is_valid() || cursor.key().user_key != merger.key() {
+                return Ok(PointStep::Older);
+            }
+            match context.meaning(cursor.key().kind(), cursor.value())? {
+                Meaning::Value { from } => {
+                    return self.merge(merger, Some(&cursor.value()[from..]));
+                }
+                Meaning::Nothing => return self.merge(merger, None),
+                Meaning::Operand if !self.add(merger, cursor.value())? => {
+                    return Ok(PointStep::TooMany);
+                }
+                Meaning::Operand => {}
+            }
+        }
+    }
+
+    /// What the operands make of no value, after the last source; `None` if there were none.
+    ///
+    /// # Errors
+    /// Of the operator.
+    pub fn finish(self, context: &ReadContext, key: &[u8]) -> Result<Option<Vec<u8>>, ReadError> {
+        if self.operands.is_empty() {
+            return Ok(None);
+        }
+        let mut merged = Vec::new();
+        self.operands.merge(context.merger(key)?, None, Order::NewestFirst, &mut merged)?;
+        Ok(Some(merged))
+    }
+
+    /// Adds an operand; false if all are too much for memory.
+    fn add(&mut self, merger: Merger<'_>, operand: &[u8]) -> Result<bool, ReadError> {
+        self.operands.add(operand);
+        Ok(!self.operands.is_heavy() || self.operands.fold(merger, Order::NewestFirst)?)
+    }
+
+    fn merge(&self, merger: Merger<'_>, existing: Option<&[u8]>) -> Result<PointStep, ReadError> {
+        let mut merged = Vec::new();
+        self.operands.merge(merger, existing, Order::NewestFirst, &mut merged)?;
+        Ok(PointStep::Merged(merged))
+    }
+}

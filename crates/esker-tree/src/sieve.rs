@@ -1,0 +1,157 @@
+//! Lets through what readers need of the entries that a flush or a compaction rewrites.
+//!
+//! Puts and tombstones are decided one by one, by [`Gc`]. Operands and single deletes wait until
+//! the entries beneath them are known (`waiting.rs`). Every other kind is decided as the value, or
+//! the lack of one, that the [`ReadContext`] says it is.
+//!
+//! Pure but for the merge operator: does not know where entries come from and go to.
+
+use esker_base::{EntryKind, InternalKey, SeqNo, Trailer};
+
+use crate::gc::{Fate, Gc};
+use crate::job::JobError;
+use crate::meaning::{Meaning, ReadContext};
+use crate::waiting::{Below, Surroundings, Waiting};
+
+/// Where the entries go that stay.
+pub(crate) trait Sink {
+    fn add(&mut self, key: InternalKey<'_>, value: &[u8]) -> Result<(), JobError>;
+}
+
+/// Decides entry by entry, key by key; entries of a key arrive newest first.
+///
+/// `may_be_older` says whether an older entry of a key may exist outside of the job, and is asked
+/// with keys that ascend.
+pub(crate) struct Sieve<'a, F> {
+    gc: Gc,
+    context: &'a ReadContext,
+    may_be_older: F,
+    waiting: Waiting,
+    entries_dropped: u64,
+}
+
+impl<'a, F: FnMut(&[u8]) -> bool> Sieve<'a, F> {
+    pub(crate) fn new(gc: Gc, context: &'a ReadContext, may_be_older: F) -> Self {
+        Self { gc, context, may_be_older, waiting: Waiting::default(), entries_dropped: 0 }
+    }
+
+    /// How many entries fewer have been written than taken; without those that wait.
+    pub(crate) const fn entries_dropped(&self) -> u64 {
+        self.entries_dropped
+    }
+
+    /// Says that the entries of another key follow.
+    #[inline]
+    pub(crate) fn start_key(&mut self, sink: &mut impl Sink) -> Result<(), JobError> {
+        if !self.waiting.is_empty() {
+            self.end_key(sink)?;
+        }
+        self.gc.start_key();
+        Ok(())
+    }
+
+    /// Says that the entries of the key have ended.
+    pub(crate) fn end_key(&mut self, sink: &mut impl Sink) -> Result<(), JobError> {
+        if self.waiting.is_empty() {
+            return Ok(());
+        }
+        let may_be_older = (self.may_be_older)(&self.waiting.user_key);
+        let below = if may_be_older { Below::Unknown } else { Below::Nothing };
+        self.resolve(below, sink)?;
+        Ok(())
+    }
+
+    /// Takes the next older entry of the key.
+    #[inline]
+    pub(crate) fn take(
+        &mut self,
+        key: InternalKey<'_>,
+        value: &[u8],
+        sink: &mut impl Sink,
+    ) -> Result<(), JobError> {
+        let is_plain = matches!(key.kind(), EntryKind::Put | EntryKind::Tombstone);
+        if is_plain && self.waiting.is_empty() {
+            return self.decide(key, key.kind(), value, sink);
+        }
+        self.take_other(key, value, sink)
+    }
+
+    /// Takes an entry that counts as one of `kind`, a put or a tombstone.
+    #[inline]
+    fn decide(
+        &mut self,
+        key: InternalKey<'_>,
+        kind: EntryKind,
+        value: &[u8],
+        sink: &mut impl Sink,
+    ) -> Result<(), JobError> {
+        let trailer = Trailer::new(key.seqno(), kind);
+        let may_be_older = &mut self.may_be_older;
+        match self.gc.decide(trailer, || may_be_older(key.user_key))? {
+            Fate::Keep => sink.add(key, value),
+            Fate::KeepAtZero => {
+                sink.add(InternalKey::new(key.user_key, SeqNo::ZERO, key.kind()), value)
+            }
+            Fate::Shadowed | Fate::Spent => {
+                self.entries_dropped += 1;
+                Ok(())
+            }
+        }
+    }
+
+    #[cold]
+    fn take_other(
+        &mut self,
+        key: InternalKey<'_>,
+        value: &[u8],
+        sink: &mut impl Sink,
+    ) -> Result<(), JobError> {
+        let meaning = self.context.meaning(key.kind(), value)?;
+        let Some(stripe) = self.gc.stripe(key.seqno()) else { return sink.add(key, value) };
+        if !self.waiting.is_empty() && self.waiting.stripe != stripe {
+            self.resolve(Below::Unknown, sink)?;
+        }
+        if meaning == Meaning::Operand || key.kind() == EntryKind::SingleDelete {
+            self.waiting.add(key.user_key, stripe, key.trailer, value);
+            if self.waiting.is_heavy() {
+                self.resolve(Below::Unknown, sink)?;
+            }
+            return Ok(());
+        }
+        let (kind, below) = match meaning {
+            Meaning::Value { from } => (EntryKind::Put, Below::Value(&value[from..])),
+            _ => (EntryKind::Tombstone, Below::Tombstone),
+        };
+        if !self.waiting.is_empty() && self.resolve(below, sink)? {
+            self.entries_dropped += 1;
+            return Ok(());
+        }
+        self.decide(key, kind, value, sink)
+    }
+
+    /// Writes what becomes of those that wait; true if the value beneath went with them.
+    fn resolve(&mut self, below: Below<'_>, sink: &mut impl Sink) -> Result<bool, JobError> {
+        let waited = self.waiting.len();
+        let stripe = self.waiting.stripe;
+        let user_key = std::mem::take(&mut self.waiting.user_key);
+        // Without the operator operands stay as they are.
+        let merger = self.context.merger(&user_key).ok();
+        let is_all = stripe == 0 && !(self.may_be_older)(&user_key);
+        let surroundings = Surroundings { below, covered: self.gc.is_covered(stripe), is_all };
+        let zeroes = is_all && self.gc.zeroes(stripe);
+        let outcome = self.waiting.resolve(merger, surroundings, |seqno, kind, value| {
+            let is_zeroed = zeroes && kind == EntryKind::Put;
+            let seqno = if is_zeroed { SeqNo::ZERO } else { seqno };
+            sink.add(InternalKey::new(&user_key, seqno, kind), value)
+        })?;
+        self.waiting.user_key = user_key;
+        if outcome.covers {
+            self.gc.cover(stripe);
+        }
+        self.entries_dropped += waited - outcome.written;
+        Ok(outcome.takes_below)
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests;

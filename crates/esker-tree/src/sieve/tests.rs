@@ -1,0 +1,309 @@
+//! The sieve: replayed from text, against the definition for every small case, and over random
+//! histories of compactions.
+
+use std::fmt::Write as _;
+
+use super::*;
+use crate::gc::Readers;
+use crate::operator::{Merge, MergeFailure, MergeOperator};
+use crate::test_random::TestRandom;
+
+/// Appends operands with a comma. Fails for the operand `bad`; panics for `panic`.
+pub(crate) struct Commas {
+    pub(crate) folds: bool,
+}
+
+impl MergeOperator for Commas {
+    fn name(&self) -> &str {
+        "commas"
+    }
+
+    fn merge(
+        &self,
+        _key: &[u8],
+        existing: Option<&[u8]>,
+        operands: &[&[u8]],
+        out: &mut Vec<u8>,
+    ) -> Result<(), MergeFailure> {
+        assert!(!operands.contains(&b"panic".as_slice()), "as asked");
+        if operands.contains(&b"bad".as_slice()) {
+            return Err(MergeFailure::new("an operand is bad"));
+        }
+        let all: Vec<&[u8]> = existing.into_iter().chain(operands.iter().copied()).collect();
+        out.extend(all.join(&b','));
+        Ok(())
+    }
+
+    fn fold_operands(
+        &self,
+        key: &[u8],
+        operands: &[&[u8]],
+        out: &mut Vec<u8>,
+    ) -> Result<bool, MergeFailure> {
+        if self.folds {
+            self.merge(key, None, operands, out)?;
+        }
+        Ok(self.folds)
+    }
+}
+
+fn context(operator: Option<bool>) -> ReadContext {
+    ReadContext { merge: operator.map(|folds| Merge::new(Commas { folds })) }
+}
+
+fn seqno(number: u64) -> SeqNo {
+    SeqNo::new(number).unwrap()
+}
+
+/// (sequence number, kind, value)
+type Stored = (u64, EntryKind, Vec<u8>);
+
+#[derive(Default)]
+struct Written(Vec<(Vec<u8>, Stored)>);
+
+impl Sink for Written {
+    fn add(&mut self, key: InternalKey<'_>, value: &[u8]) -> Result<(), JobError> {
+        let stored = (key.seqno().get(), key.kind(), value.to_vec());
+        if let Some((user_key, newer)) = self.0.last() {
+            assert!(user_key != key.user_key || stored.0 < newer.0, "entries descend");
+        }
+        self.0.push((key.user_key.to_vec(), stored));
+        Ok(())
+    }
+}
+
+/// Runs one case of `testdata/gc/operands.txt`.
+fn run_case(command: &str, lines: &str) -> String {
+    let (mut snapshots, mut visible, mut older, mut zero) = (Vec::new(), 0, false, false);
+    let mut operator = Some(true);
+    for word in command.split_whitespace() {
+        match word.split_once('=').unwrap_or((word, "")) {
+            ("snapshots", list) => {
+                snapshots = list.split(',').map(|n| seqno(n.parse().unwrap())).collect();
+            }
+            ("visible", number) => visible = number.parse().unwrap(),
+            ("older-outside", "") => older = true,
+            ("last-level", "") => zero = true,
+            ("operator", "none") => operator = None,
+            ("operator", "no-folds") => operator = Some(false),
+            other => panic!("unknown word {other:?}"),
+        }
+    }
+    let gc = Gc::new(Readers::new(&snapshots, seqno(visible)), zero);
+    let context = context(operator);
+    let mut sieve = Sieve::new(gc, &context, |_: &[u8]| older);
+    let mut written = Written::default();
+    let mut key = "";
+    for line in lines.lines() {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        if words[0] != key {
+            sieve.start_key(&mut written).unwrap();
+            key = words[0];
+        }
+        let kind = (0..=6).filter_map(EntryKind::from_byte).find(|k| k.to_string() == words[2]);
+        let entry =
+            InternalKey::new(key.as_bytes(), seqno(words[1].parse().unwrap()), kind.unwrap());
+        let value = words.get(3).copied().unwrap_or("");
+        if let Err(error) = sieve.take(entry, value.as_bytes(), &mut written) {
+            return error.to_string();
+        }
+    }
+    sieve.end_key(&mut written).unwrap();
+    let mut out = String::new();
+    for (key, (number, kind, value)) in written.0 {
+        let (key, value) = (key.escape_ascii(), value.escape_ascii());
+        writeln!(out, "{}", format!("{key} {number} {kind} {value}").trim_end()).unwrap();
+    }
+    writeln!(out, "dropped {}", sieve.entries_dropped()).unwrap();
+    out
+}
+
+#[test]
+fn operands_and_single_deletes_match_testdata() {
+    crate::testing::replay("gc/operands.txt", run_case);
+}
+
+/// What a reader at `at` finds among entries of one key, the newest first.
+fn read<'a>(entries: impl IntoIterator<Item = &'a Stored>, at: u64) -> Option<Vec<u8>> {
+    let mut operands: Vec<&[u8]> = Vec::new();
+    let mut base = None;
+    for (_, kind, value) in entries.into_iter().filter(|entry| entry.0 <= at) {
+        match kind {
+            EntryKind::Merge => operands.push(value),
+            EntryKind::Put => {
+                base = Some(value.as_slice());
+                break;
+            }
+            _ => break,
+        }
+    }
+    operands.extend(base);
+    operands.reverse();
+    (!operands.is_empty()).then(|| operands.join(&b','))
+}
+
+fn sift(
+    entries: &[Stored],
+    readers: &Readers,
+    zeroes: bool,
+    operator: Option<bool>,
+    older: bool,
+) -> Vec<Stored> {
+    let context = context(operator);
+    let mut sieve = Sieve::new(Gc::new(readers.clone(), zeroes), &context, |_: &[u8]| older);
+    let mut written = Written::default();
+    sieve.start_key(&mut written).unwrap();
+    for (number, kind, value) in entries {
+        let key = InternalKey::new(b"k", seqno(*number), *kind);
+        sieve.take(key, value, &mut written).unwrap();
+    }
+    sieve.end_key(&mut written).unwrap();
+    let dropped = sieve.entries_dropped();
+    assert_eq!(dropped, (entries.len() - written.0.len()) as u64);
+    written.0.into_iter().map(|(_, stored)| stored).collect()
+}
+
+/// Every way to give each sequence number `1..=count` no entry, or one of three kinds.
+fn every_history(count: u64) -> Vec<Vec<Stored>> {
+    let kinds = [EntryKind::Put, EntryKind::Tombstone, EntryKind::Merge];
+    let mut histories = vec![Vec::new()];
+    for number in (1..=count).rev() {
+        let longer = |history: Vec<Stored>| {
+            let mut all: Vec<Vec<Stored>> = Vec::new();
+            for kind in kinds {
+                let mut longer = history.clone();
+                longer.push((number, kind, number.to_string().into_bytes()));
+                all.push(longer);
+            }
+            all.push(history);
+            all
+        };
+        histories = histories.into_iter().flat_map(longer).collect();
+    }
+    histories
+}
+
+#[test]
+fn every_small_case_answers_as_before() {
+    const COUNT: u64 = 4;
+    let outside = (0, EntryKind::Put, b"old".to_vec());
+    for entries in every_history(COUNT) {
+        for bits in 0_u32..1 << COUNT {
+            let snapshots: Vec<SeqNo> =
+                (1..=COUNT).filter(|&n| bits & 1 << (n - 1) != 0).map(seqno).collect();
+            for visible in [1, 3, COUNT] {
+                let readers = Readers::new(&snapshots, seqno(visible));
+                for (has_older, may_be_older) in [(false, false), (false, true), (true, true)] {
+                    for operator in [None, Some(false), Some(true)] {
+                        let after = sift(&entries, &readers, !may_be_older, operator, may_be_older);
+                        let context = format!("{entries:?} -> {after:?} {readers:?} {operator:?}");
+                        let outside = has_older.then_some(&outside);
+                        let live = snapshots.iter().map(|snapshot| snapshot.get());
+                        for at in live.chain(visible..=COUNT + 1) {
+                            let before = read(entries.iter().chain(outside), at);
+                            let found = read(after.iter().chain(outside), at);
+                            assert_eq!(found, before, "reader {at}, {has_older}: {context}");
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// A random history of one key that keeps to the rule of single deletes: each removes the one put
+/// beneath it.
+fn random_history(random: &mut TestRandom) -> Vec<Stored> {
+    let is_single = random.one_in(2);
+    let mut history: Vec<Stored> = Vec::new();
+    for number in 1..=1 + random.below(14) {
+        let newest = history.last().map(|entry| entry.1);
+        let kind = match (is_single, newest) {
+            (true, Some(EntryKind::Put)) => EntryKind::SingleDelete,
+            (true, _) if random.one_in(5) => EntryKind::SingleDelete,
+            (true, _) => EntryKind::Put,
+            (false, _) => {
+                [EntryKind::Put, EntryKind::Tombstone, EntryKind::Merge, EntryKind::Merge]
+                    [random.below(4) as usize]
+            }
+        };
+        let has_value = matches!(kind, EntryKind::Put | EntryKind::Merge);
+        let value = if has_value { number.to_string().into_bytes() } else { Vec::new() };
+        history.push((number, kind, value));
+    }
+    history.reverse();
+    history
+}
+
+#[test]
+fn any_sequence_of_compactions_changes_no_answer() {
+    for seed in 0..3000 {
+        let random = &mut TestRandom::new(seed);
+        let history = random_history(random);
+        let last = history[0].0;
+        // Runs, the newest first.
+        let mut runs: Vec<Vec<Stored>> = vec![Vec::new()];
+        for entry in &history {
+            if random.one_in(2) {
+                runs.push(Vec::new());
+            }
+            runs.last_mut().unwrap().push(entry.clone());
+        }
+        let mut snapshots: Vec<u64> = (1..=last).filter(|_| random.one_in(3)).collect();
+        for _ in 0..8 {
+            let start = random.below(runs.len() as u64) as usize;
+            let end = start + 1 + random.below((runs.len() - start) as u64) as usize;
+            let older = runs[end..].iter().any(|run| !run.is_empty());
+            let inputs = runs[start..end].concat();
+            let seqnos: Vec<SeqNo> = snapshots.iter().map(|&n| seqno(n)).collect();
+            let readers = Readers::new(&seqnos, seqno(last));
+            let operator = [None, Some(false), Some(true)][random.below(3) as usize];
+            let output = sift(&inputs, &readers, end == runs.len(), operator, older);
+            runs.splice(start..end, [output]);
+            for at in snapshots.iter().copied().chain([last]) {
+                let found = read(runs.iter().flatten(), at);
+                assert_eq!(found, read(&history, at), "seed {seed} at {at}: {history:?} {runs:?}");
+            }
+            snapshots.retain(|_| !random.one_in(4));
+        }
+        // With everyone gone and all in one run nothing is left to fold or to pair.
+        let all = runs.concat();
+        let readers = Readers::new(&[], seqno(last));
+        let left = sift(&all, &readers, true, Some(true), false);
+        assert!(left.len() <= 1, "seed {seed}: {left:?} of {history:?}");
+        assert_eq!(left.first().map(|entry| entry.2.clone()), read(&history, last), "seed {seed}");
+    }
+}
+
+/// Whatever is mixed with single deletes: no panic, and entries still descend.
+#[test]
+fn single_deletes_over_anything_do_no_other_harm() {
+    let kinds = [EntryKind::Put, EntryKind::SingleDelete, EntryKind::Merge, EntryKind::Tombstone];
+    for seed in 0..3000 {
+        let random = &mut TestRandom::new(seed);
+        let history: Vec<Stored> = (1..=1 + random.below(9))
+            .rev()
+            .map(|number| (number, kinds[random.below(4) as usize], b"x".to_vec()))
+            .collect();
+        let snapshots: Vec<SeqNo> = (1..9).filter(|_| random.one_in(4)).map(seqno).collect();
+        let readers = Readers::new(&snapshots, seqno(1 + random.below(9)));
+        let older = random.one_in(2);
+        let once = sift(&history, &readers, !older, Some(true), older);
+        sift(&once, &readers, !older, Some(true), older);
+    }
+}
+
+#[test]
+fn operands_past_the_limit_of_memory_go_on_unfolded_and_lose_nothing() {
+    let operand = vec![b'x'; 1 << 20];
+    let mut history: Vec<Stored> =
+        (2..40).rev().map(|number| (number, EntryKind::Merge, operand.clone())).collect();
+    history.push((1, EntryKind::Put, b"base".to_vec()));
+    let readers = Readers::new(&[], seqno(50));
+    let expected = read(&history, 50).unwrap();
+    for (operator, most) in [(None, 39), (Some(false), 37), (Some(true), 3)] {
+        let after = sift(&history, &readers, true, operator, false);
+        assert!(after.len() <= most, "{operator:?}: {}", after.len());
+        assert!(read(&after, 50).unwrap() == expected, "{operator:?}");
+    }
+}

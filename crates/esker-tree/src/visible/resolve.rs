@@ -1,0 +1,153 @@
+//! Keys whose newest visible entry is neither a put nor a tombstone: resolved apart from the
+//! paths that every entry takes.
+//!
+//! Operands are resolved going forward, from the newest one that the reader sees down to the value
+//! beneath them, whichever way the cursor goes: it seeks there first when it goes back. Where they
+//! take much memory and the operator cannot fold them, they are merged from the oldest one up
+//! instead, a part at a time.
+
+use crate::cursor::Cursor;
+use crate::meaning::Meaning;
+use crate::operands::{Operands, Order};
+use crate::operator::Merger;
+use crate::read_error::ReadError;
+
+use super::{Aside, InternalKey, Position, Shown, Verdict, VisibleCursor, first_of_key};
+
+impl<C: Cursor> VisibleCursor<C> {
+    /// Going forward: shows the key, on whose newest visible entry the source stands, if it
+    /// exists; if not, the source ends behind it.
+    #[cold]
+    pub(super) fn show_resolved(&mut self) -> Result<bool, ReadError> {
+        let (verdict, position) = self.resolve()?;
+        if let Verdict::Exists = verdict {
+            self.position = position;
+            return Ok(true);
+        }
+        self.stepped_over.tombstones += 1;
+        if position == Position::OnEntry {
+            self.leave_key()?;
+        }
+        Ok(false)
+    }
+
+    /// Going back: seeks to the newest visible entry of `self.key`, and shows the key if it
+    /// exists; if not, the source ends before it.
+    pub(super) fn decide_from_newest(&mut self) -> Result<Verdict, ReadError> {
+        self.source.seek(InternalKey::seek(&self.key, self.snapshot))?;
+        self.take_key();
+        let (verdict, position) = self.resolve()?;
+        match (&verdict, position) {
+            (Verdict::Exists, _) => self.position = position,
+            (_, Position::OnEntry) => self.leave_key_back()?,
+            (_, _) => self.source.seek_for_prev(first_of_key(&self.key))?,
+        }
+        Ok(verdict)
+    }
+
+    /// Resolves `self.key`, on whose newest visible entry the source stands. Also says where the
+    /// source stands then.
+    fn resolve(&mut self) -> Result<(Verdict, Position), ReadError> {
+        let meaning = self.context.meaning(self.source.key().kind(), self.source.value())?;
+        let verdict = match meaning {
+            Meaning::Value { from } => {
+                self.shown = Shown::Source { from };
+                Verdict::Exists
+            }
+            Meaning::Nothing => Verdict::Deleted,
+            Meaning::Operand => return self.merge(),
+        };
+        Ok((verdict, Position::OnEntry))
+    }
+
+    /// Merges the operands of `self.key`, on whose newest the source stands.
+    fn merge(&mut self) -> Result<(Verdict, Position), ReadError> {
+        let mut operands = std::mem::take(&mut self.operands);
+        operands.clear();
+        let mut merged = self.aside.take_memory();
+        let result = self.merge_into(&mut operands, &mut merged);
+        self.operands = operands;
+        self.aside = Aside::Copied(merged);
+        self.shown = Shown::Aside;
+        result.map(|position| (Verdict::Exists, position))
+    }
+
+    fn merge_into(
+        &mut self,
+        operands: &mut Operands,
+        merged: &mut Vec<u8>,
+    ) -> Result<Position, ReadError> {
+        // Not `self.merger()`: the source moves while the merger is at hand.
+        let (context, key) = (self.context.clone(), self.key.clone());
+        let merger = context.merger(&key)?;
+        let base = loop {
+            operands.add(self.source.value());
+            self.stepped_over.operands += 1;
+            if operands.is_heavy() && !operands.fold(merger, Order::NewestFirst)? {
+                return self.merge_from_oldest(merger, operands, merged);
+            }
+            self.source.next()?;
+            match self.meaning_on_key()? {
+                Some(Meaning::Operand) => {}
+                base => break base,
+            }
+        };
+        let existing = match base {
+            Some(Meaning::Value { from }) => Some(&self.source.value()[from..]),
+            _ => None,
+        };
+        operands.merge(merger, existing, Order::NewestFirst, merged)?;
+        Ok(if base.is_some() { Position::OnEntry } else { Position::After })
+    }
+
+    /// Merges operands that are too many for memory: finds the value beneath them, then goes back
+    /// up to the newest one that the reader sees.
+    fn merge_from_oldest(
+        &mut self,
+        merger: Merger<'_>,
+        operands: &mut Operands,
+        merged: &mut Vec<u8>,
+    ) -> Result<Position, ReadError> {
+        operands.clear();
+        let base = loop {
+            self.source.next()?;
+            match self.meaning_on_key()? {
+                Some(Meaning::Operand) => self.stepped_over.operands += 1,
+                base => break base,
+            }
+        };
+        let mut value = match base {
+            Some(Meaning::Value { from }) => Some(self.source.value()[from..].to_vec()),
+            _ => None,
+        };
+        if base.is_some() {
+            self.source.prev()?;
+        } else {
+            self.source.seek_for_prev(super::last_of_key(merger.key()))?;
+        }
+        while self.is_on_key() && self.source.key().seqno() <= self.snapshot {
+            operands.add(self.source.value());
+            if operands.is_heavy() {
+                operands.merge(merger, value.as_deref(), Order::OldestFirst, merged)?;
+                std::mem::swap(value.get_or_insert_default(), merged);
+                operands.clear();
+            }
+            self.source.prev()?;
+        }
+        if operands.is_empty() {
+            *merged = value.unwrap_or_default();
+        } else {
+            operands.merge(merger, value.as_deref(), Order::OldestFirst, merged)?;
+        }
+        self.source.seek(InternalKey::seek(merger.key(), self.snapshot))?;
+        Ok(Position::OnEntry)
+    }
+
+    /// What the entry under the source means; `None` if it is none of `self.key`.
+    fn meaning_on_key(&self) -> Result<Option<Meaning>, ReadError> {
+        if !self.is_on_key() {
+            return Ok(None);
+        }
+        Ok(Some(self.context.meaning(self.source.key().kind(), self.source.value())?))
+    }
+}

@@ -1,0 +1,214 @@
+//! Operands and single deletes of one key, until what stands beneath them is known.
+//!
+//! All that wait together are of one stripe (see `gc.rs`): the same readers see them. What becomes
+//! of them:
+//!
+//! - *Operands* over a value, or over the lack of one, become that value merged: a put. With
+//!   nothing known beneath they are folded to one operand, if the operator can.
+//! - *A single delete* vanishes together with the put right beneath it, and each of the two only
+//!   so: a put that went alone would let the single delete take an older one, and the other way
+//!   round. It also goes if nothing is beneath it that another job may find.
+//!
+//! Where the operator is not there, or fails, operands stay as they are.
+//!
+//! Does not know where the results go, nor what older entries there are.
+
+use esker_base::{EntryKind, SeqNo, Trailer};
+
+use crate::operands::{Operands, Order};
+use crate::operator::Merger;
+
+/// What stands beneath those that wait.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Below<'a> {
+    /// A value, of the same stripe.
+    Value(&'a [u8]),
+    /// A tombstone, of the same stripe.
+    Tombstone,
+    /// Nothing, anywhere.
+    Nothing,
+    /// It is not known, or other readers see it.
+    Unknown,
+}
+
+/// What is known of the entries around those that wait.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Surroundings<'a> {
+    pub(crate) below: Below<'a>,
+    /// Whether a newer entry of the stripe hides them.
+    pub(crate) covered: bool,
+    /// Whether all that is older is of this stripe and goes through the same hands.
+    pub(crate) is_all: bool,
+}
+
+/// What was made of those that waited.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Outcome {
+    /// Whether everyone who sees them finds an answer above what is beneath.
+    pub(crate) covers: bool,
+    /// Whether the value beneath went with them.
+    pub(crate) takes_below: bool,
+    /// How many entries were written for them.
+    pub(crate) written: u64,
+}
+
+/// Entries of one key and one stripe, the newest first.
+#[derive(Default)]
+pub(crate) struct Waiting {
+    pub(crate) user_key: Vec<u8>,
+    pub(crate) stripe: usize,
+    trailers: Vec<Trailer>,
+    bytes: Vec<u8>,
+    /// Where the value of each entry ends in `bytes`.
+    ends: Vec<usize>,
+    operands: Operands,
+    result: Vec<u8>,
+}
+
+/// Memory of entries that wait, in bytes, past which they wait no longer.
+const WAITING_BYTES_MAX: usize = 16 << 20;
+
+impl Waiting {
+    pub(crate) const fn is_empty(&self) -> bool {
+        self.trailers.is_empty()
+    }
+
+    pub(crate) const fn len(&self) -> u64 {
+        self.trailers.len() as u64
+    }
+
+    /// Whether they take so much memory that they must go on.
+    pub(crate) fn is_heavy(&self) -> bool {
+        WAITING_BYTES_MAX < self.bytes.len() + self.trailers.len() * 2 * size_of::<u64>()
+    }
+
+    /// Adds an operand or a single delete. The first one says whose they all are.
+    pub(crate) fn add(&mut self, user_key: &[u8], stripe: usize, trailer: Trailer, value: &[u8]) {
+        if self.is_empty() {
+            self.user_key.clear();
+            self.user_key.extend_from_slice(user_key);
+            self.stripe = stripe;
+        }
+        self.trailers.push(trailer);
+        self.bytes.extend_from_slice(value);
+        self.ends.push(self.bytes.len());
+    }
+
+    fn value(&self, index: usize) -> &[u8] {
+        let start = if index == 0 { 0 } else { self.ends[index - 1] };
+        &self.bytes[start..self.ends[index]]
+    }
+
+    fn is_operand(&self, index: usize) -> bool {
+        self.trailers[index].kind() == EntryKind::Merge
+    }
+
+    /// Decides about all, hands what is written to `write`, newest first, and waits for nothing
+    /// more.
+    pub(crate) fn resolve<E>(
+        &mut self,
+        merger: Option<Merger<'_>>,
+        surroundings: Surroundings<'_>,
+        mut write: impl FnMut(SeqNo, EntryKind, &[u8]) -> Result<(), E>,
+    ) -> Result<Outcome, E> {
+        let Surroundings { below, covered, is_all } = surroundings;
+        let mut outcome = Outcome { covers: covered, takes_below: false, written: 0 };
+        let mut index = 0;
+        let count = self.trailers.len();
+        while index < count {
+            if self.is_operand(index) {
+                let end = (index..count).find(|&at| !self.is_operand(at)).unwrap_or(count);
+                // A single delete beneath is a tombstone to them.
+                let below = if end < count { Below::Tombstone } else { below };
+                if !outcome.covers {
+                    self.merge(index..end, merger, below, &mut outcome, &mut write)?;
+                }
+                index = end;
+                continue;
+            }
+            let is_last = index + 1 == count;
+            match below {
+                Below::Value(_) if is_last => {
+                    outcome.takes_below = true;
+                    outcome.covers |= is_all;
+                }
+                Below::Tombstone | Below::Nothing if is_last => {}
+                // One of two takes what both would.
+                _ if !is_last && !self.is_operand(index + 1) => {}
+                _ if is_all => outcome.covers = true,
+                _ => {
+                    write(self.trailers[index].seqno(), EntryKind::SingleDelete, &[])?;
+                    outcome.written += 1;
+                    outcome.covers = true;
+                }
+            }
+            index += 1;
+        }
+        self.clear();
+        Ok(outcome)
+    }
+
+    /// Writes what becomes of adjacent operands.
+    fn merge<E>(
+        &mut self,
+        range: std::ops::Range<usize>,
+        merger: Option<Merger<'_>>,
+        below: Below<'_>,
+        outcome: &mut Outcome,
+        write: &mut impl FnMut(SeqNo, EntryKind, &[u8]) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let seqno = self.trailers[range.start].seqno();
+        if let Some(kind) = merger.and_then(|merger| self.merged(range.clone(), merger, below)) {
+            write(seqno, kind, &self.result)?;
+            outcome.written += 1;
+            outcome.covers = kind == EntryKind::Put;
+            outcome.takes_below = outcome.covers && matches!(below, Below::Value(_));
+            return Ok(());
+        }
+        for index in range {
+            write(self.trailers[index].seqno(), EntryKind::Merge, self.value(index))?;
+            outcome.written += 1;
+        }
+        Ok(())
+    }
+
+    /// Merges or folds operands to `self.result`, and returns its kind; `None` if they stay.
+    fn merged(
+        &mut self,
+        range: std::ops::Range<usize>,
+        merger: Merger<'_>,
+        below: Below<'_>,
+    ) -> Option<EntryKind> {
+        let mut operands = std::mem::take(&mut self.operands);
+        operands.clear();
+        range.for_each(|index| operands.add(self.value(index)));
+        let existing = match below {
+            Below::Value(value) => Some(value),
+            Below::Tombstone | Below::Nothing | Below::Unknown => None,
+        };
+        // A failure is no harm here: who reads the key is told.
+        let kind = if let Below::Unknown = below {
+            let folds =
+                operands.added() > 1 && operands.fold(merger, Order::NewestFirst).unwrap_or(false);
+            folds.then_some(EntryKind::Merge)
+        } else {
+            let merged = operands.merge(merger, existing, Order::NewestFirst, &mut self.result);
+            merged.is_ok().then_some(EntryKind::Put)
+        };
+        if let (Some(EntryKind::Merge), Some(operand)) = (kind, operands.only()) {
+            self.result.clear();
+            self.result.extend_from_slice(operand);
+        }
+        self.operands = operands;
+        kind
+    }
+
+    fn clear(&mut self) {
+        self.trailers.clear();
+        self.ends.clear();
+        if self.bytes.capacity() > WAITING_BYTES_MAX / 16 {
+            self.bytes = Vec::new();
+        }
+        self.bytes.clear();
+    }
+}

@@ -1,0 +1,181 @@
+//! Between the keys of a user and those that the tree holds: the two differ where a keyspace has
+//! another order than the bytewise one.
+//!
+//! Everything that takes a key from a user, or gives one back, comes through here; everything
+//! behind it (log, memtables, tables, ranges, compaction) knows stored keys only, and needs no
+//! order: a keyspace whose order is not known is recovered and compacted all the same.
+
+use std::borrow::Cow;
+use std::ops::{Bound, RangeBounds};
+use std::sync::Arc;
+
+use esker_base::{KeyRange, limits};
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::key_order::{KeyOrder, Order};
+use crate::keyspace_core::KeyspaceCore;
+use crate::operation::check_key;
+
+impl KeyspaceCore {
+    /// The key that the tree holds for `key`.
+    ///
+    /// # Errors
+    /// `InvalidInput` if it is too long, or the order of the keyspace is not known.
+    ///
+    /// # Cost
+    /// Nothing in the bytewise order; an allocation in any other.
+    #[inline]
+    pub(crate) fn stored_key<'k>(&self, key: &'k [u8]) -> Result<Cow<'k, [u8]>> {
+        if self.order.is_bytewise {
+            check_key(key)?;
+            return Ok(Cow::Borrowed(key));
+        }
+        self.encoded_key(key).map(Cow::Owned)
+    }
+
+    #[cold]
+    fn encoded_key(&self, key: &[u8]) -> Result<Vec<u8>> {
+        let stored = self.encoded(key)?;
+        if stored.len() <= limits::KEY_LEN_MAX {
+            return Ok(stored);
+        }
+        Err(Error::invalid_input(format!(
+            "the key has {} bytes, which the key order {:?} makes {}, and at most {} are allowed",
+            key.len(),
+            self.order.name,
+            stored.len(),
+            limits::KEY_LEN_MAX
+        )))
+    }
+
+    /// Where `key` stands among stored keys: as [`KeyspaceCore::stored_key`], of any length.
+    pub(crate) fn stored_bound<'k>(&self, key: &'k [u8]) -> Result<Cow<'k, [u8]>> {
+        if self.order.is_bytewise {
+            return Ok(Cow::Borrowed(key));
+        }
+        self.encoded(key).map(Cow::Owned)
+    }
+
+    /// The stored keys of a range of keys, an inverted one as an empty one.
+    ///
+    /// # Errors
+    /// `InvalidInput` if the order of the keyspace is not known and the range has a bound.
+    pub(crate) fn stored_range<K: AsRef<[u8]>>(
+        &self,
+        range: &impl RangeBounds<K>,
+    ) -> Result<KeyRange> {
+        let stored = |bound: Bound<&K>| -> Result<Bound<Vec<u8>>> {
+            let own = |key: &K| self.stored_bound(key.as_ref()).map(Cow::into_owned);
+            Ok(match bound {
+                Bound::Included(key) => Bound::Included(own(key)?),
+                Bound::Excluded(key) => Bound::Excluded(own(key)?),
+                Bound::Unbounded => Bound::Unbounded,
+            })
+        };
+        let (start, end) = (stored(range.start_bound())?, stored(range.end_bound())?);
+        let range = KeyRange { start, end };
+        if range.is_empty() {
+            let nothing = Vec::new();
+            let (start, end) = (Bound::Included(nothing.clone()), Bound::Excluded(nothing));
+            return Ok(KeyRange { start, end });
+        }
+        Ok(range)
+    }
+
+    /// A range that holds the stored keys of all keys that start with `prefix`, and whether it
+    /// holds no others.
+    ///
+    /// # Errors
+    /// `InvalidInput` if the order of the keyspace is not known.
+    pub(crate) fn stored_prefix(&self, prefix: &[u8]) -> Result<(KeyRange, bool)> {
+        if self.order.is_bytewise {
+            return Ok((KeyRange::prefix(prefix), true));
+        }
+        let mut stored = Vec::new();
+        if self.order_code()?.encode_prefix(prefix, &mut stored) {
+            return Ok((KeyRange::prefix(&stored), true));
+        }
+        Ok((KeyRange::all(), false))
+    }
+
+    /// The key whose stored key is `stored`.
+    ///
+    /// # Errors
+    /// `InvalidInput` if the order of the keyspace is not known; `Corruption` if it cannot have
+    /// given the stored key.
+    pub(crate) fn user_key<'k>(&self, stored: &'k [u8]) -> Result<Cow<'k, [u8]>> {
+        if self.order.is_bytewise {
+            return Ok(Cow::Borrowed(stored));
+        }
+        let mut key = Vec::with_capacity(stored.len());
+        self.decode_key(&**self.order_code()?, stored, &mut key)?;
+        Ok(Cow::Owned(key))
+    }
+
+    /// Appends the key whose stored key is `stored`; `code` is that of this keyspace.
+    pub(crate) fn decode_key(
+        &self,
+        code: &dyn KeyOrder,
+        stored: &[u8],
+        out: &mut Vec<u8>,
+    ) -> Result<()> {
+        code.decode(stored, out).map_err(|error| {
+            Error::new(
+                ErrorKind::Corruption,
+                format!(
+                    "the stored key \"{}\" of keyspace {} is none of the key order {:?}: {error}",
+                    stored.escape_ascii(),
+                    self.name(),
+                    self.order.name
+                ),
+            )
+        })
+    }
+
+    /// What turns keys of this keyspace into stored ones; `None` if they are stored as they are.
+    ///
+    /// # Errors
+    /// `InvalidInput` if it is not known.
+    pub(crate) fn key_code(&self) -> Result<Option<Arc<dyn KeyOrder>>> {
+        if self.order.is_bytewise {
+            return Ok(None);
+        }
+        self.order_code().map(|code| Some(Arc::clone(code)))
+    }
+
+    /// Takes the code of `order`, unless one is known already.
+    ///
+    /// # Errors
+    /// `InvalidInput` if it is another order than the recorded one.
+    pub(crate) fn give_order(&self, order: &Order) -> Result<()> {
+        if *order.name() != *self.order.name {
+            return Err(Error::invalid_input(format!(
+                "keyspace {} was created with the key order {:?}, and is opened with {:?}",
+                self.name(),
+                self.order.name,
+                order.name()
+            )));
+        }
+        if let Some(code) = order.code() {
+            self.order.code.get_or_init(|| Arc::clone(code));
+        }
+        Ok(())
+    }
+
+    fn encoded(&self, key: &[u8]) -> Result<Vec<u8>> {
+        // Room for an end mark or the like.
+        let mut stored = Vec::with_capacity(key.len() + 8);
+        self.order_code()?.encode(key, &mut stored);
+        Ok(stored)
+    }
+
+    fn order_code(&self) -> Result<&Arc<dyn KeyOrder>> {
+        self.order.code.get().ok_or_else(|| {
+            Error::invalid_input(format!(
+                "keyspace {} has the key order {:?}, which was not given when it was opened",
+                self.name(),
+                self.order.name
+            ))
+        })
+    }
+}
