@@ -14,6 +14,8 @@ mod engine;
 mod engines;
 mod json;
 mod keys;
+mod limits;
+mod machine;
 mod options;
 mod process;
 mod random;
@@ -37,6 +39,7 @@ fn main() -> ExitCode {
         Some("child") => {
             child::Task::from_arguments(&arguments[1..]).and_then(|task| child::run(&task))
         }
+        Some("limits") => limits::run(&arguments[1..]),
         _ => options::parse(&arguments).and_then(|options| {
             let results = rounds::run(&options)?;
             report::write(&options, &results)

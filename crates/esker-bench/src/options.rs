@@ -10,9 +10,12 @@ pub(crate) const HELP: &str = "\
 Measures Esker beside the stores that one would otherwise choose.
 
 Usage: esker-bench quick|full [options]
+       esker-bench limits --results FILE [--dir DIR] [--document FILE]
 
   quick               eight rows: Esker, RocksDB and Fjall
   full                all rows, all engines of this build
+  limits              what this machine could do on each row, and how near a results.json of Esker
+                      comes to it
 
   --count N           keys (default 1000000)
   --rounds N          rounds, of which the median is taken (default 3)

@@ -44,7 +44,7 @@ fn head(options: &RunOptions, results: &[RowResult]) -> String {
 }
 
 /// Puts `text` between the two lines that mark its place.
-fn insert(path: &Path, name: &str, text: &str) -> Result<()> {
+pub(crate) fn insert(path: &Path, name: &str, text: &str) -> Result<()> {
     let document = fs::read_to_string(path)?;
     let replaced = replace(&document, name, text);
     let document = replaced.ok_or_else(|| format!("{} has no place for it", path.display()))?;
