@@ -31,6 +31,7 @@ mod sequential_writer;
 mod table_extras;
 mod top_index;
 
+mod adoption;
 mod builder;
 mod cached_block;
 mod context;
@@ -48,6 +49,7 @@ mod damage_tests;
 #[cfg(test)]
 mod testing;
 
+pub use adoption::Adoption;
 pub use builder::TableBuilder;
 pub use cached_block::{BlockSlice, CachedBlock};
 pub use context::TableContext;
@@ -56,7 +58,7 @@ pub use external::{ExternalError, ExternalTable, adopt};
 pub use format::FORMAT_NEWEST;
 pub use handle::BlockHandle;
 pub use options::{Compression, TableIdentity, TableOptions};
-pub use origin::{Adoption, Origin};
+pub use origin::Origin;
 pub use properties::TableProperties;
 pub use range_block::TableRanges;
 pub use table::{Table, TableEntry};

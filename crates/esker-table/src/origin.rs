@@ -2,7 +2,7 @@
 //!
 //! A table from outside keeps its bytes: header and checksums stay those that it was written with,
 //! its entries stand at sequence number zero. What a database makes of it stands behind its footer,
-//! in an [`Adoption`], and in the manifest as an [`Origin`]. So a lost manifest can be rebuilt.
+//! and in the manifest as an [`Origin`]; see `adoption.rs`.
 //!
 //! Does not know how a table gets into a database; see `external.rs`.
 
@@ -17,11 +17,8 @@
     )
 )]
 
-use esker_base::checksum::{checksum32, file_seed};
 use esker_base::coding::{DecodeError, Decoder, put_bytes, put_varint};
-use esker_base::{DatabaseId, FileId, KeyspaceId, OwnerId, SeqNo, TableId};
-
-use crate::{TableExtras, TableProperties};
+use esker_base::{DatabaseId, FileId, OwnerId, SeqNo};
 
 /// Where a table comes from.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -91,144 +88,4 @@ impl Origin {
 fn text(d: &mut Decoder<'_>) -> Result<String, DecodeError> {
     let not_text = d.error("origin holds a name that is not text");
     String::from_utf8(d.bytes()?.to_vec()).ok().ok_or(not_text)
-}
-
-/// Last bytes of an adopted table, if they are that.
-pub(crate) const ADOPTION_MAGIC: [u8; 4] = *b"esad";
-
-/// Last 84 bytes of every adopted table, behind the footer that it came with.
-///
-/// | offset | size | field             | meaning                                              |
-/// |-------:|-----:|-------------------|------------------------------------------------------|
-/// |      0 |   16 | `database`        | the database that has it                             |
-/// |     16 |    4 | `owner`           | owner of its file id there                           |
-/// |     20 |    8 | `counter`         | counter of its file id there                         |
-/// |     28 |    4 | `keyspace`        | the keyspace that its entries belong to              |
-/// |     32 |    8 | `seqno`           | sequence number of all its entries                   |
-/// |     40 |   16 | `origin_database` | the database that its header names                   |
-/// |     56 |    4 | `origin_owner`    | owner of the file id that its header names           |
-/// |     60 |    8 | `origin_counter`  | counter of the file id that its header names         |
-/// |     68 |    1 | `level`           | the level that it went to                            |
-/// |     69 |    7 | zero              |                                                      |
-/// |     76 |    4 | `checksum`        | of bytes 0..76, seeded with the seed of a file with  |
-/// |        |      |                   | that id in that database, plus this record's offset  |
-/// |     80 |    4 | magic             | `esad`                                               |
-///
-/// Little-endian.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Adoption {
-    /// The database that has the table.
-    pub database: DatabaseId,
-    /// Its id there.
-    pub id: TableId,
-    /// The keyspace that its entries belong to.
-    pub keyspace: KeyspaceId,
-    /// The level that it went to.
-    pub level: u8,
-    /// The sequence number of all its entries.
-    pub seqno: SeqNo,
-    /// The database that its header names.
-    pub origin_database: DatabaseId,
-    /// The id that its header names.
-    pub origin_id: FileId,
-}
-
-impl Adoption {
-    /// Length of the encoding, in bytes.
-    pub const LEN: usize = 84;
-    const CHECKED_LEN: usize = 76;
-
-    /// The bytes, as they stand at `offset` of the file.
-    pub(crate) fn encode(&self, offset: u64) -> Vec<u8> {
-        let mut out = Vec::with_capacity(Self::LEN);
-        out.extend_from_slice(&self.database.0);
-        put_file(&mut out, self.id.0);
-        out.extend_from_slice(&self.keyspace.0.to_le_bytes());
-        out.extend_from_slice(&self.seqno.get().to_le_bytes());
-        out.extend_from_slice(&self.origin_database.0);
-        put_file(&mut out, self.origin_id);
-        out.push(self.level);
-        out.resize(Self::CHECKED_LEN, 0);
-        let seed = file_seed(self.database, self.id.0).wrapping_add(offset);
-        out.extend_from_slice(&checksum32(seed, &out).to_le_bytes());
-        out.extend_from_slice(&ADOPTION_MAGIC);
-        out
-    }
-
-    /// Reads what stands at `offset`, by which table `id` of `database` was adopted.
-    ///
-    /// # Errors
-    /// If the bytes are not that.
-    pub(crate) fn decode(
-        bytes: &[u8],
-        database: DatabaseId,
-        id: TableId,
-        offset: u64,
-    ) -> Result<Self, DecodeError> {
-        let mut d = Decoder::new(bytes);
-        let checked = Decoder::new(bytes).take(Self::CHECKED_LEN)?;
-        let adoption = Self {
-            database: database_id(&mut d)?,
-            id: TableId(file(&mut d)?),
-            keyspace: KeyspaceId(d.u32()?),
-            seqno: {
-                let too_large = d.error("adoption holds a sequence number past the largest");
-                SeqNo::new(d.u64()?).ok_or(too_large)?
-            },
-            origin_database: database_id(&mut d)?,
-            origin_id: file(&mut d)?,
-            level: d.u8()?,
-        };
-        let zeros = d.take(7)?;
-        let seed = file_seed(database, id.0).wrapping_add(offset);
-        if d.u32()? != checksum32(seed, checked) {
-            return Err(d.error("adoption checksum does not match"));
-        }
-        if zeros.iter().any(|&byte| byte != 0)
-            || d.take(ADOPTION_MAGIC.len())? != ADOPTION_MAGIC
-            || (adoption.database, adoption.id) != (database, id)
-        {
-            return Err(d.error("adoption is not that of the table"));
-        }
-        d.finish()?;
-        Ok(adoption)
-    }
-
-    /// What is known of the table once it is adopted, `file_bytes` long in all, by what was known
-    /// of it before.
-    #[must_use]
-    pub fn apply(&self, table: TableProperties, file_bytes: u64) -> TableProperties {
-        TableProperties {
-            id: self.id,
-            keyspace: self.keyspace,
-            level: self.level,
-            file_bytes,
-            seqno_min: self.seqno,
-            seqno_max: self.seqno,
-            extras: TableExtras { origin: Some(self.origin()), ..table.extras },
-            ..table
-        }
-    }
-
-    /// What the manifest says of where the table comes from.
-    #[must_use]
-    pub const fn origin(&self) -> Origin {
-        let (database, id) = (self.origin_database, self.origin_id);
-        Origin::Adopted { database, id, seqno: self.seqno }
-    }
-}
-
-const _: () = assert!(Adoption::LEN == Adoption::CHECKED_LEN + 4 + ADOPTION_MAGIC.len());
-
-fn put_file(out: &mut Vec<u8>, id: FileId) {
-    out.extend_from_slice(&id.owner.0.to_le_bytes());
-    out.extend_from_slice(&id.counter.to_le_bytes());
-}
-
-fn file(d: &mut Decoder<'_>) -> Result<FileId, DecodeError> {
-    Ok(FileId { owner: OwnerId(d.u32()?), counter: d.u64()? })
-}
-
-fn database_id(d: &mut Decoder<'_>) -> Result<DatabaseId, DecodeError> {
-    Ok(DatabaseId(d.take(16)?.first_chunk().copied().unwrap_or_default()))
 }

@@ -10,12 +10,12 @@ use esker_base::coding::{DecodeError, Decoder};
 use esker_base::{Corruption, DatabaseId, FileHeader, Fragments, TableId};
 use esker_env::{Advice, File, FileError, FileExt, FileSystem};
 
+use crate::adoption::ADOPTION_MAGIC;
 use crate::data_block::DataBlock;
 use crate::filter::FilterBlock;
 use crate::footer::Footer;
 use crate::format::check_header;
 use crate::index_block::IndexBlock;
-use crate::origin::ADOPTION_MAGIC;
 use crate::range_block;
 use crate::sealed::{BLOCK_TRAILER_LEN, unseal};
 use crate::top_index::{Partition, TopIndex};

@@ -26,6 +26,7 @@ mod older;
 mod operands;
 mod operator;
 mod output;
+mod placement;
 mod plan;
 mod point_merge;
 mod policy;
@@ -60,6 +61,7 @@ pub use manifest::{Manifest, Recovered};
 pub use meaning::{Meaning, ReadContext};
 pub use merge::MergingCursor;
 pub use operator::{Merge, MergeError, MergeErrorCause, MergeFailure, MergeOperator};
+pub use placement::Placement;
 pub use plan::{Busy, JobId, Plan, PlanInput, PlanReason};
 pub use point_merge::{PointMerge, PointStep};
 pub use policy::{

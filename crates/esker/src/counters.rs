@@ -65,6 +65,10 @@ counters! {
     compaction_entries,
     /// Entries that compactions dropped.
     compaction_entries_dropped,
+    /// Tables that were ingested or bulk loaded.
+    ingested_tables,
+    /// Bytes of their files.
+    ingested_bytes,
     /// Background jobs that failed; each is tried again.
     job_failures,
     /// Table files removed because nothing refers to them.

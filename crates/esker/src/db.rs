@@ -9,6 +9,7 @@ use esker_base::KeyspaceId;
 use esker_env::Env;
 
 use crate::batch::Batch;
+use crate::bulk_loader::BulkLoader;
 use crate::bytes::Value;
 use crate::cursor::Cursor;
 use crate::engine::Engine;
@@ -17,6 +18,7 @@ use crate::events::{Event, EventListener};
 use crate::explain::{GetExplanation, ScanExplanation};
 use crate::handle::Handle;
 use crate::health::Health;
+use crate::ingest::{IngestOptions, IngestReport};
 use crate::key_order::{KeyOrder, Order};
 use crate::keyspace::Keyspace;
 use crate::levels::Levels;
@@ -267,6 +269,42 @@ impl Db {
     /// A batch of writes to any keyspaces, applied together or not at all.
     pub fn batch(&self) -> Batch {
         Batch::new(Arc::clone(self.default.handle()))
+    }
+
+    /// Makes tables that [`TableWriter`](crate::TableWriter)s wrote part of `keyspace`: all of them or none, visible at
+    /// once, newer than everything before. Each joins the tree as it is, as deep as it fits; its
+    /// files are left alone unless [`IngestOptions::move_files`] says otherwise.
+    ///
+    /// # Durability
+    /// The entries survive loss of power once this returns, and so do all writes before it. They
+    /// are in no log.
+    ///
+    /// # Errors
+    /// - `InvalidInput`: a file was not written by a table writer, is for another keyspace or in
+    ///   another order of keys, or two of them overlap.
+    /// - `Corruption`, `UnsupportedFormat`: a file is damaged, or a newer release wrote it.
+    /// - `Io`, `NoSpace`, `Closed`, `ReadOnly`, `Poisoned`.
+    ///
+    /// Nothing is ingested then, and all files are where they were.
+    ///
+    /// # Cost
+    /// Reads each file once, and writes it once where it is copied. Memtables with a key of their
+    /// ranges are flushed. Other writes wait while the manifest is written.
+    pub fn ingest<P: AsRef<Path>>(
+        &self,
+        keyspace: &Keyspace,
+        files: &[P],
+        options: IngestOptions,
+    ) -> Result<IngestReport> {
+        self.engine().ingest(keyspace.core(), files, options)
+    }
+
+    /// A loader of many entries into `keyspace`, past log and memtables. See [`BulkLoader`].
+    ///
+    /// # Errors
+    /// `Closed`, `ReadOnly`, `Poisoned`.
+    pub fn bulk_loader(&self, keyspace: &Keyspace) -> Result<BulkLoader> {
+        BulkLoader::new(keyspace.clone())
     }
 
     /// All keyspaces as they are now, to read later. Consistent across keyspaces.

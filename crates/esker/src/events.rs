@@ -55,6 +55,19 @@ pub enum Event {
         /// How long it took.
         duration: Duration,
     },
+    /// Tables that were written elsewhere, or by a bulk loader, joined the tree.
+    Ingested {
+        /// Name of the keyspace.
+        keyspace: String,
+        /// How many tables.
+        table_count: usize,
+        /// Bytes of their files.
+        bytes: u64,
+        /// The sequence number of all their entries.
+        seqno: u64,
+        /// How long it took to make them part of the tree; writing them came before.
+        duration: Duration,
+    },
     /// A background job failed. It is tried again.
     JobFailed {
         /// Name of the keyspace, where it has one.
@@ -90,6 +103,11 @@ impl fmt::Display for Event {
             Self::Flushed { keyspace, table_count, bytes, duration } => write!(
                 f,
                 "flushed {keyspace}: {bytes} bytes in {table_count} tables, {duration:.1?}"
+            ),
+            Self::Ingested { keyspace, table_count, bytes, seqno, duration } => write!(
+                f,
+                "ingested into {keyspace}: {bytes} bytes in {table_count} tables as {seqno}, \
+                 {duration:.1?}"
             ),
             Self::Compacted { keyspace, plan, bytes_read, bytes_written, duration } => write!(
                 f,

@@ -84,7 +84,7 @@ impl Engine {
         self.flush_all(keyspace)
     }
 
-    fn flush_all(&self, keyspace: &KeyspaceCore) -> Result<()> {
+    pub(crate) fn flush_all(&self, keyspace: &KeyspaceCore) -> Result<()> {
         {
             let _leader = self.pipeline.lead();
             if !keyspace.view().active.memtable.is_empty() {
@@ -124,6 +124,16 @@ impl Engine {
     /// Flushes the memtables that are immutable now, as one run of level 0.
     pub(crate) fn flush_keyspace(&self, keyspace: &KeyspaceCore) -> Result<()> {
         let _flushing = keyspace.flushing.lock().unwrap_or_else(PoisonError::into_inner);
+        self.flush_switched(keyspace, || self.write_buffered())
+    }
+
+    /// As [`Engine::flush_keyspace`], for who holds `flushing` of the keyspace; `write_log` hands
+    /// the frames that wait in memory to the system.
+    pub(crate) fn flush_switched(
+        &self,
+        keyspace: &KeyspaceCore,
+        write_log: impl FnOnce() -> Result<()>,
+    ) -> Result<()> {
         let started = self.now();
         let view = keyspace.view();
         let buffers: Vec<Arc<WriteBuffer>> = view.immutables.iter().rev().cloned().collect();
@@ -133,7 +143,7 @@ impl Engine {
             .map(|(_, newest)| newest)
             .max();
         let Some(last_seqno) = last_seqno else { return Ok(()) };
-        self.write_buffered()?;
+        write_log()?;
         if self.holds_entries_elsewhere(keyspace) {
             // The tables must not survive a crash which earlier writes, of other keyspaces, do
             // not. Alone, the keyspace loses nothing but writes after those in the tables.
@@ -172,7 +182,7 @@ impl Engine {
     }
 
     /// Makes `edit` durable and shows it to readers, without the memtables that it replaces.
-    fn install(
+    pub(crate) fn install(
         &self,
         keyspace: &KeyspaceCore,
         edit: VersionEdit,

@@ -57,7 +57,9 @@
 #![forbid(unsafe_code)]
 
 mod admission;
+mod adopt_tables;
 mod batch;
+mod bulk_loader;
 mod bytes;
 mod commit;
 mod commit_queue;
@@ -72,6 +74,7 @@ mod explain;
 mod garbage;
 mod handle;
 mod health;
+mod ingest;
 mod jobs;
 mod key_order;
 pub mod keys;
@@ -94,14 +97,18 @@ mod scan;
 mod scheduler;
 mod snapshot;
 mod snapshots;
+mod sort_buffer;
 mod stats;
 mod stored_key;
+mod table_sequence;
+mod table_writer;
 mod throttle;
 mod timed;
 mod workers;
 mod write_times;
 
 pub use batch::Batch;
+pub use bulk_loader::{BulkLoadReport, BulkLoader};
 pub use bytes::{Bytes, Key, Value};
 pub use counters::CounterValues;
 pub use cursor::Cursor;
@@ -116,6 +123,7 @@ pub use esker_tree::{
 pub use events::{Event, EventListener};
 pub use explain::{GetExplanation, GetStep, ScanExplanation, ScanInput};
 pub use health::{FailingJob, Health, Stall, StallInfo};
+pub use ingest::{IngestOptions, IngestReport, IngestedTable};
 pub use key_order::{KeyOrder, Order, ReverseBytewise, UndecodableKey};
 pub use keyspace::Keyspace;
 pub use levels::{LevelInfo, Levels, MemtableInfo, RunInfo, TableInfo};
@@ -125,6 +133,7 @@ pub use recovery_mode::RecoveryMode;
 pub use scan::Scan;
 pub use snapshot::{Snapshot, SnapshotView};
 pub use stats::{KeyspaceStats, Stats};
+pub use table_writer::{TableFile, TableWriter, TableWriterOptions};
 
 /// Compiles and runs the sample of the README.
 #[cfg(doctest)]

@@ -26,13 +26,7 @@ impl<'a> Operation<'a> {
     /// `InvalidInput` if key or value are too long; nothing was appended.
     pub(crate) fn encode(&self, out: &mut Vec<u8>) -> Result<()> {
         check_key(self.key)?;
-        if self.value.len() as u64 > limits::VALUE_LEN_MAX {
-            return Err(Error::invalid_input(format!(
-                "the value has {} bytes, and at most {} are allowed",
-                self.value.len(),
-                limits::VALUE_LEN_MAX
-            )));
-        }
+        check_value(self.value)?;
         out.push(self.kind.as_byte());
         put_varint(out, u64::from(self.keyspace.0));
         put_bytes(out, self.key);
@@ -62,6 +56,19 @@ impl<'a> Operation<'a> {
 /// Whether operations of `kind` carry a value.
 const fn has_value(kind: EntryKind) -> bool {
     !matches!(kind, EntryKind::Tombstone | EntryKind::SingleDelete)
+}
+
+/// # Errors
+/// `InvalidInput` if the value is too long.
+pub(crate) fn check_value(value: &[u8]) -> Result<()> {
+    if value.len() as u64 <= limits::VALUE_LEN_MAX {
+        return Ok(());
+    }
+    Err(Error::invalid_input(format!(
+        "the value has {} bytes, and at most {} are allowed",
+        value.len(),
+        limits::VALUE_LEN_MAX
+    )))
 }
 
 /// Refuses a key that is too long.

@@ -218,6 +218,18 @@ pub enum Compression {
     Zstd,
 }
 
+impl Compression {
+    /// The compression as tables know it.
+    pub(crate) const fn of_tables(self) -> esker_table::Compression {
+        match self {
+            Self::None => esker_table::Compression::None,
+            Self::Lz4 => esker_table::Compression::Lz4,
+            #[cfg(feature = "zstd")]
+            Self::Zstd => esker_table::Compression::Zstd,
+        }
+    }
+}
+
 /// Options of one keyspace. Recorded when it is created; given again at a later open they replace
 /// the recorded ones.
 #[derive(Clone, PartialEq, Debug)]
@@ -326,18 +338,7 @@ impl KeyspaceOptions {
 
     /// What is wrong with these options, if anything is.
     pub(crate) fn check(&self) -> Result<(), String> {
-        if !(256..=1 << 20).contains(&self.block_size_bytes) {
-            return Err(format!(
-                "block_size_bytes is {}, and must be from 256 to 1048576",
-                self.block_size_bytes
-            ));
-        }
-        if self.filter_bits_per_key > 64 {
-            return Err(format!(
-                "filter_bits_per_key is {}, and must be at most 64",
-                self.filter_bits_per_key
-            ));
-        }
+        check_layout(self.block_size_bytes, self.filter_bits_per_key)?;
         self.order.check()?;
         self.compaction.check().map_err(|bad| format!("compaction: {bad}"))?;
         if self.memtable_bytes == 0 || self.immutable_memtables_max == 0 {
@@ -345,6 +346,21 @@ impl KeyspaceOptions {
         }
         Ok(())
     }
+}
+
+/// What is wrong with how a table would be laid out, if anything is.
+pub(crate) fn check_layout(block_size_bytes: u32, filter_bits_per_key: u32) -> Result<(), String> {
+    if !(256..=1 << 20).contains(&block_size_bytes) {
+        return Err(format!(
+            "block_size_bytes is {block_size_bytes}, and must be from 256 to 1048576"
+        ));
+    }
+    if filter_bits_per_key > 64 {
+        return Err(format!(
+            "filter_bits_per_key is {filter_bits_per_key}, and must be at most 64"
+        ));
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -13,7 +13,6 @@ use esker_tree::{
 use crate::engine::Engine;
 use crate::error::{Error, ErrorKind, Result};
 use crate::keyspace_core::{KeyspaceCore, Settings};
-use crate::options::Compression;
 use crate::read_view::WriteBuffer;
 use crate::write_times::{WriteTimes, as_millis};
 
@@ -103,14 +102,9 @@ impl Engine {
     }
 }
 
-fn table_options(settings: &Settings, target: TargetLevel) -> TableOptions {
+pub(crate) fn table_options(settings: &Settings, target: TargetLevel) -> TableOptions {
     let options = &settings.options;
-    let deep = match options.compression {
-        Compression::None => esker_table::Compression::None,
-        Compression::Lz4 => esker_table::Compression::Lz4,
-        #[cfg(feature = "zstd")]
-        Compression::Zstd => esker_table::Compression::Zstd,
-    };
+    let deep = options.compression.of_tables();
     TableOptions {
         block_size_bytes: options.block_size_bytes as usize,
         compression: match target.compression() {

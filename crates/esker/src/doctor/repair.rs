@@ -39,7 +39,7 @@ use super::table_check::{DamageMap, all_keys};
 use super::verify::verify;
 use super::{ProgressListener, RepairOptions};
 use crate::error::{Error, ErrorKind, Result};
-use crate::options::{Compression, KeyspaceOptions};
+use crate::options::KeyspaceOptions;
 
 /// Ids that are passed over where it is not known how many were given, or are reserved.
 const UNKNOWN_IDS: u64 = 4096;
@@ -254,12 +254,7 @@ impl Repair<'_> {
         let options = options.unwrap_or_default();
         TableOptions {
             block_size_bytes: options.block_size_bytes as usize,
-            compression: match options.compression {
-                Compression::None => esker_table::Compression::None,
-                Compression::Lz4 => esker_table::Compression::Lz4,
-                #[cfg(feature = "zstd")]
-                Compression::Zstd => esker_table::Compression::Zstd,
-            },
+            compression: options.compression.of_tables(),
             filter_bits_per_key: options.filter_bits_per_key,
         }
     }

@@ -2,7 +2,7 @@
 //!
 //! What several of them share: `random` (choices that a seed repeats), `state` (what a database
 //! should hold), `journal` (what it has promised), `workload` (what is done to it), `reading` (what
-//! it holds), `recovered` (the laws of recovery), `directory` (which files may be there).
+//! it holds), `outside` (tables from elsewhere), `recovered` (the laws of recovery), `directory` (which files may be there).
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
@@ -12,6 +12,7 @@ mod state;
 mod directory;
 mod files;
 mod journal;
+mod outside;
 mod reading;
 mod recovered;
 mod sample;
@@ -20,6 +21,7 @@ mod workload;
 
 mod ages;
 mod basics;
+mod bulk_load;
 mod concurrency;
 mod crash;
 mod damage;
@@ -28,6 +30,7 @@ mod endings;
 mod errors;
 mod faults;
 mod golden;
+mod ingest;
 mod kill;
 mod model;
 mod orders;

@@ -11,9 +11,12 @@ use std::ops::Bound;
 use std::path::Path;
 
 use esker::env::Env;
-use esker::{Batch, Db, Durability, Keyspace, KeyspaceOptions, Options, Order, Snapshot};
+use esker::{
+    Batch, Db, Durability, IngestOptions, Keyspace, KeyspaceOptions, Options, Order, Snapshot,
+};
 
 use crate::directory::{assert_exact, assert_tidy};
+use crate::outside;
 use crate::random::{Rng, for_each_seed};
 use crate::reading::assert_state;
 use crate::state::{State, Write, between};
@@ -104,7 +107,9 @@ impl Run {
             }
             80..=83 => self.flush(),
             84..=85 => self.compact(),
-            86..=93 => drop(self.db.run_background_job()),
+            86..=90 => drop(self.db.run_background_job()),
+            91..=92 => self.ingest(),
+            93 => self.bulk_load(),
             94..=96 => self.change_keyspaces(),
             97 => self.db.sync().unwrap(),
             98 if self.rng.one_in(3) => self.settle(),
@@ -160,6 +165,40 @@ impl Run {
         }
         let durability = self.durability();
         batch.commit_with(durability).unwrap();
+        self.model.apply(&writes);
+    }
+
+    /// Tables from outside, of disjoint ranges, copied or moved.
+    fn ingest(&mut self) {
+        let name = self.some_name();
+        let writes = outside::sorted_writes(&mut self.rng, &name);
+        let files = 1 + self.rng.index(3);
+        let order = self.keyspace(&name).options().order;
+        let paths = outside::write_tables(&self.env, &order, &writes, files).unwrap();
+        let options =
+            IngestOptions { move_files: self.rng.one_in(2), verify_entries: self.rng.one_in(2) };
+        let report = self.db.ingest(&self.keyspace(&name), &paths, options).unwrap();
+        assert_eq!(report.not_removed, [""; 0].map(std::path::PathBuf::from));
+        for path in &paths {
+            assert_eq!(self.env.fs.exists(path).unwrap(), !options.move_files);
+        }
+        self.model.apply(&writes);
+    }
+
+    fn bulk_load(&mut self) {
+        let name = self.some_name();
+        let writes: Vec<Write> = (0..self.rng.below(60))
+            .map(|_| Write::put(&name, &self.rng.key(), &self.rng.value()))
+            .collect();
+        let mut loader = self.db.bulk_loader(&self.keyspace(&name)).unwrap();
+        for write in &writes {
+            loader.put(&write.key, write.value.as_ref().expect("it is a put")).unwrap();
+        }
+        if self.rng.one_in(4) {
+            return loader.abort();
+        }
+        let report = loader.finish().unwrap();
+        assert_eq!(report.entries + report.replaced, writes.len() as u64);
         self.model.apply(&writes);
     }
 

@@ -1,9 +1,14 @@
 //! Lists of operations for crash and fault tests, and how they are done to a database.
 
+use std::collections::BTreeSet;
+
 use esker::env::Env;
-use esker::{Db, Durability, KeyspaceOptions, Options, Order, Outcome, Result};
+use esker::{
+    Db, Durability, IngestOptions, Keyspace, KeyspaceOptions, Options, Order, Outcome, Result,
+};
 
 use crate::journal::{Journal, Marks};
+use crate::outside;
 use crate::random::Rng;
 use crate::recovered::{Found, Loss, UNLOGGED, open};
 use crate::state::Write;
@@ -12,6 +17,9 @@ use crate::state::Write;
 #[derive(Clone, Debug)]
 pub(crate) enum Step {
     Write(Vec<Write>, Durability),
+    /// Tables from outside, ascending; moved or copied.
+    Ingest(Vec<Write>, bool),
+    BulkLoad(Vec<Write>),
     Sync,
     Flush(String),
     Compact(String),
@@ -36,6 +44,16 @@ impl Step {
                     format!("{sign}{}/{}", write.keyspace, write.key.escape_ascii())
                 });
                 format!("Write {durability:?} {}", keys.collect::<Vec<_>>().join(" "))
+            }
+            Self::Ingest(writes, moves) => {
+                let keys = writes.iter().map(|write| write.key.escape_ascii().to_string());
+                let keys = keys.collect::<Vec<_>>().join(" ");
+                format!("Ingest {} moved {moves}: {keys}", writes[0].keyspace)
+            }
+            Self::BulkLoad(writes) => {
+                let keys = writes.iter().map(|write| write.key.escape_ascii().to_string());
+                let keys = keys.collect::<Vec<_>>().join(" ");
+                format!("BulkLoad {}: {keys}", writes[0].keyspace)
             }
             step => format!("{step:?}"),
         }
@@ -87,6 +105,8 @@ pub(crate) fn script(profile: &Profile, seed: u64) -> Vec<Step> {
             Step::Reopen { closes: rng.one_in(2) }
         } else if is(sync) {
             Step::Sync
+        } else if rng.one_in(8) {
+            load(&names, profile, &mut rng)
         } else {
             Step::Write(writes(&names, profile, &mut rng), *rng.pick(profile.durabilities))
         });
@@ -137,6 +157,33 @@ fn writes(names: &[String], profile: &Profile, rng: &mut Rng) -> Vec<Write> {
     writes.extend((0..3).map(|_| one()));
     writes.truncate(1 + rng.index(4));
     writes
+}
+
+/// A load of a keyspace that has a log.
+fn load(names: &[String], profile: &Profile, rng: &mut Rng) -> Step {
+    let logged: Vec<_> = names.iter().filter(|name| !name.starts_with(UNLOGGED)).collect();
+    let name = *rng.pick(&logged);
+    let value = |rng: &mut Rng| {
+        let len = rng.below(profile.value_len_max + 1) as usize;
+        rng.bytes(len)
+    };
+    if rng.one_in(2) {
+        let one = |rng: &mut Rng| {
+            let key = format!("k{:02}", rng.below(40));
+            Write::put(name, key.as_bytes(), &value(rng))
+        };
+        return Step::BulkLoad((0..1 + rng.index(4)).map(|_| one(rng)).collect());
+    }
+    let numbers: BTreeSet<u64> = (0..1 + rng.index(5)).map(|_| rng.below(40)).collect();
+    let writes = numbers.into_iter().map(|number| {
+        let key = format!("k{number:02}");
+        match rng.one_in(5) {
+            true => Write::delete(name, key.as_bytes()),
+            false => Write::put(name, key.as_bytes(), &value(rng)),
+        }
+    });
+    let writes = writes.collect();
+    Step::Ingest(writes, rng.one_in(2))
 }
 
 /// A database, and the journal of what is done to it.
@@ -204,6 +251,7 @@ impl Driver {
         let issued = journal.marks().issued;
         match step {
             Step::Write(writes, durability) => self.write(&db, writes, *durability)?,
+            Step::Ingest(writes, _) | Step::BulkLoad(writes) => self.load(&db, step, writes)?,
             Step::Sync => {
                 db.sync()?;
                 journal.promise(|marks| marks.durable = issued);
@@ -268,6 +316,40 @@ impl Driver {
         Ok(())
     }
 
+    /// All of it or nothing; what it loads is durable at once, and so are all writes before.
+    fn load(&mut self, db: &Db, step: &Step, writes: &[Write]) -> Result<()> {
+        let journal = self.journal.clone();
+        let mut state = journal.last();
+        let Some(keyspace) = db.existing_keyspace(&writes[0].keyspace)? else { return Ok(()) };
+        let paths = match step {
+            Step::Ingest(..) => {
+                let order = keyspace.options().order;
+                outside::write_tables(&self.env, &order, writes, 1 + writes.len() % 2)?
+            }
+            _ => Vec::new(),
+        };
+        state.apply(writes);
+        let issued = journal.issue(state);
+        let result = match step {
+            Step::Ingest(_, move_files) => {
+                let options = IngestOptions { move_files: *move_files, verify_entries: false };
+                db.ingest(&keyspace, &paths, options).map(drop)
+            }
+            _ => bulk_load(db, &keyspace, writes),
+        };
+        match result {
+            Ok(()) => journal.promise(|marks| marks.durable = issued),
+            Err(error) => {
+                match error.outcome() {
+                    Outcome::NotDone => journal.take_back(),
+                    Outcome::Unknown => self.is_certain = false,
+                }
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
     fn change(&mut self, db: &Db, step: &Step) -> Result<()> {
         let journal = self.journal.clone();
         let before = journal.last();
@@ -328,4 +410,12 @@ fn promise_flushed(journal: &Journal, name: &str, issued: usize) {
     if name.starts_with(UNLOGGED) {
         journal.promise(|marks| marks.flushed = issued);
     }
+}
+
+fn bulk_load(db: &Db, keyspace: &Keyspace, writes: &[Write]) -> Result<()> {
+    let mut loader = db.bulk_loader(keyspace)?;
+    for write in writes {
+        loader.put(&write.key, write.value.as_ref().expect("a bulk load puts"))?;
+    }
+    loader.finish().map(drop)
 }

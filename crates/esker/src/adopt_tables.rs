@@ -1,0 +1,236 @@
+//! Tables that are whole and durable, but in no tree yet, join one: all of them in one edit, with
+//! one sequence number.
+//!
+//! Before the lock: memtables that overlap are flushed, and each table gets the record that says
+//! what it is here ([`Adoption`]), with the number and the level that it will most likely have.
+//! Under the lock of the commit leader, when nobody writes: what was written to the same keys
+//! meanwhile is flushed too, the log is made durable, since the edit must not survive a crash that
+//! earlier writes do not, places are chosen, and records that guessed wrong are written again. The
+//! edit, and then the number, make the tables visible.
+//!
+//! The number is newer than all before it, so a snapshot that was taken before does not see the
+//! tables. Where writes came meanwhile, a few numbers are skipped so that the guess holds.
+
+use std::sync::{Arc, PoisonError};
+
+use esker_base::{DatabaseId, FileId, InternalKey, SeqNo, TableId};
+use esker_memtable::Memtable;
+use esker_table::{Adoption, TableProperties, adopt};
+use esker_tree::{Busy, EditRecord, LEVEL_COUNT_MAX, Placement, RunId, VersionEdit};
+
+use crate::commit_queue::Leader;
+use crate::counters::Counters;
+use crate::engine::Engine;
+use crate::error::{Error, ErrorKind, Result};
+use crate::events::Event;
+use crate::keyspace_core::KeyspaceCore;
+use crate::options::CompactionPolicy;
+
+/// Sequence numbers that are passed over for each that was given out while tables were written.
+const SKIPPED_PER_WRITE: u64 = 4;
+
+/// A table in the directory of the database that no manifest names.
+#[derive(Debug)]
+pub(crate) struct LooseTable {
+    /// What it is called here.
+    pub(crate) id: TableId,
+    /// What it says of itself.
+    pub(crate) properties: TableProperties,
+    /// The database and the id that its header names.
+    pub(crate) birth: (DatabaseId, FileId),
+}
+
+/// What became of loose tables.
+#[derive(Debug)]
+pub(crate) struct Adopted {
+    pub(crate) seqno: SeqNo,
+    /// The tables as they are known from here on, and their levels, in the order given.
+    pub(crate) tables: Vec<(usize, Arc<TableProperties>)>,
+}
+
+/// The record behind a table, as it was written last, and how long the file is with it.
+struct Written {
+    adoption: Adoption,
+    file_bytes: u64,
+}
+
+impl LooseTable {
+    fn keys(&self) -> (&[u8], &[u8]) {
+        (&self.properties.smallest_key, &self.properties.largest_key)
+    }
+}
+
+impl Engine {
+    /// Makes `tables`, which are disjoint, part of the tree of `keyspace`. `started_at` is the
+    /// visible sequence number when the work on them began.
+    ///
+    /// # Errors
+    /// The tables are in no tree then; who calls removes the files, unless the outcome is unknown.
+    pub(crate) fn adopt_tables(
+        &self,
+        keyspace: &KeyspaceCore,
+        tables: &[LooseTable],
+        started_at: SeqNo,
+    ) -> Result<Adopted> {
+        self.env.fs.sync_dir(&self.dir)?;
+        if overlaps_memory(keyspace, tables) {
+            self.flush_all(keyspace)?;
+        }
+        let visible = self.snapshots.visible();
+        let writes = visible.get() - started_at.get().min(visible.get());
+        let guessed = visible.plus(1 + writes.saturating_mul(SKIPPED_PER_WRITE));
+        if SeqNo::MAX.get() / 2 < guessed.get() {
+            return Err(Error::invalid_input("the sequence numbers of this database are used up"));
+        }
+        let places = self.places(keyspace, &keyspace.busy(), tables);
+        let mut written = Vec::with_capacity(tables.len());
+        for (table, place) in tables.iter().zip(&places) {
+            written.push(self.write_adoption(keyspace, table, guessed, place.level)?);
+        }
+        // Held until the tables are in: no older run of level 0 comes above them.
+        let flushing = keyspace.flushing.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut leader = self.pipeline.lead();
+        let started = self.now();
+        let adopted = self.adopt_led(keyspace, tables, written, &mut leader)?;
+        drop((leader, flushing));
+
+        let bytes = adopted.tables.iter().map(|(_, table)| table.file_bytes).sum();
+        Counters::add(&self.counters.ingested_tables, tables.len() as u64);
+        Counters::add(&self.counters.ingested_bytes, bytes);
+        let event = Event::Ingested {
+            keyspace: keyspace.name().to_string(),
+            table_count: tables.len(),
+            bytes,
+            seqno: adopted.seqno.get(),
+            duration: self.now().saturating_sub(started),
+        };
+        self.events.record(self.now(), event);
+        self.update_pressure(keyspace);
+        self.scheduler.request_compaction(keyspace.id);
+        Ok(adopted)
+    }
+
+    /// What is left to do while nobody writes. The caller holds `flushing` of the keyspace.
+    fn adopt_led(
+        &self,
+        keyspace: &KeyspaceCore,
+        tables: &[LooseTable],
+        mut written: Vec<Written>,
+        leader: &mut Leader,
+    ) -> Result<Adopted> {
+        self.check_writable()?;
+        keyspace.check_live()?;
+        if overlaps_memory(keyspace, tables) {
+            keyspace.switch_memtable(&self.budget);
+            if let Err(error) = self.flush_switched(keyspace, || leader.write_log(self).map(drop)) {
+                self.scheduler.request_flush(keyspace.id);
+                return Err(error);
+            }
+        }
+        let position = leader.write_log(self)?;
+        self.sync_to(position)?;
+        // Plans that are made from here on see the tables.
+        let busy = keyspace.busy();
+        let places = self.places(keyspace, &busy, tables);
+        let guessed = written.iter().map(|written| written.adoption.seqno).max();
+        let seqno = guessed.unwrap_or_default().max(leader.last_seqno.next());
+        for ((table, place), written) in tables.iter().zip(&places).zip(&mut written) {
+            let adoption = &written.adoption;
+            if (adoption.seqno, usize::from(adoption.level)) != (seqno, place.level) {
+                *written = self.write_adoption(keyspace, table, seqno, place.level)?;
+            }
+        }
+        let mut own_runs: [Option<RunId>; LEVEL_COUNT_MAX] = [None; LEVEL_COUNT_MAX];
+        let mut records = Vec::with_capacity(tables.len() + 1);
+        let mut joined = Vec::with_capacity(tables.len());
+        for ((table, place), written) in tables.iter().zip(&places).zip(&written) {
+            let run = match (place.run, own_runs[place.level]) {
+                (Some(run), _) | (None, Some(run)) => run,
+                (None, None) => *own_runs[place.level].insert(self.ledger.allocate_run()?),
+            };
+            let properties = written.adoption.apply(table.properties.clone(), written.file_bytes);
+            let properties = Arc::new(properties);
+            joined.push((place.level, Arc::clone(&properties)));
+            let (keyspace, level) = (keyspace.id, place.level);
+            records.push(EditRecord::TableAdded { keyspace, level, run, properties });
+        }
+        records.push(EditRecord::LastSeqno(seqno));
+        self.install(keyspace, VersionEdit { records }, &[]).map_err(|error| {
+            // The manifest may have the edit, until another one without it is there.
+            match self.ledger.settle() {
+                Ok(()) => error,
+                Err(_) => {
+                    let error = error.with_unknown_outcome();
+                    self.poison(&error);
+                    error
+                }
+            }
+        })?;
+        leader.last_seqno = seqno;
+        self.snapshots.publish(seqno);
+        Ok(Adopted { seqno, tables: joined })
+    }
+
+    /// Where each of `tables` can stand.
+    fn places(
+        &self,
+        keyspace: &KeyspaceCore,
+        busy: &Busy,
+        tables: &[LooseTable],
+    ) -> Vec<Placement> {
+        // Runs that are dropped by their age stay in the order of their age.
+        let level_max = match keyspace.settings().options.compaction {
+            CompactionPolicy::Fifo { .. } => 0,
+            _ => LEVEL_COUNT_MAX - 1,
+        };
+        let shape = keyspace.view().version.shape();
+        let keys = tables.iter().map(LooseTable::keys);
+        keys.map(|(first, last)| Placement::deepest(&shape, busy, level_max, first, last)).collect()
+    }
+
+    /// Writes the record behind `table`, durably.
+    fn write_adoption(
+        &self,
+        keyspace: &KeyspaceCore,
+        table: &LooseTable,
+        seqno: SeqNo,
+        level: usize,
+    ) -> Result<Written> {
+        let adoption = Adoption {
+            database: self.tables.database,
+            id: table.id,
+            keyspace: keyspace.id,
+            level: u8::try_from(level).expect("levels are few"),
+            seqno,
+            origin_database: table.birth.0,
+            origin_id: table.birth.1,
+        };
+        let file = self.env.fs.open_for_write(&self.dir.join(table.id.file_name()))?;
+        let file_bytes = adopt(&*file, table.properties.file_bytes, &adoption)?;
+        Ok(Written { adoption, file_bytes })
+    }
+
+    /// Removes the files of tables that did not join a tree, after `error`.
+    pub(crate) fn remove_loose(&self, tables: &[TableId], error: &Error) {
+        if error.outcome() == crate::error::Outcome::Unknown || error.kind() == ErrorKind::Closed {
+            // The manifest may name them. If it does not, the next open removes them.
+            return;
+        }
+        for id in tables {
+            drop(self.env.fs.remove(&self.dir.join(id.file_name())));
+        }
+    }
+}
+
+/// Whether a memtable holds an entry of a key in the range of one of `tables`.
+fn overlaps_memory(keyspace: &KeyspaceCore, tables: &[LooseTable]) -> bool {
+    let view = keyspace.view();
+    let overlaps = |memtable: &Arc<Memtable>, table: &LooseTable| {
+        let (first, last) = table.keys();
+        let mut cursor = memtable.cursor();
+        cursor.seek(InternalKey::seek(first, SeqNo::MAX));
+        cursor.is_valid() && cursor.key().user_key <= last
+    };
+    let filled = view.memtables().filter(|memtable| !memtable.is_empty());
+    filled.into_iter().any(|memtable| tables.iter().any(|table| overlaps(memtable, table)))
+}

@@ -1,0 +1,335 @@
+//! The bulk loader: entries in any order become tables without passing log and memtables.
+//!
+//! As long as keys ascend, entries go through a small buffer straight into tables of the last
+//! level. Once they do not, the buffer grows to its share of the memory budget, is sorted, and is
+//! spilled as a sorted run whenever it is full; at the end the runs are merged, the newest entry of
+//! each key first. Nothing is in any manifest before [`BulkLoader::finish`], which makes all tables
+//! part of the tree in one edit, as an ingest does.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use esker_base::KeyRange;
+use esker_cache::{Charge, Owner};
+use esker_table::TableOptions;
+use esker_tree::{Cursor as _, LEVEL_COUNT_MAX, MergingCursor, RunCursor, TargetLevel};
+
+use crate::adopt_tables::LooseTable;
+use crate::engine::Engine;
+use crate::error::Result;
+use crate::keyspace::Keyspace;
+use crate::operation::check_value;
+use crate::outputs::table_options;
+use crate::sort_buffer::SortBuffer;
+use crate::table_sequence::TableSequence;
+
+/// What is buffered while keys ascend.
+const SORTED_BUFFER_BYTES: u64 = 256 << 10;
+
+/// Least and most bytes that are buffered while keys do not ascend; between them a quarter of the
+/// memory budget. More makes fewer runs to merge, which a few hundred do not slow down.
+const BUFFER_BYTES_MIN: u64 = 1 << 20;
+const BUFFER_BYTES_MAX: u64 = 256 << 20;
+
+/// By how much the buffer grows between two updates of what the budget is charged.
+const CHARGE_STEP_BYTES: u64 = 4 << 20;
+
+/// Loads many entries at once: faster than writes, and at the end all are there, or none.
+///
+/// Entries may come in any order; of several with one key the last counts. They replace what the
+/// keyspace has under their keys, as if all were written in one batch at the end; until then they
+/// are nowhere to be seen. Into an empty keyspace they go to the last level, where nothing rewrites
+/// them; else each table goes as deep as it fits.
+///
+/// A loader that is dropped before [`BulkLoader::finish`] leaves nothing behind.
+///
+/// # Examples
+/// ```
+/// # fn main() -> esker::Result<()> {
+/// let db = esker::Db::in_memory()?;
+/// let mut loader = db.bulk_loader(db.default_keyspace())?;
+/// loader.put("b", "2")?;
+/// loader.put("a", "1")?;
+/// assert!(db.get("a")?.is_none());
+/// assert_eq!(loader.finish()?.entries, 2);
+/// assert_eq!(db.get("a")?.unwrap(), "1");
+/// # Ok(())
+/// # }
+/// ```
+pub struct BulkLoader {
+    keyspace: Keyspace,
+    /// The visible sequence number when the load began.
+    started_at: esker_base::SeqNo,
+    started: Duration,
+    buffer: SortBuffer,
+    charge: Charge,
+    buffer_bytes_max: u64,
+    /// The buffer is looked at once it has so many bytes.
+    look_at: u64,
+    /// Tables of the last level that have taken all entries so far, as long as keys ascend.
+    streamed: Option<TableSequence>,
+    /// Spilled, the oldest first.
+    runs: Vec<TableSequence>,
+    entries: u64,
+    replaced: u64,
+    /// An earlier call failed: some entries may be missing.
+    failure: Option<crate::Error>,
+}
+
+/// What a bulk load did.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct BulkLoadReport {
+    /// Entries that are in the keyspace now.
+    pub entries: u64,
+    /// Entries that a later one with their key replaced.
+    pub replaced: u64,
+    /// Tables that were made.
+    pub tables: usize,
+    /// Bytes of their files.
+    pub bytes: u64,
+    /// Sorted runs that were spilled and merged; 0 for input that was sorted or fitted into memory.
+    pub spilled_runs: usize,
+    /// The sequence number of all entries; that of the last write before, if there were none.
+    pub seqno: u64,
+    /// How long it took since the loader was made.
+    pub duration: Duration,
+}
+
+impl BulkLoader {
+    pub(crate) fn new(keyspace: Keyspace) -> Result<Self> {
+        let engine = keyspace.handle().engine();
+        engine.check_writable()?;
+        keyspace.core().check_live()?;
+        let budget = engine.options.memory_budget_bytes;
+        Ok(Self {
+            started_at: engine.snapshots.visible(),
+            started: engine.now(),
+            buffer: SortBuffer::new(),
+            charge: engine.budget.charge(Owner::Compaction, 0),
+            buffer_bytes_max: (budget / 4).clamp(BUFFER_BYTES_MIN, BUFFER_BYTES_MAX),
+            look_at: SORTED_BUFFER_BYTES,
+            streamed: None,
+            runs: Vec::new(),
+            entries: 0,
+            replaced: 0,
+            failure: None,
+            keyspace,
+        })
+    }
+
+    fn engine(&self) -> &Arc<Engine> {
+        self.keyspace.handle().engine()
+    }
+
+    /// Adds an entry.
+    ///
+    /// # Errors
+    /// - `InvalidInput`: key or value are too long; the loader goes on without the entry.
+    /// - `Io`, `NoSpace`, `Closed`: a table could not be written. Every later call fails likewise,
+    ///   and what was loaded is removed with the loader.
+    ///
+    /// # Cost
+    /// Two copies, and a third if keys do not ascend, beside the work of writing tables, which
+    /// happens in the call that fills the buffer.
+    #[inline]
+    pub fn put(&mut self, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Result<()> {
+        let (key, value) = (key.as_ref(), value.as_ref());
+        let key = self.keyspace.core().stored_key(key)?;
+        check_value(value)?;
+        self.buffer.push(&key, value);
+        self.entries += 1;
+        if self.buffer.used_bytes() < self.look_at {
+            return Ok(());
+        }
+        self.make_room()
+    }
+
+    /// Called with a buffer that would be full if keys ascended, or has grown since.
+    #[cold]
+    fn make_room(&mut self) -> Result<()> {
+        self.check()?;
+        self.charge.set(self.buffer.held_bytes());
+        let used = self.buffer.used_bytes();
+        let is_ascending = self.runs.is_empty() && self.buffer.is_sorted();
+        let result = if is_ascending {
+            self.stream(true)
+        } else if used < self.buffer_bytes_max {
+            self.look_at = (used + CHARGE_STEP_BYTES).min(self.buffer_bytes_max);
+            return Ok(());
+        } else {
+            self.look_at = SORTED_BUFFER_BYTES;
+            self.spill()
+        };
+        self.note(result)
+    }
+
+    fn check(&self) -> Result<()> {
+        self.failure.clone().map_or(Ok(()), Err)
+    }
+
+    fn note<T>(&mut self, result: Result<T>) -> Result<T> {
+        if let Err(error) = &result {
+            self.failure = Some(error.clone());
+        }
+        result
+    }
+
+    fn tables(&self, options: TableOptions, bytes_max: u64) -> TableSequence {
+        TableSequence::new(self.engine(), self.keyspace.core().id, options, bytes_max)
+    }
+
+    /// Tables as the last level has them.
+    fn last_level_tables(&self) -> TableSequence {
+        let settings = self.keyspace.core().settings();
+        let level = LEVEL_COUNT_MAX - 1;
+        let options = table_options(&settings, TargetLevel { level, deepest: level });
+        self.tables(options, settings.table_bytes)
+    }
+
+    /// Writes the buffer, which follows all before it, to the tables of the last level.
+    fn stream(&mut self, more_may_come: bool) -> Result<()> {
+        let mut tables = match self.streamed.take() {
+            Some(tables) => tables,
+            None => self.last_level_tables(),
+        };
+        let written = self.buffer.drain(more_may_come, |key, value| tables.put(key, value));
+        self.streamed = Some(tables);
+        self.replaced += written?;
+        Ok(())
+    }
+
+    /// Writes the buffer to a run of its own, sorted.
+    fn spill(&mut self) -> Result<()> {
+        if let Some(mut tables) = self.streamed.take() {
+            tables.end()?;
+            self.runs.push(tables);
+        }
+        // Read once and removed: no filter, and no time for compression.
+        let options = TableOptions {
+            compression: esker_table::Compression::None,
+            filter_bits_per_key: 0,
+            block_size_bytes: 64 << 10,
+        };
+        let mut tables = self.tables(options, u64::MAX);
+        self.replaced += self.buffer.drain(false, |key, value| tables.put(key, value))?;
+        tables.end()?;
+        self.runs.push(tables);
+        Ok(())
+    }
+
+    /// Makes the entries part of the keyspace, all at once.
+    ///
+    /// # Durability
+    /// They survive loss of power once this returns, and so do all writes before it. They are in no
+    /// log.
+    ///
+    /// # Errors
+    /// `Io`, `NoSpace`, `Closed`, `Poisoned`. Nothing is loaded then, and nothing left behind.
+    pub fn finish(mut self) -> Result<BulkLoadReport> {
+        self.check()?;
+        self.engine().check_writable()?;
+        self.keyspace.core().check_live()?;
+        let spilled_runs = self.write_out()?;
+        let mut report = BulkLoadReport {
+            entries: self.entries - self.replaced,
+            replaced: self.replaced,
+            tables: 0,
+            bytes: 0,
+            spilled_runs,
+            seqno: self.engine().snapshots.visible().get(),
+            duration: Duration::ZERO,
+        };
+        if let Some(tables) = self.streamed.take() {
+            let database = self.engine().tables.database;
+            let finished = tables.finished().iter();
+            let loose: Vec<LooseTable> = finished
+                .map(|table| LooseTable {
+                    id: table.id,
+                    properties: table.clone(),
+                    birth: (database, table.id.0),
+                })
+                .collect();
+            let adopted = self.engine().adopt_tables(self.keyspace.core(), &loose, self.started_at);
+            match adopted {
+                Ok(adopted) => {
+                    tables.take();
+                    report.seqno = adopted.seqno.get();
+                    report.tables = adopted.tables.len();
+                    report.bytes = adopted.tables.iter().map(|(_, table)| table.file_bytes).sum();
+                }
+                Err(error) => {
+                    if error.outcome() == crate::Outcome::Unknown {
+                        // The manifest may name them. If it does not, the next open removes them.
+                        tables.take();
+                    }
+                    return Err(error);
+                }
+            }
+        }
+        report.duration = self.engine().now().saturating_sub(self.started);
+        Ok(report)
+    }
+
+    /// Gives up: nothing of the load stays.
+    pub fn abort(self) {
+        drop(self);
+    }
+
+    /// Brings all entries into `streamed`, and ends its last table. Returns how many runs were
+    /// merged.
+    fn write_out(&mut self) -> Result<usize> {
+        // Of sorted input the buffer has kept the last key: what is sorted follows what was streamed.
+        let follows = self.streamed.is_none() || self.buffer.is_sorted();
+        if self.runs.is_empty() && follows {
+            if !self.buffer.is_empty() {
+                self.stream(false)?;
+            }
+            if let Some(tables) = &mut self.streamed {
+                tables.end()?;
+            }
+            return Ok(0);
+        }
+        if !self.buffer.is_empty() {
+            self.spill()?;
+        }
+        self.buffer.release();
+        self.charge.set(0);
+        self.merge()?;
+        Ok(self.runs.len())
+    }
+
+    /// Merges the runs into tables of the last level.
+    fn merge(&mut self) -> Result<()> {
+        let mut output = self.last_level_tables();
+        let all = KeyRange::all();
+        let runs = self.runs.iter().rev().map(TableSequence::run).collect::<Result<Vec<_>>>()?;
+        // Newest first: of equal keys, all at sequence number zero, the newest run's comes first.
+        let cursors = runs.into_iter().map(|run| RunCursor::new(run, &all, false)).collect();
+        let mut cursor = MergingCursor::new(cursors);
+        let mut last: Option<Vec<u8>> = None;
+        cursor.seek_to_first()?;
+        while cursor.is_valid() {
+            let (_, current) = cursor.current();
+            let key = current.key().user_key;
+            match &mut last {
+                Some(last) if last == key => self.replaced += 1,
+                last => {
+                    output.put(key, current.value())?;
+                    let last = last.get_or_insert_default();
+                    last.clear();
+                    last.extend_from_slice(key);
+                }
+            }
+            cursor.next()?;
+        }
+        output.end()?;
+        self.streamed = Some(output);
+        Ok(())
+    }
+}
+
+impl std::fmt::Debug for BulkLoader {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "BulkLoader({}, {} entries)", self.keyspace.name(), self.entries)
+    }
+}

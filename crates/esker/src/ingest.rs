@@ -1,0 +1,227 @@
+//! Ingest: tables that a [`TableWriter`](crate::TableWriter) wrote become part of a keyspace as
+//! they are.
+//!
+//! First every file is looked at and nothing is changed; then each is copied, or gets a second
+//! name, in the directory of the database, under an id that no manifest names, so that a crash
+//! leaves what the next open removes; then all join the tree at once (`adopt_tables`); the
+//! originals of a move go last.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use esker_base::{Corruption, TableId};
+use esker_table::{Adoption, ExternalError, ExternalTable, Origin, Table};
+
+use crate::adopt_tables::LooseTable;
+use crate::engine::Engine;
+use crate::error::{Error, Result};
+use crate::keyspace_core::KeyspaceCore;
+use crate::table_writer::parent;
+
+/// How tables are ingested.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct IngestOptions {
+    /// Takes the files away: each gets a second name in the directory of the database, without a
+    /// copy where the file system can do that, and loses its own once the ingest is durable.
+    /// After a failure all are where they were. Default false: files are copied.
+    pub move_files: bool,
+    /// Checks every block and the order of all entries, beside the checksum of the whole file,
+    /// which is always checked. Reads each file once more. Default false.
+    pub verify_entries: bool,
+}
+
+/// What an ingest did.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct IngestReport {
+    /// The sequence number of all entries.
+    pub seqno: u64,
+    /// The tables, by key.
+    pub tables: Vec<IngestedTable>,
+    /// Files that were to be moved, are ingested, and could not be removed.
+    pub not_removed: Vec<PathBuf>,
+}
+
+/// One table of an [`IngestReport`].
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct IngestedTable {
+    /// The file that it came from.
+    pub path: PathBuf,
+    /// The name of its file in the directory of the database.
+    pub file: String,
+    /// The level that it joined.
+    pub level: usize,
+    /// Entries in it.
+    pub entries: u64,
+    /// Bytes of its file.
+    pub bytes: u64,
+}
+
+impl Engine {
+    pub(crate) fn ingest<P: AsRef<Path>>(
+        &self,
+        keyspace: &KeyspaceCore,
+        paths: &[P],
+        options: IngestOptions,
+    ) -> Result<IngestReport> {
+        self.check_writable()?;
+        keyspace.check_live()?;
+        let started_at = self.snapshots.visible();
+        let tables = self.externals(keyspace, paths)?;
+        if tables.is_empty() {
+            let (seqno, tables, not_removed) = (started_at.get(), Vec::new(), Vec::new());
+            return Ok(IngestReport { seqno, tables, not_removed });
+        }
+        let mut ids = Vec::with_capacity(tables.len());
+        let adopted = self
+            .take_in(keyspace, &tables, options, &mut ids)
+            .and_then(|loose| self.adopt_tables(keyspace, &loose, started_at));
+        let adopted = adopted.inspect_err(|error| self.remove_loose(&ids, error))?;
+        let not_removed =
+            if options.move_files { self.remove_originals(&tables) } else { Vec::new() };
+        let one =
+            |((table, id), (level, properties)): ((&ExternalTable, &TableId), &(usize, Arc<_>))| {
+                let properties: &esker_table::TableProperties = properties;
+                IngestedTable {
+                    path: table.path().to_path_buf(),
+                    file: id.file_name(),
+                    level: *level,
+                    entries: properties.entry_count,
+                    bytes: properties.file_bytes,
+                }
+            };
+        let tables = tables.iter().zip(&ids).zip(&adopted.tables).map(one).collect();
+        Ok(IngestReport { seqno: adopted.seqno.get(), tables, not_removed })
+    }
+
+    /// Looks at the files, and returns them by key. Changes nothing.
+    fn externals<P: AsRef<Path>>(
+        &self,
+        keyspace: &KeyspaceCore,
+        paths: &[P],
+    ) -> Result<Vec<ExternalTable>> {
+        let mut tables = Vec::with_capacity(paths.len());
+        for path in paths {
+            let path = path.as_ref();
+            let table = ExternalTable::open(&*self.env.fs, path).map_err(|error| match error {
+                ExternalError::File(error) => Error::from(error),
+                ExternalError::NotExternal(what) => {
+                    Error::invalid_input(format!("{} cannot be ingested: {what}", path.display()))
+                }
+            })?;
+            check_fits(&table, keyspace)?;
+            tables.push(table);
+        }
+        tables.sort_by(|a, b| a.properties().smallest_key.cmp(&b.properties().smallest_key));
+        for pair in tables.windows(2) {
+            let (a, b) = (&pair[0], &pair[1]);
+            if b.properties().smallest_key <= a.properties().largest_key {
+                return Err(Error::invalid_input(format!(
+                    "{} and {} overlap: the one ends with key \"{}\", the other starts with \"{}\"",
+                    a.path().display(),
+                    b.path().display(),
+                    keyspace.user_key(&a.properties().largest_key)?.escape_ascii(),
+                    keyspace.user_key(&b.properties().smallest_key)?.escape_ascii(),
+                )));
+            }
+        }
+        Ok(tables)
+    }
+
+    /// Checks each table and makes it a file of the directory; `ids` gets what they are called,
+    /// also those that failed.
+    fn take_in(
+        &self,
+        keyspace: &KeyspaceCore,
+        tables: &[ExternalTable],
+        options: IngestOptions,
+        ids: &mut Vec<TableId>,
+    ) -> Result<Vec<LooseTable>> {
+        let mut loose = Vec::with_capacity(tables.len());
+        for table in tables {
+            self.check_writable()?;
+            let id = self.ledger.allocate_table()?;
+            let path = self.dir.join(id.file_name());
+            ids.push(id);
+            // A system that cannot link, or not from there, copies.
+            let is_linked = options.move_files && self.env.fs.link(table.path(), &path).is_ok();
+            if is_linked {
+                table.check(None)?;
+            } else {
+                table.check(Some(&*self.env.fs.create(&path)?))?;
+            }
+            let one =
+                LooseTable { id, properties: table.properties().clone(), birth: table.birth() };
+            if options.verify_entries {
+                self.verify_entries(keyspace, &one, table.path())?;
+            }
+            loose.push(one);
+        }
+        Ok(loose)
+    }
+
+    /// Checks every block of a table that was taken in.
+    fn verify_entries(
+        &self,
+        keyspace: &KeyspaceCore,
+        table: &LooseTable,
+        path: &Path,
+    ) -> Result<()> {
+        let file = self.env.fs.open_for_write(&self.dir.join(table.id.file_name()))?;
+        let adoption = Adoption {
+            database: self.tables.database,
+            id: table.id,
+            keyspace: keyspace.id,
+            level: 0,
+            seqno: self.snapshots.visible(),
+            origin_database: table.birth.0,
+            origin_id: table.birth.1,
+        };
+        let content_bytes = table.properties.file_bytes;
+        let file_bytes = esker_table::adopt(&*file, content_bytes, &adoption)?;
+        let properties = adoption.apply(table.properties.clone(), file_bytes);
+        let report = Table::new(Arc::clone(&self.tables), Arc::new(properties)).verify()?;
+        match report.corruptions.into_iter().next() {
+            None => Ok(()),
+            Some(found) => {
+                let file = path.display().to_string();
+                Err(Corruption::new(file, found.offset, found.what).into())
+            }
+        }
+    }
+
+    /// Removes the files that were moved; those that could not be.
+    fn remove_originals(&self, tables: &[ExternalTable]) -> Vec<PathBuf> {
+        let mut not_removed = Vec::new();
+        for table in tables {
+            let dir = parent(table.path());
+            let removed = self.env.fs.remove(table.path());
+            if removed.and_then(|()| self.env.fs.sync_dir(dir)).is_err() {
+                not_removed.push(table.path().to_path_buf());
+            }
+        }
+        not_removed
+    }
+}
+
+/// Refuses a table whose keys are in another order, or that is for another keyspace.
+fn check_fits(table: &ExternalTable, keyspace: &KeyspaceCore) -> Result<()> {
+    let Some(Origin::External { order, keyspace: named }) = &table.properties().extras.origin
+    else {
+        return Ok(());
+    };
+    let path = table.path().display();
+    if **order != *keyspace.order.name {
+        return Err(Error::invalid_input(format!(
+            "{path} cannot be ingested: its keys are in the order {order:?}, those of the \
+             keyspace in {:?}",
+            keyspace.order.name
+        )));
+    }
+    let name = keyspace.name();
+    if !named.is_empty() && **named != *name {
+        return Err(Error::invalid_input(format!(
+            "{path} cannot be ingested: it is for the keyspace {named:?}, not {name:?}"
+        )));
+    }
+    Ok(())
+}

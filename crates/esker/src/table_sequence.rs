@@ -1,0 +1,117 @@
+//! A run of tables that is written on the side: ascending, disjoint, in no manifest.
+//!
+//! Until they are taken, its files are removed when it is dropped. After a crash the next open
+//! removes them, as it does with all tables that no manifest names.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use esker_base::{EntryKind, InternalKey, KeyspaceId, SeqNo};
+use esker_table::{Table, TableBuilder, TableIdentity, TableOptions, TableProperties};
+use esker_tree::{LEVEL_COUNT_MAX, Run, RunId};
+
+use crate::engine::Engine;
+use crate::error::{Error, ErrorKind, Result};
+
+/// Tables of puts at sequence number zero.
+pub(crate) struct TableSequence {
+    engine: Arc<Engine>,
+    keyspace: KeyspaceId,
+    options: TableOptions,
+    /// A table that has reached this many bytes is ended.
+    bytes_max: u64,
+    builder: Option<TableBuilder>,
+    finished: Vec<TableProperties>,
+    paths: Vec<PathBuf>,
+}
+
+impl TableSequence {
+    pub(crate) fn new(
+        engine: &Arc<Engine>,
+        keyspace: KeyspaceId,
+        options: TableOptions,
+        bytes_max: u64,
+    ) -> Self {
+        Self {
+            engine: Arc::clone(engine),
+            keyspace,
+            options,
+            bytes_max,
+            builder: None,
+            finished: Vec::new(),
+            paths: Vec::new(),
+        }
+    }
+
+    /// Adds an entry, whose key is greater than the last.
+    #[inline]
+    pub(crate) fn put(&mut self, key: &[u8], value: &[u8]) -> Result<()> {
+        let is_full = |builder: &TableBuilder| self.bytes_max <= builder.estimated_file_bytes();
+        if self.builder.as_ref().is_some_and(is_full) {
+            self.end_table()?;
+        }
+        let builder = match &mut self.builder {
+            Some(builder) => builder,
+            None => self.start_table()?,
+        };
+        Ok(builder.add(InternalKey::new(key, SeqNo::ZERO, EntryKind::Put), value)?)
+    }
+
+    #[cold]
+    fn start_table(&mut self) -> Result<&mut TableBuilder> {
+        self.engine.check_writable()?;
+        let id = self.engine.ledger.allocate_table()?;
+        let path = self.engine.dir.join(id.file_name());
+        let file = self.engine.env.fs.create(&path)?;
+        self.paths.push(path);
+        let level = u8::try_from(LEVEL_COUNT_MAX - 1).expect("levels are few");
+        let (database, keyspace) = (self.engine.tables.database, self.keyspace);
+        let identity = TableIdentity { database, id, keyspace, level };
+        Ok(self.builder.insert(TableBuilder::new(file, identity, self.options)))
+    }
+
+    #[cold]
+    fn end_table(&mut self) -> Result<()> {
+        if let Some(builder) = self.builder.take() {
+            let table = builder.finish()?;
+            self.finished.push(table);
+        }
+        Ok(())
+    }
+
+    /// Ends the last table.
+    pub(crate) fn end(&mut self) -> Result<()> {
+        self.end_table()
+    }
+
+    /// The tables that are ended.
+    pub(crate) fn finished(&self) -> &[TableProperties] {
+        &self.finished
+    }
+
+    /// The tables that are ended, to read them.
+    ///
+    /// # Panics
+    /// If there are none.
+    pub(crate) fn run(&self) -> Result<Arc<Run>> {
+        let open = |table: &TableProperties| self.engine.open_table(Arc::new(table.clone()));
+        let tables = self.finished.iter().map(open).collect::<Vec<Arc<Table>>>();
+        let run = Run::new(RunId(0), tables);
+        run.map(Arc::new).map_err(|error| Error::new(ErrorKind::Corruption, error.to_string()))
+    }
+
+    /// Leaves the files to whoever has made them part of a tree.
+    pub(crate) fn take(mut self) {
+        self.paths.clear();
+    }
+}
+
+impl Drop for TableSequence {
+    fn drop(&mut self) {
+        self.builder = None;
+        for path in self.paths.drain(..) {
+            // Best effort: the next open removes it.
+            drop(self.engine.env.fs.remove(&path));
+        }
+    }
+}

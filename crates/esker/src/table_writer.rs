@@ -1,0 +1,248 @@
+//! Writes tables outside of any database, for [`Db::ingest`](crate::Db::ingest).
+//!
+//! Knows no database: the file is written under an identity of its own, drawn at random, which its
+//! checksums are bound to.
+
+use std::path::{Path, PathBuf};
+
+use esker_base::{DatabaseId, EntryKind, FileId, InternalKey, KeyspaceId, OwnerId, SeqNo, TableId};
+use esker_env::Env;
+use esker_table::{Origin, TableBuilder, TableIdentity, TableOptions};
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::key_order::Order;
+use crate::operation::{check_key, check_value};
+use crate::options::Compression;
+
+/// How a table is laid out, and for which keyspace it is.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct TableWriterOptions {
+    /// Compression of its blocks. Default LZ4.
+    pub compression: Compression,
+    /// Size of a block before compression, in bytes. Default 4096.
+    pub block_size_bytes: u32,
+    /// Bits of filter per key; 0 for no filter. Default 10.
+    pub filter_bits_per_key: u32,
+    /// Order of the keys: that of the keyspace. Default: bytewise.
+    pub order: Order,
+    /// The only keyspace that takes the table. Default: any.
+    pub keyspace: Option<String>,
+}
+
+impl Default for TableWriterOptions {
+    fn default() -> Self {
+        Self {
+            compression: Compression::default(),
+            block_size_bytes: 4096,
+            filter_bits_per_key: 10,
+            order: Order::bytewise(),
+            keyspace: None,
+        }
+    }
+}
+
+/// What was written.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct TableFile {
+    /// The file.
+    pub path: PathBuf,
+    /// Entries in it, deletions among them.
+    pub entries: u64,
+    /// Length of the file in bytes.
+    pub bytes: u64,
+    /// The first key.
+    pub smallest: Vec<u8>,
+    /// The last key.
+    pub largest: Vec<u8>,
+}
+
+/// Writes one table file, entry by entry in ascending order of keys.
+///
+/// A table is at best a few hundred megabytes long: several smaller ones can be placed and
+/// compacted each by itself. A writer that is dropped before [`TableWriter::finish`] removes its
+/// file.
+///
+/// # Examples
+/// ```
+/// # fn main() -> esker::Result<()> {
+/// # let dir = std::env::temp_dir().join(format!("esker-doc-ingest-{}", std::process::id()));
+/// # std::fs::create_dir_all(&dir).unwrap();
+/// let path = dir.join("words.table");
+/// let mut writer = esker::TableWriter::create(&path, Default::default())?;
+/// writer.put("ant", "1")?;
+/// writer.put("bee", "2")?;
+/// assert_eq!(writer.finish()?.entries, 2);
+///
+/// let db = esker::Db::open(dir.join("db"))?;
+/// db.ingest(db.default_keyspace(), &[&path], Default::default())?;
+/// assert_eq!(db.get("bee")?.unwrap(), "2");
+/// # db.close()?;
+/// # std::fs::remove_dir_all(&dir).unwrap();
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct TableWriter {
+    env: Env,
+    path: PathBuf,
+    /// `None` once it is finished.
+    builder: Option<TableBuilder>,
+    order: Order,
+    /// As it is stored.
+    last_key: Vec<u8>,
+    /// Where keys are encoded, if their order is not the bytewise one.
+    stored: Vec<u8>,
+}
+
+impl TableWriter {
+    /// Creates the file `path`, which must not exist.
+    ///
+    /// # Errors
+    /// `Io` if it cannot be created; `InvalidInput` for options that make no sense.
+    pub fn create(path: impl AsRef<Path>, options: TableWriterOptions) -> Result<Self> {
+        Self::create_in(&Env::os(), path, options)
+    }
+
+    /// As [`TableWriter::create`], in the file system of `env`.
+    ///
+    /// # Errors
+    /// As [`TableWriter::create`].
+    pub fn create_in(
+        env: &Env,
+        path: impl AsRef<Path>,
+        options: TableWriterOptions,
+    ) -> Result<Self> {
+        crate::options::check_layout(options.block_size_bytes, options.filter_bits_per_key)
+            .map_err(Error::invalid_input)?;
+        options.order.check().map_err(Error::invalid_input)?;
+        let path = path.as_ref().to_path_buf();
+        let mut database = [0; 16];
+        env.random.fill(&mut database);
+        let identity = TableIdentity {
+            database: DatabaseId(database),
+            id: TableId(FileId { owner: OwnerId::FIRST, counter: 1 }),
+            keyspace: KeyspaceId::DEFAULT,
+            level: 0,
+        };
+        let layout = TableOptions {
+            block_size_bytes: options.block_size_bytes as usize,
+            compression: options.compression.of_tables(),
+            filter_bits_per_key: options.filter_bits_per_key,
+        };
+        let order = options.order.name().to_owned();
+        let origin = Origin::External { order, keyspace: options.keyspace.unwrap_or_default() };
+        let file = env.fs.create(&path)?;
+        let builder = TableBuilder::new(file, identity, layout).from_origin(origin);
+        let (env, order) = (env.clone(), options.order);
+        let (builder, last_key, stored) = (Some(builder), Vec::new(), Vec::new());
+        Ok(Self { env, path, order, builder, last_key, stored })
+    }
+
+    /// Sets `key` to `value`, once the table is ingested.
+    ///
+    /// # Errors
+    /// - `InvalidInput`: the key does not follow the last one, or key or value are too long.
+    ///   Nothing was added; the writer goes on.
+    /// - `Io`, `NoSpace`: the file could not be written; the writer is of no use any more.
+    pub fn put(&mut self, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Result<()> {
+        self.add(EntryKind::Put, key.as_ref(), value.as_ref())
+    }
+
+    /// Removes `key`, once the table is ingested.
+    ///
+    /// # Errors
+    /// As [`TableWriter::put`].
+    pub fn delete(&mut self, key: impl AsRef<[u8]>) -> Result<()> {
+        self.add(EntryKind::Tombstone, key.as_ref(), &[])
+    }
+
+    fn add(&mut self, kind: EntryKind, key: &[u8], value: &[u8]) -> Result<()> {
+        if let Some(code) = self.order.code() {
+            self.stored.clear();
+            code.encode(key, &mut self.stored);
+        }
+        let stored = if self.order.is_bytewise() { key } else { &self.stored };
+        check_key(stored)?;
+        check_value(value)?;
+        let builder = self.builder.as_mut().expect("a writer that is finished is gone");
+        if builder.entry_count() > 0 && stored <= self.last_key.as_slice() {
+            return Err(Error::invalid_input(format!(
+                "key \"{}\" does not follow \"{}\": a table takes each key once, in ascending order",
+                key.escape_ascii(),
+                self.user_key(&self.last_key).escape_ascii()
+            )));
+        }
+        builder.add(InternalKey::new(stored, SeqNo::ZERO, kind), value)?;
+        self.last_key.clear();
+        self.last_key.extend_from_slice(stored);
+        Ok(())
+    }
+
+    /// The key that is stored as `stored`, which came from one.
+    fn user_key(&self, stored: &[u8]) -> Vec<u8> {
+        let mut key = Vec::new();
+        match self.order.code() {
+            Some(code) if code.decode(stored, &mut key).is_ok() => key,
+            _ => stored.to_vec(),
+        }
+    }
+
+    /// Entries added.
+    #[must_use]
+    pub fn entry_count(&self) -> u64 {
+        self.builder.as_ref().map_or(0, TableBuilder::entry_count)
+    }
+
+    /// About how long the file would be if it were finished now.
+    #[must_use]
+    pub fn estimated_bytes(&self) -> u64 {
+        self.builder.as_ref().map_or(0, TableBuilder::estimated_file_bytes)
+    }
+
+    /// Ends the table.
+    ///
+    /// # Durability
+    /// The file survives loss of power once this returns.
+    ///
+    /// # Errors
+    /// `InvalidInput` if it has no entry; `Io`, `NoSpace`. The file is removed then.
+    pub fn finish(mut self) -> Result<TableFile> {
+        if self.entry_count() == 0 {
+            return Err(Error::new(ErrorKind::InvalidInput, "a table has at least one entry"));
+        }
+        let builder = self.builder.take().expect("a writer is finished once");
+        let finished = builder.finish().map_err(Error::from).and_then(|properties| {
+            self.env.fs.sync_dir(parent(&self.path))?;
+            Ok(properties)
+        });
+        let properties = finished.inspect_err(|_| self.remove())?;
+        Ok(TableFile {
+            path: std::mem::take(&mut self.path),
+            entries: properties.entry_count,
+            bytes: properties.file_bytes,
+            smallest: self.user_key(&properties.smallest_key),
+            largest: self.user_key(&properties.largest_key),
+        })
+    }
+
+    /// Best effort: whoever calls has an error to report, or nobody to report to.
+    fn remove(&self) {
+        drop(self.env.fs.remove(&self.path));
+    }
+}
+
+impl Drop for TableWriter {
+    fn drop(&mut self) {
+        if self.builder.take().is_some() {
+            self.remove();
+        }
+    }
+}
+
+/// The directory that `path` lies in.
+pub(crate) fn parent(path: &Path) -> &Path {
+    match path.parent() {
+        Some(dir) if !dir.as_os_str().is_empty() => dir,
+        _ => Path::new("."),
+    }
+}

@@ -1,0 +1,295 @@
+//! Tables from outside: what is taken, where it goes, who sees it, and what is refused.
+
+use std::path::{Path, PathBuf};
+
+use esker::env::{Env, FileExt as _};
+use esker::{
+    Db, ErrorKind, IngestOptions, KeyspaceOptions, Options, Order, TableWriter, TableWriterOptions,
+};
+
+use crate::directory::{assert_exact, assert_tidy};
+use crate::outside::OUTSIDE;
+use esker::doctor::{Doctor, RepairOptions};
+
+fn open(env: &Env) -> Db {
+    let options = Options { background_threads: 0, ..Options::default() };
+    Db::builder("db").env(env.clone()).options(options).open().unwrap()
+}
+
+/// A table of these keys, all with the value `value`; a key with a minus is deleted.
+fn table(env: &Env, name: &str, keys: &[&str], value: &str) -> PathBuf {
+    env.fs.create_dir_all(Path::new(OUTSIDE)).unwrap();
+    let path = Path::new(OUTSIDE).join(name);
+    let mut writer = TableWriter::create_in(env, &path, TableWriterOptions::default()).unwrap();
+    for key in keys {
+        match key.strip_prefix('-') {
+            Some(key) => writer.delete(key).unwrap(),
+            None => writer.put(key, value).unwrap(),
+        }
+    }
+    writer.finish().unwrap().path
+}
+
+fn contents(db: &Db) -> String {
+    let entries = db.iter().map(Result::unwrap);
+    let entries = entries.map(|(k, v)| format!("{}={}", k.escape_ascii(), v.escape_ascii()));
+    entries.collect::<Vec<_>>().join(" ")
+}
+
+const COPY: IngestOptions = IngestOptions { move_files: false, verify_entries: false };
+const MOVE: IngestOptions = IngestOptions { move_files: true, verify_entries: true };
+
+#[test]
+fn entries_are_newer_than_all_before_and_older_than_all_after() {
+    let env = Env::memory(0);
+    let db = open(&env);
+    for key in ["a", "b", "c", "d"] {
+        db.put(key, "written").unwrap();
+    }
+    let before = db.snapshot();
+    let path = table(&env, "t", &["b", "-c", "x"], "ingested");
+    let report = db.ingest(db.default_keyspace(), &[&path], COPY).unwrap();
+    assert_eq!(report.seqno, 5);
+    assert!(env.fs.exists(&path).unwrap());
+    db.put("x", "later").unwrap();
+    db.delete("b").unwrap();
+    let now = "a=written d=written x=later";
+    assert_eq!(contents(&db), now);
+    let view = before.keyspace(db.default_keyspace());
+    assert_eq!(view.get("b").unwrap().unwrap(), "written");
+    assert!(view.get("x").unwrap().is_none());
+    assert_eq!(view.scan::<&[u8]>(..).count(), 4);
+    db.compact::<&[u8]>(..).unwrap();
+    assert_eq!(contents(&db), now);
+    assert_eq!(view.scan::<&[u8]>(..).count(), 4);
+    drop((before, view));
+    db.compact::<&[u8]>(..).unwrap();
+    assert_eq!(contents(&db), now);
+    db.close().unwrap();
+    let db = open(&env);
+    assert_eq!(contents(&db), now);
+}
+
+#[test]
+fn tables_go_as_deep_as_they_fit_and_disjoint_memtables_stay() {
+    let env = Env::memory(0);
+    let db = open(&env);
+    let level = |keys: &[&str], name: &str| {
+        let path = table(&env, name, keys, name);
+        let report = db.ingest(db.default_keyspace(), &[path], COPY).unwrap();
+        report.tables[0].level
+    };
+    db.put("z", "in memory").unwrap();
+    assert_eq!(level(&["a", "c"], "1"), 6);
+    assert_eq!(level(&["d", "f"], "2"), 6);
+    assert_eq!(level(&["b"], "3"), 5);
+    assert_eq!(level(&["a", "f"], "4"), 4);
+    assert_eq!(db.stats().counters.flushes, 0);
+    assert_eq!(level(&["y", "zz"], "5"), 0);
+    assert_eq!(db.stats().counters.flushes, 1);
+    assert_eq!(contents(&db), "a=4 b=3 c=1 d=2 f=4 y=5 z=in memory zz=5");
+    assert!(db.events().iter().any(|(_, event)| {
+        event.to_string().starts_with("ingested into default: ")
+            && event.to_string().contains("1 tables as 2,")
+    }));
+    assert_eq!(db.stats().counters.ingested_tables, 5);
+}
+
+#[test]
+fn all_files_or_none() {
+    let env = Env::memory(0);
+    let db = open(&env);
+    db.put("m", "written").unwrap();
+    let good = table(&env, "good", &["a", "b"], "1");
+    let bad = table(&env, "bad", &["x", "y"], "2");
+    let file = env.fs.open_for_write(&bad).unwrap();
+    let mut byte = [0];
+    file.read_exact_at(60, &mut byte).unwrap();
+    file.write_all_at(60, &[byte[0] ^ 1]).unwrap();
+    for options in [COPY, MOVE] {
+        let error = db.ingest(db.default_keyspace(), &[&good, &bad], options).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Corruption);
+        assert_eq!(
+            error.to_string(),
+            "outside/bad is damaged at offset 0: file does not have the checksum that its footer says"
+        );
+        assert_eq!(contents(&db), "m=written");
+        assert!(env.fs.exists(&good).unwrap() && env.fs.exists(&bad).unwrap());
+        assert_tidy(&db, &*env.fs, "after a failure");
+    }
+    file.write_all_at(60, &byte).unwrap();
+    let report = db.ingest(db.default_keyspace(), &[&bad, &good], MOVE).unwrap();
+    assert_eq!(
+        report.tables.iter().map(|t| t.path.clone()).collect::<Vec<_>>(),
+        [good.clone(), bad.clone()]
+    );
+    assert_eq!(contents(&db), "a=1 b=1 m=written x=2 y=2");
+    assert!(!env.fs.exists(&good).unwrap() && !env.fs.exists(&bad).unwrap());
+    db.close().unwrap();
+    assert_exact(&*env.fs, Path::new("db"), "closed");
+}
+
+#[test]
+fn what_is_no_table_from_outside_is_refused() {
+    let env = Env::memory(0);
+    let db = open(&env);
+    let refused = |paths: &[&Path]| {
+        let error = db.ingest(db.default_keyspace(), paths, COPY).unwrap_err();
+        format!("{}: {error}", error.kind().name())
+    };
+    let (a, b) = (table(&env, "a", &["a", "m"], "1"), table(&env, "b", &["m", "z"], "2"));
+    assert_eq!(
+        refused(&[&b, &a]),
+        "invalid input: outside/a and outside/b overlap: the one ends with key \"m\", the other \
+         starts with \"m\""
+    );
+    assert!(refused(&[&a, &a]).starts_with("invalid input: outside/a and outside/a overlap"));
+    assert!(refused(&[Path::new("outside/none")]).starts_with("i/o error: "));
+    db.put("k", "v").unwrap();
+    db.flush().unwrap();
+    let own = env.fs.list(Path::new("db")).unwrap();
+    let own = own.into_iter().find(|entry| entry.name.ends_with(".table")).unwrap();
+    let own = Path::new("db").join(own.name);
+    assert_eq!(
+        refused(&[&own]),
+        format!(
+            "invalid input: {} cannot be ingested: it was not written by a table writer",
+            own.display()
+        )
+    );
+    let named = TableWriterOptions { keyspace: Some("users".into()), ..Default::default() };
+    let mut writer = TableWriter::create_in(&env, "outside/users", named).unwrap();
+    writer.put("k", "v").unwrap();
+    let path = writer.finish().unwrap().path;
+    assert_eq!(
+        refused(&[&path]),
+        "invalid input: outside/users cannot be ingested: it is for the keyspace \"users\", not \
+         \"default\""
+    );
+    let users = db.keyspace("users", KeyspaceOptions::default()).unwrap();
+    db.ingest(&users, &[path], COPY).unwrap();
+    assert_eq!(users.get("k").unwrap().unwrap(), "v");
+    assert_eq!(db.ingest::<&Path>(&users, &[], COPY).unwrap().tables, []);
+    db.drop_keyspace(&users).unwrap();
+    assert_eq!(db.ingest(&users, &[&a], COPY).unwrap_err().kind(), ErrorKind::Closed);
+}
+
+#[test]
+fn writer_takes_each_key_once_in_ascending_order() {
+    let env = Env::memory(0);
+    env.fs.create_dir_all(Path::new(OUTSIDE)).unwrap();
+    let path = Path::new("outside/t");
+    let mut writer = TableWriter::create_in(&env, path, TableWriterOptions::default()).unwrap();
+    assert!(TableWriter::create_in(&env, path, TableWriterOptions::default()).is_err());
+    writer.put("", "the empty key comes first").unwrap();
+    writer.put("m", "1").unwrap();
+    for key in ["m", "l"] {
+        let error = writer.put(key, "2").unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidInput);
+        assert_eq!(
+            error.to_string(),
+            format!(
+                "key \"{key}\" does not follow \"m\": a table takes each key once, in ascending order"
+            )
+        );
+    }
+    assert!(writer.put(vec![0; 70_000], "").is_err());
+    writer.delete("n").unwrap();
+    let info = writer.finish().unwrap();
+    assert_eq!((info.entries, &*info.smallest, &*info.largest), (3, &b""[..], &b"n"[..]));
+    assert_eq!(info.bytes, env.fs.open(path).unwrap().len().unwrap());
+    let other = Path::new("outside/u");
+    let writer = TableWriter::create_in(&env, other, TableWriterOptions::default()).unwrap();
+    assert_eq!(writer.finish().unwrap_err().to_string(), "a table has at least one entry");
+    let mut writer = TableWriter::create_in(&env, other, TableWriterOptions::default()).unwrap();
+    writer.put("k", "v").unwrap();
+    drop(writer);
+    assert!(!env.fs.exists(other).unwrap());
+}
+
+#[test]
+fn keys_in_another_order_go_to_a_keyspace_of_that_order_only() {
+    let env = Env::memory(0);
+    let db = open(&env);
+    env.fs.create_dir_all(Path::new(OUTSIDE)).unwrap();
+    let order = Order::reverse_bytewise();
+    let options = TableWriterOptions { order: order.clone(), ..Default::default() };
+    let mut writer = TableWriter::create_in(&env, "outside/t", options).unwrap();
+    writer.put("b", "1").unwrap();
+    writer.put("a", "2").unwrap();
+    let error = writer.put("ab", "3").unwrap_err().to_string();
+    assert!(error.starts_with("key \"ab\" does not follow \"a\""), "{error}");
+    let info = writer.finish().unwrap();
+    assert_eq!((&*info.smallest, &*info.largest), (&b"b"[..], &b"a"[..]));
+    let error = db.ingest(db.default_keyspace(), &[&info.path], COPY).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "outside/t cannot be ingested: its keys are in the order \"reverse-bytewise\", those of the \
+         keyspace in \"bytewise\""
+    );
+    let reverse = KeyspaceOptions { order, ..KeyspaceOptions::default() };
+    let reverse = db.keyspace("reverse", reverse).unwrap();
+    db.ingest(&reverse, &[&info.path], COPY).unwrap();
+    let mut loader = db.bulk_loader(&reverse).unwrap();
+    loader.put("c", "0").unwrap();
+    loader.put("aa", "1.5").unwrap();
+    loader.finish().unwrap();
+    let keys: Vec<_> = reverse.iter().map(|entry| entry.unwrap().0.to_vec()).collect();
+    assert_eq!(keys, [&b"c"[..], b"b", b"aa", b"a"]);
+}
+
+#[test]
+fn same_file_can_be_ingested_twice_and_by_two_databases() {
+    let env = Env::memory(0);
+    let db = open(&env);
+    let path = table(&env, "t", &["a", "b"], "1");
+    db.ingest(db.default_keyspace(), &[&path], COPY).unwrap();
+    db.put("a", "2").unwrap();
+    db.ingest(db.default_keyspace(), &[&path], COPY).unwrap();
+    assert_eq!(contents(&db), "a=1 b=1");
+    let other = Db::builder("other").env(env.clone()).open().unwrap();
+    other.ingest(other.default_keyspace(), &[&path], MOVE).unwrap();
+    assert_eq!(contents(&other), "a=1 b=1");
+}
+
+#[test]
+fn doctor_verifies_and_rebuilds_a_manifest_with_ingested_tables() {
+    let env = Env::memory(0);
+    let db = open(&env);
+    for (round, keys) in [["a", "b"], ["b", "c"], ["a", "c"]].iter().enumerate() {
+        db.put("c", format!("written {round}")).unwrap();
+        let path = table(&env, &format!("t{round}"), keys, &format!("ingested {round}"));
+        db.ingest(db.default_keyspace(), &[path], if round == 1 { MOVE } else { COPY }).unwrap();
+    }
+    db.put("b", "last").unwrap();
+    db.flush().unwrap();
+    let expected = contents(&db);
+    assert_eq!(expected, "a=ingested 2 b=last c=ingested 2");
+    db.close().unwrap();
+    let dir = Path::new("db");
+    let doctor = Doctor::new(dir).env(env.clone());
+    let verify = || doctor.verify(&mut |_| {}).unwrap();
+    assert!(verify().is_sound(), "{:?}", verify().findings);
+    let manifests = env.fs.list(dir).unwrap().into_iter().map(|entry| entry.name);
+    for name in manifests.filter(|name| name.ends_with(".manifest")) {
+        env.fs.remove(&dir.join(name)).unwrap();
+    }
+    assert!(!verify().is_sound());
+    doctor.repair(&RepairOptions::default(), &mut |_| {}).unwrap();
+    assert!(verify().is_sound(), "{:?}", verify().findings);
+    let db = open(&env);
+    assert_eq!(contents(&db), expected);
+    db.put("a", "goes on").unwrap();
+    assert_eq!(contents(&db), "a=goes on b=last c=ingested 2");
+}
+
+#[test]
+fn read_only_database_takes_nothing() {
+    let env = Env::memory(0);
+    open(&env).close().unwrap();
+    let path = table(&env, "t", &["a"], "1");
+    let db = Db::builder("db").env(env.clone()).read_only(true).open().unwrap();
+    let error = db.ingest(db.default_keyspace(), &[path], COPY).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::ReadOnly);
+    assert_eq!(db.bulk_loader(db.default_keyspace()).unwrap_err().kind(), ErrorKind::ReadOnly);
+}
