@@ -222,10 +222,14 @@ impl Engine {
     }
 }
 
-/// Whether a memtable holds an entry of a key in the range of one of `tables`.
+/// Whether a memtable holds an entry of a key in the range of one of `tables`, or may hide one.
 fn overlaps_memory(keyspace: &KeyspaceCore, tables: &[LooseTable]) -> bool {
     let view = keyspace.view();
     let overlaps = |memtable: &Arc<Memtable>, table: &LooseTable| {
+        // Rare, and may cover any of the keys.
+        if memtable.range_tombstone_count() > 0 {
+            return true;
+        }
         let (first, last) = table.keys();
         let mut cursor = memtable.cursor();
         cursor.seek(InternalKey::seek(first, SeqNo::MAX));
