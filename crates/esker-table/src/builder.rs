@@ -73,6 +73,10 @@ impl SeparatorList {
         self.bytes.clear();
         self.ends.clear();
     }
+
+    const fn memory_bytes(&self) -> usize {
+        self.bytes.capacity() + self.ends.capacity() * size_of::<usize>()
+    }
 }
 
 /// Builds one table.
@@ -218,6 +222,17 @@ impl TableBuilder {
         let has_end = fragments.as_slice().last().is_none_or(|last| !last.end.is_empty());
         assert!(has_end, "range tombstones in tables have ends");
         self.ranges = fragments;
+    }
+
+    /// What is held in memory until it is written, in bytes: buffers, and what index and filter are
+    /// made of.
+    #[must_use]
+    pub fn memory_bytes(&self) -> usize {
+        self.writer.memory_bytes()
+            + self.hashes.capacity() * size_of::<u64>()
+            + self.block_ends.capacity() * size_of::<u64>()
+            + self.separators.memory_bytes()
+            + self.top_separators.memory_bytes()
     }
 
     /// About how long the file would be if it were finished now.

@@ -35,6 +35,11 @@ impl SequentialWriter {
         self.written_bytes + self.buffer.len() as u64
     }
 
+    /// What is allocated, in bytes.
+    pub(crate) const fn memory_bytes(&self) -> usize {
+        self.buffer.capacity()
+    }
+
     /// Where the next bytes go: they are appended, and nothing else is touched. To be followed by
     /// [`SequentialWriter::advance`].
     pub(crate) fn buffer(&mut self) -> &mut Vec<u8> {

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use esker_base::InternalKey;
+use esker_cache::{Charge, Owner};
 use esker_table::{TableBuilder, TableIdentity, TableOptions, TableProperties};
 
 use crate::job::{Job, JobError};
@@ -28,6 +29,8 @@ pub(crate) struct Outputs<'a> {
     cuts: Cuts<'a>,
     times: OutputTimes<'a>,
     builder: Option<TableBuilder>,
+    /// What the builder holds in memory.
+    charge: Charge,
     finished: Vec<TableProperties>,
     finished_bytes: u64,
     entry_count: u64,
@@ -50,6 +53,7 @@ impl<'a> Outputs<'a> {
             cuts,
             times,
             builder: None,
+            charge: job.tables.budget.charge(Owner::Compaction, 0),
             finished: Vec::new(),
             finished_bytes: 0,
             entry_count: 0,
@@ -87,6 +91,12 @@ impl<'a> Outputs<'a> {
     pub(crate) fn bytes(&self) -> u64 {
         let unfinished = self.builder.as_ref().map_or(0, TableBuilder::estimated_file_bytes);
         self.finished_bytes + unfinished
+    }
+
+    /// Charges what is held in memory now; to be called about once a block.
+    pub(crate) fn charge(&mut self) {
+        let held = self.builder.as_ref().map_or(0, TableBuilder::memory_bytes);
+        self.charge.set(held as u64);
     }
 
     /// Entries added.

@@ -115,8 +115,9 @@ impl Sink for Outputs<'_> {
 }
 
 /// Publishes the progress, and asks whether to go on.
-fn pause(job: &Job<'_>, counts: &Counts, outputs: &Outputs<'_>) -> Result<(), JobError> {
+fn pause(job: &Job<'_>, counts: &Counts, outputs: &mut Outputs<'_>) -> Result<(), JobError> {
     let Counts { bytes_in, entries_in, entries_dropped } = *counts;
+    outputs.charge();
     job.progress.set(bytes_in, outputs.bytes(), entries_in, entries_dropped);
     match (job.interrupt)() {
         Signal::Continue => Ok(()),
@@ -135,23 +136,43 @@ mod tests {
     use esker_base::{EntryKind, SeqNo};
     use esker_table::TableTimes;
 
+    fn rewrite_of(job: &Job<'_>, source: VecCursor) -> Result<Counts, JobError> {
+        let cuts = Cuts { keys: &[], bytes_max: 1 };
+        let times = OutputTimes::of_memtables(TableTimes::default(), |_, _| true);
+        let options = esker_table::TableOptions::default();
+        let mut outputs = Outputs::new(*job, 0, options, cuts, times);
+        let mut source = MergingCursor::new(vec![source]);
+        let name_of = |_: &VecCursor| "7.table".to_owned();
+        let gc = Gc::new(Readers::new(&[], SeqNo::ZERO), false);
+        rewrite(job, &mut source, gc, |_| true, &mut outputs, name_of)
+    }
+
     /// Rewrites one source with these keys and sequence numbers.
     fn rewrite_all(entries: &[(&str, u64)]) -> Result<Counts, JobError> {
-        let tree = TestTree::new();
         let entry = |&(key, number): &(&str, u64)| {
             Entry::new(key.as_bytes(), number, EntryKind::Put, b"value")
         };
         let source = VecCursor::as_given(entries.iter().map(entry).collect());
-        let gc = Gc::new(Readers::new(&[], SeqNo::ZERO), false);
-        tree.job(|job| {
-            let cuts = Cuts { keys: &[], bytes_max: 1 };
-            let times = OutputTimes::of_memtables(TableTimes::default(), |_, _| true);
-            let options = esker_table::TableOptions::default();
-            let mut outputs = Outputs::new(*job, 0, options, cuts, times);
-            let mut source = MergingCursor::new(vec![source]);
-            let name_of = |_: &VecCursor| "7.table".to_owned();
-            rewrite(job, &mut source, gc, |_| true, &mut outputs, name_of)
-        })
+        TestTree::new().job(|job| rewrite_of(job, source))
+    }
+
+    #[test]
+    fn what_a_builder_holds_is_charged_until_the_job_ends() {
+        let tree = TestTree::new();
+        let entry = |number: u64| {
+            Entry::new(format!("{number:04}").as_bytes(), 1, EntryKind::Put, &[7; 64])
+        };
+        let source = VecCursor::as_given((0..500).map(entry).collect());
+        let used = || tree.context.budget.used(esker_cache::Owner::Compaction);
+        let most = std::cell::Cell::new(0);
+        let interrupt = || {
+            most.set(most.get().max(used()));
+            Signal::Continue
+        };
+        tree.job(|job| rewrite_of(&Job { interrupt: &interrupt, ..*job }, source)).unwrap();
+        // The buffer of the file is a megabyte.
+        assert!(most.get() > 1 << 20, "{}", most.get());
+        assert_eq!(used(), 0);
     }
 
     #[test]
