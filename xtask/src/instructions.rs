@@ -99,7 +99,7 @@ fn count(root: &Path) -> Result<Vec<Row>, String> {
     let printed = String::from_utf8_lossy(&output.stdout).into_owned();
     let rows = printed.lines().enumerate().map(|(index, line)| {
         let (name, operations) = line.split_once(' ').ok_or("a row has a name and a count")?;
-        let operations: f64 = operations.parse().map_err(|_| format!("no count: {line}"))?;
+        let operations: f64 = operations.parse().map_err(|_error| format!("no count: {line}"))?;
         let path = work.join(format!("sum.{}", index + 1));
         let text = std::fs::read(&path).map_err(|error| format!("{}: {error}", path.display()))?;
         let total = total(&String::from_utf8_lossy(&text)).ok_or("a sum without a total")?;

@@ -49,6 +49,22 @@ enum Task {
         #[arg(long)]
         past_holes: bool,
     },
+    /// Make a new database of all that is intact. The damaged one is only read.
+    ///
+    /// What the device does not give is left out; the report says which keys are lost.
+    Salvage {
+        #[command(flatten)]
+        place: DatabasePlace,
+        /// Directory of the new database: empty, or not there.
+        #[arg(long, value_name = "DIR")]
+        to: PathBuf,
+        /// Print one JSON object.
+        #[arg(long)]
+        json: bool,
+        /// Take what is intact of the log behind a hole too: later writes without earlier ones.
+        #[arg(long)]
+        past_holes: bool,
+    },
 }
 
 /// Where a database lies.
@@ -78,6 +94,17 @@ pub(crate) fn run(arguments: &DoctorArguments, out: &mut dyn Write) -> Result<()
         Task::Repair { place, json, dry_run, past_holes } => {
             let options = RepairOptions { dry_run: *dry_run, past_holes: *past_holes };
             repair(place, *json, &options, out)
+        }
+        Task::Salvage { place, to, json, past_holes } => {
+            let bar = progress_bar();
+            let report = place.doctor().salvage(to, *past_holes, &mut |step| show(&bar, step));
+            bar.finish_and_clear();
+            let report = report?;
+            match json {
+                true => writeln!(out, "{}", json::of_salvage(&report))?,
+                false => write!(out, "{report}")?,
+            }
+            Ok(())
         }
     }
 }

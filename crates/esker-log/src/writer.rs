@@ -6,7 +6,7 @@ use std::sync::Arc;
 use esker_base::FileHeader;
 use esker_env::{File, FileError, FileExt, FileSystem, IoError};
 
-use crate::frame::{Content, Place, SegmentIdentity};
+use crate::frame::{Content, HEAD_LEN_MAX, Place, SegmentIdentity};
 use crate::reader::{LogEnd, LogReader};
 use crate::sync::{LogSync, Shared};
 
@@ -30,12 +30,20 @@ pub struct LogWriter {
     buffer: Vec<u8>,
     /// Offset of the first byte of `buffer` in the file.
     written: u64,
+    /// Up to where the file has room on the device.
+    room_end: u64,
     /// Checksum of the last frame, or 0.
     chain: u32,
     is_sealed: bool,
 }
 
+/// Room is added in pieces of this many bytes, where there is so much.
+const ROOM_BYTES: u64 = 64 << 10;
+
 impl LogWriter {
+    /// The most that a frame takes beside its payload, in bytes.
+    pub const FRAME_OVERHEAD_MAX: u64 = HEAD_LEN_MAX as u64;
+
     /// Creates the segment `path` with room for `allocate_bytes` and writes its header.
     ///
     /// # Durability
@@ -59,7 +67,7 @@ impl LogWriter {
             file.write_all_at(0, &header.encode())
         };
         match prepare() {
-            Ok(()) => Ok(Self::after_header(file, header, 0)),
+            Ok(()) => Ok(Self::after_header(file, header, 0, allocate_bytes)),
             Err(error) => {
                 // The first failure is the one to tell; the file is an orphan at worst.
                 drop(file);
@@ -90,7 +98,9 @@ impl LogWriter {
         file.sync_data()?;
         drop(file);
         fs.rename(old_path, path)?;
-        Ok(Self::after_header(fs.open_for_write(path)?, header, FileHeader::LEN as u64))
+        let file = fs.open_for_write(path)?;
+        let room_end = file.len()?;
+        Ok(Self::after_header(file, header, FileHeader::LEN as u64, room_end))
     }
 
     /// Goes on where `reader` found the end of an unsealed segment.
@@ -107,14 +117,14 @@ impl LogWriter {
         };
         let file = fs.open_for_write(reader.path())?;
         // Nothing is known durable: what was read may be in the system's memory only.
-        let mut writer = Self::after_header(file, *reader.header(), 0);
+        let mut writer = Self::after_header(file, *reader.header(), 0, 0);
         writer.written = offset;
         writer.chain = reader.chain();
         writer.shared.set_written(offset);
         Ok(writer)
     }
 
-    fn after_header(file: Arc<dyn File>, header: FileHeader, durable: u64) -> Self {
+    fn after_header(file: Arc<dyn File>, header: FileHeader, durable: u64, room_end: u64) -> Self {
         let written = FileHeader::LEN as u64;
         Self {
             shared: Shared::new(file, written, durable),
@@ -122,9 +132,33 @@ impl LogWriter {
             header,
             buffer: Vec::new(),
             written,
+            room_end,
             chain: 0,
             is_sealed: false,
         }
+    }
+
+    /// Makes sure that the device has room for `bytes` behind what was appended, so that a write of
+    /// them does not fail for want of space, after which nothing is known of the segment.
+    ///
+    /// # Errors
+    /// Of the system. Nothing has changed then: the writer goes on, and it may be tried again.
+    ///
+    /// # Cost
+    /// A comparison, unless the room is used up. Where the file system cannot reserve room it
+    /// says that it did.
+    pub fn reserve(&mut self, bytes: u64) -> Result<(), FileError> {
+        let end = self.end_offset() + bytes;
+        if self.room_end < end {
+            let start = self.room_end.max(self.written);
+            let ample = (end - start).max(ROOM_BYTES);
+            let file = &self.shared.file;
+            let added = file.allocate(start, ample).map(|()| ample);
+            // A piece is a convenience; the frame needs what it needs.
+            self.room_end = start
+                + added.or_else(|_| file.allocate(start, end - start).map(|()| end - start))?;
+        }
+        Ok(())
     }
 
     /// The segment's header.
@@ -214,6 +248,7 @@ impl LogWriter {
     /// # Errors
     /// As [`LogWriter::write`].
     pub fn give_back_room(&mut self) -> Result<(), FileError> {
+        self.room_end = self.written;
         self.shared.attempt(|| self.shared.file.truncate(self.written))
     }
 

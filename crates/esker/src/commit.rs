@@ -166,13 +166,13 @@ impl Leader {
         let unlogged_before = self.last_seqno.get() - self.last_logged.get();
         GroupHeader { first_seqno, unlogged_before, count }.encode(&mut self.header);
         let bytes: usize = logged().map(|request| request.operations.len()).sum();
-        let frame_bytes = (bytes + self.header.len()) as u64;
-        if self.appender.is_full(frame_bytes, &engine.logs) {
+        let payload_bytes = (bytes + self.header.len()) as u64;
+        if self.appender.is_full(payload_bytes, &engine.logs) {
             self.write_log(engine)?;
             engine.release_old_memtables();
         }
         let (log, writer) =
-            self.appender.segment(frame_bytes, self.last_logged, &engine.logs, &engine.ledger)?;
+            self.appender.segment(payload_bytes, self.last_logged, &engine.logs, &engine.ledger)?;
         match requests {
             // The usual case, without an allocation.
             [request] => writer.append(&[&self.header, request.operations]),

@@ -5,11 +5,12 @@
 //! file, offset and, where that can be told, the keys whose reads are affected.
 //!
 //! [`Doctor::repair`] rebuilds what the database consists of from what is intact.
+//! [`Doctor::salvage`] does so with a copy, and only reads the original.
 //!
 //! The files in reading order: `place.rs` (the directory), `report.rs` (what is said), `verify.rs`
 //! and what it is made of (`table_check.rs`, `order_check.rs`, `log_walk.rs`); then `repair.rs`, with
 //! `history.rs` (what manifests still say), `log_rescue.rs`, `new_tables.rs`, `set_aside.rs` and
-//! `repair_report.rs`.
+//! `repair_report.rs`; then `salvage.rs`.
 
 mod history;
 mod log_rescue;
@@ -20,6 +21,7 @@ mod place;
 mod repair;
 mod repair_report;
 mod report;
+mod salvage;
 mod set_aside;
 mod table_check;
 mod verify;
@@ -32,6 +34,7 @@ use crate::error::Result;
 use place::Place;
 pub use repair_report::{Loss, Rebuilt, RepairReport};
 pub use report::{AffectedKeys, Finding, Totals, UnreferencedFile, VerifyReport};
+pub use salvage::{SalvageReport, UnreadablePart};
 
 /// Looks after the database in one directory.
 ///
@@ -126,6 +129,30 @@ impl Doctor {
     ) -> Result<RepairReport> {
         let place = Place::lock(&self.env, &self.dir, self.log_dir.as_deref())?;
         repair::repair(&place, options, progress)
+    }
+
+    /// Makes a new database in `target` of what is intact, without a change to this one: every file
+    /// is copied, with zeros for what the device does not give, and the copy is repaired as
+    /// [`Doctor::repair`] does it. `target` must be empty or not be there. `past_holes` as in
+    /// [`RepairOptions`].
+    ///
+    /// # Durability
+    /// The new database is durable when this returns. What a crash leaves in `target` is to be
+    /// removed.
+    ///
+    /// # Errors
+    /// As [`Doctor::repair`], and `InvalidInput` if there is something in `target`.
+    ///
+    /// # Cost
+    /// A copy of every file, and a repair.
+    pub fn salvage(
+        &self,
+        target: impl AsRef<Path>,
+        past_holes: bool,
+        progress: &mut ProgressListener<'_>,
+    ) -> Result<SalvageReport> {
+        let place = Place::lock(&self.env, &self.dir, self.log_dir.as_deref())?;
+        salvage::salvage(&place, target.as_ref(), past_holes, progress)
     }
 }
 

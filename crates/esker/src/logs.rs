@@ -370,29 +370,37 @@ pub(crate) fn changed_ends(ends: Vec<(LogId, u64)>, ledger: &Ledger) -> VersionE
     })
 }
 
+/// Room that a frame wants: its own, and that of a mark and a seal behind it, which then need not ask.
+const fn room_for(payload_bytes: u64) -> u64 {
+    const MARK_PAYLOAD_BYTES_MAX: u64 = 32;
+    payload_bytes.saturating_add(MARK_PAYLOAD_BYTES_MAX + 3 * LogWriter::FRAME_OVERHEAD_MAX)
+}
+
 impl Appender {
-    /// Whether the next frame of `frame_bytes` goes to another segment. A segment takes at least
-    /// one frame, however large.
-    pub(crate) fn is_full(&self, frame_bytes: u64, logs: &Logs) -> bool {
+    /// Whether the next frame, of a payload of `payload_bytes`, goes to another segment. A segment
+    /// takes at least one frame, however large.
+    pub(crate) fn is_full(&self, payload_bytes: u64, logs: &Logs) -> bool {
         self.current.as_ref().is_some_and(|(_, writer)| {
-            logs.segment_bytes < writer.end_offset().saturating_add(frame_bytes)
+            logs.segment_bytes < writer.end_offset().saturating_add(room_for(payload_bytes))
                 && FileHeader::LEN as u64 != writer.end_offset()
         })
     }
 
-    /// The segment that takes the next frame of `frame_bytes`, after switching to a new one if the
-    /// current one is full. `last_logged` is the last sequence number before the frame.
+    /// The segment that takes the next frame, of a payload of `payload_bytes`, after switching to a
+    /// new one if the current one is full. `last_logged` is the last sequence number before the
+    /// frame.
     ///
     /// # Errors
-    /// If a new segment is needed and cannot be made; nothing was written of the frame.
+    /// If a new segment is needed and cannot be made, or there is no room for the frame; nothing was
+    /// written of it.
     pub(crate) fn segment(
         &mut self,
-        frame_bytes: u64,
+        payload_bytes: u64,
         last_logged: SeqNo,
         logs: &Logs,
         ledger: &Ledger,
     ) -> Result<(LogId, &mut LogWriter)> {
-        if self.current.is_none() || self.is_full(frame_bytes, logs) {
+        if self.current.is_none() || self.is_full(payload_bytes, logs) {
             assert!(self.buffered_bytes() == 0, "a segment is left with all its frames written");
             let next = logs.next_segment(ledger)?;
             if let Some((_, full)) = &self.current {
@@ -409,6 +417,7 @@ impl Appender {
             self.current = Some(next);
         }
         let (id, writer) = self.current.as_mut().expect("a segment was just made current");
+        writer.reserve(room_for(payload_bytes))?;
         Ok((*id, writer))
     }
 

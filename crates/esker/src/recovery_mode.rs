@@ -2,7 +2,8 @@
 
 /// What an open does where the log does not end as it should, or is damaged.
 ///
-/// In no mode is a part of a batch applied, or anything behind a place where frames are missing.
+/// In no mode is a part of a batch applied, and in none but `Salvage` anything behind a place where
+/// frames are missing.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 #[non_exhaustive]
 pub enum RecoveryMode {
@@ -18,4 +19,13 @@ pub enum RecoveryMode {
     /// [read-only](crate::DbBuilder::read_only); [`Event::LogDropped`](crate::Event::LogDropped)
     /// says what. What is in tables stays, also where it was written later.
     PointInTime,
+    /// Everything that is intact is answered from, and nothing is changed: only for an open that is
+    /// [read-only](crate::DbBuilder::read_only), of a database with a manifest that is whole.
+    ///
+    /// A table that is missing, cut or damaged is no reason to refuse; reads that need what is not
+    /// there of it give `Corruption` or `Io`, all others answer. Of the log everything is taken that
+    /// can be read, behind damage too. Which keys were written in what is damaged of it, nothing
+    /// tells: they answer with what they had before, and
+    /// [`Event::LogDropped`](crate::Event::LogDropped) says where it was.
+    Salvage,
 }

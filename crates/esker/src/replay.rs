@@ -115,6 +115,10 @@ impl<'a> Replay<'a> {
     fn segment(&mut self, id: LogId, is_dropping: bool) -> Result<bool> {
         let path = self.log_dir.join(id.file_name());
         let is_missing = !self.fs.exists(&path)?;
+        if self.mode == RecoveryMode::Salvage {
+            self.salvage_segment(id, &path, is_missing)?;
+            return Ok(false);
+        }
         let is_lenient = self.mode == RecoveryMode::PointInTime;
         let (segment, why) = match self.read_segment(id, &path, is_missing, is_dropping) {
             Ok(segment) => {
@@ -149,12 +153,7 @@ impl<'a> Replay<'a> {
         is_missing: bool,
         mut is_dropping: bool,
     ) -> std::result::Result<ReplayedSegment, FileError> {
-        let expected = ExpectedHeader {
-            kind: FileKind::Log,
-            id: id.0,
-            database: Some(self.catalog.database),
-            newest_format: LOG_FORMAT,
-        };
+        let expected = self.expected_header(id);
         if is_missing {
             let what = "the manifest names this file, and it is missing";
             return Err(Corruption::new(id.file_name(), 0, what).into());
@@ -187,6 +186,76 @@ impl<'a> Replay<'a> {
             is_dropped: is_dropping,
             is_missing,
         })
+    }
+
+    /// Takes all groups of a segment that can be read, and notes what stands between them.
+    fn salvage_segment(&mut self, id: LogId, path: &Path, is_missing: bool) -> Result<()> {
+        let expected = self.expected_header(id);
+        let mut lose = |offset: u64, bytes: u64, why: String| {
+            let file = id.file_name();
+            self.dropped.push(Event::LogDropped { file, offset, bytes, why });
+        };
+        if is_missing {
+            lose(0, 0, "the manifest names this file, and it is missing".to_owned());
+            return Ok(());
+        }
+        let mut reader = match LogReader::open(self.fs, path, &expected) {
+            Ok(reader) => reader,
+            Err(FileError::Corruption(corruption)) => {
+                lose(0, self.fs.open(path)?.len()?, corruption.what.into_owned());
+                return Ok(());
+            }
+            Err(error) => return Err(error.into()),
+        };
+        reader.expect_durable(self.catalog.durable_logs.get(&id).copied().unwrap_or(0));
+        // Where what cannot be read starts, and why.
+        let mut hole: Option<(u64, String)> = None;
+        loop {
+            match reader.next_frame() {
+                Ok(Some(frame)) => {
+                    let offset = frame.offset;
+                    if let Some((start, why)) = hole.take() {
+                        let bytes = offset.saturating_sub(start);
+                        self.dropped.push(Event::LogDropped {
+                            file: id.file_name(),
+                            offset: start,
+                            bytes,
+                            why,
+                        });
+                    }
+                    let mut decoder = Decoder::new(frame.payload);
+                    let taken = GroupHeader::decode(&mut decoder).and_then(|header| {
+                        self.check_group(&header, decoder.clone())?;
+                        self.group(id, &header, &mut decoder)
+                    });
+                    if let Err(error) = taken {
+                        hole = Some((offset, error.to_string()));
+                    }
+                }
+                Ok(None) => break,
+                Err(FileError::Corruption(corruption)) => {
+                    hole.get_or_insert((corruption.offset, corruption.what.into_owned()));
+                    if !reader.skip_damage()? {
+                        break;
+                    }
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        if let Some((offset, why)) = hole {
+            let bytes = reader.file_len().saturating_sub(offset);
+            self.dropped.push(Event::LogDropped { file: id.file_name(), offset, bytes, why });
+        }
+        Ok(())
+    }
+
+    fn expected_header(&self, id: LogId) -> ExpectedHeader {
+        ExpectedHeader {
+            kind: FileKind::Log,
+            id: id.0,
+            database: Some(self.catalog.database),
+            newest_format: LOG_FORMAT,
+        }
     }
 
     /// Refuses a segment that does not end as the mode wants it, or that knows of frames before it

@@ -7,7 +7,7 @@ use super::Report;
 use crate::source::Tree;
 
 /// A crate and the crates of ours that it may depend on, tests included.
-const PLAN: [(&str, &[&str]); 14] = [
+const PLAN: [(&str, &[&str]); 15] = [
     ("esker-base", &[]),
     ("esker-env", &["esker-base"]),
     ("esker-cache", &["esker-base"]),
@@ -21,6 +21,7 @@ const PLAN: [(&str, &[&str]); 14] = [
     ("esker-testkit", ABOVE),
     ("esker-sim", ABOVE),
     ("esker-bench", ABOVE),
+    ("esker-torture", ABOVE),
     ("xtask", &[]),
 ];
 

@@ -2,7 +2,7 @@
 
 use std::ops::Bound;
 
-use esker::doctor::{AffectedKeys, Finding, Loss, RepairReport, VerifyReport};
+use esker::doctor::{AffectedKeys, Finding, Loss, RepairReport, SalvageReport, VerifyReport};
 use serde_json::{Map, Value, json};
 
 use crate::text::hex;
@@ -52,6 +52,26 @@ pub(super) fn of_repair(report: &RepairReport) -> Value {
         "lost": report.lost.iter().map(of_loss).collect::<Vec<_>>(),
         "set_aside": report.set_aside,
         "notes": report.notes,
+    })
+}
+
+/// The report of a salvage.
+pub(super) fn of_salvage(report: &SalvageReport) -> Value {
+    let unreadable = report.unreadable.iter();
+    json!({
+        "files": report.files,
+        "bytes": report.bytes,
+        "unreadable": unreadable
+            .map(|part| {
+                json!({
+                    "file": part.file,
+                    "offset": part.offset,
+                    "bytes": part.bytes,
+                    "what": part.what,
+                })
+            })
+            .collect::<Vec<_>>(),
+        "repair": of_repair(&report.repair),
     })
 }
 

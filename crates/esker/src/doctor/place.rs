@@ -75,6 +75,15 @@ impl Place {
         all
     }
 
+    /// Every file of the database: its directory and its name.
+    pub(super) fn paths(&self) -> Vec<(PathBuf, String)> {
+        let ours = self.files.keys().filter(|(_, kind)| *kind != FileKind::Log);
+        let ours = ours.map(|(id, kind)| (self.dir.clone(), id.file_name(*kind)));
+        let old = self.predecessors.values().map(|name| (self.dir.clone(), name.clone()));
+        let logs = self.logs.keys().map(|id| id.file_name(FileKind::Log));
+        ours.chain(old).chain(logs.map(|name| (self.log_dir.clone(), name))).collect()
+    }
+
     /// Length of a file of the directory; `None` if it is missing.
     pub(super) fn file_len(&self, id: FileId, kind: FileKind) -> Option<u64> {
         self.files.get(&(id, kind)).copied()

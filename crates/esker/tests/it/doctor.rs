@@ -4,4 +4,5 @@ mod sample;
 
 mod modes;
 mod repair;
+mod salvage;
 mod verify;

@@ -4,7 +4,7 @@ use std::sync::Mutex;
 use std::sync::mpsc;
 use std::sync::{Arc, PoisonError};
 
-use esker::env::{Env, Fault, FaultFileSystem, MemoryFileSystem, Operation, Rule};
+use esker::env::{Env, Fault, FaultFileSystem, MemoryFileSystem, Operation, Rule, When};
 use esker::{Db, ErrorKind, KeyspaceOptions, Options, Outcome};
 
 use crate::recovered::{DIR, env_of, env_over, open, options};
@@ -81,4 +81,29 @@ fn writer_that_waits_for_a_failing_flush_is_told() {
     db.flush().unwrap();
     db.put("after", "it works again").unwrap();
     assert_eq!(db.iter().count(), number + 1);
+}
+
+/// On a full tmpfs a frame went some bytes past the room that its segment had. The write failed, so
+/// nothing was known of the log's end, and writing stopped until a reopen. Found by the torture of a
+/// full disk.
+#[test]
+fn frame_without_room_is_refused_and_writing_goes_on_by_itself() {
+    let fs = MemoryFileSystem::new(1);
+    let faults = FaultFileSystem::new(Arc::new(fs.clone()), Env::memory(1).clock);
+    let db = open(&env_over(Arc::new(faults.clone())), &options()).unwrap();
+    const ENOSPC: i32 = 28;
+    // The first of each makes the segment.
+    for operation in [Operation::Allocate, Operation::Write] {
+        let rule = Rule::new(Fault::Error(ENOSPC)).on(&[operation]).path("*.log");
+        faults.add(rule.when(When::From(2)));
+    }
+    let large = vec![b'x'; 100 << 10];
+    let error = db.put("large", &large).unwrap_err();
+    assert_eq!((error.kind(), error.outcome()), (ErrorKind::NoSpace, Outcome::NotDone), "{error}");
+    faults.clear();
+    db.put("large", &large).unwrap();
+    assert!(db.health().is_good(), "{}", db.health());
+    db.close().unwrap();
+    let db = open(&env_of(&fs), &options()).unwrap();
+    assert_eq!(db.get("large").unwrap().unwrap(), large);
 }

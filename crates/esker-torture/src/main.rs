@@ -1,0 +1,57 @@
+//! `esker-torture`: a program that uses Esker hard, and a driver that treats it badly.
+//!
+//! `work` opens a database and writes to it from several threads; what it was promised stands in a
+//! file that is mapped into memory, which outlives the process. `drive MODE` starts `work` again and
+//! again, ends it in the way that the mode names, and checks after each end that the database holds
+//! exactly what the file says. A failure prints the seed. `docs/TESTING.md` has the commands.
+//!
+//! Does not know how the engine works: it uses the public crate only.
+
+mod arguments;
+mod check;
+mod cleanup;
+mod drive;
+mod driver;
+mod expected;
+mod layout;
+mod outside;
+mod random;
+mod sys;
+mod watchdog;
+mod work;
+
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use arguments::Arguments;
+
+const USAGE: &str = "\
+usage: esker-torture drive MODE --seed S [--runs N] [--dir DIR]
+       MODE: kill, syscall-kill, power, full-disk, few-fds, small-memory, failing-sync, all
+       esker-torture work --db DIR --expected FILE --seed S [--power] [--operations N]
+       esker-torture check --db DIR --expected FILE";
+
+/// What went wrong, in a sentence.
+pub(crate) type Result<T> = std::result::Result<T, String>;
+
+fn main() -> ExitCode {
+    let arguments = Arguments::of_process();
+    let result = match arguments.command() {
+        Some("drive") => drive::run(&arguments),
+        Some("work") => work::run(&arguments),
+        Some("check") => check::run(&arguments),
+        _ => Err(USAGE.to_owned()),
+    };
+    match result {
+        Ok(code) => code,
+        Err(what) => {
+            say(&format!("FAILED: {what}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Prints a line. Nobody reads a closed pipe.
+pub(crate) fn say(line: &str) {
+    drop(writeln!(std::io::stdout(), "{line}"));
+}

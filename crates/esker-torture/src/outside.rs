@@ -1,0 +1,238 @@
+//! Modes that need something from outside: a tracer, root, a loop device, a control group.
+
+use std::path::Path;
+use std::process::Command;
+
+use crate::Result;
+use crate::cleanup::{Mounted, call, has_program, is_root};
+use crate::driver::{Driver, Outcome, Place, expect_end, kill};
+use crate::expected::Expected;
+use crate::sys::cut_power;
+
+/// Calls at which the program is killed: those that change what is on disk.
+const CALLS: [&str; 8] =
+    ["pwrite64", "fdatasync", "fsync", "rename", "ftruncate", "fallocate", "unlink", "openat"];
+
+fn spawn(command: &mut Command) -> Result<std::process::Child> {
+    command.spawn().map_err(|error| format!("{command:?}: {error}"))
+}
+
+fn needs_strace() -> Option<Outcome> {
+    let is_there = has_program("strace");
+    (!is_there).then(|| Outcome::Skipped("it needs strace, which is not installed".to_owned()))
+}
+
+/// Kills the program at its n-th call of a kind.
+pub(crate) fn syscall_kills(driver: &mut Driver) -> Result<Outcome> {
+    if let Some(skipped) = needs_strace() {
+        return Ok(skipped);
+    }
+    let mut killed = 0;
+    for run in 0..driver.runs {
+        let place = Place::new(&driver.scratch, run / 20);
+        let call = CALLS[driver.random.below(CALLS.len() as u64) as usize];
+        let nth = 1 + driver.random.below(if call == "pwrite64" { 400 } else { 12 });
+        let when = driver.enter(run, &format!("kill at {call} number {nth}"));
+        let inject = format!("inject={call}:signal=KILL:when={nth}");
+        let words = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", &inject];
+        let seed = driver.random.next();
+        let mut command = driver.work_below(&words, &place, seed);
+        let status = expect_end(spawn(command.args(["--operations", "600"]))?, &when)?;
+        killed += u64::from(!status.success());
+        driver.check(&place, &when)?;
+    }
+    let runs = driver.runs;
+    Ok(Outcome::Passed(format!("{runs} runs, {killed} of them killed at a chosen system call")))
+}
+
+/// Takes the power from a real file system, and mounts it again.
+pub(crate) fn power_cuts(driver: &mut Driver) -> Result<Outcome> {
+    if !is_root() {
+        return Ok(Outcome::Skipped("it mounts loop devices, and so needs root".to_owned()));
+    }
+    let mut done = Vec::new();
+    let mut missing = Vec::new();
+    for (kind, mib) in [("ext4", 64), ("xfs", 320)] {
+        let mkfs = format!("mkfs.{kind}");
+        if !has_program(&mkfs) {
+            missing.push(format!("{mkfs} is not installed"));
+            continue;
+        }
+        let image = driver.scratch.path(kind);
+        let image_text = image.to_string_lossy().into_owned();
+        let quiet = if kind == "ext4" { "-qF" } else { "-qf" };
+        call("truncate", &["-s", &format!("{mib}M"), &image_text])?;
+        call(&mkfs, &[quiet, &image_text])?;
+        let point = driver.scratch.path(&format!("{kind}-mounted"));
+        let mount = || Mounted::new(&["-o", "loop", &image_text], &point);
+        if let Err(why) = mount() {
+            missing.push(format!("{kind} cannot be mounted: {why}"));
+            continue;
+        }
+        let runs = driver.runs / 2;
+        for run in 0..runs {
+            let when = driver.enter(run, &format!("power cut on {kind}"));
+            let db = point.join("db");
+            let place = Place { db, expected: driver.scratch.path(&format!("expected-{kind}")) };
+            let mounted = mount()?;
+            if run == 0 {
+                // The directory of the database itself is the user's to make durable.
+                std::fs::create_dir_all(&place.db).map_err(|error| error.to_string())?;
+                call("sync", &[])?;
+            }
+            let seed = driver.random.next();
+            let child = spawn(driver.work(&place, seed).arg("--power"))?;
+            let pause = 20 + driver.random.below(250);
+            driver.sleep(pause);
+            cut_power(mounted.point())?;
+            kill(child, &when)?;
+            drop(mounted);
+            let mounted = mount()?;
+            driver.check(&place, &when)?;
+            drop(mounted);
+        }
+        done.push(format!("{runs} on {kind}"));
+    }
+    match done.is_empty() {
+        true => Ok(Outcome::Skipped(missing.join("; "))),
+        false if missing.is_empty() => {
+            Ok(Outcome::Passed(format!("power cuts: {}", done.join(", "))))
+        }
+        false => {
+            let (done, missing) = (done.join(", "), missing.join("; "));
+            Ok(Outcome::Passed(format!("power cuts: {done}, SKIPPED: {missing}")))
+        }
+    }
+}
+
+/// Fills a tiny file system under the program, and gives the space back.
+pub(crate) fn full_disk(driver: &mut Driver) -> Result<Outcome> {
+    if !is_root() {
+        return Ok(Outcome::Skipped("it mounts a file system, and so needs root".to_owned()));
+    }
+    for run in 0..driver.runs {
+        let when = driver.enter(run, "full disk");
+        let point = driver.scratch.path("tiny");
+        let mounted = Mounted::new(&["-t", "tmpfs", "-o", "size=24m", "tmpfs"], &point)?;
+        let place = Place {
+            db: mounted.point().join("db"),
+            expected: driver.scratch.path(&format!("expected{run}")),
+        };
+        let expected = Expected::open(&place.expected)?;
+        let seed = driver.random.next();
+        let child = spawn(&mut driver.work(&place, seed))?;
+        let pause = 50 + driver.random.below(500);
+        driver.sleep(pause);
+        for round in 0..3 {
+            let filler = mounted.point().join("filler");
+            fill(&filler);
+            // Until nothing is done any more: the full disk has come through.
+            wait(driver, || {
+                let before = expected.operation_count();
+                driver.sleep(200);
+                expected.operation_count() == before
+            });
+            std::fs::remove_file(&filler).map_err(|error| error.to_string())?;
+            let before = expected.operation_count();
+            if !wait(driver, || before + 50 < expected.operation_count()) {
+                return Err(format!("{when}: round {round}: it does not go on with space again"));
+            }
+        }
+        kill(child, &when)?;
+        driver.check(&place, &when)?;
+        drop(mounted);
+    }
+    let runs = driver.runs;
+    Ok(Outcome::Passed(format!("{} times full and on again by itself", runs * 3)))
+}
+
+/// Writes to `path` until there is no more space.
+fn fill(path: &Path) {
+    let of = format!("of={}", path.display());
+    // It ends with an error: that is the point.
+    drop(call("dd", &["if=/dev/zero", &of, "bs=16k"]));
+}
+
+/// Waits up to ten seconds for something.
+fn wait(driver: &Driver, is_so: impl Fn() -> bool) -> bool {
+    for _ in 0..500 {
+        if is_so() {
+            return true;
+        }
+        driver.sleep(20);
+    }
+    false
+}
+
+/// So few descriptors that tables cannot all be open.
+pub(crate) fn few_descriptors(driver: &mut Driver) -> Result<Outcome> {
+    let mut counts = Vec::new();
+    for run in 0..driver.runs {
+        let place = Place::new(&driver.scratch, run);
+        let limit = 14 + driver.random.below(16);
+        let when = driver.enter(run, &format!("{limit} descriptors"));
+        let shell = format!("ulimit -n {limit}; exec \"$0\" \"$@\"");
+        let seed = driver.random.next();
+        let mut command = driver.work_below(&["sh", "-c", &shell], &place, seed);
+        let child = spawn(command.args(["--operations", "6000"]))?;
+        expect_end(child, &when)?;
+        driver.check(&place, &when)?;
+        counts.push(limit.to_string());
+    }
+    Ok(Outcome::Passed(format!("runs with {} descriptors", counts.join(", "))))
+}
+
+/// Less memory than the program wants; the system may kill it.
+pub(crate) fn small_memory(driver: &mut Driver) -> Result<Outcome> {
+    let group = Path::new("/sys/fs/cgroup/memory").join(format!("esker-{}", std::process::id()));
+    if !is_root() || std::fs::create_dir(&group).is_err() {
+        let why = "it makes a memory control group (version 1), and cannot here";
+        return Ok(Outcome::Skipped(why.to_owned()));
+    }
+    let result = in_group(driver, &group);
+    drop(std::fs::remove_dir(&group));
+    result
+}
+
+fn in_group(driver: &mut Driver, group: &Path) -> Result<Outcome> {
+    let mut killed = 0;
+    for run in 0..driver.runs {
+        let place = Place::new(&driver.scratch, run);
+        let limit = (12 + driver.random.below(24)) << 20;
+        let when = driver.enter(run, &format!("{limit} bytes of memory"));
+        let path = group.join("memory.limit_in_bytes");
+        std::fs::write(path, limit.to_string()).map_err(|error| format!("{when}: {error}"))?;
+        let join = format!("echo $$ > {}/cgroup.procs; exec \"$0\" \"$@\"", group.display());
+        let seed = driver.random.next();
+        let mut command = driver.work_below(&["sh", "-c", &join], &place, seed);
+        let child = spawn(command.args(["--operations", "20000", "--memory", "8388608"]))?;
+        let status = expect_end(child, &when)?;
+        killed += u64::from(!status.success());
+        driver.check(&place, &when)?;
+    }
+    let runs = driver.runs;
+    Ok(Outcome::Passed(format!("{runs} runs in 12 to 36 MiB, {killed} of them killed for it")))
+}
+
+/// The n-th sync of the program fails, and all after it succeed.
+pub(crate) fn failing_syncs(driver: &mut Driver) -> Result<Outcome> {
+    if let Some(skipped) = needs_strace() {
+        return Ok(skipped);
+    }
+    let mut stopped = 0;
+    for run in 0..driver.runs {
+        let place = Place::new(&driver.scratch, run / 5);
+        let call = if driver.random.one_in(2) { "fsync" } else { "fdatasync" };
+        let nth = 1 + driver.random.below(20);
+        let when = driver.enter(run, &format!("{call} number {nth} fails"));
+        let inject = format!("inject={call}:error=EIO:when={nth}");
+        let words = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", &inject];
+        let seed = driver.random.next();
+        let mut command = driver.work_below(&words, &place, seed);
+        let child = spawn(command.args(["--operations", "600", "--power"]))?;
+        stopped += u64::from(!expect_end(child, &when)?.success());
+        driver.check(&place, &when)?;
+    }
+    let runs = driver.runs;
+    Ok(Outcome::Passed(format!("{runs} runs with a failed sync, {stopped} of them stopped by it")))
+}

@@ -1,0 +1,115 @@
+//! The salvage: what is intact of a database, in a new one beside it.
+//!
+//! Every file is copied piece by piece, what the device does not give as zeros; then the copy is
+//! repaired. The original is only read. What cannot be read is damage to the copy like any other,
+//! so the repair finds it and says which keys it costs.
+
+use std::fmt;
+use std::path::Path;
+
+use esker_env::{Env, File, FileExt as _};
+
+use super::place::Place;
+use super::repair::repair;
+use super::repair_report::RepairReport;
+use super::{ProgressListener, RepairOptions};
+use crate::error::{Error, Result};
+
+/// How much is read at once, and given up at once where it cannot be read. A page: what the system
+/// reads at the least.
+const PIECE_BYTES: usize = 4096;
+
+/// A part of a file that the device did not give.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct UnreadablePart {
+    /// Name of the file.
+    pub file: String,
+    /// Where the part starts.
+    pub offset: u64,
+    /// How long it is.
+    pub bytes: u64,
+    /// What the system said.
+    pub what: String,
+}
+
+/// What [`Doctor::salvage`](super::Doctor::salvage) did.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct SalvageReport {
+    /// Files that were copied.
+    pub files: u64,
+    /// Bytes in them.
+    pub bytes: u64,
+    /// What could not be read.
+    pub unreadable: Vec<UnreadablePart>,
+    /// What it took to make a database of the copies, and what is lost.
+    pub repair: RepairReport,
+}
+
+impl fmt::Display for SalvageReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "copied: {} files of {} bytes", self.files, self.bytes)?;
+        for UnreadablePart { file, offset, bytes, what } in &self.unreadable {
+            writeln!(f, "unreadable: {bytes} bytes of {file} at {offset}: {what}")?;
+        }
+        self.repair.fmt(f)
+    }
+}
+
+/// Copies what can be read of the database in `place` to `target`, and repairs the copy.
+pub(super) fn salvage(
+    place: &Place,
+    target: &Path,
+    past_holes: bool,
+    progress: &mut ProgressListener<'_>,
+) -> Result<SalvageReport> {
+    let env = &place.env;
+    let taken = || Error::invalid_input(format!("{} is not an empty directory", target.display()));
+    if env.fs.exists(target)? && !env.fs.list(target).map_err(|_error| taken())?.is_empty() {
+        return Err(taken());
+    }
+    env.fs.create_dir_all(target)?;
+    let mut report = SalvageReport::default();
+    for (dir, name) in place.paths() {
+        copy(env, &dir.join(&name), &target.join(&name), &name, &mut report)?;
+    }
+    env.fs.sync_dir(target)?;
+    let copy = Place::lock(env, target, None)?;
+    let options = RepairOptions { dry_run: false, past_holes };
+    report.repair = repair(&copy, &options, progress)?;
+    Ok(report)
+}
+
+fn copy(env: &Env, from: &Path, to: &Path, name: &str, report: &mut SalvageReport) -> Result<()> {
+    let (source, target) = (env.fs.open(from)?, env.fs.create(to)?);
+    let len = source.len()?;
+    let mut piece = vec![0; PIECE_BYTES];
+    let mut offset = 0;
+    while offset < len {
+        let count = (len - offset).min(PIECE_BYTES as u64) as usize;
+        let bytes = &mut piece[..count];
+        if let Err(what) = read(&*source, offset, bytes) {
+            bytes.fill(0);
+            note(report, name, offset, count as u64, what);
+        }
+        target.write_all_at(offset, bytes)?;
+        offset += count as u64;
+    }
+    target.sync_all()?;
+    report.files += 1;
+    report.bytes += len;
+    Ok(())
+}
+
+fn read(file: &dyn File, offset: u64, bytes: &mut [u8]) -> std::result::Result<(), String> {
+    file.read_exact_at(offset, bytes).map_err(|error| error.to_string())
+}
+
+/// Adds a part, or makes the one before it longer.
+fn note(report: &mut SalvageReport, file: &str, offset: u64, bytes: u64, what: String) {
+    match report.unreadable.last_mut() {
+        Some(last) if last.file == file && last.offset + last.bytes == offset => {
+            last.bytes += bytes
+        }
+        _ => report.unreadable.push(UnreadablePart { file: file.to_owned(), offset, bytes, what }),
+    }
+}

@@ -1,0 +1,127 @@
+//! What is intact of a damaged database: read where it lies, and as a copy.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use esker::doctor::Doctor;
+use esker::env::{Env, Fault, FaultFileSystem, FileSystem as _, Operation, Rule, When};
+use esker::{Db, ErrorKind, Event, RecoveryMode, Result};
+
+use super::sample::{DIR, Files};
+use crate::files;
+use crate::recovered::{env_of, env_over};
+use crate::sample;
+
+fn salvaged(env: &Env) -> Result<Db> {
+    let builder = Db::builder(DIR).env(env.clone()).options(crate::recovered::options());
+    builder.read_only(true).recovery(RecoveryMode::Salvage).open()
+}
+
+#[test]
+fn an_open_that_salvages_only_reads() {
+    let (fs, _) = sample::in_memory();
+    let error = Db::builder(DIR).env(env_of(&fs)).recovery(RecoveryMode::Salvage).open();
+    assert_eq!(error.unwrap_err().kind(), ErrorKind::InvalidInput);
+}
+
+/// Every byte of every table and log is damaged in turn, every file cut and removed: what can be
+/// answered is right, or what the log had not yet changed; everything else is an error.
+#[test]
+fn intact_keys_are_answered_whatever_is_damaged() {
+    let (fs, state) = sample::in_memory();
+    let dir = Path::new(DIR);
+    let (mut answered, mut refused) = (0, 0);
+    for (name, bytes) in files::read_all(&fs, dir) {
+        let is_log = name.ends_with(".log");
+        if !is_log && !name.ends_with(".table") {
+            continue;
+        }
+        let flips = (0..bytes.len()).map(|at| {
+            let mut damaged = bytes.clone();
+            damaged[at] ^= 1 << (at % 8);
+            (format!("byte {at} of {name}"), Some(damaged))
+        });
+        let cuts = [0, 48, bytes.len() / 2, bytes.len() - 1];
+        let cuts = cuts.map(|len| (format!("{name} cut to {len}"), Some(bytes[..len].to_vec())));
+        let all = flips.chain(cuts).chain([(format!("no {name}"), None)]);
+        for (what, damaged) in all {
+            let copy = match damaged {
+                Some(damaged) => files::with(&fs, dir, &name, &damaged),
+                None => {
+                    let copy = fs.snapshot();
+                    copy.remove(&dir.join(&name)).unwrap();
+                    copy
+                }
+            };
+            let db = salvaged(&env_of(&copy)).unwrap_or_else(|error| panic!("{what}: {error}"));
+            let lost = db.events().iter().any(|(_, e)| matches!(e, Event::LogDropped { .. }));
+            assert!(is_log || !lost, "{what}");
+            for keyspace in state.names() {
+                let expected = state.contents(&keyspace);
+                let keyspace = db.existing_keyspace(&keyspace).unwrap().expect("it is there");
+                for (key, value) in expected.iter() {
+                    match keyspace.get(key) {
+                        Ok(found) if found.as_deref() == Some(&**value) => answered += 1,
+                        Ok(_) => assert!(lost, "{what}: {} is wrong", key.escape_ascii()),
+                        Err(error) => {
+                            let is_typed =
+                                matches!(error.kind(), ErrorKind::Corruption | ErrorKind::Io);
+                            assert!(is_typed && !is_log, "{what}: {error}");
+                            refused += 1;
+                        }
+                    }
+                }
+            }
+        }
+    }
+    assert!(refused < answered / 4 && 0 < refused, "{answered} answered, {refused} refused");
+}
+
+#[test]
+fn damage_in_the_log_costs_only_what_was_damaged() {
+    let env = super::modes::logged();
+    let files = Files(&env);
+    let name = files.ending_with(".log")[1].clone();
+    let before = files.everything();
+    files.flip(&name, 30_000);
+    let db = salvaged(&env).unwrap();
+    let keys = db.iter().count() as u64;
+    assert_eq!(keys, super::modes::COUNT - 1);
+    let events = db.events().into_iter().map(|(_, event)| event);
+    let lost: Vec<_> = events.filter(|event| matches!(event, Event::LogDropped { .. })).collect();
+    assert_eq!(lost.len(), 1, "{lost:?}");
+    drop(db);
+    files.flip(&name, 30_000);
+    assert_eq!(before, files.everything());
+}
+
+/// A device that gives one page no more: the rest goes to the new database.
+#[test]
+fn what_the_device_does_not_give_is_left_out_of_the_copy() {
+    let (memory, state) = sample::in_memory();
+    let mut names = files::read_all(&memory, Path::new(DIR)).into_keys();
+    let table = names.rfind(|name| name.ends_with(".table")).expect("a table");
+    let faults = FaultFileSystem::new(Arc::new(memory.clone()), Env::memory(1).clock);
+    const EIO: i32 = 5;
+    faults.add(Rule::new(Fault::Error(EIO)).on(&[Operation::Read]).path(&table).when(When::Nth(1)));
+    let env = env_over(Arc::new(faults.clone()));
+    let report = Doctor::new(DIR).env(env.clone()).salvage("new", false, &mut |_| {}).unwrap();
+    assert_eq!(report.unreadable.len(), 1, "{report}");
+    assert!(!report.repair.lost.is_empty(), "{report}");
+    faults.clear();
+    let db = Db::builder("new").env(env.clone()).options(crate::recovered::options());
+    let db = db.recovery(RecoveryMode::Strict).open().unwrap();
+    assert_eq!(db.keyspaces(), state.names());
+    db.close().unwrap();
+    let taken = Doctor::new(DIR).env(env).salvage("new", false, &mut |_| {}).unwrap_err();
+    assert_eq!(taken.kind(), ErrorKind::InvalidInput, "{taken}");
+}
+
+#[test]
+fn a_sound_database_is_copied_whole() {
+    let (fs, state) = sample::in_memory();
+    let report = Doctor::new(DIR).env(env_of(&fs)).salvage("new", false, &mut |_| {}).unwrap();
+    assert!(report.repair.was_sound() && report.unreadable.is_empty(), "{report}");
+    let db = Db::builder("new").env(env_of(&fs)).options(crate::recovered::options()).open();
+    crate::reading::assert_state(&db.unwrap(), &state, "the copy");
+}
