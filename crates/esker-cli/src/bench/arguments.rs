@@ -72,6 +72,9 @@ pub(crate) struct BenchArguments {
     /// Print a JSON object a line.
     #[arg(long)]
     pub(crate) json: bool,
+    /// Print how many operations ended in each second too: whether writes are slowed smoothly.
+    #[arg(long)]
+    pub(crate) series: bool,
     /// Print the distribution of latencies too.
     #[arg(long)]
     pub(crate) histogram: bool,

@@ -14,13 +14,17 @@ const SAMPLE_EVERY: u64 = 8;
 pub(super) struct Latencies {
     clock: SystemClock,
     nanos: Histogram<u64>,
+    started: Duration,
     last: Duration,
+    /// Laps that ended in each second since the start.
+    per_second: Vec<u64>,
 }
 
 impl Latencies {
     pub(super) fn start(clock: SystemClock) -> Self {
         let nanos = Histogram::new(3).expect("three digits are within what a histogram takes");
-        Self { clock, nanos, last: clock.now() }
+        let started = clock.now();
+        Self { clock, nanos, started, last: started, per_second: Vec::new() }
     }
 
     /// Lets the next lap begin here.
@@ -35,6 +39,14 @@ impl Latencies {
         let now = self.clock.now();
         self.record(now - self.last);
         self.last = now;
+        self.count((now - self.started).as_secs() as usize);
+    }
+
+    fn count(&mut self, second: usize) {
+        if second >= self.per_second.len() {
+            self.per_second.resize(second + 1, 0);
+        }
+        self.per_second[second] += 1;
     }
 
     /// Does an operation, and notes its time if `number` is one that is timed.
@@ -55,6 +67,16 @@ impl Latencies {
 
     pub(super) fn add(&mut self, other: &Self) {
         self.nanos += &other.nanos;
+        let seconds = self.per_second.len().max(other.per_second.len());
+        self.per_second.resize(seconds, 0);
+        for (sum, more) in self.per_second.iter_mut().zip(&other.per_second) {
+            *sum += more;
+        }
+    }
+
+    /// Operations that ended in each whole second: the last, which was not whole, is left out.
+    pub(super) fn per_second(&self) -> &[u64] {
+        self.per_second.split_last().map_or(&[], |(_, whole)| whole)
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -79,5 +101,21 @@ impl Latencies {
             (end, bucket.count_since_last_iteration())
         };
         buckets.map(each).filter(|(_, count)| 0 < *count).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn seconds_of_threads_add_up_and_the_last_is_left_out() {
+        let mut one = Latencies::start(SystemClock::new());
+        let mut other = one.clone();
+        [0, 0, 2].into_iter().for_each(|second| one.count(second));
+        [0, 1, 1, 3, 4].into_iter().for_each(|second| other.count(second));
+        one.add(&other);
+        assert_eq!(one.per_second(), [3, 2, 1, 1]);
+        assert!(Latencies::start(SystemClock::new()).per_second().is_empty());
     }
 }

@@ -128,6 +128,15 @@ impl<'a> Printer<'a> {
                 writeln!(self.out, "    up to {end:>12.2} us {:>14}", grouped(count))?;
             }
         }
+        let per_second = latencies.per_second();
+        if let (true, Some(least)) = (self.arguments.series, per_second.iter().min()) {
+            writeln!(self.out, "    each second, at least {}:", grouped(*least))?;
+            for ten in per_second.chunks(10) {
+                let ten: Vec<String> =
+                    ten.iter().map(|count| format!("{:>9}", grouped(*count))).collect();
+                writeln!(self.out, "    {}", ten.join(" "))?;
+            }
+        }
         Ok(())
     }
 
@@ -173,6 +182,9 @@ impl<'a> Printer<'a> {
         object.insert("max_micros".into(), latencies.micros_max().into());
         if self.arguments.histogram {
             object.insert("histogram_micros".into(), json!(latencies.buckets()));
+        }
+        if self.arguments.series {
+            object.insert("per_second".into(), json!(latencies.per_second()));
         }
     }
 }

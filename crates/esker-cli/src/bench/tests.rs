@@ -29,7 +29,7 @@ fn every_benchmark_does_its_operations() {
                 multireadrandom,seekrandom,seekreverse,readseq,readreverse,readwhilewriting,\
                 compact,open,deleterandom";
     let line = format!(
-        "--benchmarks {list} --num 3000 --reads 1600 --memtable-bytes 65536 --threads 2 --json"
+        "--benchmarks {list} --num 3000 --reads 1600 --memtable-bytes 65536 --threads 2 --json --series"
     );
     let rows = run(&line).unwrap();
     let operations: Vec<_> = rows.iter().map(|row| row["operations"].as_u64().unwrap()).collect();
@@ -41,6 +41,7 @@ fn every_benchmark_does_its_operations() {
     assert_eq!(rows[3]["user_bytes"], 3000 * 116);
     assert!(rows[3]["write_amplification_engine"].as_f64().unwrap() > 1.0);
     assert_eq!(rows[3]["counters"]["write_operations"], 3000);
+    assert!(rows[3]["per_second"].is_array());
     assert!(rows.iter().all(|row| row["ops_per_second"].as_f64().unwrap() > 0.0));
 }
 
