@@ -187,6 +187,10 @@ pub(crate) struct Load {
     /// In which order the keys of the keyspace stand; it is created with it.
     #[arg(long, value_enum, requires = "keyspace")]
     pub(crate) order: Option<KeyOrder>,
+    /// Past the log, in any order, and all at once at the end: faster, and nothing is stored if the
+    /// input has an error.
+    #[arg(long)]
+    pub(crate) bulk: bool,
 }
 
 /// Formats of records.

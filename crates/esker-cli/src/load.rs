@@ -1,7 +1,7 @@
 //! `esker load`: many records from a file into a keyspace.
 //!
-//! Records are stored in batches. An error in the input names the line, and says how many records
-//! before it are stored; those stay.
+//! Records are stored in batches, or through a bulk loader. An error in the input names the line, and
+//! says how many records before it are stored; those stay.
 
 mod debian;
 mod input;
@@ -12,7 +12,7 @@ mod tsv;
 use std::io::{BufRead, Write};
 
 use esker::limits::KEY_LEN_MAX;
-use esker::{Db, Durability, Keyspace};
+use esker::{BulkLoader, Db, Durability, Keyspace};
 use indicatif::ProgressBar;
 
 use crate::arguments::{Format, Load};
@@ -38,7 +38,14 @@ pub(crate) fn run(arguments: &Load, out: &mut dyn Write) -> Result<()> {
     let name = arguments.target.keyspace.as_deref();
     let keyspace = open::keyspace_or_create(&db, name, arguments.order)?;
     let name = input::name(&arguments.from);
-    let totals = store(&mut *records, &mut Batches::new(&db, &keyspace), &name, &progress)?;
+    let totals = if arguments.bulk {
+        let mut bulk = Bulk(db.bulk_loader(&keyspace)?);
+        let totals = store(&mut *records, &mut bulk, &name, &progress)?;
+        bulk.0.finish()?;
+        totals
+    } else {
+        store(&mut *records, &mut Batches::new(&db, &keyspace), &name, &progress)?
+    };
     db.sync()?;
     let seconds = progress.elapsed().as_secs_f64();
     progress.finish_and_clear();
@@ -59,6 +66,24 @@ fn records<'a>(arguments: &Load, input: Box<dyn BufRead + 'a>) -> Box<dyn Record
 trait Sink {
     /// Stores records, all or none.
     fn store(&mut self, records: &[Record]) -> std::result::Result<(), esker::Error>;
+
+    /// What of the `count` records that were stored stays, if the rest cannot be read.
+    fn what_stays(&self, count: u64) -> String {
+        format!("{} records before it are stored", grouped(count))
+    }
+}
+
+/// Gives every record to a bulk loader.
+struct Bulk(BulkLoader);
+
+impl Sink for Bulk {
+    fn store(&mut self, records: &[Record]) -> std::result::Result<(), esker::Error> {
+        records.iter().try_for_each(|record| self.0.put(&record.key, &record.value))
+    }
+
+    fn what_stays(&self, _count: u64) -> String {
+        "no record is stored".to_owned()
+    }
 }
 
 /// Stores every batch of records as a batch of a keyspace.
@@ -130,10 +155,8 @@ fn store(
             }
             Ok(None) => return Ok(totals),
             Err(error) => {
-                let stored = grouped(totals.records);
-                return Err(Failure::other(format!(
-                    "{name}: {error} ({stored} records before it are stored)"
-                )));
+                let stays = sink.what_stays(totals.records);
+                return Err(Failure::other(format!("{name}: {error} ({stays})")));
             }
         }
     }

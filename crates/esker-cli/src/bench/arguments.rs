@@ -131,6 +131,10 @@ pub(crate) enum Benchmark {
     Overwrite,
     /// As fillrandom, in batches.
     FillBatch,
+    /// As fillbatch, through a bulk loader.
+    FillBulk,
+    /// As fillbulk, in ascending order.
+    FillBulkSeq,
     /// Put some keys in random order, each on the device before the next, into an empty database.
     FillSync,
     /// Get random keys.
@@ -166,7 +170,15 @@ impl Benchmark {
 
     /// Whether it starts with an empty database.
     pub(super) const fn fills(self) -> bool {
-        matches!(self, Self::FillSeq | Self::FillRandom | Self::FillBatch | Self::FillSync)
+        matches!(
+            self,
+            Self::FillSeq
+                | Self::FillRandom
+                | Self::FillBatch
+                | Self::FillBulk
+                | Self::FillBulkSeq
+                | Self::FillSync
+        )
     }
 }
 

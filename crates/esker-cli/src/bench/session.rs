@@ -152,7 +152,7 @@ impl<'a> Session<'a> {
             self.empty()?;
             self.is_complete = false;
             self.keys.order = match benchmark {
-                Benchmark::FillSeq => Order::Ascending,
+                Benchmark::FillSeq | Benchmark::FillBulkSeq => Order::Ascending,
                 _ => Order::Hashed,
             };
         }
@@ -163,9 +163,11 @@ impl<'a> Session<'a> {
         self.db().wait_until_settled()?;
         let settled = Reading::take(self.clock, self.db());
         match benchmark {
-            Benchmark::FillSeq | Benchmark::FillRandom | Benchmark::FillBatch => {
-                self.is_complete = true;
-            }
+            Benchmark::FillSeq
+            | Benchmark::FillRandom
+            | Benchmark::FillBatch
+            | Benchmark::FillBulk
+            | Benchmark::FillBulkSeq => self.is_complete = true,
             Benchmark::DeleteRandom => self.is_complete = false,
             _ => {}
         }
@@ -187,6 +189,7 @@ impl<'a> Session<'a> {
         match benchmark {
             Benchmark::FillSeq | Benchmark::FillRandom => self.fill(),
             Benchmark::FillBatch => self.fill_in_batches(),
+            Benchmark::FillBulk | Benchmark::FillBulkSeq => self.fill_in_bulk(),
             Benchmark::FillSync => self.fill_synced(),
             Benchmark::Overwrite => self.overwrite(),
             Benchmark::DeleteRandom => self.delete_random(),

@@ -81,6 +81,23 @@ impl Session<'_> {
         })
     }
 
+    /// One loader, whatever the number of threads. Latencies are those of single puts; what the end
+    /// takes is in the rate.
+    pub(super) fn fill_in_bulk(&self) -> Result<Work> {
+        let mut key = self.keys.buffer();
+        let mut loader = self.db().bulk_loader(self.db().default_keyspace())?;
+        let mut work = Work::start(self.clock);
+        for index in 0..self.keys.count {
+            self.keys.write(index, &mut key);
+            loader.put(&key, self.values.of(index))?;
+            work.latencies.lap();
+        }
+        loader.finish()?;
+        work.operations = self.keys.count;
+        work.user_bytes = work.operations * self.entry_bytes();
+        Ok(work)
+    }
+
     pub(super) fn random_indexes(&self, share: Share) -> impl Iterator<Item = u64> + use<> {
         let mut random = Random::new(share.seed);
         let bound = self.keys.count;

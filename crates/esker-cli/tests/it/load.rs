@@ -67,3 +67,22 @@ fn wrong_line_is_named_and_what_is_before_it_stays() {
     assert_eq!(missing.status, Some(1));
     assert!(!dir.path("none").exists(), "nothing is created for an input that is not there");
 }
+
+#[test]
+fn bulk_loads_in_any_order_and_all_or_nothing() {
+    let dir = TestDir::new("load-bulk");
+    let (db, input) = (dir.path("db"), dir.path("in.tsv"));
+    let from = input.to_str().unwrap();
+    let options = ["--format", "tsv", "--bulk", "--from", from];
+    std::fs::write(&input, "b\t2\na\t1\nno tab\n").unwrap();
+    let load = run("load", &db, &options);
+    assert_ne!(load.status, Some(0));
+    assert!(load.errors.contains("line 3: "), "{}", load.errors);
+    assert!(load.errors.contains("(no record is stored)"), "{}", load.errors);
+    assert_eq!(run("scan", &db, &[]).out, "");
+    std::fs::write(&input, "b\t2\na\t1\nb\t3\n").unwrap();
+    let load = run("load", &db, &options);
+    assert_eq!((load.status, load.errors.as_str()), (Some(0), ""));
+    assert!(load.out.starts_with("loaded 3 records"), "{}", load.out);
+    assert_eq!(run("scan", &db, &[]).out, "a=1\nb=3\n");
+}
