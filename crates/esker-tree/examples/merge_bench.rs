@@ -77,6 +77,7 @@ impl Bench {
             tables: &self.context,
             keyspace: KeyspaceId::DEFAULT,
             context: &ReadContext::default(),
+            filter: None,
             options: &options,
             next_id: &|| Some(TableId(FileId { owner: OwnerId::FIRST, counter: self.mint() })),
             interrupt: &|| Signal::Continue,

@@ -18,16 +18,18 @@ use esker_base::{Corruption, KeyRange, TableId};
 use esker_env::FileError;
 use esker_table::{Table, TableProperties};
 
+use crate::filter::{FilterContext, RunningFilter};
 use crate::gc::{Gc, Readers};
 use crate::job::{Job, JobError, TargetLevel};
 use crate::merge::MergingCursor;
 use crate::older::{OlderRuns, older_overlaps};
 use crate::output::{Cuts, Outputs};
-use crate::plan::{Plan, PlanInput};
+use crate::plan::{Plan, PlanInput, PlanReason};
 use crate::rewrite::rewrite;
 use crate::run::Run;
 use crate::run_cursor::RunCursor;
 use crate::shape::RunId;
+use crate::sieve::Sieve;
 use crate::times::OutputTimes;
 use crate::version::Version;
 
@@ -46,6 +48,10 @@ pub struct CompactionOutput {
     pub entries_in: u64,
     /// Entries that no reader needs.
     pub entries_dropped: u64,
+    /// Values that the compaction filter removed or changed. If there are any, the result may only
+    /// be installed while no snapshot stands at the latest view that the job was given, or after
+    /// it: such a one was taken since, and would see the change.
+    pub filtered: u64,
 }
 
 /// Carries out `plan` on `version`, keeping what `readers` need.
@@ -54,8 +60,8 @@ pub struct CompactionOutput {
 /// The new tables and their names are durable when this returns; the inputs are untouched.
 ///
 /// # Errors
-/// Of the file system, if an input is damaged, if the job is cancelled, or for an entry without a
-/// meaning; no new file is left then.
+/// Of the file system, if an input is damaged, if the job is cancelled, if the compaction filter
+/// fails, or for an entry without a meaning; no new file is left then.
 ///
 /// # Panics
 /// If the plan is a trivial move or a drop, names a table that the version does not have in that place, or
@@ -84,6 +90,15 @@ pub fn compact(
     let is_last_level = target.level == deepest && deepest > 0;
     let gc = Gc::new(readers.clone(), is_last_level);
     let mut older = OlderRuns::than(version, plan.target_level, plan.target_run);
+    let context = |keyspace| FilterContext {
+        keyspace,
+        level: plan.target_level,
+        is_last_level: target.level == deepest,
+        is_full: version.tables().count() == inputs.len(),
+        is_manual: plan.reason == PlanReason::Manual,
+    };
+    let start = |(filter, keyspace)| RunningFilter::start(filter, &context(keyspace));
+    let filter = job.filter.map(start).transpose()?;
     let cuts = Cuts { keys: &plan.cut_keys, bytes_max: plan.output_bytes_max };
     let place = Position::of(plan.target_level, plan.target_run.unwrap_or(RunId(u64::MAX)));
     let times = OutputTimes::of_runs(&runs, job.wall_millis(), |first, last| {
@@ -95,8 +110,8 @@ pub fn compact(
     let counts = rewrite(
         job,
         &mut source,
-        gc,
-        |user_key| older.may_hold(user_key, &inputs),
+        Sieve::new(gc, job.context, |user_key: &[u8]| older.may_hold(user_key, &inputs))
+            .with_filter(filter),
         &mut outputs,
         |cursor: &RunCursor| cursor.table().properties().id.file_name(),
     )?;
@@ -109,6 +124,7 @@ pub fn compact(
         removed: plan.tables().collect(),
         entries_in: counts.entries_in,
         entries_dropped: counts.entries_dropped,
+        filtered: counts.filtered,
     })
 }
 

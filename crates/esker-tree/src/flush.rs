@@ -14,6 +14,7 @@ use crate::merge::MergingCursor;
 use crate::older::{OlderRuns, older_overlaps};
 use crate::output::{Cuts, Outputs};
 use crate::rewrite::rewrite;
+use crate::sieve::Sieve;
 use crate::times::OutputTimes;
 use crate::version::Version;
 
@@ -57,8 +58,7 @@ pub fn flush(job: &Job<'_>, input: FlushInput<'_>) -> Result<Vec<TableProperties
     let counts = rewrite(
         job,
         &mut source,
-        gc,
-        |user_key| older.may_hold(user_key, &inputs),
+        Sieve::new(gc, job.context, |user_key: &[u8]| older.may_hold(user_key, &inputs)),
         &mut outputs,
         |_: &MemtableCursor| "memtable".to_owned(),
     )?;

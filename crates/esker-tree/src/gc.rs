@@ -33,6 +33,8 @@ use crate::read_error::UnsupportedKind;
 pub struct Readers {
     /// Ascending and distinct; the last is the latest view.
     seqnos: Vec<SeqNo>,
+    /// Whether a snapshot sees all that the latest view sees.
+    latest_is_pinned: bool,
 }
 
 impl Readers {
@@ -48,7 +50,8 @@ impl Readers {
         let earlier = snapshots.iter().copied().filter(|&snapshot| snapshot < visible);
         let mut seqnos: Vec<SeqNo> = earlier.chain([visible]).collect();
         seqnos.dedup();
-        Self { seqnos }
+        let latest_is_pinned = snapshots.last().is_some_and(|&newest| visible <= newest);
+        Self { seqnos, latest_is_pinned }
     }
 
     /// The sequence number up to which every reader sees every entry.
@@ -123,6 +126,11 @@ impl Gc {
     /// Says that an entry of this stripe was kept which shadows what is older in it.
     pub(crate) const fn cover(&mut self, stripe: usize) {
         self.newer = Some(stripe);
+    }
+
+    /// Whether the latest view sees the entries of this stripe, and no snapshot does.
+    pub(crate) const fn is_latest(&self, stripe: usize) -> bool {
+        stripe + 1 == self.readers.seqnos.len() && !self.readers.latest_is_pinned
     }
 
     /// Whether a put of this stripe is kept at zero if nothing is older.

@@ -10,6 +10,7 @@ use esker_base::{KeyspaceId, TableId};
 use esker_env::FileError;
 use esker_table::{Compression, TableContext, TableOptions};
 
+use crate::filter::{Filter, FilterError};
 use crate::meaning::ReadContext;
 use crate::read_error::UnsupportedKind;
 
@@ -22,6 +23,8 @@ pub struct Job<'a> {
     pub keyspace: KeyspaceId,
     /// What gives the entries their meaning. Without the merge operator operands stay as they are.
     pub context: &'a ReadContext,
+    /// The compaction filter, with the name of the keyspace; not for flushes.
+    pub filter: Option<(&'a Filter, &'a str)>,
     /// How to build a table for a level.
     pub options: &'a dyn Fn(TargetLevel) -> TableOptions,
     /// Mints the id of the next table; `None`, for a reason that the caller keeps, cancels the job.
@@ -120,6 +123,8 @@ pub enum JobError {
     File(FileError),
     /// An entry whose meaning is not known: whether it may be dropped is not known either.
     UnsupportedKind(UnsupportedKind),
+    /// The compaction filter failed.
+    Filter(FilterError),
     /// The interrupt said so, or there was no id for a table.
     Cancelled,
 }
@@ -129,6 +134,7 @@ impl fmt::Display for JobError {
         match self {
             Self::File(error) => error.fmt(f),
             Self::UnsupportedKind(error) => error.fmt(f),
+            Self::Filter(error) => error.fmt(f),
             Self::Cancelled => f.write_str("cancelled"),
         }
     }
@@ -139,6 +145,7 @@ impl std::error::Error for JobError {
         match self {
             Self::File(error) => Some(error),
             Self::UnsupportedKind(error) => Some(error),
+            Self::Filter(error) => Some(error),
             Self::Cancelled => None,
         }
     }
@@ -147,6 +154,12 @@ impl std::error::Error for JobError {
 impl From<FileError> for JobError {
     fn from(error: FileError) -> Self {
         Self::File(error)
+    }
+}
+
+impl From<FilterError> for JobError {
+    fn from(error: FilterError) -> Self {
+        Self::Filter(error)
     }
 }
 

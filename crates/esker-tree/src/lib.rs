@@ -15,6 +15,7 @@ mod compaction;
 mod cursor;
 mod edit;
 mod fence;
+mod filter;
 mod flush;
 mod gc;
 mod job;
@@ -53,6 +54,10 @@ pub use catalog::{Catalog, KeyspaceState, TablePlace};
 pub use compaction::{CompactionOutput, compact};
 pub use cursor::{Cursor, PinnedValue};
 pub use edit::{EditError, EditRecord, EditRefused, MANIFEST_FORMAT, VersionEdit};
+pub use filter::{
+    CompactionFilter, CompactionFilterFactory, Filter, FilterContext, FilterDecision, FilterError,
+    FilterFailure,
+};
 pub use flush::{FlushInput, flush};
 pub use gc::{Fate, Gc, Readers};
 pub use job::{Job, JobError, Progress, Signal, TargetLevel};

@@ -9,7 +9,6 @@ use esker_base::{Corruption, InternalKey};
 use esker_env::FileError;
 
 use crate::cursor::Cursor;
-use crate::gc::Gc;
 use crate::job::{Job, JobError, Signal};
 use crate::merge::MergingCursor;
 use crate::output::Outputs;
@@ -24,6 +23,8 @@ pub(crate) struct Counts {
     pub(crate) bytes_in: u64,
     pub(crate) entries_in: u64,
     pub(crate) entries_dropped: u64,
+    /// Values that the compaction filter removed or changed.
+    pub(crate) filtered: u64,
 }
 
 /// The entry before, to tell where a key ends and whether entries ascend.
@@ -58,20 +59,17 @@ impl Last {
     }
 }
 
-/// Writes what survives of all entries of `source` to `outputs`. `may_be_older` says whether an
-/// older entry of a key may exist elsewhere, asked with keys that ascend; `name_of` names the file
+/// Writes what `sieve` lets through of all entries of `source` to `outputs`. `name_of` names the file
 /// that a source stands in.
 pub(crate) fn rewrite<C: Cursor>(
     job: &Job<'_>,
     source: &mut MergingCursor<C>,
-    gc: Gc,
-    may_be_older: impl FnMut(&[u8]) -> bool,
+    mut sieve: Sieve<'_, impl FnMut(&[u8]) -> bool>,
     outputs: &mut Outputs<'_>,
     name_of: impl Fn(&C) -> String,
 ) -> Result<Counts, JobError> {
     let mut counts = Counts::default();
     let mut last = Last::default();
-    let mut sieve = Sieve::new(gc, job.context, may_be_older);
     let mut interrupt_at = 0;
     source.seek_to_first()?;
     while source.is_valid() {
@@ -100,6 +98,7 @@ pub(crate) fn rewrite<C: Cursor>(
         source.next()?;
     }
     sieve.end_key(outputs)?;
+    counts.filtered = sieve.filtered();
     counts.entries_dropped = sieve.entries_dropped();
     pause(job, &counts, outputs)?;
     let added = counts.entries_in - counts.entries_dropped;
@@ -116,7 +115,7 @@ impl Sink for Outputs<'_> {
 
 /// Publishes the progress, and asks whether to go on.
 fn pause(job: &Job<'_>, counts: &Counts, outputs: &mut Outputs<'_>) -> Result<(), JobError> {
-    let Counts { bytes_in, entries_in, entries_dropped } = *counts;
+    let Counts { bytes_in, entries_in, entries_dropped, .. } = *counts;
     outputs.charge();
     job.progress.set(bytes_in, outputs.bytes(), entries_in, entries_dropped);
     match (job.interrupt)() {
@@ -129,7 +128,7 @@ fn pause(job: &Job<'_>, counts: &Counts, outputs: &mut Outputs<'_>) -> Result<()
 mod tests {
     use super::*;
     use crate::cursor::vec_cursor::{Entry, VecCursor};
-    use crate::gc::Readers;
+    use crate::gc::{Gc, Readers};
     use crate::output::Cuts;
     use crate::test_tree::TestTree;
     use crate::times::OutputTimes;
@@ -144,7 +143,8 @@ mod tests {
         let mut source = MergingCursor::new(vec![source]);
         let name_of = |_: &VecCursor| "7.table".to_owned();
         let gc = Gc::new(Readers::new(&[], SeqNo::ZERO), false);
-        rewrite(job, &mut source, gc, |_| true, &mut outputs, name_of)
+        let sieve = Sieve::new(gc, job.context, |_: &[u8]| true);
+        rewrite(job, &mut source, sieve, &mut outputs, name_of)
     }
 
     /// Rewrites one source with these keys and sequence numbers.

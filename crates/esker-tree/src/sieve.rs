@@ -4,10 +4,14 @@
 //! the entries beneath them are known (`waiting.rs`). Every other kind is decided as the value, or
 //! the lack of one, that the [`ReadContext`] says it is.
 //!
-//! Pure but for the merge operator: does not know where entries come from and go to.
+//! A value that stays, and that no snapshot sees, is shown to the compaction filter, if there is one.
+//! What it removes leaves a tombstone, unless nothing older can exist.
+//!
+//! Pure but for the user's code: does not know where entries come from and go to.
 
 use esker_base::{EntryKind, InternalKey, SeqNo, Trailer};
 
+use crate::filter::{FilterDecision, RunningFilter};
 use crate::gc::{Fate, Gc};
 use crate::job::JobError;
 use crate::meaning::{Meaning, ReadContext};
@@ -26,13 +30,28 @@ pub(crate) struct Sieve<'a, F> {
     gc: Gc,
     context: &'a ReadContext,
     may_be_older: F,
+    filter: Option<RunningFilter>,
     waiting: Waiting,
     entries_dropped: u64,
+    /// How many values the filter removed or changed.
+    filtered: u64,
 }
 
 impl<'a, F: FnMut(&[u8]) -> bool> Sieve<'a, F> {
     pub(crate) fn new(gc: Gc, context: &'a ReadContext, may_be_older: F) -> Self {
-        Self { gc, context, may_be_older, waiting: Waiting::default(), entries_dropped: 0 }
+        let waiting = Waiting::default();
+        Self { gc, context, may_be_older, filter: None, waiting, entries_dropped: 0, filtered: 0 }
+    }
+
+    /// Asks `filter` about values.
+    pub(crate) fn with_filter(mut self, filter: Option<RunningFilter>) -> Self {
+        self.filter = filter;
+        self
+    }
+
+    /// How many values the filter has removed or changed.
+    pub(crate) const fn filtered(&self) -> u64 {
+        self.filtered
     }
 
     /// How many entries fewer have been written than taken; without those that wait.
@@ -88,6 +107,9 @@ impl<'a, F: FnMut(&[u8]) -> bool> Sieve<'a, F> {
         let trailer = Trailer::new(key.seqno(), kind);
         let may_be_older = &mut self.may_be_older;
         match self.gc.decide(trailer, || may_be_older(key.user_key))? {
+            Fate::Keep | Fate::KeepAtZero if kind == EntryKind::Put && self.filter.is_some() => {
+                self.filter_value(key, value, sink)
+            }
             Fate::Keep => sink.add(key, value),
             Fate::KeepAtZero => {
                 sink.add(InternalKey::new(key.user_key, SeqNo::ZERO, key.kind()), value)
@@ -97,6 +119,32 @@ impl<'a, F: FnMut(&[u8]) -> bool> Sieve<'a, F> {
                 Ok(())
             }
         }
+    }
+
+    /// Takes a value that stays, unless the filter thinks otherwise.
+    #[cold]
+    fn filter_value(
+        &mut self,
+        key: InternalKey<'_>,
+        value: &[u8],
+        sink: &mut impl Sink,
+    ) -> Result<(), JobError> {
+        let stripe = self.gc.stripe(key.seqno());
+        let is_all = stripe == Some(0) && !(self.may_be_older)(key.user_key);
+        let zeroes = is_all && self.gc.zeroes(0);
+        let seqno = if zeroes { SeqNo::ZERO } else { key.seqno() };
+        let kept = InternalKey::new(key.user_key, seqno, key.kind());
+        let is_latest = stripe.is_some_and(|stripe| self.gc.is_latest(stripe));
+        let (Some(filter), true) = (&mut self.filter, is_latest) else {
+            return sink.add(kept, value);
+        };
+        let Meaning::Value { from } = self.context.meaning(key.kind(), value)? else {
+            return sink.add(kept, value);
+        };
+        let verdict = add_filtered(filter, kept, (value, from), is_all, sink)?;
+        self.entries_dropped += u64::from(verdict == Filtered::Dropped);
+        self.filtered += u64::from(verdict != Filtered::Kept);
+        Ok(())
     }
 
     #[cold]
@@ -139,11 +187,23 @@ impl<'a, F: FnMut(&[u8]) -> bool> Sieve<'a, F> {
         let is_all = stripe == 0 && !(self.may_be_older)(&user_key);
         let surroundings = Surroundings { below, covered: self.gc.is_covered(stripe), is_all };
         let zeroes = is_all && self.gc.zeroes(stripe);
+        let (mut dropped, mut filtered) = (0, 0);
+        let filter = self.filter.as_mut().filter(|_| self.gc.is_latest(stripe));
+        let mut filter = filter;
         let outcome = self.waiting.resolve(merger, surroundings, |seqno, kind, value| {
-            let is_zeroed = zeroes && kind == EntryKind::Put;
-            let seqno = if is_zeroed { SeqNo::ZERO } else { seqno };
-            sink.add(InternalKey::new(&user_key, seqno, kind), value)
+            if kind != EntryKind::Put {
+                return sink.add(InternalKey::new(&user_key, seqno, kind), value);
+            }
+            let seqno = if zeroes { SeqNo::ZERO } else { seqno };
+            let key = InternalKey::new(&user_key, seqno, kind);
+            let Some(filter) = &mut filter else { return sink.add(key, value) };
+            let verdict = add_filtered(filter, key, (value, 0), is_all, sink)?;
+            dropped += u64::from(verdict == Filtered::Dropped);
+            filtered += u64::from(verdict != Filtered::Kept);
+            Ok(())
         })?;
+        self.entries_dropped += dropped;
+        self.filtered += filtered;
         self.waiting.user_key = user_key;
         if outcome.covers {
             self.gc.cover(stripe);
@@ -151,6 +211,37 @@ impl<'a, F: FnMut(&[u8]) -> bool> Sieve<'a, F> {
         self.entries_dropped += waited - outcome.written;
         Ok(outcome.takes_below)
     }
+}
+
+/// Adds what `filter` makes of a value, which is what is stored from a byte on, or a tombstone if
+/// it removes it; or nothing, where nothing older can exist.
+fn add_filtered(
+    filter: &mut RunningFilter,
+    key: InternalKey<'_>,
+    (stored, from): (&[u8], usize),
+    is_all: bool,
+    sink: &mut impl Sink,
+) -> Result<Filtered, JobError> {
+    match filter.ask(key.user_key, &stored[from..])? {
+        FilterDecision::Keep => {
+            sink.add(key, stored)?;
+            return Ok(Filtered::Kept);
+        }
+        FilterDecision::Change(value) => sink.add(key, &[&stored[..from], &value].concat())?,
+        FilterDecision::Remove if is_all => return Ok(Filtered::Dropped),
+        FilterDecision::Remove => {
+            sink.add(InternalKey::new(key.user_key, key.seqno(), EntryKind::Tombstone), &[])?;
+        }
+    }
+    Ok(Filtered::Replaced)
+}
+
+/// What became of a value that the filter was asked about.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Filtered {
+    Kept,
+    Replaced,
+    Dropped,
 }
 
 #[cfg(test)]

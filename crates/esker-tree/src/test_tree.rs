@@ -109,6 +109,7 @@ impl TestTree {
             tables: &self.context,
             keyspace: KeyspaceId::DEFAULT,
             context: &self.reads,
+            filter: None,
             options: &options,
             next_id: &next_id,
             interrupt: &interrupt,

@@ -43,6 +43,21 @@ impl Batch {
         self.add(keyspace, EntryKind::Tombstone, key.as_ref(), &[]);
     }
 
+    /// Merges `operand` into the value of `key` in `keyspace`. See [`Keyspace::merge`]. Without a
+    /// merge operator [`Batch::commit`] fails with nothing written.
+    pub fn merge(&mut self, keyspace: &Keyspace, key: impl AsRef<[u8]>, operand: impl AsRef<[u8]>) {
+        if let Err(error) = keyspace.core().check_merges() {
+            self.refused.get_or_insert(error);
+            return;
+        }
+        self.add(keyspace, EntryKind::Merge, key.as_ref(), operand.as_ref());
+    }
+
+    /// Removes `key`, which was put once, from `keyspace`. See [`Keyspace::single_delete`].
+    pub fn single_delete(&mut self, keyspace: &Keyspace, key: impl AsRef<[u8]>) {
+        self.add(keyspace, EntryKind::SingleDelete, key.as_ref(), &[]);
+    }
+
     fn add(&mut self, keyspace: &Keyspace, kind: EntryKind, key: &[u8], value: &[u8]) {
         let core = keyspace.core();
         let result = if !Arc::ptr_eq(keyspace.handle(), &self.db) {

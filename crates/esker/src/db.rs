@@ -222,7 +222,7 @@ impl Db {
     ///
     /// # Errors
     /// `InvalidInput` for an empty or too long name, options that make no sense, or another key
-    /// order than the keyspace was created with; `ReadOnly` if it does not exist; `Io`, `NoSpace`.
+    /// order or merge operator than the keyspace has; `ReadOnly` if it does not exist; `Io`, `NoSpace`.
     pub fn keyspace(&self, name: &str, options: KeyspaceOptions) -> Result<Keyspace> {
         let core = self.engine().open_keyspace(name, Some(&options))?;
         Ok(Keyspace::new(Arc::clone(self.default.handle()), core))
@@ -340,6 +340,36 @@ impl Db {
     /// As [`Keyspace::delete`].
     pub fn delete(&self, key: impl AsRef<[u8]>) -> Result<()> {
         self.default.delete(key)
+    }
+
+    /// Merges `operand` into the value of `key`. See [`Keyspace::merge`].
+    ///
+    /// # Errors
+    /// As [`Keyspace::merge`].
+    pub fn merge(&self, key: impl AsRef<[u8]>, operand: impl AsRef<[u8]>) -> Result<()> {
+        self.default.merge(key, operand)
+    }
+
+    /// Merges `operand` into the value of `key` with the given durability. See
+    /// [`Keyspace::merge`].
+    ///
+    /// # Errors
+    /// As [`Keyspace::merge`].
+    pub fn merge_with(
+        &self,
+        key: impl AsRef<[u8]>,
+        operand: impl AsRef<[u8]>,
+        durability: Durability,
+    ) -> Result<()> {
+        self.default.merge_with(key, operand, durability)
+    }
+
+    /// Removes `key`, which was put once. See [`Keyspace::single_delete`].
+    ///
+    /// # Errors
+    /// As [`Keyspace::single_delete`].
+    pub fn single_delete(&self, key: impl AsRef<[u8]>) -> Result<()> {
+        self.default.single_delete(key)
     }
 
     /// The value of `key`. See [`Keyspace::get`].

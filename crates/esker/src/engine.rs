@@ -196,7 +196,7 @@ impl Engine {
         let leader = self.pipeline.lead();
         if let Some(keyspace) = self.keyspace_named(name) {
             options.map_or(Ok(()), |given| keyspace.give_order(&given.order))?;
-            if let Some(options) = options.filter(|given| **given != keyspace.settings().options) {
+            if let Some(options) = options {
                 self.change_options(&keyspace, options)?;
             }
             return Ok(keyspace);
@@ -237,12 +237,19 @@ impl Engine {
     }
 
     fn change_options(&self, keyspace: &KeyspaceCore, options: &KeyspaceOptions) -> Result<()> {
-        if !self.is_read_only {
-            let record =
-                EditRecord::KeyspaceOptions { keyspace: keyspace.id, options: options.encode() };
+        let settings = keyspace.settings();
+        let options =
+            options.over(&settings.options, &keyspace.name()).map_err(Error::invalid_input)?;
+        let has_code = options.merge_operator.is_some() || options.compaction_filter.is_some();
+        if options == settings.options && !has_code {
+            return Ok(());
+        }
+        let encoded = options.encode();
+        if !self.is_read_only && encoded != settings.options.encode() {
+            let record = EditRecord::KeyspaceOptions { keyspace: keyspace.id, options: encoded };
             self.change_catalog(VersionEdit { records: vec![record] }, || ())?;
         }
-        keyspace.set_settings(Settings::new(options.clone(), self.options.memory_budget_bytes));
+        keyspace.set_settings(Settings::new(options, self.options.memory_budget_bytes));
         self.scheduler.request_compaction(keyspace.id);
         Ok(())
     }

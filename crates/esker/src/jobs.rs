@@ -324,11 +324,12 @@ impl Engine {
             Counters::add(&self.counters.trivial_moves, plan.table_count() as u64);
             return Ok((0, 0));
         }
-        let output = self.merge_tables(keyspace, version, plan)?;
+        let (output, hold) = self.merge_tables(keyspace, version, plan)?;
         let bytes_written = output.added.iter().map(|table| table.file_bytes).sum();
         let added = output.added.into_iter();
         records.extend(added.map(|table| self::added(keyspace, plan.target_level, run, table)));
         self.install(keyspace, VersionEdit { records }, &[])?;
+        drop(hold);
         self.garbage.add(version.tables().filter(is_removed));
         Counters::add(&self.counters.compactions, 1);
         Counters::add(&self.counters.compaction_read_bytes, plan.input_bytes);
@@ -341,11 +342,17 @@ impl Engine {
     /// Compacts the tables that hold a key of `range`, on this thread.
     pub(crate) fn compact(&self, keyspace: &KeyspaceCore, range: &KeyRange) -> Result<()> {
         self.flush(keyspace)?;
-        let request = RangeRequest {
-            range: range.clone(),
-            up_to: self.snapshots.visible(),
-            last_level: LastLevel::RewriteTombstones(self.ledger.next_counter()?),
+        let next_counter = self.ledger.next_counter()?;
+        let settings = keyspace.settings();
+        let has_code = settings.filter.is_some() || settings.merge.is_some();
+        let last_level = if has_code {
+            // Any table may hold what the filter has a say in, or operands.
+            LastLevel::RewriteAll(next_counter)
+        } else {
+            LastLevel::RewriteTombstones(next_counter)
         };
+        let (range, up_to) = (range.clone(), self.snapshots.visible());
+        let request = RangeRequest { range, up_to, last_level };
         loop {
             self.check_writable()?;
             keyspace.check_live()?;

@@ -101,6 +101,59 @@ impl Keyspace {
         self.write(EntryKind::Tombstone, key.as_ref(), &[], durability)
     }
 
+    /// Adds `operand` to what the [merge operator](KeyspaceOptions::merge_operator) makes of `key`:
+    /// its value is, from now on, that of before with this operand merged in. Reads nothing.
+    ///
+    /// # Errors
+    /// `InvalidInput` if the keyspace has no merge operator; otherwise as
+    /// [`Batch::commit_with`](crate::Batch::commit_with). An operand that the operator cannot make
+    /// sense of is an error of whoever reads the key.
+    ///
+    /// # Cost
+    /// That of a put. A read of the key merges all operands since the last put, flush or
+    /// compaction of it.
+    pub fn merge(&self, key: impl AsRef<[u8]>, operand: impl AsRef<[u8]>) -> Result<()> {
+        self.merge_with(key, operand, self.db.engine().options.durability)
+    }
+
+    /// Merges `operand` into the value of `key`, with the given durability. See
+    /// [`Keyspace::merge`].
+    ///
+    /// # Errors
+    /// As [`Keyspace::merge`].
+    pub fn merge_with(
+        &self,
+        key: impl AsRef<[u8]>,
+        operand: impl AsRef<[u8]>,
+        durability: Durability,
+    ) -> Result<()> {
+        self.core.check_merges()?;
+        self.write(EntryKind::Merge, key.as_ref(), operand.as_ref(), durability)
+    }
+
+    /// Removes `key`, which was put once since it was last removed, or never. The put and this
+    /// delete vanish together in the first compaction that meets both, where a
+    /// [`Keyspace::delete`] stays until the last level.
+    ///
+    /// **For keys that are put once and deleted once.** If the key was put more than once since it
+    /// was last removed, or got operands, or is deleted by both kinds of delete, an older value
+    /// may come back later; nothing else is harmed.
+    ///
+    /// # Errors
+    /// As [`Batch::commit_with`](crate::Batch::commit_with).
+    pub fn single_delete(&self, key: impl AsRef<[u8]>) -> Result<()> {
+        self.single_delete_with(key, self.db.engine().options.durability)
+    }
+
+    /// Removes `key`, which was put once, with the given durability. See
+    /// [`Keyspace::single_delete`].
+    ///
+    /// # Errors
+    /// As [`Batch::commit_with`](crate::Batch::commit_with).
+    pub fn single_delete_with(&self, key: impl AsRef<[u8]>, durability: Durability) -> Result<()> {
+        self.write(EntryKind::SingleDelete, key.as_ref(), &[], durability)
+    }
+
     fn write(
         &self,
         kind: EntryKind,
@@ -131,6 +184,7 @@ impl Keyspace {
     /// # Errors
     /// - `InvalidInput`: the key is too long.
     /// - `Corruption`, `Io`: a table that may hold the key cannot be read.
+    /// - `UserCode`: the key has operands, and the merge operator was not given or failed.
     /// - `Closed`.
     ///
     /// # Cost

@@ -7,8 +7,8 @@ use std::time::Duration;
 use esker_base::{KeyspaceId, SeqNo};
 use esker_cache::Budget;
 use esker_tree::{
-    Busy, Fifo, Lazy, Leveled, LeveledByBytes, LeveledOptions, Policy, ReadContext, Simple, Tiered,
-    TimeWindow, Universal, Version,
+    Busy, Fifo, Filter, Lazy, Leveled, LeveledByBytes, LeveledOptions, Merge, Policy, ReadContext,
+    Simple, Tiered, TimeWindow, Universal, Version,
 };
 
 use crate::error::{Error, ErrorKind, Result};
@@ -16,6 +16,7 @@ use crate::key_order::KeyspaceOrder;
 use crate::options::{CompactionPolicy, KeyspaceOptions};
 use crate::read_view::{ReadView, WriteBuffer};
 use crate::timed::{Looks, look_every};
+use crate::user_code::{stored_filter, stored_merge};
 
 /// The inner side of a keyspace. Lives as long as anybody holds a handle or a job on it.
 pub(crate) struct KeyspaceCore {
@@ -36,6 +37,9 @@ pub(crate) struct KeyspaceCore {
     /// Whether the options give it a log. Changes only with the settings. Counter only: the leader
     /// reads it once for each batch.
     is_logged: AtomicBool,
+    /// Whether the options give it a merge operator. Changes only with the settings, and only to
+    /// true. Counter only: a writer that comes too early is refused.
+    merges: AtomicBool,
     /// Size at which the memtable is switched. Changes only with the settings. Counter only: the
     /// leader reads it once for each batch.
     memtable_bytes: AtomicU64,
@@ -56,6 +60,10 @@ pub(crate) struct KeyspaceCore {
 /// Options of a keyspace with what follows from them.
 pub(crate) struct Settings {
     pub(crate) options: KeyspaceOptions,
+    /// The merge operator, for keys as they are stored.
+    pub(crate) merge: Option<Merge>,
+    /// The compaction filter, for keys as they are stored.
+    pub(crate) filter: Option<Filter>,
     /// None if the tree is compacted on demand only.
     pub(crate) policy: Option<Box<dyn Policy>>,
     /// What on-demand compactions follow: down to the last level, whatever the automatic policy,
@@ -114,7 +122,19 @@ impl Settings {
             _ => Box::new(leveled),
         };
         let look_every = look_every(&options);
-        Self { options, policy, manual_policy, look_every, table_bytes, memtable_bytes }
+        let merge = options.merge_operator.clone().map(|merge| stored_merge(&options.order, merge));
+        let filter =
+            options.compaction_filter.clone().map(|filter| stored_filter(&options.order, filter));
+        Self {
+            options,
+            merge,
+            filter,
+            policy,
+            manual_policy,
+            look_every,
+            table_bytes,
+            memtable_bytes,
+        }
     }
 }
 
@@ -132,6 +152,7 @@ impl KeyspaceCore {
             version: Arc::new(version),
         };
         let is_logged = settings.options.log;
+        let merges = settings.options.merge_operator.is_some();
         let memtable_bytes = settings.memtable_bytes;
         Arc::new(Self {
             id,
@@ -142,6 +163,7 @@ impl KeyspaceCore {
             view_generation: AtomicU64::new(0),
             is_dropped: AtomicBool::new(false),
             is_logged: AtomicBool::new(is_logged),
+            merges: AtomicBool::new(merges),
             memtable_bytes: AtomicU64::new(memtable_bytes),
             is_under_pressure: AtomicBool::new(false),
             debt_bytes: AtomicU64::new(0),
@@ -169,11 +191,22 @@ impl KeyspaceCore {
     /// # Cost
     /// As of [`KeyspaceCore::view`].
     pub(crate) fn read_context(&self) -> ReadContext {
-        ReadContext::default()
+        let settings = self.settings.read().unwrap_or_else(PoisonError::into_inner);
+        ReadContext { merge: settings.merge.clone() }
+    }
+
+    /// Refuses operands where there is no merge operator, not even by name.
+    pub(crate) fn check_merges(&self) -> Result<()> {
+        if self.merges.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        let what = format!("the keyspace {:?} has no merge operator", &*self.name());
+        Err(Error::invalid_input(what))
     }
 
     pub(crate) fn set_settings(&self, settings: Settings) {
         self.is_logged.store(settings.options.log, Ordering::Relaxed);
+        self.merges.store(settings.options.merge_operator.is_some(), Ordering::Relaxed);
         self.memtable_bytes.store(settings.memtable_bytes, Ordering::Relaxed);
         *self.settings.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(settings);
     }

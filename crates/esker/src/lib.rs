@@ -84,6 +84,7 @@ mod ledger;
 mod levels;
 mod logs;
 mod operation;
+pub mod operators;
 mod options;
 mod outputs;
 
@@ -104,6 +105,7 @@ mod table_sequence;
 mod table_writer;
 mod throttle;
 mod timed;
+mod user_code;
 mod workers;
 mod write_times;
 
@@ -116,6 +118,10 @@ pub use db::{Db, DbBuilder};
 pub use error::{Error, ErrorKind, Outcome, Result};
 pub use esker_base::limits;
 pub use esker_env as env;
+pub use esker_tree::{
+    CompactionFilter, CompactionFilterFactory, Filter, FilterContext, FilterDecision,
+    FilterFailure, Merge, MergeFailure, MergeOperator,
+};
 pub use esker_tree::{
     FifoOptions, LazyOptions, LeveledByBytesOptions, SimpleOptions, TieredOptions,
     TimeWindowOptions, UniversalOptions,

@@ -3,10 +3,10 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use esker_base::coding::{DecodeError, Decoder, put_varint};
+use esker_base::coding::{DecodeError, Decoder, put_bytes, put_varint};
 use esker_tree::{
-    BadOption, FifoOptions, LazyOptions, LeveledByBytesOptions, SimpleOptions, TieredOptions,
-    TimeWindowOptions, UniversalOptions,
+    BadOption, FifoOptions, Filter, LazyOptions, LeveledByBytesOptions, Merge, SimpleOptions,
+    TieredOptions, TimeWindowOptions, UniversalOptions,
 };
 
 use crate::key_order::Order;
@@ -253,6 +253,14 @@ pub struct KeyspaceOptions {
     /// In which order keys stand. Fixed when the keyspace is created: opening it with another one
     /// is refused. Default [`Order::bytewise`].
     pub order: Order,
+    /// What the operands of merges do to values. Its name is recorded: from then on the keyspace
+    /// keeps it, and opening it with another one is refused. An operator of the module
+    /// [`operators`](crate::operators) is found again by its name; any other one must be given at
+    /// each open, or operands are kept as they are and reads of their keys fail. Default none.
+    pub merge_operator: Option<Merge>,
+    /// Asked by compactions about the values that no snapshot sees. Code, and not recorded: it
+    /// works from when it is given until the database is closed. Default none.
+    pub compaction_filter: Option<Filter>,
 }
 
 impl Default for KeyspaceOptions {
@@ -266,9 +274,17 @@ impl Default for KeyspaceOptions {
             immutable_memtables_max: 3,
             log: true,
             order: Order::bytewise(),
+            merge_operator: None,
+            compaction_filter: None,
         }
     }
 }
+
+/// Longest name of a merge operator, in bytes.
+const MERGE_NAME_LEN_MAX: usize = 255;
+
+/// Tags of what follows the parameters of the policy in recorded options.
+const TAG_MERGE_OPERATOR: u64 = 1;
 
 /// The byte that stands for each choice in the manifest.
 impl KeyspaceOptions {
@@ -293,14 +309,54 @@ impl KeyspaceOptions {
         ] {
             put_varint(&mut out, field);
         }
+        let mut tagged = Vec::new();
+        if let Some(merge) = &self.merge_operator {
+            put_varint(&mut tagged, TAG_MERGE_OPERATOR);
+            put_bytes(&mut tagged, merge.name().as_bytes());
+        }
         // Nothing where there are none: so it was before any policy had parameters.
-        if !parameters.is_empty() {
+        if !parameters.is_empty() || !tagged.is_empty() {
             put_varint(&mut out, parameters.len() as u64);
             for parameter in parameters {
                 put_varint(&mut out, parameter);
             }
         }
+        out.extend(tagged);
         out
+    }
+
+    /// Reads what follows the parameters; tags of a newer release are ignored.
+    fn decode_tagged(&mut self, decoder: &mut Decoder<'_>) -> Result<(), DecodeError> {
+        while !decoder.is_empty() {
+            let not_text = decoder.error("a name is not UTF-8");
+            let (tag, bytes) = (decoder.varint()?, decoder.bytes()?);
+            if tag == TAG_MERGE_OPERATOR {
+                let name = std::str::from_utf8(bytes).map_err(|_| not_text)?;
+                let known = crate::operators::by_name(name);
+                self.merge_operator = Some(known.unwrap_or_else(|| Merge::named(name)));
+            }
+        }
+        Ok(())
+    }
+
+    /// These options for the keyspace `name`, which has `recorded`: the merge operator stays, with
+    /// the code that is given or that it had.
+    pub(crate) fn over(&self, recorded: &Self, name: &str) -> Result<Self, String> {
+        let mut options = self.clone();
+        let Some(kept) = &recorded.merge_operator else { return Ok(options) };
+        match &self.merge_operator {
+            Some(given) if given != kept => {
+                return Err(format!(
+                    "merge_operator is {:?}, and must be {:?}, which the keyspace {name:?} was \
+                     given first",
+                    given.name(),
+                    kept.name()
+                ));
+            }
+            Some(given) if given.operator().is_some() => {}
+            _ => options.merge_operator = Some(kept.clone()),
+        }
+        Ok(options)
     }
 
     /// Reads recorded options. They only tune, so fields that a newer release added are ignored,
@@ -323,6 +379,8 @@ impl KeyspaceOptions {
             immutable_memtables_max: decoder.varint_usize()?,
             log: decoder.varint()? != 0,
             order: defaults.order,
+            merge_operator: None,
+            compaction_filter: None,
         };
         let mut parameters = Vec::new();
         if !decoder.is_empty() {
@@ -333,6 +391,7 @@ impl KeyspaceOptions {
         if let Some(compaction) = CompactionPolicy::decode(choice, &parameters) {
             options.compaction = compaction;
         }
+        options.decode_tagged(&mut decoder)?;
         Ok(options)
     }
 
@@ -340,6 +399,15 @@ impl KeyspaceOptions {
     pub(crate) fn check(&self) -> Result<(), String> {
         check_layout(self.block_size_bytes, self.filter_bits_per_key)?;
         self.order.check()?;
+        if let Some(merge) = &self.merge_operator
+            && !(1..=MERGE_NAME_LEN_MAX).contains(&merge.name().len())
+        {
+            return Err(format!(
+                "the name of merge_operator has {} bytes, and must have from 1 to \
+                 {MERGE_NAME_LEN_MAX}",
+                merge.name().len()
+            ));
+        }
         self.compaction.check().map_err(|bad| format!("compaction: {bad}"))?;
         if self.memtable_bytes == 0 || self.immutable_memtables_max == 0 {
             return Err("memtable_bytes and immutable_memtables_max must not be zero".into());
@@ -378,6 +446,8 @@ mod tests {
             immutable_memtables_max: 7,
             log: false,
             order: Order::bytewise(),
+            merge_operator: Some(Merge::named("mine")),
+            compaction_filter: None,
         };
         assert_eq!(KeyspaceOptions::decode(&options.encode()), Ok(options));
         let defaults = KeyspaceOptions::default();

@@ -6,14 +6,15 @@ use std::sync::Arc;
 use esker_memtable::Memtable;
 use esker_table::{TableOptions, TableProperties};
 use esker_tree::{
-    CompactionOutput, FlushInput, Job, JobError, Plan, Progress, Readers, Signal, TargetLevel,
-    Version, compact, flush,
+    CompactionOutput, Filter, FlushInput, Job, JobError, Plan, Progress, Readers, Signal,
+    TargetLevel, Version, compact, flush,
 };
 
 use crate::engine::Engine;
 use crate::error::{Error, ErrorKind, Result};
 use crate::keyspace_core::{KeyspaceCore, Settings};
 use crate::read_view::WriteBuffer;
+use crate::snapshots::Hold;
 use crate::write_times::{WriteTimes, as_millis};
 
 impl Engine {
@@ -47,14 +48,44 @@ impl Engine {
         )
     }
 
-    /// Merges the inputs of `plan`. Given up when the engine stops.
+    /// Merges the inputs of `plan`, with the compaction filter if there is one, and returns the
+    /// right to install the result. Given up when the engine stops.
+    ///
+    /// Whoever pins a sequence number while the filter is at work may be promised what it removes.
+    /// So if it has removed or changed anything then, the inputs are merged again without it.
     pub(crate) fn merge_tables(
         &self,
         keyspace: &KeyspaceCore,
         version: &Version,
         plan: &Plan,
-    ) -> Result<CompactionOutput> {
+    ) -> Result<(CompactionOutput, Option<Hold<'_>>)> {
+        let settings = keyspace.settings();
+        let name = keyspace.name();
+        let filter = settings.filter.as_ref().map(|filter| (filter, &*name));
         let readers = self.readers();
+        let output = self.merge_tables_for(keyspace, version, plan, &readers, filter)?;
+        if output.filtered == 0 {
+            return Ok((output, None));
+        }
+        if let Some(hold) = self.snapshots.hold_from(readers.latest()) {
+            return Ok((output, Some(hold)));
+        }
+        for table in &output.added {
+            // Left where it is, it is an orphan that the next open removes.
+            drop(self.env.fs.remove(&self.dir.join(table.id.file_name())));
+        }
+        let readers = self.readers();
+        Ok((self.merge_tables_for(keyspace, version, plan, &readers, None)?, None))
+    }
+
+    fn merge_tables_for(
+        &self,
+        keyspace: &KeyspaceCore,
+        version: &Version,
+        plan: &Plan,
+        readers: &Readers,
+        filter: Option<(&Filter, &str)>,
+    ) -> Result<CompactionOutput> {
         let interrupt = || {
             if self.scheduler.is_stopping() || keyspace.is_dropped() {
                 Signal::Cancel
@@ -62,7 +93,9 @@ impl Engine {
                 Signal::Continue
             }
         };
-        self.with_job(keyspace, interrupt, |job| compact(job, version, plan, &readers))
+        self.with_job(keyspace, interrupt, |job| {
+            compact(&Job { filter, ..*job }, version, plan, readers)
+        })
     }
 
     /// Who reads now, for a job that starts now.
@@ -84,6 +117,7 @@ impl Engine {
             tables: &self.tables,
             keyspace: keyspace.id,
             context: &context,
+            filter: None,
             options: &|target| table_options(&settings, target),
             next_id: &|| {
                 self.ledger.allocate_table().map_err(|error| *no_id.borrow_mut() = Some(error)).ok()
@@ -95,6 +129,7 @@ impl Engine {
             (_, Some(error)) => error,
             (JobError::File(error), None) => error.into(),
             (JobError::UnsupportedKind(error), None) => error.into(),
+            (JobError::Filter(error), None) => Error::new(ErrorKind::UserCode, error.to_string()),
             (JobError::Cancelled, None) => {
                 Error::new(ErrorKind::Closed, "the job was cancelled because the database closes")
             }

@@ -259,6 +259,11 @@ fn keyspaces(
             )
         })?;
         options.order = Order::recorded(&state.order, &request.orders);
+        if let (KeyspaceId::DEFAULT, Some(given)) = (*id, &request.default_keyspace) {
+            // Before anything is changed; the engine takes over the rest once it runs.
+            let over = given.over(&options, &state.name).map_err(Error::invalid_input)?;
+            options.merge_operator = options.merge_operator.and(over.merge_operator);
+        }
         let settings = Settings::new(options, request.options.memory_budget_bytes);
         let open = |properties| Arc::new(Table::new(Arc::clone(tables), properties));
         let refused = |error: esker_tree::EditRefused| {

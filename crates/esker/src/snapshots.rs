@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use esker_base::SeqNo;
@@ -67,6 +67,17 @@ impl Snapshots {
         Readers { snapshots: pinned.keys().copied().collect(), visible: self.visible() }
     }
 
+    /// Keeps anybody from pinning a sequence number, unless one at `latest` or after it is pinned.
+    ///
+    /// While it is held, a change of what readers at `latest` see is seen by nobody who has been
+    /// promised not to. Taken before the ledger and any lock of a keyspace; held across the write
+    /// of an edit.
+    pub(crate) fn hold_from(&self, latest: SeqNo) -> Option<Hold<'_>> {
+        let pinned = self.pinned.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_free = pinned.range(latest..).next().is_none();
+        is_free.then_some(Hold { _pinned: pinned })
+    }
+
     /// The pinned sequence numbers, oldest first, each with the time at which it was taken.
     pub(crate) fn holders(&self) -> Vec<(SeqNo, Duration)> {
         let pinned = self.pinned.lock().unwrap_or_else(PoisonError::into_inner);
@@ -75,6 +86,11 @@ impl Snapshots {
         };
         pinned.iter().flat_map(each).collect()
     }
+}
+
+/// Nobody pins a sequence number while this lives.
+pub(crate) struct Hold<'a> {
+    _pinned: MutexGuard<'a, BTreeMap<SeqNo, Vec<Pin>>>,
 }
 
 /// One pinned sequence number; unpinned when dropped.

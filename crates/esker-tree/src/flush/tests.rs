@@ -85,10 +85,10 @@ fn entry_without_a_meaning_ends_the_flush_and_leaves_no_file() {
     let tree = TestTree::new();
     let mut entries: Vec<Entry> =
         (1..500).map(|number| put(&format!("k{number}"), number)).collect();
-    entries.push(Entry::new(b"z", 500, EntryKind::RangeTombstone, b"x"));
+    entries.push(Entry::new(b"z", 500, EntryKind::BlobReference, b"x"));
     let readers = Readers::new(&[], seqno(0));
     let error = tree.try_flush(&[memtable_of(&entries)], &readers, 1000).unwrap_err();
-    let kind = EntryKind::RangeTombstone;
+    let kind = EntryKind::BlobReference;
     assert!(matches!(error, JobError::UnsupportedKind(error) if error.kind == kind));
     assert!(tree.next_counter.get() > 2, "tables were written");
     assert!(tree.files().0.is_empty());

@@ -4,6 +4,9 @@
 use std::fmt::Write as _;
 
 use super::*;
+use crate::filter::{
+    CompactionFilter, CompactionFilterFactory, Filter, FilterContext, FilterFailure,
+};
 use crate::gc::Readers;
 use crate::operator::{Merge, MergeFailure, MergeOperator};
 use crate::test_random::TestRandom;
@@ -47,6 +50,31 @@ impl MergeOperator for Commas {
     }
 }
 
+/// Removes the value `remove`, changes `change`, fails for `fail` and panics for `panic`.
+pub(crate) struct ByValue;
+
+impl CompactionFilterFactory for ByValue {
+    fn name(&self) -> &str {
+        "by value"
+    }
+
+    fn create(&self, _context: &FilterContext<'_>) -> Box<dyn CompactionFilter> {
+        Box::new(Self)
+    }
+}
+
+impl CompactionFilter for ByValue {
+    fn filter(&mut self, _key: &[u8], value: &[u8]) -> Result<FilterDecision, FilterFailure> {
+        Ok(match value {
+            b"remove" => FilterDecision::Remove,
+            b"change" => FilterDecision::Change(b"changed".to_vec()),
+            b"fail" => return Err(FilterFailure::new("it does not like the value")),
+            b"panic" => panic!("as asked"),
+            _ => FilterDecision::Keep,
+        })
+    }
+}
+
 fn context(operator: Option<bool>) -> ReadContext {
     ReadContext { merge: operator.map(|folds| Merge::new(Commas { folds })) }
 }
@@ -72,10 +100,11 @@ impl Sink for Written {
     }
 }
 
-/// Runs one case of `testdata/gc/operands.txt`.
+/// Runs one case of `testdata/gc/operands.txt` or `testdata/gc/filters.txt`.
 fn run_case(command: &str, lines: &str) -> String {
     let (mut snapshots, mut visible, mut older, mut zero) = (Vec::new(), 0, false, false);
     let mut operator = Some(true);
+    let mut filters = false;
     for word in command.split_whitespace() {
         match word.split_once('=').unwrap_or((word, "")) {
             ("snapshots", list) => {
@@ -84,6 +113,7 @@ fn run_case(command: &str, lines: &str) -> String {
             ("visible", number) => visible = number.parse().unwrap(),
             ("older-outside", "") => older = true,
             ("last-level", "") => zero = true,
+            ("filter", "") => filters = true,
             ("operator", "none") => operator = None,
             ("operator", "no-folds") => operator = Some(false),
             other => panic!("unknown word {other:?}"),
@@ -91,7 +121,16 @@ fn run_case(command: &str, lines: &str) -> String {
     }
     let gc = Gc::new(Readers::new(&snapshots, seqno(visible)), zero);
     let context = context(operator);
-    let mut sieve = Sieve::new(gc, &context, |_: &[u8]| older);
+    let filter_context = FilterContext {
+        keyspace: "default",
+        level: 1,
+        is_last_level: zero,
+        is_full: false,
+        is_manual: false,
+    };
+    let filter = filters.then(|| RunningFilter::start(&Filter::new(ByValue), &filter_context));
+    let filter = filter.map(Result::unwrap);
+    let mut sieve = Sieve::new(gc, &context, |_: &[u8]| older).with_filter(filter);
     let mut written = Written::default();
     let mut key = "";
     for line in lines.lines() {
@@ -121,6 +160,11 @@ fn run_case(command: &str, lines: &str) -> String {
 #[test]
 fn operands_and_single_deletes_match_testdata() {
     crate::testing::replay("gc/operands.txt", run_case);
+}
+
+#[test]
+fn filters_match_testdata() {
+    crate::testing::replay("gc/filters.txt", run_case);
 }
 
 /// What a reader at `at` finds among entries of one key, the newest first.

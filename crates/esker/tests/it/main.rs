@@ -32,6 +32,7 @@ mod faults;
 mod golden;
 mod ingest;
 mod kill;
+mod kinds;
 mod model;
 mod orders;
 mod policies;

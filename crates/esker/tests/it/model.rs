@@ -19,7 +19,7 @@ use crate::directory::{assert_exact, assert_tidy};
 use crate::outside;
 use crate::random::{Rng, for_each_seed};
 use crate::reading::assert_state;
-use crate::state::{State, Write, between};
+use crate::state::{How, State, Write, between};
 use readers::Readers;
 
 const DIR: &str = "db";
@@ -136,8 +136,14 @@ impl Run {
 
     fn some_write(&mut self) -> Write {
         let name = self.some_name();
-        if self.rng.one_in(4) {
-            return Write::delete(&name, &self.rng.key());
+        match self.rng.below(8) {
+            0 | 1 => return Write::delete(&name, &self.rng.key()),
+            2 => return Write::merge(&name, &self.rng.key(), &self.rng.value()),
+            3 => {
+                let key = format!("toggled{}", self.rng.below(20));
+                return Write::toggle(&name, key.as_bytes(), &self.rng.value());
+            }
+            _ => {}
         }
         Write::put(&name, &self.rng.key(), &self.rng.value())
     }
@@ -145,10 +151,14 @@ impl Run {
     fn write_one(&mut self) {
         let (write, durability) = (self.some_write(), self.durability());
         let keyspace = self.keyspace(&write.keyspace);
-        match &write.value {
-            Some(value) => keyspace.put_with(&write.key, value, durability).unwrap(),
-            None => keyspace.delete_with(&write.key, durability).unwrap(),
+        let exists = self.model.contents(&write.keyspace).contains_key(&write.key);
+        match (&write.value, write.how) {
+            (Some(operand), How::Merge) => keyspace.merge_with(&write.key, operand, durability),
+            (_, How::Toggle) if exists => keyspace.single_delete_with(&write.key, durability),
+            (Some(value), _) => keyspace.put_with(&write.key, value, durability),
+            (None, _) => keyspace.delete_with(&write.key, durability),
         }
+        .unwrap();
         self.model.apply(&[write]);
     }
 
@@ -158,14 +168,11 @@ impl Run {
         let mut batch: Batch = self.db.batch();
         for write in &writes {
             let keyspace = self.keyspace(&write.keyspace);
-            match &write.value {
-                Some(value) => batch.put(&keyspace, &write.key, value),
-                None => batch.delete(&keyspace, &write.key),
-            }
+            write.add_to(&mut batch, &keyspace, &self.model);
+            self.model.apply(std::slice::from_ref(write));
         }
         let durability = self.durability();
         batch.commit_with(durability).unwrap();
-        self.model.apply(&writes);
     }
 
     /// Tables from outside, of disjoint ranges, copied or moved.

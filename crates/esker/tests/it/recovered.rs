@@ -4,12 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use esker::env::{CrashPolicy, Env, FileSystem, ManualClock, MemoryFileSystem};
-use esker::{Db, Durability, Options, Result};
+use esker::{Db, Durability, KeyspaceOptions, Options, Result};
 
 use crate::directory::{assert_exact, assert_tidy};
 use crate::journal::Marks;
 use crate::reading::{assert_contents, contents, difference};
-use crate::state::{Contents, Id, State, Write};
+use crate::state::{Contents, Id, State, Write, merge_operator};
 
 /// Where the databases of crash and fault tests lie.
 pub(crate) const DIR: &str = "db";
@@ -23,7 +23,9 @@ pub(crate) fn options() -> Options {
 }
 
 pub(crate) fn open(env: &Env, options: &Options) -> Result<Db> {
-    Db::builder(DIR).env(env.clone()).options(options.clone()).open()
+    let default = KeyspaceOptions { merge_operator: merge_operator(), ..Default::default() };
+    let builder = Db::builder(DIR).env(env.clone()).options(options.clone());
+    builder.default_keyspace(default).open()
 }
 
 /// What was lost.

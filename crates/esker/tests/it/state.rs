@@ -7,6 +7,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 use std::sync::Arc;
 
+use esker::operators::Append;
+use esker::{Batch, Keyspace, Merge};
+
 pub(crate) type Bytes = Arc<[u8]>;
 pub(crate) type Contents = BTreeMap<Bytes, Bytes>;
 
@@ -16,15 +19,58 @@ pub(crate) struct Write {
     pub(crate) keyspace: String,
     pub(crate) key: Bytes,
     pub(crate) value: Option<Bytes>,
+    pub(crate) how: How,
+}
+
+/// What a write does with its value.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum How {
+    /// Puts it, or deletes.
+    Plain,
+    /// Merges it: keyspaces that get such writes have [`merge_operator`].
+    Merge,
+    /// Puts it if the key is not there, and deletes the key by a single delete if it is. Keys that
+    /// get such writes get no other ones.
+    Toggle,
+}
+
+/// What joins a plus sign and the operand to the value.
+pub(crate) fn merge_operator() -> Option<Merge> {
+    Some(Merge::new(Append::new("+")))
 }
 
 impl Write {
     pub(crate) fn put(keyspace: &str, key: &[u8], value: &[u8]) -> Self {
-        Self { keyspace: keyspace.to_owned(), key: key.into(), value: Some(value.into()) }
+        Self {
+            keyspace: keyspace.to_owned(),
+            key: key.into(),
+            value: Some(value.into()),
+            how: How::Plain,
+        }
+    }
+
+    pub(crate) fn merge(keyspace: &str, key: &[u8], operand: &[u8]) -> Self {
+        Self { how: How::Merge, ..Self::put(keyspace, key, operand) }
+    }
+
+    pub(crate) fn toggle(keyspace: &str, key: &[u8], value: &[u8]) -> Self {
+        Self { how: How::Toggle, ..Self::put(keyspace, key, value) }
     }
 
     pub(crate) fn delete(keyspace: &str, key: &[u8]) -> Self {
-        Self { keyspace: keyspace.to_owned(), key: key.into(), value: None }
+        Self { keyspace: keyspace.to_owned(), key: key.into(), value: None, how: How::Plain }
+    }
+
+    /// Adds the write to `batch`; `state` is that of before it.
+    pub(crate) fn add_to(&self, batch: &mut Batch, keyspace: &Keyspace, state: &State) {
+        match (&self.value, self.how) {
+            (Some(operand), How::Merge) => batch.merge(keyspace, &self.key, operand),
+            (_, How::Toggle) if state.contents(&self.keyspace).contains_key(&self.key) => {
+                batch.single_delete(keyspace, &self.key);
+            }
+            (Some(value), _) => batch.put(keyspace, &self.key, value),
+            (None, _) => batch.delete(keyspace, &self.key),
+        }
     }
 }
 
@@ -117,8 +163,17 @@ impl State {
         for write in writes {
             let id = self.id(&write.keyspace).expect("writes go to keyspaces that exist");
             let contents = Arc::make_mut(self.contents.get_mut(&id).expect("a known keyspace"));
-            match &write.value {
-                Some(value) => contents.insert(write.key.clone(), value.clone()),
+            let existing = contents.get(&write.key);
+            let value = match (write.how, existing) {
+                (How::Merge, Some(existing)) => {
+                    let operand = write.value.as_deref().expect("a merge has an operand");
+                    Some([existing, b"+".as_slice(), operand].concat().into())
+                }
+                (How::Toggle, Some(_)) => None,
+                _ => write.value.clone(),
+            };
+            match value {
+                Some(value) => contents.insert(write.key.clone(), value),
                 None => contents.remove(&write.key),
             };
         }

@@ -11,7 +11,7 @@ use crate::journal::{Journal, Marks};
 use crate::outside;
 use crate::random::Rng;
 use crate::recovered::{Found, Loss, UNLOGGED, open};
-use crate::state::Write;
+use crate::state::{How, Write, merge_operator};
 
 /// One call.
 #[derive(Clone, Debug)]
@@ -40,7 +40,12 @@ impl Step {
         match self {
             Self::Write(writes, durability) => {
                 let keys = writes.iter().map(|write| {
-                    let sign = if write.value.is_some() { '+' } else { '-' };
+                    let sign = match (write.how, &write.value) {
+                        (How::Merge, _) => '*',
+                        (How::Toggle, _) => '~',
+                        (How::Plain, Some(_)) => '+',
+                        (How::Plain, None) => '-',
+                    };
                     format!("{sign}{}/{}", write.keyspace, write.key.escape_ascii())
                 });
                 format!("Write {durability:?} {}", keys.collect::<Vec<_>>().join(" "))
@@ -120,6 +125,7 @@ fn keyspace_options(profile: &Profile, name: &str, rng: &mut Rng) -> KeyspaceOpt
         block_size_bytes: 512,
         immutable_memtables_max: 1 + rng.index(3),
         log: !name.starts_with(UNLOGGED),
+        merge_operator: merge_operator(),
         order: if rng.one_in(4) { Order::reverse_bytewise() } else { Order::bytewise() },
         ..KeyspaceOptions::default()
     }
@@ -146,10 +152,14 @@ fn writes(names: &[String], profile: &Profile, rng: &mut Rng) -> Vec<Write> {
     let mut one = || {
         let (name, key) = (*rng.pick(&targets), format!("k{:02}", rng.below(40)));
         let len = rng.below(profile.value_len_max + 1) as usize;
-        if rng.one_in(5) {
-            Write::delete(name, key.as_bytes())
-        } else {
-            Write::put(name, key.as_bytes(), &rng.bytes(len))
+        match rng.below(10) {
+            0 | 1 => Write::delete(name, key.as_bytes()),
+            2 => Write::merge(name, key.as_bytes(), &rng.bytes(len.min(40))),
+            3 => {
+                let key = format!("toggled{}", rng.below(8));
+                Write::toggle(name, key.as_bytes(), &rng.bytes(len))
+            }
+            _ => Write::put(name, key.as_bytes(), &rng.bytes(len)),
         }
     };
     let first = one();
@@ -291,12 +301,9 @@ impl Driver {
         let mut batch = db.batch();
         for write in &known {
             let keyspace = db.existing_keyspace(&write.keyspace)?.expect("the journal knows it");
-            match &write.value {
-                Some(value) => batch.put(&keyspace, &write.key, value),
-                None => batch.delete(&keyspace, &write.key),
-            }
+            write.add_to(&mut batch, &keyspace, &state);
+            state.apply(std::slice::from_ref(write));
         }
-        state.apply(&known);
         let issued = journal.issue(state);
         match batch.commit_with(durability) {
             Err(error) => {

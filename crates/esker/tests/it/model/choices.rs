@@ -3,6 +3,7 @@
 use esker::{Compression, KeyspaceOptions, Options, Order};
 
 use crate::random::Rng;
+use crate::state::merge_operator;
 
 pub(super) fn options(rng: &mut Rng, background_threads: usize) -> Options {
     Options {
@@ -25,6 +26,8 @@ pub(super) fn keyspace_options(rng: &mut Rng) -> KeyspaceOptions {
         immutable_memtables_max: 1 + rng.index(3),
         log: true,
         order: Order::bytewise(),
+        merge_operator: merge_operator(),
+        compaction_filter: None,
     }
 }
 
