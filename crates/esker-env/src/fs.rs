@@ -9,7 +9,7 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::IoError;
+use crate::{FileWindow, IoError};
 
 /// Opens, names and removes files.
 pub trait FileSystem: Send + Sync + fmt::Debug + 'static {
@@ -150,6 +150,15 @@ pub trait File: Send + Sync + fmt::Debug {
 
     /// Says how the file will be used. A hint: it may do nothing, and it cannot fail.
     fn advise(&self, advice: Advice);
+
+    /// A window of `len` bytes at `offset`, a multiple of [`PAGE_BYTES`](crate::PAGE_BYTES), to
+    /// write through; `None` if there is none to be had, which is no failure: writes do as well.
+    /// What is written through it counts as written by [`File::write_at`], and a sync of the file
+    /// covers it. The file must not be cut shorter while the window is open.
+    fn window(&self, offset: u64, len: usize) -> Option<FileWindow> {
+        let _ = (offset, len);
+        None
+    }
 }
 
 /// Whole reads and writes, over the partial ones of [`File`].

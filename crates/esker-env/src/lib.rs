@@ -5,6 +5,10 @@
 //! outside only through an [`Env`]; lints ban the ways around it.
 //!
 //! Does not know what the files contain, beyond the words of floor 0.
+//!
+//! Unsafe code is confined to `window.rs`; UNSAFE.md says what for.
+
+#![deny(unsafe_code)]
 
 mod clock;
 mod env;
@@ -15,6 +19,7 @@ mod memory;
 mod os;
 mod random;
 mod threads;
+mod window;
 
 #[cfg(test)]
 mod conformance;
@@ -30,3 +35,4 @@ pub use memory::{CrashPolicy, MemoryFileSystem};
 pub use os::OsFileSystem;
 pub use random::{Random, SeededRandom, SystemRandom};
 pub use threads::{JoinHandle, SystemThreads, Threads};
+pub use window::{FileWindow, PAGE_BYTES};

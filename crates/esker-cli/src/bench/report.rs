@@ -111,7 +111,10 @@ impl<'a> Printer<'a> {
             write!(self.out, " {:>8}", number(micros))?;
         }
         let longest = (!latencies.is_empty()).then(|| latencies.micros_max());
-        let written = row.write_amplification().0.or(row.write_amplification().1);
+        // The system does not count what is written to mapped memory, and the engine not what else
+        // the process writes: the larger is nearer to the truth.
+        let (process, engine) = row.write_amplification();
+        let written = process.into_iter().chain(engine).reduce(f64::max);
         writeln!(
             self.out,
             " {:>9} {:>7.2} {:>6} {:>7} {:>7} {:>8.2} {:>4}",

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::FallocateFlags;
 use rustix::io::Errno;
 
-use crate::{Advice, File, IoError};
+use crate::{Advice, File, FileWindow, IoError};
 
 #[expect(clippy::disallowed_types, reason = "the one place that talks to the system")]
 pub(super) type SystemFile = fs::File;
@@ -94,5 +94,9 @@ impl File for OsFile {
         };
         // A hint that the system does not take is no failure.
         let (Ok(()) | Err(_)) = rustix::fs::fadvise(&self.file, 0, None, advice);
+    }
+
+    fn window(&self, offset: u64, len: usize) -> Option<FileWindow> {
+        FileWindow::open(&self.file, offset, len)
     }
 }

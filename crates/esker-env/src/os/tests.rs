@@ -32,6 +32,45 @@ fn allocated_room_reads_as_zeros() {
 }
 
 #[test]
+fn what_is_written_through_a_window_is_in_the_file() {
+    let dir = TestDir::new("window");
+    let file = OsFileSystem.create(&dir.path().join("f")).unwrap();
+    assert!(file.window(0, 4096).is_none(), "an empty file has nothing to show");
+    file.allocate(0, 3 * 4096).unwrap();
+    file.write_all_at(0, &[1; 3 * 4096]).unwrap();
+    assert!(file.window(1, 4096).is_none() && file.window(4096, 3 * 4096).is_none());
+    let Some(mut window) = file.window(4096, 2 * 4096) else {
+        // Another file system than those that overwrite in place.
+        return;
+    };
+    assert!(window.contains(4096, 8192) && window.contains(12_288, 0));
+    assert!(!window.contains(4095, 1) && !window.contains(4096, 8193));
+    window.write(5000, &[2; 7000]);
+    // Writes by call and through the window see each other's bytes.
+    file.write_all_at(5100, &[3; 10]).unwrap();
+    window.write(5105, &[4; 10]);
+    file.sync_data().unwrap();
+    drop(window);
+    let mut bytes = vec![0; 3 * 4096];
+    file.read_exact_at(0, &mut bytes).unwrap();
+    let mut expected = vec![1; 3 * 4096];
+    expected[5000..12_000].fill(2);
+    expected[5100..5105].fill(3);
+    expected[5105..5115].fill(4);
+    assert_eq!(bytes, expected);
+}
+
+#[test]
+#[should_panic = "stays inside"]
+fn a_write_past_the_end_of_a_window_is_a_bug() {
+    let dir = TestDir::new("window-end");
+    let file = OsFileSystem.create(&dir.path().join("f")).unwrap();
+    file.allocate(0, 2 * 4096).unwrap();
+    let mut window = file.window(0, 4096).expect("a window: a write through it stays inside");
+    window.write(4000, &[0; 97]);
+}
+
+#[test]
 fn space_is_known() {
     let dir = TestDir::new("space");
     let space = OsFileSystem.space(dir.path()).unwrap();

@@ -8,4 +8,5 @@ mod golden;
 mod ordinary;
 mod recycled;
 mod segment;
+mod windows;
 mod writer;

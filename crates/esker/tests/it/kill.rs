@@ -28,7 +28,7 @@ const NUMBER_MAX: u64 = 1_000_000;
 
 fn open(dir: &Path) -> Db {
     // So small that flushes, compactions and new log segments are always under way.
-    let options = Options { log_segment_bytes: 64 << 10, ..Options::default() };
+    let options = Options { log_segment_bytes: 128 << 10, ..Options::default() };
     Db::builder(dir).options(options).open().unwrap()
 }
 

@@ -1,0 +1,110 @@
+//! A window onto a file: a piece of it as memory, to write through.
+//!
+//! Promises what a write promises: bytes written through a window survive the death of the process,
+//! and [`File::sync_data`](crate::File::sync_data) makes them durable. Never reads. Knows nothing
+//! of what is written.
+//!
+//! A write of 150 bytes to ext4 through a window takes 25 to 55 ns where the call of the system
+//! takes 570 to 630 ns, pages that are written for the first time included (64 MiB each, two busy
+//! cores, user and system time).
+//!
+//! What can go wrong where the system takes a write by memory: it cannot answer with an error, and
+//! ends the process instead. So a window is opened only where every page can be readied at once,
+//! room on the disk included, with an error where that fails ([`Advice::LinuxPopulateWrite`]); only
+//! over bytes that the file already has; and only on file systems that overwrite in place, so that
+//! a page which the system has stored meanwhile needs no further room. What is left is somebody who
+//! cuts the file short under a running process, and a disk that cannot read back a page which it
+//! dropped from memory since the window was opened.
+
+#![expect(unsafe_code, reason = "writes to mapped memory; see UNSAFE.md")]
+
+use std::fmt;
+use std::os::fd::AsFd;
+use std::ptr::{self, NonNull};
+
+use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap, munmap};
+
+/// Where a window may start, and the unit that the system stores.
+pub const PAGE_BYTES: u64 = 4096;
+
+/// File systems that overwrite in place, as `statfs` names them: ext4 (and 2 and 3), XFS, tmpfs.
+/// XFS does so for files that share no blocks with others, and ours share none.
+const IN_PLACE: [u64; 3] = [0xef53, 0x5846_5342, 0x0102_1994];
+
+/// A piece of a file as memory.
+pub struct FileWindow {
+    start: NonNull<u8>,
+    len: usize,
+    offset: u64,
+}
+
+// SAFETY: the mapping belongs to no thread, and only its owner uses it.
+unsafe impl Send for FileWindow {}
+// SAFETY: a shared reference gives access to plain numbers alone.
+unsafe impl Sync for FileWindow {}
+
+impl FileWindow {
+    /// Opens a window of `len` bytes at `offset`, of a file that is longer. `None` wherever a write
+    /// by call is the better way, for whatever reason.
+    pub(crate) fn open(file: impl AsFd, offset: u64, len: usize) -> Option<Self> {
+        let file = file.as_fd();
+        let kind = rustix::fs::fstatfs(file).ok()?.f_type;
+        let is_in_place =
+            IN_PLACE.iter().any(|known| u64::try_from(kind).is_ok_and(|it| it == *known));
+        let file_bytes = u64::try_from(rustix::fs::fstat(file).ok()?.st_size).ok()?;
+        let is_inside = offset.checked_add(len as u64)? <= file_bytes;
+        if !is_in_place || !is_inside || len == 0 || !offset.is_multiple_of(PAGE_BYTES) {
+            return None;
+        }
+        let protection = ProtFlags::READ | ProtFlags::WRITE;
+        // SAFETY: no address is asked for, so no memory of ours is replaced.
+        let start =
+            unsafe { mmap(ptr::null_mut(), len, protection, MapFlags::SHARED, file, offset) };
+        let window = Self { start: NonNull::new(start.ok()?.cast())?, len, offset };
+        // SAFETY: the range is the mapping just made, and the advice changes no contents.
+        let readied = unsafe {
+            madvise(window.start.as_ptr().cast(), window.len, Advice::LinuxPopulateWrite)
+        };
+        readied.ok().map(|()| window)
+    }
+
+    /// Whether `len` bytes at `offset` of the file lie inside.
+    #[inline]
+    #[must_use]
+    pub const fn contains(&self, offset: u64, len: usize) -> bool {
+        match offset.checked_sub(self.offset) {
+            Some(at) => at <= self.len as u64 && len as u64 <= self.len as u64 - at,
+            None => false,
+        }
+    }
+
+    /// Writes `bytes` at `offset` of the file.
+    ///
+    /// # Panics
+    /// If they do not lie inside.
+    #[inline]
+    pub fn write(&mut self, offset: u64, bytes: &[u8]) {
+        assert!(self.contains(offset, bytes.len()), "a write through a window stays inside");
+        let at = (offset - self.offset) as usize;
+        // SAFETY: `at` is at most the length of the mapping (asserted above).
+        let to = unsafe { self.start.add(at) };
+        // SAFETY: `bytes.len()` bytes from there lie in the mapping (asserted above), which is
+        // alive until `self` drops. No reference to it exists anywhere, so `bytes` is elsewhere.
+        unsafe { to.copy_from_nonoverlapping(NonNull::from(bytes).cast(), bytes.len()) };
+    }
+}
+
+impl Drop for FileWindow {
+    fn drop(&mut self) {
+        // SAFETY: the mapping was made by `open` with this length, and nothing refers to it.
+        let unmapped = unsafe { munmap(self.start.as_ptr().cast(), self.len) };
+        // It fails for a range that is none of ours; then it stays, and does no harm.
+        unmapped.unwrap_or_default();
+    }
+}
+
+impl fmt::Debug for FileWindow {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "FileWindow({}..{})", self.offset, self.offset + self.len as u64)
+    }
+}

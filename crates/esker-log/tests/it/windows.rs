@@ -1,0 +1,95 @@
+//! A segment written through windows of the real file system, beside one whose file gives none:
+//! the same bytes, at every place where a window ends or a page has just been synced.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use esker_env::{FaultFileSystem, FileSystem, OsFileSystem, SystemClock};
+use esker_log::{LogEnd, LogReader, LogWriter};
+
+use crate::segment::{expected, header};
+
+/// Removed with its contents when dropped.
+struct TestDir(PathBuf);
+
+impl TestDir {
+    fn new(name: &str) -> Self {
+        let dir = std::env::temp_dir().join(format!("esker-log-{}-{name}", std::process::id()));
+        std::fs::create_dir(&dir).unwrap();
+        Self(dir)
+    }
+}
+
+impl Drop for TestDir {
+    fn drop(&mut self) {
+        drop(std::fs::remove_dir_all(&self.0));
+    }
+}
+
+/// Room for two windows and a half.
+const ROOM_BYTES: u64 = 5 << 19;
+
+/// Writes a segment with frames of many lengths, more than the room holds, and some syncs.
+fn write(fs: &dyn FileSystem, path: &Path, mut log: LogWriter) {
+    let mut random = 1_u32;
+    let mut frames = 0;
+    while log.end_offset() < ROOM_BYTES + (1 << 19) {
+        random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        let len = match random >> 24 {
+            0 => 700_000,
+            1..4 => 40_000,
+            _ => (random >> 8) as usize % 400,
+        };
+        log.append(&[&vec![(random >> 16) as u8; len]]);
+        frames += 1;
+        if random >> 12 & 3 != 0 {
+            log.write().unwrap();
+        }
+        if random >> 14 & 63 == 0 {
+            log.sync_handle().sync().unwrap();
+        }
+    }
+    log.write().unwrap();
+    let mut reader = LogReader::open(fs, path, &expected(7)).unwrap();
+    let mut found = 0;
+    while reader.next_frame().unwrap().is_some() {
+        found += 1;
+    }
+    assert_eq!(found, frames);
+    log.seal().unwrap();
+    assert!(matches!(read_end(fs, path), LogEnd::Sealed { .. }));
+}
+
+fn read_end(fs: &dyn FileSystem, path: &Path) -> LogEnd {
+    let mut reader = LogReader::open(fs, path, &expected(7)).unwrap();
+    while reader.next_frame().unwrap().is_some() {}
+    reader.end()
+}
+
+#[test]
+fn a_segment_is_the_same_with_and_without_windows() {
+    let dir = TestDir::new("windows");
+    let (through, by_calls) = (dir.0.join("through"), dir.0.join("by-calls"));
+    let system: Arc<dyn FileSystem> = Arc::new(OsFileSystem);
+    // A file system that can fail gives no windows: each of its writes is to be seen.
+    let clock = Arc::new(SystemClock::new());
+    let plain = FaultFileSystem::new(Arc::clone(&system), clock);
+    for (fs, path) in [(&*system, &through), (&plain as &dyn FileSystem, &by_calls)] {
+        write(fs, path, LogWriter::create(fs, path, header(7), ROOM_BYTES).unwrap());
+    }
+    assert_eq!(std::fs::read(&through).unwrap(), std::fs::read(&by_calls).unwrap());
+}
+
+#[test]
+fn a_used_segment_takes_windows_again() {
+    let dir = TestDir::new("used");
+    let (old, new) = (dir.0.join("old"), dir.0.join("new"));
+    let mut log = LogWriter::create(&OsFileSystem, &old, header(6), ROOM_BYTES).unwrap();
+    for _ in 0..10_000 {
+        log.append(&[&[6; 200]]);
+        log.write().unwrap();
+    }
+    drop(log);
+    let log = LogWriter::recycle(&OsFileSystem, &old, &new, header(7)).unwrap();
+    write(&OsFileSystem, &new, log);
+}
