@@ -110,6 +110,9 @@ mod tests {
             largest_key: largest.into(),
             seqno_min: 1,
             seqno_max: 2,
+            written: None,
+            entries_written: None,
+            oldest_delete: None,
         }
     }
 

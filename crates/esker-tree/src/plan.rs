@@ -74,6 +74,10 @@ pub enum PlanReason {
     Window,
     /// The tables are older than they may become.
     Age,
+    /// Deleted bytes are to be gone by a deadline that comes near.
+    Deadline,
+    /// Nobody writes, and reads become cheaper.
+    Idle,
     /// Somebody asked for it.
     Manual,
 }
@@ -92,6 +96,8 @@ impl PlanReason {
             Self::SizeRatio => "size-ratio",
             Self::Window => "window",
             Self::Age => "age",
+            Self::Deadline => "deadline",
+            Self::Idle => "idle",
             Self::Manual => "manual",
         }
     }

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use esker_base::{FileId, KeyspaceId, LogId, OwnerId, SeqNo, TableId};
-use esker_table::{Compression, TableProperties};
+use esker_table::{Compression, TableProperties, TableTimes};
 
 use crate::edit::{EditRecord, VersionEdit};
 use crate::shape::{LEVEL_COUNT_MAX, RunId, RunShape, Shape};
@@ -96,8 +96,8 @@ pub(crate) fn table(id: TableId, first: &[u8], last: &[u8], bytes: u64) -> Table
     }
 }
 
-/// Reads `7[a..m 64MiB]`, where after the size `tombstones=500` (of 1000 entries) and `seqnos=3-9`
-/// may follow.
+/// Reads `7[a..m 64MiB]`, where after the size `tombstones=500` (of 1000 entries) and `seqnos=3-9`,
+/// `deleted=5` and `written=9` (in seconds) may follow.
 pub(crate) fn parse_table(text: &str) -> TableProperties {
     let (id, rest) = text.split_once('[').expect("a table has a bracket");
     let rest = rest.strip_suffix(']').expect("a bracket is closed");
@@ -114,10 +114,18 @@ pub(crate) fn parse_table(text: &str) -> TableProperties {
                 table.seqno_min = SeqNo::new(min.parse().unwrap()).unwrap();
                 table.seqno_max = SeqNo::new(max.parse().unwrap()).unwrap();
             }
+            ("deleted", time) => {
+                times(&mut table).oldest_tombstone = Some(1000 * time.parse::<u64>().unwrap());
+            }
+            ("written", time) => times(&mut table).written = 1000 * time.parse::<u64>().unwrap(),
             other => panic!("{other:?} is no fact of a table"),
         }
     }
     table
+}
+
+fn times(table: &mut TableProperties) -> &mut TableTimes {
+    table.extras.times.get_or_insert_default()
 }
 
 /// Reads tables with spaces between them.

@@ -13,11 +13,14 @@ use esker_table::{TableProperties, TableTimes};
 
 use crate::run::Run;
 
+/// Whether something older overlaps these keys, both inclusive.
+type HasOlder<'a> = Box<dyn Fn(&[u8], &[u8]) -> bool + 'a>;
+
 /// Where the times of outputs come from.
 pub(crate) struct OutputTimes<'a> {
     sources: Vec<Source<'a>>,
-    /// Whether an older table that is not among the inputs overlaps these keys, both inclusive.
-    has_older: Box<dyn Fn(&[u8], &[u8]) -> bool + 'a>,
+    /// Of tables that are not among the inputs.
+    has_older: HasOlder<'a>,
 }
 
 /// Some entries of the inputs.

@@ -208,6 +208,15 @@ impl Leader {
         })
     }
 
+    /// Leaves the log segment that takes frames, if there is one, for another.
+    ///
+    /// # Errors
+    /// As [`Leader::write_log`]; or if the segment cannot be made, and then nothing has changed.
+    pub(crate) fn begin_log_segment(&mut self, engine: &Engine) -> Result<()> {
+        self.write_log(engine)?;
+        self.appender.begin(self.last_logged, &engine.logs, &engine.ledger)
+    }
+
     /// Appends a group of no operations. It vouches for all before it, once that is durable.
     pub(crate) fn append_mark(&mut self, engine: &Engine) -> Result<u64> {
         self.header.clear();
@@ -241,8 +250,9 @@ impl Leader {
             let now = || as_millis(engine.wall());
             view.active.times.note(&view.active.memtable, now);
             view.active.update_charge();
-            self.has_full_memtable |=
-                keyspace.memtable_bytes() <= view.active.memtable.size_bytes();
+            self.has_full_memtable |= keyspace.memtable_bytes()
+                <= view.active.memtable.size_bytes()
+                || keyspace.tombstone_limit() <= view.active.memtable.tombstone_count();
         }
         user_bytes
     }

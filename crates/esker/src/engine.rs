@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -58,6 +58,10 @@ pub(crate) struct Engine {
     poison: OnceLock<Error>,
     /// Release in `close` pairs with Acquire in `check_open`.
     is_closed: AtomicBool,
+    /// When the oldest delete was written that the log may hold, of a keyspace with a deadline; in
+    /// milliseconds since the epoch, the largest number for none. Counter only: the leader's lock
+    /// orders what it says.
+    pub(crate) deletes_in_log: AtomicU64,
     /// Frames may wait in memory; the background hands them to the system soon. Counter only: the
     /// leader's lock orders the frames themselves.
     pub(crate) has_buffered: AtomicBool,
@@ -87,6 +91,8 @@ pub(crate) struct Parts {
 
 impl Engine {
     pub(crate) fn new(parts: Parts) -> Self {
+        let (_, segment_count) = parts.logs.size();
+        let has_log = segment_count > 0;
         Self {
             env: parts.env,
             dir: parts.dir,
@@ -107,6 +113,8 @@ impl Engine {
             events: EventLog::new(parts.listener),
             poison: OnceLock::new(),
             is_closed: AtomicBool::new(false),
+            // What was in the log before this open may hold deletes of any age.
+            deletes_in_log: AtomicU64::new(if has_log { 0 } else { u64::MAX }),
             has_buffered: AtomicBool::new(false),
             has_unmarked: AtomicBool::new(false),
             lock: Mutex::new(parts.lock),
@@ -220,6 +228,7 @@ impl Engine {
             let mut keyspaces = self.keyspaces.write().unwrap_or_else(PoisonError::into_inner);
             keyspaces.insert(id, Arc::clone(&keyspace));
         })?;
+        self.update_log_reuse();
         drop(leader);
         Ok(keyspace)
     }
@@ -250,6 +259,7 @@ impl Engine {
             self.change_catalog(VersionEdit { records: vec![record] }, || ())?;
         }
         keyspace.set_settings(Settings::new(options, self.options.memory_budget_bytes));
+        self.update_log_reuse();
         self.scheduler.request_compaction(keyspace.id);
         Ok(())
     }

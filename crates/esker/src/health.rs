@@ -17,6 +17,11 @@ pub struct Health {
     pub failing_jobs: Vec<FailingJob>,
     /// Keyspaces whose writes are being slowed down.
     pub stalls: Vec<Stall>,
+    /// Keyspaces whose deletes are past their deadline.
+    pub late_deletes: Vec<LateDelete>,
+    /// Bytes of tables that compactions could free, in all keyspaces: an estimate, see
+    /// [`KeyspaceStats::reclaimable_bytes`](crate::KeyspaceStats::reclaimable_bytes).
+    pub reclaimable_bytes: u64,
     /// Snapshots held: sequence number and age, oldest first.
     pub snapshots: Vec<(u64, Duration)>,
 }
@@ -32,6 +37,19 @@ pub struct FailingJob {
     pub attempts: u32,
     /// How long until it is tried again.
     pub retry_in: Duration,
+}
+
+/// Deleted bytes that should be gone.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct LateDelete {
+    /// Name of the keyspace.
+    pub keyspace: String,
+    /// Age of the oldest delete whose victims may still be in tables.
+    pub age: Duration,
+    /// The deadline, [`KeyspaceOptions::delete_deadline`](crate::KeyspaceOptions::delete_deadline).
+    pub deadline: Duration,
+    /// Whether a snapshot is held that may be why.
+    pub has_snapshots: bool,
 }
 
 /// Writes that are being slowed down.
@@ -67,7 +85,7 @@ impl Health {
 
 impl fmt::Display for Health {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.is_good() && self.stalls.is_empty() {
+        if self.is_good() && self.stalls.is_empty() && self.late_deletes.is_empty() {
             return f.write_str("good");
         }
         let mut separator = "";
@@ -91,6 +109,15 @@ impl fmt::Display for Health {
             )?;
             separator = "; ";
         }
+        for late in &self.late_deletes {
+            let why = if late.has_snapshots { ", and snapshots are held" } else { "" };
+            write!(
+                f,
+                "{separator}deletes of {} are {:.0?} old, and their deadline is {:.0?}{why}",
+                late.keyspace, late.age, late.deadline
+            )?;
+            separator = "; ";
+        }
         Ok(())
     }
 }
@@ -100,6 +127,8 @@ impl Engine {
         let now = self.now();
         let mut failing_jobs = Vec::new();
         let mut stalls = Vec::new();
+        let (mut late_deletes, mut reclaimable_bytes) = (Vec::new(), 0);
+        let holders = self.snapshots.holders();
         for keyspace in self.keyspaces() {
             if let Some(failure) = keyspace.failure() {
                 failing_jobs.push(FailingJob {
@@ -108,6 +137,14 @@ impl Engine {
                     attempts: failure.attempts,
                     retry_in: failure.retry_at.saturating_sub(now),
                 });
+            }
+            let (reclaimable, oldest) = self.deletes(&keyspace);
+            reclaimable_bytes += reclaimable;
+            let deadline = keyspace.settings().options.delete_deadline;
+            if let Some((deadline, age)) = deadline.zip(oldest).filter(|(most, age)| most < age) {
+                let name = keyspace.name().to_string();
+                let has_snapshots = !holders.is_empty();
+                late_deletes.push(LateDelete { keyspace: name, age, deadline, has_snapshots });
             }
             let backlog = self.backlog(&keyspace);
             let (pressure, cause) = backlog.pressure();
@@ -134,7 +171,9 @@ impl Engine {
             poisoned: self.poison_cause().cloned(),
             failing_jobs,
             stalls,
-            snapshots: self.snapshots.holders().into_iter().map(age).collect(),
+            late_deletes,
+            reclaimable_bytes,
+            snapshots: holders.into_iter().map(age).collect(),
         }
     }
 }

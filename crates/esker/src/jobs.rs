@@ -31,7 +31,10 @@ impl Engine {
     pub(crate) fn after_write(&self, keyspace: &Arc<KeyspaceCore>) {
         let view = keyspace.view();
         let settings = keyspace.settings();
-        if view.active.memtable.size_bytes() < settings.memtable_bytes {
+        let memtable = &view.active.memtable;
+        if memtable.size_bytes() < settings.memtable_bytes
+            && memtable.tombstone_count() < keyspace.tombstone_limit()
+        {
             return;
         }
         if settings.options.immutable_memtables_max <= view.immutables.len() {
@@ -45,7 +48,8 @@ impl Engine {
     }
 
     /// Makes the active memtable immutable. Only for who leads.
-    fn switch_memtable(&self, keyspace: &KeyspaceCore) {
+    pub(crate) fn switch_memtable(&self, keyspace: &KeyspaceCore) {
+        self.note_deletes_in_log(keyspace);
         keyspace.switch_memtable(&self.budget);
         // What memtables have come to take, the cache gives up.
         self.cache.trim();
@@ -88,6 +92,7 @@ impl Engine {
         {
             let _leader = self.pipeline.lead();
             if !keyspace.view().active.memtable.is_empty() {
+                self.note_deletes_in_log(keyspace);
                 keyspace.switch_memtable(&self.budget);
             }
         }
@@ -153,6 +158,7 @@ impl Engine {
         let run = self.ledger.allocate_run()?;
         let bytes: u64 = tables.iter().map(|table| table.file_bytes).sum();
         let table_count = tables.len();
+        let left = tables.iter().map(|table| table.entry_count).sum();
         let mut records: Vec<EditRecord> =
             tables.into_iter().map(|table| added(keyspace, 0, run, table)).collect();
         records.push(EditRecord::FlushedUpTo { keyspace: keyspace.id, seqno: last_seqno });
@@ -167,6 +173,7 @@ impl Engine {
         let name = keyspace.name().to_string();
         self.events
             .record(self.now(), Event::Flushed { keyspace: name, table_count, bytes, duration });
+        self.note_tombstones_flushed(keyspace, &buffers, left);
         drop((view, buffers));
         self.collect_garbage();
         self.update_pressure(keyspace);
@@ -231,12 +238,10 @@ impl Engine {
         if self.poison_cause().is_some() {
             return;
         }
-        let settings = keyspace.settings();
-        let Some(policy) = &settings.policy else { return };
         let picked = {
             let mut busy = keyspace.busy();
             let version = Arc::clone(&keyspace.view().version);
-            let plan = policy.pick(&version.shape(), &busy, self.wall());
+            let plan = self.next_plan(keyspace, &version.shape(), &busy);
             plan.map(|plan| (busy.start(plan.clone()), plan, version))
         };
         let Some((job, plan, version)) = picked else { return };
@@ -331,6 +336,11 @@ impl Engine {
         self.install(keyspace, VersionEdit { records }, &[])?;
         drop(hold);
         self.garbage.add(version.tables().filter(is_removed));
+        let kept_apart = plan.inputs.last().map_or(&[][..], |oldest| &oldest.tables);
+        let tables = version.tables().map(|table| table.properties());
+        let newer = tables.filter(|t| removed.contains(&t.id) && !kept_apart.contains(&t.id));
+        let newer = newer.map(|table| table.entry_count).sum();
+        keyspace.upkeep.note_dropped(newer, output.entries_dropped);
         Counters::add(&self.counters.compactions, 1);
         Counters::add(&self.counters.compaction_read_bytes, plan.input_bytes);
         Counters::add(&self.counters.compaction_write_bytes, bytes_written);
@@ -461,11 +471,7 @@ impl Engine {
     fn is_settled(&self, keyspace: &KeyspaceCore) -> bool {
         let busy = keyspace.busy();
         let view = keyspace.view();
-        let settings = keyspace.settings();
-        let wants = || {
-            let shape = view.version.shape();
-            settings.policy.as_ref().and_then(|policy| policy.pick(&shape, &busy, self.wall()))
-        };
+        let wants = || self.next_plan(keyspace, &view.version.shape(), &busy);
         // A flush holds what it replaces until its end.
         let is_flushing = matches!(keyspace.flushing.try_lock(), Err(TryLockError::WouldBlock));
         view.immutables.is_empty() && !is_flushing && busy.is_empty() && wants().is_none()

@@ -8,14 +8,15 @@ use esker_base::{KeyspaceId, SeqNo};
 use esker_cache::Budget;
 use esker_tree::{
     Busy, Fifo, Filter, Lazy, Leveled, LeveledByBytes, LeveledOptions, Merge, Policy, ReadContext,
-    Simple, Tiered, TimeWindow, Universal, Version,
+    Simple, Tiered, TimeWindow, Universal, Upkeep, Version,
 };
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::key_order::KeyspaceOrder;
+use crate::looks::{Looks, look_every};
 use crate::options::{CompactionPolicy, KeyspaceOptions};
 use crate::read_view::{ReadView, WriteBuffer};
-use crate::timed::{Looks, look_every};
+use crate::upkeep_notes::{UpkeepNotes, rules};
 use crate::user_code::{stored_filter, stored_merge};
 
 /// The inner side of a keyspace. Lives as long as anybody holds a handle or a job on it.
@@ -43,6 +44,9 @@ pub(crate) struct KeyspaceCore {
     /// Size at which the memtable is switched. Changes only with the settings. Counter only: the
     /// leader reads it once for each batch.
     memtable_bytes: AtomicU64,
+    /// Whether many tombstones are a reason to switch it. Changes only with the settings. Counter
+    /// only, as the size.
+    sheds_tombstones: AtomicBool,
     /// Whether writes must look at the backlog before they are let in. A hint: counter only.
     is_under_pressure: AtomicBool,
     /// Bytes to rewrite until the tree is in shape, as of the last change of the tree: computing it
@@ -53,6 +57,7 @@ pub(crate) struct KeyspaceCore {
     /// Held for a whole flush: one flush of a keyspace at a time keeps the order of its runs.
     pub(crate) flushing: Mutex<()>,
     pub(crate) looks: Looks,
+    pub(crate) upkeep: UpkeepNotes,
     /// The last failure of a background job here, until one succeeds.
     failure: Mutex<Option<Failure>>,
 }
@@ -69,6 +74,8 @@ pub(crate) struct Settings {
     /// What on-demand compactions follow: down to the last level, whatever the automatic policy,
     /// but for one under which tables are of one age each.
     pub(crate) manual_policy: Box<dyn Policy>,
+    /// What is compacted beside the policy.
+    pub(crate) upkeep: Upkeep,
     /// How often time alone may give work, if it may.
     pub(crate) look_every: Option<Duration>,
     /// Size that tables are aimed at.
@@ -94,11 +101,8 @@ impl Settings {
         let memtable_bytes = options.memtable_bytes.min((memory_budget_bytes / 8).max(64 << 10));
         // Tables of one flush, but never so small that a tree has thousands of them.
         let table_bytes = memtable_bytes.max(TABLE_BYTES_MIN);
-        let leveled = Leveled::new(LeveledOptions {
-            memtable_bytes,
-            table_bytes,
-            ..LeveledOptions::default()
-        });
+        let sizes = LeveledOptions { memtable_bytes, table_bytes, ..LeveledOptions::default() };
+        let leveled = Leveled::new(sizes);
         let policy: Option<Box<dyn Policy>> = match options.compaction {
             CompactionPolicy::Leveled => Some(Box::new(leveled.clone())),
             CompactionPolicy::None => None,
@@ -122,6 +126,7 @@ impl Settings {
             _ => Box::new(leveled),
         };
         let look_every = look_every(&options);
+        let upkeep = rules(&options, sizes);
         let merge = options.merge_operator.clone().map(|merge| stored_merge(&options.order, merge));
         let filter =
             options.compaction_filter.clone().map(|filter| stored_filter(&options.order, filter));
@@ -131,6 +136,7 @@ impl Settings {
             filter,
             policy,
             manual_policy,
+            upkeep,
             look_every,
             table_bytes,
             memtable_bytes,
@@ -154,6 +160,7 @@ impl KeyspaceCore {
         let is_logged = settings.options.log;
         let merges = settings.options.merge_operator.is_some();
         let memtable_bytes = settings.memtable_bytes;
+        let sheds_tombstones = settings.upkeep.frees_space;
         Arc::new(Self {
             id,
             order: KeyspaceOrder::new(&settings.options.order),
@@ -165,11 +172,13 @@ impl KeyspaceCore {
             is_logged: AtomicBool::new(is_logged),
             merges: AtomicBool::new(merges),
             memtable_bytes: AtomicU64::new(memtable_bytes),
+            sheds_tombstones: AtomicBool::new(sheds_tombstones),
             is_under_pressure: AtomicBool::new(false),
             debt_bytes: AtomicU64::new(0),
             busy: Mutex::default(),
             flushing: Mutex::new(()),
             looks: Looks::default(),
+            upkeep: UpkeepNotes::default(),
             failure: Mutex::new(None),
         })
     }
@@ -208,6 +217,7 @@ impl KeyspaceCore {
         self.is_logged.store(settings.options.log, Ordering::Relaxed);
         self.merges.store(settings.options.merge_operator.is_some(), Ordering::Relaxed);
         self.memtable_bytes.store(settings.memtable_bytes, Ordering::Relaxed);
+        self.sheds_tombstones.store(settings.upkeep.frees_space, Ordering::Relaxed);
         *self.settings.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(settings);
     }
 
@@ -257,6 +267,20 @@ impl KeyspaceCore {
             if self.view_generation.load(Ordering::Acquire) == generation {
                 return (view, seqno);
             }
+        }
+    }
+
+    /// How often the view was replaced.
+    pub(crate) fn view_generation(&self) -> u64 {
+        self.view_generation.load(Ordering::Acquire)
+    }
+
+    /// Tombstones at which the memtable is switched though it is not full.
+    pub(crate) fn tombstone_limit(&self) -> u64 {
+        if self.sheds_tombstones.load(Ordering::Relaxed) {
+            self.upkeep.tombstone_limit()
+        } else {
+            u64::MAX
         }
     }
 

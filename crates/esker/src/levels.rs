@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::time::Duration;
 
 use esker_table::TableProperties;
 
@@ -17,6 +18,11 @@ pub struct Levels {
     pub memtables: Vec<MemtableInfo>,
     /// The levels, 0 first, up to the deepest that is not empty.
     pub levels: Vec<LevelInfo>,
+    /// Bytes that compactions could free: an estimate, see
+    /// [`KeyspaceStats::reclaimable_bytes`](crate::KeyspaceStats::reclaimable_bytes).
+    pub reclaimable_bytes: u64,
+    /// Age of the oldest delete whose victims may still be in tables.
+    pub oldest_delete_age: Option<Duration>,
 }
 
 /// One memtable.
@@ -69,6 +75,12 @@ pub struct TableInfo {
     pub seqno_min: u64,
     /// Largest sequence number.
     pub seqno_max: u64,
+    /// When the table was written, since the Unix epoch; `None` if it does not say.
+    pub written: Option<Duration>,
+    /// Between when its entries were written.
+    pub entries_written: Option<(Duration, Duration)>,
+    /// When the oldest delete was made whose victims may still be in it or in an older table.
+    pub oldest_delete: Option<Duration>,
 }
 
 impl Levels {
@@ -103,6 +115,7 @@ impl TableInfo {
     fn new(properties: &TableProperties, keyspace: &KeyspaceCore) -> Self {
         // As it is stored, if the order is not known.
         let shown = |key: &Vec<u8>| keyspace.user_key(key).map_or_else(|_| key.clone(), Cow::into);
+        let times = properties.extras.times;
         Self {
             file: properties.id.file_name(),
             bytes: properties.file_bytes,
@@ -112,6 +125,11 @@ impl TableInfo {
             largest_key: shown(&properties.largest_key),
             seqno_min: properties.seqno_min.get(),
             seqno_max: properties.seqno_max.get(),
+            written: times.map(|times| Duration::from_millis(times.written)),
+            entries_written: times.map(|times| {
+                (Duration::from_millis(times.oldest), Duration::from_millis(times.newest))
+            }),
+            oldest_delete: times.and_then(|t| t.oldest_tombstone).map(Duration::from_millis),
         }
     }
 }
@@ -139,18 +157,23 @@ impl fmt::Display for Levels {
                 for table in &run.tables {
                     writeln!(
                         f,
-                        "    run {} {} {} bytes {} entries [{} .. {}]",
+                        "    run {} {} {} bytes {} entries {} tombstones [{} .. {}]",
                         run.id,
                         table.file,
                         table.bytes,
                         table.entry_count,
+                        table.tombstone_count,
                         table.smallest_key.escape_ascii(),
                         table.largest_key.escape_ascii()
                     )?;
                 }
             }
         }
-        Ok(())
+        write!(f, "  reclaimable: about {} bytes", self.reclaimable_bytes)?;
+        if let Some(age) = self.oldest_delete_age {
+            write!(f, ", oldest delete {} seconds ago", age.as_secs())?;
+        }
+        writeln!(f)
     }
 }
 
@@ -182,7 +205,10 @@ impl Engine {
                 })
                 .collect(),
         };
+        let (reclaimable_bytes, oldest_delete_age) = self.deletes(keyspace);
         Levels {
+            reclaimable_bytes,
+            oldest_delete_age,
             keyspace: keyspace.name().to_string(),
             memtables: view
                 .memtables()

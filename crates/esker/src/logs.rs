@@ -6,7 +6,7 @@
 
 use std::collections::VecDeque;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use esker_base::{DatabaseId, FileHeader, FileKind, LogId, SeqNo};
@@ -45,6 +45,9 @@ pub(crate) struct Logs {
     synced: Condvar,
     /// Counter only.
     sync_count: AtomicU64,
+    /// Whether files of obsolete segments are used again, with their old bytes behind the new ones.
+    /// Counter only.
+    reuses: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -132,6 +135,16 @@ impl Logs {
             syncing: Mutex::default(),
             synced: Condvar::new(),
             sync_count: AtomicU64::new(0),
+            reuses: AtomicBool::new(true),
+        }
+    }
+
+    /// Whether obsolete segments may be used again; if not, the spare ones go now.
+    pub(crate) fn set_reuses(&self, reuses: bool) {
+        self.reuses.store(reuses, Ordering::Relaxed);
+        if !reuses {
+            let spare = std::mem::take(&mut self.segments().spare);
+            spare.iter().for_each(|path| self.remove_file(path));
         }
     }
 
@@ -307,7 +320,8 @@ impl Logs {
             segments.unsynced.retain(|(id, _)| !released.contains(id));
             for id in released {
                 let path = self.dir.join(id.file_name());
-                if segments.spare.len() < SPARE_COUNT_MAX {
+                let reuses = self.reuses.load(Ordering::Relaxed);
+                if reuses && segments.spare.len() < SPARE_COUNT_MAX {
                     segments.spare.push(path);
                 } else {
                     obsolete.push(path);
@@ -401,24 +415,33 @@ impl Appender {
         ledger: &Ledger,
     ) -> Result<(LogId, &mut LogWriter)> {
         if self.current.is_none() || self.is_full(payload_bytes, logs) {
-            assert!(self.buffered_bytes() == 0, "a segment is left with all its frames written");
-            let next = logs.next_segment(ledger)?;
-            if let Some((_, full)) = &self.current {
-                self.base += full.end_offset();
-            }
-            let mut segments = logs.segments();
-            if let Some(full) = segments.live.back_mut() {
-                full.last_seqno = last_logged;
-            }
-            let last_seqno = last_logged;
-            segments.live.push_back(LiveSegment { id: next.0, bytes: 0, last_seqno });
-            segments.unsynced.push((next.0, SyncTarget::Writer(next.1.sync_handle())));
-            drop(segments);
-            self.current = Some(next);
+            self.begin(last_logged, logs, ledger)?;
         }
         let (id, writer) = self.current.as_mut().expect("a segment was just made current");
         writer.reserve(room_for(payload_bytes))?;
         Ok((*id, writer))
+    }
+
+    /// Begins a new segment; `last_logged` is the last sequence number before it.
+    ///
+    /// # Errors
+    /// If it cannot be made; the current one goes on then.
+    pub(crate) fn begin(&mut self, last_logged: SeqNo, logs: &Logs, ledger: &Ledger) -> Result<()> {
+        assert!(self.buffered_bytes() == 0, "a segment is left with all its frames written");
+        let next = logs.next_segment(ledger)?;
+        if let Some((_, full)) = &self.current {
+            self.base += full.end_offset();
+        }
+        let mut segments = logs.segments();
+        if let Some(full) = segments.live.back_mut() {
+            full.last_seqno = last_logged;
+        }
+        let last_seqno = last_logged;
+        segments.live.push_back(LiveSegment { id: next.0, bytes: 0, last_seqno });
+        segments.unsynced.push((next.0, SyncTarget::Writer(next.1.sync_handle())));
+        drop(segments);
+        self.current = Some(next);
+        Ok(())
     }
 
     /// Encodes a frame into the segment that takes frames, if there is one.

@@ -198,6 +198,11 @@ impl CompactionPolicy {
             Self::TimeWindow(options) => options.check(),
         }
     }
+
+    /// Whether tables are of one age each, so that nothing may merge what the policy does not.
+    pub(crate) const fn keeps_ages_apart(&self) -> bool {
+        matches!(self, Self::Fifo(_) | Self::TimeWindow(_))
+    }
 }
 
 /// A duration as options are recorded: in milliseconds.
@@ -250,6 +255,18 @@ pub struct KeyspaceOptions {
     pub immutable_memtables_max: usize,
     /// Whether writes go to the log. Without it they are durable only once flushed. Default true.
     pub log: bool,
+    /// Deleted values are in no file of the database this long after their delete, unless a
+    /// snapshot, scan or cursor still reads them; docs/OPERATIONS.md says what else is needed. Not
+    /// under policies that keep ages apart. At least a second; default `None`: they go as
+    /// compactions come by.
+    pub delete_deadline: Option<Duration>,
+    /// A table is rewritten into the deepest level when it is this old. Not under policies that
+    /// keep ages apart. At least a second; default `None`.
+    pub periodic_compaction: Option<Duration>,
+    /// After so long without a write, level 0 is compacted before its time, as far as that is
+    /// cheap: reads become faster. Under [`CompactionPolicy::Leveled`] only. At least a second;
+    /// default a minute, `None` for never.
+    pub idle_compaction: Option<Duration>,
     /// In which order keys stand. Fixed when the keyspace is created: opening it with another one
     /// is refused. Default [`Order::bytewise`].
     pub order: Order,
@@ -273,6 +290,9 @@ impl Default for KeyspaceOptions {
             memtable_bytes: 64 << 20,
             immutable_memtables_max: 3,
             log: true,
+            delete_deadline: None,
+            periodic_compaction: None,
+            idle_compaction: Some(Duration::from_secs(60)),
             order: Order::bytewise(),
             merge_operator: None,
             compaction_filter: None,
@@ -285,6 +305,9 @@ const MERGE_NAME_LEN_MAX: usize = 255;
 
 /// Tags of what follows the parameters of the policy in recorded options.
 const TAG_MERGE_OPERATOR: u64 = 1;
+
+/// The times of upkeep.
+const TAG_UPKEEP: u64 = 5;
 
 /// The byte that stands for each choice in the manifest.
 impl KeyspaceOptions {
@@ -314,6 +337,13 @@ impl KeyspaceOptions {
             put_varint(&mut tagged, TAG_MERGE_OPERATOR);
             put_bytes(&mut tagged, merge.name().as_bytes());
         }
+        let upkeep = |o: &Self| [o.delete_deadline, o.periodic_compaction, o.idle_compaction];
+        if upkeep(self) != upkeep(&Self::default()) {
+            let mut body = Vec::new();
+            upkeep(self).iter().for_each(|t| put_varint(&mut body, t.map_or(0, as_millis)));
+            put_varint(&mut tagged, TAG_UPKEEP);
+            put_bytes(&mut tagged, &body);
+        }
         // Nothing where there are none: so it was before any policy had parameters.
         if !parameters.is_empty() || !tagged.is_empty() {
             put_varint(&mut out, parameters.len() as u64);
@@ -334,6 +364,17 @@ impl KeyspaceOptions {
                 let name = std::str::from_utf8(bytes).map_err(|_| not_text)?;
                 let known = crate::operators::by_name(name);
                 self.merge_operator = Some(known.unwrap_or_else(|| Merge::named(name)));
+            }
+            if tag == TAG_UPKEEP {
+                let mut body = Decoder::new(bytes);
+                for time in [
+                    &mut self.delete_deadline,
+                    &mut self.periodic_compaction,
+                    &mut self.idle_compaction,
+                ] {
+                    let millis = body.varint()?;
+                    *time = (millis > 0).then(|| Duration::from_millis(millis));
+                }
             }
         }
         Ok(())
@@ -381,6 +422,9 @@ impl KeyspaceOptions {
             order: defaults.order,
             merge_operator: None,
             compaction_filter: None,
+            delete_deadline: None,
+            periodic_compaction: None,
+            idle_compaction: defaults.idle_compaction,
         };
         let mut parameters = Vec::new();
         if !decoder.is_empty() {
@@ -393,6 +437,22 @@ impl KeyspaceOptions {
         }
         options.decode_tagged(&mut decoder)?;
         Ok(options)
+    }
+
+    fn check_times(&self) -> Result<(), String> {
+        for (name, time) in [
+            ("delete_deadline", self.delete_deadline),
+            ("periodic_compaction", self.periodic_compaction),
+            ("idle_compaction", self.idle_compaction),
+        ] {
+            if let Some(time) = time.filter(|time| *time < Duration::from_secs(1)) {
+                return Err(format!("{name} is {time:?}, and must be at least 1s"));
+            }
+            if name != "idle_compaction" && time.is_some() && self.compaction.keeps_ages_apart() {
+                return Err(format!("{name} is set, and this compaction keeps ages apart"));
+            }
+        }
+        Ok(())
     }
 
     /// What is wrong with these options, if anything is.
@@ -409,6 +469,7 @@ impl KeyspaceOptions {
             ));
         }
         self.compaction.check().map_err(|bad| format!("compaction: {bad}"))?;
+        self.check_times()?;
         if self.memtable_bytes == 0 || self.immutable_memtables_max == 0 {
             return Err("memtable_bytes and immutable_memtables_max must not be zero".into());
         }
@@ -445,6 +506,9 @@ mod tests {
             memtable_bytes: 12_345,
             immutable_memtables_max: 7,
             log: false,
+            delete_deadline: Some(Duration::from_secs(7)),
+            periodic_compaction: Some(Duration::from_millis(1001)),
+            idle_compaction: None,
             order: Order::bytewise(),
             merge_operator: Some(Merge::named("mine")),
             compaction_filter: None,
@@ -503,6 +567,41 @@ mod tests {
             bytes.extend([2, parameter, parameter]);
             assert_eq!(KeyspaceOptions::decode(&bytes), Ok(KeyspaceOptions::default()));
         }
+    }
+
+    #[test]
+    fn times_of_upkeep_are_refused_by_name() {
+        let second = Some(Duration::from_secs(1));
+        let fifo = CompactionPolicy::Fifo(FifoOptions::default());
+        let refused = |change: &dyn Fn(&mut KeyspaceOptions)| {
+            let mut options = KeyspaceOptions::default();
+            change(&mut options);
+            options.check().unwrap_err()
+        };
+        assert_eq!(
+            refused(&|o| o.delete_deadline = Some(Duration::from_millis(999))),
+            "delete_deadline is 999ms, and must be at least 1s"
+        );
+        assert_eq!(
+            refused(&|o| o.idle_compaction = Some(Duration::ZERO)),
+            "idle_compaction is 0ns, and must be at least 1s"
+        );
+        assert_eq!(
+            refused(&|o| (o.periodic_compaction, o.compaction) = (second, fifo)),
+            "periodic_compaction is set, and this compaction keeps ages apart"
+        );
+    }
+
+    #[test]
+    fn sections_follow_the_parameters() {
+        let options =
+            KeyspaceOptions { idle_compaction: None, ..KeyspaceOptions::default() }.encode();
+        let leveled = [0, 1, 0x80, 0x20, 10, 0x80, 0x80, 0x80, 0x20, 3, 1];
+        assert_eq!(options, [&leveled[..], &[0, 5, 3, 0, 0, 0]].concat());
+        assert_eq!(KeyspaceOptions::decode(&options).unwrap().idle_compaction, None);
+        assert!(KeyspaceOptions::decode(&options[..options.len() - 1]).is_err());
+        let unknown = [&leveled[..], &[0, 99, 2, 1, 1]].concat();
+        assert_eq!(KeyspaceOptions::decode(&unknown), Ok(KeyspaceOptions::default()));
     }
 
     #[test]

@@ -99,7 +99,7 @@ impl Engine {
     }
 
     /// Who reads now, for a job that starts now.
-    fn readers(&self) -> Readers {
+    pub(crate) fn readers(&self) -> Readers {
         let readers = self.snapshots.readers();
         Readers::new(&readers.snapshots, readers.visible)
     }

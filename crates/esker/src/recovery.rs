@@ -384,6 +384,7 @@ fn open_ledger(request: &OpenRequest, recovered: Recovered) -> Result<Ledger> {
 impl Engine {
     /// Gives the default keyspace its options, and asks for the work that recovery left.
     fn after_open(&self, default_keyspace: Option<&KeyspaceOptions>) -> Result<()> {
+        self.update_log_reuse();
         if default_keyspace.is_some() {
             self.open_keyspace(DEFAULT_KEYSPACE, default_keyspace)?;
         }

@@ -52,6 +52,12 @@ pub struct KeyspaceStats {
     pub tombstones: u64,
     /// Runs that a read may have to look into, at most.
     pub run_count: usize,
+    /// Bytes of tables that compactions could free: an estimate. Each tombstone frees itself and an
+    /// older entry of average size, as far as its table overlaps any; other entries free one as often
+    /// as the last compactions found one to drop.
+    pub reclaimable_bytes: u64,
+    /// Age of the oldest delete whose victims may still be in tables.
+    pub oldest_delete_age: Option<Duration>,
 }
 
 impl Stats {
@@ -94,6 +100,9 @@ impl fmt::Display for Stats {
             writeln!(f, "keyspace {name} table_entries {}", keyspace.table_entries)?;
             writeln!(f, "keyspace {name} tombstones {}", keyspace.tombstones)?;
             writeln!(f, "keyspace {name} run_count {}", keyspace.run_count)?;
+            writeln!(f, "keyspace {name} reclaimable_bytes {}", keyspace.reclaimable_bytes)?;
+            let seconds = keyspace.oldest_delete_age.map_or(0, |age| age.as_secs());
+            writeln!(f, "keyspace {name} oldest_delete_age_seconds {seconds}")?;
         }
         Ok(())
     }
@@ -125,23 +134,26 @@ impl Engine {
             log_bytes_live,
             log_segment_count,
             visible_seqno: self.snapshots.visible().get(),
-            keyspaces: self.keyspaces().iter().map(|keyspace| keyspace_stats(keyspace)).collect(),
+            keyspaces: self.keyspaces().iter().map(|k| self.keyspace_stats(k)).collect(),
             snapshots: self.snapshots.holders().into_iter().map(age).collect(),
         }
     }
-}
 
-fn keyspace_stats(keyspace: &crate::keyspace_core::KeyspaceCore) -> KeyspaceStats {
-    let view = keyspace.view();
-    let tables = || view.version.tables().map(|table| table.properties());
-    KeyspaceStats {
-        name: keyspace.name().to_string(),
-        memtable_count: view.memtables().count(),
-        memtable_bytes: view.memtables().map(|memtable| memtable.size_bytes()).sum(),
-        table_count: tables().count(),
-        table_bytes: tables().map(|table| table.file_bytes).sum(),
-        table_entries: tables().map(|table| table.entry_count).sum(),
-        tombstones: tables().map(|table| table.tombstone_count).sum(),
-        run_count: view.version.levels().iter().map(|level| level.runs().len()).sum(),
+    fn keyspace_stats(&self, keyspace: &crate::keyspace_core::KeyspaceCore) -> KeyspaceStats {
+        let (reclaimable_bytes, oldest_delete_age) = self.deletes(keyspace);
+        let view = keyspace.view();
+        let tables = || view.version.tables().map(|table| table.properties());
+        KeyspaceStats {
+            name: keyspace.name().to_string(),
+            memtable_count: view.memtables().count(),
+            memtable_bytes: view.memtables().map(|memtable| memtable.size_bytes()).sum(),
+            table_count: tables().count(),
+            table_bytes: tables().map(|table| table.file_bytes).sum(),
+            table_entries: tables().map(|table| table.entry_count).sum(),
+            tombstones: tables().map(|table| table.tombstone_count).sum(),
+            reclaimable_bytes,
+            oldest_delete_age,
+            run_count: view.version.levels().iter().map(|level| level.runs().len()).sum(),
+        }
     }
 }

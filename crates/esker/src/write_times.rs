@@ -34,7 +34,9 @@ impl WriteTimes {
         if self.first.load(Ordering::Relaxed) == NONE {
             self.first.store(now(), Ordering::Release);
         }
-        if self.first_tombstone.load(Ordering::Relaxed) == NONE && memtable.tombstone_count() > 0 {
+        if self.first_tombstone.load(Ordering::Relaxed) == NONE
+            && memtable.tombstone_count() + memtable.range_tombstone_count() > 0
+        {
             self.first_tombstone.store(now(), Ordering::Release);
         }
     }

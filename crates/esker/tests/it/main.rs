@@ -25,6 +25,7 @@ mod bulk_load;
 mod concurrency;
 mod crash;
 mod damage;
+mod deletes;
 mod doctor;
 mod endings;
 mod errors;

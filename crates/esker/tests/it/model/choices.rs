@@ -1,6 +1,8 @@
 //! Options for databases that are tiny, so that much happens in them.
 
-use esker::{Compression, KeyspaceOptions, Options, Order};
+use std::time::Duration;
+
+use esker::{CompactionPolicy, Compression, KeyspaceOptions, Options, Order};
 
 use crate::random::Rng;
 use crate::state::merge_operator;
@@ -17,8 +19,9 @@ pub(super) fn options(rng: &mut Rng, background_threads: usize) -> Options {
 }
 
 pub(super) fn keyspace_options(rng: &mut Rng) -> KeyspaceOptions {
+    let compaction = *rng.pick(&crate::policies::KEEPING);
     KeyspaceOptions {
-        compaction: *rng.pick(&crate::policies::KEEPING),
+        compaction,
         compression: *rng.pick(&[Compression::None, Compression::Lz4]),
         block_size_bytes: *rng.pick(&[256, 512, 4096]),
         filter_bits_per_key: *rng.pick(&[0, 1, 10]),
@@ -27,7 +30,22 @@ pub(super) fn keyspace_options(rng: &mut Rng) -> KeyspaceOptions {
         log: true,
         order: Order::bytewise(),
         merge_operator: merge_operator(),
-        compaction_filter: None,
+        ..upkeep(rng, compaction)
+    }
+}
+
+/// Times in the order of the steps; none where nothing may be merged.
+fn upkeep(rng: &mut Rng, compaction: CompactionPolicy) -> KeyspaceOptions {
+    let second = Duration::from_secs(1);
+    let keeps_ages_apart =
+        matches!(compaction, CompactionPolicy::Fifo(_) | CompactionPolicy::TimeWindow(_));
+    let mut some = |times: u32| rng.one_in(2).then_some(second * times);
+    let (delete_deadline, periodic_compaction) = (some(8), some(20));
+    KeyspaceOptions {
+        delete_deadline: delete_deadline.filter(|_| !keeps_ages_apart),
+        periodic_compaction: periodic_compaction.filter(|_| !keeps_ages_apart),
+        idle_compaction: some(1),
+        ..KeyspaceOptions::default()
     }
 }
 

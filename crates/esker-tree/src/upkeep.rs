@@ -1,0 +1,283 @@
+//! Upkeep: what is compacted beside every policy, however well-shaped the levels look.
+//!
+//! In this order: deletes whose deadline comes near; after the policy has nothing to do, tables
+//! whose tombstones free enough for what they cost, tables that were written too long ago, and, while
+//! nobody writes, level 0. Pure, as policies are.
+//!
+//! Everything goes the way of a compaction on demand, level by level down to the last: only there do
+//! a tombstone and what it hides end for certain.
+//!
+//! The estimate of what can be freed: each tombstone frees itself, and one entry of average size
+//! among the older tables that its table overlaps, as far as they have so many. An entry that is no
+//! tombstone frees one likewise as often as compactions have found one lately to be dropped.
+
+use std::time::Duration;
+
+use esker_base::{KeyRange, SeqNo};
+use esker_table::TableProperties;
+
+use crate::plan::{Busy, Plan, PlanReason};
+use crate::policy::{LastLevel, Leveled, Policy as _, RangeRequest};
+use crate::shape::{LEVEL_COUNT_MAX, RunShape, Shape};
+use crate::times::times_of;
+
+/// A plan for tombstones frees at least one in this many of the bytes that it rewrites.
+const GAIN_SHARE: u64 = 4;
+
+/// A plan at idle rewrites at most so many times what it takes out of level 0.
+const IDLE_COST_MAX: u64 = 10;
+
+/// Least gain of a plan for tombstones, unless tables are smaller: a job has costs of its own.
+const GAIN_BYTES_MAX: u64 = 1 << 20;
+
+/// Candidates that are looked at closely for one plan.
+const CANDIDATES_MAX: usize = 4;
+
+/// A table of the last level is not rewritten for its tombstones again so soon after.
+const LAST_LEVEL_REST: Duration = Duration::from_secs(60);
+
+/// What is kept up.
+#[derive(Clone, Debug)]
+pub struct Upkeep {
+    /// The way down to the last level.
+    pub leveled: Leveled,
+    /// Deleted bytes are gone from the tables this long after the delete.
+    pub delete_deadline: Option<Duration>,
+    /// A table is rewritten when it is this old.
+    pub rewrite_after: Option<Duration>,
+    /// Whether tombstones are a reason without a deadline.
+    pub frees_space: bool,
+    /// Whether level 0 is compacted while nobody writes.
+    pub uses_idle_time: bool,
+}
+
+/// The moment that a decision is made for.
+#[derive(Clone, Copy, Debug)]
+pub struct Moment {
+    /// Time since the Unix epoch.
+    pub now: Duration,
+    /// Every reader sees every entry up to here.
+    pub oldest_reader: SeqNo,
+    /// Whether nobody has written for a while.
+    pub is_idle: bool,
+}
+
+/// A run and where it stands.
+#[derive(Clone, Copy)]
+struct Place<'a> {
+    level: usize,
+    run: &'a RunShape,
+}
+
+/// Which deletes are due is asked for twice: to plan for them, and to know whether to wait.
+impl Upkeep {
+    /// The plan for the delete that is most overdue, if one is. Comes before the policy.
+    #[must_use]
+    pub fn pick_overdue(&self, shape: &Shape, busy: &Busy, moment: Moment) -> Option<Plan> {
+        let mut due = self.overdue(shape, moment);
+        due.sort_by_key(|(since, _)| *since);
+        due.iter().find_map(|(_, table)| self.carry_down(PlanReason::Deadline, table, shape, busy))
+    }
+
+    /// Whether a delete is due, though nothing can be done about it beside what is in flight.
+    #[must_use]
+    pub fn is_overdue(&self, shape: &Shape, moment: Moment) -> bool {
+        !self.overdue(shape, moment).is_empty()
+    }
+
+    /// The most useful plan of the others. Comes after the policy.
+    #[must_use]
+    pub fn pick(&self, shape: &Shape, busy: &Busy, moment: Moment) -> Option<Plan> {
+        if !busy.is_empty() {
+            return None;
+        }
+        self.pick_tombstones(shape, busy, moment)
+            .or_else(|| self.pick_old(shape, busy, moment))
+            .or_else(|| self.pick_idle(shape, busy, moment))
+    }
+
+    /// Tables with deletes that half of the deadline has passed for, with the time of the delete:
+    /// the other half is for the work.
+    fn overdue<'a>(
+        &self,
+        shape: &'a Shape,
+        moment: Moment,
+    ) -> Vec<(Duration, &'a TableProperties)> {
+        let Some(deadline) = self.delete_deadline else { return Vec::new() };
+        let due = |(place, table): (Place<'a>, &'a TableProperties)| {
+            let since = Duration::from_millis(times_of(table, 0).oldest_tombstone?);
+            let owes = table.tombstone_count > 0 || has_older(shape, place, table);
+            let is_due = since.saturating_add(deadline / 2) <= moment.now
+                && owes
+                && is_seen_by_all(table, moment)
+                && is_rested(place, table, deadline / 8, moment);
+            is_due.then_some((since, table))
+        };
+        tables(shape).filter_map(due).collect()
+    }
+
+    fn pick_tombstones(&self, shape: &Shape, busy: &Busy, moment: Moment) -> Option<Plan> {
+        if !self.frees_space {
+            return None;
+        }
+        let mut candidates: Vec<(u64, &TableProperties)> = tables(shape)
+            .filter(|(place, table)| {
+                table.tombstone_count > 0
+                    && is_seen_by_all(table, moment)
+                    && is_rested(*place, table, LAST_LEVEL_REST, moment)
+            })
+            .map(|(place, table)| (freed_by_tombstones(shape, place, table), table))
+            .collect();
+        candidates.sort_by_key(|(gain, table)| (std::cmp::Reverse(*gain), table.id));
+        let gain_min = (self.leveled.options().table_bytes / 16).min(GAIN_BYTES_MAX);
+        candidates.truncate(CANDIDATES_MAX);
+        candidates.iter().filter(|(gain, _)| gain_min <= *gain).find_map(|(gain, table)| {
+            let plan = self.carry_down(PlanReason::Tombstones, table, shape, busy)?;
+            (plan.input_bytes <= gain.saturating_mul(GAIN_SHARE)).then_some(plan)
+        })
+    }
+
+    fn pick_old(&self, shape: &Shape, busy: &Busy, moment: Moment) -> Option<Plan> {
+        let limit = self.rewrite_after?;
+        let written = |table: &TableProperties| Duration::from_millis(times_of(table, 0).written);
+        let is_old = |table: &&TableProperties| written(table).saturating_add(limit) <= moment.now;
+        let oldest = tables(shape).map(|(_, table)| table).filter(is_old);
+        let table = oldest.min_by_key(|table| (written(table), table.id))?;
+        self.carry_down(PlanReason::Age, table, shape, busy)
+    }
+
+    fn pick_idle(&self, shape: &Shape, busy: &Busy, moment: Moment) -> Option<Plan> {
+        if !self.uses_idle_time || !moment.is_idle || shape.levels[0].runs.len() < 2 {
+            return None;
+        }
+        let request =
+            RangeRequest { range: KeyRange::all(), up_to: SeqNo::MAX, last_level: LastLevel::Keep };
+        let plan = self.leveled.plan_range(shape, busy, &request)?;
+        let from_level_zero = plan.inputs.iter().filter(|input| input.level == 0);
+        let chosen: Vec<_> = from_level_zero.flat_map(|input| &input.tables).collect();
+        let level_zero = shape.levels[0].tables().filter(|table| chosen.contains(&&table.id));
+        let bytes: u64 = level_zero.map(|table| table.file_bytes).sum();
+        (plan.input_bytes <= bytes.saturating_mul(IDLE_COST_MAX))
+            .then_some(Plan { reason: PlanReason::Idle, ..plan })
+    }
+
+    /// The next plan on the way of `table`, and of what it has to take along, to the last level.
+    fn carry_down(
+        &self,
+        reason: PlanReason,
+        table: &TableProperties,
+        shape: &Shape,
+        busy: &Busy,
+    ) -> Option<Plan> {
+        let (first, last) = (table.smallest_key.as_slice(), table.largest_key.as_slice());
+        let after = table.id.0.counter + 1;
+        let request = RangeRequest {
+            range: KeyRange::from_bounds::<&[u8]>(&(first..=last)),
+            up_to: table.seqno_max,
+            last_level: match reason {
+                PlanReason::Age => LastLevel::RewriteAll(after),
+                _ => LastLevel::RewriteTombstones(after),
+            },
+        };
+        let plan = self.leveled.plan_range(shape, busy, &request)?;
+        Some(Plan { reason, ..plan })
+    }
+}
+
+/// What could be freed by compactions, in bytes: an estimate; see the head of this file.
+/// `overwrite_share` is how many of a hundred newer entries were found to replace an older one.
+#[must_use]
+pub fn reclaimable_bytes(shape: &Shape, overwrite_percent: u64) -> u64 {
+    let freed = |(place, table): (Place<'_>, &TableProperties)| {
+        let puts = table.entry_count - table.tombstone_count.min(table.entry_count);
+        let replaced = puts.saturating_mul(overwrite_percent.min(100)) / 100;
+        freed_by_tombstones(shape, place, table) + bytes_hidden(shape, place, table, replaced)
+    };
+    tables(shape).map(freed).sum::<u64>().min(shape.bytes())
+}
+
+/// Whether the tombstones of the newest run of level 0 free a good part of what they overlap: then
+/// more like it are worth having, however small the run is.
+#[must_use]
+pub fn newest_run_frees_much(shape: &Shape) -> bool {
+    let Some(run) = shape.levels[0].runs.first() else { return false };
+    let place = Place { level: 0, run };
+    let freed: u64 = run.tables.iter().map(|t| freed_by_tombstones(shape, place, t)).sum();
+    let overlapped = run.tables.iter().flat_map(|table| older_overlapping(shape, place, table));
+    let overlapped: u64 = overlapped.map(|table| table.file_bytes).sum();
+    overlapped + run.bytes() <= freed.saturating_mul(GAIN_SHARE)
+}
+
+/// The time of the oldest delete whose victims may still be in the tables, since the Unix epoch.
+#[must_use]
+pub fn oldest_delete(shape: &Shape) -> Option<Duration> {
+    let owed = |(place, table): (Place<'_>, &TableProperties)| {
+        let since = times_of(table, 0).oldest_tombstone?;
+        (table.tombstone_count > 0 || has_older(shape, place, table)).then_some(since)
+    };
+    tables(shape).filter_map(owed).min().map(Duration::from_millis)
+}
+
+fn freed_by_tombstones(shape: &Shape, place: Place<'_>, table: &TableProperties) -> u64 {
+    if table.tombstone_count == 0 {
+        return 0;
+    }
+    let own = table.tombstone_count * (table.key_bytes / table.entry_count.max(1) + 8);
+    own + bytes_hidden(shape, place, table, table.tombstone_count)
+}
+
+/// Bytes of `count` entries of average size among the older tables that overlap `table`.
+fn bytes_hidden(shape: &Shape, place: Place<'_>, table: &TableProperties, count: u64) -> u64 {
+    if count == 0 {
+        return 0;
+    }
+    let (mut entries, mut bytes) = (0_u64, 0_u64);
+    for older in older_overlapping(shape, place, table) {
+        entries += older.entry_count;
+        bytes += older.file_bytes;
+    }
+    let hidden = u128::from(bytes) * u128::from(count.min(entries)) / u128::from(entries.max(1));
+    u64::try_from(hidden).unwrap_or(u64::MAX)
+}
+
+fn tables(shape: &Shape) -> impl Iterator<Item = (Place<'_>, &TableProperties)> {
+    assert_eq!(shape.levels.len(), LEVEL_COUNT_MAX, "a shape has every level");
+    let levels = shape.levels.iter().enumerate();
+    let places =
+        levels.flat_map(|(level, runs)| runs.runs.iter().map(move |run| Place { level, run }));
+    places.flat_map(|place| place.run.tables.iter().map(move |table| (place, &**table)))
+}
+
+/// Tables of older runs that overlap `table`, which stands at `place`.
+fn older_overlapping<'a>(
+    shape: &'a Shape,
+    place: Place<'_>,
+    table: &'a TableProperties,
+) -> impl Iterator<Item = &'a TableProperties> {
+    let (level, id) = (place.level, place.run.id);
+    let beside = shape.levels[level].runs.iter().filter(move |run| run.id < id);
+    let deeper = shape.levels[level + 1..].iter().flat_map(|level| &level.runs);
+    let overlapping =
+        move |run: &'a RunShape| run.overlapping(&table.smallest_key, &table.largest_key);
+    beside.chain(deeper).flat_map(overlapping).map(|table| &**table)
+}
+
+fn has_older(shape: &Shape, place: Place<'_>, table: &TableProperties) -> bool {
+    older_overlapping(shape, place, table).next().is_some()
+}
+
+/// Whether no reader stands before the newest entry of the table: its tombstones hide what they
+/// hide from everybody.
+fn is_seen_by_all(table: &TableProperties, moment: Moment) -> bool {
+    table.seqno_max <= moment.oldest_reader
+}
+
+/// Whether the table moves on by a compaction, or has not been rewritten for `rest`.
+fn is_rested(place: Place<'_>, table: &TableProperties, rest: Duration, moment: Moment) -> bool {
+    let is_last = place.level == LEVEL_COUNT_MAX - 1;
+    let written = Duration::from_millis(times_of(table, 0).written);
+    !is_last || written.saturating_add(rest) <= moment.now
+}
+
+#[cfg(test)]
+mod tests;

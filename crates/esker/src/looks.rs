@@ -1,0 +1,51 @@
+//! How often a keyspace is looked at because time passes: sixteen times in the shortest of the times
+//! that its options name, at least once a minute. Does not know what a look does.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use crate::options::{CompactionPolicy, KeyspaceOptions};
+
+/// Looks during the shortest time that a keyspace goes by.
+const LOOKS: u32 = 16;
+
+const EVERY_MIN: Duration = Duration::from_millis(50);
+const EVERY_MAX: Duration = Duration::from_secs(60);
+
+/// When a keyspace is looked at next.
+#[derive(Debug, Default)]
+pub(crate) struct Looks {
+    /// Nanoseconds of the engine's clock; 0 before the first look. Counter only: who moves it on
+    /// does the look.
+    next: AtomicU64,
+}
+
+impl Looks {
+    /// How long until the next look.
+    pub(crate) fn wait(&self, now: Duration) -> Duration {
+        Duration::from_nanos(self.next.load(Ordering::Relaxed)).saturating_sub(now)
+    }
+
+    /// Whether the caller is to look now; the next look is `every` so much later.
+    pub(crate) fn take(&self, every: Duration, now: Duration) -> bool {
+        let due = self.next.load(Ordering::Relaxed);
+        let next = u64::try_from((now + every).as_nanos()).unwrap_or(u64::MAX);
+        Duration::from_nanos(due) <= now
+            && self.next.compare_exchange(due, next, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+    }
+}
+
+/// How often a keyspace with these options is looked at; `None` if none of them goes by time.
+pub(crate) fn look_every(options: &KeyspaceOptions) -> Option<Duration> {
+    let by_policy = match options.compaction {
+        CompactionPolicy::Fifo(fifo) => fifo.age_max,
+        CompactionPolicy::TimeWindow(window) => {
+            Some(window.age_max.map_or(window.window, |age| age.min(window.window)))
+        }
+        _ => None,
+    };
+    let (deadline, period) = (options.delete_deadline, options.periodic_compaction);
+    let idle = options.idle_compaction.filter(|_| options.compaction == CompactionPolicy::Leveled);
+    let shortest = [by_policy, deadline, period, idle].into_iter().flatten().min();
+    shortest.map(|shortest| (shortest / LOOKS).clamp(EVERY_MIN, EVERY_MAX))
+}

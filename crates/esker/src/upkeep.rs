@@ -1,0 +1,140 @@
+//! Upkeep beside the policies: which plan comes next, and when memory and log are cleared of what
+//! was deleted.
+//!
+//! A delete with a deadline goes through all places where the value may be: the memtable is flushed
+//! and the log left behind after a quarter of the time, tables are compacted after half of it, and
+//! files go as soon as nobody reads them.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use esker_memtable::Memtable;
+use esker_tree::{
+    Busy, Moment, Plan, Shape, newest_run_frees_much, oldest_delete, reclaimable_bytes,
+};
+
+use crate::engine::Engine;
+use crate::error::Result;
+use crate::keyspace_core::{KeyspaceCore, Settings};
+use crate::options::CompactionPolicy;
+use crate::read_view::WriteBuffer;
+use crate::upkeep_notes::TOMBSTONES_SWITCH_MIN;
+use crate::write_times::as_millis;
+
+/// Stands for no time.
+const NONE: u64 = u64::MAX;
+
+impl Engine {
+    fn moment(&self, keyspace: &KeyspaceCore, settings: &Settings) -> Moment {
+        let idle_after = settings.options.idle_compaction;
+        let is_idle = idle_after.is_some_and(|after| after <= self.quiet_for(keyspace));
+        Moment { now: self.wall(), oldest_reader: self.readers().oldest(), is_idle }
+    }
+
+    /// How long nothing has been written to the keyspace, as far as looks have seen.
+    fn quiet_for(&self, keyspace: &KeyspaceCore) -> Duration {
+        let mark = (keyspace.view_generation(), keyspace.view().active.memtable.entry_count());
+        keyspace.upkeep.quiet_for(mark, self.now())
+    }
+
+    /// The next automatic compaction: deletes that are due, then the policy, then the rest.
+    pub(crate) fn next_plan(
+        &self,
+        keyspace: &KeyspaceCore,
+        shape: &Shape,
+        busy: &Busy,
+    ) -> Option<Plan> {
+        let settings = keyspace.settings();
+        let moment = self.moment(keyspace, &settings);
+        let upkeep = &settings.upkeep;
+        let is_leveled = settings.options.compaction == CompactionPolicy::Leveled;
+        if busy.is_empty() || is_leveled {
+            let overdue = upkeep.pick_overdue(shape, busy, moment);
+            if overdue.is_some() {
+                return overdue;
+            }
+        } else if upkeep.is_overdue(shape, moment) {
+            // Once what is in flight has ended, it is their turn.
+            return None;
+        }
+        let planned =
+            settings.policy.as_ref().and_then(|policy| policy.pick(shape, busy, moment.now));
+        planned.or_else(|| upkeep.pick(shape, busy, moment))
+    }
+
+    /// What time alone has made due in a keyspace: asks for it.
+    pub(crate) fn look(&self, keyspace: &KeyspaceCore) {
+        self.scheduler.request_compaction(keyspace.id);
+        self.quiet_for(keyspace);
+        let Some(deadline) = keyspace.settings().options.delete_deadline else { return };
+        self.note_deletes_in_log(keyspace);
+        let since = self.deletes_in_log.load(Ordering::Relaxed);
+        if since != NONE && since.saturating_add(as_millis(deadline / 4)) <= as_millis(self.wall())
+        {
+            // A failure has poisoned the database, or is met again by the next look.
+            drop(self.leave_log());
+        }
+    }
+
+    /// Notes the deletes of the active memtable: once it is switched, the log has them still.
+    pub(crate) fn note_deletes_in_log(&self, keyspace: &KeyspaceCore) {
+        if keyspace.settings().options.delete_deadline.is_some()
+            && let Some(oldest) = keyspace.view().active.times.oldest_tombstone()
+        {
+            self.deletes_in_log.fetch_min(oldest, Ordering::Relaxed);
+        }
+    }
+
+    /// Notes what a flush made of memtables that held so many tombstones as to be switched early.
+    pub(crate) fn note_tombstones_flushed(
+        &self,
+        keyspace: &KeyspaceCore,
+        buffers: &[Arc<WriteBuffer>],
+        left: u64,
+    ) {
+        let memtables = buffers.iter().map(|buffer| &buffer.memtable);
+        let is_early = |memtable: &&Arc<Memtable>| {
+            TOMBSTONES_SWITCH_MIN <= memtable.tombstone_count()
+                && memtable.size_bytes() < keyspace.memtable_bytes()
+        };
+        if memtables.clone().any(|memtable| is_early(&memtable)) {
+            let frees = newest_run_frees_much(&keyspace.view().version.shape());
+            let entries = memtables.map(|memtable| memtable.entry_count()).sum();
+            keyspace.upkeep.note_flush(entries, left, frees);
+        }
+    }
+
+    /// Switches every memtable and begins another log segment, so that those up to here are
+    /// removed once all is flushed.
+    fn leave_log(&self) -> Result<()> {
+        self.check_writable()?;
+        let mut leader = self.pipeline.lead();
+        leader.begin_log_segment(self)?;
+        for keyspace in self.keyspaces() {
+            if !keyspace.view().active.memtable.is_empty() {
+                self.switch_memtable(&keyspace);
+            }
+        }
+        self.deletes_in_log.store(NONE, Ordering::Relaxed);
+        drop(leader);
+        self.logs.release_before(|| self.oldest_log_needed(), &self.ledger)
+    }
+
+    /// Whether files of the log may not be used again as they are: some keyspace promises that what
+    /// was deleted leaves the disk.
+    pub(crate) fn update_log_reuse(&self) {
+        let keyspaces = self.keyspaces();
+        let promises = keyspaces.iter().any(|k| k.settings().options.delete_deadline.is_some());
+        self.logs.set_reuses(!promises);
+    }
+
+    /// Bytes of the keyspace's tables that compactions could free, and the age of the oldest delete
+    /// whose victims may still be in them.
+    pub(crate) fn deletes(&self, keyspace: &KeyspaceCore) -> (u64, Option<Duration>) {
+        let shape = keyspace.view().version.shape();
+        let bytes = reclaimable_bytes(&shape, keyspace.upkeep.overwrite_percent());
+        let now = self.wall();
+        (bytes, oldest_delete(&shape).map(|time| now.saturating_sub(time)))
+    }
+}

@@ -1,0 +1,123 @@
+//! What is noted about a keyspace between one decision about its upkeep and the next, and the rules
+//! that its options make. Decides nothing.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use esker_tree::{LeveledOptions, Upkeep};
+
+use crate::options::{CompactionPolicy, KeyspaceOptions};
+
+/// Tombstones that make a memtable be switched before it is full, at least: a scan steps over each.
+pub(crate) const TOMBSTONES_SWITCH_MIN: u64 = 16_384;
+
+/// A flush for tombstones was worth it if at most one in this many entries is left.
+const LEFT_SHARE: u64 = 4;
+
+/// What is noted about a keyspace between one decision and the next.
+#[derive(Debug)]
+pub(crate) struct UpkeepNotes {
+    /// What the last look found, and since when it has been so. Not held across anything.
+    quiet: Mutex<(WriteMark, Duration)>,
+    /// Tombstones at which the memtable is switched; doubled by each such flush that leaves more
+    /// than it takes away. Counter only.
+    tombstone_limit: AtomicU64,
+    /// How many of a hundred newer entries replaced an older one in the last compactions. Counter
+    /// only.
+    overwrite_percent: AtomicU64,
+}
+
+/// Changes whenever something is written: generation of the view and entries in the active memtable.
+pub(crate) type WriteMark = (u64, u64);
+
+impl Default for UpkeepNotes {
+    fn default() -> Self {
+        Self {
+            quiet: Mutex::new(((u64::MAX, 0), Duration::ZERO)),
+            tombstone_limit: AtomicU64::new(TOMBSTONES_SWITCH_MIN),
+            overwrite_percent: AtomicU64::new(0),
+        }
+    }
+}
+
+impl UpkeepNotes {
+    pub(crate) fn tombstone_limit(&self) -> u64 {
+        self.tombstone_limit.load(Ordering::Relaxed)
+    }
+
+    /// Notes that a flush for tombstones read so many entries and left so many. `frees` says
+    /// whether what it wrote frees much in its turn.
+    pub(crate) fn note_flush(&self, entries: u64, left: u64, frees: bool) {
+        let limit = self.tombstone_limit();
+        let next = if left.saturating_mul(LEFT_SHARE) <= entries || frees {
+            (limit / 2).max(TOMBSTONES_SWITCH_MIN)
+        } else {
+            limit.saturating_mul(2)
+        };
+        self.tombstone_limit.store(next, Ordering::Relaxed);
+    }
+
+    /// How long `mark` has been what looks have seen.
+    pub(crate) fn quiet_for(&self, mark: WriteMark, now: Duration) -> Duration {
+        let mut quiet = self.quiet.lock().unwrap_or_else(PoisonError::into_inner);
+        if quiet.0 != mark {
+            *quiet = (mark, now);
+        }
+        now.saturating_sub(quiet.1)
+    }
+
+    pub(crate) fn overwrite_percent(&self) -> u64 {
+        self.overwrite_percent.load(Ordering::Relaxed)
+    }
+
+    /// Notes that a compaction of so many newer entries with older ones dropped so many: a moving
+    /// average over about four compactions.
+    pub(crate) fn note_dropped(&self, newer: u64, dropped: u64) {
+        if newer == 0 {
+            return;
+        }
+        let percent = (dropped.saturating_mul(100) / newer).min(100);
+        let before = self.overwrite_percent();
+        self.overwrite_percent.store((before * 3 + percent).div_ceil(4), Ordering::Relaxed);
+    }
+}
+
+/// The rules for a keyspace with these options.
+pub(crate) fn rules(options: &KeyspaceOptions, leveled: LeveledOptions) -> Upkeep {
+    let is_automatic = options.compaction != CompactionPolicy::None;
+    Upkeep {
+        leveled: esker_tree::Leveled::new(leveled),
+        delete_deadline: options.delete_deadline,
+        rewrite_after: options.periodic_compaction,
+        frees_space: is_automatic && !options.compaction.keeps_ages_apart(),
+        uses_idle_time: options.compaction == CompactionPolicy::Leveled
+            && options.idle_compaction.is_some(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn flushes_for_tombstones_become_rare_where_they_leave_much() {
+        let notes = UpkeepNotes::default();
+        notes.note_flush(1000, 900, false);
+        assert_eq!(notes.tombstone_limit(), 2 * TOMBSTONES_SWITCH_MIN);
+        notes.note_flush(1000, 900, true);
+        notes.note_flush(1000, 250, false);
+        assert_eq!(notes.tombstone_limit(), TOMBSTONES_SWITCH_MIN);
+    }
+
+    #[test]
+    fn dropped_entries_are_averaged() {
+        let notes = UpkeepNotes::default();
+        notes.note_dropped(0, 0);
+        assert_eq!(notes.overwrite_percent(), 0);
+        for _ in 0..20 {
+            notes.note_dropped(200, 100);
+        }
+        assert_eq!(notes.overwrite_percent(), 50);
+    }
+}

@@ -1,0 +1,247 @@
+//! Deletes as work of their own: bytes that leave the disk in time, queues that stay fast, idle time
+//! that is used.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use esker::env::{Env, FileExt, ManualClock};
+use esker::{CompactionPolicy, Db, Keyspace, KeyspaceOptions, Options};
+
+use crate::policies::KEEPING;
+use crate::random::Rng;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// Stands in every value that is deleted, and in nothing else.
+const SECRET: &[u8] = b"what nobody may find again";
+
+fn machine() -> (Env, Arc<ManualClock>) {
+    let clock = Arc::new(ManualClock::new(SECOND * 1_700_000_000));
+    (Env { clock: clock.clone(), ..Env::memory(1) }, clock)
+}
+
+fn open(env: &Env, options: KeyspaceOptions) -> (Db, Keyspace) {
+    let db_options = Options { background_threads: 0, ..Options::default() };
+    let db = Db::builder("db").env(env.clone()).options(db_options).open().unwrap();
+    let keyspace = db.keyspace("k", options).unwrap();
+    (db, keyspace)
+}
+
+/// Lets `time` pass in small steps, and does what becomes due.
+fn pass(db: &Db, clock: &ManualClock, time: Duration) {
+    for _ in 0..32 {
+        clock.advance(time / 32);
+        while db.run_background_job() {}
+    }
+}
+
+/// The files of the directory that hold the secret.
+fn files_with_the_secret(env: &Env) -> Vec<String> {
+    let entries = env.fs.list(Path::new("db")).unwrap();
+    let holds = |name: &String| {
+        let file = env.fs.open(&Path::new("db").join(name)).unwrap();
+        let mut bytes = vec![0; usize::try_from(file.len().unwrap()).unwrap()];
+        file.read_exact_at(0, &mut bytes).unwrap();
+        bytes.windows(SECRET.len()).any(|window| window == SECRET)
+    };
+    entries
+        .into_iter()
+        .map(|entry| entry.name)
+        .filter(|name| name != "LOCK")
+        .filter(holds)
+        .collect()
+}
+
+fn secret(number: u64) -> Vec<u8> {
+    [SECRET, number.to_string().as_bytes(), &[b'x'; 60]].concat()
+}
+
+/// A tree with secrets in several levels and in the log, all of them deleted or overwritten after a
+/// delete; other keys stay.
+fn fill_and_delete(db: &Db, keyspace: &Keyspace, rng: &mut Rng) {
+    for round in 0..4 {
+        for number in 0..300 {
+            let key = format!("key {:04}", rng.below(500));
+            match number % 3 {
+                0 => keyspace.put(&key, [b'y'; 80]).unwrap(),
+                _ => keyspace.put(&key, secret(number)).unwrap(),
+            }
+        }
+        keyspace.flush().unwrap();
+        match round {
+            0 | 1 => keyspace.compact::<&[u8]>(..).unwrap(),
+            _ => while db.run_background_job() {},
+        }
+    }
+    for number in 0..500 {
+        let key = format!("key {number:04}");
+        keyspace.delete(&key).unwrap();
+        if number % 5 == 0 {
+            keyspace.put(&key, b"harmless").unwrap();
+        }
+    }
+}
+
+fn options(compaction: CompactionPolicy) -> KeyspaceOptions {
+    KeyspaceOptions {
+        compaction,
+        compression: esker::Compression::None,
+        memtable_bytes: 16_000,
+        block_size_bytes: 512,
+        delete_deadline: Some(100 * SECOND),
+        ..KeyspaceOptions::default()
+    }
+}
+
+#[test]
+fn after_the_deadline_no_file_has_a_byte_of_what_was_deleted_under_any_policy() {
+    for compaction in KEEPING {
+        if matches!(compaction, CompactionPolicy::Fifo(_) | CompactionPolicy::TimeWindow(_)) {
+            continue;
+        }
+        let (env, clock) = machine();
+        let (db, keyspace) = open(&env, options(compaction));
+        let other = db.keyspace("other", KeyspaceOptions::default()).unwrap();
+        other.put("cold", "it holds the log of the others").unwrap();
+        fill_and_delete(&db, &keyspace, &mut Rng::new(7));
+        assert!(!files_with_the_secret(&env).is_empty());
+        pass(&db, &clock, 100 * SECOND);
+        assert_eq!(files_with_the_secret(&env), [""; 0], "{compaction:?}");
+        assert_eq!(keyspace.iter().count(), 100);
+        assert!(db.health().late_deletes.is_empty(), "{}", db.health());
+        assert_eq!(db.stats().keyspaces[1].oldest_delete_age, None);
+    }
+}
+
+#[test]
+fn the_deadline_counts_across_a_reopen_and_a_crash() {
+    for closes in [true, false] {
+        let (env, clock) = machine();
+        let (db, keyspace) = open(&env, options(CompactionPolicy::Leveled));
+        fill_and_delete(&db, &keyspace, &mut Rng::new(8));
+        drop(keyspace);
+        if closes {
+            db.close().unwrap();
+        } else {
+            drop(db);
+        }
+        clock.advance(60 * SECOND);
+        let (db, keyspace) = open(&env, options(CompactionPolicy::Leveled));
+        pass(&db, &clock, 40 * SECOND);
+        assert_eq!(files_with_the_secret(&env), [""; 0], "{closes}");
+        assert_eq!(keyspace.iter().count(), 100);
+    }
+}
+
+#[test]
+fn a_snapshot_keeps_what_it_reads_and_health_says_so() {
+    let (env, clock) = machine();
+    let (db, keyspace) = open(&env, options(CompactionPolicy::Leveled));
+    keyspace.put("key", secret(1)).unwrap();
+    keyspace.flush().unwrap();
+    let snapshot = db.snapshot();
+    keyspace.delete("key").unwrap();
+    pass(&db, &clock, 120 * SECOND);
+    assert_eq!(snapshot.keyspace(&keyspace).get("key").unwrap().unwrap(), secret(1));
+    let health = db.health();
+    assert!(health.late_deletes[0].has_snapshots && health.reclaimable_bytes > 0);
+    let expected = "deletes of k are 120s old, and their deadline is 100s, and snapshots are held";
+    assert_eq!(health.to_string(), expected);
+    drop(snapshot);
+    pass(&db, &clock, 20 * SECOND);
+    assert_eq!(files_with_the_secret(&env), [""; 0]);
+    assert_eq!(db.health().to_string(), "good");
+}
+
+#[test]
+fn without_a_deadline_the_bytes_stay() {
+    let (env, clock) = machine();
+    let mut options = options(CompactionPolicy::Leveled);
+    options.delete_deadline = None;
+    let (db, keyspace) = open(&env, options);
+    keyspace.put("key", secret(1)).unwrap();
+    keyspace.delete("key").unwrap();
+    pass(&db, &clock, 1000 * SECOND);
+    assert_eq!(files_with_the_secret(&env).len(), 1);
+}
+
+/// Keys are pushed at one end and deleted at the other, with `backlog` of them between.
+fn run_queue(count: u64, backlog: u64) -> u64 {
+    let (env, _clock) = machine();
+    let options = KeyspaceOptions { memtable_bytes: 8 << 20, ..KeyspaceOptions::default() };
+    let (db, queue) = open(&env, options);
+    let key = |number: u64| format!("job {number:012}");
+    let mut most = 0;
+    for number in 0..count {
+        queue.put(key(number), [b'v'; 60]).unwrap();
+        if backlog <= number {
+            queue.delete(key(number - backlog)).unwrap();
+        }
+        if number % 512 == 511 {
+            while db.run_background_job() {}
+        }
+        if number % 4999 == 0 && backlog < number {
+            let explained = queue.explain_scan::<&[u8]>(.., Some(1)).unwrap();
+            most = most.max(explained.versions_stepped_over + explained.tombstones_stepped_over);
+            let first = queue.iter().next().unwrap().unwrap().0;
+            assert_eq!(first.to_vec(), key(number + 1 - backlog).into_bytes());
+        }
+    }
+    most
+}
+
+#[test]
+fn a_seek_to_the_front_of_a_queue_steps_over_no_more_however_long_the_queue_has_run() {
+    let budget = std::env::var("ESKER_BUDGET").ok().and_then(|text| text.parse().ok());
+    let count = 60_000 * budget.unwrap_or(1_u64);
+    for backlog in [10, 20_000] {
+        let most = run_queue(count, backlog);
+        // Each tombstone that may be there, and what it hides.
+        assert!(most < 4 * 16_384, "{most} steps with a backlog of {backlog}");
+    }
+}
+
+#[test]
+fn level_zero_goes_down_while_nobody_writes() {
+    let (env, clock) = machine();
+    let (db, keyspace) = open(&env, KeyspaceOptions::default());
+    for round in 0..3 {
+        for number in 0..50 {
+            keyspace.put(format!("key {number}"), format!("{round}")).unwrap();
+        }
+        keyspace.flush().unwrap();
+    }
+    let runs = |keyspace: &Keyspace| keyspace.levels().levels[0].runs.len();
+    pass(&db, &clock, 50 * SECOND);
+    assert_eq!(runs(&keyspace), 3);
+    keyspace.put("one more", "write").unwrap();
+    pass(&db, &clock, 50 * SECOND);
+    assert_eq!(runs(&keyspace), 3);
+    pass(&db, &clock, 20 * SECOND);
+    assert_eq!(runs(&keyspace), 0);
+    assert_eq!(keyspace.get("key 7").unwrap().unwrap(), "2");
+}
+
+#[test]
+fn tables_are_rewritten_when_they_are_old() {
+    let (env, clock) = machine();
+    let options =
+        KeyspaceOptions { periodic_compaction: Some(1000 * SECOND), ..KeyspaceOptions::default() };
+    let (db, keyspace) = open(&env, options);
+    keyspace.put("key", "value").unwrap();
+    keyspace.flush().unwrap();
+    let file = |keyspace: &Keyspace| {
+        let levels = keyspace.levels().levels;
+        levels.last().unwrap().runs[0].tables[0].clone()
+    };
+    let first = file(&keyspace);
+    pass(&db, &clock, 900 * SECOND);
+    assert_eq!(file(&keyspace).file, first.file);
+    pass(&db, &clock, 200 * SECOND);
+    let second = file(&keyspace);
+    assert!(second.file != first.file && first.written < second.written);
+    assert_eq!(second.entries_written, first.entries_written);
+    pass(&db, &clock, 800 * SECOND);
+    assert_eq!(file(&keyspace).file, second.file);
+}
