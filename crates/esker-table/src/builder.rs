@@ -1,8 +1,8 @@
 //! Builds a table file, strictly from front to back.
 //!
 //! ```text
-//! table     := file header, partition*, range tombstone block?, top index block, properties block,
-//!              footer
+//! table     := file header, partition*, dictionary block?, range tombstone block?, top index block,
+//!              properties block, footer
 //! partition := data block+, index block, filter block?
 //! ```
 //!
@@ -32,8 +32,8 @@ use crate::separators::append_separator;
 use crate::sequential_writer::SequentialWriter;
 use crate::top_index::{Partition, TopIndex};
 use crate::{
-    BlockHandle, Origin, TableExtras, TableIdentity, TableOptions, TableProperties, TableRanges,
-    TableTimes,
+    BlockHandle, Compression, Dictionary, Origin, TableExtras, TableIdentity, TableOptions,
+    TableProperties, TableRanges, TableTimes,
 };
 
 /// When a partition is closed: at the first change of user key past either number.
@@ -108,6 +108,7 @@ pub struct TableBuilder {
     data_block_count: u32,
     smallest_key: Vec<u8>,
     ranges: Fragments,
+    dictionary: Option<Arc<Dictionary>>,
     extras: TableExtras,
     scratch: Vec<u8>,
 }
@@ -145,7 +146,8 @@ impl TableBuilder {
             limits,
             partition_start: writer.offset(),
             writer,
-            sealer: Sealer::new(options.compression, file_seed),
+            sealer: Sealer::new(&options, None, file_seed),
+            dictionary: None,
             file_seed,
             block: DataBlockBuilder::default(),
             last_key: Vec::new(),
@@ -169,6 +171,23 @@ impl TableBuilder {
     #[must_use]
     pub fn from_origin(mut self, origin: Origin) -> Self {
         self.origin = Some(origin);
+        self
+    }
+
+    /// Compresses data blocks with `dictionary`, if there is one and they are compressed with
+    /// Zstandard.
+    ///
+    /// # Panics
+    /// If an entry was added.
+    #[must_use]
+    pub fn with_dictionary(mut self, dictionary: Option<Arc<Dictionary>>) -> Self {
+        assert!(self.entry_count() == 0, "a dictionary is for all blocks of a table");
+        if self.options.compression == Compression::Zstd
+            && let Some(dictionary) = dictionary
+        {
+            self.sealer = Sealer::new(&self.options, Some(&dictionary), self.file_seed);
+            self.dictionary = Some(dictionary);
+        }
         self
     }
 
@@ -277,6 +296,9 @@ impl TableBuilder {
         if has_entries {
             self.close_block(None)?;
             self.close_partition()?;
+        }
+        if let Some(dictionary) = self.dictionary.take().filter(|_| has_entries) {
+            self.extras.dictionary = Some(self.write_block(dictionary.bytes())?);
         }
         let ranges = self.write_ranges(has_entries)?;
 

@@ -100,8 +100,8 @@ impl ExternalTable {
         }
         let mut stored = vec![0; handle.len as usize];
         file.read_exact_at(handle.offset, &mut stored)?;
-        let (payload, _) =
-            unseal(stored, seed, handle.offset).map_err(|what| corrupt(handle.offset, what))?;
+        let (payload, _) = unseal(stored, seed, handle.offset, None)
+            .map_err(|what| corrupt(handle.offset, what))?;
         let mut decoder = Decoder::new(&payload);
         let content_bytes = footer_at + Footer::LEN as u64;
         let checksum = footer.content_checksum;

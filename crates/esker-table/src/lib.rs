@@ -16,6 +16,8 @@ mod options;
 mod origin;
 mod trace;
 
+mod dictionary;
+
 mod data_block;
 mod data_block_builder;
 mod ends;
@@ -54,6 +56,7 @@ pub use builder::TableBuilder;
 pub use cached_block::{BlockSlice, CachedBlock};
 pub use context::TableContext;
 pub use cursor::{CursorStats, TableCursor};
+pub use dictionary::{Dictionary, SAMPLE_BYTES_PER_BYTE};
 pub use external::{ExternalError, ExternalTable, adopt};
 pub use format::FORMAT_NEWEST;
 pub use handle::BlockHandle;

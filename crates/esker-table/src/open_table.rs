@@ -17,7 +17,8 @@ use crate::index_block::IndexBlock;
 use crate::table_file::TableFile;
 use crate::top_index::{Partition, TopIndex};
 use crate::{
-    BlockHandle, BlockKind, BlockRead, FilterVerdict, ReadTrace, TableContext, TableProperties,
+    BlockHandle, BlockKind, BlockRead, Dictionary, FilterVerdict, ReadTrace, TableContext,
+    TableProperties,
 };
 
 /// A table that has been opened.
@@ -29,7 +30,7 @@ pub(crate) struct OpenTable {
     pub(crate) ranges: Fragments,
     slots: CacheSlots<CachedBlock>,
     clock: Arc<dyn Clock>,
-    /// The top index, the range tombstones and the slots themselves.
+    /// The top index, the range tombstones, the dictionary and the slots themselves.
     charge: Charge,
     /// Filters that were found damaged. Counter only.
     damaged_filters: AtomicU64,
@@ -47,6 +48,7 @@ impl OpenTable {
             Some(ranges) => file.read_ranges(ranges)?,
             None => Fragments::default(),
         };
+        file.read_dictionary(properties)?;
         file.forget_tail();
         if top.data_block_count() != data_block_count {
             let offset = file.footer().top_index.offset;
@@ -58,7 +60,8 @@ impl OpenTable {
             .ok_or_else(|| file.corruption(file.content_end(), "table has too many blocks"))?;
         let slots = context.cache.register(slot_count);
         let slots_bytes = slot_count as usize * CacheSlots::<CachedBlock>::SLOT_LEN;
-        let memory = top.memory_bytes() + ranges.memory_bytes() + slots_bytes;
+        let dictionary_bytes = file.dictionary().map_or(0, Dictionary::memory_bytes);
+        let memory = top.memory_bytes() + ranges.memory_bytes() + slots_bytes + dictionary_bytes;
         let charge = context.budget.charge(Owner::Indexes, memory as u64);
         let clock = Arc::clone(&context.clock);
         Ok(Self { file, top, ranges, slots, clock, charge, damaged_filters: AtomicU64::new(0) })

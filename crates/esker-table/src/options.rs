@@ -13,7 +13,7 @@ pub enum Compression {
     /// LZ4 block format: fast, half the ratio of the slow ones.
     #[default]
     Lz4 = 1,
-    /// Zstandard, level 3. Needs the cargo feature `zstd`; a release without it refuses the table.
+    /// Zstandard. Needs the cargo feature `zstd`; a release without it refuses the table.
     Zstd = 2,
 }
 
@@ -62,6 +62,11 @@ pub struct TableOptions {
     pub compression: Compression,
     /// Filter bits for each user key; 0 builds no filter. 10 let 1 in 100 absent keys through.
     pub filter_bits_per_key: u32,
+    /// How hard Zstandard tries, from 1 to 22; without meaning for other compressions.
+    pub zstd_level: u8,
+    /// Most bytes of a dictionary that a compaction learns from its inputs for Zstandard; 0 for
+    /// none.
+    pub zstd_dictionary_bytes: u32,
 }
 
 impl Default for TableOptions {
@@ -70,6 +75,8 @@ impl Default for TableOptions {
             block_size_bytes: 4096,
             compression: Compression::default(),
             filter_bits_per_key: 10,
+            zstd_level: 3,
+            zstd_dictionary_bytes: 0,
         }
     }
 }

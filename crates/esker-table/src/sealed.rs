@@ -25,7 +25,7 @@ use esker_base::coding::{Decoder, put_varint};
 use esker_base::limits::{KEY_LEN_MAX, VALUE_LEN_MAX};
 use lz4_flex::block::{CompressTable, compress_into_with_table, get_maximum_output_size};
 
-use crate::Compression;
+use crate::{Compression, Dictionary, TableOptions};
 
 /// Bytes of compression byte and checksum.
 pub(crate) const BLOCK_TRAILER_LEN: usize = 5;
@@ -44,16 +44,35 @@ pub(crate) struct Sealer {
     compression: Compression,
     file_seed: u64,
     table: CompressTable,
+    #[cfg(feature = "zstd")]
+    zstd: Option<zstd::bulk::Compressor<'static>>,
     /// Where blocks are compressed to. Only grows, so that it is zeroed once.
     scratch: Vec<u8>,
 }
 
 impl Sealer {
+    /// A sealer for `options`; blocks that are compressed with Zstandard need `dictionary` to be
+    /// read, if there is one.
+    ///
     /// # Panics
-    /// If `compression` is not built in.
-    pub(crate) fn new(compression: Compression, file_seed: u64) -> Self {
+    /// If the compression is not built in.
+    pub(crate) fn new(
+        options: &TableOptions,
+        dictionary: Option<&Dictionary>,
+        file_seed: u64,
+    ) -> Self {
+        let compression = options.compression;
         assert!(compression.is_built_in(), "compression {compression} is not built in");
-        Self { compression, file_seed, table: CompressTable::default(), scratch: Vec::new() }
+        #[cfg(not(feature = "zstd"))]
+        let _ = dictionary;
+        Self {
+            compression,
+            file_seed,
+            table: CompressTable::default(),
+            #[cfg(feature = "zstd")]
+            zstd: compressor(options, dictionary),
+            scratch: Vec::new(),
+        }
     }
 
     /// Turns the payload at `out[start..]` into a block that will stand at `offset`; compresses it
@@ -91,7 +110,7 @@ impl Sealer {
             self.scratch.resize(room, 0);
         }
         if self.compression == Compression::Zstd {
-            return compress_zstd(payload, &mut self.scratch);
+            return self.compress_zstd(payload);
         }
         // The table grows for a payload past 64 KiB and would stay slow to clear.
         if payload.len() < usize::from(u16::MAX) && matches!(self.table, CompressTable::Large(_)) {
@@ -101,20 +120,38 @@ impl Sealer {
     }
 }
 
-/// A failure means that the result does not fit, so compression does not pay.
-#[cfg(feature = "zstd")]
-fn compress_zstd(payload: &[u8], target: &mut [u8]) -> Option<usize> {
-    const LEVEL: i32 = 3;
-    zstd::bulk::compress_to_buffer(payload, target, LEVEL).ok()
+impl Sealer {
+    /// A failure means that the result does not fit, so compression does not pay.
+    #[cfg(feature = "zstd")]
+    fn compress_zstd(&mut self, payload: &[u8]) -> Option<usize> {
+        self.zstd.as_mut()?.compress_to_buffer(payload, self.scratch.as_mut_slice()).ok()
+    }
+
+    #[cfg(not(feature = "zstd"))]
+    const fn compress_zstd(&mut self, _payload: &[u8]) -> Option<usize> {
+        None
+    }
 }
 
-#[cfg(not(feature = "zstd"))]
-const fn compress_zstd(_payload: &[u8], _target: &mut [u8]) -> Option<usize> {
-    None
+/// Without one, for want of memory, blocks are stored as they are.
+#[cfg(feature = "zstd")]
+fn compressor(
+    options: &TableOptions,
+    dictionary: Option<&Dictionary>,
+) -> Option<zstd::bulk::Compressor<'static>> {
+    if options.compression != Compression::Zstd {
+        return None;
+    }
+    let level = i32::from(options.zstd_level);
+    match dictionary {
+        Some(dictionary) => zstd::bulk::Compressor::with_dictionary(level, dictionary.bytes()),
+        None => zstd::bulk::Compressor::new(level),
+    }
+    .ok()
 }
 
 /// Checks a stored block that was read at `offset`, and returns its payload and how it was
-/// compressed.
+/// compressed. `dictionary` is that of its table.
 ///
 /// # Errors
 /// What is wrong with it.
@@ -122,6 +159,7 @@ pub(crate) fn unseal(
     mut stored: Vec<u8>,
     file_seed: u64,
     offset: u64,
+    dictionary: Option<&Dictionary>,
 ) -> Result<(Vec<u8>, Compression), &'static str> {
     let (checked, checksum) = stored.split_last_chunk::<4>().ok_or("block is too short")?;
     if checksum32(file_seed.wrapping_add(offset), checked) != u32::from_le_bytes(*checksum) {
@@ -137,7 +175,7 @@ pub(crate) fn unseal(
     let len = decoder.varint().map_err(|error| error.what)?;
     let packed = decoder.rest();
     let payload = match compression {
-        Compression::Zstd => unpack_zstd(packed, len)?,
+        Compression::Zstd => unpack_zstd(packed, len, dictionary)?,
         _ => unpack_lz4(packed, len)?,
     };
     Ok((payload, compression))
@@ -156,18 +194,30 @@ fn unpack_lz4(packed: &[u8], len: u64) -> Result<Vec<u8>, &'static str> {
 }
 
 #[cfg(feature = "zstd")]
-fn unpack_zstd(packed: &[u8], len: u64) -> Result<Vec<u8>, &'static str> {
+fn unpack_zstd(
+    packed: &[u8],
+    len: u64,
+    dictionary: Option<&Dictionary>,
+) -> Result<Vec<u8>, &'static str> {
     // Zstandard has no bound of its own worth the name; a frame that says otherwise is refused.
     let len = payload_len(len, COMPRESS_LEN_MAX as u64)?;
-    match zstd::bulk::decompress(packed, len) {
-        Ok(payload) if payload.len() == len => Ok(payload),
-        Ok(_) => Err("block unpacks to fewer bytes than it says"),
-        Err(_) => Err("block does not unpack"),
+    let payload = match dictionary {
+        Some(dictionary) => dictionary.unpack(packed, len),
+        None => zstd::bulk::decompress(packed, len).ok(),
+    };
+    match payload {
+        Some(payload) if payload.len() == len => Ok(payload),
+        Some(_) => Err("block unpacks to fewer bytes than it says"),
+        None => Err("block does not unpack"),
     }
 }
 
 #[cfg(not(feature = "zstd"))]
-const fn unpack_zstd(_packed: &[u8], _len: u64) -> Result<Vec<u8>, &'static str> {
+const fn unpack_zstd(
+    _packed: &[u8],
+    _len: u64,
+    _dictionary: Option<&Dictionary>,
+) -> Result<Vec<u8>, &'static str> {
     Err("block is compressed with zstd in a table whose format version has none")
 }
 

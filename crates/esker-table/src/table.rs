@@ -274,6 +274,26 @@ impl Table {
         })
     }
 
+    /// The payloads of up to `count` data blocks, spread evenly over the table. Past the cache.
+    ///
+    /// # Errors
+    /// Of the file system; `Corruption` if a block that is read is damaged.
+    pub fn sample_blocks(&self, count: usize) -> Result<Vec<Vec<u8>>, FileError> {
+        let open = self.open()?;
+        let total = self.properties.data_block_count as usize;
+        let count = count.min(total);
+        let mut samples = Vec::with_capacity(count);
+        for sample in 0..count {
+            let number = (sample * total / count) as u32;
+            let partitions = open.top.partitions();
+            let partition = partitions.partition_point(|p| p.first_block <= number) - 1;
+            let at = (number - partitions[partition].first_block) as usize;
+            let handle = open.with_index(partition, &mut NoTrace, |index| index.handle(at))?;
+            samples.push(open.file.read_block(handle)?.payload.into_vec());
+        }
+        Ok(samples)
+    }
+
     /// Bytes of memory that the table holds: its top index and slots, if it is open, and its
     /// blocks in the cache.
     ///

@@ -17,12 +17,13 @@
 
 use esker_base::coding::{DecodeError, Decoder, put_bytes, put_varint};
 
-use crate::{Origin, TableRanges};
+use crate::{BlockHandle, Origin, TableRanges};
 
 mod tag {
     pub(super) const TIMES: u64 = 1;
     pub(super) const RANGES: u64 = 2;
     pub(super) const ORIGIN: u64 = 5;
+    pub(super) const DICTIONARY: u64 = 6;
 }
 
 /// What only some tables have. The default is a table that has nothing of it.
@@ -34,6 +35,8 @@ pub struct TableExtras {
     pub ranges: Option<TableRanges>,
     /// Where it comes from, if it was not built for the place that it stands in.
     pub origin: Option<Origin>,
+    /// Where the dictionary lies that its blocks were compressed with.
+    pub dictionary: Option<BlockHandle>,
 }
 
 /// When the entries of a table were written, in milliseconds since the Unix epoch by the clock of
@@ -60,7 +63,7 @@ impl TableExtras {
 
     /// Appends a section for everything that is there.
     pub(crate) fn encode(&self, out: &mut Vec<u8>) {
-        let Self { times, ranges, origin } = self;
+        let Self { times, ranges, origin, dictionary } = self;
         if let Some(times) = times {
             put_section(out, tag::TIMES, |body| times.encode(body));
         }
@@ -69,6 +72,9 @@ impl TableExtras {
         }
         if let Some(origin) = origin {
             put_section(out, tag::ORIGIN, |body| origin.encode(body));
+        }
+        if let Some(dictionary) = dictionary {
+            put_section(out, tag::DICTIONARY, |body| dictionary.encode(body));
         }
     }
 
@@ -89,6 +95,7 @@ impl TableExtras {
                 tag::TIMES => extras.times = Some(TableTimes::decode(&mut body)?),
                 tag::RANGES => extras.ranges = Some(TableRanges::decode(&mut body)?),
                 tag::ORIGIN => extras.origin = Some(Origin::decode(&mut body)?),
+                tag::DICTIONARY => extras.dictionary = Some(BlockHandle::decode(&mut body)?),
                 _ => return Err(unknown),
             }
             body.finish()?;

@@ -19,7 +19,9 @@ use crate::index_block::IndexBlock;
 use crate::range_block;
 use crate::sealed::{BLOCK_TRAILER_LEN, unseal};
 use crate::top_index::{Partition, TopIndex};
-use crate::{Adoption, BlockHandle, BlockKind, Compression, TableProperties, TableRanges};
+use crate::{
+    Adoption, BlockHandle, BlockKind, Compression, Dictionary, TableProperties, TableRanges,
+};
 
 /// How much of the end of a file is read at once when it is opened: footer, properties and, for
 /// tables of ordinary size, the whole top index.
@@ -36,6 +38,8 @@ pub(crate) struct TableFile {
     file_bytes: u64,
     /// Set if a database took the table over.
     adoption: Option<Adoption>,
+    /// What data blocks were compressed with, once it is read.
+    dictionary: Option<Dictionary>,
     /// The last bytes of the file, until the blocks in them are read.
     tail: Vec<u8>,
 }
@@ -82,7 +86,7 @@ impl TableFile {
         let footer_bytes = footer_bytes.ok_or_else(|| corrupt(footer_at, "file is too short"))?;
         let footer = Footer::decode(footer_bytes, seed, footer_at)
             .map_err(|error| corrupt(footer_at, error.what))?;
-        Ok(Self { file, id, seed, footer, footer_at, file_bytes, adoption, tail })
+        Ok(Self { file, id, seed, footer, footer_at, file_bytes, adoption, dictionary: None, tail })
     }
 
     /// The adoption that ends the file, if it ends with one.
@@ -167,9 +171,27 @@ impl TableFile {
         handle: BlockHandle,
         stored: Vec<u8>,
     ) -> Result<Unsealed, FileError> {
-        let (payload, compression) = unseal(stored, self.seed, handle.offset)
-            .map_err(|what| self.corruption(handle.offset, what))?;
+        let (payload, compression) =
+            unseal(stored, self.seed, handle.offset, self.dictionary.as_ref())
+                .map_err(|what| self.corruption(handle.offset, what))?;
         Ok(Unsealed { payload: payload.into_boxed_slice(), compression })
+    }
+
+    /// Reads the dictionary that the properties describe, before the first data block is read.
+    pub(crate) fn read_dictionary(
+        &mut self,
+        properties: &TableProperties,
+    ) -> Result<(), FileError> {
+        if let Some(handle) = properties.extras.dictionary {
+            let payload = self.read_block(handle)?.payload;
+            self.dictionary = Some(Dictionary::new(payload.into_vec()));
+        }
+        Ok(())
+    }
+
+    /// What data blocks are compressed with, if it was read.
+    pub(crate) const fn dictionary(&self) -> Option<&Dictionary> {
+        self.dictionary.as_ref()
     }
 
     /// Reads the top index.

@@ -213,7 +213,7 @@ pub(crate) fn identity(counter: u64) -> TableIdentity {
 }
 
 pub(crate) fn options(block_size_bytes: usize, compression: Compression) -> TableOptions {
-    TableOptions { block_size_bytes, compression, filter_bits_per_key: 10 }
+    TableOptions { block_size_bytes, compression, ..TableOptions::default() }
 }
 
 /// What `get` answers, owned.

@@ -16,6 +16,8 @@ pub enum BlockKind {
     Index,
     /// The filter of one partition.
     Filter,
+    /// What data blocks were compressed with.
+    Dictionary,
     /// The range tombstones.
     RangeTombstones,
     /// Separators and places of the partitions.
@@ -30,6 +32,7 @@ impl fmt::Display for BlockKind {
             Self::Data => "data",
             Self::Index => "index",
             Self::Filter => "filter",
+            Self::Dictionary => "dictionary",
             Self::RangeTombstones => "range-tombstone",
             Self::TopIndex => "top-index",
             Self::Properties => "properties",

@@ -155,6 +155,7 @@ impl<'a> Check<'a> {
             WalkedContent::Data(data) => self.data(block, data),
             WalkedContent::Index(_) => self.index(block),
             WalkedContent::Filter(filter) => self.filter(offset, filter),
+            WalkedContent::Dictionary => {}
             WalkedContent::Ranges(fragments) => self.ranges(fragments),
             WalkedContent::TopIndex(_) => self.top_index(block),
             WalkedContent::Properties(properties) => {

@@ -40,6 +40,7 @@ pub(crate) enum WalkedContent {
     Data(DataBlock),
     Index(Arc<IndexBlock>),
     Filter(FilterBlock),
+    Dictionary,
     Ranges(Fragments),
     TopIndex(Arc<TopIndex>),
     Properties(Box<TableProperties>),
@@ -55,7 +56,9 @@ impl WalkedBlock {
             WalkedContent::Index(block) => block.block_count(),
             WalkedContent::TopIndex(top) => top.partitions().len(),
             WalkedContent::Ranges(fragments) => fragments.as_slice().len(),
-            WalkedContent::Filter(_) | WalkedContent::Properties(_) => 0,
+            WalkedContent::Filter(_) | WalkedContent::Dictionary | WalkedContent::Properties(_) => {
+                0
+            }
         }
     }
 
@@ -123,6 +126,7 @@ enum Step {
     Data(usize, usize),
     Index(usize),
     Filter(usize),
+    Dictionary,
     Ranges,
     TopIndex,
     Properties,
@@ -135,6 +139,8 @@ pub struct TableWalk {
     file: TableFile,
     top: Arc<TopIndex>,
     index: Option<(Arc<IndexBlock>, u64)>,
+    /// Where the dictionary is, likewise.
+    dictionary: Option<BlockHandle>,
     /// Where the range tombstones are, by the properties that the table is known by.
     ranges: Option<TableRanges>,
     step: Step,
@@ -149,18 +155,21 @@ impl Table {
         let context = self.context();
         let id = self.properties().id;
         let file = TableFile::open(&*context.fs, &context.dir, context.database, id)?;
-        TableWalk::new(file, self.properties().extras.ranges.clone())
+        TableWalk::new(file, self.properties())
     }
 }
 
 impl TableWalk {
-    fn new(mut file: TableFile, ranges: Option<TableRanges>) -> Result<Self, FileError> {
+    fn new(mut file: TableFile, properties: &TableProperties) -> Result<Self, FileError> {
+        file.read_dictionary(properties)?;
+        let dictionary = properties.extras.dictionary;
+        let ranges = properties.extras.ranges.clone();
         let top = Arc::new(file.read_top_index()?);
         // From here on every block is read from the file, not from what is held of its end.
         file.forget_tail();
         let is_empty = top.partitions().is_empty();
-        let step = if is_empty { Step::Ranges } else { Step::Partition(0) };
-        Ok(Self { file, top, index: None, ranges, step })
+        let step = if is_empty { Step::Dictionary } else { Step::Partition(0) };
+        Ok(Self { file, top, index: None, dictionary, ranges, step })
     }
 
     pub(crate) const fn file(&self) -> &TableFile {
@@ -202,10 +211,17 @@ impl TableWalk {
             }
             Step::Filter(partition) => {
                 let is_last = partition + 1 == self.top.partitions().len();
-                self.step = if is_last { Step::Ranges } else { Step::Partition(partition + 1) };
+                self.step = if is_last { Step::Dictionary } else { Step::Partition(partition + 1) };
                 let handle = self.top.partitions()[partition].filter?;
                 Some(self.show(BlockKind::Filter, Some(partition), handle, |file, payload| {
                     file.decode_filter(handle, &payload).map(WalkedContent::Filter)
+                }))
+            }
+            Step::Dictionary => {
+                self.step = Step::Ranges;
+                let handle = self.dictionary?;
+                Some(self.show(BlockKind::Dictionary, None, handle, |_, _| {
+                    Ok(WalkedContent::Dictionary)
                 }))
             }
             Step::Ranges => {

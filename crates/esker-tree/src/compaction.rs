@@ -15,8 +15,11 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use esker_base::{Corruption, KeyRange, TableId};
+use esker_cache::Owner;
 use esker_env::FileError;
-use esker_table::{Table, TableProperties};
+use esker_table::{
+    Compression, Dictionary, SAMPLE_BYTES_PER_BYTE, Table, TableOptions, TableProperties,
+};
 
 use crate::filter::{FilterContext, RunningFilter};
 use crate::gc::{Gc, Readers};
@@ -106,7 +109,10 @@ pub fn compact(
             Position::of(level, run) >= place && !inputs.contains(&table)
         })
     });
-    let mut outputs = Outputs::new(*job, target.level, (job.options)(target), cuts, times);
+    let options = (job.options)(target);
+    let dictionary = learn(job, &runs, &options)?;
+    let outputs = Outputs::new(*job, target.level, options, cuts, times);
+    let mut outputs = outputs.with_dictionary(dictionary);
     let counts = rewrite(
         job,
         &mut source,
@@ -126,6 +132,37 @@ pub fn compact(
         entries_dropped: counts.entries_dropped,
         filtered: counts.filtered,
     })
+}
+
+/// Learns a dictionary from blocks all over the inputs, if the outputs are to have one.
+fn learn(
+    job: &Job<'_>,
+    runs: &[Arc<Run>],
+    options: &TableOptions,
+) -> Result<Option<Arc<Dictionary>>, JobError> {
+    let bytes_max = options.zstd_dictionary_bytes as usize;
+    if bytes_max == 0 || options.compression != Compression::Zstd {
+        return Ok(None);
+    }
+    let samples_max = bytes_max * SAMPLE_BYTES_PER_BYTE / options.block_size_bytes.max(1);
+    let tables = || runs.iter().flat_map(|run| run.tables());
+    let block_count: usize = tables().map(|t| t.properties().data_block_count as usize).sum();
+    let mut charge = job.tables.budget.charge(Owner::Compaction, 0);
+    let (mut samples, mut bytes) = (Vec::new(), 0);
+    for table in tables() {
+        // As many of each table as it has of all blocks.
+        let own = table.properties().data_block_count as usize;
+        let share = (samples_max * own).div_ceil(block_count.max(1));
+        for sample in table.sample_blocks(share)? {
+            // One huge value teaches nothing, and costs much.
+            if sample.len() <= 4 * options.block_size_bytes {
+                bytes += sample.len() as u64;
+                samples.push(sample);
+            }
+        }
+        charge.set(bytes);
+    }
+    Ok(Dictionary::train(&samples, bytes_max).map(Arc::new))
 }
 
 /// The tables of one input as a run of their own.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use esker_base::InternalKey;
 use esker_cache::{Charge, Owner};
-use esker_table::{TableBuilder, TableIdentity, TableOptions, TableProperties};
+use esker_table::{Dictionary, TableBuilder, TableIdentity, TableOptions, TableProperties};
 
 use crate::job::{Job, JobError};
 use crate::times::OutputTimes;
@@ -26,6 +26,7 @@ pub(crate) struct Outputs<'a> {
     job: Job<'a>,
     level: usize,
     options: TableOptions,
+    dictionary: Option<Arc<Dictionary>>,
     cuts: Cuts<'a>,
     times: OutputTimes<'a>,
     builder: Option<TableBuilder>,
@@ -50,6 +51,7 @@ impl<'a> Outputs<'a> {
             job,
             level,
             options,
+            dictionary: None,
             cuts,
             times,
             builder: None,
@@ -59,6 +61,12 @@ impl<'a> Outputs<'a> {
             entry_count: 0,
             unclaimed: Vec::new(),
         }
+    }
+
+    /// Compresses the tables with `dictionary`, where they are compressed with Zstandard.
+    pub(crate) fn with_dictionary(mut self, dictionary: Option<Arc<Dictionary>>) -> Self {
+        self.dictionary = dictionary;
+        self
     }
 
     /// Says that the next entries are of `user_key`: the only place where a table may end.
@@ -130,7 +138,8 @@ impl<'a> Outputs<'a> {
         let level = u8::try_from(self.level).expect("levels are few");
         let keyspace = self.job.keyspace;
         let identity = TableIdentity { database: context.database, id, keyspace, level };
-        Ok(self.builder.insert(TableBuilder::new(Arc::clone(&file), identity, self.options)))
+        let builder = TableBuilder::new(Arc::clone(&file), identity, self.options);
+        Ok(self.builder.insert(builder.with_dictionary(self.dictionary.clone())))
     }
 
     #[cold]

@@ -103,7 +103,7 @@ impl TestTree {
         let options = |target: TargetLevel| TableOptions {
             block_size_bytes: 256,
             compression: target.compression(),
-            filter_bits_per_key: 10,
+            ..TableOptions::default()
         };
         work(&Job {
             tables: &self.context,

@@ -148,7 +148,8 @@ impl BulkLoader {
     #[cold]
     fn make_room(&mut self) -> Result<()> {
         self.check()?;
-        self.charge.set(self.buffer.held_bytes());
+        let builder_bytes = self.streamed.as_ref().map_or(0, TableSequence::memory_bytes);
+        self.charge.set(self.buffer.held_bytes() + builder_bytes);
         let used = self.buffer.used_bytes();
         let is_ascending = self.runs.is_empty() && self.buffer.is_sorted();
         let result = if is_ascending {
@@ -209,6 +210,7 @@ impl BulkLoader {
             compression: esker_table::Compression::None,
             filter_bits_per_key: 0,
             block_size_bytes: 64 << 10,
+            ..TableOptions::default()
         };
         let mut tables = self.tables(options, u64::MAX);
         self.replaced += self.buffer.drain(false, |key, value| tables.put(key, value))?;

@@ -223,7 +223,30 @@ pub enum Compression {
     Zstd,
 }
 
+/// Tags of the sections behind the parameters of the policy. Those that are not known are ignored.
+mod tag {
+    /// Compression from level to level.
+    pub(super) const LEVELS: u64 = 3;
+}
+
+/// The largest level of Zstandard.
+const ZSTD_LEVEL_MAX: u8 = 22;
+
+/// A larger dictionary would not pay for itself in any table.
+const ZSTD_DICTIONARY_BYTES_MAX: u32 = 1 << 20;
+
 impl Compression {
+    /// The compression that is recorded as `byte`, if this build has it.
+    const fn recorded(byte: u8) -> Option<Self> {
+        match byte {
+            0 => Some(Self::None),
+            1 => Some(Self::Lz4),
+            #[cfg(feature = "zstd")]
+            2 => Some(Self::Zstd),
+            _ => None,
+        }
+    }
+
     /// The compression as tables know it.
     pub(crate) const fn of_tables(self) -> esker_table::Compression {
         match self {
@@ -241,8 +264,20 @@ impl Compression {
 pub struct KeyspaceOptions {
     /// How the tree is kept in shape. Default [`CompactionPolicy::Leveled`].
     pub compaction: CompactionPolicy,
-    /// Compression of the two deepest levels; those above are not compressed. Default LZ4.
+    /// Compression of the two deepest levels, which hold nearly all data. Default LZ4.
     pub compression: Compression,
+    /// Compression of the levels above those two, and of flushes, which writers may wait for.
+    /// Default none.
+    pub shallow_compression: Compression,
+    /// Compression of the last level, if it is another than [`KeyspaceOptions::compression`].
+    /// Default: the same.
+    pub last_level_compression: Option<Compression>,
+    /// How hard Zstandard tries, where it is chosen: from 1 to 22. Default 3.
+    pub zstd_level: u8,
+    /// Most bytes of the dictionary that a compaction into the last level learns from its inputs,
+    /// where that level has Zstandard; each table has its own. 0 for none, which is the default;
+    /// 16 KiB is a good size.
+    pub zstd_dictionary_bytes: u32,
     /// Size of a block before compression, in bytes. Default 4096.
     pub block_size_bytes: u32,
     /// Bits of filter per key; 0 for no filter. Default 10: about 1 in 100 reads of a missing key
@@ -285,6 +320,10 @@ impl Default for KeyspaceOptions {
         Self {
             compaction: CompactionPolicy::Leveled,
             compression: Compression::Lz4,
+            shallow_compression: Compression::None,
+            last_level_compression: None,
+            zstd_level: 3,
+            zstd_dictionary_bytes: 0,
             block_size_bytes: 4096,
             filter_bits_per_key: 10,
             memtable_bytes: 64 << 20,
@@ -315,12 +354,7 @@ impl KeyspaceOptions {
     pub(crate) fn encode(&self) -> Vec<u8> {
         let mut out = Vec::new();
         let (compaction, parameters) = self.compaction.encode();
-        let compression = match self.compression {
-            Compression::None => 0,
-            Compression::Lz4 => 1,
-            #[cfg(feature = "zstd")]
-            Compression::Zstd => 2,
-        };
+        let compression = u64::from(self.compression.of_tables().as_byte());
         for field in [
             compaction,
             compression,
@@ -336,6 +370,10 @@ impl KeyspaceOptions {
         if let Some(merge) = &self.merge_operator {
             put_varint(&mut tagged, TAG_MERGE_OPERATOR);
             put_bytes(&mut tagged, merge.name().as_bytes());
+        }
+        if let Some(levels) = self.encode_levels() {
+            put_varint(&mut tagged, tag::LEVELS);
+            put_bytes(&mut tagged, &levels);
         }
         let upkeep = |o: &Self| [o.delete_deadline, o.periodic_compaction, o.idle_compaction];
         if upkeep(self) != upkeep(&Self::default()) {
@@ -364,6 +402,9 @@ impl KeyspaceOptions {
                 let name = std::str::from_utf8(bytes).map_err(|_| not_text)?;
                 let known = crate::operators::by_name(name);
                 self.merge_operator = Some(known.unwrap_or_else(|| Merge::named(name)));
+            }
+            if tag == tag::LEVELS {
+                self.decode_levels(bytes)?;
             }
             if tag == TAG_UPKEEP {
                 let mut body = Decoder::new(bytes);
@@ -400,6 +441,32 @@ impl KeyspaceOptions {
         Ok(options)
     }
 
+    /// What differs from level to level; `None` where nothing does.
+    fn encode_levels(&self) -> Option<Vec<u8>> {
+        let defaults = Self::default();
+        let is_default = self.shallow_compression == defaults.shallow_compression
+            && self.last_level_compression.is_none()
+            && self.zstd_level == defaults.zstd_level
+            && self.zstd_dictionary_bytes == 0;
+        if is_default {
+            return None;
+        }
+        let last = self.last_level_compression.map_or(0, |c| c.of_tables().as_byte() + 1);
+        let mut out = vec![self.shallow_compression.of_tables().as_byte(), last, self.zstd_level];
+        put_varint(&mut out, u64::from(self.zstd_dictionary_bytes));
+        Some(out)
+    }
+
+    fn decode_levels(&mut self, bytes: &[u8]) -> Result<(), DecodeError> {
+        let mut decoder = Decoder::new(bytes);
+        self.shallow_compression =
+            Compression::recorded(decoder.u8()?).unwrap_or(self.shallow_compression);
+        self.last_level_compression = decoder.u8()?.checked_sub(1).and_then(Compression::recorded);
+        self.zstd_level = decoder.u8()?.clamp(1, ZSTD_LEVEL_MAX);
+        self.zstd_dictionary_bytes = decoder.varint_u32()?.min(ZSTD_DICTIONARY_BYTES_MAX);
+        Ok(())
+    }
+
     /// Reads recorded options. They only tune, so fields that a newer release added are ignored,
     /// and a choice that this build does not have becomes the default. The order is not among them.
     pub(crate) fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
@@ -407,24 +474,16 @@ impl KeyspaceOptions {
         let defaults = Self::default();
         let choice = decoder.varint()?;
         let mut options = Self {
-            compaction: defaults.compaction,
-            compression: match decoder.varint()? {
-                0 => Compression::None,
-                #[cfg(feature = "zstd")]
-                2 => Compression::Zstd,
-                _ => defaults.compression,
-            },
+            compression: u8::try_from(decoder.varint()?)
+                .ok()
+                .and_then(Compression::recorded)
+                .unwrap_or(defaults.compression),
             block_size_bytes: decoder.varint_u32()?,
             filter_bits_per_key: decoder.varint_u32()?,
             memtable_bytes: decoder.varint()?,
             immutable_memtables_max: decoder.varint_usize()?,
             log: decoder.varint()? != 0,
-            order: defaults.order,
-            merge_operator: None,
-            compaction_filter: None,
-            delete_deadline: None,
-            periodic_compaction: None,
-            idle_compaction: defaults.idle_compaction,
+            ..defaults
         };
         let mut parameters = Vec::new();
         if !decoder.is_empty() {
@@ -459,6 +518,15 @@ impl KeyspaceOptions {
     pub(crate) fn check(&self) -> Result<(), String> {
         check_layout(self.block_size_bytes, self.filter_bits_per_key)?;
         self.order.check()?;
+        if !(1..=ZSTD_LEVEL_MAX).contains(&self.zstd_level) {
+            return Err(format!("zstd_level is {}, and must be from 1 to 22", self.zstd_level));
+        }
+        if ZSTD_DICTIONARY_BYTES_MAX < self.zstd_dictionary_bytes {
+            return Err(format!(
+                "zstd_dictionary_bytes is {}, and must be at most 1048576",
+                self.zstd_dictionary_bytes
+            ));
+        }
         if let Some(merge) = &self.merge_operator
             && !(1..=MERGE_NAME_LEN_MAX).contains(&merge.name().len())
         {
@@ -501,6 +569,10 @@ mod tests {
         let options = KeyspaceOptions {
             compaction: CompactionPolicy::None,
             compression: Compression::None,
+            shallow_compression: Compression::Lz4,
+            last_level_compression: Some(Compression::None),
+            zstd_level: 19,
+            zstd_dictionary_bytes: 16 << 10,
             block_size_bytes: 8192,
             filter_bits_per_key: 0,
             memtable_bytes: 12_345,

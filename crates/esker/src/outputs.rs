@@ -139,13 +139,44 @@ impl Engine {
 
 pub(crate) fn table_options(settings: &Settings, target: TargetLevel) -> TableOptions {
     let options = &settings.options;
-    let deep = options.compression.of_tables();
+    let is_last = target.level > 0 && target.deepest <= target.level;
+    let compression = match target.compression() {
+        esker_table::Compression::None => options.shallow_compression,
+        _ if is_last => options.last_level_compression.unwrap_or(options.compression),
+        _ => options.compression,
+    };
     TableOptions {
         block_size_bytes: options.block_size_bytes as usize,
-        compression: match target.compression() {
-            esker_table::Compression::None => esker_table::Compression::None,
-            _ => deep,
-        },
+        compression: compression.of_tables(),
         filter_bits_per_key: options.filter_bits_per_key,
+        zstd_level: options.zstd_level,
+        zstd_dictionary_bytes: if is_last { options.zstd_dictionary_bytes } else { 0 },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::options::{Compression, KeyspaceOptions};
+
+    #[test]
+    fn each_level_has_the_compression_that_its_depth_asks_for() {
+        let compressions = |options: KeyspaceOptions| {
+            let settings = Settings::new(options, 64 << 20);
+            let places = [(0, 0), (0, 6), (4, 6), (5, 6), (6, 6), (3, 3)];
+            places.map(|(level, deepest)| {
+                table_options(&settings, TargetLevel { level, deepest }).compression.as_byte()
+            })
+        };
+        assert_eq!(compressions(KeyspaceOptions::default()), [0, 0, 0, 1, 1, 1]);
+        let options = KeyspaceOptions {
+            shallow_compression: Compression::Lz4,
+            compression: Compression::None,
+            ..KeyspaceOptions::default()
+        };
+        assert_eq!(compressions(options.clone()), [1, 1, 1, 0, 0, 0]);
+        let last_level_compression = Some(Compression::Lz4);
+        let options = KeyspaceOptions { last_level_compression, ..options };
+        assert_eq!(compressions(options), [1, 1, 1, 0, 1, 1]);
     }
 }

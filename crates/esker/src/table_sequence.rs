@@ -84,6 +84,11 @@ impl TableSequence {
         self.end_table()
     }
 
+    /// What the table that is open holds in memory, in bytes.
+    pub(crate) fn memory_bytes(&self) -> u64 {
+        self.builder.as_ref().map_or(0, TableBuilder::memory_bytes) as u64
+    }
+
     /// The tables that are ended.
     pub(crate) fn finished(&self) -> &[TableProperties] {
         &self.finished

@@ -128,6 +128,7 @@ impl TableWriter {
             block_size_bytes: options.block_size_bytes as usize,
             compression: options.compression.of_tables(),
             filter_bits_per_key: options.filter_bits_per_key,
+            ..TableOptions::default()
         };
         let order = options.order.name().to_owned();
         let origin = Origin::External { order, keyspace: options.keyspace.unwrap_or_default() };

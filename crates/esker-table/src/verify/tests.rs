@@ -100,7 +100,12 @@ fn forged(good: &[Entry], bad: &[Entry]) -> Vec<String> {
     let seed = file_seed(crate::testing::DATABASE, properties.id.0);
     let mut sealed = Vec::new();
     builder.finish(&mut sealed);
-    Sealer::new(Compression::None, seed).seal(&mut sealed, 0, block.handle.offset, false);
+    Sealer::new(&options(4096, Compression::None), None, seed).seal(
+        &mut sealed,
+        0,
+        block.handle.offset,
+        false,
+    );
     assert_eq!(sealed.len() as u64, block.handle.len, "the forged block takes the same room");
     let start = block.handle.offset as usize;
     bytes[start..start + sealed.len()].copy_from_slice(&sealed);
@@ -156,7 +161,7 @@ fn walk_shows_every_block_with_its_place_and_contents() {
             BlockKind::Index => assert_eq!(separators, block.item_count()),
             BlockKind::Filter => partitions += 1,
             BlockKind::TopIndex => assert_eq!(separators, partitions),
-            BlockKind::RangeTombstones => panic!("the table has none"),
+            BlockKind::Dictionary | BlockKind::RangeTombstones => panic!("the table has none"),
             BlockKind::Properties => assert_eq!(block.properties(), Some(&properties)),
         }
         assert!(block.compression == Compression::None || block.kind == BlockKind::Data);

@@ -23,6 +23,8 @@ pub(super) fn keyspace_options(rng: &mut Rng) -> KeyspaceOptions {
     KeyspaceOptions {
         compaction,
         compression: *rng.pick(&[Compression::None, Compression::Lz4]),
+        shallow_compression: *rng.pick(&[Compression::None, Compression::Lz4]),
+        last_level_compression: *rng.pick(&[None, Some(Compression::None)]),
         block_size_bytes: *rng.pick(&[256, 512, 4096]),
         filter_bits_per_key: *rng.pick(&[0, 1, 10]),
         memtable_bytes: *rng.pick(&[1, 2_000, 20_000, 64 << 20]),
