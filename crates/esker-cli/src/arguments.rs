@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use esker::{CompactionPolicy, Order};
+use esker::{CompactionPolicy, Merge, Order};
 
 use crate::bench::BenchArguments;
 use crate::doctor::DoctorArguments;
@@ -220,6 +220,15 @@ pub(crate) struct Shell {
     /// In which order the keys of the keyspace stand; it is created with it.
     #[arg(long, value_enum, requires = "keyspace", conflicts_with = "read_only")]
     pub(crate) order: Option<KeyOrder>,
+    /// The merge operator of the keyspace from now on: add-u64, add-i64, min, max, set-union, or
+    /// append: with the bytes between operands in hexadecimal digits, append:2c for a comma.
+    #[arg(long, value_name = "NAME", value_parser = merge_operator, conflicts_with = "read_only")]
+    pub(crate) merge_operator: Option<Merge>,
+}
+
+fn merge_operator(name: &str) -> Result<Merge, String> {
+    let merge = esker::operators::by_name(&format!("esker.{name}"));
+    merge.ok_or_else(|| "it is none that comes with this program".to_owned())
 }
 
 /// Orders of keys.

@@ -62,6 +62,9 @@ fn changed_options(arguments: &Shell, in_force: KeyspaceOptions) -> Option<Keysp
     if let Some(bytes) = arguments.memtable_bytes {
         options.memtable_bytes = bytes;
     }
+    if let Some(merge) = &arguments.merge_operator {
+        options.merge_operator = Some(merge.clone());
+    }
     (options != in_force).then_some(options)
 }
 

@@ -641,6 +641,27 @@ mod tests {
         }
     }
 
+    /// The example of FORMAT.md section 4.
+    #[test]
+    fn golden_bytes_of_a_merge_operator_and_tags_of_later_releases() {
+        let merge_operator = Some(Merge::new(crate::operators::AddU64));
+        let options = KeyspaceOptions { merge_operator, ..KeyspaceOptions::default() };
+        let mut bytes = vec![0, 1, 0x80, 0x20, 10, 0x80, 0x80, 0x80, 0x20, 3, 1];
+        bytes.extend(b"\x00\x01\x0desker.add-u64");
+        assert_eq!(options.encode(), bytes);
+        bytes.extend(b"\x63\x02xy");
+        let decoded = KeyspaceOptions::decode(&bytes).unwrap();
+        assert_eq!(decoded, options);
+        assert!(decoded.merge_operator.unwrap().operator().is_some());
+        for length in 0..bytes.len() {
+            drop(KeyspaceOptions::decode(&bytes[..length]));
+        }
+        bytes.truncate(11);
+        bytes.extend(b"\x00\x01\x01\xff");
+        let error = KeyspaceOptions::decode(&bytes).unwrap_err();
+        assert_eq!(error.what, "a name is not UTF-8");
+    }
+
     #[test]
     fn times_of_upkeep_are_refused_by_name() {
         let second = Some(Duration::from_secs(1));

@@ -12,6 +12,10 @@ pub(crate) enum Command {
     Get(Vec<u8>),
     /// Delete a key.
     Delete(Vec<u8>),
+    /// Delete a key that was stored once.
+    SingleDelete(Vec<u8>),
+    /// Merge an operand into a value.
+    Merge(Vec<u8>, Vec<u8>),
     /// Print the keys from the first to the last, both inclusive; all without bounds.
     Scan(Option<(Vec<u8>, Vec<u8>)>),
     /// Print the keys that start so.
@@ -37,10 +41,12 @@ pub(crate) enum Command {
 }
 
 /// Names, arguments and meaning of every command, as `help` prints them.
-pub(crate) const HELP: [(&str, &str); 14] = [
+pub(crate) const HELP: [(&str, &str); 16] = [
     ("put K V", "store value V under key K"),
     ("get K", "print the value of K"),
     ("del K", "delete K"),
+    ("single-delete K", "delete K, which was stored once"),
+    ("merge K V", "merge operand V into the value of K; a decimal number for add-u64 and add-i64"),
     ("scan [A B]", "print the keys from A to B, both inclusive; all without A B"),
     ("prefix P", "print the keys that start with P"),
     ("fill A B", "store value<i>@<epoch> under every decimal number i from A to B"),
@@ -55,10 +61,12 @@ pub(crate) const HELP: [(&str, &str); 14] = [
 ];
 
 /// Names that complete a command, the aliases among them.
-pub(crate) const NAMES: [&str; 18] = [
+pub(crate) const NAMES: [&str; 20] = [
     "put",
     "get",
     "del",
+    "single-delete",
+    "merge",
     "scan",
     "prefix",
     "fill",
@@ -93,6 +101,8 @@ impl Command {
             ("put", (Some(key), Some(value), None)) => Self::Put(key, value),
             ("get", (Some(key), None, _)) => Self::Get(key),
             ("del", (Some(key), None, _)) => Self::Delete(key),
+            ("single-delete", (Some(key), None, _)) => Self::SingleDelete(key),
+            ("merge", (Some(key), Some(operand), None)) => Self::Merge(key, operand),
             ("scan", (None, ..)) => Self::Scan(None),
             ("scan", (Some(first), Some(last), None)) => Self::Scan(Some((first, last))),
             ("prefix", (Some(prefix), None, _)) => Self::Prefix(prefix),

@@ -3,14 +3,15 @@
 use std::io::Write;
 use std::ops::Bound;
 
-use esker::{Db, Keyspace, Scan};
+use esker::operators::{AddI64, AddU64};
+use esker::{Db, Keyspace, Merge, MergeOperator, Scan};
 
 use super::command::{Command, HELP};
 use crate::arguments::Form;
-use crate::failure::Result;
+use crate::failure::{Failure, Result};
 use crate::output::Printer;
 use crate::report;
-use crate::text::write_shown;
+use crate::text::{shown, write_shown};
 
 /// Keys that `fill` commits together.
 const FILL_BATCH_COUNT: u64 = 1_000;
@@ -61,6 +62,14 @@ impl Session {
                 self.keyspace.delete(key)?;
                 writeln!(out, "ok")?;
             }
+            Command::SingleDelete(key) => {
+                self.keyspace.single_delete(key)?;
+                writeln!(out, "ok")?;
+            }
+            Command::Merge(key, operand) => {
+                self.keyspace.merge(key, self.operand(operand)?)?;
+                writeln!(out, "ok")?;
+            }
             Command::Scan(None) => print_all(self.keyspace.iter(), out)?,
             Command::Scan(Some((first, last))) => {
                 let range = (Bound::Included(first), Bound::Included(last));
@@ -101,6 +110,22 @@ impl Session {
         }
     }
 
+    /// The operand that a word stands for: counters take decimal numbers.
+    fn operand(&self, word: &[u8]) -> Result<Vec<u8>> {
+        let options = self.keyspace.options();
+        let name = options.merge_operator.as_ref().map(Merge::name);
+        let text = String::from_utf8_lossy(word);
+        let number = match name {
+            Some(name) if name == AddU64.name() => text.parse().ok().map(AddU64::encode),
+            Some(name) if name == AddI64.name() => text.parse().ok().map(AddI64::encode),
+            _ => return Ok(word.to_vec()),
+        };
+        match number {
+            Some(bytes) => Ok(bytes.to_vec()),
+            None => Err(Failure::other(format!("'{}' is not a number to add", shown(word)))),
+        }
+    }
+
     fn fill(&self, first: u64, last: u64, out: &mut dyn Write) -> Result<()> {
         let epoch = self.succeeded;
         let mut count = 0_u64;
@@ -135,7 +160,7 @@ fn print_all(entries: Scan, out: &mut dyn Write) -> Result<()> {
 
 fn help(out: &mut dyn Write) -> Result<()> {
     for (form, meaning) in HELP {
-        writeln!(out, "{form:12} {meaning}")?;
+        writeln!(out, "{form:15} {meaning}")?;
     }
     writeln!(
         out,

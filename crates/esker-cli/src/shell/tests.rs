@@ -135,3 +135,18 @@ fn every_other_command_prints_something() {
     assert!(out.contains("get 5 at sequence number 10: "));
     assert!(out.contains("full_compaction"));
 }
+
+#[test]
+fn merges_and_single_deletes_print_exactly_this() {
+    let db = Db::in_memory().unwrap();
+    let (out, errors, _) = run(&db, "merge n 1");
+    let message = "error: the keyspace \"default\" has no merge operator\n";
+    assert_eq!((out.as_str(), errors.as_str()), ("", message));
+    let merge_operator = esker::operators::by_name("esker.add-i64");
+    let options = KeyspaceOptions { merge_operator, ..KeyspaceOptions::default() };
+    db.keyspace("default", options).unwrap();
+    let (out, errors, _) = run(&db, "merge n 40\nmerge n -38\nget n\nmerge n x\n");
+    assert_eq!(out, "ok\nok\nn=\\x02\\x00\\x00\\x00\\x00\\x00\\x00\\x00\n");
+    assert_eq!(errors, "error: 'x' is not a number to add\n");
+    assert_eq!(run(&db, "put k v\nsingle-delete k\nget k\n").0, "ok\nok\nk not found\n");
+}
