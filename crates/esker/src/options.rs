@@ -399,7 +399,7 @@ impl KeyspaceOptions {
             let not_text = decoder.error("a name is not UTF-8");
             let (tag, bytes) = (decoder.varint()?, decoder.bytes()?);
             if tag == TAG_MERGE_OPERATOR {
-                let name = std::str::from_utf8(bytes).map_err(|_| not_text)?;
+                let name = std::str::from_utf8(bytes).ok().ok_or(not_text)?;
                 let known = crate::operators::by_name(name);
                 self.merge_operator = Some(known.unwrap_or_else(|| Merge::named(name)));
             }

@@ -1,4 +1,4 @@
-//! Appending: lists and journals of text.
+//! Appending: lists and texts that grow at their end.
 
 use super::{MergeFailure, MergeOperator};
 
