@@ -23,6 +23,7 @@ use crate::key_order::{KeyOrder, Order};
 use crate::keyspace::Keyspace;
 use crate::levels::Levels;
 use crate::options::{Durability, KeyspaceOptions, Options};
+use crate::planned::PlannedJob;
 use crate::recovery::{self, OpenRequest};
 use crate::recovery_mode::RecoveryMode;
 use crate::scan::Scan;
@@ -490,7 +491,9 @@ impl Db {
         engine.keyspaces().iter().try_for_each(|keyspace| engine.compact(keyspace, &all))
     }
 
-    /// Returns when no flush or compaction is wanted any more and no write is waiting for one.
+    /// Returns when no flush or compaction is wanted any more and no write is waiting for one. While
+    /// [compactions are paused](Db::pause_compactions), none is wanted, but one that has begun is
+    /// waited for.
     ///
     /// # Errors
     /// Of a background job that keeps failing; `Closed`, `Poisoned`.
@@ -503,6 +506,31 @@ impl Db {
     /// [`Db::health`] and tried again later.
     pub fn run_background_job(&self) -> bool {
         self.engine().run_background_job()
+    }
+
+    /// Begins no compaction and lets those that run wait, at the next block, until
+    /// [`Db::resume_compactions`]; those on demand too. Flushes go on, so writes are slowed down in
+    /// time. A reopened database is not paused.
+    pub fn pause_compactions(&self) {
+        self.engine().scheduler.set_paused(true);
+    }
+
+    /// Lets compactions go on.
+    pub fn resume_compactions(&self) {
+        self.engine().scheduler.set_paused(false);
+    }
+
+    /// Whether compactions are paused.
+    #[must_use]
+    pub fn are_compactions_paused(&self) -> bool {
+        self.engine().scheduler.is_paused()
+    }
+
+    /// The compactions that run, and those that would be begun next, with reasons, scores and bytes:
+    /// keyspace by keyspace, in their order. Nothing is done.
+    #[must_use]
+    pub fn plan(&self) -> Vec<PlannedJob> {
+        self.engine().planned_jobs()
     }
 
     /// Figures about the whole database.

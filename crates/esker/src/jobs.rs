@@ -10,7 +10,9 @@ use std::sync::{Arc, PoisonError, TryLockError};
 
 use esker_base::KeyRange;
 use esker_table::TableProperties;
-use esker_tree::{EditRecord, JobId, LastLevel, Plan, RangeRequest, RunId, Version, VersionEdit};
+use esker_tree::{
+    EditRecord, JobId, LastLevel, Plan, PlanReason, RangeRequest, RunId, Version, VersionEdit,
+};
 
 use crate::counters::Counters;
 use crate::engine::Engine;
@@ -248,7 +250,9 @@ impl Engine {
         // Another thread may find something that can run beside this.
         self.scheduler.request_compaction(keyspace.id);
         let result = self.run_plan(keyspace, job, version, &plan);
-        if !self.scheduler.is_stopping() && !keyspace.is_dropped() {
+        let gave_way = plan.reason == PlanReason::Idle
+            && result.as_ref().is_err_and(|error| error.kind() == ErrorKind::Closed);
+        if !self.scheduler.is_stopping() && !keyspace.is_dropped() && !gave_way {
             self.note_job(keyspace, "compaction", &result);
         }
         self.scheduler.request_compaction(keyspace.id);
@@ -474,7 +478,8 @@ impl Engine {
         let wants = || self.next_plan(keyspace, &view.version.shape(), &busy);
         // A flush holds what it replaces until its end.
         let is_flushing = matches!(keyspace.flushing.try_lock(), Err(TryLockError::WouldBlock));
-        view.immutables.is_empty() && !is_flushing && busy.is_empty() && wants().is_none()
+        let rests = || busy.is_empty() && (self.scheduler.is_paused() || wants().is_none());
+        view.immutables.is_empty() && !is_flushing && rests()
     }
 
     /// Takes no more writes. False if that was so already.

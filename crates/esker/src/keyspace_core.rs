@@ -16,7 +16,7 @@ use crate::key_order::KeyspaceOrder;
 use crate::looks::{Looks, look_every};
 use crate::options::{CompactionPolicy, KeyspaceOptions};
 use crate::read_view::{ReadView, WriteBuffer};
-use crate::upkeep_notes::{UpkeepNotes, rules};
+use crate::upkeep_notes::{UpkeepNotes, WriteMark, rules};
 use crate::user_code::{stored_filter, stored_merge};
 
 /// The inner side of a keyspace. Lives as long as anybody holds a handle or a job on it.
@@ -273,6 +273,11 @@ impl KeyspaceCore {
     /// How often the view was replaced.
     pub(crate) fn view_generation(&self) -> u64 {
         self.view_generation.load(Ordering::Acquire)
+    }
+
+    /// Changes whenever something is written.
+    pub(crate) fn write_mark(&self) -> WriteMark {
+        (self.view_generation(), self.view().active.memtable.entry_count())
     }
 
     /// Tombstones at which the memtable is switched though it is not full.

@@ -89,6 +89,7 @@ pub mod operators;
 mod options;
 mod outputs;
 
+mod planned;
 mod pressure;
 mod read;
 mod read_view;
@@ -137,6 +138,7 @@ pub use key_order::{KeyOrder, Order, ReverseBytewise, UndecodableKey};
 pub use keyspace::Keyspace;
 pub use levels::{LevelInfo, Levels, MemtableInfo, RunInfo, TableInfo};
 pub use options::{CompactionPolicy, Compression, Durability, KeyspaceOptions, Options};
+pub use planned::PlannedJob;
 pub use pressure::StallCause;
 pub use recovery_mode::RecoveryMode;
 pub use scan::Scan;

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use esker_memtable::Memtable;
 use esker_table::{TableOptions, TableProperties};
 use esker_tree::{
-    CompactionOutput, Filter, FlushInput, Job, JobError, Plan, Progress, Readers, Signal,
-    TargetLevel, Version, compact, flush,
+    CompactionOutput, Filter, FlushInput, Job, JobError, Plan, PlanReason, Progress, Readers,
+    Signal, TargetLevel, Version, compact, flush,
 };
 
 use crate::engine::Engine;
@@ -86,12 +86,15 @@ impl Engine {
         readers: &Readers,
         filter: Option<(&Filter, &str)>,
     ) -> Result<CompactionOutput> {
+        let mark = keyspace.write_mark();
+        let must_end = || self.scheduler.is_stopping() || keyspace.is_dropped();
         let interrupt = || {
-            if self.scheduler.is_stopping() || keyspace.is_dropped() {
-                Signal::Cancel
-            } else {
-                Signal::Continue
+            if self.scheduler.is_paused() {
+                let goes_on = || (!self.scheduler.is_paused() || must_end()).then_some(());
+                self.scheduler.wait_until(goes_on);
             }
+            let gives_way = plan.reason == PlanReason::Idle && keyspace.write_mark() != mark;
+            if must_end() || gives_way { Signal::Cancel } else { Signal::Continue }
         };
         self.with_job(keyspace, interrupt, |job| {
             compact(&Job { filter, ..*job }, version, plan, readers)

@@ -20,6 +20,8 @@ pub(crate) struct Scheduler {
     /// Jobs look at it once for each block, so it is outside of `state`; written inside, so that no
     /// thread goes to sleep having missed it. Counter only.
     is_stopping: AtomicBool,
+    /// Jobs look at it once for each block; written inside of `state`, as `is_stopping`. Counter only.
+    is_paused: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -31,6 +33,8 @@ pub(crate) struct State {
     /// The keyspace that was served last: the next one gets its turn first.
     last_compacted: Option<KeyspaceId>,
     wants_log_segment: bool,
+    /// No compaction is begun.
+    is_paused: bool,
     /// Jobs that were taken and have not ended, the clearing up after them included.
     running: usize,
     /// Counts changes, so that a waiter can tell that there was one since it looked.
@@ -102,6 +106,18 @@ impl Scheduler {
         self.change(|_| self.is_stopping.store(true, Ordering::Relaxed));
     }
 
+    /// Begins no compaction, and lets those that run wait, until it is called with `false`.
+    pub(crate) fn set_paused(&self, is_paused: bool) {
+        self.change(|state| {
+            state.is_paused = is_paused;
+            self.is_paused.store(is_paused, Ordering::Relaxed);
+        });
+    }
+
+    pub(crate) fn is_paused(&self) -> bool {
+        self.is_paused.load(Ordering::Relaxed)
+    }
+
     pub(crate) fn is_stopping(&self) -> bool {
         self.is_stopping.load(Ordering::Relaxed)
     }
@@ -142,7 +158,7 @@ impl State {
                 return self.flushes.remove(position).map(Job::Flush);
             }
         }
-        if duty == Duty::Flushing {
+        if duty == Duty::Flushing || self.is_paused {
             return None;
         }
         let after_last = |id: &KeyspaceId| self.last_compacted.is_some_and(|last| last < *id);

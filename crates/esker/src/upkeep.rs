@@ -34,8 +34,7 @@ impl Engine {
 
     /// How long nothing has been written to the keyspace, as far as looks have seen.
     fn quiet_for(&self, keyspace: &KeyspaceCore) -> Duration {
-        let mark = (keyspace.view_generation(), keyspace.view().active.memtable.entry_count());
-        keyspace.upkeep.quiet_for(mark, self.now())
+        keyspace.upkeep.quiet_for(keyspace.write_mark(), self.now())
     }
 
     /// The next automatic compaction: deletes that are due, then the policy, then the rest.

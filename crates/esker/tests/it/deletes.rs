@@ -245,3 +245,29 @@ fn tables_are_rewritten_when_they_are_old() {
     pass(&db, &clock, 800 * SECOND);
     assert_eq!(file(&keyspace).file, second.file);
 }
+
+#[test]
+fn paused_compactions_wait_and_the_plan_shows_them() {
+    let (env, _clock) = machine();
+    let (db, keyspace) = open(&env, KeyspaceOptions::default());
+    db.pause_compactions();
+    for round in 0..5 {
+        keyspace.put("key", format!("{round}")).unwrap();
+        keyspace.flush().unwrap();
+    }
+    let before = keyspace.levels();
+    db.wait_until_settled().unwrap();
+    assert!(db.are_compactions_paused() && keyspace.levels() == before);
+    let planned = db.plan();
+    let job = &planned[0];
+    assert_eq!(
+        (planned.len(), job.reason, job.table_count, job.target_level),
+        (1, "level-0", 5, 6)
+    );
+    assert!(!job.is_running && job.score == 1.25 && job.input_bytes > 0);
+    assert!(job.to_string().starts_with("k next, score 1.25: level-0: merge L0#"), "{job}");
+    db.resume_compactions();
+    db.wait_until_settled().unwrap();
+    assert_eq!((db.plan(), keyspace.levels().levels[0].runs.len()), (vec![], 0));
+    assert_eq!(keyspace.get("key").unwrap().unwrap(), "4");
+}

@@ -1,0 +1,81 @@
+//! What background work comes next, shown before it is done.
+//!
+//! Asks the very functions that the jobs ask, and changes nothing.
+
+use std::fmt;
+
+use esker_tree::Plan;
+
+use crate::engine::Engine;
+use crate::keyspace_core::KeyspaceCore;
+
+/// A compaction that runs, or that would be begun next if nothing else happened.
+#[derive(Clone, PartialEq, Debug)]
+#[non_exhaustive]
+pub struct PlannedJob {
+    /// Name of the keyspace.
+    pub keyspace: String,
+    /// Whether it runs already.
+    pub is_running: bool,
+    /// Why, in one word or two.
+    pub reason: &'static str,
+    /// How urgent the level is that it takes from: above 1 it has too much. 0 where the policy does
+    /// not go by levels.
+    pub score: f64,
+    /// How many tables go in.
+    pub table_count: usize,
+    /// Bytes of their files.
+    pub input_bytes: u64,
+    /// The level that the outputs go to.
+    pub target_level: usize,
+    /// Whether tables change their place without being read.
+    pub is_trivial_move: bool,
+    /// Everything, on one line: inputs, target, keys, sizes.
+    pub description: String,
+}
+
+impl fmt::Display for PlannedJob {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let state = if self.is_running { "runs" } else { "next" };
+        write!(f, "{} {state}, score {:.2}: {}", self.keyspace, self.score, self.description)
+    }
+}
+
+/// Most jobs that are foreseen in one keyspace.
+const FORESEEN_MAX: usize = 4;
+
+impl Engine {
+    /// The compactions that run, and those that would be begun beside them, keyspace by keyspace.
+    pub(crate) fn planned_jobs(&self) -> Vec<PlannedJob> {
+        self.keyspaces().iter().flat_map(|keyspace| self.planned_in(keyspace)).collect()
+    }
+
+    fn planned_in(&self, keyspace: &KeyspaceCore) -> Vec<PlannedJob> {
+        let (mut busy, shape) = {
+            let busy = keyspace.busy();
+            (busy.clone(), keyspace.view().version.shape())
+        };
+        let settings = keyspace.settings();
+        let policy = settings.policy.as_ref();
+        let scores = policy.map_or_else(Vec::new, |policy| policy.scores(&shape));
+        let name = keyspace.name();
+        let job = |plan: &Plan, is_running| PlannedJob {
+            keyspace: name.to_string(),
+            is_running,
+            reason: plan.reason.name(),
+            score: plan.inputs.first().and_then(|i| scores.get(i.level)).copied().unwrap_or(0.0),
+            table_count: plan.table_count(),
+            input_bytes: plan.input_bytes,
+            target_level: plan.target_level,
+            is_trivial_move: plan.is_trivial_move,
+            description: plan.to_string(),
+        };
+        let mut jobs: Vec<PlannedJob> = busy.plans().map(|plan| job(plan, true)).collect();
+        for _ in 0..FORESEEN_MAX {
+            let Some(plan) = self.next_plan(keyspace, &shape, &busy) else { break };
+            jobs.push(job(&plan, false));
+            busy.start(plan);
+        }
+        jobs
+    }
+}
