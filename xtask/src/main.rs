@@ -5,19 +5,24 @@
 //!
 //! `cargo xtask instructions` counts instructions per operation and fails if they rose; with
 //! `--write` it records them.
+//!
+//! `cargo xtask torture MODE` treats a real program that uses the engine badly; `cargo xtask prove`
+//! runs all harnesses and prints what they went through.
 
 #![forbid(unsafe_code)]
 
 mod instructions;
 mod lexer;
+mod prove;
 mod source;
 mod tidy;
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 
-const USAGE: &str = "usage: cargo xtask (tidy | instructions [--write])";
+const USAGE: &str = "usage: cargo xtask (tidy | instructions [--write] | torture MODE [--seed S] \
+                     [--runs N] | prove [SEED [BUDGET]])";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -25,6 +30,10 @@ fn main() -> ExitCode {
         ["tidy"] => run_tidy(&repository()),
         ["instructions"] => run_instructions(&repository(), false),
         ["instructions", "--write"] => run_instructions(&repository(), true),
+        ["torture", words @ ..] => run_torture(&repository(), words),
+        ["prove"] => run_prove(&repository(), "1", "1"),
+        ["prove", seed] => run_prove(&repository(), seed, "1"),
+        ["prove", seed, budget] => run_prove(&repository(), seed, budget),
         ["help" | "--help" | "-h"] => print(USAGE, ExitCode::SUCCESS),
         _ => print(USAGE, ExitCode::FAILURE),
     }
@@ -53,6 +62,24 @@ fn run_instructions(root: &Path, write: bool) -> ExitCode {
             print(&format!("{text}{what}"), ExitCode::FAILURE)
         }
         Err(error) => print(&format!("cannot count: {error}"), ExitCode::FAILURE),
+    }
+}
+
+fn run_torture(root: &Path, words: &[&str]) -> ExitCode {
+    let arguments = ["run", "--locked", "--quiet", "--package", "esker-torture", "--", "drive"];
+    let status = Command::new("cargo").args(arguments).args(words).current_dir(root).status();
+    match status {
+        Ok(status) if status.success() => ExitCode::SUCCESS,
+        Ok(_) => ExitCode::FAILURE,
+        Err(error) => print(&format!("cannot start cargo: {error}"), ExitCode::FAILURE),
+    }
+}
+
+fn run_prove(root: &Path, seed: &str, budget: &str) -> ExitCode {
+    match prove::run(root, seed, budget) {
+        Ok(proof) if proof.failed.is_empty() => print(&proof.table(), ExitCode::SUCCESS),
+        Ok(proof) => print(&proof.table(), ExitCode::FAILURE),
+        Err(error) => print(&format!("cannot start cargo: {error}"), ExitCode::FAILURE),
     }
 }
 

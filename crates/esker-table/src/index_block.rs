@@ -83,6 +83,10 @@ impl IndexBlock {
         if start.checked_add(data_bytes).is_none_or(|end| end > data_end) {
             return Err(decoder.error("index names blocks that reach into itself"));
         }
+        // Found by fuzzing: four billion blocks of no bytes each take forever to look through.
+        if data_bytes < u64::from(count) {
+            return Err(decoder.error("index names more blocks than there are bytes"));
+        }
         let separators = Separators::decode(&payload, count as usize, &mut decoder)?;
         decoder.finish()?;
         Ok(Self { separators, start, ends, data_bytes, payload })

@@ -46,6 +46,9 @@ mod table_file;
 mod verify;
 mod walk;
 
+#[doc(hidden)]
+pub mod fuzzing;
+
 #[cfg(test)]
 mod damage_tests;
 #[cfg(test)]

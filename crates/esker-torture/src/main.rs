@@ -3,7 +3,8 @@
 //! `work` opens a database and writes to it from several threads; what it was promised stands in a
 //! file that is mapped into memory, which outlives the process. `drive MODE` starts `work` again and
 //! again, ends it in the way that the mode names, and checks after each end that the database holds
-//! exactly what the file says. A failure prints the seed. `docs/TESTING.md` has the commands.
+//! exactly what the file says. `fuzz` feeds the decoders. A failure prints the seed.
+//! `docs/TESTING.md` has the commands.
 //!
 //! Does not know how the engine works: it uses the public crate only.
 
@@ -13,6 +14,7 @@ mod cleanup;
 mod drive;
 mod driver;
 mod expected;
+mod fuzzing;
 mod layout;
 mod outside;
 mod random;
@@ -29,7 +31,8 @@ const USAGE: &str = "\
 usage: esker-torture drive MODE --seed S [--runs N] [--dir DIR]
        MODE: kill, syscall-kill, power, full-disk, few-fds, small-memory, failing-sync, all
        esker-torture work --db DIR --expected FILE --seed S [--power] [--operations N]
-       esker-torture check --db DIR --expected FILE";
+       esker-torture check --db DIR --expected FILE
+       esker-torture fuzz [TARGET] --seed S [--millis N] [--corpus DIR [--write]]";
 
 /// What went wrong, in a sentence.
 pub(crate) type Result<T> = std::result::Result<T, String>;
@@ -40,6 +43,7 @@ fn main() -> ExitCode {
         Some("drive") => drive::run(&arguments),
         Some("work") => work::run(&arguments),
         Some("check") => check::run(&arguments),
+        Some("fuzz") => fuzzing::run(&arguments),
         _ => Err(USAGE.to_owned()),
     };
     match result {

@@ -84,6 +84,10 @@ pub(crate) fn power_cuts(driver: &mut Driver) -> Result<Outcome> {
             let child = spawn(driver.work(&place, seed).arg("--power"))?;
             let pause = 20 + driver.random.below(250);
             driver.sleep(pause);
+            // Stopped first: a program that runs on while its power goes could be told, and note, that
+            // a write is durable which the file system was about to lose.
+            stop(&child, &when)?;
+            driver.sleep(5);
             cut_power(mounted.point())?;
             kill(child, &when)?;
             drop(mounted);
@@ -103,6 +107,14 @@ pub(crate) fn power_cuts(driver: &mut Driver) -> Result<Outcome> {
             Ok(Outcome::Passed(format!("power cuts: {done}, SKIPPED: {missing}")))
         }
     }
+}
+
+/// Lets the program run no further.
+fn stop(child: &std::process::Child, when: &str) -> Result<()> {
+    let pid = i32::try_from(child.id()).ok().and_then(rustix::process::Pid::from_raw);
+    let pid = pid.ok_or_else(|| format!("{when}: the program has no process id"))?;
+    rustix::process::kill_process(pid, rustix::process::Signal::STOP)
+        .map_err(|error| format!("{when}: {error}"))
 }
 
 /// Fills a tiny file system under the program, and gives the space back.

@@ -71,6 +71,8 @@ mod engine;
 mod error;
 mod events;
 mod explain;
+#[doc(hidden)]
+pub mod fuzzing;
 mod garbage;
 mod handle;
 mod health;

@@ -16,8 +16,10 @@ use esker::env::{CrashPolicy, FaultFileSystem, FileSystem, ManualClock, MemoryFi
 use crate::journal::Marks;
 use crate::random::{Rng, budget, for_each_seed};
 use crate::recovered::{DIR, Loss, env_over, go_on, options, recover};
+use crate::shrink::run_shrinking;
 use crate::state::State;
-use crate::workload::{Driver, Profile, script};
+use crate::tally::Tally;
+use crate::workload::{Driver, Profile, Step, script};
 
 /// A moment at which the power may go.
 struct Moment {
@@ -47,7 +49,7 @@ fn observed(
     faults
 }
 
-fn record(profile: &Profile, seed: u64) -> History {
+fn record(steps: &[Step], seed: u64) -> History {
     let fs = MemoryFileSystem::new(seed);
     fs.create_dir_all(Path::new(DIR)).unwrap();
     let moments = Arc::new(Mutex::new(Vec::new()));
@@ -60,8 +62,8 @@ fn record(profile: &Profile, seed: u64) -> History {
     };
     driver.env.fs = Arc::new(observed(&fs, add.clone()));
     driver.open().unwrap();
-    for step in script(profile, seed) {
-        driver.step(&step).unwrap_or_else(|error| panic!("{step:?}: {error:?}"));
+    for step in steps {
+        driver.step(step).unwrap_or_else(|error| panic!("{step:?}: {error:?}"));
     }
     add("the end".to_owned());
     driver.env.fs = Arc::new(fs);
@@ -74,8 +76,16 @@ fn record(profile: &Profile, seed: u64) -> History {
 /// Crashes of each moment: how many of each policy that chooses by its seed.
 const SEEDS_PER_POLICY: u64 = 2;
 
+/// Crashes in memory, each followed by a recovery and a comparison.
+static CRASHES: Tally = Tally::new("simulated crashes");
+
 fn crash_everywhere(profile: &Profile, seed: u64) {
-    let history = record(profile, seed);
+    let steps = script(profile, seed);
+    run_shrinking(&steps, Step::name, |steps| crash_in(profile, steps, seed));
+}
+
+fn crash_in(profile: &Profile, steps: &[Step], seed: u64) {
+    let history = record(steps, seed);
     let mut rng = Rng::new(seed);
     for (number, moment) in history.moments.iter().enumerate() {
         let when = |what: &str| {
@@ -95,8 +105,10 @@ fn crash_everywhere(profile: &Profile, seed: u64) {
                 let fs = moment.fs.crash(policy, crash_seed);
                 let when = when(&format!("{policy:?} of {crash_seed}"));
                 lose_power(&history, moment, &fs, &when, rng.one_in(30));
+                CRASHES.add(1);
             }
         }
+        CRASHES.add(1);
     }
 }
 
@@ -132,6 +144,7 @@ fn several_keyspaces_that_flush_at_different_times() {
     for_each_seed("several_keyspaces_that_flush_at_different_times", 2, |seed| {
         crash_everywhere(&profiles::SEVERAL_KEYSPACES, seed);
     });
+    CRASHES.print();
 }
 
 #[test]
@@ -139,6 +152,7 @@ fn log_segments_that_fill_and_are_reused() {
     for_each_seed("log_segments_that_fill_and_are_reused", 2, |seed| {
         crash_everywhere(&profiles::MANY_SEGMENTS, seed);
     });
+    CRASHES.print();
 }
 
 #[test]
@@ -146,6 +160,7 @@ fn writes_that_nobody_syncs() {
     for_each_seed("writes_that_nobody_syncs", 2, |seed| {
         crash_everywhere(&profiles::NO_SYNCS, seed);
     });
+    CRASHES.print();
 }
 
 #[test]
@@ -153,6 +168,7 @@ fn keyspaces_that_come_and_go() {
     for_each_seed("keyspaces_that_come_and_go", 2, |seed| {
         crash_everywhere(&profiles::CHANGING_KEYSPACES, seed);
     });
+    CRASHES.print();
 }
 
 #[test]
@@ -160,4 +176,5 @@ fn keyspace_without_a_log_keeps_what_was_flushed() {
     for_each_seed("keyspace_without_a_log_keeps_what_was_flushed", 2, |seed| {
         crash_everywhere(&profiles::WITHOUT_LOG, seed);
     });
+    CRASHES.print();
 }

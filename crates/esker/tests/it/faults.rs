@@ -17,6 +17,7 @@ use esker::{Error, ErrorKind};
 use crate::random::{budget, for_each_seed};
 use crate::recovered::{Found, Loss, options, recover};
 use crate::state::Write;
+use crate::tally::Tally;
 use crate::workload::{Driver, Profile, Step, script};
 
 const EIO: i32 = 5;
@@ -180,6 +181,9 @@ impl Run {
     }
 }
 
+/// Runs of a whole workload with a fault at another call.
+static FAULTS: Tally = Tally::new("runs with a fault at another call");
+
 fn fail_everywhere(seed: u64, kinds: &[Kind]) {
     let steps = work(seed);
     let mut smooth = Run::new(seed, format!("seed {seed}, no fault"));
@@ -194,6 +198,7 @@ fn fail_everywhere(seed: u64, kinds: &[Kind]) {
             run.work(&steps, Some(rule));
             let has_fired = !run.faults.injected().is_empty();
             run.recover();
+            FAULTS.add(u64::from(has_fired));
             if !has_fired {
                 break;
             }
@@ -204,6 +209,7 @@ fn fail_everywhere(seed: u64, kinds: &[Kind]) {
 #[test]
 fn an_error_at_every_call() {
     for_each_seed("an_error_at_every_call", 2, |seed| fail_everywhere(seed, &KINDS[..2]));
+    FAULTS.print();
 }
 
 #[test]
@@ -211,6 +217,7 @@ fn no_space_at_every_call_that_needs_some() {
     for_each_seed("no_space_at_every_call_that_needs_some", 2, |seed| {
         fail_everywhere(seed, &KINDS[2..5]);
     });
+    FAULTS.print();
 }
 
 #[test]

@@ -11,7 +11,9 @@ use std::process::{Child, Command, Stdio};
 use esker::{Db, Durability, Keyspace, KeyspaceOptions, Options};
 
 use crate::random::{Rng, budget, seeds};
+use crate::tally::Tally;
 use crate::temp_dir::TempDir;
+use crate::watchdog::Watchdog;
 
 /// Tells the writer where to write.
 const DIR_VARIABLE: &str = "ESKER_KILL_DIR";
@@ -22,6 +24,8 @@ const KEYSPACES: [&str; 3] = ["a", "b", "c"];
 
 /// Each thread writes its numbers to so many keys in turn.
 const SLOT_COUNT: u64 = 400;
+
+static KILLS: Tally = Tally::new("kills of a real process");
 
 /// A writer that nobody kills ends by itself.
 const NUMBER_MAX: u64 = 1_000_000;
@@ -128,6 +132,7 @@ fn kill_after(dir: &Path, count: u64) -> [u64; THREAD_COUNT] {
 fn acknowledged_writes_survive_kill_9() {
     let seed = seeds(1)[0];
     let mut rng = Rng::new(seed);
+    let _watchdog = Watchdog::start(format!("kill with ESKER_SEED={seed}"));
     let dir = TempDir::new("kill");
     let mut known = [0; THREAD_COUNT];
     for round in 0..ROUND_COUNT * budget() {
@@ -143,7 +148,9 @@ fn acknowledged_writes_survive_kill_9() {
         if rng.one_in(2) {
             db.close().unwrap();
         }
+        KILLS.add(1);
     }
+    KILLS.print();
 }
 
 /// Checks what a thread wrote, and returns its last number: the last that was acknowledged, or the

@@ -2,12 +2,15 @@
 //!
 //! What several of them share: `random` (choices that a seed repeats), `state` (what a database
 //! should hold), `journal` (what it has promised), `workload` (what is done to it), `reading` (what
-//! it holds), `outside` (tables from elsewhere), `recovered` (the laws of recovery), `directory` (which files may be there).
+//! it holds), `outside` (tables from elsewhere), `recovered` (the laws of recovery), `directory`
+//! (which files may be there), `tally` (how much was gone through), `shrink` (shorter failures),
+//! `watchdog` (hangs).
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod random;
 mod state;
+mod watchdog;
 
 mod directory;
 mod files;
@@ -16,6 +19,8 @@ mod outside;
 mod reading;
 mod recovered;
 mod sample;
+mod shrink;
+mod tally;
 mod temp_dir;
 mod workload;
 

@@ -2,6 +2,8 @@
 
 use std::ops::Bound;
 
+use crate::watchdog::{self, Watchdog};
+
 /// SplitMix64.
 #[derive(Clone, Debug)]
 pub(crate) struct Rng(u64);
@@ -21,6 +23,7 @@ impl Rng {
 
     /// A number below `bound`, which is not 0.
     pub(crate) fn below(&mut self, bound: u64) -> u64 {
+        watchdog::step();
         self.next() % bound
     }
 
@@ -109,6 +112,7 @@ pub(crate) fn budget() -> u64 {
 /// Runs `test` for each seed; a failure names its seed.
 pub(crate) fn for_each_seed(name: &str, count: u64, test: impl Fn(u64)) {
     for seed in seeds(count) {
+        let _watchdog = Watchdog::start(format!("{name} with ESKER_SEED={seed}"));
         let run = std::panic::AssertUnwindSafe(|| test(seed));
         if let Err(panic) = std::panic::catch_unwind(run) {
             eprintln!("{name} failed; replay it with ESKER_SEED={seed} cargo test -p esker {name}");

@@ -10,6 +10,7 @@ use crate::directory::{assert_exact, assert_tidy};
 use crate::journal::Marks;
 use crate::reading::{assert_contents, contents, difference};
 use crate::state::{Contents, Id, State, Write, merge_operator};
+use crate::watchdog;
 
 /// Where the databases of crash and fault tests lie.
 pub(crate) const DIR: &str = "db";
@@ -23,6 +24,7 @@ pub(crate) fn options() -> Options {
 }
 
 pub(crate) fn open(env: &Env, options: &Options) -> Result<Db> {
+    watchdog::step();
     let default = KeyspaceOptions { merge_operator: merge_operator(), ..Default::default() };
     let builder = Db::builder(DIR).env(env.clone()).options(options.clone());
     builder.default_keyspace(default).open()

@@ -12,6 +12,7 @@ use crate::outside;
 use crate::random::Rng;
 use crate::recovered::{Found, Loss, UNLOGGED, open};
 use crate::state::{How, Write, merge_operator};
+use crate::watchdog;
 
 /// One call.
 #[derive(Clone, Debug)]
@@ -253,6 +254,7 @@ impl Driver {
 
     /// Does one step; opens the database first, if an earlier attempt has failed.
     pub(crate) fn step(&mut self, step: &Step) -> Result<()> {
+        watchdog::step();
         if self.db.is_none() {
             self.open()?;
         }

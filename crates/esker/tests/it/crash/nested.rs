@@ -7,13 +7,16 @@ use esker::env::{CrashPolicy, MemoryFileSystem};
 use super::{History, Moment, observed, profiles, record};
 use crate::random::{Rng, budget, for_each_seed};
 use crate::recovered::{Loss, env_over, open, options, recover};
-use crate::workload::Profile;
+use crate::tally::Tally;
+use crate::workload::{Profile, script};
+
+static NESTED: Tally = Tally::new("simulated crashes inside a recovery");
 
 /// One in so many moments is taken, and of those one crash.
 const ONE_IN: u64 = 6;
 
 fn crash_inside_recovery(profile: &Profile, seed: u64) {
-    let history = record(profile, seed);
+    let history = record(&script(profile, seed), seed);
     let mut rng = Rng::new(!seed);
     for (number, moment) in history.moments.iter().enumerate() {
         if !rng.one_in(ONE_IN.div_ceil(budget())) {
@@ -58,6 +61,7 @@ fn recover_step_by_step(
         for policy in CrashPolicy::ALL {
             let when = format!("{when}, then {policy:?} in recovery before {next}");
             let crashed = copy.crash(policy, rng.next());
+            NESTED.add(1);
             let index = recover(&crashed, &history.states, &moment.marks, Loss::Power, &when);
             assert!(is_kill || index == first, "{when}: {index}, and without the crash {first}");
         }
@@ -77,4 +81,5 @@ fn recovery_that_is_cut_short_is_begun_again() {
             crash_inside_recovery(profile, seed);
         }
     });
+    NESTED.print();
 }

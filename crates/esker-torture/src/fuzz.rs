@@ -1,0 +1,125 @@
+//! Fuzz targets: functions of bytes that must not panic, hang, or find a wrong answer.
+
+mod directory;
+mod operations;
+mod sample;
+
+use std::path::Path;
+
+use esker::env::{FileExt as _, FileSystem as _, MemoryFileSystem};
+use esker_base::{DatabaseId, FileHeader, FileId, FileKind, OwnerId};
+use esker_log::{ExpectedHeader, LogReader, LogWriter};
+use esker_tree::VersionEdit;
+
+/// A target: its name, what it runs, and bytes to start from.
+pub struct Target {
+    /// As the files in `fuzz/fuzz_targets` are called.
+    pub name: &'static str,
+    /// Panics if something is wrong.
+    pub run: fn(&[u8]),
+    /// Inputs that mean something to it.
+    pub seeds: fn() -> Vec<Vec<u8>>,
+}
+
+/// All targets.
+pub const TARGETS: [Target; 12] = [
+    Target { name: "file_header", run: file_header, seeds: sample::file_headers },
+    Target { name: "log_segment", run: log_segment, seeds: log_segments },
+    Target { name: "manifest_edit", run: manifest_edit, seeds: sample::edits },
+    Target { name: "commit_group", run: esker::fuzzing::commit_group, seeds: sample::groups },
+    Target {
+        name: "keyspace_options",
+        run: esker::fuzzing::keyspace_options,
+        seeds: sample::options,
+    },
+    Target {
+        name: "data_block",
+        run: esker_table::fuzzing::data_block,
+        seeds: sample::data_blocks,
+    },
+    Target { name: "index_block", run: esker_table::fuzzing::index_block, seeds: sample::indexes },
+    Target { name: "filter", run: esker_table::fuzzing::filter, seeds: sample::filters },
+    Target { name: "top_index", run: esker_table::fuzzing::top_index, seeds: sample::top_indexes },
+    Target { name: "properties", run: esker_table::fuzzing::properties, seeds: sample::properties },
+    Target { name: "database_directory", run: directory::run, seeds: directory::seeds },
+    Target { name: "operations", run: operations::run, seeds: operations::seeds },
+];
+
+/// Runs the target of that name.
+///
+/// # Panics
+/// If there is none, or it has found something.
+pub fn run(name: &str, bytes: &[u8]) {
+    let target = TARGETS.iter().find(|target| target.name == name).expect("a target's name");
+    (target.run)(bytes);
+}
+
+fn file_header(bytes: &[u8]) {
+    if let Ok(header) = FileHeader::decode(bytes) {
+        assert!(header.encode() == bytes[..FileHeader::LEN], "a header comes back as another");
+    }
+}
+
+fn manifest_edit(bytes: &[u8]) {
+    let Ok(edit) = VersionEdit::decode(bytes) else { return };
+    let mut again = Vec::new();
+    edit.encode(&mut again);
+    assert!(VersionEdit::decode(&again).as_ref() == Ok(&edit), "an edit comes back as another");
+    let mut catalog = esker_tree::Catalog::new(DatabaseId([7; 16]));
+    drop(catalog.apply(&edit));
+    std::hint::black_box(catalog.to_string());
+}
+
+const SEGMENT: &str = "segment";
+
+fn header() -> FileHeader {
+    let id = FileId { owner: OwnerId::FIRST, counter: 5 };
+    FileHeader { kind: FileKind::Log, format: 1, id, database: DatabaseId([7; 16]) }
+}
+
+/// A segment of any bytes behind its header: read to the end, past what is damaged.
+fn log_segment(bytes: &[u8]) {
+    let fs = MemoryFileSystem::new(1);
+    let path = Path::new(SEGMENT);
+    let file = fs.create(path).expect("a new file in memory");
+    file.write_all_at(0, &header().encode()).expect("memory takes a header");
+    file.write_all_at(FileHeader::LEN as u64, bytes).expect("memory takes the rest");
+    let FileHeader { kind, id, database, .. } = header();
+    let expected = ExpectedHeader { kind, id, database: Some(database), newest_format: 1 };
+    let mut reader = LogReader::open(&fs, path, &expected).expect("the header is whole");
+    let mut last = 0;
+    loop {
+        match reader.next_frame() {
+            Ok(Some(frame)) => {
+                assert!(last < frame.offset, "frames go back");
+                last = frame.offset;
+            }
+            Ok(None) => break,
+            Err(_) => {
+                if !reader.skip_damage().expect("memory can be read") {
+                    return;
+                }
+            }
+        }
+    }
+    assert!(reader.end().offset() <= reader.file_len(), "a segment ends behind its file");
+}
+
+/// Frames, as a writer makes them, without the header.
+fn log_segments() -> Vec<Vec<u8>> {
+    let fs = MemoryFileSystem::new(1);
+    let seals = [false, true].map(|seals| {
+        let path = Path::new(if seals { "sealed" } else { "open" });
+        let mut writer = LogWriter::create(&fs, path, header(), 0).expect("memory");
+        for payload in [&b"first"[..], b"", &[b'x'; 200]] {
+            writer.append(&[payload]);
+            writer.write().expect("memory");
+            writer.sync_handle().sync().expect("memory");
+        }
+        if seals {
+            writer.seal().expect("memory");
+        }
+        sample::contents(&fs, path).split_off(FileHeader::LEN)
+    });
+    seals.to_vec()
+}

@@ -1,0 +1,70 @@
+//! Bytes as changes to the files of a closed database: every answer is an error or right.
+
+use std::path::Path;
+use std::sync::OnceLock;
+
+use esker::env::{FileExt as _, FileSystem as _, MemoryFileSystem};
+use esker::{Db, ErrorKind};
+
+use super::sample::{self, DIR, env_of};
+
+type Sample = (MemoryFileSystem, Vec<(String, String)>, Vec<(String, Vec<u8>)>);
+
+fn sample() -> &'static Sample {
+    static SAMPLE: OnceLock<Sample> = OnceLock::new();
+    SAMPLE.get_or_init(|| {
+        let (fs, contents) = sample::database();
+        let files = sample::files(&fs);
+        (fs, contents, files)
+    })
+}
+
+/// Four bytes a change: which file, what is done to it, and two for the place.
+pub(super) fn run(bytes: &[u8]) {
+    let (fs, contents, files) = sample();
+    let fs = fs.snapshot();
+    for change in bytes.as_chunks::<4>().0.iter().take(8) {
+        let (name, whole) = &files[usize::from(change[0]) % files.len()];
+        let place = usize::from(u16::from_le_bytes([change[2], change[3]]));
+        spoil(&fs, name, whole, change[1], place);
+    }
+    let is_typed = |error: &esker::Error| {
+        let kind = error.kind();
+        let is_typed = matches!(
+            kind,
+            ErrorKind::Corruption | ErrorKind::UnsupportedFormat | ErrorKind::InvalidInput
+        );
+        assert!(is_typed, "{kind:?}: {error}");
+    };
+    match sample::open(env_of(&fs)) {
+        Err(error) => is_typed(&error),
+        Ok(db) => match read(&db) {
+            Err(error) => is_typed(&error),
+            Ok(found) => assert!(found == *contents, "a wrong answer: {found:?}"),
+        },
+    }
+}
+
+fn read(db: &Db) -> esker::Result<Vec<(String, String)>> {
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    db.iter().map(|entry| entry.map(|(key, value)| (text(&key), text(&value)))).collect()
+}
+
+fn spoil(fs: &MemoryFileSystem, name: &str, whole: &[u8], what: u8, place: usize) {
+    let path = Path::new(DIR).join(name);
+    let file = fs.open_for_write(&path).expect("no file is ever removed");
+    let place = place % whole.len();
+    match what {
+        0 => file.truncate(place as u64).expect("memory"),
+        1 => file.write_all_at(place as u64, &[0; 64]).expect("memory"),
+        2 => {
+            let from = whole.len() - place;
+            file.write_all_at(place as u64, &whole[..from]).expect("memory");
+        }
+        what => file.write_all_at(place as u64, &[whole[place] ^ what]).expect("memory"),
+    }
+}
+
+pub(super) fn seeds() -> Vec<Vec<u8>> {
+    (0..6).map(|file| vec![file, file * 3, 50 * file, 0]).collect()
+}

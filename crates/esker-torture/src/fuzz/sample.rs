@@ -1,0 +1,159 @@
+//! Bytes that mean something, taken from a small database.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use esker::env::{Env, FileExt as _, FileSystem, MemoryFileSystem};
+use esker::{Db, KeyspaceOptions, Options};
+use esker_base::{FileHeader, FileId, FileKind, TableId};
+use esker_cache::{BlockCache, Budget};
+use esker_log::{ExpectedHeader, LogReader};
+use esker_table::{BlockKind, Table, TableContext};
+
+/// Where the sample lies.
+pub(super) const DIR: &str = "db";
+
+/// An environment over `fs`.
+pub(super) fn env_of(fs: &MemoryFileSystem) -> Env {
+    Env { fs: Arc::new(fs.clone()), ..Env::memory(1) }
+}
+
+pub(super) fn open(env: Env) -> esker::Result<Db> {
+    let options = Options { background_threads: 0, log_segment_bytes: 0, ..Options::default() };
+    Db::builder(DIR).env(env).options(options).open()
+}
+
+/// A database with two tables, a log and two keyspaces, and what the default one holds.
+pub(super) fn database() -> (MemoryFileSystem, Vec<(String, String)>) {
+    let fs = MemoryFileSystem::new(1);
+    let db = open(env_of(&fs)).expect("memory");
+    let small = KeyspaceOptions { block_size_bytes: 256, ..KeyspaceOptions::default() };
+    db.keyspace("default", small.clone()).expect("memory");
+    let users = db.keyspace("users", small).expect("memory");
+    let mut contents = Vec::new();
+    for round in 0..3 {
+        for number in (0..30).filter(|number| number % 3 == round) {
+            let (key, value) = (format!("key {number:02}"), format!("value {number} {round}"));
+            db.put(&key, &value).expect("memory");
+            contents.push((key, value));
+        }
+        users.put("user", round.to_string()).expect("memory");
+        if round < 2 {
+            db.flush().expect("memory");
+        }
+    }
+    contents.sort();
+    db.close().expect("memory");
+    (fs, contents)
+}
+
+/// All bytes of a file.
+pub(super) fn contents(fs: &dyn FileSystem, path: &Path) -> Vec<u8> {
+    let file = fs.open(path).expect("the file is there");
+    let mut bytes = vec![0; file.len().expect("memory") as usize];
+    file.read_exact_at(0, &mut bytes).expect("memory");
+    bytes
+}
+
+/// The files of the sample, without the lock.
+pub(super) fn files(fs: &MemoryFileSystem) -> Vec<(String, Vec<u8>)> {
+    let dir = Path::new(DIR);
+    let names = fs.list(dir).expect("memory").into_iter().map(|entry| entry.name);
+    let mut names: Vec<String> = names.filter(|name| name != "LOCK").collect();
+    names.sort();
+    names.into_iter().map(|name| (name.clone(), contents(fs, &dir.join(name)))).collect()
+}
+
+pub(super) fn file_headers() -> Vec<Vec<u8>> {
+    files(&database().0).into_iter().map(|(_, bytes)| bytes[..FileHeader::LEN].to_vec()).collect()
+}
+
+/// The payloads of all frames of files of one kind.
+fn frames(kind: FileKind) -> Vec<Vec<u8>> {
+    let (fs, _) = database();
+    let mut payloads = Vec::new();
+    for (name, _) in files(&fs) {
+        let Some((id, _)) = FileId::parse_file_name(&name).filter(|(_, found)| *found == kind)
+        else {
+            continue;
+        };
+        let expected = ExpectedHeader { kind, id, database: None, newest_format: u16::MAX };
+        let path = Path::new(DIR).join(name);
+        let mut reader = LogReader::open(&fs, &path, &expected).expect("the sample is whole");
+        while let Some(frame) = reader.next_frame().expect("the sample is whole") {
+            payloads.push(frame.payload.to_vec());
+        }
+    }
+    payloads
+}
+
+pub(super) fn edits() -> Vec<Vec<u8>> {
+    frames(FileKind::Manifest)
+}
+
+pub(super) fn groups() -> Vec<Vec<u8>> {
+    frames(FileKind::Log)
+}
+
+/// The records of a manifest's edits hold options; bytes around them are for the fuzzer to drop.
+pub(super) fn options() -> Vec<Vec<u8>> {
+    let edits = frames(FileKind::Manifest);
+    let records = edits.iter().filter_map(|bytes| esker_tree::VersionEdit::decode(bytes).ok());
+    let options = records.flat_map(|edit| edit.records).filter_map(|record| match record {
+        esker_tree::EditRecord::KeyspaceCreated { options, .. } => Some(options),
+        _ => None,
+    });
+    options.collect()
+}
+
+/// The payloads of all blocks of a kind that are not compressed.
+fn blocks(kind: BlockKind) -> Vec<Vec<u8>> {
+    const COMPRESSION_AND_CHECKSUM_LEN: u64 = 5;
+    let (fs, _) = database();
+    let mut payloads = Vec::new();
+    for (name, bytes) in files(&fs) {
+        let id = FileId::parse_file_name(&name).filter(|(_, kind)| *kind == FileKind::Table);
+        let Some((id, _)) = id else { continue };
+        let header = FileHeader::decode(&bytes).expect("the sample is whole");
+        let budget = Budget::new(1 << 20);
+        let context = TableContext {
+            fs: Arc::new(fs.clone()),
+            dir: DIR.into(),
+            database: header.database,
+            cache: BlockCache::new(Arc::clone(&budget), None),
+            budget,
+            clock: Env::memory(1).clock,
+        };
+        let table = Table::open_file(Arc::new(context), TableId(id)).expect("the sample is whole");
+        for block in table.walk().expect("the sample is whole").filter_map(Result::ok) {
+            let len = block.handle.len - COMPRESSION_AND_CHECKSUM_LEN;
+            let is_plain = block.payload_bytes == len;
+            if block.kind == kind && is_plain {
+                let start = block.handle.offset as usize;
+                payloads.push(bytes[start..start + len as usize].to_vec());
+            }
+        }
+    }
+    payloads.truncate(4);
+    payloads
+}
+
+pub(super) fn data_blocks() -> Vec<Vec<u8>> {
+    blocks(BlockKind::Data)
+}
+
+pub(super) fn indexes() -> Vec<Vec<u8>> {
+    blocks(BlockKind::Index)
+}
+
+pub(super) fn filters() -> Vec<Vec<u8>> {
+    blocks(BlockKind::Filter)
+}
+
+pub(super) fn top_indexes() -> Vec<Vec<u8>> {
+    blocks(BlockKind::TopIndex)
+}
+
+pub(super) fn properties() -> Vec<Vec<u8>> {
+    blocks(BlockKind::Properties)
+}

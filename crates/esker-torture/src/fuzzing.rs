@@ -1,0 +1,111 @@
+//! Feeds the fuzz targets without any help of a compiler: inputs that mean something, changed at
+//! random, as fast as they go. The targets of `fuzz/` look deeper, and need more to be installed.
+
+use std::panic::catch_unwind;
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use esker::env::{Clock as _, SystemClock};
+use esker_torture::fuzz::{TARGETS, Target};
+
+use crate::arguments::Arguments;
+use crate::random::Random;
+use crate::watchdog::Watchdog;
+use crate::{Result, say};
+
+/// Longer inputs than this are cut.
+const INPUT_LEN_MAX: usize = 16 << 10;
+
+/// Runs `fuzz`.
+pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
+    let seed = arguments.number("seed", 1)?;
+    let limit = Duration::from_millis(arguments.number("millis", 2000)?);
+    let corpus = arguments.path("corpus").ok();
+    if let (Some(dir), true) = (&corpus, arguments.has("write")) {
+        return write_corpus(dir);
+    }
+    let only = arguments.mode().ok();
+    let watchdog = Watchdog::start();
+    let mut total = 0;
+    for target in TARGETS.iter().filter(|target| only.is_none_or(|only| only == target.name)) {
+        let count = fuzz(target, seed, limit, corpus.as_deref(), &watchdog)?;
+        say(&format!("fuzz {}: {count} inputs, no finding", target.name));
+        total += count;
+    }
+    say(&format!("counted: {total} fuzzed inputs"));
+    Ok(ExitCode::SUCCESS)
+}
+
+fn fuzz(
+    target: &Target,
+    seed: u64,
+    limit: Duration,
+    corpus: Option<&Path>,
+    watchdog: &Watchdog,
+) -> Result<u64> {
+    let mut inputs = (target.seeds)();
+    let dir = corpus.map(|dir| dir.join(target.name));
+    for entry in dir.and_then(|dir| std::fs::read_dir(dir).ok()).into_iter().flatten().flatten() {
+        inputs.push(std::fs::read(entry.path()).map_err(|error| error.to_string())?);
+    }
+    inputs.push(Vec::new());
+    let mut random = Random::new(seed);
+    let clock = SystemClock::new();
+    let mut count = 0;
+    while clock.now() < limit {
+        watchdog.enter(format!("{} after {count} inputs of seed {seed}", target.name));
+        for _ in 0..20 {
+            let mut input = inputs[random.below(inputs.len() as u64) as usize].clone();
+            for _ in 0..random.below(6) {
+                let other = random.below(inputs.len() as u64) as usize;
+                change(&mut input, &inputs[other], &mut random);
+            }
+            count += 1;
+            if catch_unwind(|| (target.run)(&input)).is_err() {
+                let path = std::env::temp_dir().join(format!("esker-{}-{count}", target.name));
+                std::fs::write(&path, &input).map_err(|error| error.to_string())?;
+                let (name, path) = (target.name, path.display());
+                return Err(format!(
+                    "{name} fails at input {count} of seed {seed}, kept in {path}"
+                ));
+            }
+        }
+    }
+    Ok(count)
+}
+
+fn change(input: &mut Vec<u8>, other: &[u8], random: &mut Random) {
+    const EXTREMES: [u8; 6] = [0, 1, 0x7f, 0x80, 0xfe, 0xff];
+    let at = random.below(input.len() as u64 + 1) as usize;
+    let len = random.below(1 + (input.len() - at).min(64) as u64) as usize;
+    match random.below(7) {
+        0 | 1 if at < input.len() => input[at] ^= 1 << random.below(8),
+        2 if at < input.len() => input[at] = EXTREMES[random.below(6) as usize],
+        3 => drop(input.drain(at..at + len)),
+        4 => {
+            let piece = input[at..at + len].to_vec();
+            input.splice(at..at, piece);
+        }
+        5 => {
+            let from = random.below(other.len() as u64 + 1) as usize;
+            let piece = &other[from..other.len().min(from + 32)];
+            input.splice(at..at + len, piece.iter().copied());
+        }
+        _ => input.insert(at, random.next() as u8),
+    }
+    input.truncate(INPUT_LEN_MAX);
+}
+
+/// Writes the inputs that every target starts from.
+fn write_corpus(dir: &Path) -> Result<ExitCode> {
+    for target in &TARGETS {
+        let dir = dir.join(target.name);
+        std::fs::create_dir_all(&dir).map_err(|error| error.to_string())?;
+        for (number, bytes) in (target.seeds)().into_iter().enumerate() {
+            let path = dir.join(format!("seed-{number}"));
+            std::fs::write(path, bytes).map_err(|error| error.to_string())?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
