@@ -6,6 +6,7 @@
 
 #![forbid(unsafe_code)]
 
+mod expiry;
 mod file_kind;
 mod fragments;
 mod head;
@@ -25,6 +26,7 @@ pub mod file_header;
 pub mod limits;
 
 pub use corruption::Corruption;
+pub use expiry::{EXPIRY_LEN, expiry_of};
 pub use file_header::FileHeader;
 pub use file_kind::FileKind;
 pub use fragments::{Fragment, Fragments, Stretch};

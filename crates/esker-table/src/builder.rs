@@ -18,7 +18,7 @@ use std::sync::Arc;
 
 use esker_base::checksum::{file_seed, hash_key};
 use esker_base::limits::{KEY_LEN_MAX, VALUE_LEN_MAX};
-use esker_base::{FileHeader, FileKind, Fragments, InternalKey, SeqNo};
+use esker_base::{EntryKind, FileHeader, FileKind, Fragments, InternalKey, SeqNo};
 use esker_env::{File, FileError};
 
 use crate::data_block_builder::{BlockFacts, DataBlockBuilder};
@@ -30,6 +30,7 @@ use crate::range_block;
 use crate::sealed::Sealer;
 use crate::separators::append_separator;
 use crate::sequential_writer::SequentialWriter;
+use crate::table_expiry::ExpiryCount;
 use crate::top_index::{Partition, TopIndex};
 use crate::{
     BlockHandle, Compression, Dictionary, Origin, TableExtras, TableIdentity, TableOptions,
@@ -110,6 +111,7 @@ pub struct TableBuilder {
     ranges: Fragments,
     dictionary: Option<Arc<Dictionary>>,
     extras: TableExtras,
+    expiries: ExpiryCount,
     scratch: Vec<u8>,
 }
 
@@ -163,6 +165,7 @@ impl TableBuilder {
             smallest_key: Vec::new(),
             ranges: Fragments::default(),
             extras: TableExtras::default(),
+            expiries: ExpiryCount::NONE,
             scratch: Vec::new(),
         }
     }
@@ -228,6 +231,9 @@ impl TableBuilder {
         if is_next_key {
             self.last_hash = hash_key(key.user_key);
             self.hashes.push(self.last_hash);
+        }
+        if key.kind() == EntryKind::ExpiringPut {
+            self.expiries.add(value);
         }
         self.block.push(key, value, tag_of(self.last_hash));
         Ok(())
@@ -349,6 +355,8 @@ impl TableBuilder {
     }
 
     fn properties(&mut self, ranges: Option<TableRanges>) -> TableProperties {
+        let (entries, tombstones) = (self.facts.entry_count, self.facts.tombstone_count);
+        let expiry = self.expiries.of_table(entries, tombstones, ranges.is_some());
         let seqno = |word| SeqNo::new(word).expect("a trailer holds a sequence number");
         TableProperties {
             id: self.identity.id,
@@ -370,6 +378,7 @@ impl TableBuilder {
             compression: self.options.compression,
             filter_bits_per_key: self.options.filter_bits_per_key,
             extras: TableExtras {
+                expiry,
                 ranges,
                 origin: self.origin.take(),
                 ..std::mem::take(&mut self.extras)

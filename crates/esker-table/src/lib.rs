@@ -30,6 +30,7 @@ mod range_block;
 mod sealed;
 mod separators;
 mod sequential_writer;
+mod table_expiry;
 mod table_extras;
 mod top_index;
 
@@ -68,6 +69,7 @@ pub use origin::Origin;
 pub use properties::TableProperties;
 pub use range_block::TableRanges;
 pub use table::{Table, TableEntry};
+pub use table_expiry::TableExpiry;
 pub use table_extras::{TableExtras, TableTimes};
 pub use trace::{BlockKind, BlockRead, FilterVerdict, NoTrace, ReadTrace};
 pub use verify::TableReport;

@@ -17,11 +17,13 @@
 
 use esker_base::coding::{DecodeError, Decoder, put_bytes, put_varint};
 
+use crate::table_expiry::TableExpiry;
 use crate::{BlockHandle, Origin, TableRanges};
 
 mod tag {
     pub(super) const TIMES: u64 = 1;
     pub(super) const RANGES: u64 = 2;
+    pub(super) const EXPIRY: u64 = 4;
     pub(super) const ORIGIN: u64 = 5;
     pub(super) const DICTIONARY: u64 = 6;
 }
@@ -33,6 +35,8 @@ pub struct TableExtras {
     pub times: Option<TableTimes>,
     /// Its range tombstones.
     pub ranges: Option<TableRanges>,
+    /// When its entries expire, if it has some that do.
+    pub expiry: Option<TableExpiry>,
     /// Where it comes from, if it was not built for the place that it stands in.
     pub origin: Option<Origin>,
     /// Where the dictionary lies that its blocks were compressed with.
@@ -63,12 +67,15 @@ impl TableExtras {
 
     /// Appends a section for everything that is there.
     pub(crate) fn encode(&self, out: &mut Vec<u8>) {
-        let Self { times, ranges, origin, dictionary } = self;
+        let Self { times, ranges, expiry, origin, dictionary } = self;
         if let Some(times) = times {
             put_section(out, tag::TIMES, |body| times.encode(body));
         }
         if let Some(ranges) = ranges {
             put_section(out, tag::RANGES, |body| ranges.encode(body));
+        }
+        if let Some(expiry) = expiry {
+            put_section(out, tag::EXPIRY, |body| expiry.encode(body));
         }
         if let Some(origin) = origin {
             put_section(out, tag::ORIGIN, |body| origin.encode(body));
@@ -94,6 +101,7 @@ impl TableExtras {
             match tag {
                 tag::TIMES => extras.times = Some(TableTimes::decode(&mut body)?),
                 tag::RANGES => extras.ranges = Some(TableRanges::decode(&mut body)?),
+                tag::EXPIRY => extras.expiry = Some(TableExpiry::decode(&mut body)?),
                 tag::ORIGIN => extras.origin = Some(Origin::decode(&mut body)?),
                 tag::DICTIONARY => extras.dictionary = Some(BlockHandle::decode(&mut body)?),
                 _ => return Err(unknown),
@@ -176,6 +184,24 @@ mod tests {
             assert_eq!(decoded(&bytes), Ok(extras));
         }
         assert_eq!(decoded(b"\x05\x01\x02"), Err("origin of a table has an unknown form"));
+    }
+
+    /// The example of FORMAT.md section 5.
+    #[test]
+    fn expiries_have_their_bytes() {
+        for (latest, expected) in
+            [(None, &b"\x04\x01\x05"[..]), (Some(300), b"\x04\x03\x05\xac\x02")]
+        {
+            let expiry = Some(TableExpiry { earliest: 5, latest });
+            let extras = TableExtras { expiry, ..TableExtras::default() };
+            let mut bytes = Vec::new();
+            extras.encode(&mut bytes);
+            assert_eq!(bytes, expected);
+            assert_eq!(decoded(&bytes), Ok(extras));
+        }
+        let disorder = Err("table properties have their expiries in the wrong order");
+        assert_eq!(decoded(b"\x04\x02\x05\x04"), disorder);
+        assert_eq!(decoded(b"\x04\x03\x05\x06\x07"), Err("unexpected bytes follow"));
     }
 
     #[test]

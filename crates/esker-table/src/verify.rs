@@ -5,16 +5,17 @@
 //! the checksum of the whole file. Damage does not end the check: it is listed.
 
 use esker_base::checksum::{Checksummer, hash_key};
-use esker_base::{Corruption, Fragments, InternalKey, Trailer};
+use esker_base::{Corruption, EntryKind, Fragments, InternalKey, Trailer};
 use esker_env::FileError;
 
 use crate::builder::tag_of;
 use crate::data_block::DataBlock;
 use crate::data_block_builder::BlockFacts;
 use crate::filter::FilterBlock;
+use crate::table_expiry::ExpiryCount;
 use crate::table_file::TableFile;
 use crate::walk::WalkedContent;
-use crate::{Table, TableProperties, TableWalk, WalkedBlock};
+use crate::{Table, TableExpiry, TableProperties, TableWalk, WalkedBlock};
 
 /// What a check of a whole table found.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
@@ -105,6 +106,7 @@ struct Check<'a> {
     /// Where the next block must start.
     position: u64,
     facts: BlockFacts,
+    expiries: ExpiryCount,
     data_bytes: u64,
     data_block_count: u32,
     range_seqnos: Vec<u64>,
@@ -128,6 +130,7 @@ impl<'a> Check<'a> {
             is_complete: true,
             position: TableWalk::START,
             facts: BlockFacts::NONE,
+            expiries: ExpiryCount::NONE,
             data_bytes: 0,
             data_block_count: 0,
             range_seqnos: Vec::new(),
@@ -219,6 +222,9 @@ impl<'a> Check<'a> {
     }
 
     fn count(&mut self, key: InternalKey<'_>, value: &[u8]) {
+        if key.kind() == EntryKind::ExpiringPut {
+            self.expiries.add(value);
+        }
         self.facts.add(BlockFacts {
             entry_count: 1,
             tombstone_count: u64::from(key.kind().is_tombstone()),
@@ -294,6 +300,13 @@ impl<'a> Check<'a> {
         }
     }
 
+    /// What the properties should say of the entries that expire.
+    fn expiry(&self) -> Option<TableExpiry> {
+        let BlockFacts { entry_count, tombstone_count, .. } = self.facts;
+        let has_ranges = self.expected.extras.ranges.is_some();
+        self.expiries.of_table(entry_count, tombstone_count, has_ranges)
+    }
+
     /// Compares what was counted with what the table is known by.
     fn end(&mut self, file: &TableFile) {
         let expected = self.expected;
@@ -314,6 +327,7 @@ impl<'a> Check<'a> {
             && self.data_bytes == expected.data_bytes
             && self.data_block_count == expected.data_block_count
             && self.partition_separators.len() as u64 == u64::from(expected.partition_count)
+            && self.expiry() == expected.extras.expiry
             && self.has_expected_bounds();
         if !is_same {
             let offset = file.footer().properties.offset;

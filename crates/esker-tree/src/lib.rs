@@ -14,6 +14,7 @@ mod catalog;
 mod compaction;
 mod cursor;
 mod edit;
+mod expired;
 mod fence;
 mod filter;
 mod flush;
@@ -55,6 +56,7 @@ pub use catalog::{Catalog, KeyspaceState, TablePlace};
 pub use compaction::{CompactionOutput, compact};
 pub use cursor::{Cursor, PinnedValue};
 pub use edit::{EditError, EditRecord, EditRefused, MANIFEST_FORMAT, VersionEdit};
+pub use expired::drop_expired;
 pub use filter::{
     CompactionFilter, CompactionFilterFactory, Filter, FilterContext, FilterDecision, FilterError,
     FilterFailure,

@@ -5,7 +5,7 @@
 //!
 //! Does not know which entries a reader sees.
 
-use esker_base::EntryKind;
+use esker_base::{EXPIRY_LEN, EntryKind, expiry_of};
 
 use crate::operator::{Merge, MergeError, Merger};
 use crate::read_error::UnsupportedKind;
@@ -15,6 +15,9 @@ use crate::read_error::UnsupportedKind;
 pub struct ReadContext {
     /// The keyspace's merge operator, if it has one.
     pub merge: Option<Merge>,
+    /// The time that expiries are compared with, in milliseconds since 1970-01-01 UTC. What
+    /// expires at it has expired.
+    pub now_millis: u64,
 }
 
 /// What one entry says about its key.
@@ -37,12 +40,16 @@ impl ReadContext {
     /// # Errors
     /// For a kind that has no meaning in this release.
     pub fn meaning(&self, kind: EntryKind, stored: &[u8]) -> Result<Meaning, UnsupportedKind> {
-        // For the kinds to come, whose meaning is in what they store.
-        let _ = stored;
         match kind {
             EntryKind::Put => Ok(Meaning::Value { from: 0 }),
             EntryKind::Tombstone | EntryKind::SingleDelete => Ok(Meaning::Nothing),
             EntryKind::Merge => Ok(Meaning::Operand),
+            EntryKind::ExpiringPut => match expiry_of(stored) {
+                Some(expiry) if expiry <= self.now_millis => Ok(Meaning::Nothing),
+                Some(_) => Ok(Meaning::Value { from: EXPIRY_LEN }),
+                // No release writes one that is too short to hold its expiry.
+                None => Err(UnsupportedKind { kind }),
+            },
             _ => Err(UnsupportedKind { kind }),
         }
     }

@@ -78,6 +78,8 @@ pub enum PlanReason {
     Deadline,
     /// Nobody writes, and reads become cheaper.
     Idle,
+    /// Everything in the tables has expired.
+    Expired,
     /// Somebody asked for it.
     Manual,
 }
@@ -98,6 +100,7 @@ impl PlanReason {
             Self::Age => "age",
             Self::Deadline => "deadline",
             Self::Idle => "idle",
+            Self::Expired => "expired",
             Self::Manual => "manual",
         }
     }

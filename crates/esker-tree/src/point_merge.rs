@@ -6,7 +6,7 @@
 //!
 //! Does not know what the sources are.
 
-use esker_base::{InternalKey, Trailer};
+use esker_base::{EntryKind, InternalKey, Trailer, expiry_of};
 
 use crate::cursor::Cursor;
 use crate::meaning::{Meaning, ReadContext};
@@ -37,6 +37,8 @@ pub enum PointStep {
 #[derive(Default)]
 pub struct PointMerge {
     operands: Operands,
+    /// When the value that was met expires or has expired, if it does.
+    expiry: Option<u64>,
 }
 
 impl PointMerge {
@@ -44,6 +46,13 @@ impl PointMerge {
     #[must_use]
     pub const fn operand_count(&self) -> u64 {
         self.operands.added()
+    }
+
+    /// When the value that was met expires, or has expired, in milliseconds since 1970-01-01 UTC;
+    /// `None` if it does not. Operands above it do not change that.
+    #[must_use]
+    pub const fn expiry(&self) -> Option<u64> {
+        self.expiry
     }
 
     /// Takes the newest visible entry of `key` in a source, and goes on in it, with a `cursor` over it,
@@ -59,7 +68,9 @@ impl PointMerge {
         stored: &[u8],
         cursor: impl FnOnce() -> C,
     ) -> Result<PointStep, ReadError> {
-        match context.meaning(trailer.kind(), stored)? {
+        let meaning = context.meaning(trailer.kind(), stored)?;
+        self.note_expiry(meaning, trailer.kind(), stored);
+        match meaning {
             Meaning::Value { from } if self.operands.is_empty() => Ok(PointStep::Stored { from }),
             Meaning::Value { from } => self.merge(context.merger(key)?, Some(&stored[from..])),
             Meaning::Nothing if self.operands.is_empty() => Ok(PointStep::Nothing),
@@ -90,7 +101,10 @@ impl PointMerge {
             if !cursor.is_valid() || cursor.key().user_key != merger.key() {
                 return Ok(PointStep::Older);
             }
-            match context.meaning(cursor.key().kind(), cursor.value())? {
+            let (kind, stored) = (cursor.key().kind(), cursor.value());
+            let meaning = context.meaning(kind, stored)?;
+            self.note_expiry(meaning, kind, stored);
+            match meaning {
                 Meaning::Value { from } => {
                     return self.merge(merger, Some(&cursor.value()[from..]));
                 }
@@ -114,6 +128,14 @@ impl PointMerge {
         let mut merged = Vec::new();
         self.operands.merge(context.merger(key)?, None, Order::NewestFirst, &mut merged)?;
         Ok(Some(merged))
+    }
+
+    fn note_expiry(&mut self, meaning: Meaning, kind: EntryKind, stored: &[u8]) {
+        // What operands make of a value that has expired does not expire.
+        let counts = meaning != Meaning::Nothing || self.operands.is_empty();
+        if kind == EntryKind::ExpiringPut && counts {
+            self.expiry = expiry_of(stored);
+        }
     }
 
     /// Adds an operand; false if all are too much for memory.

@@ -84,6 +84,9 @@ pub struct RangeRequest {
     pub up_to: SeqNo,
     /// What to do with tables that are in the last level already.
     pub last_level: LastLevel,
+    /// Entries that have expired at this time, in milliseconds since 1970-01-01 UTC, count as
+    /// tombstones.
+    pub expired_at: u64,
 }
 
 /// What a compaction on demand does with tables that are in the last level already.

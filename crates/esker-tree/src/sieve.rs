@@ -166,13 +166,21 @@ impl<'a, F: FnMut(&[u8]) -> bool> Sieve<'a, F> {
             }
             return Ok(());
         }
+        let expires = key.kind() == EntryKind::ExpiringPut;
         let (kind, below) = match meaning {
+            Meaning::Value { .. } if expires => (EntryKind::Put, Below::Expiring),
             Meaning::Value { from } => (EntryKind::Put, Below::Value(&value[from..])),
             _ => (EntryKind::Tombstone, Below::Tombstone),
         };
         if !self.waiting.is_empty() && self.resolve(below, sink)? {
             self.entries_dropped += 1;
             return Ok(());
+        }
+        // What has expired for every reader is kept, if it is, without its value. At zero it stays
+        // as it is: no tombstone stands there.
+        if expires && kind == EntryKind::Tombstone && key.seqno() != SeqNo::ZERO {
+            let hiding = InternalKey::new(key.user_key, key.seqno(), kind);
+            return self.decide(hiding, kind, &[], sink);
         }
         self.decide(key, kind, value, sink)
     }

@@ -150,8 +150,12 @@ impl Upkeep {
         if !self.uses_idle_time || !moment.is_idle || shape.levels[0].runs.len() < 2 {
             return None;
         }
-        let request =
-            RangeRequest { range: KeyRange::all(), up_to: SeqNo::MAX, last_level: LastLevel::Keep };
+        let request = RangeRequest {
+            range: KeyRange::all(),
+            up_to: SeqNo::MAX,
+            last_level: LastLevel::Keep,
+            expired_at: 0,
+        };
         let plan = self.leveled.plan_range(shape, busy, &request)?;
         let from_level_zero = plan.inputs.iter().filter(|input| input.level == 0);
         let chosen: Vec<_> = from_level_zero.flat_map(|input| &input.tables).collect();
@@ -178,6 +182,7 @@ impl Upkeep {
                 PlanReason::Age => LastLevel::RewriteAll(after),
                 _ => LastLevel::RewriteTombstones(after),
             },
+            expired_at: 0,
         };
         let plan = self.leveled.plan_range(shape, busy, &request)?;
         Some(Plan { reason, ..plan })

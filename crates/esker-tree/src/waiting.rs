@@ -4,7 +4,8 @@
 //! of them:
 //!
 //! - *Operands* over a value, or over the lack of one, become that value merged: a put. With
-//!   nothing known beneath they are folded to one operand, if the operator can.
+//!   nothing known beneath they are folded to one operand, if the operator can. So they are over
+//!   a value that is going to expire: it takes no operand with it when it does.
 //! - *A single delete* vanishes together with the put right beneath it, and each of the two only
 //!   so: a put that went alone would let the single delete take an older one, and the other way
 //!   round. It also goes if nothing is beneath it that another job may find.
@@ -23,6 +24,8 @@ use crate::operator::Merger;
 pub(crate) enum Below<'a> {
     /// A value, of the same stripe.
     Value(&'a [u8]),
+    /// A value of the same stripe that expires, and has not yet.
+    Expiring,
     /// A tombstone, of the same stripe.
     Tombstone,
     /// Nothing, anywhere.
@@ -128,7 +131,7 @@ impl Waiting {
             }
             let is_last = index + 1 == count;
             match below {
-                Below::Value(_) if is_last => {
+                Below::Value(_) | Below::Expiring if is_last => {
                     outcome.takes_below = true;
                     outcome.covers |= is_all;
                 }
@@ -184,10 +187,10 @@ impl Waiting {
         range.for_each(|index| operands.add(self.value(index)));
         let existing = match below {
             Below::Value(value) => Some(value),
-            Below::Tombstone | Below::Nothing | Below::Unknown => None,
+            Below::Tombstone | Below::Nothing | Below::Expiring | Below::Unknown => None,
         };
         // A failure is no harm here: who reads the key is told.
-        let kind = if let Below::Unknown = below {
+        let kind = if let Below::Expiring | Below::Unknown = below {
             let folds =
                 operands.added() > 1 && operands.fold(merger, Order::NewestFirst).unwrap_or(false);
             folds.then_some(EntryKind::Merge)

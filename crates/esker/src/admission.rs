@@ -1,6 +1,7 @@
 //! Letting writes in: at once, after a short delay while background work is behind, and later only
 //! when there is no room at all.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::engine::Engine;
@@ -105,6 +106,10 @@ impl Engine {
             .as_ref()
             .map_or(0, |policy| policy.debt_bytes(&keyspace.view().version.shape()));
         keyspace.set_debt_bytes(debt);
+        let expires = |table: &Arc<esker_table::Table>| {
+            table.properties().extras.expiry.is_some_and(|expiry| expiry.latest.is_some())
+        };
+        keyspace.set_may_expire(keyspace.view().version.tables().any(expires));
         let backlog = self.backlog(keyspace);
         // The active memtable counts as full: it will be before this is called again.
         let ahead = Backlog { memtables: backlog.memtables.ceil(), ..backlog };

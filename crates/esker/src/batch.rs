@@ -1,11 +1,13 @@
 //! A batch: writes to any keyspaces, applied together or not at all.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use esker_base::{EntryKind, limits};
+use esker_base::{EntryKind, KeyspaceId, limits};
 
 use crate::commit_queue::Request;
 use crate::error::{Error, Result};
+use crate::expiry::Expiry;
 use crate::handle::Handle;
 use crate::keyspace::Keyspace;
 use crate::keyspace_core::KeyspaceCore;
@@ -33,9 +35,42 @@ impl Batch {
     }
 
     /// Sets `key` to `value` in `keyspace`. A key or value that is too long makes
-    /// [`Batch::commit`] fail with nothing written.
+    /// [`Batch::commit`] fail with nothing written. The keyspace's
+    /// [`default_ttl`](crate::KeyspaceOptions::default_ttl) counts from here on.
     pub fn put(&mut self, keyspace: &Keyspace, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) {
-        self.add(keyspace, EntryKind::Put, key.as_ref(), value.as_ref());
+        match keyspace.core().default_ttl() {
+            None => self.add(keyspace, EntryKind::Put, key.as_ref(), value.as_ref()),
+            Some(ttl) => self.put_with_ttl(keyspace, key, value, ttl),
+        }
+    }
+
+    /// Sets `key` to `value` in `keyspace` for as long as `ttl`, counted from here on. See
+    /// [`Keyspace::put_with_ttl`]. A ttl of zero makes [`Batch::commit`] fail with nothing written.
+    pub fn put_with_ttl(
+        &mut self,
+        keyspace: &Keyspace,
+        key: impl AsRef<[u8]>,
+        value: impl AsRef<[u8]>,
+        ttl: Duration,
+    ) {
+        match keyspace.expiry_after(ttl) {
+            Ok(expiry) => self.add_expiring(keyspace, key.as_ref(), value.as_ref(), expiry),
+            Err(error) => drop(self.refused.get_or_insert(error)),
+        }
+    }
+
+    /// Sets `key` to `value` in `keyspace` until `expiry`. See [`Keyspace::put_with_expiry`].
+    pub fn put_with_expiry(
+        &mut self,
+        keyspace: &Keyspace,
+        key: impl AsRef<[u8]>,
+        value: impl AsRef<[u8]>,
+        expiry: Expiry,
+    ) {
+        match expiry.millis() {
+            None => self.add(keyspace, EntryKind::Put, key.as_ref(), value.as_ref()),
+            Some(expiry) => self.add_expiring(keyspace, key.as_ref(), value.as_ref(), expiry),
+        }
     }
 
     /// Removes `key` from `keyspace`, whether it is there or not.
@@ -59,16 +94,31 @@ impl Batch {
     }
 
     fn add(&mut self, keyspace: &Keyspace, kind: EntryKind, key: &[u8], value: &[u8]) {
+        self.add_encoded(keyspace, key, |keyspace, key, out| {
+            Operation { keyspace, kind, key, value }.encode(out)
+        });
+    }
+
+    fn add_expiring(&mut self, keyspace: &Keyspace, key: &[u8], value: &[u8], expiry: u64) {
+        self.add_encoded(keyspace, key, |keyspace, key, out| {
+            Operation::encode_expiring(keyspace, (key, value), expiry, out)
+        });
+    }
+
+    /// Adds what `encode` makes of the keyspace and the stored key.
+    fn add_encoded(
+        &mut self,
+        keyspace: &Keyspace,
+        key: &[u8],
+        encode: impl FnOnce(KeyspaceId, &[u8], &mut Vec<u8>) -> Result<()>,
+    ) {
         let core = keyspace.core();
         let result = if !Arc::ptr_eq(keyspace.handle(), &self.db) {
             Err(Error::invalid_input("the keyspace belongs to another database than the batch"))
         } else if self.count == limits::BATCH_COUNT_MAX {
             Err(Error::invalid_input("the batch has too many operations"))
         } else {
-            core.stored_key(key).and_then(|key| {
-                let operation = Operation { keyspace: core.id, kind, key: &key, value };
-                operation.encode(&mut self.operations)
-            })
+            core.stored_key(key).and_then(|key| encode(core.id, &key, &mut self.operations))
         };
         if let Err(error) = result {
             self.refused.get_or_insert(error);

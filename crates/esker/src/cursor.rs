@@ -71,7 +71,7 @@ impl Cursor {
             pin,
             sources: sources.len(),
         };
-        let context = keyspace.read_context();
+        let context = keyspace.read_context(engine.time_of(origin.pin.as_deref()));
         let inner = VisibleCursor::new(MergingCursor::new(sources), seqno, range, context);
         Ok(Self { inner, shown, origin })
     }

@@ -15,6 +15,7 @@ use crate::cursor::Cursor;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::events::{Event, EventListener};
+use crate::expiry::Expiry;
 use crate::explain::{GetExplanation, ScanExplanation};
 use crate::handle::Handle;
 use crate::health::Health;
@@ -333,6 +334,27 @@ impl Db {
         durability: Durability,
     ) -> Result<()> {
         self.default.put_with(key, value, durability)
+    }
+
+    /// Sets `key` to `value` for as long as `ttl`. See [`Keyspace::put_with_ttl`].
+    ///
+    /// # Errors
+    /// As [`Keyspace::put_with_ttl`].
+    pub fn put_with_ttl(
+        &self,
+        key: impl AsRef<[u8]>,
+        value: impl AsRef<[u8]>,
+        ttl: Duration,
+    ) -> Result<()> {
+        self.default.put_with_ttl(key, value, ttl)
+    }
+
+    /// Until when `key` has its value. See [`Keyspace::expires_at`].
+    ///
+    /// # Errors
+    /// As [`Keyspace::get`].
+    pub fn expires_at(&self, key: impl AsRef<[u8]>) -> Result<Option<Expiry>> {
+        self.default.expires_at(key)
     }
 
     /// Removes `key`. See [`Keyspace::delete`].

@@ -93,6 +93,7 @@ impl Engine {
     pub(crate) fn new(parts: Parts) -> Self {
         let (_, segment_count) = parts.logs.size();
         let has_log = segment_count > 0;
+        let clock = Arc::clone(&parts.env.clock);
         Self {
             env: parts.env,
             dir: parts.dir,
@@ -104,7 +105,7 @@ impl Engine {
             pipeline: parts.pipeline,
             logs: parts.logs,
             ledger: parts.ledger,
-            snapshots: Arc::new(Snapshots::starting_at(parts.visible)),
+            snapshots: Arc::new(Snapshots::starting_at(parts.visible, clock)),
             keyspaces: RwLock::new(parts.keyspaces),
             scheduler: Scheduler::default(),
             throttle: Throttle::default(),

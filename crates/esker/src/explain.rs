@@ -29,6 +29,8 @@ pub struct GetExplanation {
     pub operands_merged: u64,
     /// Length of the value; `None` if there is none.
     pub value_len: Option<usize>,
+    /// How long until the value expires, zero if it has; `None` if it does not.
+    pub expires_in: Option<Duration>,
     /// How long the read took, tracing included.
     pub time: Duration,
 }
@@ -80,6 +82,11 @@ impl fmt::Display for GetExplanation {
         match self.value_len {
             Some(len) => write!(f, "a value of {len} bytes")?,
             None => write!(f, "no value")?,
+        }
+        match (self.expires_in, self.value_len) {
+            (Some(rest), Some(_)) => write!(f, ", which expires in {rest:.1?}")?,
+            (Some(_), None) => write!(f, ", it has expired")?,
+            (None, _) => {}
         }
         if 0 < self.operands_merged {
             write!(f, ", merged from {} operands", self.operands_merged)?;
@@ -136,6 +143,7 @@ impl fmt::Display for GetStep {
 struct Recorder {
     steps: Vec<GetStep>,
     operands_merged: u64,
+    expiry: Option<u64>,
 }
 
 impl ReadTrace for Recorder {
@@ -192,6 +200,10 @@ impl GetTrace for Recorder {
 
     fn merged(&mut self, operands: u64) {
         self.operands_merged = operands;
+    }
+
+    fn expires(&mut self, millis: u64) {
+        self.expiry = Some(millis);
     }
 }
 
@@ -287,13 +299,16 @@ impl Engine {
         let mut recorder = Recorder::default();
         let started = self.now();
         let target = Target { view: &view, key: &stored, snapshot };
-        let found = find(target, || keyspace.read_context(), &mut recorder)?;
+        let now_millis = self.time_of(None);
+        let found = find(target, || keyspace.read_context(now_millis), &mut recorder)?;
+        let rest = |expiry: u64| Duration::from_millis(expiry.saturating_sub(now_millis));
         Ok(GetExplanation {
             key: key.to_vec(),
             snapshot: snapshot.get(),
             steps: recorder.steps,
             operands_merged: recorder.operands_merged,
             value_len: found.map(|found| found.as_bytes().len()),
+            expires_in: recorder.expiry.map(rest),
             time: self.now().saturating_sub(started),
         })
     }

@@ -366,7 +366,8 @@ impl Engine {
             LastLevel::RewriteTombstones(next_counter)
         };
         let (range, up_to) = (range.clone(), self.snapshots.visible());
-        let request = RangeRequest { range, up_to, last_level };
+        let expired_at = self.snapshots.readers().passed_millis;
+        let request = RangeRequest { range, up_to, last_level, expired_at };
         loop {
             self.check_writable()?;
             keyspace.check_live()?;

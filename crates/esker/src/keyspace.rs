@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::ops::RangeBounds;
 use std::sync::Arc;
+use std::time::Duration;
 
 use esker_base::{EntryKind, KeyRange};
 
@@ -10,6 +11,7 @@ use crate::bytes::Value;
 use crate::commit_queue::Request;
 use crate::cursor::Cursor;
 use crate::error::Result;
+use crate::expiry::Expiry;
 use crate::explain::{GetExplanation, ScanExplanation};
 use crate::handle::Handle;
 use crate::keyspace_core::KeyspaceCore;
@@ -61,7 +63,8 @@ impl Keyspace {
         self.core.settings().options.clone()
     }
 
-    /// Sets `key` to `value`.
+    /// Sets `key` to `value`; it expires if the keyspace has a
+    /// [`default_ttl`](KeyspaceOptions::default_ttl).
     ///
     /// # Durability
     /// That of [`Options::durability`](crate::Options::durability).
@@ -82,7 +85,75 @@ impl Keyspace {
         value: impl AsRef<[u8]>,
         durability: Durability,
     ) -> Result<()> {
-        self.write(EntryKind::Put, key.as_ref(), value.as_ref(), durability)
+        let (key, value) = (key.as_ref(), value.as_ref());
+        match self.core.default_ttl() {
+            None => self.write(EntryKind::Put, key, value, durability),
+            Some(ttl) => self.write_expiring(key, value, self.expiry_after(ttl)?, durability),
+        }
+    }
+
+    /// Sets `key` to `value` for as long as `ttl`: from then on, to the millisecond, every read
+    /// finds no value, whatever the key had before. The keyspace's
+    /// [`default_ttl`](KeyspaceOptions::default_ttl) does not count. A ttl past the end of time
+    /// never ends.
+    ///
+    /// Goes by the wall clock, which may be set; within one opening of the database it never goes
+    /// back, so that what has expired stays so. A [`Snapshot`](crate::Snapshot) and a cursor keep
+    /// the time at which they were made. The space goes with compaction: by whole tables, without
+    /// reading them, where all that they hold has expired.
+    ///
+    /// Operands merged over a value do not expire with it: from then on they are merged with
+    /// nothing.
+    ///
+    /// # Durability
+    /// That of [`Options::durability`](crate::Options::durability); a [`Batch`](crate::Batch) takes
+    /// another.
+    ///
+    /// # Errors
+    /// `InvalidInput` if `ttl` is zero; as [`Batch::commit_with`](crate::Batch::commit_with)
+    /// otherwise.
+    pub fn put_with_ttl(
+        &self,
+        key: impl AsRef<[u8]>,
+        value: impl AsRef<[u8]>,
+        ttl: Duration,
+    ) -> Result<()> {
+        let expiry = self.expiry_after(ttl)?;
+        let durability = self.db.engine().options.durability;
+        self.write_expiring(key.as_ref(), value.as_ref(), expiry, durability)
+    }
+
+    /// Sets `key` to `value` until `expiry`; with [`Expiry::Never`] for good, whatever the
+    /// keyspace's [`default_ttl`](KeyspaceOptions::default_ttl). See [`Keyspace::put_with_ttl`].
+    ///
+    /// # Errors
+    /// As [`Batch::commit_with`](crate::Batch::commit_with).
+    pub fn put_with_expiry(
+        &self,
+        key: impl AsRef<[u8]>,
+        value: impl AsRef<[u8]>,
+        expiry: Expiry,
+    ) -> Result<()> {
+        let durability = self.db.engine().options.durability;
+        let (key, value) = (key.as_ref(), value.as_ref());
+        match expiry.millis() {
+            None => self.write(EntryKind::Put, key, value, durability),
+            Some(expiry) => self.write_expiring(key, value, expiry, durability),
+        }
+    }
+
+    /// Until when `key` has the value that it has; `None` if it has none. Of operands merged over a
+    /// value that expires, when that does.
+    ///
+    /// # Errors
+    /// As [`Keyspace::get`].
+    pub fn expires_at(&self, key: impl AsRef<[u8]>) -> Result<Option<Expiry>> {
+        self.db.engine().expires_at(&self.core, key.as_ref())
+    }
+
+    /// In milliseconds since the epoch, as of now.
+    pub(crate) fn expiry_after(&self, ttl: Duration) -> Result<u64> {
+        self.db.engine().snapshots.clock.after(ttl)
     }
 
     /// Removes `key`, whether it is there or not.
@@ -162,10 +233,32 @@ impl Keyspace {
         durability: Durability,
     ) -> Result<()> {
         let key = &*self.core.stored_key(key)?;
+        let operation = Operation { keyspace: self.core.id, kind, key, value };
+        self.commit_one(durability, |out| operation.encode(out))
+    }
+
+    /// Puts a value that expires so many milliseconds after the epoch.
+    fn write_expiring(
+        &self,
+        key: &[u8],
+        value: &[u8],
+        expiry: u64,
+        durability: Durability,
+    ) -> Result<()> {
+        let key = &*self.core.stored_key(key)?;
+        self.commit_one(durability, |out| {
+            Operation::encode_expiring(self.core.id, (key, value), expiry, out)
+        })
+    }
+
+    fn commit_one(
+        &self,
+        durability: Durability,
+        encode: impl FnOnce(&mut Vec<u8>) -> Result<()>,
+    ) -> Result<()> {
         let mut operations = SCRATCH.take();
         operations.clear();
-        let operation = Operation { keyspace: self.core.id, kind, key, value };
-        let result = operation.encode(&mut operations).and_then(|()| {
+        let result = encode(&mut operations).and_then(|()| {
             self.db.engine().commit(Request {
                 operations: &operations,
                 count: 1,

@@ -12,6 +12,7 @@ use esker_tree::{
 };
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::expiry::millis_up;
 use crate::key_order::KeyspaceOrder;
 use crate::looks::{Looks, look_every};
 use crate::options::{CompactionPolicy, KeyspaceOptions};
@@ -47,6 +48,11 @@ pub(crate) struct KeyspaceCore {
     /// Whether many tombstones are a reason to switch it. Changes only with the settings. Counter
     /// only, as the size.
     sheds_tombstones: AtomicBool,
+    /// Milliseconds after which a put expires that does not say when; 0 for never. Changes only
+    /// with the settings. Counter only: it is read once for each put.
+    default_ttl_millis: AtomicU64,
+    /// Whether tables expire whole, as of the last change of the tree. Counter only.
+    may_expire: AtomicBool,
     /// Whether writes must look at the backlog before they are let in. A hint: counter only.
     is_under_pressure: AtomicBool,
     /// Bytes to rewrite until the tree is in shape, as of the last change of the tree: computing it
@@ -142,6 +148,10 @@ impl Settings {
             memtable_bytes,
         }
     }
+
+    fn default_ttl_millis(&self) -> u64 {
+        self.options.default_ttl.map_or(0, millis_up)
+    }
 }
 
 impl KeyspaceCore {
@@ -161,6 +171,7 @@ impl KeyspaceCore {
         let merges = settings.options.merge_operator.is_some();
         let memtable_bytes = settings.memtable_bytes;
         let sheds_tombstones = settings.upkeep.frees_space;
+        let default_ttl_millis = settings.default_ttl_millis();
         Arc::new(Self {
             id,
             order: KeyspaceOrder::new(&settings.options.order),
@@ -173,6 +184,8 @@ impl KeyspaceCore {
             merges: AtomicBool::new(merges),
             memtable_bytes: AtomicU64::new(memtable_bytes),
             sheds_tombstones: AtomicBool::new(sheds_tombstones),
+            default_ttl_millis: AtomicU64::new(default_ttl_millis),
+            may_expire: AtomicBool::new(false),
             is_under_pressure: AtomicBool::new(false),
             debt_bytes: AtomicU64::new(0),
             busy: Mutex::default(),
@@ -195,13 +208,14 @@ impl KeyspaceCore {
         Arc::clone(&self.settings.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// What gives the entries of the keyspace their meaning, as of now.
+    /// What gives the entries of the keyspace their meaning at a time in milliseconds since the
+    /// epoch.
     ///
     /// # Cost
     /// As of [`KeyspaceCore::view`].
-    pub(crate) fn read_context(&self) -> ReadContext {
+    pub(crate) fn read_context(&self, now_millis: u64) -> ReadContext {
         let settings = self.settings.read().unwrap_or_else(PoisonError::into_inner);
-        ReadContext { merge: settings.merge.clone() }
+        ReadContext { merge: settings.merge.clone(), now_millis }
     }
 
     /// Refuses operands where there is no merge operator, not even by name.
@@ -218,11 +232,27 @@ impl KeyspaceCore {
         self.merges.store(settings.options.merge_operator.is_some(), Ordering::Relaxed);
         self.memtable_bytes.store(settings.memtable_bytes, Ordering::Relaxed);
         self.sheds_tombstones.store(settings.upkeep.frees_space, Ordering::Relaxed);
+        self.default_ttl_millis.store(settings.default_ttl_millis(), Ordering::Relaxed);
         *self.settings.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(settings);
     }
 
     pub(crate) fn is_logged(&self) -> bool {
         self.is_logged.load(Ordering::Relaxed)
+    }
+
+    /// After how long a put expires that does not say when.
+    pub(crate) fn default_ttl(&self) -> Option<Duration> {
+        let millis = self.default_ttl_millis.load(Ordering::Relaxed);
+        (millis != 0).then_some(Duration::from_millis(millis))
+    }
+
+    /// Whether the tree has tables that expire whole.
+    pub(crate) fn may_expire(&self) -> bool {
+        self.may_expire.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_may_expire(&self, value: bool) {
+        self.may_expire.store(value, Ordering::Relaxed);
     }
 
     pub(crate) fn debt_bytes(&self) -> u64 {

@@ -70,6 +70,7 @@ pub mod doctor;
 mod engine;
 mod error;
 mod events;
+mod expiry;
 mod explain;
 #[doc(hidden)]
 pub mod fuzzing;
@@ -88,6 +89,7 @@ mod logs;
 mod looks;
 mod operation;
 pub mod operators;
+mod option_sections;
 mod options;
 mod outputs;
 
@@ -133,6 +135,7 @@ pub use esker_tree::{
     TimeWindowOptions, UniversalOptions,
 };
 pub use events::{Event, EventListener};
+pub use expiry::Expiry;
 pub use explain::{GetExplanation, GetStep, ScanExplanation, ScanInput};
 pub use health::{FailingJob, Health, LateDelete, Stall, StallInfo};
 pub use ingest::{IngestOptions, IngestReport, IngestedTable};

@@ -46,6 +46,7 @@ pub(crate) fn look_every(options: &KeyspaceOptions) -> Option<Duration> {
     };
     let (deadline, period) = (options.delete_deadline, options.periodic_compaction);
     let idle = options.idle_compaction.filter(|_| options.compaction == CompactionPolicy::Leveled);
-    let shortest = [by_policy, deadline, period, idle].into_iter().flatten().min();
+    let shortest =
+        [by_policy, deadline, period, idle, options.default_ttl].into_iter().flatten().min();
     shortest.map(|shortest| (shortest / LOOKS).clamp(EVERY_MIN, EVERY_MAX))
 }

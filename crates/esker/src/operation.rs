@@ -4,7 +4,7 @@
 //! log frame and decodes them into memtables. See FORMAT.md section 4.
 
 use esker_base::coding::{DecodeError, Decoder, put_bytes, put_varint};
-use esker_base::{EntryKind, KeyspaceId, SeqNo, limits};
+use esker_base::{EXPIRY_LEN, EntryKind, KeyspaceId, SeqNo, expiry_of, limits};
 
 use crate::error::{Error, Result};
 
@@ -36,6 +36,35 @@ impl<'a> Operation<'a> {
         Ok(())
     }
 
+    /// Appends a put that expires, as an operation of that kind, without putting time and value
+    /// together first.
+    ///
+    /// # Errors
+    /// As [`Operation::encode`].
+    pub(crate) fn encode_expiring(
+        keyspace: KeyspaceId,
+        (key, value): (&[u8], &[u8]),
+        expiry_millis: u64,
+        out: &mut Vec<u8>,
+    ) -> Result<()> {
+        check_key(key)?;
+        let stored_len = value.len() as u64 + EXPIRY_LEN as u64;
+        if stored_len > limits::VALUE_LEN_MAX {
+            return Err(Error::invalid_input(format!(
+                "the value has {} bytes, and at most {} are allowed of one that expires",
+                value.len(),
+                limits::VALUE_LEN_MAX - EXPIRY_LEN as u64
+            )));
+        }
+        out.push(EntryKind::ExpiringPut.as_byte());
+        put_varint(out, u64::from(keyspace.0));
+        put_bytes(out, key);
+        put_varint(out, stored_len);
+        out.extend_from_slice(&expiry_millis.to_le_bytes());
+        out.extend_from_slice(value);
+        Ok(())
+    }
+
     /// Reads the next operation.
     pub(crate) fn decode(decoder: &mut Decoder<'a>) -> std::result::Result<Self, DecodeError> {
         let unknown = decoder.error("unknown kind of operation");
@@ -49,6 +78,9 @@ impl<'a> Operation<'a> {
             return Err(unknown);
         }
         let value = if has_value(kind) { decoder.bytes()? } else { &[] };
+        if kind == EntryKind::ExpiringPut && expiry_of(value).is_none() {
+            return Err(decoder.error("an expiring put without its expiry"));
+        }
         Ok(Self { keyspace, kind, key, value })
     }
 }
@@ -144,7 +176,7 @@ mod tests {
     fn every_kind_but_a_blob_reference_round_trips() {
         for byte in 0..=6 {
             let kind = EntryKind::from_byte(byte).unwrap();
-            let value: &[u8] = if has_value(kind) { b"v" } else { b"" };
+            let value: &[u8] = if has_value(kind) { b"12345678v" } else { b"" };
             let operation = Operation { keyspace: KeyspaceId(3), kind, key: b"k", value };
             let mut bytes = Vec::new();
             operation.encode(&mut bytes).unwrap();
@@ -155,6 +187,21 @@ mod tests {
                 assert_eq!(decoded, Ok(operation));
             }
         }
+    }
+
+    /// The example of FORMAT.md section 4.
+    #[test]
+    fn golden_bytes_of_a_put_that_expires() {
+        let mut bytes = Vec::new();
+        let (keyspace, expiry) = (KeyspaceId(3), 1_700_000_000_000);
+        Operation::encode_expiring(keyspace, (b"key", b"v"), expiry, &mut bytes).unwrap();
+        assert_eq!(bytes, b"\x06\x03\x03key\x09\x00\x68\xe5\xcf\x8b\x01\x00\x00v");
+        let value = b"\x00\x68\xe5\xcf\x8b\x01\x00\x00v";
+        let operation = Operation { keyspace, kind: EntryKind::ExpiringPut, key: b"key", value };
+        assert_eq!(Operation::decode(&mut Decoder::new(&bytes)), Ok(operation));
+        let short = b"\x06\x03\x03key\x07\x00\x68\xe5\xcf\x8b\x01\x00";
+        let error = Operation::decode(&mut Decoder::new(short)).unwrap_err();
+        assert_eq!(error.what, "an expiring put without its expiry");
     }
 
     #[test]

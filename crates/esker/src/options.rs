@@ -3,13 +3,15 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use esker_base::coding::{DecodeError, Decoder, put_bytes, put_varint};
+use esker_base::coding::{DecodeError, Decoder, put_varint};
 use esker_tree::{
     BadOption, FifoOptions, Filter, LazyOptions, LeveledByBytesOptions, Merge, SimpleOptions,
     TieredOptions, TimeWindowOptions, UniversalOptions,
 };
 
+use crate::expiry::millis_up;
 use crate::key_order::Order;
+use crate::option_sections::{for_each_section, put_section};
 
 /// How safe a write is when its call returns.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
@@ -224,11 +226,6 @@ pub enum Compression {
 }
 
 /// Tags of the sections behind the parameters of the policy. Those that are not known are ignored.
-mod tag {
-    /// Compression from level to level.
-    pub(super) const LEVELS: u64 = 3;
-}
-
 /// The largest level of Zstandard.
 const ZSTD_LEVEL_MAX: u8 = 22;
 
@@ -302,6 +299,13 @@ pub struct KeyspaceOptions {
     /// cheap: reads become faster. Under [`CompactionPolicy::Leveled`] only. At least a second;
     /// default a minute, `None` for never.
     pub idle_compaction: Option<Duration>,
+    /// After how long a put expires that does not say when it does: [`Keyspace::put`] and
+    /// [`Batch::put`](crate::Batch::put). Counted from the put; a later change does not touch what
+    /// was put before, and what is loaded in bulk or taken over from tables does not expire.
+    /// In whole milliseconds, rounded up. Default none: never.
+    ///
+    /// [`Keyspace::put`]: crate::Keyspace::put
+    pub default_ttl: Option<Duration>,
     /// In which order keys stand. Fixed when the keyspace is created: opening it with another one
     /// is refused. Default [`Order::bytewise`].
     pub order: Order,
@@ -332,6 +336,7 @@ impl Default for KeyspaceOptions {
             delete_deadline: None,
             periodic_compaction: None,
             idle_compaction: Some(Duration::from_secs(60)),
+            default_ttl: None,
             order: Order::bytewise(),
             merge_operator: None,
             compaction_filter: None,
@@ -343,10 +348,14 @@ impl Default for KeyspaceOptions {
 const MERGE_NAME_LEN_MAX: usize = 255;
 
 /// Tags of what follows the parameters of the policy in recorded options.
-const TAG_MERGE_OPERATOR: u64 = 1;
-
-/// The times of upkeep.
-const TAG_UPKEEP: u64 = 5;
+mod tag {
+    pub(super) const MERGE_OPERATOR: u64 = 1;
+    pub(super) const DEFAULT_TTL: u64 = 2;
+    /// Compression from level to level.
+    pub(super) const LEVELS: u64 = 3;
+    /// The times of upkeep.
+    pub(super) const UPKEEP: u64 = 5;
+}
 
 /// The byte that stands for each choice in the manifest.
 impl KeyspaceOptions {
@@ -366,59 +375,70 @@ impl KeyspaceOptions {
         ] {
             put_varint(&mut out, field);
         }
-        let mut tagged = Vec::new();
-        if let Some(merge) = &self.merge_operator {
-            put_varint(&mut tagged, TAG_MERGE_OPERATOR);
-            put_bytes(&mut tagged, merge.name().as_bytes());
-        }
-        if let Some(levels) = self.encode_levels() {
-            put_varint(&mut tagged, tag::LEVELS);
-            put_bytes(&mut tagged, &levels);
-        }
-        let upkeep = |o: &Self| [o.delete_deadline, o.periodic_compaction, o.idle_compaction];
-        if upkeep(self) != upkeep(&Self::default()) {
-            let mut body = Vec::new();
-            upkeep(self).iter().for_each(|t| put_varint(&mut body, t.map_or(0, as_millis)));
-            put_varint(&mut tagged, TAG_UPKEEP);
-            put_bytes(&mut tagged, &body);
-        }
+        let sections = self.encode_sections();
         // Nothing where there are none: so it was before any policy had parameters.
-        if !parameters.is_empty() || !tagged.is_empty() {
+        if !parameters.is_empty() || !sections.is_empty() {
             put_varint(&mut out, parameters.len() as u64);
             for parameter in parameters {
                 put_varint(&mut out, parameter);
             }
         }
-        out.extend(tagged);
+        out.extend(sections);
         out
     }
 
-    /// Reads what follows the parameters; tags of a newer release are ignored.
-    fn decode_tagged(&mut self, decoder: &mut Decoder<'_>) -> Result<(), DecodeError> {
-        while !decoder.is_empty() {
-            let not_text = decoder.error("a name is not UTF-8");
-            let (tag, bytes) = (decoder.varint()?, decoder.bytes()?);
-            if tag == TAG_MERGE_OPERATOR {
-                let name = std::str::from_utf8(bytes).ok().ok_or(not_text)?;
-                let known = crate::operators::by_name(name);
-                self.merge_operator = Some(known.unwrap_or_else(|| Merge::named(name)));
-            }
-            if tag == tag::LEVELS {
-                self.decode_levels(bytes)?;
-            }
-            if tag == TAG_UPKEEP {
-                let mut body = Decoder::new(bytes);
-                for time in [
-                    &mut self.delete_deadline,
-                    &mut self.periodic_compaction,
-                    &mut self.idle_compaction,
-                ] {
-                    let millis = body.varint()?;
-                    *time = (millis > 0).then(|| Duration::from_millis(millis));
-                }
-            }
+    /// What is not as it is by default.
+    fn encode_sections(&self) -> Vec<u8> {
+        let mut out = Vec::new();
+        if let Some(merge) = &self.merge_operator {
+            put_section(&mut out, tag::MERGE_OPERATOR, |body| {
+                body.extend_from_slice(merge.name().as_bytes());
+            });
         }
-        Ok(())
+        if let Some(ttl) = self.default_ttl {
+            put_section(&mut out, tag::DEFAULT_TTL, |body| put_varint(body, millis_up(ttl)));
+        }
+        if let Some(levels) = self.encode_levels() {
+            put_section(&mut out, tag::LEVELS, |body| body.extend_from_slice(&levels));
+        }
+        let upkeep = |o: &Self| [o.delete_deadline, o.periodic_compaction, o.idle_compaction];
+        if upkeep(self) != upkeep(&Self::default()) {
+            put_section(&mut out, tag::UPKEEP, |body| {
+                upkeep(self).iter().for_each(|time| put_varint(body, time.map_or(0, as_millis)));
+            });
+        }
+        out
+    }
+
+    /// Reads what [`KeyspaceOptions::encode_sections`] gave.
+    fn decode_sections(&mut self, decoder: &mut Decoder<'_>) -> Result<(), DecodeError> {
+        for_each_section(decoder, |tag, body| {
+            match tag {
+                tag::MERGE_OPERATOR => {
+                    let not_text = body.error("a name is not UTF-8");
+                    let name = std::str::from_utf8(body.rest()).map_err(|_| not_text)?;
+                    let known = crate::operators::by_name(name);
+                    self.merge_operator = Some(known.unwrap_or_else(|| Merge::named(name)));
+                }
+                tag::DEFAULT_TTL => {
+                    let millis = body.varint()?;
+                    self.default_ttl = (millis > 0).then(|| Duration::from_millis(millis));
+                }
+                tag::LEVELS => self.decode_levels(body.rest())?,
+                tag::UPKEEP => {
+                    for time in [
+                        &mut self.delete_deadline,
+                        &mut self.periodic_compaction,
+                        &mut self.idle_compaction,
+                    ] {
+                        let millis = body.varint()?;
+                        *time = (millis > 0).then(|| Duration::from_millis(millis));
+                    }
+                }
+                _ => {}
+            }
+            Ok(())
+        })
     }
 
     /// These options for the keyspace `name`, which has `recorded`: the merge operator stays, with
@@ -494,7 +514,7 @@ impl KeyspaceOptions {
         if let Some(compaction) = CompactionPolicy::decode(choice, &parameters) {
             options.compaction = compaction;
         }
-        options.decode_tagged(&mut decoder)?;
+        options.decode_sections(&mut decoder)?;
         Ok(options)
     }
 
@@ -535,6 +555,9 @@ impl KeyspaceOptions {
                  {MERGE_NAME_LEN_MAX}",
                 merge.name().len()
             ));
+        }
+        if self.default_ttl.is_some_and(|ttl| ttl.is_zero()) {
+            return Err("default_ttl is 0, and must be more than 0".into());
         }
         self.compaction.check().map_err(|bad| format!("compaction: {bad}"))?;
         self.check_times()?;
@@ -581,6 +604,7 @@ mod tests {
             delete_deadline: Some(Duration::from_secs(7)),
             periodic_compaction: Some(Duration::from_millis(1001)),
             idle_compaction: None,
+            default_ttl: Some(Duration::from_millis(90_000)),
             order: Order::bytewise(),
             merge_operator: Some(Merge::named("mine")),
             compaction_filter: None,
@@ -695,6 +719,19 @@ mod tests {
         assert!(KeyspaceOptions::decode(&options[..options.len() - 1]).is_err());
         let unknown = [&leveled[..], &[0, 99, 2, 1, 1]].concat();
         assert_eq!(KeyspaceOptions::decode(&unknown), Ok(KeyspaceOptions::default()));
+    }
+
+    #[test]
+    fn a_default_ttl_has_its_bytes_and_is_not_zero() {
+        let ttl = |ttl| KeyspaceOptions { default_ttl: Some(ttl), ..KeyspaceOptions::default() };
+        let leveled = [0, 1, 0x80, 0x20, 10, 0x80, 0x80, 0x80, 0x20, 3, 1];
+        let bytes = ttl(Duration::from_millis(300)).encode();
+        assert_eq!(bytes, [&leveled[..], &[0, 2, 2, 0xac, 2]].concat());
+        assert_eq!(KeyspaceOptions::decode(&bytes), Ok(ttl(Duration::from_millis(300))));
+        let unknown = [&leveled[..], &[0, 99, 2, 1, 1]].concat();
+        assert_eq!(KeyspaceOptions::decode(&unknown), Ok(KeyspaceOptions::default()));
+        let refused = "default_ttl is 0, and must be more than 0";
+        assert_eq!(ttl(Duration::ZERO).check(), Err(refused.to_owned()));
     }
 
     #[test]

@@ -27,13 +27,13 @@ impl Engine {
         let memtables: Vec<Arc<Memtable>> =
             buffers.iter().map(|buffer| Arc::clone(&buffer.memtable)).collect();
         let version = Arc::clone(&keyspace.view().version);
-        let readers = self.readers();
+        let (readers, passed_millis) = self.readers();
         let table_bytes_max = keyspace.settings().table_bytes;
         let times = buffers.iter().map(|buffer| &buffer.times);
         let times = WriteTimes::joined(times, as_millis(self.wall()));
         // Never cancelled: at the end of the process the log still has what the memtables have.
         self.with_job(
-            keyspace,
+            (keyspace, passed_millis),
             || Signal::Continue,
             |job| {
                 let input = FlushInput {
@@ -67,7 +67,7 @@ impl Engine {
         if output.filtered == 0 {
             return Ok((output, None));
         }
-        if let Some(hold) = self.snapshots.hold_from(readers.latest()) {
+        if let Some(hold) = self.snapshots.hold_from(readers.0.latest()) {
             return Ok((output, Some(hold)));
         }
         for table in &output.added {
@@ -83,7 +83,7 @@ impl Engine {
         keyspace: &KeyspaceCore,
         version: &Version,
         plan: &Plan,
-        readers: &Readers,
+        (readers, passed_millis): &(Readers, u64),
         filter: Option<(&Filter, &str)>,
     ) -> Result<CompactionOutput> {
         let mark = keyspace.write_mark();
@@ -96,25 +96,25 @@ impl Engine {
             let gives_way = plan.reason == PlanReason::Idle && keyspace.write_mark() != mark;
             if must_end() || gives_way { Signal::Cancel } else { Signal::Continue }
         };
-        self.with_job(keyspace, interrupt, |job| {
+        self.with_job((keyspace, *passed_millis), interrupt, |job| {
             compact(&Job { filter, ..*job }, version, plan, readers)
         })
     }
 
-    /// Who reads now, for a job that starts now.
-    pub(crate) fn readers(&self) -> Readers {
+    /// Who reads now, for a job that starts now, and the time that they have all passed.
+    pub(crate) fn readers(&self) -> (Readers, u64) {
         let readers = self.snapshots.readers();
-        Readers::new(&readers.snapshots, readers.visible)
+        (Readers::new(&readers.snapshots, readers.visible), readers.passed_millis)
     }
 
     fn with_job<T>(
         &self,
-        keyspace: &KeyspaceCore,
+        (keyspace, passed_millis): (&KeyspaceCore, u64),
         interrupt: impl Fn() -> Signal,
         work: impl FnOnce(&Job<'_>) -> std::result::Result<T, JobError>,
     ) -> Result<T> {
         let settings = keyspace.settings();
-        let context = keyspace.read_context();
+        let context = keyspace.read_context(passed_millis);
         let no_id = RefCell::new(None);
         let result = work(&Job {
             tables: &self.tables,

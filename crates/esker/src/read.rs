@@ -7,6 +7,7 @@
 //! apart from this path; operands of a merge make it go on to the sources that are older.
 
 use std::borrow::Cow;
+use std::cell::OnceCell;
 use std::sync::Arc;
 
 use esker_base::{EntryKind, KeyRange, SeqNo, Trailer, checksum::hash_key, key_head};
@@ -21,8 +22,10 @@ use crate::bytes::{Bytes, PINNED_LEN_MIN, Value};
 use crate::cursor::source_cursors;
 use crate::engine::Engine;
 use crate::error::{Error, ErrorKind, Result};
+use crate::expiry::Expiry;
 use crate::keyspace_core::KeyspaceCore;
 use crate::read_view::ReadView;
+use crate::snapshots::PinnedSeqNo;
 
 /// Where the value of a key was found. Borrows from the view that was searched.
 pub(crate) enum Found<'a> {
@@ -76,9 +79,26 @@ pub(crate) trait GetTrace: ReadTrace {
 
     /// So many operands were merged.
     fn merged(&mut self, _operands: u64) {}
+
+    /// The value expires or has expired then, in milliseconds since the epoch.
+    fn expires(&mut self, _millis: u64) {}
 }
 
 impl GetTrace for NoTrace {}
+
+/// Notes when the value expires that is found.
+#[derive(Default)]
+struct ExpiryTrace {
+    expiry: Option<u64>,
+}
+
+impl ReadTrace for ExpiryTrace {}
+
+impl GetTrace for ExpiryTrace {
+    fn expires(&mut self, millis: u64) {
+        self.expiry = Some(millis);
+    }
+}
 
 /// What is read, and where.
 #[derive(Clone, Copy)]
@@ -209,6 +229,7 @@ impl<'a> PointRead<'a> {
         trace: &mut T,
     ) -> Result<Option<Found<'a>>> {
         trace.merged(self.merge.operand_count());
+        self.merge.expiry().into_iter().for_each(|millis| trace.expires(millis));
         Ok(answer)
     }
 
@@ -248,7 +269,7 @@ impl Engine {
         &self,
         keyspace: &KeyspaceCore,
         key: &[u8],
-        snapshot: Option<SeqNo>,
+        pin: Option<&PinnedSeqNo>,
         use_value: impl FnOnce(Found<'_>) -> R,
     ) -> Result<Option<R>> {
         self.check_open()?;
@@ -258,18 +279,41 @@ impl Engine {
         // in a newer memtable is then in the view. For a single key either order of a concurrent
         // write and this read is right.
         let view = keyspace.view();
-        let snapshot = snapshot.unwrap_or_else(|| self.snapshots.visible());
+        let snapshot = self.seqno_of(pin);
         let target = Target { view: &view, key, snapshot };
-        Ok(find(target, || keyspace.read_context(), &mut NoTrace)?.map(use_value))
+        let context = || keyspace.read_context(self.time_of(pin));
+        Ok(find(target, context, &mut NoTrace)?.map(use_value))
+    }
+
+    fn seqno_of(&self, pin: Option<&PinnedSeqNo>) -> SeqNo {
+        pin.map_or_else(|| self.snapshots.visible(), PinnedSeqNo::seqno)
+    }
+
+    /// The time that expiry goes by: that of a snapshot, or now. To be asked for after the view is
+    /// taken whose entries it decides about.
+    pub(crate) fn time_of(&self, pin: Option<&PinnedSeqNo>) -> u64 {
+        pin.map_or_else(|| self.snapshots.clock.now(), PinnedSeqNo::millis)
+    }
+
+    /// When the value of `key` expires; `None` if it has no value.
+    pub(crate) fn expires_at(&self, keyspace: &KeyspaceCore, key: &[u8]) -> Result<Option<Expiry>> {
+        self.check_open()?;
+        keyspace.check_live()?;
+        let key = &*keyspace.stored_key(key)?;
+        let view = keyspace.view();
+        let target = Target { view: &view, key, snapshot: self.snapshots.visible() };
+        let mut trace = ExpiryTrace::default();
+        let found = find(target, || keyspace.read_context(self.time_of(None)), &mut trace)?;
+        Ok(found.map(|_| trace.expiry.map_or(Expiry::Never, Expiry::at_millis)))
     }
 
     pub(crate) fn get(
         &self,
         keyspace: &KeyspaceCore,
         key: &[u8],
-        snapshot: Option<SeqNo>,
+        pin: Option<&PinnedSeqNo>,
     ) -> Result<Option<Value>> {
-        self.get_with(keyspace, key, snapshot, |found| found.into_value())
+        self.get_with(keyspace, key, pin, |found| found.into_value())
     }
 
     /// The values of `keys`, all as of one moment.
@@ -277,17 +321,19 @@ impl Engine {
         &self,
         keyspace: &KeyspaceCore,
         keys: &'k [K],
-        snapshot: Option<SeqNo>,
+        pin: Option<&PinnedSeqNo>,
     ) -> Result<Vec<Option<Value>>> {
         self.check_open()?;
         keyspace.check_live()?;
         let stored = |key: &'k K| keyspace.stored_key(key.as_ref());
         let keys: Vec<Cow<'k, [u8]>> = keys.iter().map(stored).collect::<Result<_>>()?;
-        let (view, snapshot) =
-            keyspace.view_with_seqno(|| snapshot.unwrap_or_else(|| self.snapshots.visible()));
+        let (view, snapshot) = keyspace.view_with_seqno(|| self.seqno_of(pin));
+        // One time for all, asked for only if one of them needs it.
+        let time = OnceCell::new();
         let one = |key: &Cow<'k, [u8]>| {
             let target = Target { view: &view, key, snapshot };
-            let found = find(target, || keyspace.read_context(), &mut NoTrace)?;
+            let now = || *time.get_or_init(|| self.time_of(pin));
+            let found = find(target, || keyspace.read_context(now()), &mut NoTrace)?;
             Ok(found.map(Found::into_value))
         };
         keys.iter().map(one).collect()

@@ -17,7 +17,8 @@ use crate::snapshots::PinnedSeqNo;
 
 /// All keyspaces as they were when the snapshot was taken. Owned, `Send`, cheap to clone.
 ///
-/// While it lives, compaction keeps the versions that it sees; `health` lists it with its age.
+/// While it lives, compaction keeps the versions that it sees; `health` lists it with its age. Its
+/// time stands still, too: a value that had not expired when it was taken does not expire in it.
 #[derive(Clone, Debug)]
 pub struct Snapshot {
     engine: Arc<Engine>,
@@ -56,7 +57,7 @@ impl Snapshot {
     /// # Errors
     /// As [`Keyspace::get`].
     pub fn get(&self, key: impl AsRef<[u8]>) -> Result<Option<Value>> {
-        self.engine.get(&self.default, key.as_ref(), Some(self.pin.seqno()))
+        self.engine.get(&self.default, key.as_ref(), Some(&self.pin))
     }
 
     /// The entries of the default keyspace whose keys lie in `range`.
@@ -84,7 +85,7 @@ impl SnapshotView {
     /// # Errors
     /// As [`Keyspace::get`].
     pub fn get(&self, key: impl AsRef<[u8]>) -> Result<Option<Value>> {
-        self.engine.get(&self.core, key.as_ref(), Some(self.pin.seqno()))
+        self.engine.get(&self.core, key.as_ref(), Some(&self.pin))
     }
 
     /// Hands the value of `key` to `use_value` where it lies.
@@ -97,7 +98,7 @@ impl SnapshotView {
         use_value: impl FnOnce(&[u8]) -> R,
     ) -> Result<Option<R>> {
         let use_found = |found: Found<'_>| use_value(found.as_bytes());
-        self.engine.get_with(&self.core, key.as_ref(), Some(self.pin.seqno()), use_found)
+        self.engine.get_with(&self.core, key.as_ref(), Some(&self.pin), use_found)
     }
 
     /// The values of `keys`, in their order.
@@ -105,7 +106,7 @@ impl SnapshotView {
     /// # Errors
     /// As [`Keyspace::get`].
     pub fn multi_get<K: AsRef<[u8]>>(&self, keys: &[K]) -> Result<Vec<Option<Value>>> {
-        self.engine.multi_get(&self.core, keys, Some(self.pin.seqno()))
+        self.engine.multi_get(&self.core, keys, Some(&self.pin))
     }
 
     /// Whether `key` has a value.

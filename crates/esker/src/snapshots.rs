@@ -6,12 +6,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use esker_base::SeqNo;
+use esker_env::Clock;
+
+use crate::expiry::ExpiryClock;
 
 /// The visible sequence number, and the pinned ones at or below it.
 ///
 /// Pinning and asking happen under one lock, so a compaction that has asked can rely on it: every
 /// snapshot taken later stands at or after the visible number that it was told.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Snapshots {
     /// Last sequence number that readers see. Release on publish pairs with Acquire on read: who
     /// sees the number sees the memtable entries up to it.
@@ -20,12 +23,16 @@ pub(crate) struct Snapshots {
     pinned: Mutex<BTreeMap<SeqNo, Vec<Pin>>>,
     /// Numbers the pins; counter only.
     next_pin: AtomicU64,
+    /// What expiry goes by.
+    pub(crate) clock: ExpiryClock,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Pin {
     id: u64,
     taken: Duration,
+    /// As [`PinnedSeqNo::millis`].
+    millis: u64,
 }
 
 /// What a flush or compaction must keep apart.
@@ -35,11 +42,19 @@ pub(crate) struct Readers {
     pub(crate) snapshots: Vec<SeqNo>,
     /// The latest view; later snapshots stand at or after it.
     pub(crate) visible: SeqNo,
+    /// The time that every reader has passed, those to come included: what has expired at it has
+    /// expired for all. In milliseconds since the epoch.
+    pub(crate) passed_millis: u64,
 }
 
 impl Snapshots {
-    pub(crate) fn starting_at(visible: SeqNo) -> Self {
-        Self { visible: AtomicU64::new(visible.get()), ..Self::default() }
+    pub(crate) fn starting_at(visible: SeqNo, clock: Arc<dyn Clock>) -> Self {
+        Self {
+            visible: AtomicU64::new(visible.get()),
+            pinned: Mutex::default(),
+            next_pin: AtomicU64::new(0),
+            clock: ExpiryClock::new(clock),
+        }
     }
 
     /// What a read without a snapshot sees.
@@ -52,19 +67,26 @@ impl Snapshots {
         self.visible.store(seqno.get(), Ordering::Release);
     }
 
-    /// Pins the visible sequence number.
+    /// Pins the visible sequence number, and the time that expiry goes by.
     pub(crate) fn pin(self: &Arc<Self>, now: Duration) -> PinnedSeqNo {
         let mut pinned = self.pinned.lock().unwrap_or_else(PoisonError::into_inner);
         let seqno = self.visible();
         let id = self.next_pin.fetch_add(1, Ordering::Relaxed);
-        pinned.entry(seqno).or_default().push(Pin { id, taken: now });
-        PinnedSeqNo { seqno, id, snapshots: Arc::clone(self) }
+        // Under the lock: no job has been told a later time that every reader has passed.
+        let millis = self.clock.now();
+        pinned.entry(seqno).or_default().push(Pin { id, taken: now, millis });
+        PinnedSeqNo { seqno, id, millis, snapshots: Arc::clone(self) }
     }
 
     /// The readers that exist, and the point after which new ones appear.
     pub(crate) fn readers(&self) -> Readers {
         let pinned = self.pinned.lock().unwrap_or_else(PoisonError::into_inner);
-        Readers { snapshots: pinned.keys().copied().collect(), visible: self.visible() }
+        let times = pinned.values().flatten().map(|pin| pin.millis);
+        Readers {
+            passed_millis: times.min().unwrap_or(u64::MAX).min(self.clock.now()),
+            snapshots: pinned.keys().copied().collect(),
+            visible: self.visible(),
+        }
     }
 
     /// Keeps anybody from pinning a sequence number, unless one at `latest` or after it is pinned.
@@ -98,12 +120,19 @@ pub(crate) struct Hold<'a> {
 pub(crate) struct PinnedSeqNo {
     seqno: SeqNo,
     id: u64,
+    millis: u64,
     snapshots: Arc<Snapshots>,
 }
 
 impl PinnedSeqNo {
     pub(crate) const fn seqno(&self) -> SeqNo {
         self.seqno
+    }
+
+    /// The time at which the number was pinned, which expiry goes by for whoever reads at it: in
+    /// milliseconds since the epoch.
+    pub(crate) const fn millis(&self) -> u64 {
+        self.millis
     }
 }
 
@@ -122,10 +151,12 @@ impl Drop for PinnedSeqNo {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use esker_env::ManualClock;
 
     #[test]
     fn a_number_stays_pinned_until_its_last_holder_goes() {
-        let snapshots = Arc::new(Snapshots::starting_at(SeqNo::ZERO.plus(5)));
+        let clock = Arc::new(ManualClock::new(Duration::ZERO));
+        let snapshots = Arc::new(Snapshots::starting_at(SeqNo::ZERO.plus(5), clock));
         let first = snapshots.pin(Duration::from_secs(1));
         let second = snapshots.pin(Duration::from_secs(2));
         snapshots.publish(SeqNo::ZERO.plus(9));
@@ -141,5 +172,22 @@ mod tests {
         assert_eq!(pinned(&snapshots), [9]);
         drop(third);
         assert_eq!(pinned(&snapshots), [] as [u64; 0]);
+    }
+
+    #[test]
+    fn the_time_that_all_have_passed_is_that_of_the_oldest_pin() {
+        let clock = Arc::new(ManualClock::new(Duration::from_millis(10)));
+        let snapshots = Arc::new(Snapshots::starting_at(SeqNo::ZERO.plus(5), clock.clone()));
+        assert_eq!(snapshots.readers().passed_millis, 10);
+        let pin = snapshots.pin(Duration::ZERO);
+        clock.advance(Duration::from_millis(5));
+        let later = snapshots.pin(Duration::ZERO);
+        assert_eq!((pin.millis(), later.millis()), (10, 15));
+        assert_eq!(snapshots.readers().passed_millis, 10);
+        drop(pin);
+        clock.advance(Duration::from_millis(5));
+        assert_eq!(snapshots.readers().passed_millis, 15);
+        drop(later);
+        assert_eq!(snapshots.readers().passed_millis, 20);
     }
 }

@@ -5,7 +5,13 @@
 
 use std::time::Duration;
 
+use esker_tree::{Busy, Plan, Shape, drop_expired};
+
 use crate::engine::Engine;
+use crate::keyspace_core::KeyspaceCore;
+
+/// How often a keyspace is looked at that has tables which expire whole.
+const EXPIRY_EVERY: Duration = Duration::from_secs(5);
 
 impl Engine {
     /// How long until time alone may give some keyspace work; `None` if it never does.
@@ -14,18 +20,37 @@ impl Engine {
             return None;
         }
         let keyspaces = self.keyspaces();
-        let timed = keyspaces.iter().filter(|keyspace| keyspace.settings().look_every.is_some());
+        let timed = keyspaces.iter().filter(|keyspace| self.look_every_of(keyspace).is_some());
         timed.map(|keyspace| keyspace.looks.wait(now)).min()
+    }
+
+    /// How often a keyspace is looked at: its tables may expire, whatever the options.
+    fn look_every_of(&self, keyspace: &KeyspaceCore) -> Option<Duration> {
+        let by_tables = keyspace.may_expire().then_some(EXPIRY_EVERY);
+        keyspace.settings().look_every.into_iter().chain(by_tables).min()
     }
 
     /// Asks for what has become due in keyspaces whose turn it is.
     pub(crate) fn look_at_time(&self) {
         let now = self.now();
         for keyspace in self.keyspaces() {
-            let every = keyspace.settings().look_every;
+            let every = self.look_every_of(&keyspace);
             if every.is_some_and(|every| keyspace.looks.take(every, now)) {
                 self.look(&keyspace);
             }
         }
+    }
+
+    /// The plan that drops the tables of which everything has expired for every reader.
+    pub(crate) fn expired_tables(
+        &self,
+        keyspace: &KeyspaceCore,
+        shape: &Shape,
+        busy: &Busy,
+    ) -> Option<Plan> {
+        if !keyspace.may_expire() {
+            return None;
+        }
+        drop_expired(shape, busy, self.snapshots.readers().passed_millis)
     }
 }

@@ -29,7 +29,7 @@ impl Engine {
     fn moment(&self, keyspace: &KeyspaceCore, settings: &Settings) -> Moment {
         let idle_after = settings.options.idle_compaction;
         let is_idle = idle_after.is_some_and(|after| after <= self.quiet_for(keyspace));
-        Moment { now: self.wall(), oldest_reader: self.readers().oldest(), is_idle }
+        Moment { now: self.wall(), oldest_reader: self.readers().0.oldest(), is_idle }
     }
 
     /// How long nothing has been written to the keyspace, as far as looks have seen.
@@ -37,13 +37,17 @@ impl Engine {
         keyspace.upkeep.quiet_for(keyspace.write_mark(), self.now())
     }
 
-    /// The next automatic compaction: deletes that are due, then the policy, then the rest.
+    /// The next automatic compaction: tables that have expired, deletes that are due, then the policy, then the rest.
     pub(crate) fn next_plan(
         &self,
         keyspace: &KeyspaceCore,
         shape: &Shape,
         busy: &Busy,
     ) -> Option<Plan> {
+        let expired = self.expired_tables(keyspace, shape, busy);
+        if expired.is_some() {
+            return expired;
+        }
         let settings = keyspace.settings();
         let moment = self.moment(keyspace, &settings);
         let upkeep = &settings.upkeep;

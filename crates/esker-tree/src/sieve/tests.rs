@@ -3,6 +3,8 @@
 
 use std::fmt::Write as _;
 
+use esker_base::expiry_of;
+
 use super::*;
 use crate::filter::{
     CompactionFilter, CompactionFilterFactory, Filter, FilterContext, FilterFailure,
@@ -75,8 +77,17 @@ impl CompactionFilter for ByValue {
     }
 }
 
+/// The time of every reader, unless a test says otherwise.
+const NOW: u64 = 1000;
+
+/// The bytes of an expiring put, from `1500:value`.
+fn expiring(text: &str) -> Vec<u8> {
+    let (expiry, value) = text.split_once(':').unwrap();
+    [&expiry.parse::<u64>().unwrap().to_le_bytes()[..], value.as_bytes()].concat()
+}
+
 fn context(operator: Option<bool>) -> ReadContext {
-    ReadContext { merge: operator.map(|folds| Merge::new(Commas { folds })) }
+    ReadContext { merge: operator.map(|folds| Merge::new(Commas { folds })), now_millis: NOW }
 }
 
 fn seqno(number: u64) -> SeqNo {
@@ -142,15 +153,20 @@ fn run_case(command: &str, lines: &str) -> String {
         let kind = (0..=6).filter_map(EntryKind::from_byte).find(|k| k.to_string() == words[2]);
         let entry =
             InternalKey::new(key.as_bytes(), seqno(words[1].parse().unwrap()), kind.unwrap());
-        let value = words.get(3).copied().unwrap_or("");
-        if let Err(error) = sieve.take(entry, value.as_bytes(), &mut written) {
+        let value = match (entry.kind(), words.get(3)) {
+            (EntryKind::ExpiringPut, Some(text)) => expiring(text),
+            (_, text) => text.copied().unwrap_or("").as_bytes().to_vec(),
+        };
+        if let Err(error) = sieve.take(entry, &value, &mut written) {
             return error.to_string();
         }
     }
     sieve.end_key(&mut written).unwrap();
     let mut out = String::new();
     for (key, (number, kind, value)) in written.0 {
-        let (key, value) = (key.escape_ascii(), value.escape_ascii());
+        let (key, from) = (key.escape_ascii(), if kind == EntryKind::ExpiringPut { 8 } else { 0 });
+        let expiry = expiry_of(&value).filter(|_| from > 0).map(|expiry| format!("{expiry}:"));
+        let value = format!("{}{}", expiry.unwrap_or_default(), value[from..].escape_ascii());
         writeln!(out, "{}", format!("{key} {number} {kind} {value}").trim_end()).unwrap();
     }
     writeln!(out, "dropped {}", sieve.entries_dropped()).unwrap();
@@ -169,6 +185,15 @@ fn filters_match_testdata() {
 
 /// What a reader at `at` finds among entries of one key, the newest first.
 fn read<'a>(entries: impl IntoIterator<Item = &'a Stored>, at: u64) -> Option<Vec<u8>> {
+    read_as_of(entries, at, NOW)
+}
+
+/// As [`read`], at another time.
+fn read_as_of<'a>(
+    entries: impl IntoIterator<Item = &'a Stored>,
+    at: u64,
+    now: u64,
+) -> Option<Vec<u8>> {
     let mut operands: Vec<&[u8]> = Vec::new();
     let mut base = None;
     for (_, kind, value) in entries.into_iter().filter(|entry| entry.0 <= at) {
@@ -176,6 +201,10 @@ fn read<'a>(entries: impl IntoIterator<Item = &'a Stored>, at: u64) -> Option<Ve
             EntryKind::Merge => operands.push(value),
             EntryKind::Put => {
                 base = Some(value.as_slice());
+                break;
+            }
+            EntryKind::ExpiringPut => {
+                base = (now < expiry_of(value).unwrap()).then_some(&value[8..]);
                 break;
             }
             _ => break,
@@ -193,7 +222,18 @@ fn sift(
     operator: Option<bool>,
     older: bool,
 ) -> Vec<Stored> {
-    let context = context(operator);
+    sift_as_of(entries, readers, zeroes, (operator, NOW), older)
+}
+
+/// As [`sift`], at another time.
+fn sift_as_of(
+    entries: &[Stored],
+    readers: &Readers,
+    zeroes: bool,
+    (operator, now_millis): (Option<bool>, u64),
+    older: bool,
+) -> Vec<Stored> {
+    let context = ReadContext { now_millis, ..context(operator) };
     let mut sieve = Sieve::new(Gc::new(readers.clone(), zeroes), &context, |_: &[u8]| older);
     let mut written = Written::default();
     sieve.start_key(&mut written).unwrap();
@@ -316,6 +356,54 @@ fn any_sequence_of_compactions_changes_no_answer() {
         let left = sift(&all, &readers, true, Some(true), false);
         assert!(left.len() <= 1, "seed {seed}: {left:?} of {history:?}");
         assert_eq!(left.first().map(|entry| entry.2.clone()), read(&history, last), "seed {seed}");
+    }
+}
+
+#[test]
+fn values_that_expire_between_compactions_come_and_go_as_readers_see_them() {
+    for seed in 0..3000 {
+        let random = &mut TestRandom::new(seed);
+        let mut history: Vec<Stored> = Vec::new();
+        for number in (1..=1 + random.below(8)).rev() {
+            let value = number.to_string();
+            let entry = match random.below(6) {
+                0 => (EntryKind::Put, value.into_bytes()),
+                1 => (EntryKind::Tombstone, Vec::new()),
+                2 => (EntryKind::Merge, value.into_bytes()),
+                _ => (EntryKind::ExpiringPut, expiring(&format!("{}:{value}", random.below(60)))),
+            };
+            history.push((number, entry.0, entry.1));
+        }
+        let last = history[0].0;
+        // One run for each entry, the newest first; readers stand at a number and a time.
+        let mut runs: Vec<Vec<Stored>> = history.iter().map(|entry| vec![entry.clone()]).collect();
+        let mut now = 30;
+        let mut readers: Vec<(u64, u64)> = Vec::new();
+        for at in 1..last {
+            if random.one_in(3) {
+                readers.push((at, random.below(now)));
+            }
+        }
+        for _ in 0..8 {
+            now += random.below(15);
+            readers.retain(|_| !random.one_in(4));
+            let start = random.below(runs.len() as u64) as usize;
+            let end = start + 1 + random.below((runs.len() - start) as u64) as usize;
+            let older = runs[end..].iter().any(|run| !run.is_empty()) || random.one_in(4);
+            let inputs = runs[start..end].concat();
+            let snapshots: Vec<SeqNo> = readers.iter().map(|&(at, _)| seqno(at)).collect();
+            let passed = readers.iter().map(|&(_, time)| time).min().unwrap_or(now);
+            let operator = [None, Some(false), Some(true)][random.below(3) as usize];
+            let seqnos = Readers::new(&snapshots, seqno(last));
+            let zeroes = end == runs.len();
+            let output = sift_as_of(&inputs, &seqnos, zeroes, (operator, passed), older);
+            runs.splice(start..end, [output]);
+            for (at, time) in readers.iter().copied().chain((now..70).map(|time| (last, time))) {
+                let found = read_as_of(runs.iter().flatten(), at, time);
+                let expected = read_as_of(&history, at, time);
+                assert_eq!(found, expected, "seed {seed} at {at}, {time}: {history:?} {runs:?}");
+            }
+        }
     }
 }
 

@@ -78,7 +78,8 @@ fn view(entries: &[Entry], random: &mut TestRandom, snapshot: SeqNo, range: &Key
         sources[source].push(entry.clone());
     }
     let sources = sources.into_iter().map(VecCursor::new).collect();
-    let context = ReadContext { merge: Some(Merge::new(Commas { folds: random.one_in(2) })) };
+    let merge = Some(Merge::new(Commas { folds: random.one_in(2) }));
+    let context = ReadContext { merge, now_millis: 0 };
     VisibleCursor::new(MergingCursor::new(sources), snapshot, range.clone(), context)
 }
 

@@ -43,3 +43,4 @@ mod model;
 mod orders;
 mod policies;
 mod syncing;
+mod ttl;

@@ -9,21 +9,29 @@ mod readers;
 
 use std::ops::Bound;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
-use esker::env::Env;
+use esker::env::{Clock as _, Env, ManualClock};
 use esker::{
-    Batch, Db, Durability, IngestOptions, Keyspace, KeyspaceOptions, Options, Order, Snapshot,
+    Batch, Db, Durability, Expiry, IngestOptions, Keyspace, KeyspaceOptions, Options, Order,
+    Snapshot,
 };
 
 use crate::directory::{assert_exact, assert_tidy};
 use crate::outside;
-use crate::random::{Rng, for_each_seed};
+use crate::random::{Rng, expiry_at, for_each_seed};
 use crate::reading::assert_state;
 use crate::state::{How, State, Write, between};
 use readers::Readers;
 
 const DIR: &str = "db";
+
+/// Where a clock that the test moves starts.
+const START: Duration = Duration::from_secs(1_700_000_000);
+
+/// Later than any clock of this machine.
+const FAR_MILLIS: u64 = 1 << 50;
 
 /// Operations of one seed.
 const STEP_COUNT: usize = 400;
@@ -49,6 +57,8 @@ fn every_answer_is_that_of_the_model_beside_background_threads() {
 struct Run {
     rng: Rng,
     env: Env,
+    /// Moved by the test, where no thread waits on it.
+    clock: Option<Arc<ManualClock>>,
     options: Options,
     keyspace_options: KeyspaceOptions,
     db: Db,
@@ -62,9 +72,10 @@ impl Run {
     fn new(seed: u64, background_threads: usize) -> Self {
         let mut rng = Rng::new(seed);
         // Threads wait on the clock when they are behind, so it must move.
-        let env = match background_threads {
-            0 => Env::memory(seed),
-            _ => Env { clock: Env::os().clock, ..Env::memory(seed) },
+        let clock = (background_threads == 0).then(|| Arc::new(ManualClock::new(START)));
+        let env = match &clock {
+            Some(clock) => Env { clock: clock.clone(), ..Env::memory(seed) },
+            None => Env { clock: Env::os().clock, ..Env::memory(seed) },
         };
         let options = choices::options(&mut rng, background_threads);
         let order = choices::order(&mut rng);
@@ -79,8 +90,9 @@ impl Run {
         if keyspace_options.order == Order::reverse_bytewise() {
             model.reverse("default");
         }
+        model.pass_time(START.as_millis() as u64);
         let readers = Readers::default();
-        Self { rng, env, options, keyspace_options, db, model, snapshots, readers, step: 0 }
+        Self { rng, env, clock, options, keyspace_options, db, model, snapshots, readers, step: 0 }
     }
 
     fn run(mut self) {
@@ -94,7 +106,22 @@ impl Run {
         assert_state(&self.db, &self.model, "after the last reopening");
     }
 
+    /// Lets up to a few seconds pass; values expire after as long.
+    fn let_time_pass(&mut self) {
+        if let Some(clock) = &self.clock {
+            clock.advance(Duration::from_millis(self.rng.below(4000)));
+            self.model.pass_time(clock.wall().as_millis() as u64);
+        }
+    }
+
     fn operate(&mut self) {
+        // Writes that wait move the clock, too.
+        if let Some(clock) = &self.clock {
+            self.model.pass_time(clock.wall().as_millis() as u64);
+        }
+        if self.rng.one_in(6) {
+            self.let_time_pass();
+        }
         match self.rng.below(100) {
             0..=29 => self.write_one(),
             30..=41 => self.write_batch(),
@@ -111,7 +138,7 @@ impl Run {
             86..=90 => {
                 // A clock that stands still moves when somebody waits for it.
                 if self.options.background_threads == 0 && self.rng.one_in(4) {
-                    self.env.clock.sleep(Duration::from_secs(1));
+                    self.let_time_pass();
                 }
                 self.db.run_background_job();
             }
@@ -152,21 +179,52 @@ impl Run {
             }
             _ => {}
         }
-        Write::put(&name, &self.rng.key(), &self.rng.value())
+        let (key, value) = (self.rng.key(), self.rng.value());
+        if self.rng.one_in(5) {
+            let expiry = match &self.clock {
+                Some(clock) => clock.wall().as_millis() as u64 + self.rng.below(10_000),
+                None => self.rng.expiry(FAR_MILLIS),
+            };
+            return Write::put_until(&name, &key, &value, expiry);
+        }
+        Write::put(&name, &key, &value)
+    }
+
+    /// What becomes of a write, by the options of its keyspace.
+    fn outcome(&self, write: &Write) -> Write {
+        let ttl = self.keyspace(&write.keyspace).options().default_ttl;
+        let until = |ttl: Duration| {
+            let clock = self.clock.as_ref().expect("only with a clock that the test moves");
+            (clock.wall() + ttl).as_millis() as u64
+        };
+        let is_plain = write.value.is_some() && write.expiry.is_none() && write.how != How::Merge;
+        let expiry = if is_plain { ttl.map(until) } else { write.expiry };
+        Write { expiry, ..write.clone() }
+    }
+
+    /// Options of a keyspace; some expire where the test moves the clock.
+    fn some_options(&mut self, order: Order) -> KeyspaceOptions {
+        let is_timed = self.rng.one_in(4) && self.clock.is_some();
+        let default_ttl = is_timed.then(|| Duration::from_millis(1 + self.rng.below(20_000)));
+        KeyspaceOptions { order, default_ttl, ..choices::keyspace_options(&mut self.rng) }
     }
 
     fn write_one(&mut self) {
         let (write, durability) = (self.some_write(), self.durability());
         let keyspace = self.keyspace(&write.keyspace);
+        let outcome = self.outcome(&write);
         let exists = self.model.contents(&write.keyspace).contains_key(&write.key);
-        match (&write.value, write.how) {
-            (Some(operand), How::Merge) => keyspace.merge_with(&write.key, operand, durability),
-            (_, How::Toggle) if exists => keyspace.single_delete_with(&write.key, durability),
-            (Some(value), _) => keyspace.put_with(&write.key, value, durability),
-            (None, _) => keyspace.delete_with(&write.key, durability),
+        match (&write.value, write.how, write.expiry) {
+            (Some(operand), How::Merge, _) => keyspace.merge_with(&write.key, operand, durability),
+            (_, How::Toggle, _) if exists => keyspace.single_delete_with(&write.key, durability),
+            (Some(value), _, Some(millis)) => {
+                keyspace.put_with_expiry(&write.key, value, expiry_at(millis))
+            }
+            (Some(value), _, None) => keyspace.put_with(&write.key, value, durability),
+            (None, ..) => keyspace.delete_with(&write.key, durability),
         }
         .unwrap();
-        self.model.apply(&[write]);
+        self.model.apply(&[outcome]);
     }
 
     fn write_batch(&mut self) {
@@ -176,7 +234,7 @@ impl Run {
         for write in &writes {
             let keyspace = self.keyspace(&write.keyspace);
             write.add_to(&mut batch, &keyspace, &self.model);
-            self.model.apply(std::slice::from_ref(write));
+            self.model.apply(&[self.outcome(write)]);
         }
         let durability = self.durability();
         batch.commit_with(durability).unwrap();
@@ -230,6 +288,8 @@ impl Run {
         assert_eq!(buffer, expected.clone().unwrap_or_default());
         assert_eq!(keyspace.contains(&key).unwrap(), expected.is_some());
         assert_eq!(keyspace.explain_get(&key).unwrap().value_len, expected.as_ref().map(Vec::len));
+        let expiry = self.model.expiry(&name, &key).map_or(Expiry::Never, expiry_at);
+        assert_eq!(keyspace.expires_at(&key).unwrap(), expected.as_ref().map(|_| expiry));
         let keys: Vec<_> = (0..self.rng.below(6)).map(|_| self.rng.key()).collect();
         let expected: Vec<_> = keys.iter().map(|key| contents.get(key.as_slice())).collect();
         let found = keyspace.multi_get(&keys).unwrap();
@@ -309,7 +369,7 @@ impl Run {
         match (self.model.has(&name), self.rng.below(4)) {
             (false, _) => {
                 let order = choices::order(&mut self.rng);
-                let options = KeyspaceOptions { order, ..choices::keyspace_options(&mut self.rng) };
+                let options = self.some_options(order);
                 self.model.create(&name);
                 if options.order == Order::reverse_bytewise() {
                     self.model.reverse(&name);
@@ -336,7 +396,7 @@ impl Run {
             // Other options for one that exists.
             (true, _) => {
                 let order = self.keyspace(&name).options().order;
-                let options = KeyspaceOptions { order, ..choices::keyspace_options(&mut self.rng) };
+                let options = self.some_options(order);
                 self.db.keyspace(&name, options).unwrap();
             }
         }
@@ -368,8 +428,7 @@ impl Run {
         let mut builder = Db::builder(DIR).env(self.env.clone()).options(self.options.clone());
         if self.rng.one_in(3) {
             let order = self.keyspace_options.order.clone();
-            self.keyspace_options =
-                KeyspaceOptions { order, ..choices::keyspace_options(&mut self.rng) };
+            self.keyspace_options = self.some_options(order);
             builder = builder.default_keyspace(self.keyspace_options.clone());
         }
         self.db = builder.open().unwrap();

@@ -1,6 +1,9 @@
 //! Choices of a test: random, and the same again for the same seed.
 
 use std::ops::Bound;
+use std::time::{Duration, UNIX_EPOCH};
+
+use esker::Expiry;
 
 use crate::watchdog::{self, Watchdog};
 
@@ -63,6 +66,11 @@ impl Rng {
         }
     }
 
+    /// An expiry for a clock that stands still: in an hour after `now`, or long ago.
+    pub(crate) fn expiry(&mut self, now: u64) -> u64 {
+        if self.one_in(3) { self.below(2) } else { now + 3_600_000 }
+    }
+
     /// A value: mostly short, now and then larger than a block.
     pub(crate) fn value(&mut self) -> Vec<u8> {
         let len = match self.below(40) {
@@ -94,6 +102,11 @@ impl Rng {
         }
         (start, end)
     }
+}
+
+/// The expiry at so many milliseconds after the epoch.
+pub(crate) fn expiry_at(millis: u64) -> Expiry {
+    Expiry::At(UNIX_EPOCH + Duration::from_millis(millis))
 }
 
 /// Seeds of a test: the one that `ESKER_SEED` names, or `count` from 1 on, times `ESKER_BUDGET`.

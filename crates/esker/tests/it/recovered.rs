@@ -18,6 +18,9 @@ pub(crate) const DIR: &str = "db";
 /// Keyspaces whose names start so have no log.
 pub(crate) const UNLOGGED: &str = "unlogged";
 
+/// Where the clock of these tests stands, in milliseconds since the epoch.
+pub(crate) const NOW_MILLIS: u64 = 1000;
+
 /// No threads, and log segments as small as they get.
 pub(crate) fn options() -> Options {
     Options { background_threads: 0, log_segment_bytes: 0, ..Options::default() }
@@ -41,7 +44,11 @@ pub(crate) enum Loss {
 
 /// An environment over `fs` whose clock stands still.
 pub(crate) fn env_over(fs: Arc<dyn FileSystem>) -> Env {
-    Env { fs, clock: Arc::new(ManualClock::new(Duration::from_secs(1))), ..Env::memory(1) }
+    Env {
+        fs,
+        clock: Arc::new(ManualClock::new(Duration::from_millis(NOW_MILLIS))),
+        ..Env::memory(1)
+    }
 }
 
 pub(crate) fn env_of(fs: &MemoryFileSystem) -> Env {

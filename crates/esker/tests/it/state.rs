@@ -10,6 +10,8 @@ use std::sync::Arc;
 use esker::operators::Append;
 use esker::{Batch, Keyspace, Merge};
 
+use crate::random::expiry_at;
+
 pub(crate) type Bytes = Arc<[u8]>;
 pub(crate) type Contents = BTreeMap<Bytes, Bytes>;
 
@@ -20,6 +22,8 @@ pub(crate) struct Write {
     pub(crate) key: Bytes,
     pub(crate) value: Option<Bytes>,
     pub(crate) how: How,
+    /// When the value expires, in milliseconds since the epoch, if it does.
+    pub(crate) expiry: Option<u64>,
 }
 
 /// What a write does with its value.
@@ -46,7 +50,13 @@ impl Write {
             key: key.into(),
             value: Some(value.into()),
             how: How::Plain,
+            expiry: None,
         }
+    }
+
+    /// A put that expires so many milliseconds after the epoch.
+    pub(crate) fn put_until(keyspace: &str, key: &[u8], value: &[u8], expiry: u64) -> Self {
+        Self { expiry: Some(expiry), ..Self::put(keyspace, key, value) }
     }
 
     pub(crate) fn merge(keyspace: &str, key: &[u8], operand: &[u8]) -> Self {
@@ -58,7 +68,7 @@ impl Write {
     }
 
     pub(crate) fn delete(keyspace: &str, key: &[u8]) -> Self {
-        Self { keyspace: keyspace.to_owned(), key: key.into(), value: None, how: How::Plain }
+        Self { value: None, ..Self::put(keyspace, key, b"") }
     }
 
     /// Adds the write to `batch`; `state` is that of before it.
@@ -68,7 +78,12 @@ impl Write {
             (_, How::Toggle) if state.contents(&self.keyspace).contains_key(&self.key) => {
                 batch.single_delete(keyspace, &self.key);
             }
-            (Some(value), _) => batch.put(keyspace, &self.key, value),
+            (Some(value), _) => match self.expiry {
+                None => batch.put(keyspace, &self.key, value),
+                Some(millis) => {
+                    batch.put_with_expiry(keyspace, &self.key, value, expiry_at(millis));
+                }
+            },
             (None, _) => batch.delete(keyspace, &self.key),
         }
     }
@@ -86,13 +101,18 @@ pub(crate) struct State {
     contents: BTreeMap<Id, Arc<Contents>>,
     /// Those whose keys stand in reverse order.
     reversed: BTreeSet<Id>,
+    /// When values expire that have not yet, and what operands leave of them then.
+    expiries: BTreeMap<(Id, Bytes), (u64, Option<Bytes>)>,
+    /// In milliseconds since the epoch.
+    now: u64,
     next: u32,
 }
 
 impl State {
     /// A new database.
     pub(crate) fn new() -> Self {
-        let mut state = Self::default();
+        // No clock of a test stands before this.
+        let mut state = Self { now: 1, ..Self::default() };
         state.create("default");
         state
     }
@@ -131,6 +151,7 @@ impl State {
         let id = self.id(name).expect("only keyspaces that exist are dropped");
         self.names.retain(|(other, _)| *other != id);
         self.contents.remove(&id);
+        self.expiries.retain(|(other, _), _| *other != id);
     }
 
     pub(crate) fn names(&self) -> Vec<String> {
@@ -159,19 +180,56 @@ impl State {
         self.contents.insert(id, Arc::new(contents));
     }
 
+    /// When the value of a key expires, if it is going to.
+    pub(crate) fn expiry(&self, name: &str, key: &[u8]) -> Option<u64> {
+        Some(self.expiries.get(&(self.id(name)?, key.into()))?.0)
+    }
+
+    /// Lets time pass until so many milliseconds after the epoch.
+    pub(crate) fn pass_time(&mut self, now: u64) {
+        self.now = now;
+        for ((id, key), (_, rest)) in self.expiries.extract_if(.., |_, (expiry, _)| *expiry <= now)
+        {
+            let contents = self.contents.get_mut(&id).expect("a known keyspace");
+            match rest {
+                None => Arc::make_mut(contents).remove(&key),
+                Some(rest) => Arc::make_mut(contents).insert(key, rest),
+            };
+        }
+    }
+
     pub(crate) fn apply(&mut self, writes: &[Write]) {
         for write in writes {
             let id = self.id(&write.keyspace).expect("writes go to keyspaces that exist");
             let contents = Arc::make_mut(self.contents.get_mut(&id).expect("a known keyspace"));
+            let place = (id, write.key.clone());
             let existing = contents.get(&write.key);
+            let plus = |existing: &[u8], operand: &[u8]| -> Bytes {
+                [existing, b"+", operand].concat().into()
+            };
             let value = match (write.how, existing) {
                 (How::Merge, Some(existing)) => {
                     let operand = write.value.as_deref().expect("a merge has an operand");
-                    Some([existing, b"+".as_slice(), operand].concat().into())
+                    // The operand stays when what it was merged with expires.
+                    if let Some((_, rest)) = self.expiries.get_mut(&place) {
+                        *rest = Some(match rest {
+                            None => operand.into(),
+                            Some(rest) => plus(rest, operand),
+                        });
+                    }
+                    Some(plus(existing, operand))
                 }
                 (How::Toggle, Some(_)) => None,
                 _ => write.value.clone(),
             };
+            if write.how != How::Merge || existing.is_none() {
+                self.expiries.remove(&place);
+            }
+            let has_expired = write.expiry.is_some_and(|expiry| expiry <= self.now);
+            let value = value.filter(|_| !has_expired);
+            if let (Some(expiry), Some(_)) = (write.expiry, &value) {
+                self.expiries.insert(place, (expiry, None));
+            }
             match value {
                 Some(value) => contents.insert(write.key.clone(), value),
                 None => contents.remove(&write.key),

@@ -10,7 +10,7 @@ use esker::{
 use crate::journal::{Journal, Marks};
 use crate::outside;
 use crate::random::Rng;
-use crate::recovered::{Found, Loss, UNLOGGED, open};
+use crate::recovered::{Found, Loss, NOW_MILLIS, UNLOGGED, open};
 use crate::state::{How, Write, merge_operator};
 use crate::watchdog;
 
@@ -159,6 +159,10 @@ fn writes(names: &[String], profile: &Profile, rng: &mut Rng) -> Vec<Write> {
             3 => {
                 let key = format!("toggled{}", rng.below(8));
                 Write::toggle(name, key.as_bytes(), &rng.bytes(len))
+            }
+            4 => {
+                let expiry = rng.expiry(NOW_MILLIS);
+                Write::put_until(name, key.as_bytes(), &rng.bytes(len), expiry)
             }
             _ => Write::put(name, key.as_bytes(), &rng.bytes(len)),
         }

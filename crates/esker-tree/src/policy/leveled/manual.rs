@@ -72,7 +72,9 @@ impl<'a> View<'a> {
         let is_due = |table: &TableProperties| match request.last_level {
             LastLevel::Keep => false,
             LastLevel::RewriteTombstones(before) => {
-                table.tombstone_count > 0 && is_before(table.id, before)
+                let expiry = table.extras.expiry;
+                let has_expired = expiry.is_some_and(|it| it.earliest <= request.expired_at);
+                (table.tombstone_count > 0 || has_expired) && is_before(table.id, before)
             }
             LastLevel::RewriteAll(before) => is_before(table.id, before),
         };

@@ -57,8 +57,12 @@ impl Case {
     }
 
     fn range(&self, words: &str) -> Option<Plan> {
-        let mut request =
-            RangeRequest { range: KeyRange::all(), up_to: SeqNo::MAX, last_level: LastLevel::Keep };
+        let mut request = RangeRequest {
+            range: KeyRange::all(),
+            up_to: SeqNo::MAX,
+            last_level: LastLevel::Keep,
+            expired_at: 0,
+        };
         for word in words.split_whitespace() {
             match word.split_once('=').unwrap() {
                 ("keys", range) => {

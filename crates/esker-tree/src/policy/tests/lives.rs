@@ -211,6 +211,7 @@ impl Life {
                     range: KeyRange::from_bounds(&bounds),
                     up_to: SeqNo::MAX,
                     last_level: LastLevel::Keep,
+                    expired_at: 0,
                 };
                 let plan = on_demand.plan_range(&self.shape, &self.busy, &request);
                 self.start(plan);

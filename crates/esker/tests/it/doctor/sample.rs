@@ -7,7 +7,7 @@ use esker::doctor::{Doctor, VerifyReport};
 use esker::env::{Env, FileExt as _, FileSystem};
 use esker::{Compression, Db, Durability, KeyspaceOptions, Options};
 
-use crate::random::Rng;
+use crate::random::{Rng, expiry_at};
 use crate::state::{State, Write};
 
 pub(super) const DIR: &str = "db";
@@ -98,7 +98,12 @@ impl Sample {
         for write in writes {
             let keyspace = db.existing_keyspace(&write.keyspace).unwrap().unwrap();
             match &write.value {
-                Some(value) => batch.put(&keyspace, &write.key, value),
+                Some(value) => match write.expiry {
+                    None => batch.put(&keyspace, &write.key, value),
+                    Some(millis) => {
+                        batch.put_with_expiry(&keyspace, &write.key, value, expiry_at(millis));
+                    }
+                },
                 None => batch.delete(&keyspace, &write.key),
             }
         }
@@ -214,5 +219,9 @@ fn some_write(rng: &mut Rng) -> Write {
         return Write::delete(keyspace, &key);
     }
     let len = rng.below(120) as usize;
-    Write::put(keyspace, &key, &rng.bytes(len))
+    let value = rng.bytes(len);
+    match rng.below(8) {
+        0 => Write::put_until(keyspace, &key, &value, rng.expiry(1 << 50)),
+        _ => Write::put(keyspace, &key, &value),
+    }
 }

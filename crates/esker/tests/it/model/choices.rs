@@ -30,6 +30,7 @@ pub(super) fn keyspace_options(rng: &mut Rng) -> KeyspaceOptions {
         memtable_bytes: *rng.pick(&[1, 2_000, 20_000, 64 << 20]),
         immutable_memtables_max: 1 + rng.index(3),
         log: true,
+        default_ttl: None,
         order: Order::bytewise(),
         merge_operator: merge_operator(),
         ..upkeep(rng, compaction)

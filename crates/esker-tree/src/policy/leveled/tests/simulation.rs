@@ -238,6 +238,7 @@ fn live(seed: u64, flush_count: usize, key_count: u64) -> Simulation {
                     range: KeyRange::from_bounds(&(key_bytes(first)..key_bytes(last))),
                     up_to: SeqNo::MAX,
                     last_level: LastLevel::RewriteTombstones(simulation.next_file),
+                    expired_at: 0,
                 },
             );
             simulation.start_plan(plan);
@@ -273,6 +274,7 @@ fn range_compaction_takes_everything_to_the_last_level() {
             range: KeyRange::all(),
             up_to: SeqNo::MAX,
             last_level: LastLevel::RewriteTombstones(simulation.next_file),
+            expired_at: 0,
         };
         while let Some(index) = simulation.in_flight.len().checked_sub(1) {
             simulation.finish(index);
