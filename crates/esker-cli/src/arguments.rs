@@ -2,12 +2,14 @@
 
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use esker::{CompactionPolicy, Merge, Order};
 
 use crate::bench::BenchArguments;
 use crate::doctor::DoctorArguments;
+use crate::lifetime;
 use crate::simulate::Simulated;
 
 /// A key-value database in a directory.
@@ -54,6 +56,9 @@ pub(crate) enum Command {
         /// Return only when the write survives a loss of power.
         #[arg(long)]
         sync: bool,
+        /// After how long the value expires: 500ms, 90s, 5m, 2h, 7d.
+        #[arg(long, value_name = "TIME", value_parser = lifetime::parse)]
+        ttl: Option<Duration>,
     },
     /// Delete a key, whether it is there or not.
     Del {

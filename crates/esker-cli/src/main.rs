@@ -11,6 +11,7 @@ mod bench;
 mod doctor;
 mod dump;
 mod failure;
+mod lifetime;
 mod load;
 mod maintenance;
 mod one_shot;
@@ -55,8 +56,8 @@ fn run(command: &Command, out: &mut dyn Write) -> Result<()> {
     match command {
         Command::Load(arguments) => load::run(arguments, out),
         Command::Get { target, key, form } => one_shot::get(target, key, *form, out),
-        Command::Put { target, key, value, hex, sync } => {
-            one_shot::put(target, (key, value), *hex, *sync)
+        Command::Put { target, key, value, hex, sync, ttl } => {
+            one_shot::put(target, (key, value), (*hex, *sync), *ttl)
         }
         Command::Del { target, key, hex, sync } => one_shot::delete(target, key, *hex, *sync),
         Command::Scan(arguments) => one_shot::scan(arguments, out),

@@ -5,6 +5,7 @@
 use std::ffi::OsStr;
 use std::io::Write;
 use std::ops::Bound;
+use std::time::Duration;
 
 use esker::{Durability, Keyspace};
 
@@ -29,11 +30,20 @@ pub(crate) fn get(target: &Target, key: &OsStr, form: Form, out: &mut dyn Write)
 pub(crate) fn put(
     target: &Target,
     (key, value): (&OsStr, &OsStr),
-    is_hex: bool,
-    is_synced: bool,
+    (is_hex, is_synced): (bool, bool),
+    ttl: Option<Duration>,
 ) -> Result<()> {
     let (key, value) = (argument(key, is_hex)?, argument(value, is_hex)?);
-    write(target, |keyspace| keyspace.put_with(&key, &value, durability(is_synced)))
+    let db = open::existing(&target.dir)?;
+    let keyspace = open::keyspace(&db, target.keyspace.as_deref())?;
+    let mut batch = db.batch();
+    match ttl {
+        Some(ttl) => batch.put_with_ttl(&keyspace, &key, &value, ttl),
+        None => batch.put(&keyspace, &key, &value),
+    }
+    batch.commit_with(durability(is_synced))?;
+    db.close()?;
+    Ok(())
 }
 
 /// `esker del`.

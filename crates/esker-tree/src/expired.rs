@@ -37,10 +37,10 @@ pub fn drop_expired(shape: &Shape, busy: &Busy, expired_at: u64) -> Option<Plan>
         let mut dropped = Vec::new();
         let mut kept_here = Vec::new();
         for table in &run.tables {
-            let hides = |older: &&Arc<TableProperties>| {
+            let hides = |older: &Arc<TableProperties>| {
                 older.smallest_key <= table.largest_key && table.smallest_key <= older.largest_key
             };
-            if is_expired(table) && !busy.has(table.id) && !kept.iter().any(|older| hides(&older)) {
+            if is_expired(table) && !busy.has(table.id) && !kept.iter().any(|older| hides(older)) {
                 dropped.push(table);
             } else {
                 kept_here.push(table);

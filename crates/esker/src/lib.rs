@@ -94,6 +94,7 @@ mod options;
 mod outputs;
 
 mod planned;
+mod presets;
 mod pressure;
 mod read;
 mod read_view;

@@ -416,7 +416,7 @@ impl KeyspaceOptions {
             match tag {
                 tag::MERGE_OPERATOR => {
                     let not_text = body.error("a name is not UTF-8");
-                    let name = std::str::from_utf8(body.rest()).map_err(|_| not_text)?;
+                    let name = std::str::from_utf8(body.rest()).ok().ok_or(not_text)?;
                     let known = crate::operators::by_name(name);
                     self.merge_operator = Some(known.unwrap_or_else(|| Merge::named(name)));
                 }

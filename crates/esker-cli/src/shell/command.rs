@@ -1,6 +1,9 @@
 //! What a line of the shell asks for.
 
+use std::time::Duration;
+
 use super::words;
+use crate::lifetime;
 use crate::text::shown;
 
 /// One command of the shell.
@@ -8,6 +11,10 @@ use crate::text::shown;
 pub(crate) enum Command {
     /// Store a value.
     Put(Vec<u8>, Vec<u8>),
+    /// Store a value for so long.
+    PutFor(Vec<u8>, Vec<u8>, Duration),
+    /// Print for how long a key has its value.
+    Ttl(Vec<u8>),
     /// Print a value.
     Get(Vec<u8>),
     /// Delete a key.
@@ -41,8 +48,9 @@ pub(crate) enum Command {
 }
 
 /// Names, arguments and meaning of every command, as `help` prints them.
-pub(crate) const HELP: [(&str, &str); 16] = [
-    ("put K V", "store value V under key K"),
+pub(crate) const HELP: [(&str, &str); 17] = [
+    ("put K V [TTL]", "store value V under key K; with a TTL, like 90s, 5m, 2h or 7d, for so long"),
+    ("ttl K", "print for how long K has its value"),
     ("get K", "print the value of K"),
     ("del K", "delete K"),
     ("single-delete K", "delete K, which was stored once"),
@@ -61,8 +69,9 @@ pub(crate) const HELP: [(&str, &str); 16] = [
 ];
 
 /// Names that complete a command, the aliases among them.
-pub(crate) const NAMES: [&str; 20] = [
+pub(crate) const NAMES: [&str; 21] = [
     "put",
+    "ttl",
     "get",
     "del",
     "single-delete",
@@ -99,6 +108,11 @@ impl Command {
         let arguments = (words.next(), words.next(), words.next());
         let command = match (name.as_str(), arguments) {
             ("put", (Some(key), Some(value), None)) => Self::Put(key, value),
+            ("put", (Some(key), Some(value), Some(ttl))) if words.next().is_none() => {
+                let ttl = lifetime::parse(&shown(&ttl)).ok().ok_or_else(|| usage("put"))?;
+                Self::PutFor(key, value, ttl)
+            }
+            ("ttl", (Some(key), None, _)) => Self::Ttl(key),
             ("get", (Some(key), None, _)) => Self::Get(key),
             ("del", (Some(key), None, _)) => Self::Delete(key),
             ("single-delete", (Some(key), None, _)) => Self::SingleDelete(key),
@@ -156,6 +170,10 @@ mod tests {
     fn commands_in_any_case_with_their_aliases() {
         let key = |text: &str| text.as_bytes().to_vec();
         assert_eq!(parse("PUT 'a b' ''"), Ok(Some(Command::Put(key("a b"), vec![]))));
+        let ttl = Duration::from_secs(300);
+        assert_eq!(parse("put a b 5m"), Ok(Some(Command::PutFor(key("a"), key("b"), ttl))));
+        assert_eq!(parse("ttl a"), Ok(Some(Command::Ttl(key("a")))));
+        assert_eq!(parse("put a b 5m c"), Err("usage: put K V [TTL]".into()));
         assert_eq!(parse("Get k"), Ok(Some(Command::Get(key("k")))));
         assert_eq!(parse("scan"), Ok(Some(Command::Scan(None))));
         assert_eq!(parse("scan a b"), Ok(Some(Command::Scan(Some((key("a"), key("b")))))));
@@ -177,7 +195,7 @@ mod tests {
 
     #[test]
     fn wrong_lines_say_what_is_wrong() {
-        assert_eq!(parse("put k"), Err("usage: put K V".into()));
+        assert_eq!(parse("put k"), Err("usage: put K V [TTL]".into()));
         assert_eq!(parse("scan a"), Err("usage: scan [A B]".into()));
         assert_eq!(parse("dump x"), Err("usage: dump".into()));
         assert_eq!(parse("fill 1 -2"), Err("'-2' is not a decimal number".into()));

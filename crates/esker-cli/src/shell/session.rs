@@ -57,6 +57,11 @@ impl Session {
                 self.keyspace.put(key, value)?;
                 writeln!(out, "ok")?;
             }
+            Command::PutFor(key, value, ttl) => {
+                self.keyspace.put_with_ttl(key, value, *ttl)?;
+                writeln!(out, "ok")?;
+            }
+            Command::Ttl(key) => self.ttl(key, out)?,
             Command::Get(key) => self.get(key, out)?,
             Command::Delete(key) => {
                 self.keyspace.delete(key)?;
@@ -124,6 +129,17 @@ impl Session {
             Some(bytes) => Ok(bytes.to_vec()),
             None => Err(Failure::other(format!("'{}' is not a number to add", shown(word)))),
         }
+    }
+
+    fn ttl(&self, key: &[u8], out: &mut dyn Write) -> Result<()> {
+        let explained = self.keyspace.explain_get(key)?;
+        write_shown(out, key)?;
+        match (explained.value_len, explained.expires_in) {
+            (None, _) => writeln!(out, " not found")?,
+            (Some(_), None) => writeln!(out, " does not expire")?,
+            (Some(_), Some(rest)) => writeln!(out, " expires in {:.1} s", rest.as_secs_f64())?,
+        }
+        Ok(())
     }
 
     fn fill(&self, first: u64, last: u64, out: &mut dyn Write) -> Result<()> {

@@ -63,12 +63,23 @@ fn keyspace_is_created_in_an_order_and_keeps_it() {
 }
 
 #[test]
+fn values_are_put_for_a_time() {
+    let dir = TestDir::new("ttl");
+    let db = dir.path("db");
+    let run = shell(&db, &[], "put a 1 7d\nput b 2 1ms\nput c 3\nttl c\nttl d\nput e 5 0s\n");
+    assert_eq!(run.out, "ok\nok\nok\nc does not expire\nd not found\n");
+    assert_eq!(run.errors, "error: the ttl is 0, and must be more than 0\n");
+    let run = shell(&db, &[], "ttl a\n");
+    assert!(run.out.starts_with("a expires in 6047"), "{}", run.out);
+}
+
+#[test]
 fn failed_command_is_said_and_the_shell_goes_on() {
     let dir = TestDir::new("shell-errors");
     let run = shell(&dir.path("db"), &[], "put a\nput a 1\nget 'a\nget a\n");
     assert_eq!(run.status, Some(1));
     assert_eq!(run.out, "ok\na=1\n");
-    assert_eq!(run.errors, "error: usage: put K V\nerror: a ' is not closed\n");
+    assert_eq!(run.errors, "error: usage: put K V [TTL]\nerror: a ' is not closed\n");
 }
 
 #[test]

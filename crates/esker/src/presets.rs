@@ -1,0 +1,132 @@
+//! Options by what a keyspace is for. Each is a starting point: fields can be changed as always.
+//!
+//! ```
+//! use std::time::Duration;
+//! use esker::KeyspaceOptions;
+//!
+//! # fn main() -> esker::Result<()> {
+//! let db = esker::Db::in_memory()?;
+//! let sessions = KeyspaceOptions {
+//!     default_ttl: Some(Duration::from_secs(3600)),
+//!     ..KeyspaceOptions::cache()
+//! };
+//! db.keyspace("sessions", sessions)?.put("ada", "logged in")?;
+//! # Ok(())
+//! # }
+//! ```
+
+use esker_tree::{FifoOptions, LazyOptions, TimeWindowOptions, UniversalOptions};
+
+use crate::options::{CompactionPolicy, KeyspaceOptions};
+
+/// Blocks for keyspaces that are mostly scanned: they compress better, and a scan reads fewer.
+const SCANNED_BLOCK_BYTES: u32 = 16 << 10;
+
+impl KeyspaceOptions {
+    /// For entries that are appended in key order and read back by ranges: events, messages, an
+    /// audit trail.
+    ///
+    /// Runs of any age are merged by their bytes, which writes little; blocks are larger; and there
+    /// are no filters, which point reads of missing keys would need.
+    #[must_use]
+    pub fn log() -> Self {
+        Self {
+            compaction: CompactionPolicy::Universal(UniversalOptions::default()),
+            block_size_bytes: SCANNED_BLOCK_BYTES,
+            filter_bits_per_key: 0,
+            ..Self::default()
+        }
+    }
+
+    /// For entries that are put at one end, read and deleted soon after at the other.
+    ///
+    /// Small memtables, and levels of one run each: tombstones meet what they hide early, and tables
+    /// that are mostly tombstones are compacted first, so that the scan for the next entry steps
+    /// over few.
+    #[must_use]
+    pub fn queue() -> Self {
+        Self {
+            compaction: CompactionPolicy::Leveled,
+            memtable_bytes: 8 << 20,
+            filter_bits_per_key: 0,
+            ..Self::default()
+        }
+    }
+
+    /// For what can be made again: the oldest tables are dropped once all take more than 1 GiB, and
+    /// **what was written last is lost with the process**.
+    ///
+    /// Nothing is merged and nothing is logged, so a write costs as little as it can. Set
+    /// [`default_ttl`](Self::default_ttl) for entries that go stale.
+    #[must_use]
+    pub fn cache() -> Self {
+        Self {
+            compaction: CompactionPolicy::Fifo(FifoOptions::default()),
+            log: false,
+            ..Self::default()
+        }
+    }
+
+    /// For values of many kilobytes.
+    ///
+    /// Runs of any age are merged by their bytes, so that each value is rewritten a few times
+    /// instead of once a level or more; blocks hold several values, or one.
+    #[must_use]
+    pub fn blob() -> Self {
+        Self {
+            compaction: CompactionPolicy::Universal(UniversalOptions::default()),
+            block_size_bytes: 64 << 10,
+            ..Self::default()
+        }
+    }
+
+    /// For measurements: written as time goes by, scanned by ranges, of interest for a while.
+    ///
+    /// Tables are merged within windows of time only. Set an age on the policy or a
+    /// [`default_ttl`](Self::default_ttl), and what is too old goes by whole tables.
+    #[must_use]
+    pub fn timeseries() -> Self {
+        Self {
+            compaction: CompactionPolicy::TimeWindow(TimeWindowOptions::default()),
+            block_size_bytes: SCANNED_BLOCK_BYTES,
+            ..Self::default()
+        }
+    }
+
+    /// For records that are kept for ever and looked up by key: accounts, documents, an archive.
+    ///
+    /// One run in the deepest level, which holds nearly all, and several in those above: reads look
+    /// into few runs and bytes are rewritten less often than with levels of one run each. Filters
+    /// take half as many bits again, so that a read hardly ever looks into a table in vain.
+    #[must_use]
+    pub fn ledger() -> Self {
+        Self {
+            compaction: CompactionPolicy::Lazy(LazyOptions::default()),
+            filter_bits_per_key: 15,
+            ..Self::default()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_preset_can_be_had_and_recorded() {
+        let presets = [
+            KeyspaceOptions::log(),
+            KeyspaceOptions::queue(),
+            KeyspaceOptions::cache(),
+            KeyspaceOptions::blob(),
+            KeyspaceOptions::timeseries(),
+            KeyspaceOptions::ledger(),
+        ];
+        for (index, preset) in presets.iter().enumerate() {
+            assert_eq!(preset.check(), Ok(()));
+            assert_eq!(KeyspaceOptions::decode(&preset.encode()).as_ref(), Ok(preset));
+            assert_ne!(*preset, KeyspaceOptions::default());
+            assert!(!presets[..index].contains(preset), "each is a choice of its own");
+        }
+    }
+}
