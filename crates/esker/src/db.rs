@@ -11,6 +11,7 @@ use esker_env::Env;
 use crate::batch::Batch;
 use crate::bulk_loader::BulkLoader;
 use crate::bytes::Value;
+use crate::compaction_handle::CompactionHandle;
 use crate::cursor::Cursor;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
@@ -501,6 +502,18 @@ impl Db {
     /// As [`Keyspace::compact`].
     pub fn compact<K: AsRef<[u8]>>(&self, range: impl RangeBounds<K>) -> Result<()> {
         self.default.compact(range)
+    }
+
+    /// Starts a compaction of the default keyspace in the background. See
+    /// [`Keyspace::start_compaction`].
+    ///
+    /// # Errors
+    /// As [`Keyspace::start_compaction`].
+    pub fn start_compaction<K: AsRef<[u8]>>(
+        &self,
+        range: impl RangeBounds<K>,
+    ) -> Result<CompactionHandle> {
+        self.default.start_compaction(range)
     }
 
     /// Compacts all keyspaces whole.

@@ -25,6 +25,7 @@ use crate::keyspace_core::{KeyspaceCore, Settings};
 use crate::ledger::Ledger;
 use crate::logs::Logs;
 use crate::options::{KeyspaceOptions, Options};
+use crate::running::RunningJobs;
 use crate::scheduler::Scheduler;
 use crate::snapshots::Snapshots;
 use crate::throttle::Throttle;
@@ -49,6 +50,7 @@ pub(crate) struct Engine {
     /// Live keyspaces by id. Written when one is created or dropped.
     keyspaces: RwLock<BTreeMap<KeyspaceId, Arc<KeyspaceCore>>>,
     pub(crate) scheduler: Scheduler,
+    pub(crate) running: RunningJobs,
     pub(crate) throttle: Throttle,
     pub(crate) garbage: Garbage,
     pub(crate) counters: Counters,
@@ -108,6 +110,7 @@ impl Engine {
             snapshots: Arc::new(Snapshots::starting_at(parts.visible, clock)),
             keyspaces: RwLock::new(parts.keyspaces),
             scheduler: Scheduler::default(),
+            running: RunningJobs::default(),
             throttle: Throttle::default(),
             garbage: Garbage::default(),
             counters: Counters::default(),

@@ -7,19 +7,20 @@
 use std::any::Any;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError, TryLockError};
+use std::time::Duration;
 
-use esker_base::KeyRange;
 use esker_table::TableProperties;
-use esker_tree::{
-    EditRecord, JobId, LastLevel, Plan, PlanReason, RangeRequest, RunId, Version, VersionEdit,
-};
+use esker_tree::{EditRecord, JobId, Plan, PlanReason, Progress, RunId, Version, VersionEdit};
 
 use crate::counters::Counters;
 use crate::engine::Engine;
 use crate::error::{Error, ErrorKind, Result};
 use crate::events::Event;
 use crate::keyspace_core::KeyspaceCore;
+use crate::on_demand::OnDemand;
+use crate::outputs::Work;
 use crate::read_view::{ReadView, WriteBuffer};
+use crate::running::{JobKind, JobRecord};
 
 /// Memtables that together hold less than this are left in the log when the database is closed:
 /// replaying them costs a few milliseconds, and a small table for each close costs more.
@@ -156,7 +157,19 @@ impl Engine {
             // not. Alone, the keyspace loses nothing but writes after those in the tables.
             self.sync_to(self.logs.written_position())?;
         }
-        let tables = self.write_memtables(keyspace, &buffers)?;
+        let memory = buffers.iter().map(|buffer| buffer.memtable.size_bytes()).sum();
+        let listed = self.running.start(JobRecord {
+            kind: JobKind::Flush,
+            keyspace: keyspace.name(),
+            reason: "flush",
+            inputs: format!("{} memtables to L0 new run", buffers.len()),
+            input_count: buffers.len(),
+            input_bytes: memory,
+            entry_count: buffers.iter().map(|buffer| buffer.memtable.entry_count()).sum(),
+            started,
+            progress: Progress::default(),
+        });
+        let tables = self.write_memtables(keyspace, &buffers, &listed.progress)?;
         let run = self.ledger.allocate_run()?;
         let bytes: u64 = tables.iter().map(|table| table.file_bytes).sum();
         let table_count = tables.len();
@@ -166,9 +179,9 @@ impl Engine {
         records.push(EditRecord::FlushedUpTo { keyspace: keyspace.id, seqno: last_seqno });
         records.push(EditRecord::LastSeqno(last_seqno));
         self.install(keyspace, VersionEdit { records }, &buffers)?;
+        drop(listed);
 
         let duration = self.now().saturating_sub(started);
-        let memory = buffers.iter().map(|buffer| buffer.memtable.size_bytes()).sum();
         self.throttle.note_drained(memory, duration);
         Counters::add(&self.counters.flushes, 1);
         Counters::add(&self.counters.flush_bytes, bytes);
@@ -249,7 +262,7 @@ impl Engine {
         let Some((job, plan, version)) = picked else { return };
         // Another thread may find something that can run beside this.
         self.scheduler.request_compaction(keyspace.id);
-        let result = self.run_plan(keyspace, job, version, &plan);
+        let result = self.run_plan(keyspace, job, version, &plan, None);
         let gave_way = plan.reason == PlanReason::Idle
             && result.as_ref().is_err_and(|error| error.kind() == ErrorKind::Closed);
         if !self.scheduler.is_stopping() && !keyspace.is_dropped() && !gave_way {
@@ -258,21 +271,33 @@ impl Engine {
         self.scheduler.request_compaction(keyspace.id);
     }
 
-    /// Carries out a plan for `version` that is registered as `job`.
-    fn run_plan(
+    /// Carries out a plan for `version` that is registered as `job`, for `task` if that asked for it.
+    pub(crate) fn run_plan(
         &self,
         keyspace: &KeyspaceCore,
         job: JobId,
         version: Arc<Version>,
         plan: &Plan,
+        task: Option<&OnDemand>,
     ) -> Result<()> {
         let started = self.now();
-        let work = std::panic::AssertUnwindSafe(|| self.execute(keyspace, &version, plan));
+        let listed = self.running.start(record_of(keyspace, &version, plan, started));
+        if let Some(task) = task {
+            task.note_start(listed.record());
+        }
+        let work = Work { version: &version, plan, progress: &listed.progress, task };
+        let work = std::panic::AssertUnwindSafe(|| self.execute(keyspace, work));
         let result = std::panic::catch_unwind(work);
+        drop(listed);
+        if let Some(task) = task {
+            let written = result.as_ref().ok().and_then(|done| done.as_ref().ok());
+            task.note_end(written.map(|(_, written)| (plan, *written)));
+        }
         // No longer held, so that what the plan made obsolete can be removed, by this thread or by
         // who waits for the end of the job.
         drop(version);
         keyspace.busy().finish(job);
+        self.scheduler.unpark(keyspace.id);
         let (bytes_read, bytes_written) = match result {
             Ok(done) => done?,
             Err(panic) => {
@@ -299,12 +324,8 @@ impl Engine {
 
     /// Returns the bytes read and written. `version` is the one that the plan was made for: the
     /// keyspace itself may have been dropped since, and its version be empty.
-    fn execute(
-        &self,
-        keyspace: &KeyspaceCore,
-        version: &Version,
-        plan: &Plan,
-    ) -> Result<(u64, u64)> {
+    fn execute(&self, keyspace: &KeyspaceCore, work: Work<'_>) -> Result<(u64, u64)> {
+        let Work { version, plan, .. } = work;
         let removed: Vec<_> = plan.tables().collect();
         let is_removed =
             |table: &&Arc<esker_table::Table>| removed.contains(&table.properties().id);
@@ -333,7 +354,7 @@ impl Engine {
             Counters::add(&self.counters.trivial_moves, plan.table_count() as u64);
             return Ok((0, 0));
         }
-        let (output, hold) = self.merge_tables(keyspace, version, plan)?;
+        let (output, hold) = self.merge_tables(keyspace, work)?;
         let bytes_written = output.added.iter().map(|table| table.file_bytes).sum();
         let added = output.added.into_iter();
         records.extend(added.map(|table| self::added(keyspace, plan.target_level, run, table)));
@@ -351,49 +372,6 @@ impl Engine {
         Counters::add(&self.counters.compaction_entries, output.entries_in);
         Counters::add(&self.counters.compaction_entries_dropped, output.entries_dropped);
         Ok((plan.input_bytes, bytes_written))
-    }
-
-    /// Compacts the tables that hold a key of `range`, on this thread.
-    pub(crate) fn compact(&self, keyspace: &KeyspaceCore, range: &KeyRange) -> Result<()> {
-        self.flush(keyspace)?;
-        let next_counter = self.ledger.next_counter()?;
-        let settings = keyspace.settings();
-        let has_code = settings.filter.is_some() || settings.merge.is_some();
-        let last_level = if has_code {
-            // Any table may hold what the filter has a say in, or operands.
-            LastLevel::RewriteAll(next_counter)
-        } else {
-            LastLevel::RewriteTombstones(next_counter)
-        };
-        let (range, up_to) = (range.clone(), self.snapshots.visible());
-        let expired_at = self.snapshots.readers().passed_millis;
-        let request = RangeRequest { range, up_to, last_level, expired_at };
-        loop {
-            self.check_writable()?;
-            keyspace.check_live()?;
-            let settings = keyspace.settings();
-            let (picked, is_busy) = {
-                let mut busy = keyspace.busy();
-                let version = Arc::clone(&keyspace.view().version);
-                let plan = settings.manual_policy.plan_range(&version.shape(), &busy, &request);
-                let is_busy = !busy.is_empty();
-                (plan.map(|plan| (busy.start(plan.clone()), plan, version)), is_busy)
-            };
-            match picked {
-                Some((job, plan, version)) => {
-                    let result = self.run_plan(keyspace, job, version, &plan);
-                    self.scheduler.wake();
-                    result?;
-                }
-                None if is_busy => self
-                    .scheduler
-                    .wait_until(|| (keyspace.busy().is_empty() || self.is_closed()).then_some(())),
-                None => {
-                    self.scheduler.request_compaction(keyspace.id);
-                    return Ok(());
-                }
-            }
-        }
     }
 
     /// Readies the next log segment. A failure is no harm: the leader makes one itself.
@@ -463,7 +441,8 @@ impl Engine {
                     None => {
                         // Jobs last: one that has installed its result may still clear up.
                         let is_settled = keyspaces.iter().all(|keyspace| self.is_settled(keyspace));
-                        (is_settled && self.scheduler.is_idle()).then_some(Ok(()))
+                        let wants_none = !self.scheduler.wants_on_demand();
+                        (is_settled && wants_none && self.scheduler.is_idle()).then_some(Ok(()))
                     }
                 }
             }
@@ -564,6 +543,28 @@ impl Engine {
 
 /// More log than this, in segments, makes the keyspace that holds the oldest of it flush.
 const LOG_SEGMENTS_HELD_MAX: u64 = 4;
+
+fn record_of(
+    keyspace: &KeyspaceCore,
+    version: &Version,
+    plan: &Plan,
+    started: Duration,
+) -> JobRecord {
+    let inputs: Vec<_> = plan.tables().collect();
+    let tables = version.tables().map(|table| table.properties());
+    let tables = tables.filter(|table| inputs.contains(&table.id));
+    JobRecord {
+        kind: JobKind::Compaction,
+        keyspace: keyspace.name(),
+        reason: plan.reason.name(),
+        inputs: plan.to_string(),
+        input_count: inputs.len(),
+        input_bytes: plan.input_bytes,
+        entry_count: tables.map(|table| table.entry_count).sum(),
+        started,
+        progress: Progress::default(),
+    }
+}
 
 fn added(
     keyspace: &KeyspaceCore,

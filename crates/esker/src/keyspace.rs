@@ -9,6 +9,7 @@ use esker_base::{EntryKind, KeyRange};
 
 use crate::bytes::Value;
 use crate::commit_queue::Request;
+use crate::compaction_handle::CompactionHandle;
 use crate::cursor::Cursor;
 use crate::error::Result;
 use crate::expiry::Expiry;
@@ -375,6 +376,25 @@ impl Keyspace {
     /// If a table cannot be read or written; the tree is then somewhere between before and after.
     pub fn compact<K: AsRef<[u8]>>(&self, range: impl RangeBounds<K>) -> Result<()> {
         self.db.engine().compact(&self.core, &self.core.stored_range(&range)?)
+    }
+
+    /// Starts what [`Keyspace::compact`] does, in the background, and returns at once. It runs beside
+    /// automatic compactions, on tables that those do not use, and after them: whenever one is wanted,
+    /// it is done first. What is written after the start may or may not be compacted with the rest.
+    ///
+    /// Without [background threads](crate::Options::background_threads), it is done step by step by
+    /// [`Db::run_background_job`](crate::Db::run_background_job) or [`CompactionHandle::wait`].
+    ///
+    /// # Errors
+    /// `Closed`, `ReadOnly`, `Poisoned`, `InvalidInput` for a key that is too long. Later ones are
+    /// for [`CompactionHandle::wait`].
+    pub fn start_compaction<K: AsRef<[u8]>>(
+        &self,
+        range: impl RangeBounds<K>,
+    ) -> Result<CompactionHandle> {
+        let range = self.core.stored_range(&range)?;
+        let task = self.db.engine().start_compaction(&self.core, &range)?;
+        Ok(CompactionHandle::new(Arc::clone(&self.db), task))
     }
 
     /// The shape of the tree.

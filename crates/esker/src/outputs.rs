@@ -13,9 +13,21 @@ use esker_tree::{
 use crate::engine::Engine;
 use crate::error::{Error, ErrorKind, Result};
 use crate::keyspace_core::{KeyspaceCore, Settings};
+use crate::on_demand::OnDemand;
 use crate::read_view::WriteBuffer;
 use crate::snapshots::Hold;
 use crate::write_times::{WriteTimes, as_millis};
+
+/// A compaction that is being carried out.
+#[derive(Clone, Copy)]
+pub(crate) struct Work<'a> {
+    /// What the plan was made for.
+    pub(crate) version: &'a Version,
+    pub(crate) plan: &'a Plan,
+    pub(crate) progress: &'a Progress,
+    /// Who asked for it, if somebody did.
+    pub(crate) task: Option<&'a OnDemand>,
+}
 
 impl Engine {
     /// Writes the entries of `buffers`, oldest first, to new tables of level 0.
@@ -23,6 +35,7 @@ impl Engine {
         &self,
         keyspace: &KeyspaceCore,
         buffers: &[Arc<WriteBuffer>],
+        progress: &Progress,
     ) -> Result<Vec<TableProperties>> {
         let memtables: Vec<Arc<Memtable>> =
             buffers.iter().map(|buffer| Arc::clone(&buffer.memtable)).collect();
@@ -33,7 +46,7 @@ impl Engine {
         let times = WriteTimes::joined(times, as_millis(self.wall()));
         // Never cancelled: at the end of the process the log still has what the memtables have.
         self.with_job(
-            (keyspace, passed_millis),
+            (keyspace, passed_millis, progress),
             || Signal::Continue,
             |job| {
                 let input = FlushInput {
@@ -48,7 +61,7 @@ impl Engine {
         )
     }
 
-    /// Merges the inputs of `plan`, with the compaction filter if there is one, and returns the
+    /// Merges the inputs of a plan, with the compaction filter if there is one, and returns the
     /// right to install the result. Given up when the engine stops.
     ///
     /// Whoever pins a sequence number while the filter is at work may be promised what it removes.
@@ -56,14 +69,13 @@ impl Engine {
     pub(crate) fn merge_tables(
         &self,
         keyspace: &KeyspaceCore,
-        version: &Version,
-        plan: &Plan,
+        work: Work<'_>,
     ) -> Result<(CompactionOutput, Option<Hold<'_>>)> {
         let settings = keyspace.settings();
         let name = keyspace.name();
         let filter = settings.filter.as_ref().map(|filter| (filter, &*name));
         let readers = self.readers();
-        let output = self.merge_tables_for(keyspace, version, plan, &readers, filter)?;
+        let output = self.merge_tables_for(keyspace, work, &readers, filter)?;
         if output.filtered == 0 {
             return Ok((output, None));
         }
@@ -75,28 +87,26 @@ impl Engine {
             drop(self.env.fs.remove(&self.dir.join(table.id.file_name())));
         }
         let readers = self.readers();
-        Ok((self.merge_tables_for(keyspace, version, plan, &readers, None)?, None))
+        Ok((self.merge_tables_for(keyspace, work, &readers, None)?, None))
     }
 
     fn merge_tables_for(
         &self,
         keyspace: &KeyspaceCore,
-        version: &Version,
-        plan: &Plan,
+        work: Work<'_>,
         (readers, passed_millis): &(Readers, u64),
         filter: Option<(&Filter, &str)>,
     ) -> Result<CompactionOutput> {
         let mark = keyspace.write_mark();
-        let must_end = || self.scheduler.is_stopping() || keyspace.is_dropped();
+        let Work { version, plan, progress, task } = work;
+        let is_cancelled = || task.is_some_and(OnDemand::is_cancelled);
+        let must_end = || self.scheduler.is_stopping() || keyspace.is_dropped() || is_cancelled();
         let interrupt = || {
-            if self.scheduler.is_paused() {
-                let goes_on = || (!self.scheduler.is_paused() || must_end()).then_some(());
-                self.scheduler.wait_until(goes_on);
-            }
+            self.hold_back(task, must_end);
             let gives_way = plan.reason == PlanReason::Idle && keyspace.write_mark() != mark;
             if must_end() || gives_way { Signal::Cancel } else { Signal::Continue }
         };
-        self.with_job((keyspace, *passed_millis), interrupt, |job| {
+        self.with_job((keyspace, *passed_millis, progress), interrupt, |job| {
             compact(&Job { filter, ..*job }, version, plan, readers)
         })
     }
@@ -109,7 +119,7 @@ impl Engine {
 
     fn with_job<T>(
         &self,
-        (keyspace, passed_millis): (&KeyspaceCore, u64),
+        (keyspace, passed_millis, progress): (&KeyspaceCore, u64, &Progress),
         interrupt: impl Fn() -> Signal,
         work: impl FnOnce(&Job<'_>) -> std::result::Result<T, JobError>,
     ) -> Result<T> {
@@ -126,7 +136,7 @@ impl Engine {
                 self.ledger.allocate_table().map_err(|error| *no_id.borrow_mut() = Some(error)).ok()
             },
             interrupt: &interrupt,
-            progress: &Progress::default(),
+            progress,
         });
         result.map_err(|error| match (error, no_id.take()) {
             (_, Some(error)) => error,

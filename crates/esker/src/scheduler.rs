@@ -5,10 +5,12 @@
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use esker_base::KeyspaceId;
+
+use crate::on_demand::OnDemand;
 
 /// Requests for background work.
 #[derive(Debug, Default)]
@@ -32,6 +34,10 @@ pub(crate) struct State {
     compactions: BTreeSet<KeyspaceId>,
     /// The keyspace that was served last: the next one gets its turn first.
     last_compacted: Option<KeyspaceId>,
+    /// Compactions that were asked for, in the order of their turns.
+    on_demand: VecDeque<Arc<OnDemand>>,
+    /// Those that wait for another compaction of their keyspace to end.
+    parked: Vec<Arc<OnDemand>>,
     wants_log_segment: bool,
     /// No compaction is begun.
     is_paused: bool,
@@ -42,10 +48,12 @@ pub(crate) struct State {
 }
 
 /// What a thread takes on.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) enum Job {
     Flush(KeyspaceId),
     Compact(KeyspaceId),
+    /// One step of it.
+    OnDemand(Arc<OnDemand>),
     PrepareLog,
 }
 
@@ -81,6 +89,32 @@ impl Scheduler {
         self.change(|state| {
             state.compactions.insert(keyspace);
         });
+    }
+
+    /// `task` has its turn once those that asked before have had theirs.
+    pub(crate) fn request_on_demand(&self, task: &Arc<OnDemand>) {
+        self.change(|state| state.on_demand.push_back(Arc::clone(task)));
+    }
+
+    /// `task` waits for the end of another compaction of its keyspace. The caller makes sure that the
+    /// end is still to come.
+    pub(crate) fn park(&self, task: &Arc<OnDemand>) {
+        self.change(|state| state.parked.push(Arc::clone(task)));
+    }
+
+    /// A compaction of `keyspace` has ended.
+    pub(crate) fn unpark(&self, keyspace: KeyspaceId) {
+        self.change(|state| {
+            let freed = state.parked.extract_if(.., |task| task.keyspace.id == keyspace);
+            state.on_demand.extend(freed);
+        });
+    }
+
+    /// Whether a compaction that was asked for waits, and not because somebody paused it.
+    pub(crate) fn wants_on_demand(&self) -> bool {
+        let state = self.state();
+        let mut waiting = state.on_demand.iter().chain(&state.parked);
+        !state.is_paused && waiting.any(|task| !task.is_paused() && !task.has_ended())
     }
 
     pub(crate) fn request_log_segment(&self) {
@@ -141,12 +175,32 @@ impl Scheduler {
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
 
 impl State {
-    /// The most urgent job that `duty` covers: flushes first. It counts as running until
-    /// [`Scheduler::note_end`].
+    /// The most urgent job that `duty` covers: flushes first, what somebody asked for last. It counts
+    /// as running until [`Scheduler::note_end`].
     pub(crate) fn take(&mut self, duty: Duty, is_due: impl Fn(KeyspaceId) -> bool) -> Option<Job> {
+        let job = self.most_urgent(duty, is_due).or_else(|| self.next_on_demand(duty));
+        self.running += usize::from(job.is_some());
+        job
+    }
+
+    /// As [`State::take`], but for what somebody asked for.
+    pub(crate) fn take_automatic(
+        &mut self,
+        duty: Duty,
+        is_due: impl Fn(KeyspaceId) -> bool,
+    ) -> Option<Job> {
         let job = self.most_urgent(duty, is_due);
         self.running += usize::from(job.is_some());
         job
+    }
+
+    fn next_on_demand(&mut self, duty: Duty) -> Option<Job> {
+        self.on_demand.retain(|task| !task.has_ended());
+        if duty == Duty::Flushing || self.is_paused {
+            return None;
+        }
+        let position = self.on_demand.iter().position(|task| !task.is_paused())?;
+        self.on_demand.remove(position).map(Job::OnDemand)
     }
 
     fn most_urgent(&mut self, duty: Duty, is_due: impl Fn(KeyspaceId) -> bool) -> Option<Job> {

@@ -7,6 +7,7 @@ use esker_cache::{CacheStats, Owner};
 
 use crate::counters::CounterValues;
 use crate::engine::Engine;
+use crate::running::RunningJob;
 
 /// Figures about a database at one moment. Names are stable.
 #[derive(Clone, PartialEq, Debug)]
@@ -28,6 +29,8 @@ pub struct Stats {
     pub visible_seqno: u64,
     /// Each keyspace.
     pub keyspaces: Vec<KeyspaceStats>,
+    /// The flushes and compactions that run, oldest first.
+    pub running_jobs: Vec<RunningJob>,
     /// Who holds a snapshot: its sequence number and age, oldest first.
     pub snapshots: Vec<(u64, Duration)>,
 }
@@ -91,6 +94,10 @@ impl fmt::Display for Stats {
         writeln!(f, "log_segment_count {}", self.log_segment_count)?;
         writeln!(f, "visible_seqno {}", self.visible_seqno)?;
         writeln!(f, "snapshot_count {}", self.snapshots.len())?;
+        writeln!(f, "running_job_count {}", self.running_jobs.len())?;
+        for job in &self.running_jobs {
+            writeln!(f, "running_job {job}")?;
+        }
         for keyspace in &self.keyspaces {
             let name = &keyspace.name;
             writeln!(f, "keyspace {name} memtable_count {}", keyspace.memtable_count)?;
@@ -135,6 +142,7 @@ impl Engine {
             log_segment_count,
             visible_seqno: self.snapshots.visible().get(),
             keyspaces: self.keyspaces().iter().map(|k| self.keyspace_stats(k)).collect(),
+            running_jobs: self.running.list(now),
             snapshots: self.snapshots.holders().into_iter().map(age).collect(),
         }
     }

@@ -12,6 +12,7 @@ use esker_env::{IoError, JoinHandle};
 
 use crate::engine::Engine;
 use crate::keyspace_core::KeyspaceCore;
+use crate::on_demand::OnDemand;
 use crate::options::Options;
 use crate::scheduler::{Duty, Job};
 
@@ -120,12 +121,58 @@ impl Engine {
         let work = std::panic::AssertUnwindSafe(|| match job {
             Job::Flush(id) => self.with_keyspace(id, |keyspace| self.flush_job(keyspace)),
             Job::Compact(id) => self.with_keyspace(id, |keyspace| self.compaction_job(keyspace)),
+            Job::OnDemand(task) => self.on_demand_job(&task),
             Job::PrepareLog => self.prepare_log_job(),
         });
         if let Err(panic) = std::panic::catch_unwind(work) {
             self.poison_by_panic(&*panic);
         }
         self.scheduler.note_end();
+    }
+
+    /// Asked by a running compaction about once for each block: returns when it may go on, or
+    /// `must_end`. Somebody's request waits while it is paused, and first come the automatic
+    /// compactions that its thread would have taken.
+    pub(crate) fn hold_back(&self, task: Option<&OnDemand>, must_end: impl Fn() -> bool) {
+        let rests = || self.scheduler.is_paused() || task.is_some_and(|task| self.rests(task));
+        if !task.is_some_and(|task| task.is_queued) && !rests() {
+            return;
+        }
+        let duty = self.duty_beside(task);
+        self.scheduler.wait_until(|| {
+            while !must_end() && self.serve_beside(duty) {}
+            (!rests() || must_end()).then_some(())
+        });
+    }
+
+    /// A step that is done without threads is done to its end.
+    fn rests(&self, task: &OnDemand) -> bool {
+        task.is_paused() && 0 < self.options.background_threads
+    }
+
+    /// What the thread of a running compaction has to look after meanwhile.
+    fn duty_beside(&self, task: Option<&OnDemand>) -> Option<Duty> {
+        match (self.options.background_threads, task) {
+            (0, _) => None,
+            (1, None) => Some(Duty::Flushing),
+            (1, Some(task)) => task.is_queued.then_some(Duty::Everything),
+            (_, task) => task.filter(|task| task.is_queued).map(|_| Duty::Compacting),
+        }
+    }
+
+    /// Does one automatic job, if there is one for `duty`.
+    fn serve_beside(&self, duty: Option<Duty>) -> bool {
+        let Some(duty) = duty else { return false };
+        if duty != Duty::Compacting && self.has_buffered.load(Ordering::Relaxed) {
+            // A failure has poisoned the database, and every later write says so.
+            drop(self.write_buffered());
+        }
+        let now = self.now();
+        let job = self.scheduler.state().take_automatic(duty, |id| self.is_due(id, now));
+        job.is_some_and(|job| {
+            self.run_job(job);
+            true
+        })
     }
 
     fn with_keyspace(&self, id: KeyspaceId, work: impl FnOnce(&Arc<KeyspaceCore>)) {

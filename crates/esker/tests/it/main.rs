@@ -40,6 +40,7 @@ mod ingest;
 mod kill;
 mod kinds;
 mod model;
+mod on_demand;
 mod orders;
 mod policies;
 mod syncing;

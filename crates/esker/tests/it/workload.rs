@@ -24,6 +24,8 @@ pub(crate) enum Step {
     Sync,
     Flush(String),
     Compact(String),
+    /// Begins one, for [`Step::Job`] to go on with.
+    StartCompaction(String),
     Job,
     Create(String, KeyspaceOptions),
     Rename(String, String),
@@ -101,7 +103,8 @@ pub(crate) fn script(profile: &Profile, seed: u64) -> Vec<Step> {
         steps.push(if is(flush) {
             Step::Flush(rng.pick(&names).clone())
         } else if is(compact) {
-            Step::Compact(rng.pick(&names).clone())
+            let name = rng.pick(&names).clone();
+            if rng.one_in(2) { Step::Compact(name) } else { Step::StartCompaction(name) }
         } else if is(job) {
             Step::Job
         } else if is(change) {
@@ -282,6 +285,11 @@ impl Driver {
                 if let Some(keyspace) = db.existing_keyspace(name)? {
                     keyspace.compact::<&[u8]>(..)?;
                     promise_flushed(&journal, name, issued);
+                }
+            }
+            Step::StartCompaction(name) => {
+                if let Some(keyspace) = db.existing_keyspace(name)? {
+                    drop(keyspace.start_compaction::<&[u8]>(..)?);
                 }
             }
             Step::Job => drop(db.run_background_job()),

@@ -1,0 +1,162 @@
+//! Compactions on demand: their steps, on the thread that asked or on a background thread.
+//!
+//! A step picks one plan that can run beside what is in flight, and carries it out; the first also
+//! flushes. Which plan it is, the keyspace's policy for such compactions knows.
+
+use std::sync::Arc;
+
+use esker_base::KeyRange;
+use esker_tree::{LastLevel, Plan, RangeRequest, Version};
+
+use crate::counters::Counters;
+use crate::engine::Engine;
+use crate::error::{ErrorKind, Result};
+use crate::events::Event;
+use crate::keyspace_core::KeyspaceCore;
+use crate::on_demand::{CompactionEnd, OnDemand};
+
+/// What came of a step.
+enum Step {
+    /// A plan was carried out; there may be more.
+    Done,
+    /// What is in flight is in the way.
+    InTheWay,
+    /// Nothing is left to do.
+    Last,
+}
+
+impl Engine {
+    /// Compacts the tables that hold a key of `range`, on this thread.
+    pub(crate) fn compact(&self, keyspace: &Arc<KeyspaceCore>, range: &KeyRange) -> Result<()> {
+        let task = OnDemand::new(keyspace, range, false);
+        loop {
+            match self.step(&task, || ())? {
+                Step::Done => {}
+                Step::InTheWay => self
+                    .scheduler
+                    .wait_until(|| (keyspace.busy().is_empty() || self.is_closed()).then_some(())),
+                Step::Last => return Ok(()),
+            }
+        }
+    }
+
+    /// Lets the background compact the tables that hold a key of `range`.
+    pub(crate) fn start_compaction(
+        &self,
+        keyspace: &Arc<KeyspaceCore>,
+        range: &KeyRange,
+    ) -> Result<Arc<OnDemand>> {
+        self.check_writable()?;
+        keyspace.check_live()?;
+        let task = Arc::new(OnDemand::new(keyspace, range, true));
+        self.scheduler.request_on_demand(&task);
+        Ok(task)
+    }
+
+    /// Does a step of a compaction that was started so.
+    pub(crate) fn on_demand_job(&self, task: &Arc<OnDemand>) {
+        if !task.begin_step() {
+            return;
+        }
+        let park = || {
+            if task.end_step() {
+                self.scheduler.park(task);
+            }
+        };
+        match self.step(task, park) {
+            Ok(Step::InTheWay) => {}
+            Ok(Step::Done) => {
+                if task.end_step() {
+                    self.scheduler.request_on_demand(task);
+                }
+            }
+            Ok(Step::Last) => task.end(Ok(CompactionEnd::Finished)),
+            Err(error) => {
+                let is_closing = self.scheduler.is_stopping() || self.is_closed();
+                let is_end = error.kind() == ErrorKind::Closed;
+                if task.is_cancelled() && is_end && !is_closing && !task.keyspace.is_dropped() {
+                    task.end(Ok(CompactionEnd::Cancelled));
+                } else {
+                    if !is_end {
+                        self.note_on_demand_failure(task, &error);
+                    }
+                    task.end(Err(error));
+                }
+            }
+        }
+        self.scheduler.wake();
+    }
+
+    fn note_on_demand_failure(&self, task: &OnDemand, error: &crate::error::Error) {
+        Counters::add(&self.counters.job_failures, 1);
+        let keyspace = Some(task.keyspace.name().to_string());
+        let job = "compaction on demand";
+        self.events.record(self.now(), Event::JobFailed { keyspace, job, error: error.clone() });
+    }
+
+    /// `park` is called if something is in the way, before that can end.
+    fn step(&self, task: &OnDemand, park: impl FnOnce()) -> Result<Step> {
+        let keyspace = &task.keyspace;
+        let request = self.request_of(task)?;
+        self.check_writable()?;
+        keyspace.check_live()?;
+        let settings = keyspace.settings();
+        let mut busy = keyspace.busy();
+        let version = Arc::clone(&keyspace.view().version);
+        let plan = settings.manual_policy.plan_range(&version.shape(), &busy, request);
+        task.expect(remaining(&version, request, plan.as_ref()));
+        let Some(plan) = plan else {
+            if !busy.is_empty() {
+                park();
+                return Ok(Step::InTheWay);
+            }
+            drop(busy);
+            self.scheduler.request_compaction(keyspace.id);
+            return Ok(Step::Last);
+        };
+        let job = busy.start(plan.clone());
+        drop(busy);
+        self.run_plan(keyspace, job, version, &plan, Some(task))?;
+        Ok(Step::Done)
+    }
+
+    /// What the task asks of the policy: as of the first call, which flushes.
+    fn request_of<'a>(&self, task: &'a OnDemand) -> Result<&'a RangeRequest> {
+        if let Some(request) = task.request.get() {
+            return Ok(request);
+        }
+        self.flush(&task.keyspace)?;
+        let next_counter = self.ledger.next_counter()?;
+        let settings = task.keyspace.settings();
+        let has_code = settings.filter.is_some() || settings.merge.is_some();
+        let last_level = if has_code {
+            // Any table may hold what the filter has a say in, or operands.
+            LastLevel::RewriteAll(next_counter)
+        } else {
+            LastLevel::RewriteTombstones(next_counter)
+        };
+        let (range, up_to) = (task.range.clone(), self.snapshots.visible());
+        let expired_at = self.snapshots.readers().passed_millis;
+        Ok(task.request.get_or_init(|| RangeRequest { range, up_to, last_level, expired_at }))
+    }
+}
+
+/// Bytes and tables that are left: those of the next plan, and what of the range has not been
+/// rewritten since the request was made. Too much where the last level stays as it is, too little
+/// where tables go down in several steps.
+fn remaining(version: &Version, request: &RangeRequest, next: Option<&Plan>) -> (u64, usize) {
+    let Some(next) = next else { return (0, 0) };
+    let planned: Vec<_> = next.tables().collect();
+    let made_before = |counter: u64| match request.last_level {
+        LastLevel::Keep => true,
+        LastLevel::RewriteTombstones(at) | LastLevel::RewriteAll(at) => counter < at,
+    };
+    let tables = version.tables().map(|table| table.properties());
+    let left = tables.filter(|table| {
+        !planned.contains(&table.id)
+            && made_before(table.id.0.counter)
+            && request.range.overlaps(&table.smallest_key, &table.largest_key)
+    });
+    let bytes = |(bytes, count), file_bytes| (bytes + file_bytes, count + 1);
+    left.map(|table| table.file_bytes).fold((next.input_bytes, next.table_count()), bytes)
+}

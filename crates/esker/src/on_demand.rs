@@ -1,0 +1,263 @@
+//! A compaction that somebody asked for, as its handle and the thread that works on it share it.
+//!
+//! It is done in steps, one plan each, and between them it stands in the queue of the scheduler. It
+//! knows how far it is and how it ended, not what the steps do.
+
+use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+use esker_base::KeyRange;
+use esker_tree::{Plan, RangeRequest};
+
+use crate::error::Result;
+use crate::keyspace_core::KeyspaceCore;
+use crate::running::JobRecord;
+
+/// How far a compaction on demand is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub struct CompactionProgress {
+    /// What it does at the moment.
+    pub state: CompactionState,
+    /// Bytes of table files that have been compacted, those of the running step as far as it is.
+    pub bytes_done: u64,
+    /// Bytes that will have been compacted at the end: an estimate, which changes as the tree does.
+    /// 0 before the first step.
+    pub bytes_estimated: u64,
+    /// Tables that have been compacted by steps that have ended.
+    pub tables_done: usize,
+    /// Tables that will have been: an estimate, as of the bytes.
+    pub tables_estimated: usize,
+}
+
+/// What a compaction on demand does at the moment.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum CompactionState {
+    /// It waits for a thread, or for other compactions of the same tables.
+    Waiting,
+    /// A step is under way.
+    Running,
+    /// It was paused by its handle.
+    Paused,
+    /// It has ended, one way or another.
+    Ended,
+}
+
+/// How a compaction on demand ended, if nothing failed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum CompactionEnd {
+    /// Everything that was asked for is done.
+    Finished,
+    /// Somebody cancelled it: the steps that had ended count, and of the one that had not nothing is
+    /// left.
+    Cancelled,
+}
+
+/// What a compaction on demand has done.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub struct CompactionReport {
+    /// How it ended.
+    pub end: CompactionEnd,
+    /// Steps that were installed: merges, moves and drops.
+    pub steps: usize,
+    /// Tables that went into them.
+    pub tables: usize,
+    /// Bytes of their files.
+    pub bytes_in: u64,
+    /// Bytes of the tables that came out of merges.
+    pub bytes_out: u64,
+}
+
+impl fmt::Display for CompactionReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let end = match self.end {
+            CompactionEnd::Finished => "finished",
+            CompactionEnd::Cancelled => "cancelled",
+        };
+        let Self { steps, tables, bytes_in, bytes_out, .. } = self;
+        write!(
+            f,
+            "{end} after {steps} steps with {tables} tables: {bytes_in} bytes in, {bytes_out} out"
+        )
+    }
+}
+
+/// A compaction that somebody asked for.
+pub(crate) struct OnDemand {
+    pub(crate) keyspace: Arc<KeyspaceCore>,
+    pub(crate) range: KeyRange,
+    /// Whether background threads work on it, and not the one that asked.
+    pub(crate) is_queued: bool,
+    /// What is asked of the policy; made by the first step, once memtables are flushed.
+    pub(crate) request: OnceLock<RangeRequest>,
+    /// Looked at once for each block. Counter only: written within `state`, and whoever waits is
+    /// woken through the scheduler.
+    is_cancelled: AtomicBool,
+    /// As `is_cancelled`.
+    is_paused: AtomicBool,
+    /// Held for a moment only; nothing else is locked within it.
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    phase: Phase,
+    /// Of the steps that have ended.
+    done: CompactionReport,
+    bytes_expected: u64,
+    tables_expected: usize,
+    /// The running step.
+    record: Option<Arc<JobRecord>>,
+}
+
+#[derive(Debug)]
+enum Phase {
+    Waiting,
+    Running,
+    Ended(Result<CompactionReport>),
+}
+
+impl OnDemand {
+    pub(crate) fn new(keyspace: &Arc<KeyspaceCore>, range: &KeyRange, is_queued: bool) -> Self {
+        let end = CompactionEnd::Finished;
+        let done = CompactionReport { end, steps: 0, tables: 0, bytes_in: 0, bytes_out: 0 };
+        Self {
+            keyspace: Arc::clone(keyspace),
+            range: range.clone(),
+            is_queued,
+            request: OnceLock::new(),
+            is_cancelled: AtomicBool::new(false),
+            is_paused: AtomicBool::new(false),
+            state: Mutex::new(State {
+                phase: Phase::Waiting,
+                done,
+                bytes_expected: 0,
+                tables_expected: 0,
+                record: None,
+            }),
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn is_cancelled(&self) -> bool {
+        self.is_cancelled.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn is_paused(&self) -> bool {
+        self.is_paused.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_paused(&self, is_paused: bool) {
+        let _state = self.state();
+        self.is_paused.store(is_paused, Ordering::Relaxed);
+    }
+
+    /// Ends it here and now, if no step is under way; otherwise the step ends it.
+    pub(crate) fn cancel(&self) {
+        let mut state = self.state();
+        self.is_cancelled.store(true, Ordering::Relaxed);
+        if matches!(state.phase, Phase::Waiting) {
+            state.end(Ok(CompactionEnd::Cancelled));
+        }
+    }
+
+    /// How it ended, once it has.
+    pub(crate) fn outcome(&self) -> Option<Result<CompactionReport>> {
+        match &self.state().phase {
+            Phase::Ended(outcome) => Some(outcome.clone()),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn has_ended(&self) -> bool {
+        matches!(self.state().phase, Phase::Ended(_))
+    }
+
+    /// Takes it for one step; false if it has ended.
+    pub(crate) fn begin_step(&self) -> bool {
+        let mut state = self.state();
+        let begins = matches!(state.phase, Phase::Waiting);
+        if begins {
+            state.phase = Phase::Running;
+        }
+        begins
+    }
+
+    /// Gives it back after a step; false if it was cancelled meanwhile, and so has ended.
+    pub(crate) fn end_step(&self) -> bool {
+        let mut state = self.state();
+        if self.is_cancelled() {
+            state.end(Ok(CompactionEnd::Cancelled));
+            return false;
+        }
+        state.phase = Phase::Waiting;
+        true
+    }
+
+    pub(crate) fn end(&self, outcome: Result<CompactionEnd>) {
+        self.state().end(outcome);
+    }
+
+    /// A step is under way.
+    pub(crate) fn note_start(&self, record: &Arc<JobRecord>) {
+        self.state().record = Some(Arc::clone(record));
+    }
+
+    /// What is left, the next step included: an estimate.
+    pub(crate) fn expect(&self, (bytes, tables): (u64, usize)) {
+        let mut state = self.state();
+        state.bytes_expected = state.done.bytes_in + bytes;
+        state.tables_expected = state.done.tables + tables;
+    }
+
+    /// The step has ended; `plan` if it was installed, with the bytes that it wrote.
+    pub(crate) fn note_end(&self, installed: Option<(&Plan, u64)>) {
+        let mut state = self.state();
+        state.record = None;
+        if let Some((plan, bytes_written)) = installed {
+            state.done.steps += 1;
+            state.done.tables += plan.table_count();
+            state.done.bytes_in += plan.input_bytes;
+            state.done.bytes_out += bytes_written;
+        }
+    }
+
+    pub(crate) fn progress(&self) -> CompactionProgress {
+        let state = self.state();
+        let running = state.record.as_ref().map_or(0, |record| record.bytes_in());
+        let bytes_done = state.done.bytes_in + running;
+        CompactionProgress {
+            state: match state.phase {
+                Phase::Ended(_) => CompactionState::Ended,
+                _ if self.is_paused() => CompactionState::Paused,
+                Phase::Waiting => CompactionState::Waiting,
+                Phase::Running => CompactionState::Running,
+            },
+            bytes_done,
+            bytes_estimated: state.bytes_expected.max(bytes_done),
+            tables_done: state.done.tables,
+            tables_estimated: state.tables_expected.max(state.done.tables),
+        }
+    }
+}
+
+impl State {
+    fn end(&mut self, outcome: Result<CompactionEnd>) {
+        if matches!(outcome, Ok(CompactionEnd::Finished)) {
+            (self.bytes_expected, self.tables_expected) = (self.done.bytes_in, self.done.tables);
+        }
+        self.phase = Phase::Ended(outcome.map(|end| CompactionReport { end, ..self.done }));
+    }
+}
+
+impl fmt::Debug for OnDemand {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "compaction of {:?}: {:?}", self.keyspace, self.progress())
+    }
+}

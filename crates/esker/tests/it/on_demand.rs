@@ -1,0 +1,318 @@
+//! Compactions that go on in the background: what they do, how they are held and ended, and how they
+//! show.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::{Arc, Mutex, mpsc};
+
+use esker::env::{Env, Event, Fault, FaultFileSystem, MemoryFileSystem, Operation, Rule};
+use esker::{
+    CompactionEnd, CompactionState, Db, ErrorKind, JobKind, Keyspace, KeyspaceOptions, Options,
+    RunningJob,
+};
+
+use crate::directory::assert_tidy;
+use crate::policies::KEEPING;
+use crate::random::Rng;
+use crate::recovered::{DIR, env_over};
+
+type Model = BTreeMap<Vec<u8>, Vec<u8>>;
+
+/// A database over files that can be watched.
+struct Bed {
+    fs: MemoryFileSystem,
+    faults: FaultFileSystem,
+    db: Db,
+    keyspace: Keyspace,
+    model: Model,
+    rng: Rng,
+}
+
+impl Bed {
+    fn new(background_threads: usize, options: KeyspaceOptions) -> Self {
+        let fs = MemoryFileSystem::new(1);
+        let faults = FaultFileSystem::new(Arc::new(fs.clone()), Env::memory(1).clock);
+        let env = env_over(Arc::new(faults.clone()));
+        let engine = Options { background_threads, ..Options::default() };
+        let db = Db::builder(DIR).env(env).options(engine).open().unwrap();
+        let keyspace = db.keyspace("k", KeyspaceOptions { block_size_bytes: 512, ..options });
+        let keyspace = keyspace.unwrap();
+        Self { fs, faults, db, keyspace, model: Model::new(), rng: Rng::new(1) }
+    }
+
+    /// So many runs in level 0.
+    fn write(&mut self, runs: usize) {
+        for _ in 0..runs {
+            for _ in 0..300 {
+                let key = format!("key {:03}", self.rng.below(500)).into_bytes();
+                if self.rng.one_in(4) {
+                    self.keyspace.delete(&key).unwrap();
+                    self.model.remove(&key);
+                } else {
+                    let value = self.rng.bytes(50);
+                    self.keyspace.put(&key, &value).unwrap();
+                    self.model.insert(key, value);
+                }
+            }
+            self.keyspace.flush().unwrap();
+        }
+    }
+
+    fn check(&self, what: &str) {
+        let read = self.keyspace.iter().map(|entry| {
+            let (key, value) = entry.unwrap();
+            (key.to_vec(), value.to_vec())
+        });
+        assert!(read.collect::<Model>() == self.model, "{what}");
+    }
+
+    fn runs(&self) -> Vec<usize> {
+        self.keyspace.levels().levels.iter().map(|level| level.runs.len()).collect()
+    }
+
+    /// Calls `seen` whenever a table is created, until [`Bed::forget`].
+    fn on_table(&self, seen: impl Fn() + Send + Sync + 'static) {
+        let is_table = |path: &Path| path.extension().is_some_and(|e| e == "table");
+        self.faults.observe(move |event: &Event| {
+            if event.operation == Operation::Create && is_table(&event.path) {
+                seen();
+            }
+        });
+    }
+
+    /// Without this, the observer would keep the database open.
+    fn forget(&self) {
+        self.faults.observe(|_| ());
+    }
+}
+
+fn leveled() -> KeyspaceOptions {
+    KeyspaceOptions::default()
+}
+
+#[test]
+fn job_by_job_it_does_what_the_blocking_one_does_under_every_policy() {
+    for compaction in KEEPING {
+        let options = || KeyspaceOptions { compaction, ..leveled() };
+        let (mut blocking, mut stepped) = (Bed::new(0, options()), Bed::new(0, options()));
+        blocking.write(3);
+        stepped.write(3);
+        blocking.keyspace.compact::<&[u8]>(..).unwrap();
+        let handle = stepped.db.existing_keyspace("k").unwrap().unwrap();
+        let handle = handle.start_compaction::<&[u8]>(..).unwrap();
+        let progress = handle.progress();
+        assert_eq!(
+            (progress.state, progress.bytes_done, progress.tables_done),
+            (CompactionState::Waiting, 0, 0)
+        );
+        while stepped.db.run_background_job() {}
+        assert!(handle.has_ended(), "{compaction:?}: no job is left");
+        let report = handle.wait().unwrap();
+        let progress = handle.progress();
+        assert_eq!(report.end, CompactionEnd::Finished, "{compaction:?}");
+        assert_eq!(
+            (progress.state, progress.bytes_done, progress.tables_done),
+            (CompactionState::Ended, progress.bytes_estimated, progress.tables_estimated)
+        );
+        assert_eq!((report.bytes_in, report.tables), (progress.bytes_done, progress.tables_done));
+        blocking.check("blocking");
+        stepped.check("stepped");
+        blocking.db.wait_until_settled().unwrap();
+        stepped.db.wait_until_settled().unwrap();
+        assert_eq!(stepped.runs(), blocking.runs(), "{compaction:?}");
+        assert_tidy(&stepped.db, &stepped.fs, "after all");
+    }
+}
+
+#[test]
+fn cancelled_before_its_first_step_it_changes_nothing() {
+    let mut bed = Bed::new(0, leveled());
+    bed.write(2);
+    let before = bed.keyspace.levels();
+    let handle = bed.keyspace.start_compaction("key 100".."key 200").unwrap();
+    handle.cancel();
+    let report = handle.wait().unwrap();
+    assert_eq!(report.end, CompactionEnd::Cancelled);
+    assert_eq!(
+        report.to_string(),
+        "cancelled after 0 steps with 0 tables: 0 bytes in, 0 out",
+        "and it says so"
+    );
+    bed.db.wait_until_settled().unwrap();
+    assert_eq!(bed.keyspace.levels(), before);
+    assert_eq!(bed.db.stats().counters.job_failures, 0);
+}
+
+#[test]
+fn cancelled_in_the_middle_it_leaves_no_file_and_loses_nothing() {
+    let mut bed = Bed::new(0, leveled());
+    bed.write(3);
+    let before = bed.runs();
+    let handle = Arc::new(bed.keyspace.start_compaction::<&[u8]>(..).unwrap());
+    let (cancels, created) = (Arc::clone(&handle), Arc::new(Mutex::new(0)));
+    let count = Arc::clone(&created);
+    bed.on_table(move || {
+        *count.lock().unwrap() += 1;
+        cancels.cancel();
+    });
+    let report = handle.wait().unwrap();
+    bed.forget();
+    assert_eq!((report.end, report.steps), (CompactionEnd::Cancelled, 0));
+    assert_eq!(*created.lock().unwrap(), 1, "it had begun to write");
+    assert_eq!(bed.runs(), before);
+    assert!(bed.db.health().is_good() && bed.db.plan().is_empty(), "{:?}", bed.db.plan());
+    assert_tidy(&bed.db, &bed.fs, "cancelled");
+    bed.check("cancelled");
+    // Nothing is held back by what was given up.
+    let again = bed.keyspace.start_compaction::<&[u8]>(..).unwrap().wait().unwrap();
+    assert_eq!((again.end, again.tables), (CompactionEnd::Finished, 3));
+    assert_eq!(bed.runs().iter().sum::<usize>(), 1);
+    bed.check("compacted");
+}
+
+#[test]
+fn failure_ends_it_and_leaves_no_file() {
+    let mut bed = Bed::new(0, leveled());
+    bed.write(3);
+    let before = bed.runs();
+    const EIO: i32 = 5;
+    bed.faults.add(Rule::new(Fault::Error(EIO)).on(&[Operation::Sync]).path("*.table"));
+    let handle = bed.keyspace.start_compaction::<&[u8]>(..).unwrap();
+    let error = handle.wait().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Io, "{error}");
+    assert_eq!(handle.progress().state, CompactionState::Ended);
+    bed.faults.clear();
+    bed.db.wait_until_settled().unwrap();
+    assert_eq!((bed.runs(), bed.db.stats().counters.job_failures), (before, 1));
+    assert!(
+        bed.db
+            .events()
+            .iter()
+            .any(|(_, event)| { event.to_string().contains("compaction on demand") })
+    );
+    assert_tidy(&bed.db, &bed.fs, "failed");
+    bed.check("failed");
+}
+
+#[test]
+fn it_goes_on_without_its_handle_and_ends_with_the_database() {
+    let mut bed = Bed::new(0, leveled());
+    bed.write(3);
+    drop(bed.keyspace.start_compaction::<&[u8]>(..).unwrap());
+    bed.db.wait_until_settled().unwrap();
+    assert_eq!(bed.runs().iter().sum::<usize>(), 1);
+    bed.check("compacted");
+    let dropped = bed.db.keyspace("dropped", KeyspaceOptions::default()).unwrap();
+    let handle = dropped.start_compaction::<&[u8]>(..).unwrap();
+    bed.db.drop_keyspace(&dropped).unwrap();
+    let error = handle.wait().unwrap_err();
+    assert_eq!(
+        (error.kind(), error.to_string()),
+        (ErrorKind::Closed, "the keyspace dropped was dropped".to_owned())
+    );
+    let handle = bed.keyspace.start_compaction::<&[u8]>(..).unwrap();
+    let db = bed.db.clone();
+    db.close().unwrap();
+    assert_eq!(handle.wait().unwrap_err().to_string(), "the database is closed");
+    let error = bed.keyspace.start_compaction::<&[u8]>(..).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Closed);
+}
+
+#[test]
+fn paused_it_is_not_wanted_and_no_step_begins() {
+    let mut bed = Bed::new(0, leveled());
+    bed.write(3);
+    let before = bed.runs();
+    let handle = bed.keyspace.start_compaction::<&[u8]>(..).unwrap();
+    handle.pause();
+    assert_eq!(handle.progress().state, CompactionState::Paused);
+    bed.db.wait_until_settled().unwrap();
+    assert_eq!(bed.runs(), before);
+    handle.resume();
+    bed.db.pause_compactions();
+    bed.db.wait_until_settled().unwrap();
+    assert_eq!(bed.runs(), before);
+    bed.db.resume_compactions();
+    assert_eq!(handle.wait().unwrap().end, CompactionEnd::Finished);
+    assert_eq!(bed.runs().iter().sum::<usize>(), 1);
+}
+
+/// The only thread for compactions stands in a step that is paused: it does automatic ones meanwhile,
+/// with one thread in all even flushes, and takes the step up again.
+#[test]
+fn automatic_jobs_are_done_by_the_thread_of_a_paused_one() {
+    for threads in [1, 2] {
+        let mut bed = Bed::new(threads, leveled());
+        bed.write(3);
+        let other = bed.db.keyspace("other", KeyspaceOptions::default()).unwrap();
+        let (reached, is_reached) = mpsc::sync_channel(1);
+        let (release, is_released) = mpsc::sync_channel::<()>(1);
+        let gate = Mutex::new(Some((reached, is_released)));
+        bed.on_table(move || {
+            let taken = gate.lock().unwrap().take();
+            if let Some((reached, is_released)) = taken {
+                reached.send(()).unwrap();
+                is_released.recv().unwrap();
+            }
+        });
+        let handle = bed.keyspace.start_compaction::<&[u8]>(..).unwrap();
+        is_reached.recv().unwrap();
+        handle.pause();
+        release.send(()).unwrap();
+        let is_level0 = || other.levels().levels[0].runs.len();
+        for _ in 0..8 {
+            other.put("key", vec![b'x'; 1000]).unwrap();
+            other.flush().unwrap();
+        }
+        while 4 <= is_level0() {
+            std::thread::yield_now();
+        }
+        let running = bed.db.stats().running_jobs;
+        assert!(running.iter().any(|job| job.reason == "manual"), "{running:?}");
+        assert_eq!((handle.progress().state, handle.has_ended()), (CompactionState::Paused, false));
+        bed.check("while it waits");
+        handle.resume();
+        assert_eq!(handle.wait().unwrap().end, CompactionEnd::Finished, "{threads} threads");
+        bed.forget();
+        bed.check("compacted");
+        assert_eq!(bed.runs().iter().sum::<usize>(), 1);
+    }
+}
+
+#[test]
+fn two_of_one_keyspace_and_a_blocking_one_all_end() {
+    let mut bed = Bed::new(3, leveled());
+    bed.write(3);
+    let first = bed.keyspace.start_compaction::<&[u8]>(..).unwrap();
+    let second = bed.keyspace.start_compaction(.."key 250").unwrap();
+    bed.keyspace.compact("key 100"..).unwrap();
+    for handle in [first, second] {
+        assert_eq!(handle.wait().unwrap().end, CompactionEnd::Finished);
+    }
+    bed.db.wait_until_settled().unwrap();
+    assert_eq!(bed.runs().iter().sum::<usize>(), 1);
+    bed.check("compacted");
+}
+
+#[test]
+fn flushes_and_compactions_show_while_they_run() {
+    let mut bed = Bed::new(0, leveled());
+    let seen: Arc<Mutex<Vec<RunningJob>>> = Arc::default();
+    let (db, shown) = (bed.db.clone(), Arc::clone(&seen));
+    bed.on_table(move || shown.lock().unwrap().extend(db.stats().running_jobs));
+    bed.write(2);
+    let handle = bed.keyspace.start_compaction::<&[u8]>(..).unwrap();
+    handle.wait().unwrap();
+    bed.forget();
+    let seen = seen.lock().unwrap();
+    let kinds: Vec<_> = seen.iter().map(|job| (job.kind, job.reason, job.input_count)).collect();
+    let (flush, compaction) = (JobKind::Flush, JobKind::Compaction);
+    assert_eq!(kinds, [(flush, "flush", 1), (flush, "flush", 1), (compaction, "manual", 2)]);
+    assert!(seen.iter().all(|job| job.keyspace == "k" && job.bytes_in <= job.input_bytes));
+    let text = seen[2].to_string();
+    assert!(text.starts_with("compaction of k for 0.0ns: 0 of "), "{text}");
+    assert!(text.contains("; manual: merge L0#"), "{text}");
+    let stats = bed.db.stats();
+    assert!(stats.running_jobs.is_empty());
+    assert!(stats.to_string().contains("running_job_count 0\n"));
+}
