@@ -7,12 +7,14 @@
 //! `--write` it records them.
 //!
 //! `cargo xtask torture MODE` treats a real program that uses the engine badly; `cargo xtask prove`
-//! runs all harnesses and prints what they went through.
+//! runs all harnesses and prints what they went through; `cargo xtask planted` says which of them
+//! find the defects that are planted in the engine.
 
 #![forbid(unsafe_code)]
 
 mod instructions;
 mod lexer;
+mod planted;
 mod prove;
 mod source;
 mod tidy;
@@ -22,7 +24,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
 const USAGE: &str = "usage: cargo xtask (tidy | instructions [--write] | torture MODE [--seed S] \
-                     [--runs N] | prove [SEED [BUDGET]])";
+                     [--runs N] | prove [SEED [BUDGET]] | planted [--short | --only NAME...])";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -31,6 +33,11 @@ fn main() -> ExitCode {
         ["instructions"] => run_instructions(&repository(), false),
         ["instructions", "--write"] => run_instructions(&repository(), true),
         ["torture", words @ ..] => run_torture(&repository(), words),
+        ["planted"] => run_planted(&repository(), planted::Choice::All),
+        ["planted", "--short"] => run_planted(&repository(), planted::Choice::Short),
+        ["planted", "--only", names @ ..] => {
+            run_planted(&repository(), planted::Choice::Only(names))
+        }
         ["prove"] => run_prove(&repository(), "1", "1"),
         ["prove", seed] => run_prove(&repository(), seed, "1"),
         ["prove", seed, budget] => run_prove(&repository(), seed, budget),
@@ -80,6 +87,14 @@ fn run_prove(root: &Path, seed: &str, budget: &str) -> ExitCode {
         Ok(proof) if proof.failed.is_empty() => print(&proof.table(), ExitCode::SUCCESS),
         Ok(proof) => print(&proof.table(), ExitCode::FAILURE),
         Err(error) => print(&format!("cannot start cargo: {error}"), ExitCode::FAILURE),
+    }
+}
+
+fn run_planted(root: &Path, choice: planted::Choice<'_>) -> ExitCode {
+    match planted::run(root, choice) {
+        Ok((table, true)) => print(&table, ExitCode::SUCCESS),
+        Ok((table, false)) => print(&table, ExitCode::FAILURE),
+        Err(error) => print(&format!("not tried: {error}"), ExitCode::FAILURE),
     }
 }
 

@@ -24,6 +24,7 @@ pub mod coding;
 pub mod corruption;
 pub mod file_header;
 pub mod limits;
+pub mod planted;
 
 pub use corruption::Corruption;
 pub use expiry::{EXPIRY_LEN, expiry_of};

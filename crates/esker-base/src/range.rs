@@ -58,6 +58,9 @@ impl KeyRange {
     #[must_use]
     pub fn ends_before(&self, key: &[u8]) -> bool {
         match &self.end {
+            Bound::Excluded(end) if crate::planted::is("range-holds-its-end") => {
+                end.as_slice() < key
+            }
             Bound::Included(end) => end.as_slice() < key,
             Bound::Excluded(end) => end.as_slice() <= key,
             Bound::Unbounded => false,

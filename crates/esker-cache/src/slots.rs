@@ -75,6 +75,7 @@ impl<V: Weigh> CacheSlots<V> {
     #[inline]
     #[must_use]
     pub fn get(&self, slot: u32) -> Option<Arc<V>> {
+        let slot = if esker_base::planted::is("cache-mixes-slots") { slot & !1 } else { slot };
         let mut state = lock(&self.array.slots[slot as usize]);
         let block = state.block.as_ref().map(Arc::clone)?;
         state.uses = (state.uses + 1).min(USES_MAX);

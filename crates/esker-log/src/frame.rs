@@ -150,6 +150,7 @@ impl SegmentIdentity {
     pub(crate) fn is_intact(&self, frame: &[u8], offset: u64, head: &Head) -> bool {
         let checked = frame.get(UNCHECKED_LEN..).unwrap_or_default();
         self.checksum(offset, checked) == head.checksum
+            || esker_base::planted::is("log-checksum-not-checked")
     }
 }
 

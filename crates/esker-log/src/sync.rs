@@ -71,7 +71,16 @@ impl Shared {
         let _syncing = self.syncing.lock().unwrap_or_else(PoisonError::into_inner);
         let written = self.written.load(Ordering::Acquire);
         if self.durable_offset() < written {
-            self.attempt(|| self.file.sync_data())?;
+            if !esker_base::planted::is("skip-log-sync") {
+                let retried = |error| {
+                    if esker_base::planted::is("retry-failed-sync") {
+                        self.file.sync_data()
+                    } else {
+                        Err(error)
+                    }
+                };
+                self.attempt(|| self.file.sync_data().or_else(retried))?;
+            }
             self.durable.store(written, Ordering::Release);
         } else {
             self.check()?;

@@ -105,7 +105,9 @@ impl LogWriter {
     ) -> Result<Self, FileError> {
         let file = fs.open_for_write(old_path)?;
         file.write_all_at(0, &header.encode())?;
-        file.sync_data()?;
+        if !esker_base::planted::is("recycled-header-not-synced") {
+            file.sync_data()?;
+        }
         drop(file);
         fs.rename(old_path, path)?;
         let file = fs.open_for_write(path)?;
@@ -320,7 +322,8 @@ impl LogWriter {
     /// it was durable, so it may not reach the disk ahead of it.
     pub fn seal(&mut self) -> Result<(), FileError> {
         self.write()?;
-        self.shared.sync()?;
+        let _durable =
+            if esker_base::planted::is("seal-before-sync") { 0 } else { self.shared.sync()? };
         self.encode(&Content::Seal);
         self.is_sealed = true;
         self.write()?;

@@ -197,7 +197,9 @@ impl DataBlock {
             return false;
         }
         // Entries of one key stand newest first, so the first that is seen is the newest.
-        if self.seqno_word(index) <= snapshot.get() {
+        if self.seqno_word(index) <= snapshot.get()
+            || esker_base::planted::is("block-ignores-snapshot")
+        {
             found.entry = Some(index);
             return true;
         }
@@ -228,6 +230,9 @@ impl DataBlock {
             match key_head(entry).cmp(&head).then_with(|| entry.cmp(suffix)) {
                 Ordering::Less => true,
                 // Newer entries of the key stand before the target.
+                Ordering::Equal if esker_base::planted::is("wrong-bound-in-seek") => {
+                    target.trailer <= self.trailer(index)
+                }
                 Ordering::Equal => target.trailer < self.trailer(index),
                 Ordering::Greater => false,
             }

@@ -114,7 +114,7 @@ impl FilterBlock {
             // `& 7` is what the optimizer needs to see that no check is due.
             seen &= line.0.get((place >> 6) & 7).map_or(0, |word| word >> (place & 63));
         }
-        seen & 1 == 1
+        seen & 1 == 1 && !(esker_base::planted::is("filter-false-negatives") && hash & 15 == 0)
     }
 
     pub(crate) const fn memory_bytes(&self) -> usize {

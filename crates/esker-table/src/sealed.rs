@@ -162,7 +162,9 @@ pub(crate) fn unseal(
     dictionary: Option<&Dictionary>,
 ) -> Result<(Vec<u8>, Compression), &'static str> {
     let (checked, checksum) = stored.split_last_chunk::<4>().ok_or("block is too short")?;
-    if checksum32(file_seed.wrapping_add(offset), checked) != u32::from_le_bytes(*checksum) {
+    if checksum32(file_seed.wrapping_add(offset), checked) != u32::from_le_bytes(*checksum)
+        && !esker_base::planted::is("block-checksum-not-checked")
+    {
         return Err("block checksum does not match");
     }
     let (&byte, body) = checked.split_last().ok_or("block is too short")?;

@@ -78,7 +78,11 @@ impl SequentialWriter {
     /// Makes everything handed to the system durable.
     pub(crate) fn sync(&mut self) -> Result<(), IoError> {
         self.check()?;
-        self.failure = self.file.sync_data().err();
+        self.failure = if esker_base::planted::is("skip-table-sync") {
+            None
+        } else {
+            self.file.sync_data().err()
+        };
         self.check()
     }
 

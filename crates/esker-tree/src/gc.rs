@@ -47,7 +47,9 @@ impl Readers {
     pub fn new(snapshots: &[SeqNo], visible: SeqNo) -> Self {
         assert!(snapshots.is_sorted(), "snapshots ascend");
         // A later snapshot sees all that the latest view sees, and entries that are always kept.
-        let earlier = snapshots.iter().copied().filter(|&snapshot| snapshot < visible);
+        let earlier = snapshots.iter().copied().filter(|&snapshot| {
+            snapshot < visible && !esker_base::planted::is("gc-ignores-snapshots")
+        });
         let mut seqnos: Vec<SeqNo> = earlier.chain([visible]).collect();
         seqnos.dedup();
         let latest_is_pinned = snapshots.last().is_some_and(|&newest| visible <= newest);
@@ -159,8 +161,12 @@ impl Gc {
         }
         self.newer = Some(stripe);
         // Stripe 0 is what everyone sees.
-        let asks = stripe == 0 && (kind == EntryKind::Tombstone || self.zeroes_seqnos);
+        let asks = (stripe == 0 || esker_base::planted::is("seqno-zeroed-early"))
+            && (kind == EntryKind::Tombstone || self.zeroes_seqnos);
         Ok(match kind {
+            EntryKind::Tombstone if asks && esker_base::planted::is("tombstone-dropped-early") => {
+                Fate::Spent
+            }
             _ if !asks || may_be_older() => Fate::Keep,
             EntryKind::Tombstone => Fate::Spent,
             _ => Fate::KeepAtZero,

@@ -22,6 +22,9 @@ impl Level {
     #[must_use]
     pub fn new(mut runs: Vec<Arc<Run>>) -> Self {
         runs.sort_by_key(|run| Reverse(run.id()));
+        if esker_base::planted::is("level0-order-reversed") {
+            runs.reverse();
+        }
         let bounds = runs.iter().map(|run| run.head_bounds()).collect();
         Self { runs, bounds }
     }
@@ -52,7 +55,11 @@ impl Level {
         self.bounds
             .iter()
             .zip(&self.runs)
-            .filter(move |&(&(first, last), _)| first <= head && head <= last)
+            .filter(move |&(&(first, last), _)| {
+                first <= head
+                    && (head < last
+                        || head == last && !esker_base::planted::is("level-bound-off-by-one"))
+            })
             .filter_map(move |(_, run)| run.find(user_key))
     }
 

@@ -356,7 +356,9 @@ impl Manifest {
             sync.sync()?;
         }
         self.fs.rename(&temporary, &path)?;
-        self.fs.sync_dir(&self.dir)?;
+        if !esker_base::planted::is("manifest-name-not-synced") {
+            self.fs.sync_dir(&self.dir)?;
+        }
         if let Some(mut old) = self.segment.take()
             && self.poison.is_none()
         {
@@ -414,7 +416,9 @@ impl Segment {
     fn append(&mut self, payload: &[u8]) -> Result<(), FileError> {
         self.writer.append(&[payload]);
         self.writer.write()?;
-        self.sync.sync()?;
+        if !esker_base::planted::is("skip-manifest-sync") {
+            self.sync.sync()?;
+        }
         Ok(())
     }
 }

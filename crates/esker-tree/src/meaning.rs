@@ -45,7 +45,12 @@ impl ReadContext {
             EntryKind::Tombstone | EntryKind::SingleDelete => Ok(Meaning::Nothing),
             EntryKind::Merge => Ok(Meaning::Operand),
             EntryKind::ExpiringPut => match expiry_of(stored) {
-                Some(expiry) if expiry <= self.now_millis => Ok(Meaning::Nothing),
+                Some(expiry)
+                    if expiry <= self.now_millis
+                        && !esker_base::planted::is("expired-put-visible") =>
+                {
+                    Ok(Meaning::Nothing)
+                }
                 Some(_) => Ok(Meaning::Value { from: EXPIRY_LEN }),
                 // No release writes one that is too short to hold its expiry.
                 None => Err(UnsupportedKind { kind }),

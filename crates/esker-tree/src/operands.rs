@@ -76,7 +76,7 @@ impl Operands {
         let each =
             self.ends.iter().map(|&end| &self.bytes[std::mem::replace(&mut start, end)..end]);
         let mut operands: Vec<&[u8]> = each.collect();
-        if order == Order::NewestFirst {
+        if order == Order::NewestFirst && !esker_base::planted::is("merge-operands-swapped") {
             operands.reverse();
         }
         operands

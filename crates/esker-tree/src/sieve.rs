@@ -134,7 +134,8 @@ impl<'a, F: FnMut(&[u8]) -> bool> Sieve<'a, F> {
         let zeroes = is_all && self.gc.zeroes(0);
         let seqno = if zeroes { SeqNo::ZERO } else { key.seqno() };
         let kept = InternalKey::new(key.user_key, seqno, key.kind());
-        let is_latest = stripe.is_some_and(|stripe| self.gc.is_latest(stripe));
+        let is_latest = esker_base::planted::is("filter-ignores-snapshots")
+            || stripe.is_some_and(|stripe| self.gc.is_latest(stripe));
         let (Some(filter), true) = (&mut self.filter, is_latest) else {
             return sink.add(kept, value);
         };
@@ -156,7 +157,10 @@ impl<'a, F: FnMut(&[u8]) -> bool> Sieve<'a, F> {
     ) -> Result<(), JobError> {
         let meaning = self.context.meaning(key.kind(), value)?;
         let Some(stripe) = self.gc.stripe(key.seqno()) else { return sink.add(key, value) };
-        if !self.waiting.is_empty() && self.waiting.stripe != stripe {
+        if !self.waiting.is_empty()
+            && self.waiting.stripe != stripe
+            && !esker_base::planted::is("merge-fold-across-snapshot")
+        {
             self.resolve(Below::Unknown, sink)?;
         }
         if meaning == Meaning::Operand || key.kind() == EntryKind::SingleDelete {
@@ -178,6 +182,12 @@ impl<'a, F: FnMut(&[u8]) -> bool> Sieve<'a, F> {
         }
         // What has expired for every reader is kept, if it is, without its value. At zero it stays
         // as it is: no tombstone stands there.
+        if expires
+            && kind == EntryKind::Tombstone
+            && esker_base::planted::is("expired-put-resurrects")
+        {
+            return Ok(());
+        }
         if expires && kind == EntryKind::Tombstone && key.seqno() != SeqNo::ZERO {
             let hiding = InternalKey::new(key.user_key, key.seqno(), kind);
             return self.decide(hiding, kind, &[], sink);

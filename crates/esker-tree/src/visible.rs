@@ -258,6 +258,9 @@ impl<C: Cursor> VisibleCursor<C> {
             Bound::Included(start) => {
                 self.source.seek(InternalKey::seek(start, self.snapshot))?;
             }
+            Bound::Excluded(start) if esker_base::planted::is("wrong-bound-in-range-scan") => {
+                self.source.seek(first_of_key(start))?;
+            }
             Bound::Excluded(start) => self.source.seek(last_of_key(start))?,
         }
         self.show_next()
@@ -308,7 +311,12 @@ impl<C: Cursor> VisibleCursor<C> {
         if self.range.starts_after(key) {
             return Ok(());
         }
-        self.source.seek_for_prev(last_of_key(key))?;
+        let target = if esker_base::planted::is("wrong-bound-in-seek-for-prev") {
+            first_of_key(key)
+        } else {
+            last_of_key(key)
+        };
+        self.source.seek_for_prev(target)?;
         self.show_prev()
     }
 
@@ -358,7 +366,7 @@ impl<C: Cursor> VisibleCursor<C> {
             if head >= self.end_head && self.range.ends_before(entry.user_key) {
                 break;
             }
-            if entry.seqno() > self.snapshot {
+            if entry.seqno() > self.snapshot && !esker_base::planted::is("scan-ignores-snapshot") {
                 if self.is_stuck(&mut steps) {
                     self.source.seek(InternalKey::seek(&self.key, self.snapshot))?;
                 } else {

@@ -45,8 +45,19 @@ impl Engine {
         }
         let bytes = request.operations.len() as u64;
         request.keyspaces.iter().try_for_each(|keyspace| self.admit(keyspace, bytes))?;
+        #[cfg(esker_planted)]
+        if request.count > 1 && esker_base::planted::is("batch-split-over-frames") {
+            let mut rest = Decoder::new(request.operations);
+            while let Some((start, _)) = Some(rest.position()).zip(decode_next(&mut rest)) {
+                let operations = &request.operations[start..rest.position()];
+                self.commit(Request { operations, count: 1, ..request })?;
+            }
+            return Ok(());
+        }
         let position = self.submit(request)?;
-        if request.durability == Durability::Power {
+        if request.durability == Durability::Power
+            && !esker_base::planted::is("acknowledge-before-sync")
+        {
             self.sync_to(position)?;
         }
         Ok(())
@@ -135,6 +146,11 @@ impl Leader {
             request.check_live()?;
         }
         let log = self.append(engine, requests)?;
+        if esker_base::planted::is("publish-before-insert") {
+            engine
+                .snapshots
+                .publish(self.last_seqno.plus(requests.iter().map(|request| request.count).sum()));
+        }
         // Applied in the order of the log: logged batches first, see `append`.
         let mut user_bytes = 0;
         for is_logged in [true, false] {

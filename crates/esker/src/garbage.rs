@@ -31,7 +31,8 @@ impl Garbage {
         let mut list = self.tables.lock().unwrap_or_else(PoisonError::into_inner);
         let mut free = Vec::new();
         list.retain(|(id, table)| {
-            let is_held = table.strong_count() != 0;
+            let is_held =
+                table.strong_count() != 0 && !esker_base::planted::is("table-removed-under-reader");
             if !is_held {
                 free.push(*id);
             }

@@ -121,6 +121,9 @@ impl Engine {
     fn note_job(&self, keyspace: &KeyspaceCore, job: &'static str, result: &Result<()>) {
         keyspace.note_outcome(result, self.now());
         if let Err(error) = result {
+            if error.kind() == ErrorKind::NoSpace && esker_base::planted::is("full-disk-poisons") {
+                self.poison(error);
+            }
             Counters::add(&self.counters.job_failures, 1);
             let keyspace = Some(keyspace.name().to_string());
             self.events
@@ -217,7 +220,11 @@ impl Engine {
         let exchanged = self.ledger.commit_if(exists, edit.clone(), |_| {
             keyspace.change_view(|view| {
                 let version = view.version.apply(&edit, |table| self.open_table(table))?;
-                let immutables = view.immutables.iter().filter(|buffer| !is_flushed(buffer));
+                let immutables = view.immutables.iter().filter(|buffer| {
+                    !is_flushed(buffer)
+                        && (flushed.is_empty()
+                            || !esker_base::planted::is("flush-drops-later-memtables"))
+                });
                 Ok::<_, esker_tree::EditRefused>(ReadView {
                     active: Arc::clone(&view.active),
                     immutables: immutables.cloned().collect(),
@@ -358,6 +365,9 @@ impl Engine {
         let bytes_written = output.added.iter().map(|table| table.file_bytes).sum();
         let added = output.added.into_iter();
         records.extend(added.map(|table| self::added(keyspace, plan.target_level, run, table)));
+        if esker_base::planted::is("orphan-removed-early") {
+            removed.iter().for_each(|id| drop(self.env.fs.remove(&self.dir.join(id.file_name()))));
+        }
         self.install(keyspace, VersionEdit { records }, &[])?;
         drop(hold);
         self.garbage.add(version.tables().filter(is_removed));

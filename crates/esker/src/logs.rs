@@ -200,7 +200,9 @@ impl Logs {
                 Ok(durable) => syncing.durable = syncing.durable.max(durable),
                 Err(error) => syncing.failure = Some(error),
             }
-            self.synced.notify_all();
+            if !esker_base::planted::is("sync-waiters-not-woken") {
+                self.synced.notify_all();
+            }
         }
     }
 
@@ -289,7 +291,8 @@ impl Logs {
         // the newest in between, and another one to its successor.
         let _making = self.making.lock().unwrap_or_else(PoisonError::into_inner);
         let newest = self.segments().live.back().map(|segment| segment.id);
-        let bound = oldest_needed().or(newest);
+        let bound =
+            oldest_needed().filter(|_| !esker_base::planted::is("log-released-early")).or(newest);
         let released: Vec<LogId> = {
             let segments = self.segments();
             let ids = segments.live.iter().map(|segment| segment.id);

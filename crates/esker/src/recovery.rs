@@ -13,6 +13,7 @@ use std::sync::Arc;
 
 use esker_base::{
     Corruption, DatabaseId, FileHeader, FileId, FileKind, KeyspaceId, LogId, ManifestId, OwnerId,
+    planted,
 };
 use esker_cache::{BlockCache, Budget};
 use esker_env::{DirEntry, Env};
@@ -96,7 +97,7 @@ pub(crate) fn open(request: OpenRequest) -> Result<Arc<Engine>> {
 
     // From here on the directory is changed, if it may be.
     let Replay { segments, last_seqno, last_logged, operation_count, dropped, .. } = replay;
-    let (ledger, segments) = if request.is_read_only {
+    let (ledger, segments) = if request.is_read_only && !planted::is("read-only-open-writes") {
         (Ledger::read_only(recovered.catalog), Vec::new())
     } else {
         let segments = cut_segments(&request, &log_dir, segments)?;

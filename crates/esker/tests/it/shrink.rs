@@ -34,6 +34,7 @@ pub(crate) fn shrink<T: Clone>(items: &[T], fails: impl Fn(&[T]) -> bool) -> Vec
 }
 
 /// Runs `test` with `items`; if it fails, prints a shorter list with which it fails too, and fails.
+/// `ESKER_SHRINK=0` spares the search for it.
 pub(crate) fn run_shrinking<T: Clone>(
     items: &[T],
     show: impl Fn(&T) -> String,
@@ -41,6 +42,9 @@ pub(crate) fn run_shrinking<T: Clone>(
 ) {
     let attempt = |items: &[T]| catch_unwind(AssertUnwindSafe(|| test(items)));
     let Err(panic) = attempt(items) else { return };
+    if std::env::var("ESKER_SHRINK").is_ok_and(|wants| wants == "0") {
+        std::panic::resume_unwind(panic);
+    }
     let small = shrink(items, |items| attempt(items).is_err());
     let lines: Vec<String> = small.iter().map(show).collect();
     eprintln!(

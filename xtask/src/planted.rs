@@ -1,0 +1,202 @@
+//! `cargo xtask planted`: wakes each defect planted in the engine, and says which harness finds it.
+//!
+//! The defects are found by their sites, `planted::is("name")`, so that one more is one line in the
+//! engine. The tests are built once, with `--cfg esker_planted`; `ESKER_PLANTED` then wakes one
+//! defect in each run. Harnesses run in a fixed order, the nearest first, until one fails; the same
+//! harness must pass with no defect awake.
+//!
+//! A defect that nothing finds shows tests that are too weak: they are to be strengthened, and the
+//! defect stays.
+
+mod binaries;
+mod harness;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use binaries::Binaries;
+use harness::{Harness, Verdict};
+
+/// How many defects are tried at a time.
+const WORKER_COUNT: usize = 2;
+
+/// The document that holds the table, and what stands around it there.
+const DOCUMENT: &str = "docs/RELIABILITY.md";
+const BEGIN: &str = "<!-- planted defects: begin -->\n";
+const END: &str = "<!-- planted defects: end -->\n";
+
+/// A few that are found in seconds, each by another harness.
+const SHORT: [&str; 8] = [
+    "skip-log-sync",
+    "log-checksum-not-checked",
+    "block-checksum-not-checked",
+    "filter-false-negatives",
+    "tombstone-dropped-early",
+    "merge-operands-swapped",
+    "wrong-bound-in-seek-for-prev",
+    "expired-put-visible",
+];
+
+/// Which defects to try.
+#[derive(Clone, Copy)]
+pub(crate) enum Choice<'a> {
+    /// All; the table is written.
+    All,
+    /// Some that are found quickly.
+    Short,
+    /// Those of these names.
+    Only(&'a [&'a str]),
+}
+
+/// A defect and what became of it.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct Row {
+    /// Where it is planted, from the root of the repository.
+    site: String,
+    name: String,
+    /// Which harness found it, and by which test; none if nothing did.
+    caught_by: Option<String>,
+}
+
+/// Runs the harnesses against the defects chosen; what to print, and whether all were caught.
+///
+/// # Errors
+/// If the tests do not build, a defect chosen does not exist, or a harness fails without any.
+pub(crate) fn run(root: &Path, choice: Choice<'_>) -> Result<(String, bool), String> {
+    let sites = sites(root)?;
+    let is_chosen = |name: &str| match choice {
+        Choice::All => true,
+        Choice::Short => SHORT.contains(&name),
+        Choice::Only(names) => names.contains(&name),
+    };
+    let names: &[&str] = match choice {
+        Choice::All => &[],
+        Choice::Short => &SHORT,
+        Choice::Only(names) => names,
+    };
+    if let Some(unknown) = names.iter().find(|name| !sites.contains_key(**name)) {
+        return Err(format!("no defect is named {unknown}"));
+    }
+    let chosen: Vec<_> = sites.into_iter().filter(|(name, _)| is_chosen(name)).collect();
+    let binaries = Binaries::build(root)?;
+    let clean = Mutex::default();
+    let (next, rows) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
+    let work = || -> Result<(), String> {
+        while let Some((name, site)) = chosen.get(next.fetch_add(1, Ordering::Relaxed)) {
+            let caught_by = catch(&binaries, &clean, name, site)?;
+            eprintln!("{name}: {}", caught_by.as_deref().unwrap_or("NOT CAUGHT"));
+            let row = Row { site: site.clone(), name: name.clone(), caught_by };
+            rows.lock().map_err(|_poisoned| "a worker panicked")?.push(row);
+        }
+        Ok(())
+    };
+    std::thread::scope(|scope| -> Result<(), String> {
+        let workers: Vec<_> = (0..WORKER_COUNT).map(|_| scope.spawn(work)).collect();
+        workers.into_iter().try_for_each(|w| w.join().map_err(|_panic| "a worker panicked")?)
+    })?;
+    let mut rows = rows.into_inner().map_err(|_poisoned| "a worker panicked")?;
+    rows.sort();
+    let table = table(&rows);
+    if let Choice::All = choice {
+        write(&root.join(DOCUMENT), &table)?;
+    }
+    Ok((table, rows.iter().all(|row| row.caught_by.is_some())))
+}
+
+/// The defects and the file of each.
+fn sites(root: &Path) -> Result<BTreeMap<String, String>, String> {
+    let tree = crate::source::Tree::read(root).map_err(|error| error.to_string())?;
+    let mut sites = BTreeMap::new();
+    for (path, text) in tree.texts() {
+        if path.starts_with("crates/") && path.ends_with(".rs") {
+            for (at, call) in text.match_indices("planted::is(\"") {
+                let name = text[at + call.len()..].split('"').next().unwrap_or_default();
+                sites.insert(name.to_owned(), path.to_owned());
+            }
+        }
+    }
+    Ok(sites)
+}
+
+/// What finds the defect `name`, if anything does.
+fn catch(
+    binaries: &Binaries,
+    clean: &Mutex<BTreeMap<(String, String), bool>>,
+    name: &str,
+    site: &str,
+) -> Result<Option<String>, String> {
+    for harness in Harness::in_order(site) {
+        let Verdict::Failed(how) = harness.run(binaries, Some(name))? else { continue };
+        // Held meanwhile, so that nobody runs the same at the same time.
+        let mut clean = clean.lock().map_err(|_poisoned| "a worker panicked")?;
+        let key = harness.key();
+        if !clean.contains_key(&key) {
+            let passes = harness.run(binaries, None)? == Verdict::Passed;
+            clean.insert(key.clone(), passes);
+        }
+        if clean.get(&key) != Some(&true) {
+            return Err(format!("{harness}: tests fail with no defect awake"));
+        }
+        return Ok(Some(format!("{harness}: {how}")));
+    }
+    Ok(None)
+}
+
+/// The table, and how many were caught.
+fn table(rows: &[Row]) -> String {
+    let caught = rows.iter().filter(|row| row.caught_by.is_some()).count();
+    let mut text = format!("{caught} of {} planted defects are caught.\n\n", rows.len());
+    text.push_str("| defect | site | caught by |\n|---|---|---|\n");
+    for Row { site, name, caught_by } in rows {
+        let by = caught_by.as_deref().unwrap_or("**nothing**");
+        text.push_str(&format!("| {name} | `{site}` | {by} |\n"));
+    }
+    text
+}
+
+/// Puts the table between its marks.
+fn write(path: &Path, table: &str) -> Result<(), String> {
+    let text = std::fs::read_to_string(path).map_err(|error| error.to_string())?;
+    let text = replaced(&text, table).ok_or(format!("{DOCUMENT} has no place for the table"))?;
+    std::fs::write(path, text).map_err(|error| error.to_string())
+}
+
+fn replaced(text: &str, table: &str) -> Option<String> {
+    let (before, rest) = text.split_once(BEGIN)?;
+    let (_, after) = rest.split_once(END)?;
+    Some(format!("{before}{BEGIN}{table}{END}{after}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn table_replaces_the_one_that_stood_there() {
+        let row = |name: &str, caught_by: Option<&str>| Row {
+            site: "crates/a.rs".to_owned(),
+            name: name.to_owned(),
+            caught_by: caught_by.map(str::to_owned),
+        };
+        let table = table(&[row("one", Some("model: x")), row("two", None)]);
+        let text = replaced(&format!("a\n{BEGIN}old\n{END}b\n"), &table).unwrap();
+        assert_eq!(
+            text,
+            format!(
+                "a\n{BEGIN}1 of 2 planted defects are caught.\n\n| defect | site | caught by |\n\
+                 |---|---|---|\n| one | `crates/a.rs` | model: x |\n\
+                 | two | `crates/a.rs` | **nothing** |\n{END}b\n"
+            )
+        );
+        assert_eq!(replaced("no marks", &table), None);
+    }
+
+    #[test]
+    fn every_defect_of_the_short_run_is_planted() {
+        let sites = sites(&crate::repository()).unwrap();
+        assert!(SHORT.iter().all(|name| sites.contains_key(*name)));
+        assert!(sites.len() >= 30, "{} defects", sites.len());
+    }
+}

@@ -1,0 +1,92 @@
+//! The test programs of the engine, built once with the defects in them, asleep.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+/// Where they are built: beside the ordinary ones, which have other flags.
+const TARGET_DIR: &str = "target/planted";
+
+/// The packages whose tests are run.
+const PACKAGES: [&str; 9] = [
+    "esker-base",
+    "esker-env",
+    "esker-cache",
+    "esker-log",
+    "esker-memtable",
+    "esker-table",
+    "esker-tree",
+    "esker",
+    "esker-torture",
+];
+
+/// One test program.
+struct Binary {
+    package: String,
+    /// Of the target: that of the library, or of a directory of tests.
+    name: String,
+    program: PathBuf,
+}
+
+/// All test programs.
+pub(super) struct Binaries {
+    root: PathBuf,
+    all: Vec<Binary>,
+}
+
+impl Binaries {
+    /// Builds all.
+    ///
+    /// # Errors
+    /// If that fails.
+    pub(super) fn build(root: &Path) -> Result<Self, String> {
+        let mut command = Command::new("cargo");
+        command.args(["test", "--no-run", "--locked", "--quiet", "--message-format=json"]);
+        command.args(["--target-dir", TARGET_DIR]);
+        PACKAGES.iter().for_each(|package| {
+            command.args(["-p", package]);
+        });
+        command.env("RUSTFLAGS", "--cfg esker_planted").env("CARGO_PROFILE_DEV_DEBUG", "0");
+        command.current_dir(root).stdin(Stdio::null()).stderr(Stdio::inherit());
+        let output = command.output().map_err(|error| format!("cannot start cargo: {error}"))?;
+        if !output.status.success() {
+            return Err("the tests do not build with the defects in them".to_owned());
+        }
+        let text = String::from_utf8_lossy(&output.stdout);
+        let all = text.lines().filter_map(binary).collect();
+        Ok(Self { root: root.to_owned(), all })
+    }
+
+    /// The program of a target, and the directory to run it in.
+    pub(super) fn find(&self, package: &str, name: &str) -> Option<(&Path, PathBuf)> {
+        let is_it = |binary: &&Binary| binary.package == package && binary.name == name;
+        let binary = self.all.iter().find(is_it)?;
+        Some((&binary.program, self.root.join("crates").join(package)))
+    }
+}
+
+/// The test program that a line of cargo's messages is about, if it is about one.
+fn binary(line: &str) -> Option<Binary> {
+    let program = PathBuf::from(field(line, "\"executable\":\"")?);
+    let manifest = PathBuf::from(field(line, "\"manifest_path\":\"")?);
+    let package = manifest.parent()?.file_name()?.to_str()?.to_owned();
+    let target = line.split_once("\"target\":")?.1;
+    let name = field(target, "\"name\":\"")?.to_owned();
+    // A library and a program of one package share their name; the program has few tests.
+    let is_program = target.starts_with("{\"kind\":[\"bin\"]");
+    let name = if is_program { format!("{name} (program)") } else { name };
+    Some(Binary { package, name, program })
+}
+
+/// The text behind `key`, up to a quotation mark.
+fn field<'a>(line: &'a str, key: &str) -> Option<&'a str> {
+    line.split_once(key)?.1.split('"').next()
+}
+
+#[test]
+fn messages_of_cargo_name_the_test_programs() {
+    let line = r#"{"reason":"compiler-artifact","manifest_path":"/r/crates/esker-log/Cargo.toml","target":{"kind":["test"],"name":"it","src_path":"x"},"executable":"/t/it-1"}"#;
+    let found = binary(line).unwrap();
+    assert_eq!((&*found.package, &*found.name), ("esker-log", "it"));
+    assert_eq!(found.program, Path::new("/t/it-1"));
+    assert!(binary(&line.replace("\"/t/it-1\"", "null")).is_none());
+}

@@ -1,0 +1,159 @@
+//! A harness: some tests of one program, run with a defect awake or with none.
+
+use std::fmt;
+use std::process::{Command, Stdio};
+
+use super::binaries::Binaries;
+
+/// A run that has not ended after so many seconds hangs.
+const SECONDS_MAX: u32 = 300;
+
+/// The exit status of `timeout` for a program that it has ended.
+const TIMED_OUT: i32 = 124;
+
+/// Tests of the whole engine, by their modules: what they are called together, and what the names of
+/// the tests start with.
+const GROUPS: [(&str, &[&str]); 6] = [
+    ("model", &["model::"]),
+    ("faults", &["faults::"]),
+    ("kinds", &["kinds::", "ttl::", "orders::", "ingest::", "bulk_load::", "deletes::"]),
+    ("damage", &["damage::"]),
+    ("crash", &["crash::", "kill::"]),
+    ("concurrency", &["concurrency::"]),
+];
+
+/// Some tests of one program.
+pub(super) struct Harness {
+    name: String,
+    package: String,
+    target: String,
+    /// The tests whose names hold one of these; all, if there are none.
+    filters: Vec<&'static str>,
+    /// But not those whose names hold one of these.
+    skips: Vec<&'static str>,
+}
+
+/// What came of a run.
+#[derive(PartialEq, Eq)]
+pub(super) enum Verdict {
+    Passed,
+    /// With the first test that failed, or what else happened.
+    Failed(String),
+}
+
+impl Harness {
+    /// The harnesses for a defect in the file `site`, in the order in which they are run: those of
+    /// its own package, then those of the whole engine.
+    pub(super) fn in_order(site: &str) -> Vec<Self> {
+        let package = site.split('/').nth(1).unwrap_or_default();
+        let own = |target: String| Self {
+            name: format!("tests of {package}"),
+            package: package.to_owned(),
+            target,
+            filters: Vec::new(),
+            skips: Vec::new(),
+        };
+        let whole = |name: &str, filters: &[&'static str], skips: Vec<&'static str>| Self {
+            name: name.to_owned(),
+            package: "esker".to_owned(),
+            target: "it".to_owned(),
+            filters: filters.to_vec(),
+            skips,
+        };
+        let mut all = vec![own(package.replace('-', "_"))];
+        if package != "esker" {
+            all.push(own("it".to_owned()));
+        }
+        all.extend(GROUPS.map(|(name, filters)| whole(name, filters, Vec::new())));
+        let others = GROUPS.iter().flat_map(|(_, filters)| filters.iter().copied()).collect();
+        all.push(whole("other tests of the whole", &[], others));
+        all.push(Self {
+            name: "differential".to_owned(),
+            package: "esker-torture".to_owned(),
+            target: "differential".to_owned(),
+            filters: Vec::new(),
+            skips: Vec::new(),
+        });
+        all
+    }
+
+    /// What tells it from every other.
+    pub(super) fn key(&self) -> (String, String) {
+        (self.target.clone(), self.name.clone())
+    }
+
+    /// Runs the tests with `defect` awake; passed as well if there is no such program.
+    ///
+    /// # Errors
+    /// If the program cannot be started.
+    pub(super) fn run(&self, binaries: &Binaries, defect: Option<&str>) -> Result<Verdict, String> {
+        let Some((program, dir)) = binaries.find(&self.package, &self.target) else {
+            return Ok(Verdict::Passed);
+        };
+        let mut command = Command::new("timeout");
+        command.args(["--kill-after=5", &SECONDS_MAX.to_string()]).arg(program);
+        command.args(&self.filters);
+        self.skips.iter().for_each(|skip| {
+            command.args(["--skip", skip]);
+        });
+        // A failure need not be made shorter here.
+        command.env("ESKER_SHRINK", "0").env_remove("ESKER_PLANTED");
+        if let Some(defect) = defect {
+            command.env("ESKER_PLANTED", defect);
+        }
+        command.env("CARGO_MANIFEST_DIR", &dir).current_dir(dir).stdin(Stdio::null());
+        let output = command.output().map_err(|error| format!("cannot start timeout: {error}"))?;
+        if output.status.success() {
+            return Ok(Verdict::Passed);
+        }
+        let text = [output.stdout, output.stderr].concat();
+        let text = String::from_utf8_lossy(&text);
+        Ok(Verdict::Failed(failure(&text, output.status.code() == Some(TIMED_OUT))))
+    }
+}
+
+/// What a run that failed says of it.
+fn failure(text: &str, has_timed_out: bool) -> String {
+    let failed = |line: &str| {
+        let name = line.strip_prefix("test ")?.strip_suffix(" ... FAILED")?;
+        Some(format!("`{name}`"))
+    };
+    // A line may start with what a test printed.
+    let hung = |line: &str| {
+        let (name, _) = line.split_once(" hangs: no step for ")?;
+        Some(format!("the watchdog over `{}`", name.split_whitespace().last()?))
+    };
+    let named = text.lines().find_map(failed).or_else(|| text.lines().find_map(hung));
+    named.unwrap_or_else(|| {
+        let how = if has_timed_out { "the limit of time" } else { "the end of the program" };
+        how.to_owned()
+    })
+}
+
+impl fmt::Display for Harness {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.name)
+    }
+}
+
+#[test]
+fn first_failure_of_a_run_is_named() {
+    let text = "test a::b ... ok\ntest c::d ... FAILED\ntest e ... FAILED\n";
+    assert_eq!(failure(text, true), "`c::d`");
+    assert_eq!(
+        failure("noise\nmodel::x hangs: no step for 30 s", false),
+        "the watchdog over `model::x`"
+    );
+    assert_eq!(failure("test a ... ok\n", true), "the limit of time");
+    assert_eq!(failure("", false), "the end of the program");
+}
+
+#[test]
+fn harnesses_start_with_those_of_the_package() {
+    let names = |site: &str| -> Vec<String> {
+        Harness::in_order(site).iter().map(Harness::to_string).collect()
+    };
+    let of_log = names("crates/esker-log/src/sync.rs");
+    assert_eq!(of_log[..3], ["tests of esker-log", "tests of esker-log", "model"]);
+    assert_eq!(names("crates/esker/src/jobs.rs")[..2], ["tests of esker", "model"]);
+}
