@@ -116,6 +116,7 @@ impl Harness {
 fn failure(text: &str, has_timed_out: bool) -> String {
     let failed = |line: &str| {
         let name = line.strip_prefix("test ")?.strip_suffix(" ... FAILED")?;
+        let name = name.trim_end_matches(" - should panic");
         Some(format!("`{name}`"))
     };
     // A line may start with what a test printed.

@@ -16,6 +16,7 @@ use crate::watchdog;
 
 /// One call.
 #[derive(Clone, Debug)]
+#[expect(clippy::large_enum_variant, reason = "a test has some hundred of them")]
 pub(crate) enum Step {
     Write(Vec<Write>, Durability),
     /// Tables from outside, ascending; moved or copied.
