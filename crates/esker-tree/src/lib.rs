@@ -78,6 +78,7 @@ pub use policy::{
     Tiered, TieredOptions, TimeWindow, TimeWindowOptions, Universal, UniversalOptions,
 };
 pub use read_error::{ReadError, UnsupportedKind};
+pub use rewrite::INTERRUPT_BYTES;
 pub use run::Run;
 pub use run_cursor::RunCursor;
 pub use shape::{LEVEL_COUNT_MAX, LevelShape, RunId, RunShape, Shape, Timeline};

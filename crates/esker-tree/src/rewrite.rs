@@ -15,7 +15,7 @@ use crate::output::Outputs;
 use crate::sieve::{Sieve, Sink};
 
 /// Bytes read between two questions to the interrupt: about one block.
-const INTERRUPT_BYTES: u64 = 4096;
+pub const INTERRUPT_BYTES: u64 = 4096;
 
 /// What a rewrite has counted.
 #[derive(Clone, Copy, Default, Debug)]

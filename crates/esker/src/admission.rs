@@ -1,11 +1,15 @@
 //! Letting writes in: at once, after a short delay while background work is behind, and later only
 //! when there is no room at all.
 
+use std::cell::Cell;
 use std::sync::Arc;
 use std::time::Duration;
 
+use esker_tree::INTERRUPT_BYTES;
+
 use crate::engine::Engine;
 use crate::error::{ErrorKind, Result};
+use crate::io_limit::allowed_rate;
 use crate::keyspace_core::{Failure, KeyspaceCore};
 use crate::pressure::{Backlog, delay};
 use crate::throttle::WAIT_MIN;
@@ -16,6 +20,9 @@ const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
 /// After so many failures in a row, whatever the cause, writers that wait for a flush are told.
 const FLUSH_ATTEMPTS_MIN: u32 = 3;
+
+/// Blocks that a compaction reads before it looks at its limit.
+const PACED_BLOCKS: u64 = 16;
 
 impl Engine {
     /// Lets a write of `bytes` to `keyspace` pass, now or after a delay.
@@ -115,5 +122,27 @@ impl Engine {
         let ahead = Backlog { memtables: backlog.memtables.ceil(), ..backlog };
         keyspace.set_under_pressure(0.0 < ahead.pressure().0);
         self.throttle.wake();
+    }
+
+    /// Lets a compaction of `keyspace` that has read one more block go on when the rate that the
+    /// options allow lets it, or `must_end` says so. `blocks` counts since the last look.
+    pub(crate) fn pace_compaction(
+        &self,
+        keyspace: &KeyspaceCore,
+        blocks: &Cell<u64>,
+        must_end: impl Fn() -> bool,
+    ) {
+        let Some(limit) = self.options.compaction_bytes_per_second else { return };
+        blocks.set(blocks.get() + 1);
+        // Step by step there is nobody to hold back for, and time may stand still.
+        if blocks.get() < PACED_BLOCKS || self.options.background_threads == 0 {
+            return;
+        }
+        let bytes = blocks.replace(0) * INTERRUPT_BYTES;
+        let Some(rate) = allowed_rate(limit, &self.backlog(keyspace)) else { return };
+        let until = self.now() + self.throttle.io_limit.pace(bytes, rate, self.now());
+        while !must_end() && self.now() < until {
+            self.throttle.wait(self.throttle.epoch(), until.saturating_sub(self.now()));
+        }
     }
 }

@@ -80,6 +80,7 @@ mod garbage;
 mod handle;
 mod health;
 mod ingest;
+mod io_limit;
 mod jobs;
 mod key_order;
 pub mod keys;

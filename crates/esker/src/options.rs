@@ -40,6 +40,10 @@ pub struct Options {
     /// it, and [`Db::run_background_job`](crate::Db::run_background_job) does one job at a time.
     /// Default 2.
     pub background_threads: usize,
+    /// Bytes per second that all compactions together may read, and so about what they write, while
+    /// nothing is urgent; flushes are never held back. The limit gives way as the backlog grows, and
+    /// there is none once writes would be slowed down. Default none.
+    pub compaction_bytes_per_second: Option<u64>,
     /// Durability of writes that do not name one. Default [`Durability::Process`].
     pub durability: Durability,
     /// Where the log lies, if not beside the tables. A database must be reopened with the same.
@@ -48,9 +52,23 @@ pub struct Options {
     pub log_segment_bytes: u64,
 }
 
+/// Lowest limit on compactions, in bytes per second: what they read between two looks at it.
+const COMPACTION_RATE_MIN: u64 = 64 << 10;
+
 impl Options {
     /// Longest time that a [`Durability::Buffered`] write stays in the memory of the process.
     pub const BUFFERED_INTERVAL: Duration = Duration::from_millis(100);
+
+    /// What is wrong with these options, if anything is.
+    pub(crate) fn check(&self) -> Result<(), String> {
+        match self.compaction_bytes_per_second {
+            Some(limit) if limit < COMPACTION_RATE_MIN => Err(format!(
+                "compaction_bytes_per_second is {limit}, and must be at least \
+                 {COMPACTION_RATE_MIN}"
+            )),
+            _ => Ok(()),
+        }
+    }
 }
 
 impl Default for Options {
@@ -59,6 +77,7 @@ impl Default for Options {
             memory_budget_bytes: 512 << 20,
             cache_bytes: None,
             background_threads: 2,
+            compaction_bytes_per_second: None,
             durability: Durability::Process,
             log_dir: None,
             log_segment_bytes: 64 << 20,

@@ -1,6 +1,6 @@
 //! How flushes and compactions are started: with which table options, ids and interrupts.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 
 use esker_memtable::Memtable;
@@ -101,8 +101,10 @@ impl Engine {
         let Work { version, plan, progress, task } = work;
         let is_cancelled = || task.is_some_and(OnDemand::is_cancelled);
         let must_end = || self.scheduler.is_stopping() || keyspace.is_dropped() || is_cancelled();
+        let blocks = Cell::new(0);
         let interrupt = || {
             self.hold_back(task, must_end);
+            self.pace_compaction(keyspace, &blocks, must_end);
             let gives_way = plan.reason == PlanReason::Idle && keyspace.write_mark() != mark;
             if must_end() || gives_way { Signal::Cancel } else { Signal::Continue }
         };

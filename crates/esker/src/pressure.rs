@@ -79,6 +79,17 @@ impl Backlog {
     }
 }
 
+impl Backlog {
+    /// How near the backlog is to where writes begin to be slowed: 1 is there.
+    pub(crate) fn urgency(&self) -> f64 {
+        let memtables_start = (self.immutables_max as f64 + 2.0) / 2.0;
+        let debt_memtables = self.debt_bytes as f64 / self.memtable_bytes.max(1) as f64;
+        (self.memtables / memtables_start)
+            .max(self.level0_runs as f64 / LEVEL0_RUNS_START)
+            .max(debt_memtables / DEBT_MEMTABLES_START)
+    }
+}
+
 /// Bytes per second that are let through at `pressure`, the backlog draining at `drain_rate`
 /// bytes per second.
 pub(crate) fn admitted_rate(pressure: f64, drain_rate: f64) -> f64 {

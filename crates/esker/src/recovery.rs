@@ -59,6 +59,7 @@ pub(crate) fn open(request: OpenRequest) -> Result<Arc<Engine>> {
     if let Some(options) = &request.default_keyspace {
         options.check().map_err(Error::invalid_input)?;
     }
+    request.options.check().map_err(Error::invalid_input)?;
     request.orders.iter().try_for_each(Order::check).map_err(Error::invalid_input)?;
     if request.recovery == RecoveryMode::Salvage && !request.is_read_only {
         return Err(Error::invalid_input("a database is salvaged by an open that only reads"));

@@ -5,6 +5,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
+use crate::io_limit::IoLimit;
+
 /// Shared by all keyspaces: whom to wake, and how fast the backlog drains.
 #[derive(Debug, Default)]
 pub(crate) struct Throttle {
@@ -15,6 +17,8 @@ pub(crate) struct Throttle {
     owed_nanos: AtomicU64,
     /// Bytes per second that flushes took in lately; 0 before the first. Counter only.
     drain_rate: AtomicU64,
+    /// Holds compactions back where the options ask for it.
+    pub(crate) io_limit: IoLimit,
 }
 
 /// Delays shorter than this are saved up: a wait costs some fifty microseconds by itself.

@@ -37,6 +37,7 @@ mod errors;
 mod faults;
 mod golden;
 mod ingest;
+mod io_limit;
 mod kill;
 mod kinds;
 mod model;
