@@ -53,17 +53,21 @@ pub(crate) struct OpenRequest {
     pub(crate) listener: Option<EventListener>,
 }
 
+/// What is wrong with the request itself, if anything is.
+fn check_request(request: &OpenRequest) -> std::result::Result<(), String> {
+    request.options.check()?;
+    request.default_keyspace.iter().try_for_each(KeyspaceOptions::check)?;
+    request.orders.iter().try_for_each(Order::check)?;
+    if request.recovery == RecoveryMode::Salvage && !request.is_read_only {
+        return Err("a database is salvaged by an open that only reads".into());
+    }
+    Ok(())
+}
+
 /// Opens the database, creating it if the request says so and there is none.
 pub(crate) fn open(request: OpenRequest) -> Result<Arc<Engine>> {
     let started = request.env.clock.now();
-    if let Some(options) = &request.default_keyspace {
-        options.check().map_err(Error::invalid_input)?;
-    }
-    request.options.check().map_err(Error::invalid_input)?;
-    request.orders.iter().try_for_each(Order::check).map_err(Error::invalid_input)?;
-    if request.recovery == RecoveryMode::Salvage && !request.is_read_only {
-        return Err(Error::invalid_input("a database is salvaged by an open that only reads"));
-    }
+    check_request(&request).map_err(Error::invalid_input)?;
     let OpenRequest { env, dir, options, .. } = &request;
     let log_dir = options.log_dir.clone().unwrap_or_else(|| dir.clone());
     if request.creates && !request.is_read_only {

@@ -38,11 +38,14 @@ impl Throttle {
         *self.epoch.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits until somebody wakes the writers after `epoch` was read, or for `limit`.
-    pub(crate) fn wait(&self, epoch: u64, limit: Duration) {
+    /// Waits until somebody wakes the writers after `epoch` was read, or for `limit`; says whether
+    /// it was woken.
+    pub(crate) fn wait(&self, epoch: u64, limit: Duration) -> bool {
         let guard = self.epoch.lock().unwrap_or_else(PoisonError::into_inner);
         let unchanged = |now: &mut u64| *now == epoch;
-        drop(self.changed.wait_timeout_while(guard, limit, unchanged));
+        let waited = self.changed.wait_timeout_while(guard, limit, unchanged);
+        let (_guard, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
+        !timeout.timed_out()
     }
 
     pub(crate) fn drain_rate(&self) -> f64 {

@@ -15,6 +15,7 @@ use crate::state::{How, Write, merge_operator};
 use crate::watchdog;
 
 /// One call.
+#[expect(clippy::large_enum_variant, reason = "a history has few steps")]
 #[derive(Clone, Debug)]
 #[expect(clippy::large_enum_variant, reason = "a test has some hundred of them")]
 pub(crate) enum Step {
