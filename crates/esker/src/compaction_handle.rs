@@ -44,8 +44,9 @@ impl CompactionHandle {
     }
 
     /// Lets it rest: no step is begun, and one under way waits at the next block, keeping its inputs
-    /// from other compactions. Its thread does other work meanwhile. Without background threads, a
-    /// step that has begun is finished.
+    /// from other compactions, and files of the keyspace that others replace meanwhile from being
+    /// removed. Its thread does other work. Without background threads, a step that has begun is
+    /// finished.
     pub fn pause(&self) {
         self.task.set_paused(true);
         self.db.engine().scheduler.wake();

@@ -528,7 +528,8 @@ impl Db {
 
     /// Returns when no flush or compaction is wanted any more and no write is waiting for one. While
     /// [compactions are paused](Db::pause_compactions), none is wanted, but one that has begun is
-    /// waited for.
+    /// waited for. So is one that [was started](Db::start_compaction), unless it is paused between two
+    /// steps.
     ///
     /// # Errors
     /// Of a background job that keeps failing; `Closed`, `Poisoned`.

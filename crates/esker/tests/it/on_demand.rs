@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex, mpsc};
 
 use esker::env::{Env, Event, Fault, FaultFileSystem, MemoryFileSystem, Operation, Rule};
 use esker::{
-    CompactionEnd, CompactionState, Db, ErrorKind, JobKind, Keyspace, KeyspaceOptions, Options,
-    RunningJob,
+    CompactionEnd, CompactionHandle, CompactionState, Db, ErrorKind, JobKind, Keyspace,
+    KeyspaceOptions, Options, RunningJob,
 };
 
 use crate::directory::assert_tidy;
@@ -315,4 +315,80 @@ fn flushes_and_compactions_show_while_they_run() {
     let stats = bed.db.stats();
     assert!(stats.running_jobs.is_empty());
     assert!(stats.to_string().contains("running_job_count 0\n"));
+}
+
+/// Holds, cancels and forgets compactions of random ranges while somebody writes.
+fn hold_and_cancel(bed: &Bed, rng: &mut Rng) {
+    let mut handles = Vec::new();
+    for _ in 0..40 {
+        let (a, b) = (rng.below(500), rng.below(500));
+        let range = format!("key {:03}", a.min(b))..format!("key {:03}", a.max(b) + 1);
+        match rng.below(4) {
+            0 | 1 => handles.push(bed.keyspace.start_compaction(range).unwrap()),
+            2 => drop(bed.keyspace.start_compaction(range).unwrap()),
+            _ => {
+                resume_all(&handles);
+                bed.keyspace.compact(range).unwrap();
+            }
+        }
+        if handles.is_empty() {
+            continue;
+        }
+        let index = rng.index(handles.len());
+        match rng.below(4) {
+            0 => handles[index].pause(),
+            1 => handles[index].resume(),
+            2 => handles[index].cancel(),
+            _ => {
+                let handle = handles.swap_remove(index);
+                handle.resume();
+                if rng.one_in(2) {
+                    resume_all(&handles);
+                    let report = handle.wait().unwrap();
+                    let progress = handle.progress();
+                    assert_eq!(report.bytes_in, progress.bytes_done);
+                    assert!(progress.bytes_done <= progress.bytes_estimated);
+                }
+            }
+        }
+    }
+    resume_all(&handles);
+    for handle in handles {
+        handle.wait().unwrap();
+    }
+}
+
+/// One that is paused may be in the way of those that are waited for.
+fn resume_all(handles: &[CompactionHandle]) {
+    handles.iter().for_each(CompactionHandle::resume);
+}
+
+#[test]
+fn holding_and_cancelling_beside_writers_loses_nothing_under_any_policy() {
+    for (index, compaction) in KEEPING.into_iter().enumerate() {
+        let options = KeyspaceOptions { compaction, memtable_bytes: 8_000, ..leveled() };
+        let mut bed = Bed::new(1 + index % 3, options);
+        let mut rng = Rng::new(index as u64);
+        bed.write(2);
+        let keyspace = bed.keyspace.clone();
+        let mut written = Model::new();
+        std::thread::scope(|scope| {
+            let writer = scope.spawn(|| {
+                let mut rng = Rng::new(99);
+                for number in 0..4000_u64 {
+                    let key = format!("written {:03}", rng.below(300)).into_bytes();
+                    keyspace.put(&key, number.to_le_bytes()).unwrap();
+                    written.insert(key, number.to_le_bytes().to_vec());
+                }
+            });
+            hold_and_cancel(&bed, &mut rng);
+            writer.join().unwrap();
+        });
+        bed.model.append(&mut written);
+        bed.db.wait_until_settled().unwrap();
+        bed.check(&format!("{compaction:?}"));
+        assert!(bed.db.stats().running_jobs.is_empty());
+        assert_eq!(bed.db.stats().counters.job_failures, 0, "{:?}", bed.db.events());
+        assert_tidy(&bed.db, &bed.fs, &format!("{compaction:?}"));
+    }
 }
