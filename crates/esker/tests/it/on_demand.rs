@@ -392,3 +392,35 @@ fn holding_and_cancelling_beside_writers_loses_nothing_under_any_policy() {
         assert_tidy(&bed.db, &bed.fs, &format!("{compaction:?}"));
     }
 }
+
+#[test]
+fn with_another_in_its_way_it_waits_and_goes_on_at_the_end_of_that() {
+    let mut bed = Bed::new(0, leveled());
+    bed.write(3);
+    let (reached, is_reached) = mpsc::sync_channel(1);
+    let (release, is_released) = mpsc::sync_channel::<()>(1);
+    let gate = Mutex::new(Some((reached, is_released)));
+    bed.on_table(move || {
+        let taken = gate.lock().unwrap().take();
+        if let Some((reached, is_released)) = taken {
+            reached.send(()).unwrap();
+            is_released.recv().unwrap();
+        }
+    });
+    let keyspace = bed.keyspace.clone();
+    let handle = std::thread::scope(|scope| {
+        let blocking = scope.spawn(move || keyspace.compact::<&[u8]>(..).unwrap());
+        is_reached.recv().unwrap();
+        let handle = bed.keyspace.start_compaction::<&[u8]>(..).unwrap();
+        while bed.db.run_background_job() {}
+        assert_eq!(handle.progress().state, CompactionState::Waiting);
+        release.send(()).unwrap();
+        blocking.join().unwrap();
+        handle
+    });
+    bed.forget();
+    while bed.db.run_background_job() {}
+    assert!(handle.has_ended(), "{:?}", handle.progress());
+    assert_eq!(handle.wait().unwrap().end, CompactionEnd::Finished);
+    bed.check("compacted");
+}
