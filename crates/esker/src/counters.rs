@@ -69,7 +69,7 @@ counters! {
     ingested_tables,
     /// Bytes of their files.
     ingested_bytes,
-    /// Background jobs that failed; each is tried again.
+    /// Background jobs that failed; each is tried again, but for compactions that somebody started.
     job_failures,
     /// Table files removed because nothing refers to them.
     tables_removed,

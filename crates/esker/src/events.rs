@@ -68,7 +68,8 @@ pub enum Event {
         /// How long it took to make them part of the tree; writing them came before.
         duration: Duration,
     },
-    /// A background job failed. It is tried again.
+    /// A background job failed. It is tried again, but for a compaction that somebody
+    /// [started](crate::Keyspace::start_compaction).
     JobFailed {
         /// Name of the keyspace, where it has one.
         keyspace: Option<String>,

@@ -6,7 +6,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use esker::env::Env;
-use esker::{Db, ErrorKind, Keyspace, KeyspaceOptions, Options, Snapshot};
+use esker::{CompactionEnd, Db, ErrorKind, Keyspace, KeyspaceOptions, Options, Snapshot};
 
 use crate::random::{Rng, budget};
 
@@ -144,10 +144,14 @@ impl Bank {
         let mut rng = Rng::new(200);
         while self.is_busy() {
             let keyspace = if rng.one_in(2) { &self.left } else { &self.right };
-            match rng.below(4) {
+            match rng.below(5) {
                 0 => keyspace.compact::<&[u8]>(..).unwrap(),
                 1 => keyspace.compact("account 0".."account 1").unwrap(),
                 2 => self.db.sync().unwrap(),
+                3 => {
+                    let handle = keyspace.start_compaction::<&[u8]>(..).unwrap();
+                    assert_eq!(handle.wait().unwrap().end, CompactionEnd::Finished);
+                }
                 _ => keyspace.flush().unwrap(),
             }
         }

@@ -360,7 +360,18 @@ impl Run {
             return self.db.compact_all().unwrap();
         }
         let (name, bounds) = (self.some_name(), self.rng.bounds());
-        self.keyspace(&name).compact(bounds).unwrap();
+        let keyspace = self.keyspace(&name);
+        if self.rng.one_in(2) {
+            return keyspace.compact(bounds).unwrap();
+        }
+        let handle = keyspace.start_compaction(bounds).unwrap();
+        match self.rng.below(3) {
+            0 => {
+                handle.wait().unwrap();
+            }
+            1 => handle.cancel(),
+            _ => {}
+        }
     }
 
     fn change_keyspaces(&mut self) {
