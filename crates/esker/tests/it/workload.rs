@@ -17,7 +17,6 @@ use crate::watchdog;
 /// One call.
 #[expect(clippy::large_enum_variant, reason = "a history has few steps")]
 #[derive(Clone, Debug)]
-#[expect(clippy::large_enum_variant, reason = "a test has some hundred of them")]
 pub(crate) enum Step {
     Write(Vec<Write>, Durability),
     /// Tables from outside, ascending; moved or copied.
