@@ -424,3 +424,35 @@ fn with_another_in_its_way_it_waits_and_goes_on_at_the_end_of_that() {
     assert_eq!(handle.wait().unwrap().end, CompactionEnd::Finished);
     bed.check("compacted");
 }
+
+#[test]
+fn automatic_compactions_overtake_one_that_is_under_way() {
+    let mut bed = Bed::new(2, leveled());
+    bed.write(3);
+    let other = bed.db.keyspace("other", KeyspaceOptions::default()).unwrap();
+    let (reached, is_reached) = mpsc::sync_channel(1);
+    let (release, is_released) = mpsc::sync_channel::<()>(1);
+    let gate = Mutex::new(Some((reached, is_released)));
+    bed.on_table(move || {
+        let taken = gate.lock().unwrap().take();
+        if let Some((reached, is_released)) = taken {
+            reached.send(()).unwrap();
+            is_released.recv().unwrap();
+        }
+    });
+    let handle = bed.keyspace.start_compaction::<&[u8]>(..).unwrap();
+    is_reached.recv().unwrap();
+    for _ in 0..5 {
+        other.put("key", "value").unwrap();
+        other.flush().unwrap();
+    }
+    release.send(()).unwrap();
+    handle.wait().unwrap();
+    bed.forget();
+    let events = bed.db.events();
+    let compacted = events.iter().filter_map(|(_, event)| match event {
+        esker::Event::Compacted { keyspace, .. } => Some(keyspace.as_str()),
+        _ => None,
+    });
+    assert_eq!(compacted.collect::<Vec<_>>(), ["other", "k"]);
+}
