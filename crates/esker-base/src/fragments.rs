@@ -206,6 +206,31 @@ impl Fragments {
         &rest[..rest.partition_point(|fragment| is_before_end(&fragment.start, end))]
     }
 
+    /// The part of the fragments with keys of `[start, end)`.
+    #[must_use]
+    pub fn clipped(&self, start: &[u8], end: &[u8]) -> Self {
+        let mut clipped = Self::default();
+        for fragment in self.overlapping(start, end) {
+            let first = fragment.start.as_slice().max(start);
+            let last = earlier_end(&fragment.end, end);
+            if is_before_end(first, last) {
+                clipped.push(first, last, fragment.seqnos.clone());
+            }
+        }
+        clipped
+    }
+
+    /// The fragments as tombstones that give the same again.
+    pub fn tombstones(&self) -> impl Iterator<Item = RangeTombstone> {
+        self.fragments.iter().flat_map(|fragment| {
+            fragment.seqnos.iter().map(|&seqno| RangeTombstone {
+                start: fragment.start.clone(),
+                end: fragment.end.clone(),
+                seqno,
+            })
+        })
+    }
+
     /// Bytes of memory that the fragments take.
     #[must_use]
     pub fn memory_bytes(&self) -> usize {

@@ -220,7 +220,7 @@ impl MemtableWriter<'_> {
     ///
     /// # Panics
     /// If the same key was inserted with the same sequence number and kind before, or key or value
-    /// exceed [`esker_base::limits`]; if a range tombstone is not newer than the one before.
+    /// exceed [`esker_base::limits`].
     ///
     /// # Cost
     /// One copy of key and value; no allocation but every few thousand entries. A range tombstone

@@ -34,7 +34,7 @@ pub(crate) struct Ranges {
     /// Written by the one writer, for the time of one insert. Not held across anything else.
     inner: RwLock<Inner>,
     /// The fragments that were asked for last, of so many tombstones from the first on. Lock order:
-    /// not while `inner` is held.
+    /// after `inner`, and not held while that is taken.
     fragments: Mutex<(usize, Arc<Fragments>)>,
 }
 
@@ -62,17 +62,23 @@ impl Ranges {
         self.bytes.load(Ordering::Relaxed)
     }
 
-    /// # Panics
-    /// If the sequence number is not greater than that of the tombstone before.
+    /// Numbers ascend but where a repair reads what is there twice, which costs more.
     #[cold]
     pub(crate) fn insert(&self, start: &[u8], end: &[u8], seqno: SeqNo) {
         let mut inner = self.inner.write().unwrap_or_else(PoisonError::into_inner);
-        let is_newest = inner.list.last().is_none_or(|last| last.seqno < seqno);
-        assert!(is_newest, "range tombstones come in the order of their sequence numbers");
+        let place = inner.list.partition_point(|other| other.seqno < seqno);
+        let is_last = place == inner.list.len();
+        if !is_last && inner.list[place].seqno == seqno {
+            return;
+        }
         let tombstone = RangeTombstone { start: start.to_vec(), end: end.to_vec(), seqno };
-        inner.list.push(tombstone);
-        if is_before_end(start, end) {
+        inner.list.insert(place, tombstone);
+        if is_last {
             inner.cover(start, end, seqno);
+        } else {
+            inner.cover_all();
+            // Of a prefix of the list that is another now.
+            self.fragments.lock().unwrap_or_else(PoisonError::into_inner).0 = 0;
         }
         let count = inner.list.len() as u64;
         drop(inner);
@@ -103,12 +109,16 @@ impl Ranges {
         if visible == 0 {
             return None;
         }
-        let mut kept = self.fragments.lock().unwrap_or_else(PoisonError::into_inner);
-        if kept.0 != visible {
-            let list = self.list(visible);
-            *kept = (visible, Arc::new(Fragments::for_readers(list, |_| None)));
+        {
+            let kept = self.fragments.lock().unwrap_or_else(PoisonError::into_inner);
+            if kept.0 == visible {
+                return Some(Arc::clone(&kept.1));
+            }
         }
-        Some(Arc::clone(&kept.1))
+        let made = Arc::new(Fragments::for_readers(self.list(visible), |_| None));
+        let mut kept = self.fragments.lock().unwrap_or_else(PoisonError::into_inner);
+        *kept = (visible, Arc::clone(&made));
+        Some(made)
     }
 
     /// The first `count` tombstones, oldest first.
@@ -131,8 +141,19 @@ impl Inner {
         is_before_end(key, &piece.end).then_some(piece.seqno)
     }
 
+    /// Makes the map anew.
+    fn cover_all(&mut self) {
+        self.map.clear();
+        for RangeTombstone { start, end, seqno } in self.list.clone() {
+            self.cover(&start, &end, seqno);
+        }
+    }
+
     /// Puts a piece that is newer than all others into the map, in place of what it covers.
     fn cover(&mut self, start: &[u8], end: &[u8], seqno: SeqNo) {
+        if !is_before_end(start, end) {
+            return;
+        }
         let before = (Bound::Unbounded, Bound::Excluded(start));
         if let Some((_, piece)) = self.map.range_mut::<[u8], _>(before).next_back()
             && is_before_end(start, &piece.end)
@@ -200,6 +221,19 @@ mod tests {
             assert_eq!(ranges.count(), 29);
             assert_eq!(ranges.seqno_range(), Some((seqno(2), seqno(58))));
         }
+    }
+
+    #[test]
+    fn numbers_may_come_in_any_order_and_twice() {
+        let ranges = Ranges::default();
+        ranges.insert(b"a", b"d", seqno(6));
+        assert_eq!(ranges.fragments(SeqNo::MAX).unwrap().as_slice().len(), 1);
+        ranges.insert(b"c", b"f", seqno(3));
+        ranges.insert(b"c", b"f", seqno(3));
+        assert_eq!(ranges.count(), 2);
+        assert_eq!(ranges.covering(b"c", SeqNo::MAX), Some(seqno(6)));
+        assert_eq!(ranges.covering(b"e", SeqNo::MAX), Some(seqno(3)));
+        assert_eq!(ranges.covering(b"c", seqno(5)), Some(seqno(3)));
     }
 
     #[test]

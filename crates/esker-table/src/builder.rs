@@ -274,13 +274,22 @@ impl TableBuilder {
         self.facts.entry_count + self.block.entry_count()
     }
 
-    /// User keys of the first and the last entry, and whether one that was added is a tombstone.
-    /// Empty keys before the first entry.
+    /// User keys of the first and the last entry, and whether one that was added is a tombstone; both
+    /// widened by the range tombstones that were given. Empty keys without either.
     #[must_use]
     pub fn content(&self) -> (&[u8], &[u8], bool) {
         let last = if self.block.is_empty() { &self.last_key } else { self.block.last_key() };
         let count = self.facts.tombstone_count + self.block.tombstone_count();
-        (&self.smallest_key, last, count > 0)
+        let (Some(first_range), Some(last_range)) =
+            (self.ranges.as_slice().first(), self.ranges.as_slice().last())
+        else {
+            return (&self.smallest_key, last, count > 0);
+        };
+        let (start, end) = (first_range.start.as_slice(), last_range.end.as_slice());
+        if self.entry_count() == 0 {
+            return (start, end, true);
+        }
+        (start.min(&self.smallest_key), end.max(last), true)
     }
 
     /// Says when the entries were written.

@@ -27,6 +27,8 @@ pub struct Table {
     properties: Arc<TableProperties>,
     /// Stands for the sequence numbers in the blocks, if the table came from outside.
     seqno: Option<SeqNo>,
+    /// Whether it has range tombstones.
+    has_ranges: bool,
     open: OnceLock<OpenTable>,
     /// Held by the thread that opens the file, across its I/O; not taken once it is open.
     opening: Mutex<()>,
@@ -46,7 +48,9 @@ impl Table {
     #[must_use]
     pub fn new(context: Arc<TableContext>, properties: Arc<TableProperties>) -> Self {
         let seqno = Origin::seqno(properties.extras.origin.as_ref());
-        Self { context, properties, seqno, open: OnceLock::new(), opening: Mutex::new(()) }
+        let has_ranges = properties.extras.ranges.is_some();
+        let (open, opening) = (OnceLock::new(), Mutex::new(()));
+        Self { context, properties, seqno, has_ranges, open, opening }
     }
 
     /// A table of which only the id is known: reads header, footer, properties and top index. For
@@ -154,7 +158,7 @@ impl Table {
     /// No I/O without range tombstones. Otherwise the table is opened if it is not open, with them.
     #[inline]
     pub fn ranges(&self) -> Result<Option<&Fragments>, FileError> {
-        if self.properties.extras.ranges.is_none() {
+        if !self.has_ranges {
             return Ok(None);
         }
         Ok(Some(&self.open()?.ranges))

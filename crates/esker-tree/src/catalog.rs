@@ -93,7 +93,7 @@ impl KeyspaceState {
         for ((level, run), mut tables) in touched {
             tables.sort_by(|a, b| a.smallest_key.cmp(&b.smallest_key));
             for (table, next) in tables.iter().zip(tables.iter().skip(1)) {
-                if next.smallest_key <= table.largest_key {
+                if !table.ends_before(&next.smallest_key) {
                     let (a, b) = (table.id, next.id);
                     return refuse(format!("tables {a} and {b} overlap in L{level} {run}"));
                 }

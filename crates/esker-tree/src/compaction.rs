@@ -14,7 +14,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use esker_base::{Corruption, KeyRange, TableId};
+use esker_base::{Corruption, Fragments, KeyRange, RangeTombstone, TableId};
 use esker_cache::Owner;
 use esker_env::FileError;
 use esker_table::{
@@ -28,6 +28,7 @@ use crate::merge::MergingCursor;
 use crate::older::{OlderRuns, older_overlaps};
 use crate::output::{Cuts, Outputs};
 use crate::plan::{Plan, PlanInput, PlanReason};
+use crate::range_gc::RangeGc;
 use crate::rewrite::rewrite;
 use crate::run::Run;
 use crate::run_cursor::RunCursor;
@@ -43,7 +44,8 @@ pub struct CompactionOutput {
     pub added: Vec<TableProperties>,
     /// The tables that they replace: the inputs of the plan.
     pub removed: Vec<TableId>,
-    /// Bytes of the input files.
+    /// Bytes of the input files, without those of tables that range tombstones hide: they are not
+    /// read.
     pub bytes_read: u64,
     /// Bytes of the new files.
     pub bytes_written: u64,
@@ -84,9 +86,6 @@ pub fn compact(
     let mut sources: Vec<(Position, &Arc<Run>)> =
         plan.inputs.iter().map(|input| Position::of(input.level, input.run)).zip(&runs).collect();
     sources.sort_by_key(|(position, _)| *position);
-    let cursors = sources.iter().map(|(_, run)| RunCursor::new(Arc::clone(run), &all, false));
-    let mut source = MergingCursor::new(cursors.collect());
-
     let populated = version.levels().iter().rposition(|level| !level.runs().is_empty());
     let deepest = populated.unwrap_or(0).max(plan.target_level);
     let target = TargetLevel { level: plan.target_level, deepest };
@@ -102,6 +101,14 @@ pub fn compact(
     };
     let start = |(filter, keyspace)| RunningFilter::start(filter, &context(keyspace));
     let filter = job.filter.map(start).transpose()?;
+    let ranges = RangeGc::new(range_tombstones(&runs)?, readers, |start, end| {
+        older.may_hold_any(start, end, &inputs)
+    });
+    let needed: Vec<Arc<Run>> =
+        sources.iter().filter_map(|(_, run)| without_hidden(run, &ranges)).collect();
+    let cursors = needed.iter().map(|run| RunCursor::new(Arc::clone(run), &all, false));
+    let mut source = MergingCursor::new(cursors.collect());
+
     let cuts = Cuts { keys: &plan.cut_keys, bytes_max: plan.output_bytes_max };
     let place = Position::of(plan.target_level, plan.target_run.unwrap_or(RunId(u64::MAX)));
     let times = OutputTimes::of_runs(&runs, job.wall_millis(), |first, last| {
@@ -110,26 +117,30 @@ pub fn compact(
         })
     });
     let options = (job.options)(target);
-    let dictionary = learn(job, &runs, &options)?;
+    let dictionary = learn(job, &needed, &options)?;
     let outputs = Outputs::new(*job, target.level, options, cuts, times);
-    let mut outputs = outputs.with_dictionary(dictionary);
+    let mut outputs = outputs.with_dictionary(dictionary).with_ranges(ranges.kept().clone());
     let counts = rewrite(
         job,
         &mut source,
-        Sieve::new(gc, job.context, |user_key: &[u8]| older.may_hold(user_key, &inputs))
-            .with_filter(filter),
+        Sieve::new(gc, job.context, |user_key: &[u8]| {
+            ranges.stays_over(user_key) || older.may_hold(user_key, &inputs)
+        })
+        .with_filter(filter),
+        &ranges,
         &mut outputs,
         |cursor: &RunCursor| cursor.table().properties().id.file_name(),
     )?;
-    check_count(&runs, counts.entries_in)?;
+    check_count(&needed, counts.entries_in)?;
     let added = outputs.finish()?;
+    let unread = entries_of(&runs) - counts.entries_in;
     Ok(CompactionOutput {
-        bytes_read: runs.iter().map(|run| run.bytes()).sum(),
+        bytes_read: needed.iter().map(|run| run.bytes()).sum(),
         bytes_written: added.iter().map(|table| table.file_bytes).sum(),
         added,
         removed: plan.tables().collect(),
-        entries_in: counts.entries_in,
-        entries_dropped: counts.entries_dropped,
+        entries_in: counts.entries_in + unread,
+        entries_dropped: counts.entries_dropped + unread,
         filtered: counts.filtered,
     })
 }
@@ -177,10 +188,36 @@ fn input_run(version: &Version, input: &PlanInput) -> Arc<Run> {
     Arc::new(Run::new(input.run, tables).expect("tables of one run are disjoint"))
 }
 
+/// The range tombstones of all inputs.
+fn range_tombstones(runs: &[Arc<Run>]) -> Result<Vec<RangeTombstone>, FileError> {
+    let mut tombstones = Vec::new();
+    for table in runs.iter().flat_map(|run| run.tables_with_ranges()) {
+        tombstones.extend(table.ranges()?.into_iter().flat_map(Fragments::tombstones));
+    }
+    Ok(tombstones)
+}
+
+/// `run` without the tables that range tombstones hide; `None` if none is left.
+fn without_hidden(run: &Arc<Run>, ranges: &RangeGc) -> Option<Arc<Run>> {
+    let is_needed = |table: &&Arc<Table>| !ranges.hides_table(table.properties());
+    if ranges.is_empty() || run.tables().iter().all(|table| is_needed(&table)) {
+        return Some(Arc::clone(run));
+    }
+    let tables: Vec<Arc<Table>> = run.tables().iter().filter(is_needed).cloned().collect();
+    let is_some = !tables.is_empty();
+    is_some.then(|| Arc::new(Run::new(run.id(), tables).expect("tables of one run are disjoint")))
+}
+
+/// Entries by the properties of the tables.
+fn entries_of(runs: &[Arc<Run>]) -> u64 {
+    let tables = runs.iter().flat_map(|run| run.tables());
+    tables.map(|table| table.properties().entry_count).sum()
+}
+
 /// Every entry that the properties of the inputs count was read.
 fn check_count(runs: &[Arc<Run>], entries_in: u64) -> Result<(), JobError> {
     let tables = || runs.iter().flat_map(|run| run.tables());
-    let counted: u64 = tables().map(|table| table.properties().entry_count).sum();
+    let counted = entries_of(runs);
     if counted == entries_in {
         return Ok(());
     }
@@ -223,7 +260,7 @@ fn assert_order_is_kept(version: &Version, plan: &Plan, runs: &[Arc<Run>]) {
                 let start = run.lower_bound(&table.smallest_key);
                 let others = run.tables()[start..].iter().map(|other| other.properties());
                 let overlapping =
-                    others.take_while(|other| other.smallest_key <= table.largest_key);
+                    others.take_while(|other| !table.ends_before(&other.smallest_key));
                 for other in overlapping {
                     assert!(inputs.contains(&other.id), "{plan} passes {}", other.id);
                 }

@@ -14,7 +14,7 @@ use std::fmt;
 use std::ops::Deref;
 use std::sync::Arc;
 
-use esker_base::InternalKey;
+use esker_base::{InternalKey, SeqNo};
 use esker_env::FileError;
 use esker_memtable::MemtableSlice;
 use esker_table::BlockSlice;
@@ -44,6 +44,27 @@ pub trait Cursor {
     /// # Panics
     /// If the cursor is not valid.
     fn value(&self) -> &[u8];
+
+    /// Going forward, passes entries that a range tombstone over the keys from the current one up to
+    /// `end`, which is none of them, hides: those below sequence number `below`. An empty `end` is
+    /// no end. False if nothing could be passed without looking at it; the cursor then stands where
+    /// it stood.
+    ///
+    /// # Errors
+    /// As [`Cursor::seek`].
+    ///
+    /// # Panics
+    /// If the cursor is not valid.
+    fn skip_to(&mut self, end: &[u8], below: SeqNo) -> Result<bool, FileError>;
+
+    /// As [`Cursor::skip_to`], going back to the last entry before `start`.
+    ///
+    /// # Errors
+    /// As [`Cursor::seek`].
+    ///
+    /// # Panics
+    /// If the cursor is not valid.
+    fn skip_back_to(&mut self, start: &[u8], below: SeqNo) -> Result<bool, FileError>;
 
     /// The value, kept alive after the cursor has moved on.
     ///

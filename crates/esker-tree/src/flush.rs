@@ -5,6 +5,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use esker_base::RangeTombstone;
 use esker_memtable::{Memtable, MemtableCursor};
 use esker_table::{TableProperties, TableTimes};
 
@@ -13,6 +14,7 @@ use crate::job::{Job, JobError, TargetLevel};
 use crate::merge::MergingCursor;
 use crate::older::{OlderRuns, older_overlaps};
 use crate::output::{Cuts, Outputs};
+use crate::range_gc::RangeGc;
 use crate::rewrite::rewrite;
 use crate::sieve::Sieve;
 use crate::times::OutputTimes;
@@ -54,17 +56,60 @@ pub fn flush(job: &Job<'_>, input: FlushInput<'_>) -> Result<Vec<TableProperties
     let times = OutputTimes::of_memtables(input.times, |first, last| {
         older_overlaps(input.version, (first, last), |_, _, _| true)
     });
-    let mut outputs = Outputs::new(*job, target.level, (job.options)(target), cuts, times);
+    let ranges = RangeGc::new(range_tombstones(&input), input.readers, |start, end| {
+        older.may_hold_any(start, end, &inputs)
+    });
+    let outputs = Outputs::new(*job, target.level, (job.options)(target), cuts, times);
+    let mut outputs = outputs.with_ranges(ranges.kept().clone());
     let counts = rewrite(
         job,
         &mut source,
-        Sieve::new(gc, job.context, |user_key: &[u8]| older.may_hold(user_key, &inputs)),
+        Sieve::new(gc, job.context, |user_key: &[u8]| {
+            ranges.stays_over(user_key) || older.may_hold(user_key, &inputs)
+        }),
+        &ranges,
         &mut outputs,
         |_: &MemtableCursor| "memtable".to_owned(),
     )?;
     let expected: u64 = input.memtables.iter().map(|memtable| memtable.entry_count()).sum();
     assert_eq!(counts.entries_in, expected, "a memtable that is flushed takes no more writes");
     outputs.finish()
+}
+
+/// The range tombstones of all memtables. In a table each has an end: one that has none is given
+/// one behind everything that is older, which is all in these memtables and in the tables.
+fn range_tombstones(input: &FlushInput<'_>) -> Vec<RangeTombstone> {
+    let memtables = input.memtables.iter();
+    let mut tombstones: Vec<RangeTombstone> =
+        memtables.flat_map(|memtable| memtable.range_tombstones()).collect();
+    if tombstones.iter().any(|tombstone| tombstone.end.is_empty()) {
+        let end = end_of_everything(input);
+        for tombstone in tombstones.iter_mut().filter(|tombstone| tombstone.end.is_empty()) {
+            tombstone.end.clone_from(&end);
+        }
+        tombstones.retain(|tombstone| tombstone.start < tombstone.end);
+    }
+    tombstones
+}
+
+/// Greater than every key of the memtables and the tables; empty if there is none.
+fn end_of_everything(input: &FlushInput<'_>) -> Vec<u8> {
+    let in_tables = input.version.tables().map(|table| {
+        let properties = table.properties();
+        let end = properties.largest_key.as_slice();
+        if properties.ends_before(end) { end.to_vec() } else { successor(end) }
+    });
+    let in_memory = input.memtables.iter().filter_map(|memtable| {
+        let mut cursor = memtable.cursor();
+        cursor.seek_to_last();
+        cursor.is_valid().then(|| successor(cursor.key().user_key))
+    });
+    in_tables.chain(in_memory).max().unwrap_or_default()
+}
+
+/// The first key behind `key`.
+fn successor(key: &[u8]) -> Vec<u8> {
+    [key, &[0]].concat()
 }
 
 #[cfg(test)]

@@ -21,8 +21,10 @@
 //! stands beneath them, wait in `waiting.rs` until the entries of their stripe are known; an operand
 //! shadows nothing. Other kinds count as the put or the tombstone that they are to readers.
 //!
+//! What range tombstones hide is taken out before it comes here (`range_gc.rs`).
+//!
 //! What comes later: a window of history is a latest view that is moved back to where the window
-//! starts. A range tombstone shadows like a newer entry of each key that it covers.
+//! starts.
 
 use esker_base::{EntryKind, SeqNo, Trailer};
 
@@ -66,6 +68,23 @@ impl Readers {
     #[must_use]
     pub fn latest(&self) -> SeqNo {
         self.seqnos[self.seqnos.len() - 1]
+    }
+
+    /// The newest reader that does not see an entry of this number; of one that is newer than the
+    /// latest view, which any reader to come may not see, the number before. `None` if everybody
+    /// sees it.
+    pub(crate) fn newest_blind(&self, seqno: SeqNo) -> Option<SeqNo> {
+        if seqno > self.latest() {
+            return seqno.get().checked_sub(1).and_then(SeqNo::new);
+        }
+        let blind = self.seqnos.partition_point(|&reader| reader < seqno);
+        blind.checked_sub(1).map(|newest| self.seqnos[newest])
+    }
+
+    /// Whether somebody sees an entry of number `older`, or may come to, and none of number `newer`.
+    pub(crate) fn tells_apart(&self, older: SeqNo, newer: SeqNo) -> bool {
+        let first = self.seqnos.partition_point(|&reader| reader < older);
+        newer > self.latest() || self.seqnos.get(first).is_some_and(|&reader| reader < newer)
     }
 
     /// The stripe of an entry: how many readers do not see it. `None` if none of them does.

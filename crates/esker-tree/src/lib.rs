@@ -12,6 +12,7 @@
 
 mod catalog;
 mod compaction;
+mod coverage;
 mod cursor;
 mod edit;
 mod expired;
@@ -32,6 +33,8 @@ mod placement;
 mod plan;
 mod point_merge;
 mod policy;
+mod range_drops;
+mod range_gc;
 mod read_error;
 mod rewrite;
 mod run;
@@ -54,6 +57,7 @@ mod testing;
 
 pub use catalog::{Catalog, KeyspaceState, TablePlace};
 pub use compaction::{CompactionOutput, compact};
+pub use coverage::Coverage;
 pub use cursor::{Cursor, PinnedValue};
 pub use edit::{EditError, EditRecord, EditRefused, MANIFEST_FORMAT, VersionEdit};
 pub use expired::drop_expired;
@@ -77,6 +81,7 @@ pub use policy::{
     LeveledByBytesOptions, LeveledOptions, Never, Policy, RangeRequest, Simple, SimpleOptions,
     Tiered, TieredOptions, TimeWindow, TimeWindowOptions, Universal, UniversalOptions,
 };
+pub use range_drops::pick_drop;
 pub use read_error::{ReadError, UnsupportedKind};
 pub use rewrite::INTERRUPT_BYTES;
 pub use run::Run;

@@ -19,7 +19,7 @@
 
 use std::cmp::Ordering;
 
-use esker_base::InternalKey;
+use esker_base::{InternalKey, SeqNo};
 use esker_env::FileError;
 
 use crate::cursor::{Cursor, PinnedValue};
@@ -134,6 +134,19 @@ impl<C: Cursor> MergingCursor<C> {
         let shown = self.order.last().expect("the cursor is valid");
         let moved = step(&mut self.sources[shown.source as usize]);
         self.settle(moved)
+    }
+
+    /// Lets the shown source skip, and puts it into its place if it did.
+    fn skip_shown(
+        &mut self,
+        skip: impl FnOnce(&mut C) -> Result<bool, FileError>,
+    ) -> Result<bool, FileError> {
+        let shown = self.order.last().expect("the cursor is valid");
+        match skip(&mut self.sources[shown.source as usize]) {
+            Ok(false) => Ok(false),
+            Ok(true) => self.settle(Ok(())).map(|()| true),
+            Err(error) => self.settle(Err(error)).map(|()| true),
+        }
     }
 
     /// Puts the source that was shown into its place, after it has `moved`.
@@ -276,6 +289,22 @@ impl<C: Cursor> Cursor for MergingCursor<C> {
 
     fn pinned_value(&self) -> PinnedValue {
         self.current().1.pinned_value()
+    }
+
+    /// Moves the shown source alone: the others may have entries that are not hidden.
+    fn skip_to(&mut self, end: &[u8], below: SeqNo) -> Result<bool, FileError> {
+        if self.direction != Direction::Forward {
+            return Ok(false);
+        }
+        self.skip_shown(|source| source.skip_to(end, below))
+    }
+
+    /// As [`MergingCursor::skip_to`].
+    fn skip_back_to(&mut self, start: &[u8], below: SeqNo) -> Result<bool, FileError> {
+        if self.direction != Direction::Reverse {
+            return Ok(false);
+        }
+        self.skip_shown(|source| source.skip_back_to(start, below))
     }
 
     /// # Cost

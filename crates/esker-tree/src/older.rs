@@ -2,7 +2,7 @@
 //!
 //! The answer goes by the bounds of tables alone; "no" is certain.
 
-use esker_base::TableId;
+use esker_base::{TableId, is_before_end};
 use esker_table::{Table, TableProperties};
 
 use std::collections::BTreeSet;
@@ -73,16 +73,37 @@ pub(crate) fn older_overlaps(
     })
 }
 
+impl OlderRuns<'_> {
+    /// Whether one of the runs may hold a key of `[start, end)`, in a table that is not one of
+    /// `inputs`. To be asked before [`OlderRuns::may_hold`], in any order of ranges.
+    pub(crate) fn may_hold_any(
+        &self,
+        start: &[u8],
+        end: &[u8],
+        inputs: &BTreeSet<TableId>,
+    ) -> bool {
+        self.runs.iter().any(|run| run.may_hold_any(start, end, inputs))
+    }
+}
+
 impl Remaining<'_> {
     /// The table that may hold `user_key`.
     fn candidate(&mut self, user_key: &[u8]) -> Option<&TableProperties> {
         while let Some((first, rest)) = self.tables.split_first() {
             let table = first.properties();
-            if table.largest_key.as_slice() >= user_key {
+            if !table.ends_before(user_key) {
                 return (table.smallest_key.as_slice() <= user_key).then_some(&**table);
             }
             self.tables = rest;
         }
         None
+    }
+
+    /// Whether a table that is not one of `inputs` may hold a key of `[start, end)`.
+    fn may_hold_any(&self, start: &[u8], end: &[u8], inputs: &BTreeSet<TableId>) -> bool {
+        let first = self.tables.partition_point(|table| table.properties().ends_before(start));
+        let rest = self.tables[first..].iter().map(|table| table.properties());
+        let mut overlapping = rest.take_while(|table| is_before_end(&table.smallest_key, end));
+        overlapping.any(|table| !inputs.contains(&table.id))
     }
 }

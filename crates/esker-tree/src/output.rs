@@ -6,7 +6,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use esker_base::InternalKey;
+use esker_base::{Fragments, InternalKey};
 use esker_cache::{Charge, Owner};
 use esker_table::{Dictionary, TableBuilder, TableIdentity, TableOptions, TableProperties};
 
@@ -35,6 +35,9 @@ pub(crate) struct Outputs<'a> {
     finished: Vec<TableProperties>,
     finished_bytes: u64,
     entry_count: u64,
+    /// The range tombstones of all tables, and where those that are not written yet start.
+    ranges: Fragments,
+    range_start: Vec<u8>,
     /// Every file that was created; empty once the job is done.
     unclaimed: Vec<PathBuf>,
 }
@@ -59,6 +62,8 @@ impl<'a> Outputs<'a> {
             finished: Vec::new(),
             finished_bytes: 0,
             entry_count: 0,
+            ranges: Fragments::default(),
+            range_start: Vec::new(),
             unclaimed: Vec::new(),
         }
     }
@@ -69,16 +74,24 @@ impl<'a> Outputs<'a> {
         self
     }
 
+    /// The same with these range tombstones, which are cut where tables are, so that tables stay
+    /// disjoint. A table of range tombstones alone comes last, if at all.
+    pub(crate) fn with_ranges(mut self, ranges: Fragments) -> Self {
+        self.ranges = ranges;
+        self
+    }
+
     /// Says that the next entries are of `user_key`: the only place where a table may end.
     #[inline]
     pub(crate) fn start_key(&mut self, user_key: &[u8]) -> Result<(), JobError> {
         let passed = self.cuts.keys.iter().take_while(|cut| cut.as_slice() <= user_key).count();
-        self.cuts.keys = &self.cuts.keys[passed..];
+        let (passed_keys, keys) = self.cuts.keys.split_at(passed);
+        self.cuts.keys = keys;
         match &self.builder {
             Some(builder)
                 if passed > 0 || builder.estimated_file_bytes() >= self.cuts.bytes_max =>
             {
-                self.finish_table()
+                self.finish_table(passed_keys.last().map_or(user_key, Vec::as_slice))
             }
             _ => Ok(()),
         }
@@ -114,7 +127,7 @@ impl<'a> Outputs<'a> {
 
     /// Ends the last table, makes the names of all durable, and gives them away.
     pub(crate) fn finish(mut self) -> Result<Vec<TableProperties>, JobError> {
-        self.finish_table()?;
+        self.finish_table(&[])?;
         let counted: u64 = self.finished.iter().map(|table| table.entry_count).sum();
         assert_eq!(counted, self.entry_count, "outputs hold the entries that were added");
         if !self.finished.is_empty() && !esker_base::planted::is("skip-directory-sync") {
@@ -142,15 +155,22 @@ impl<'a> Outputs<'a> {
         Ok(self.builder.insert(builder.with_dictionary(self.dictionary.clone())))
     }
 
+    /// Ends the table before `end`, which is empty if no other follows.
     #[cold]
-    fn finish_table(&mut self) -> Result<(), JobError> {
+    fn finish_table(&mut self, end: &[u8]) -> Result<(), JobError> {
+        let ranges = self.ranges.clipped(&self.range_start, end);
+        if self.builder.is_none() && end.is_empty() && !ranges.is_empty() {
+            self.start_table()?;
+        }
         let Some(mut builder) = self.builder.take() else { return Ok(()) };
+        builder.set_ranges(ranges);
+        self.range_start = end.to_vec();
         let (first, last, has_tombstones) = builder.content();
         let times = self.times.of_output((first, last), has_tombstones, self.job.wall_millis());
         builder.set_times(times);
         let table = builder.finish()?;
         if let Some(before) = self.finished.last() {
-            assert!(before.largest_key < table.smallest_key, "outputs are disjoint and ascend");
+            assert!(before.ends_before(&table.smallest_key), "outputs are disjoint and ascend");
         }
         self.finished_bytes += table.file_bytes;
         self.finished.push(table);

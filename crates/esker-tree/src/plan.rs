@@ -22,7 +22,7 @@ pub struct Plan {
     /// The run of the target level that the outputs join; `None` for a run of their own, newer
     /// than the level's others.
     pub target_run: Option<RunId>,
-    /// No output holds keys on both sides of one of these: each starts an output. Ascending. They
+    /// No output holds entries on both sides of one of these: each starts an output. Ascending. They
     /// follow the tables of the next deeper level, so that the next compaction overlaps few.
     pub cut_keys: Vec<Vec<u8>>,
     /// An output that reaches this many bytes is ended.
@@ -80,6 +80,8 @@ pub enum PlanReason {
     Idle,
     /// Everything in the tables has expired.
     Expired,
+    /// Range tombstones hide all that the tables hold.
+    RangeDeleted,
     /// Somebody asked for it.
     Manual,
 }
@@ -101,6 +103,7 @@ impl PlanReason {
             Self::Deadline => "deadline",
             Self::Idle => "idle",
             Self::Expired => "expired",
+            Self::RangeDeleted => "range-deleted",
             Self::Manual => "manual",
         }
     }

@@ -6,7 +6,7 @@
 //!
 //! Does not know what the sources are.
 
-use esker_base::{EntryKind, InternalKey, Trailer, expiry_of};
+use esker_base::{EntryKind, InternalKey, SeqNo, Trailer, expiry_of};
 
 use crate::cursor::Cursor;
 use crate::meaning::{Meaning, ReadContext};
@@ -56,7 +56,8 @@ impl PointMerge {
     }
 
     /// Takes the newest visible entry of `key` in a source, and goes on in it, with a `cursor` over it,
-    /// where the entries that are older matter.
+    /// where the entries that are older matter: down to `floor`, below which a range tombstone hides
+    /// them.
     ///
     /// # Errors
     /// Of reading the source, of the operator, or for an entry without a meaning.
@@ -64,8 +65,8 @@ impl PointMerge {
         &mut self,
         context: &ReadContext,
         key: &[u8],
-        trailer: Trailer,
-        stored: &[u8],
+        (trailer, stored): (Trailer, &[u8]),
+        floor: SeqNo,
         cursor: impl FnOnce() -> C,
     ) -> Result<PointStep, ReadError> {
         let meaning = context.meaning(trailer.kind(), stored)?;
@@ -82,7 +83,7 @@ impl PointMerge {
                 }
                 let mut cursor = cursor();
                 cursor.seek(InternalKey { user_key: key, trailer })?;
-                self.walk(context, merger, &mut cursor)
+                self.walk(context, merger, floor, &mut cursor)
             }
         }
     }
@@ -92,13 +93,17 @@ impl PointMerge {
         &mut self,
         context: &ReadContext,
         merger: Merger<'_>,
+        floor: SeqNo,
         cursor: &mut C,
     ) -> Result<PointStep, ReadError> {
         loop {
             if cursor.is_valid() {
                 cursor.next()?;
             }
-            if !cursor.is_valid() || cursor.key().user_key != merger.key() {
+            if !cursor.is_valid()
+                || cursor.key().user_key != merger.key()
+                || cursor.key().seqno() < floor
+            {
                 return Ok(PointStep::Older);
             }
             let (kind, stored) = (cursor.key().kind(), cursor.value());

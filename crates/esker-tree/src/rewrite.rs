@@ -12,6 +12,7 @@ use crate::cursor::Cursor;
 use crate::job::{Job, JobError, Signal};
 use crate::merge::MergingCursor;
 use crate::output::Outputs;
+use crate::range_gc::RangeGc;
 use crate::sieve::{Sieve, Sink};
 
 /// Bytes read between two questions to the interrupt: about one block.
@@ -59,23 +60,26 @@ impl Last {
     }
 }
 
-/// Writes what `sieve` lets through of all entries of `source` to `outputs`. `name_of` names the file
+/// Writes what `sieve` lets through of all entries of `source` to `outputs`, but for those that
+/// `ranges` hide, which it does not get to see. `name_of` names the file
 /// that a source stands in.
 pub(crate) fn rewrite<C: Cursor>(
     job: &Job<'_>,
     source: &mut MergingCursor<C>,
     mut sieve: Sieve<'_, impl FnMut(&[u8]) -> bool>,
+    ranges: &RangeGc,
     outputs: &mut Outputs<'_>,
     name_of: impl Fn(&C) -> String,
 ) -> Result<Counts, JobError> {
     let mut counts = Counts::default();
     let mut last = Last::default();
+    let mut hidden = 0;
     let mut interrupt_at = 0;
     source.seek_to_first()?;
     while source.is_valid() {
         if counts.bytes_in >= interrupt_at {
             interrupt_at = counts.bytes_in + INTERRUPT_BYTES;
-            counts.entries_dropped = sieve.entries_dropped();
+            counts.entries_dropped = sieve.entries_dropped() + hidden;
             pause(job, &counts, outputs)?;
         }
         let (_, current) = source.current();
@@ -94,14 +98,18 @@ pub(crate) fn rewrite<C: Cursor>(
         let value = current.value();
         counts.entries_in += 1;
         counts.bytes_in += (key.user_key.len() + size_of::<u64>() + value.len()) as u64;
-        sieve.take(key, value, outputs)?;
+        if !ranges.is_empty() && ranges.hides(key.user_key, key.seqno()) {
+            hidden += 1;
+        } else {
+            sieve.take(key, value, outputs)?;
+        }
         source.next()?;
     }
     if !esker_base::planted::is("last-key-forgotten") {
         sieve.end_key(outputs)?;
     }
     counts.filtered = sieve.filtered();
-    counts.entries_dropped = sieve.entries_dropped();
+    counts.entries_dropped = sieve.entries_dropped() + hidden;
     pause(job, &counts, outputs)?;
     let added = counts.entries_in - counts.entries_dropped;
     assert_eq!(outputs.entry_count(), added, "every entry is kept or dropped");
@@ -146,7 +154,8 @@ mod tests {
         let name_of = |_: &VecCursor| "7.table".to_owned();
         let gc = Gc::new(Readers::new(&[], SeqNo::ZERO), false);
         let sieve = Sieve::new(gc, job.context, |_: &[u8]| true);
-        rewrite(job, &mut source, sieve, &mut outputs, name_of)
+        let ranges = RangeGc::none(&Readers::new(&[], SeqNo::ZERO));
+        rewrite(job, &mut source, sieve, &ranges, &mut outputs, name_of)
     }
 
     /// Rewrites one source with these keys and sequence numbers.

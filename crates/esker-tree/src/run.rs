@@ -16,6 +16,8 @@ pub struct Run {
     tables: Vec<Arc<Table>>,
     /// Smallest and largest key of each table in turn: at even places one, at odd the other.
     fences: Fences,
+    /// Those of the tables that have range tombstones.
+    with_ranges: Vec<Arc<Table>>,
     bytes: u64,
 }
 
@@ -32,7 +34,7 @@ impl Run {
         tables.sort_by(|a, b| a.properties().smallest_key.cmp(&b.properties().smallest_key));
         for pair in tables.windows(2) {
             let (a, b) = (pair[0].properties(), pair[1].properties());
-            if b.smallest_key <= a.largest_key {
+            if !a.ends_before(&b.smallest_key) {
                 let what = format!("tables {} and {} overlap in run {id}", a.id, b.id);
                 return Err(EditRefused::new(what));
             }
@@ -42,7 +44,9 @@ impl Run {
             bounds.flat_map(|p| [p.smallest_key.as_slice(), p.largest_key.as_slice()]).collect();
         let fences = Fences::new(&keys);
         let bytes = tables.iter().map(|table| table.properties().file_bytes).sum();
-        Ok(Self { id, tables, fences, bytes })
+        let has_ranges = |table: &&Arc<Table>| table.properties().extras.ranges.is_some();
+        let with_ranges = tables.iter().filter(has_ranges).cloned().collect();
+        Ok(Self { id, tables, fences, with_ranges, bytes })
     }
 
     /// Which run of its level it is.
@@ -57,13 +61,19 @@ impl Run {
         &self.tables
     }
 
+    /// Those of its tables that have range tombstones, ascending.
+    #[must_use]
+    pub fn tables_with_ranges(&self) -> &[Arc<Table>] {
+        &self.with_ranges
+    }
+
     /// Bytes of its table files.
     #[must_use]
     pub const fn bytes(&self) -> u64 {
         self.bytes
     }
 
-    /// The only table that may hold `user_key`.
+    /// The only table that may hold `user_key`, or a range tombstone over it.
     ///
     /// # Cost
     /// One binary search over integers; touches no table.
@@ -72,17 +82,37 @@ impl Run {
     pub fn find(&self, user_key: &[u8]) -> Option<&Arc<Table>> {
         let (fence, is_equal) = self.fences.search(user_key);
         // Before a table's smallest key is a gap, before its largest key is the table.
-        if fence % 2 == 1 || (is_equal && !esker_base::planted::is("table-fence-off-by-one")) {
-            self.tables.get(fence / 2)
-        } else {
-            None
+        match fence % 2 {
+            1 if is_equal => self.find_at_end(fence / 2, user_key),
+            1 => self.tables.get(fence / 2),
+            _ if is_equal && !esker_base::planted::is("table-fence-off-by-one") => {
+                self.tables.get(fence / 2)
+            }
+            _ => None,
         }
+    }
+
+    /// Of the table at `place`, whose end `user_key` is: an end of range tombstones alone is no key
+    /// of it, and may be the first of the next table.
+    #[cold]
+    fn find_at_end(&self, place: usize, user_key: &[u8]) -> Option<&Arc<Table>> {
+        let table = self.tables.get(place)?;
+        if !table.properties().ends_before(user_key) {
+            return Some(table);
+        }
+        self.tables.get(place + 1).filter(|next| next.properties().smallest_key == user_key)
     }
 
     /// The place of the first table that ends at or after `user_key`; their count if none does.
     #[must_use]
     pub fn lower_bound(&self, user_key: &[u8]) -> usize {
-        self.fences.search(user_key).0 / 2
+        let (fence, is_equal) = self.fences.search(user_key);
+        let place = fence / 2;
+        let is_end = is_equal && fence % 2 == 1;
+        match self.tables.get(place) {
+            Some(table) if is_end && table.properties().ends_before(user_key) => place + 1,
+            _ => place,
+        }
     }
 
     /// The tables that may hold a key of `range`.
@@ -91,9 +121,7 @@ impl Run {
     /// Two binary searches.
     #[must_use]
     pub fn overlapping(&self, range: &KeyRange) -> &[Arc<Table>] {
-        let start = self
-            .tables
-            .partition_point(|table| range.starts_after(&table.properties().largest_key));
+        let start = self.tables.partition_point(|table| table.properties().is_before(range));
         let end = self
             .tables
             .partition_point(|table| !range.ends_before(&table.properties().smallest_key));

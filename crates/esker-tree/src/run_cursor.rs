@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use esker_base::{InternalKey, KeyRange};
+use esker_base::{InternalKey, KeyRange, SeqNo};
 use esker_env::FileError;
 use esker_table::{Table, TableCursor};
 
@@ -34,7 +34,7 @@ impl RunCursor {
     #[must_use]
     pub fn new(run: Arc<Run>, range: &KeyRange, fill_cache: bool) -> Self {
         let tables = run.tables();
-        let first = tables.partition_point(|t| range.starts_after(&t.properties().largest_key));
+        let first = tables.partition_point(|t| t.properties().is_before(range));
         let end = tables.partition_point(|t| !range.ends_before(&t.properties().smallest_key));
         Self { run, first, end: end.max(first), fill_cache, table: None, index: 0 }
     }
@@ -110,6 +110,55 @@ impl Cursor for RunCursor {
 
     fn pinned_value(&self) -> PinnedValue {
         PinnedValue::Block(self.current().value_slice())
+    }
+
+    /// Tables that are passed whole are not opened.
+    fn skip_to(&mut self, end: &[u8], below: SeqNo) -> Result<bool, FileError> {
+        if below <= self.current().table().properties().seqno_max {
+            return Ok(false);
+        }
+        let tables = &self.run.tables()[..self.end];
+        let is_passed = |table: &&Arc<Table>| {
+            let properties = table.properties();
+            properties.seqno_max < below && (end.is_empty() || properties.ends_before(end))
+        };
+        let passed = tables[self.index..].iter().take_while(is_passed).count();
+        let index = self.index + passed;
+        let Some(table) = tables.get(index).map(|table| table.properties()) else {
+            self.table = None;
+            return Ok(true);
+        };
+        if table.seqno_max < below {
+            self.open(index).seek(InternalKey::seek(end, SeqNo::MAX))?;
+        } else {
+            self.open(index).seek_to_first()?;
+        }
+        self.cross_next()?;
+        Ok(true)
+    }
+
+    /// Tables that are passed whole are not opened.
+    fn skip_back_to(&mut self, start: &[u8], below: SeqNo) -> Result<bool, FileError> {
+        if below <= self.current().table().properties().seqno_max {
+            return Ok(false);
+        }
+        let tables = self.run.tables();
+        let is_passed = |table: &&Arc<Table>| {
+            let properties = table.properties();
+            properties.seqno_max < below && start <= properties.smallest_key.as_slice()
+        };
+        let unpassed = tables[self.first..=self.index].iter().rposition(|table| !is_passed(&table));
+        let Some(index) = unpassed.map(|unpassed| self.first + unpassed) else {
+            self.table = None;
+            return Ok(true);
+        };
+        if tables[index].properties().seqno_max < below {
+            self.open(index).seek_for_prev(InternalKey::seek(start, SeqNo::MAX))?;
+        } else {
+            self.open(index).seek_to_last()?;
+        }
+        self.cross_prev()?;
+        Ok(true)
     }
 
     fn seek(&mut self, target: InternalKey<'_>) -> Result<(), FileError> {

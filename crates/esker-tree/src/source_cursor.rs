@@ -1,6 +1,6 @@
 //! One type for a cursor over any source of a tree: memtable, table or run.
 
-use esker_base::InternalKey;
+use esker_base::{InternalKey, SeqNo};
 use esker_env::FileError;
 use esker_memtable::MemtableCursor;
 use esker_table::TableCursor;
@@ -52,6 +52,14 @@ impl Cursor for SourceCursor {
 
     fn pinned_value(&self) -> PinnedValue {
         on_source!(self, cursor => cursor.pinned_value())
+    }
+
+    fn skip_to(&mut self, end: &[u8], below: SeqNo) -> Result<bool, FileError> {
+        on_source!(self, cursor => cursor.skip_to(end, below))
+    }
+
+    fn skip_back_to(&mut self, start: &[u8], below: SeqNo) -> Result<bool, FileError> {
+        on_source!(self, cursor => cursor.skip_back_to(start, below))
     }
 
     fn seek(&mut self, target: InternalKey<'_>) -> Result<(), FileError> {

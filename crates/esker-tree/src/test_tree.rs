@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use esker_base::{
     DatabaseId, EntryKind, FileId, InternalKey, KeyRange, KeyspaceId, OwnerId, SeqNo, TableId,
+    is_before_end,
 };
 use esker_cache::{BlockCache, Budget};
 use esker_env::{Env, FaultFileSystem};
@@ -14,6 +15,7 @@ use esker_memtable::Memtable;
 use esker_table::{Table, TableContext, TableOptions, TableProperties, TableTimes};
 
 use crate::compaction::{CompactionOutput, compact};
+use crate::coverage::Coverage;
 use crate::cursor::vec_cursor::Entry;
 use crate::edit::{EditRecord, VersionEdit};
 use crate::flush::{FlushInput, flush};
@@ -37,7 +39,17 @@ pub(crate) type Contents = Vec<(Vec<u8>, Vec<u8>)>;
 /// What a reader at `snapshot` sees of `entries` in `range`, by the definition.
 pub(crate) fn visible_contents(entries: &[Entry], snapshot: SeqNo, range: &KeyRange) -> Contents {
     let mut newest: BTreeMap<&[u8], &Entry> = BTreeMap::new();
-    for entry in entries.iter().filter(|entry| entry.key().seqno() <= snapshot) {
+    let is_range = |entry: &&Entry| entry.key().kind() == EntryKind::RangeTombstone;
+    let visible = || entries.iter().filter(|entry| entry.key().seqno() <= snapshot);
+    let hides = |newer: &Entry, entry: &Entry| {
+        newer.user_key <= entry.user_key
+            && is_before_end(&entry.user_key, &newer.value)
+            && entry.trailer < newer.trailer
+    };
+    for entry in visible().filter(|entry| !is_range(entry)) {
+        if visible().filter(is_range).any(|newer| hides(newer, entry)) {
+            continue;
+        }
         let kept = newest.entry(&entry.user_key).or_insert(entry);
         if entry.trailer > kept.trailer {
             *kept = entry;
@@ -175,6 +187,14 @@ impl TestTree {
         output
     }
 
+    /// Removes tables, and their files.
+    pub(crate) fn remove(&mut self, tables: &[TableId]) {
+        self.install(Vec::new(), tables, 0, RunId(0));
+        for table in tables {
+            self.context.fs.remove(&self.context.dir.join(table.file_name())).unwrap();
+        }
+    }
+
     /// Installs tables that were made otherwise.
     pub(crate) fn install_in_new_run(&mut self, tables: Vec<TableProperties>) {
         let removed: Vec<TableId> = tables.iter().map(|table| table.id).collect();
@@ -214,7 +234,11 @@ impl TestTree {
     ) -> VisibleCursor<MergingCursor<RunCursor>> {
         let runs = self.version.levels().iter().flat_map(|level| level.runs());
         let sources = runs.map(|run| RunCursor::new(Arc::clone(run), range, true)).collect();
-        VisibleCursor::new(MergingCursor::new(sources), snapshot, range.clone(), self.reads.clone())
+        let runs = self.version.levels().iter().flat_map(|level| level.runs());
+        let coverage = Coverage::new(snapshot, &[], runs);
+        let source = MergingCursor::new(sources);
+        VisibleCursor::new(source, snapshot, range.clone(), self.reads.clone())
+            .with_coverage(coverage)
     }
 
     /// All that a reader sees of the tables in `range`; a scan back sees the same.

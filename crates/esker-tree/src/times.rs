@@ -86,7 +86,7 @@ pub(crate) fn times_of(properties: &TableProperties, now: u64) -> TableTimes {
     properties.extras.times.unwrap_or(TableTimes {
         oldest: 0,
         newest: now,
-        oldest_tombstone: (properties.tombstone_count > 0).then_some(0),
+        oldest_tombstone: properties.has_tombstones().then_some(0),
         written: 0,
     })
 }

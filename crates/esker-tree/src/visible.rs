@@ -13,16 +13,21 @@
 //! A memtable may take writes meanwhile: they are newer than the snapshot, so they are stepped
 //! over like any other version that the snapshot does not see.
 //!
+//! Entries that a range tombstone hides are passed like those that the snapshot does not see, and
+//! most of them without a look (`visible/covered.rs`).
+//!
 //! Puts and tombstones are decided here, with one look at the kind; what every other kind means is
 //! asked of the [`ReadContext`], apart from these paths (`visible/resolve.rs`). A kind without a
 //! meaning is an error, never a wrong answer.
 
+mod covered;
 mod resolve;
 
 use std::ops::Bound;
 
 use esker_base::{EntryKind, InternalKey, KeyRange, SeqNo, key_head};
 
+use crate::coverage::Coverage;
 use crate::cursor::{Cursor, PinnedValue};
 use crate::meaning::{Meaning, ReadContext};
 use crate::operands::Operands;
@@ -61,6 +66,8 @@ pub struct VisibleCursor<C> {
     /// Empty but while a key is resolved; kept for its memory.
     operands: Operands,
     stepped_over: SteppedOver,
+    /// What range tombstones hide; `None` where there are none.
+    coverage: Option<Box<Coverage>>,
 }
 
 /// How many entries a cursor passed that were not shown.
@@ -74,6 +81,10 @@ pub struct SteppedOver {
     pub seeks: u64,
     /// Operands that were merged into what was shown.
     pub operands: u64,
+    /// Entries looked at that a range tombstone hides.
+    pub covered: u64,
+    /// Jumps to the end of what range tombstones hide in one source.
+    pub jumps: u64,
 }
 
 /// Where a cursor stands.
@@ -153,7 +164,15 @@ impl<C: Cursor> VisibleCursor<C> {
             aside: Aside::Copied(Vec::new()),
             operands: Operands::default(),
             stepped_over: SteppedOver::default(),
+            coverage: None,
         }
+    }
+
+    /// The same without what `coverage` hides: the range tombstones of everything in the source.
+    #[must_use]
+    pub fn with_coverage(mut self, coverage: Option<Box<Coverage>>) -> Self {
+        self.coverage = coverage;
+        self
     }
 
     /// Whether the cursor stands on a key.
@@ -374,6 +393,10 @@ impl<C: Cursor> VisibleCursor<C> {
                 }
                 continue;
             }
+            if self.coverage.is_some() && self.pass_covered()? {
+                continue;
+            }
+            let entry = self.source.key();
             self.seqno = entry.seqno();
             self.key_head = head;
             self.key.clear();
@@ -416,6 +439,9 @@ impl<C: Cursor> VisibleCursor<C> {
                 return Ok(false);
             }
             if entry.seqno() <= self.snapshot {
+                if self.coverage.is_some() && self.pass_covered_back()? {
+                    continue;
+                }
                 return Ok(true);
             }
             if self.is_stuck(&mut steps) {

@@ -1,11 +1,13 @@
 //! A batch: writes to any keyspaces, applied together or not at all.
 
+use std::ops::RangeBounds;
 use std::sync::Arc;
 use std::time::Duration;
 
 use esker_base::{EntryKind, KeyspaceId, limits};
 
 use crate::commit_queue::Request;
+use crate::deleted_range::DeletedRange;
 use crate::error::{Error, Result};
 use crate::expiry::Expiry;
 use crate::handle::Handle;
@@ -93,6 +95,29 @@ impl Batch {
         self.add(keyspace, EntryKind::SingleDelete, key.as_ref(), &[]);
     }
 
+    /// Removes every key of `range` from `keyspace`: those that are there before the batch, and
+    /// those that it has written so far. A range that no key can lie in adds nothing; one that ends
+    /// before it starts, or has a bound that is too long for a key, makes [`Batch::commit`] fail
+    /// with nothing written.
+    pub fn delete_range<K: AsRef<[u8]>>(
+        &mut self,
+        keyspace: &Keyspace,
+        range: impl RangeBounds<K>,
+    ) {
+        match DeletedRange::of(keyspace.core(), &range) {
+            Ok(Some(DeletedRange { start, end })) => {
+                let core = keyspace.core();
+                let kind = EntryKind::RangeTombstone;
+                let operation = Operation { keyspace: core.id, kind, key: &start, value: &end };
+                self.add_stored(keyspace, |operations| operation.encode(operations));
+            }
+            Ok(None) => {}
+            Err(error) => {
+                self.refused.get_or_insert(error);
+            }
+        }
+    }
+
     fn add(&mut self, keyspace: &Keyspace, kind: EntryKind, key: &[u8], value: &[u8]) {
         self.add_encoded(keyspace, key, |keyspace, key, out| {
             Operation { keyspace, kind, key, value }.encode(out)
@@ -113,12 +138,17 @@ impl Batch {
         encode: impl FnOnce(KeyspaceId, &[u8], &mut Vec<u8>) -> Result<()>,
     ) {
         let core = keyspace.core();
+        self.add_stored(keyspace, |operations| encode(core.id, &core.stored_key(key)?, operations));
+    }
+
+    fn add_stored(&mut self, keyspace: &Keyspace, encode: impl FnOnce(&mut Vec<u8>) -> Result<()>) {
+        let core = keyspace.core();
         let result = if !Arc::ptr_eq(keyspace.handle(), &self.db) {
             Err(Error::invalid_input("the keyspace belongs to another database than the batch"))
         } else if self.count == limits::BATCH_COUNT_MAX {
             Err(Error::invalid_input("the batch has too many operations"))
         } else {
-            core.stored_key(key).and_then(|key| encode(core.id, &key, &mut self.operations))
+            encode(&mut self.operations)
         };
         if let Err(error) = result {
             self.refused.get_or_insert(error);

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use esker_base::{KeyRange, SeqNo};
-use esker_tree::{MergingCursor, RunCursor, SourceCursor, SteppedOver, VisibleCursor};
+use esker_tree::{Coverage, MergingCursor, RunCursor, SourceCursor, SteppedOver, VisibleCursor};
 
 use crate::bytes::{Bytes, Key, PINNED_LEN_MIN, Value};
 use crate::engine::Engine;
@@ -72,7 +72,8 @@ impl Cursor {
             sources: sources.len(),
         };
         let context = keyspace.read_context(engine.time_of(origin.pin.as_deref()));
-        let inner = VisibleCursor::new(MergingCursor::new(sources), seqno, range, context);
+        let inner = VisibleCursor::new(MergingCursor::new(sources), seqno, range, context)
+            .with_coverage(coverage(&view, seqno));
         Ok(Self { inner, shown, origin })
     }
 
@@ -251,11 +252,17 @@ impl std::fmt::Debug for Cursor {
     }
 }
 
+/// What range tombstones hide of `view` from a reader at `seqno`.
+pub(crate) fn coverage(view: &ReadView, seqno: SeqNo) -> Option<Box<Coverage>> {
+    let runs = view.version.levels().iter().flat_map(|level| level.runs());
+    Coverage::new(seqno, view.memtables(), runs)
+}
+
 /// A cursor for each memtable and run that can hold a key of `range`, newest first.
 pub(crate) fn source_cursors(view: &ReadView, range: &KeyRange, seqno: SeqNo) -> Vec<SourceCursor> {
     let mut sources = Vec::new();
     for memtable in view.memtables() {
-        let is_visible = memtable.seqno_range().is_some_and(|(oldest, _)| oldest <= seqno);
+        let is_visible = memtable.entry_seqno_range().is_some_and(|(oldest, _)| oldest <= seqno);
         if is_visible {
             sources.push(SourceCursor::Memtable(memtable.cursor()));
         }

@@ -396,6 +396,14 @@ impl Db {
         self.default.single_delete(key)
     }
 
+    /// Removes every key of `range`. See [`Keyspace::delete_range`].
+    ///
+    /// # Errors
+    /// As [`Keyspace::delete_range`].
+    pub fn delete_range<K: AsRef<[u8]>>(&self, range: impl RangeBounds<K>) -> Result<()> {
+        self.default.delete_range(range)
+    }
+
     /// The value of `key`. See [`Keyspace::get`].
     ///
     /// # Errors

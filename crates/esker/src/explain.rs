@@ -52,6 +52,12 @@ pub enum GetStep {
         /// Tables of the run.
         table_count: usize,
     },
+    /// A range tombstone over the key, in the memtable or table of the step before: nothing older
+    /// counts.
+    RangeTombstone {
+        /// Its sequence number.
+        seqno: u64,
+    },
     /// All entries of the table are newer than the reader.
     TooNew {
         /// The level.
@@ -109,6 +115,9 @@ impl fmt::Display for GetStep {
             }
             Self::OutsideRun { level, table_count } => {
                 write!(f, "L{level} run of {table_count} tables: no table covers the key")
+            }
+            Self::RangeTombstone { seqno } => {
+                write!(f, "a range tombstone of number {seqno} deletes the key there")
             }
             Self::TooNew { level, table } => {
                 write!(f, "L{level} {table}: left out, all entries are newer than the reader")
@@ -176,6 +185,10 @@ impl GetTrace for Recorder {
         self.steps.push(GetStep::OutsideRun { level, table_count: run.tables().len() });
     }
 
+    fn covered(&mut self, seqno: SeqNo) {
+        self.steps.push(GetStep::RangeTombstone { seqno: seqno.get() });
+    }
+
     fn too_new(&mut self, level: usize, table: &Table) {
         let table = table.properties().id.file_name();
         self.steps.push(GetStep::TooNew { level, table });
@@ -225,6 +238,10 @@ pub struct ScanExplanation {
     pub versions_stepped_over: u64,
     /// Tombstones stepped over.
     pub tombstones_stepped_over: u64,
+    /// Entries looked at that a range tombstone hides.
+    pub range_deleted_stepped_over: u64,
+    /// Jumps to the end of what range tombstones hide, over tables and blocks that are not read.
+    pub range_jumps: u64,
     /// Operands that were merged into values.
     pub operands_merged: u64,
     /// Blocks of all tables found in the cache meanwhile, by whomever.
@@ -278,6 +295,13 @@ impl fmt::Display for ScanExplanation {
             "|- stepped over {} versions and {} tombstones",
             self.versions_stepped_over, self.tombstones_stepped_over
         )?;
+        if 0 < self.range_jumps + self.range_deleted_stepped_over {
+            writeln!(
+                f,
+                "|- met {} entries deleted by range, and jumped {} times",
+                self.range_deleted_stepped_over, self.range_jumps
+            )?;
+        }
         if 0 < self.operands_merged {
             writeln!(f, "|- merged {} operands", self.operands_merged)?;
         }
@@ -342,6 +366,8 @@ impl Engine {
             entry_count,
             versions_stepped_over: stepped_over.versions,
             tombstones_stepped_over: stepped_over.tombstones,
+            range_deleted_stepped_over: stepped_over.covered,
+            range_jumps: stepped_over.jumps,
             operands_merged: stepped_over.operands,
             cache_hits: cache_after.hits.saturating_sub(cache.hits),
             cache_loads: cache_after.loads.saturating_sub(cache.loads),

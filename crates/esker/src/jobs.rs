@@ -10,7 +10,9 @@ use std::sync::{Arc, PoisonError, TryLockError};
 use std::time::Duration;
 
 use esker_table::TableProperties;
-use esker_tree::{EditRecord, JobId, Plan, PlanReason, Progress, RunId, Version, VersionEdit};
+use esker_tree::{
+    Busy, EditRecord, JobId, Plan, PlanReason, Progress, RunId, Version, VersionEdit, pick_drop,
+};
 
 use crate::counters::Counters;
 use crate::engine::Engine;
@@ -263,7 +265,8 @@ impl Engine {
         let picked = {
             let mut busy = keyspace.busy();
             let version = Arc::clone(&keyspace.view().version);
-            let plan = self.next_plan(keyspace, &version.shape(), &busy);
+            let plan = self.pick_drop(keyspace, &version, &busy);
+            let plan = plan.or_else(|| self.next_plan(keyspace, &version.shape(), &busy));
             plan.map(|plan| (busy.start(plan.clone()), plan, version))
         };
         let Some((job, plan, version)) = picked else { return };
@@ -276,6 +279,13 @@ impl Engine {
             self.note_job(keyspace, "compaction", &result);
         }
         self.scheduler.request_compaction(keyspace.id);
+    }
+
+    /// What range tombstones make needless, where compaction is automatic. Tables whose range
+    /// tombstones cannot be read stay: the compaction that has to read them fails, and says so.
+    fn pick_drop(&self, keyspace: &KeyspaceCore, version: &Version, busy: &Busy) -> Option<Plan> {
+        keyspace.settings().policy.as_ref()?;
+        pick_drop(version, busy, &self.readers().0).unwrap_or_default()
     }
 
     /// Carries out a plan for `version` that is registered as `job`, for `task` if that asked for it.
@@ -465,7 +475,10 @@ impl Engine {
     fn is_settled(&self, keyspace: &KeyspaceCore) -> bool {
         let busy = keyspace.busy();
         let view = keyspace.view();
-        let wants = || self.next_plan(keyspace, &view.version.shape(), &busy);
+        let wants = || {
+            let drop = self.pick_drop(keyspace, &view.version, &busy);
+            drop.or_else(|| self.next_plan(keyspace, &view.version.shape(), &busy))
+        };
         // A flush holds what it replaces until its end.
         let is_flushing = matches!(keyspace.flushing.try_lock(), Err(TryLockError::WouldBlock));
         let rests = || busy.is_empty() && (self.scheduler.is_paused() || wants().is_none());

@@ -11,6 +11,7 @@ use crate::bytes::Value;
 use crate::commit_queue::Request;
 use crate::compaction_handle::CompactionHandle;
 use crate::cursor::Cursor;
+use crate::deleted_range::DeletedRange;
 use crate::error::Result;
 use crate::expiry::Expiry;
 use crate::explain::{GetExplanation, ScanExplanation};
@@ -224,6 +225,42 @@ impl Keyspace {
     /// As [`Batch::commit_with`](crate::Batch::commit_with).
     pub fn single_delete_with(&self, key: impl AsRef<[u8]>, durability: Durability) -> Result<()> {
         self.write(EntryKind::SingleDelete, key.as_ref(), &[], durability)
+    }
+
+    /// Removes every key of `range`, whether any is there or not. A range that no key can lie in
+    /// removes nothing, and nothing is written.
+    ///
+    /// # Durability
+    /// That of [`Options::durability`](crate::Options::durability).
+    ///
+    /// # Errors
+    /// As [`Batch::commit_with`](crate::Batch::commit_with); `InvalidInput` also if the range ends
+    /// before it starts, or a bound is longer than keys may be.
+    ///
+    /// # Cost
+    /// That of one small write, whatever the range holds. Reads jump over what it hides; tables
+    /// that it covers are dropped without being read.
+    pub fn delete_range<K: AsRef<[u8]>>(&self, range: impl RangeBounds<K>) -> Result<()> {
+        self.delete_range_with(range, self.db.engine().options.durability)
+    }
+
+    /// Removes every key of `range`, with the given durability. See [`Keyspace::delete_range`].
+    ///
+    /// # Errors
+    /// As [`Keyspace::delete_range`].
+    pub fn delete_range_with<K: AsRef<[u8]>>(
+        &self,
+        range: impl RangeBounds<K>,
+        durability: Durability,
+    ) -> Result<()> {
+        match DeletedRange::of(&self.core, &range)? {
+            Some(DeletedRange { start, end }) => {
+                let (keyspace, kind) = (self.core.id, EntryKind::RangeTombstone);
+                let operation = Operation { keyspace, kind, key: &start, value: &end };
+                self.commit_one(durability, |out| operation.encode(out))
+            }
+            None => self.db.engine().check_writable(),
+        }
     }
 
     fn write(

@@ -68,6 +68,7 @@ mod compaction_handle;
 mod counters;
 mod cursor;
 mod db;
+mod deleted_range;
 pub mod doctor;
 mod engine;
 mod error;

@@ -4,7 +4,8 @@
 //! its key range, its sequence range or its filter rules the key out.
 //!
 //! A put or a tombstone decides at once. Every other kind is given its meaning by a [`PointRead`],
-//! apart from this path; operands of a merge make it go on to the sources that are older.
+//! apart from this path; operands of a merge make it go on to the sources that are older. A range
+//! tombstone over the key ends the search behind the source that has it: what is older is hidden.
 
 use std::borrow::Cow;
 use std::cell::OnceCell;
@@ -19,7 +20,7 @@ use esker_tree::{
 };
 
 use crate::bytes::{Bytes, PINNED_LEN_MIN, Value};
-use crate::cursor::source_cursors;
+use crate::cursor::{coverage, source_cursors};
 use crate::engine::Engine;
 use crate::error::{Error, ErrorKind, Result};
 use crate::expiry::Expiry;
@@ -77,6 +78,9 @@ pub(crate) trait GetTrace: ReadTrace {
     /// The table was searched; `decides` if it has a visible entry of the key.
     fn leave(&mut self, _decides: bool) {}
 
+    /// The source searched last has a range tombstone over the key: what is older is hidden.
+    fn covered(&mut self, _seqno: SeqNo) {}
+
     /// So many operands were merged.
     fn merged(&mut self, _operands: u64) {}
 
@@ -119,7 +123,9 @@ pub(crate) fn find<'a, T: GetTrace>(
     let mut context = Some(context);
     let mut other: Option<PointRead<'a>> = None;
     for memtable in view.memtables() {
+        let covering = memtable.covering(key, snapshot);
         let entry = memtable.get(key, snapshot);
+        let entry = entry.filter(|entry| is_above(entry.trailer, covering));
         trace.memtable(memtable, entry.is_some());
         if let Some(entry) = entry {
             let found = Found::Memtable { memtable, key, snapshot, value: entry.value };
@@ -128,11 +134,17 @@ pub(crate) fn find<'a, T: GetTrace>(
                 EntryKind::Tombstone if other.is_none() => return Ok(None),
                 _ => {
                     let other = PointRead::start(&mut other, target, &mut context);
-                    if let Some(answer) = other.step(entry.trailer, found, || memtable.cursor())? {
+                    let entry = (entry.trailer, found);
+                    let cursor = || memtable.cursor();
+                    if let Some(answer) = other.step(entry, covering, cursor)? {
                         return other.end(answer, trace);
                     }
                 }
             }
+        }
+        if let Some(covering) = covering {
+            trace.covered(covering);
+            return end_of_search(other, trace);
         }
     }
     let (hash, head) = (hash_key(key), key_head(key));
@@ -147,7 +159,9 @@ pub(crate) fn find<'a, T: GetTrace>(
                 continue;
             }
             trace.enter(number, table);
+            let covering = table.covering(key, snapshot)?;
             let entry = table.get(key, hash, snapshot, trace)?;
+            let entry = entry.filter(|entry| is_above(entry.trailer, covering));
             trace.leave(entry.is_some());
             if let Some(entry) = entry {
                 let found = Found::Table(entry.value);
@@ -157,14 +171,33 @@ pub(crate) fn find<'a, T: GetTrace>(
                     _ => {
                         let other = PointRead::start(&mut other, target, &mut context);
                         let cursor = || table.cursor(true);
-                        if let Some(answer) = other.step(entry.trailer, found, cursor)? {
+                        let entry = (entry.trailer, found);
+                        if let Some(answer) = other.step(entry, covering, cursor)? {
                             return other.end(answer, trace);
                         }
                     }
                 }
             }
+            if let Some(covering) = covering {
+                trace.covered(covering);
+                return end_of_search(other, trace);
+            }
         }
     }
+    end_of_search(other, trace)
+}
+
+/// Whether an entry is not hidden by the range tombstone over its key, if there is one.
+#[inline]
+fn is_above(trailer: Trailer, covering: Option<SeqNo>) -> bool {
+    covering.is_none_or(|covering| covering < trailer.seqno())
+}
+
+/// The answer where nothing that is older counts.
+fn end_of_search<'a, T: GetTrace>(
+    other: Option<PointRead<'a>>,
+    trace: &mut T,
+) -> Result<Option<Found<'a>>> {
     match other {
         None => Ok(None),
         Some(other) => other.finish(trace),
@@ -191,16 +224,19 @@ impl<'a> PointRead<'a> {
         })
     }
 
-    /// Takes the newest visible entry of a source, and returns the answer if it is known then.
+    /// Takes the newest visible entry of a source, in which a range tombstone may hide what is older
+    /// than `covering`, and returns the answer if it is known then.
     #[cold]
     fn step<C: Cursor>(
         &mut self,
-        trailer: Trailer,
-        found: Found<'a>,
+        (trailer, found): (Trailer, Found<'a>),
+        covering: Option<SeqNo>,
         cursor: impl FnOnce() -> C,
     ) -> Result<Option<Option<Found<'a>>>> {
         let Target { key, .. } = self.target;
-        let step = self.merge.step(&self.context, key, trailer, found.as_bytes(), cursor)?;
+        let entry = (trailer, found.as_bytes());
+        let floor = covering.unwrap_or(SeqNo::ZERO);
+        let step = self.merge.step(&self.context, key, entry, floor, cursor)?;
         Ok(match step {
             PointStep::Stored { from: 0 } => Some(Some(found)),
             PointStep::Stored { from } => {
@@ -218,7 +254,8 @@ impl<'a> PointRead<'a> {
         let Target { view, key, snapshot } = self.target;
         let range = KeyRange::from_bounds(&(key..=key));
         let sources = MergingCursor::new(source_cursors(view, &range, snapshot));
-        let mut cursor = VisibleCursor::new(sources, snapshot, range, self.context.clone());
+        let mut cursor = VisibleCursor::new(sources, snapshot, range, self.context.clone())
+            .with_coverage(coverage(view, snapshot));
         cursor.seek_to_first()?;
         Ok(cursor.is_valid().then(|| Found::Made(cursor.value().to_vec())))
     }

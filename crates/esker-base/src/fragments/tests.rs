@@ -107,6 +107,17 @@ fn overlapping_fragments_are_those_with_a_key_in_the_range() {
 }
 
 #[test]
+fn clipping_cuts_at_both_ends_and_tombstones_give_the_fragments_again() {
+    let fragments = Fragments::of(tombstones("b-f@5 d-h@7 k-@3"));
+    let clipped = |start: &[u8], end: &[u8]| format!("{:?}", fragments.clipped(start, end));
+    assert_eq!(clipped(b"c", b"e"), "[[c, d) #5, [d, e) #7 #5]");
+    assert_eq!(clipped(b"", b""), format!("{fragments:?}"));
+    assert_eq!(clipped(b"h", b"k"), "[]");
+    assert_eq!(clipped(b"m", b"n"), "[[m, n) #3]");
+    assert_eq!(Fragments::of(fragments.tombstones().collect()), fragments);
+}
+
+#[test]
 fn the_oldest_tombstone_above_a_number() {
     let fragments = Fragments::of(tombstones("a-z@9 a-z@4 a-z@6"));
     let fragment = fragments.fragment(b"c").unwrap();

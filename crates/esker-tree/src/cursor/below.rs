@@ -1,6 +1,6 @@
 //! The cursors of the floors below as [`Cursor`].
 
-use esker_base::InternalKey;
+use esker_base::{InternalKey, SeqNo};
 use esker_env::FileError;
 use esker_memtable::MemtableCursor;
 use esker_table::TableCursor;
@@ -30,6 +30,24 @@ impl Cursor for MemtableCursor {
 
     fn pinned_value(&self) -> PinnedValue {
         PinnedValue::Memtable(self.value_slice())
+    }
+
+    fn skip_to(&mut self, end: &[u8], below: SeqNo) -> Result<bool, FileError> {
+        // A write that comes in between is newer than any reader who passes something here.
+        let newest = self.memtable().entry_seqno_range().map(|(_, newest)| newest);
+        if newest.is_some_and(|newest| below <= newest) {
+            return Ok(false);
+        }
+        skip_forward(self, end).map(|()| true)
+    }
+
+    fn skip_back_to(&mut self, start: &[u8], below: SeqNo) -> Result<bool, FileError> {
+        let newest = self.memtable().entry_seqno_range().map(|(_, newest)| newest);
+        if newest.is_some_and(|newest| below <= newest) {
+            return Ok(false);
+        }
+        self.seek_for_prev(InternalKey::seek(start, SeqNo::MAX));
+        Ok(true)
     }
 
     fn seek(&mut self, target: InternalKey<'_>) -> Result<(), FileError> {
@@ -90,6 +108,21 @@ impl Cursor for TableCursor {
         PinnedValue::Block(self.value_slice())
     }
 
+    fn skip_to(&mut self, end: &[u8], below: SeqNo) -> Result<bool, FileError> {
+        if below <= self.table().properties().seqno_max {
+            return Ok(false);
+        }
+        skip_forward(self, end).map(|()| true)
+    }
+
+    fn skip_back_to(&mut self, start: &[u8], below: SeqNo) -> Result<bool, FileError> {
+        if below <= self.table().properties().seqno_max {
+            return Ok(false);
+        }
+        self.seek_for_prev(InternalKey::seek(start, SeqNo::MAX))?;
+        Ok(true)
+    }
+
     fn seek(&mut self, target: InternalKey<'_>) -> Result<(), FileError> {
         self.seek(target)
     }
@@ -115,4 +148,13 @@ impl Cursor for TableCursor {
     fn prev(&mut self) -> Result<(), FileError> {
         self.prev()
     }
+}
+
+/// Goes to the first entry at or after `end`; past the last one if that is empty.
+fn skip_forward(cursor: &mut impl Cursor, end: &[u8]) -> Result<(), FileError> {
+    if !end.is_empty() {
+        return cursor.seek(InternalKey::seek(end, SeqNo::MAX));
+    }
+    cursor.seek_to_last()?;
+    if cursor.is_valid() { cursor.next() } else { Ok(()) }
 }

@@ -86,6 +86,14 @@ impl Cursor for VecCursor {
         PinnedValue::Owned(self.value().into())
     }
 
+    fn skip_to(&mut self, _end: &[u8], _below: SeqNo) -> Result<bool, FileError> {
+        Ok(false)
+    }
+
+    fn skip_back_to(&mut self, _start: &[u8], _below: SeqNo) -> Result<bool, FileError> {
+        Ok(false)
+    }
+
     fn seek(&mut self, target: InternalKey<'_>) -> Result<(), FileError> {
         self.seek_count += 1;
         self.go(Some(self.entries.partition_point(|entry| entry.key() < target)))

@@ -123,7 +123,11 @@ impl<C: Cursor> VisibleCursor<C> {
         if base.is_some() {
             self.source.prev()?;
         } else {
-            self.source.seek_for_prev(super::last_of_key(merger.key()))?;
+            // The oldest that no range tombstone hides.
+            let covering = self.covering_key()?;
+            let oldest = |seqno| InternalKey::seek(merger.key(), seqno);
+            let oldest = covering.map_or(super::last_of_key(merger.key()), oldest);
+            self.source.seek_for_prev(oldest)?;
         }
         while self.is_on_key() && self.source.key().seqno() <= self.snapshot {
             operands.add(self.source.value());
@@ -143,9 +147,10 @@ impl<C: Cursor> VisibleCursor<C> {
         Ok(Position::OnEntry)
     }
 
-    /// What the entry under the source means; `None` if it is none of `self.key`.
-    fn meaning_on_key(&self) -> Result<Option<Meaning>, ReadError> {
-        if !self.is_on_key() {
+    /// What the entry under the source means; `None` if it is none of `self.key`, or hidden by a
+    /// range tombstone.
+    fn meaning_on_key(&mut self) -> Result<Option<Meaning>, ReadError> {
+        if !self.is_on_key() || self.coverage.is_some() && self.is_covered()? {
             return Ok(None);
         }
         Ok(Some(self.context.meaning(self.source.key().kind(), self.source.value())?))

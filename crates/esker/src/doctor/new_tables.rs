@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use esker_base::{FileId, InternalKey, KeyspaceId, OwnerId, TableId};
+use esker_base::{FileId, Fragments, InternalKey, KeyspaceId, OwnerId, TableId};
 use esker_table::{TableBuilder, TableContext, TableIdentity, TableOptions, TableProperties};
 
 use crate::error::Result;
@@ -44,6 +44,9 @@ pub(super) struct NewTables<'a> {
     options: TableOptions,
     builder: Option<TableBuilder>,
     last_key: Vec<u8>,
+    /// Range tombstones of all tables, and where those that are not written yet start.
+    ranges: Fragments,
+    range_start: Vec<u8>,
     finished: Vec<TableProperties>,
 }
 
@@ -55,26 +58,34 @@ impl<'a> NewTables<'a> {
         level: u8,
         options: TableOptions,
     ) -> Self {
-        let (builder, last_key, finished) = (None, Vec::new(), Vec::new());
-        Self { context, ids, keyspace, level, options, builder, last_key, finished }
+        Self {
+            context,
+            ids,
+            keyspace,
+            level,
+            options,
+            builder: None,
+            last_key: Vec::new(),
+            ranges: Fragments::default(),
+            range_start: Vec::new(),
+            finished: Vec::new(),
+        }
+    }
+
+    /// The same with these range tombstones, all of which have an end.
+    pub(super) fn with_ranges(mut self, ranges: Fragments) -> Self {
+        self.ranges = ranges;
+        self
     }
 
     /// Adds an entry, after all that were added before.
     pub(super) fn add(&mut self, key: InternalKey<'_>, value: &[u8]) -> Result<()> {
         let is_full = |builder: &TableBuilder| TABLE_BYTES_MAX <= builder.estimated_file_bytes();
         if self.builder.as_ref().is_some_and(is_full) && self.last_key != key.user_key {
-            self.end_table()?;
+            self.end_table(key.user_key)?;
         }
         if self.builder.is_none() {
-            let id = TableId(self.ids.mint());
-            let path = unfinished(self.context, id);
-            if self.context.fs.exists(&path)? {
-                self.context.fs.remove(&path)?;
-            }
-            let file = self.context.fs.create(&path)?;
-            let (database, keyspace, level) = (self.context.database, self.keyspace, self.level);
-            let identity = TableIdentity { database, id, keyspace, level };
-            self.builder = Some(TableBuilder::new(file, identity, self.options));
+            self.start_table()?;
         }
         self.last_key.clear();
         self.last_key.extend_from_slice(key.user_key);
@@ -82,8 +93,28 @@ impl<'a> NewTables<'a> {
         Ok(builder.add(key, value)?)
     }
 
-    fn end_table(&mut self) -> Result<()> {
-        if let Some(builder) = self.builder.take() {
+    fn start_table(&mut self) -> Result<()> {
+        let id = TableId(self.ids.mint());
+        let path = unfinished(self.context, id);
+        if self.context.fs.exists(&path)? {
+            self.context.fs.remove(&path)?;
+        }
+        let file = self.context.fs.create(&path)?;
+        let (database, keyspace, level) = (self.context.database, self.keyspace, self.level);
+        let identity = TableIdentity { database, id, keyspace, level };
+        self.builder = Some(TableBuilder::new(file, identity, self.options));
+        Ok(())
+    }
+
+    /// Ends the table before `end`, which is empty if no other follows.
+    fn end_table(&mut self, end: &[u8]) -> Result<()> {
+        let ranges = self.ranges.clipped(&self.range_start, end);
+        if self.builder.is_none() && !ranges.is_empty() {
+            self.start_table()?;
+        }
+        if let Some(mut builder) = self.builder.take() {
+            builder.set_ranges(ranges);
+            self.range_start = end.to_vec();
             let table = builder.finish()?;
             let path = self.context.dir.join(table.id.file_name());
             self.context.fs.rename(&unfinished(self.context, table.id), &path)?;
@@ -94,7 +125,7 @@ impl<'a> NewTables<'a> {
 
     /// Ends the last table, and gives all away.
     pub(super) fn finish(mut self) -> Result<Vec<TableProperties>> {
-        self.end_table()?;
+        self.end_table(&[])?;
         Ok(self.finished)
     }
 }

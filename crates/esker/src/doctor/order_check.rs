@@ -2,12 +2,13 @@
 //!
 //! A point read takes the first entry that it finds, from the newest run to the oldest: of two
 //! entries of a key the newer must stand in the newer run. Where the sequence numbers of two
-//! tables do not tell, because the ranges of both overlap, their entries are merged and compared.
+//! tables do not tell, because the ranges of both overlap, their entries are merged and compared, and
+//! each with the range tombstones over it.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use esker_base::{KeyRange, SeqNo, TableId};
+use esker_base::{Fragments, InternalKey, KeyRange, SeqNo, TableId};
 use esker_env::FileError;
 use esker_table::Table;
 use esker_tree::{Cursor as _, MergingCursor, Run, RunCursor, Version};
@@ -77,6 +78,8 @@ fn merge(
     let all = KeyRange::all();
     let cursors = runs.iter().map(|run| RunCursor::new(Arc::clone(run), &all, false)).collect();
     let mut cursor = MergingCursor::new(cursors);
+    let ranges: Vec<Fragments> =
+        runs.iter().map(|run| ranges_of(run)).collect::<std::result::Result<_, FileError>>()?;
     let mut named = BTreeSet::new();
     let mut key: Vec<u8> = Vec::new();
     // The oldest run that entries of the key have come from so far, and the last number.
@@ -87,6 +90,12 @@ fn merge(
         let (source, current) = cursor.current();
         let entry = current.key();
         let before = last.filter(|_| key == entry.user_key);
+        if let Some(what) = misplaced(&ranges, source, entry) {
+            let table = current.table().properties().id;
+            if named.insert(table) {
+                findings.push(Finding::at(table.file_name(), 0, what));
+            }
+        }
         // Reads would do with an entry that is there twice; compaction refuses it.
         if before.is_some_and(|(deepest, seqno)| source < deepest || seqno == entry.seqno()) {
             let table = current.table().properties().id;
@@ -113,4 +122,34 @@ fn merge(
         cursor.next()?;
     }
     Ok(())
+}
+
+/// All range tombstones of a run.
+fn ranges_of(run: &Run) -> std::result::Result<Fragments, FileError> {
+    let mut tombstones = Vec::new();
+    for table in run.tables_with_ranges() {
+        tombstones.extend(table.ranges()?.into_iter().flat_map(Fragments::tombstones));
+    }
+    Ok(Fragments::of(tombstones))
+}
+
+/// What is wrong if a range tombstone over `entry`, of the run at place `source`, stands on the
+/// wrong side of it.
+fn misplaced(ranges: &[Fragments], source: usize, entry: InternalKey<'_>) -> Option<String> {
+    for (place, fragments) in ranges.iter().enumerate().filter(|(place, _)| *place != source) {
+        let Some(fragment) = fragments.fragment(entry.user_key) else { continue };
+        let is_wrong = |seqno: &SeqNo| match place < source {
+            true => *seqno < entry.seqno(),
+            false => entry.seqno() < *seqno,
+        };
+        if let Some(seqno) = fragment.seqnos.iter().find(|seqno| is_wrong(seqno)) {
+            let key = entry.user_key.escape_ascii();
+            let number = entry.seqno();
+            return Some(format!(
+                "the table holds {number} of key \"{key}\", on the wrong side of a range tombstone of \
+                 {seqno}"
+            ));
+        }
+    }
+    None
 }

@@ -19,8 +19,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use esker_base::{FileId, FileKind, InternalKey, KeyspaceId, LogId, ManifestId, SeqNo, TableId};
+use esker_base::{
+    FileId, FileKind, Fragments, InternalKey, KeyspaceId, LogId, ManifestId, SeqNo, TableId,
+};
 use esker_env::FileError;
+use esker_memtable::Memtable;
 use esker_table::{BlockKind, Table, TableContext, TableOptions, TableProperties};
 use esker_tree::{
     Catalog, Cursor as _, EditRecord, EditRefused, KeyspaceState, LEVEL_COUNT_MAX, Manifest,
@@ -236,8 +239,8 @@ impl Repair<'_> {
         for place in self.catalog.keyspaces[&keyspace].tables.values() {
             let other = &place.properties;
             if place.level == level {
-                let is_apart = other.largest_key < table.smallest_key
-                    || table.largest_key < other.smallest_key;
+                let is_apart = other.ends_before(&table.smallest_key)
+                    || table.ends_before(&other.smallest_key);
                 *free.entry(place.run).or_insert(true) &= is_apart;
             }
         }
@@ -292,7 +295,10 @@ impl Repair<'_> {
             Err(error) => return Err(error.into()),
         };
         let map = DamageMap::of(table)?;
-        let mut tables = NewTables::new(&self.tables, &mut self.ids, keyspace, born, options);
+        let ranges =
+            if self.options.dry_run { Fragments::default() } else { intact_ranges(table)? };
+        let mut tables = NewTables::new(&self.tables, &mut self.ids, keyspace, born, options)
+            .with_ranges(ranges);
         let mut entries = 0;
         let mut last: Option<(Vec<u8>, u64)> = None;
         for item in walk {
@@ -368,8 +374,11 @@ impl Repair<'_> {
                 continue;
             }
             let options = self.table_options(keyspace);
-            let mut tables = NewTables::new(&self.tables, &mut self.ids, keyspace, 0, options);
-            let mut cursor = Arc::new(memtable).cursor();
+            let memtable = Arc::new(memtable);
+            let ranges = ranges_in_memory(&memtable, &self.catalog.keyspaces[&keyspace]);
+            let mut tables = NewTables::new(&self.tables, &mut self.ids, keyspace, 0, options)
+                .with_ranges(ranges);
+            let mut cursor = memtable.cursor();
             cursor.seek_to_first();
             while cursor.is_valid() {
                 tables.add(cursor.key(), cursor.value())?;
@@ -411,7 +420,12 @@ impl Repair<'_> {
         let cursors = sources.iter().map(|table| table.cursor(false)).collect();
         let options = self.table_options(id);
         let born = u8::try_from(level).expect("levels are few");
-        let mut tables = NewTables::new(&self.tables, &mut self.ids, id, born, options);
+        let mut tombstones = Vec::new();
+        for table in &sources {
+            tombstones.extend(table.ranges()?.into_iter().flat_map(Fragments::tombstones));
+        }
+        let mut tables = NewTables::new(&self.tables, &mut self.ids, id, born, options)
+            .with_ranges(Fragments::of(tombstones));
         let mut cursor = MergingCursor::new(cursors);
         let mut last: Option<(Vec<u8>, SeqNo)> = None;
         let mut entries = 0;
@@ -467,6 +481,41 @@ impl Repair<'_> {
         }
         Ok(())
     }
+}
+
+/// The range tombstones of a damaged table, if they can be read.
+fn intact_ranges(table: &Table) -> Result<Fragments> {
+    if table.properties().extras.ranges.is_some() {
+        for item in table.walk()? {
+            match item {
+                Ok(block) if block.ranges().is_some() => {
+                    return Ok(block.ranges().cloned().unwrap_or_default());
+                }
+                Ok(_) | Err(FileError::Corruption(_)) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+    Ok(Fragments::default())
+}
+
+/// The range tombstones of what was in the log, as a table may hold them: one without an end ends
+/// behind everything that is older.
+fn ranges_in_memory(memtable: &Arc<Memtable>, state: &KeyspaceState) -> Fragments {
+    let mut cursor = memtable.cursor();
+    cursor.seek_to_last();
+    let last = cursor.is_valid().then(|| cursor.key().user_key.to_vec());
+    let in_tables = state.tables.values().map(|place| place.properties.largest_key.clone());
+    let mut end = in_tables.chain(last).max().unwrap_or_default();
+    if end.len() <= esker_base::limits::KEY_LEN_MAX {
+        end.push(0);
+    }
+    let mut tombstones = memtable.range_tombstones();
+    for tombstone in tombstones.iter_mut().filter(|tombstone| tombstone.end.is_empty()) {
+        tombstone.end.clone_from(&end);
+    }
+    tombstones.retain(|tombstone| tombstone.start < tombstone.end);
+    Fragments::of(tombstones)
 }
 
 fn refused(error: EditRefused) -> Error {

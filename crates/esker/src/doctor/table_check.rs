@@ -74,6 +74,10 @@ impl DamageMap {
             Err(error) => return Err(error.into()),
         };
         map.is_open = true;
+        if let Some(ranges) = &table.properties().extras.ranges {
+            // Without its range tombstones no key of the table can be read.
+            map.ranges.insert(ranges.handle.offset, map.all.clone());
+        }
         let mut before = map.all.0.clone();
         for item in walk {
             match item {

@@ -170,6 +170,10 @@ impl Run {
 
     fn some_write(&mut self) -> Write {
         let name = self.some_name();
+        if self.rng.one_in(16) {
+            let is_reversed = self.model.is_reversed(&name);
+            return Write::delete_range(&name, self.rng.range_to_delete(), is_reversed);
+        }
         match self.rng.below(8) {
             0 | 1 => return Write::delete(&name, &self.rng.key()),
             2 => return Write::merge(&name, &self.rng.key(), &self.rng.value()),
@@ -215,6 +219,10 @@ impl Run {
         let outcome = self.outcome(&write);
         let exists = self.model.contents(&write.keyspace).contains_key(&write.key);
         match (&write.value, write.how, write.expiry) {
+            _ if write.range.is_some() => {
+                let range = write.range.clone().expect("it was just looked at");
+                keyspace.delete_range_with(range, durability)
+            }
             (Some(operand), How::Merge, _) => keyspace.merge_with(&write.key, operand, durability),
             (_, How::Toggle, _) if exists => keyspace.single_delete_with(&write.key, durability),
             (Some(value), _, Some(millis)) => {

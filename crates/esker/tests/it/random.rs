@@ -83,6 +83,21 @@ impl Rng {
         if self.one_in(2) { vec![self.next() as u8; len] } else { self.bytes(len) }
     }
 
+    /// A range of keys to delete: mostly of a few neighbours, now and then of many.
+    pub(crate) fn range_to_delete(&mut self) -> (Bound<Vec<u8>>, Bound<Vec<u8>>) {
+        if self.one_in(5) {
+            return self.bounds();
+        }
+        let start = self.below(150);
+        let end = start + self.below(30);
+        let key = |number: u64| format!("key{number:03}").into_bytes();
+        let end =
+            if self.one_in(2) { Bound::Included(key(end)) } else { Bound::Excluded(key(end)) };
+        let start =
+            if self.one_in(4) { Bound::Excluded(key(start)) } else { Bound::Included(key(start)) };
+        (start, end)
+    }
+
     /// Bounds of any kind, the inverted ones too.
     pub(crate) fn bounds(&mut self) -> (Bound<Vec<u8>>, Bound<Vec<u8>>) {
         let mut bound = || match self.below(5) {

@@ -15,7 +15,11 @@ use crate::random::expiry_at;
 pub(crate) type Bytes = Arc<[u8]>;
 pub(crate) type Contents = BTreeMap<Bytes, Bytes>;
 
-/// One write of a batch, to the keyspace of that name; no value for a delete.
+/// Where a range starts and ends.
+pub(crate) type Bounds = (Bound<Vec<u8>>, Bound<Vec<u8>>);
+
+/// One write of a batch, to the keyspace of that name; no value for a delete, and a range of keys
+/// instead of one for a delete of many.
 #[derive(Clone, Debug)]
 pub(crate) struct Write {
     pub(crate) keyspace: String,
@@ -24,6 +28,8 @@ pub(crate) struct Write {
     pub(crate) how: How,
     /// When the value expires, in milliseconds since the epoch, if it does.
     pub(crate) expiry: Option<u64>,
+    /// The keys, if they are many.
+    pub(crate) range: Option<Bounds>,
 }
 
 /// What a write does with its value.
@@ -51,6 +57,7 @@ impl Write {
             value: Some(value.into()),
             how: How::Plain,
             expiry: None,
+            range: None,
         }
     }
 
@@ -71,8 +78,23 @@ impl Write {
         Self { value: None, ..Self::put(keyspace, key, b"") }
     }
 
+    /// A delete of `range`, turned around if it ends before it starts in the order of the keyspace.
+    pub(crate) fn delete_range(keyspace: &str, range: Bounds, is_reversed: bool) -> Self {
+        use Bound::{Excluded, Included};
+        let is_inverted = match (&range.0, &range.1) {
+            (Included(a) | Excluded(a), Included(b) | Excluded(b)) if is_reversed => a < b,
+            (Included(a) | Excluded(a), Included(b) | Excluded(b)) => b < a,
+            _ => false,
+        };
+        let range = if is_inverted { (range.1, range.0) } else { range };
+        Self { range: Some(range), ..Self::delete(keyspace, b"") }
+    }
+
     /// Adds the write to `batch`; `state` is that of before it.
     pub(crate) fn add_to(&self, batch: &mut Batch, keyspace: &Keyspace, state: &State) {
+        if let Some(range) = &self.range {
+            return batch.delete_range(keyspace, range.clone());
+        }
         match (&self.value, self.how) {
             (Some(operand), How::Merge) => batch.merge(keyspace, &self.key, operand),
             (_, How::Toggle) if state.contents(&self.keyspace).contains_key(&self.key) => {
@@ -202,6 +224,13 @@ impl State {
         for write in writes {
             let id = self.id(&write.keyspace).expect("writes go to keyspaces that exist");
             let contents = Arc::make_mut(self.contents.get_mut(&id).expect("a known keyspace"));
+            if let Some(range) = &write.range {
+                for (key, _) in between(contents, range, self.reversed.contains(&id)) {
+                    contents.remove(&key);
+                    self.expiries.remove(&(id, key));
+                }
+                continue;
+            }
             let place = (id, write.key.clone());
             let existing = contents.get(&write.key);
             let plus = |existing: &[u8], operand: &[u8]| -> Bytes {

@@ -1,6 +1,7 @@
 //! Lists of operations for crash and fault tests, and how they are done to a database.
 
 use std::collections::BTreeSet;
+use std::ops::Bound;
 
 use esker::env::Env;
 use esker::{
@@ -44,6 +45,9 @@ impl Step {
         match self {
             Self::Write(writes, durability) => {
                 let keys = writes.iter().map(|write| {
+                    if let Some(range) = &write.range {
+                        return format!("-{}/{range:?}", write.keyspace);
+                    }
                     let sign = match (write.how, &write.value) {
                         (How::Merge, _) => '*',
                         (How::Toggle, _) => '~',
@@ -157,6 +161,11 @@ fn writes(names: &[String], profile: &Profile, rng: &mut Rng) -> Vec<Write> {
     let mut one = || {
         let (name, key) = (*rng.pick(&targets), format!("k{:02}", rng.below(40)));
         let len = rng.below(profile.value_len_max + 1) as usize;
+        if rng.one_in(12) {
+            let end = format!("k{:02}", rng.below(50)).into_bytes();
+            let end = if rng.one_in(4) { Bound::Unbounded } else { Bound::Excluded(end) };
+            return Write::delete_range(name, (Bound::Included(key.into_bytes()), end), false);
+        }
         match rng.below(10) {
             0 | 1 => Write::delete(name, key.as_bytes()),
             2 => Write::merge(name, key.as_bytes(), &rng.bytes(len.min(40))),
@@ -309,6 +318,15 @@ impl Driver {
         let mut state = journal.last();
         let known: Vec<Write> =
             writes.iter().filter(|write| state.has(&write.keyspace)).cloned().collect();
+        // Which way round a range is, the keyspace says.
+        let turned = |write: Write| match write.range {
+            Some(range) => {
+                let is_reversed = state.is_reversed(&write.keyspace);
+                Write::delete_range(&write.keyspace, range, is_reversed)
+            }
+            None => write,
+        };
+        let known: Vec<Write> = known.into_iter().map(turned).collect();
         if known.is_empty() {
             // An empty batch writes nothing, and so promises nothing about those before it.
             return Ok(());
@@ -379,6 +397,9 @@ impl Driver {
         let (result, issued) = match step {
             Step::Create(name, options) if !state.has(name) => {
                 state.create(name);
+                if options.order == Order::reverse_bytewise() {
+                    state.reverse(name);
+                }
                 let issued = journal.issue(state);
                 (db.keyspace(name, options.clone()).map(drop), issued)
             }

@@ -40,7 +40,10 @@ impl World {
         for _ in 0..1 + random.below(60) {
             self.seqno += 1;
             let key = random.key(2, 5);
-            let entry = if random.one_in(3) {
+            let entry = if random.one_in(12) {
+                let end = if random.one_in(4) { Vec::new() } else { random.key(2, 5) };
+                Entry::new(&key, self.seqno, EntryKind::RangeTombstone, &end)
+            } else if random.one_in(3) {
                 Entry::new(&key, self.seqno, EntryKind::Tombstone, b"")
             } else {
                 let value = vec![self.seqno as u8; random.below(30) as usize];
@@ -75,6 +78,15 @@ impl World {
             self.memtables.drain(..).map(|entries| memtable_of(&entries)).collect();
         let table_bytes_max = 500 + self.random.below(3000);
         self.tree.flush(&memtables, &readers, table_bytes_max);
+    }
+
+    /// Drops what range tombstones make needless; how many tables.
+    fn drop_tables(&mut self) -> usize {
+        let busy = crate::plan::Busy::new();
+        let plan = crate::range_drops::pick_drop(&self.tree.version, &busy, &self.readers());
+        let Some(plan) = plan.unwrap() else { return 0 };
+        self.tree.remove(&plan.tables().collect::<Vec<_>>());
+        plan.table_count()
     }
 
     /// Some tables, and all that must come along so that the order of entries is kept.
@@ -156,9 +168,14 @@ impl World {
     /// A point read: the first table that knows the key decides.
     fn get(&self, key: &[u8], reader: SeqNo) -> Option<Vec<u8>> {
         for (_, table) in self.tree.version.candidates(key) {
+            let covering = table.covering(key, reader).unwrap();
             if let Some(entry) = table.get(key, hash_key(key), reader, &mut NoTrace).unwrap() {
                 let is_put = entry.trailer.kind() == EntryKind::Put;
-                return is_put.then(|| entry.value.to_vec());
+                let is_covered = covering.is_some_and(|covering| entry.trailer.seqno() < covering);
+                return (is_put && !is_covered).then(|| entry.value.to_vec());
+            }
+            if covering.is_some() {
+                return None;
             }
         }
         None
@@ -167,15 +184,16 @@ impl World {
 
 #[test]
 fn compaction_changes_no_answer() {
-    let (mut dropped, mut zeroed) = (0, 0);
+    let (mut dropped, mut zeroed, mut dropped_tables) = (0, 0, 0);
     for seed in 0..60 {
         let mut world = World::new(seed);
         for step in 0..40 {
             let context = format!("seed {seed} step {step}");
             world.change_readers();
-            match world.random.below(5) {
+            match world.random.below(6) {
                 0 | 1 => world.write_memtable(),
                 2 => world.flush(),
+                3 => dropped_tables += world.drop_tables(),
                 _ => {
                     if let Some(plan) = world.random_plan() {
                         let readers = world.readers();
@@ -194,11 +212,14 @@ fn compaction_changes_no_answer() {
         world.tree.compact(&plan, &world.readers());
         world.check("at the end");
         let entries = world.tree.entries();
+        let has_ranges = |table: &Arc<Table>| table.properties().extras.ranges.is_some();
+        assert!(!world.tree.version.tables().any(has_ranges), "seed {seed}: all are spent");
         let everything = KeyRange::all();
         let expected = visible_contents(&world.written, seqno(world.seqno), &everything);
         assert_eq!(entries.len(), expected.len(), "seed {seed}: only what is visible is left");
         assert!(entries.iter().all(|entry| entry.key().seqno() == SeqNo::ZERO));
         zeroed += entries.len();
     }
-    assert!(dropped > 1000 && zeroed > 500, "{dropped} {zeroed}");
+    assert!(dropped > 1000 && zeroed > 300, "{dropped} {zeroed}");
+    assert!(dropped_tables > 50, "{dropped_tables} tables");
 }

@@ -189,7 +189,7 @@ impl<'a> View<'a> {
                 let hull = Hull::of(table);
                 let grandparents = self.overlapping(target_level + 1, hull);
                 let hides_nothing = table.tombstone_count * TOMBSTONE_SHARE >= table.entry_count
-                    && table.tombstone_count > 0
+                    && table.has_tombstones()
                     && (target_level..=LAST).all(|level| !self.has_overlap(level, hull));
                 table_bytes(grandparents) <= self.options.grandparent_bytes_max() && !hides_nothing
             })

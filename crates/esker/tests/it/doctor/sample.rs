@@ -7,7 +7,7 @@ use esker::doctor::{Doctor, VerifyReport};
 use esker::env::{Env, FileExt as _, FileSystem};
 use esker::{Compression, Db, Durability, KeyspaceOptions, Options};
 
-use crate::random::{Rng, expiry_at};
+use crate::random::Rng;
 use crate::state::{State, Write};
 
 pub(super) const DIR: &str = "db";
@@ -97,15 +97,7 @@ impl Sample {
         let mut batch = db.batch();
         for write in writes {
             let keyspace = db.existing_keyspace(&write.keyspace).unwrap().unwrap();
-            match &write.value {
-                Some(value) => match write.expiry {
-                    None => batch.put(&keyspace, &write.key, value),
-                    Some(millis) => {
-                        batch.put_with_expiry(&keyspace, &write.key, value, expiry_at(millis));
-                    }
-                },
-                None => batch.delete(&keyspace, &write.key),
-            }
+            write.add_to(&mut batch, &keyspace, &self.model);
         }
         batch.commit_with(Durability::Power).unwrap();
         self.model.apply(writes);
@@ -215,6 +207,9 @@ fn keyspace_options(rng: &mut Rng) -> KeyspaceOptions {
 fn some_write(rng: &mut Rng) -> Write {
     let keyspace = *rng.pick(&["default", "users", "logs"]);
     let key = rng.key();
+    if rng.one_in(40) {
+        return Write::delete_range(keyspace, rng.range_to_delete(), false);
+    }
     if rng.one_in(5) {
         return Write::delete(keyspace, &key);
     }
