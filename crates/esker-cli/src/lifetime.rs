@@ -18,7 +18,7 @@ pub(crate) fn parse(text: &str) -> Result<Duration, String> {
         "d" => 86_400_000,
         _ => return Err(wrong()),
     };
-    let number: u64 = number.parse().map_err(|_| wrong())?;
+    let number: u64 = number.parse().ok().ok_or_else(wrong)?;
     number.checked_mul(millis).map(Duration::from_millis).ok_or_else(wrong)
 }
 
