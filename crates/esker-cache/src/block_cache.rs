@@ -8,13 +8,13 @@
 //! A block that was evicted lives on while a reader holds its `Arc`, and is not charged any more:
 //! that is one block for each open cursor.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use crate::budget::Budget;
 use crate::hit_counter::HitCounter;
 use crate::queues::{Entry, Queues};
 use crate::slot::{Class, Priority, SlotArray, Weigh, lock};
+use crate::sync::{AtomicU64, Mutex, Ordering};
 
 /// What the cache keeps whatever the other owners take is one over this of the budget: without it,
 /// full memtables would leave readers with no memory at all.
@@ -154,5 +154,5 @@ impl<V: Weigh> std::fmt::Debug for BlockCache<V> {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests;

@@ -13,6 +13,10 @@ mod hit_counter;
 mod queues;
 mod slot;
 mod slots;
+mod sync;
+
+#[cfg(all(test, loom))]
+mod loom_tests;
 
 pub use block_cache::{BlockCache, CacheStats};
 pub use budget::{Budget, Charge, Owner};

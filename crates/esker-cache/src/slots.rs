@@ -8,10 +8,11 @@
 //! Lock order: slot, then queues, except for eviction, which holds the queues and only *tries* a
 //! slot; a slot that is busy is a slot in use.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use crate::block_cache::BlockCache;
 use crate::slot::{Class, Priority, SlotArray, SlotState, USES_MAX, Weigh, lock};
+use crate::sync::Mutex;
 
 /// Where [`CacheSlots::get_or_load`] found a block.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

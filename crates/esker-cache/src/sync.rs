@@ -1,0 +1,14 @@
+//! The locks and counts of the cache: those of std, or loom's under the model checker.
+//!
+//! Only unit tests built with `--cfg loom` see loom's; see `loom_tests.rs` for the command.
+
+#[cfg(all(test, loom))]
+pub(crate) use loom::sync::{
+    Mutex, MutexGuard,
+    atomic::{AtomicU64, Ordering},
+};
+#[cfg(not(all(test, loom)))]
+pub(crate) use std::sync::{
+    Mutex, MutexGuard,
+    atomic::{AtomicU64, Ordering},
+};
