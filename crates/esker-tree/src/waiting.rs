@@ -133,12 +133,14 @@ impl Waiting {
             match below {
                 Below::Value(_) | Below::Expiring if is_last => {
                     outcome.takes_below = true;
-                    outcome.covers |= is_all || esker_base::planted::is("single-delete-takes-two");
+                    outcome.covers |= is_all;
                 }
                 Below::Tombstone | Below::Nothing if is_last => {}
                 // One of two takes what both would.
                 _ if !is_last && !self.is_operand(index + 1) => {}
-                _ if is_all => outcome.covers = true,
+                _ if is_all || esker_base::planted::is("single-delete-dropped-early") => {
+                    outcome.covers = true;
+                }
                 _ => {
                     write(self.trailers[index].seqno(), EntryKind::SingleDelete, &[])?;
                     outcome.written += 1;
