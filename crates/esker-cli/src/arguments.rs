@@ -9,6 +9,7 @@ use esker::{CompactionPolicy, Merge, Order};
 
 use crate::bench::BenchArguments;
 use crate::doctor::DoctorArguments;
+use crate::foresight::WhatIfArguments;
 use crate::lifetime;
 use crate::simulate::Simulated;
 
@@ -85,6 +86,16 @@ pub(crate) enum Command {
         /// Directory of the database.
         dir: PathBuf,
     },
+    /// Print the compactions that come next, without doing them.
+    Plan {
+        /// Directory of the database.
+        dir: PathBuf,
+        /// Print one JSON object.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Replay the recorded flushes through other compaction policies, and compare what they cost.
+    WhatIf(WhatIfArguments),
     /// Compact every keyspace, or a range of one.
     Compact {
         /// Directory of the database.

@@ -11,6 +11,7 @@ mod bench;
 mod doctor;
 mod dump;
 mod failure;
+mod foresight;
 mod lifetime;
 mod load;
 mod maintenance;
@@ -63,6 +64,8 @@ fn run(command: &Command, out: &mut dyn Write) -> Result<()> {
         Command::Scan(arguments) => one_shot::scan(arguments, out),
         Command::Stats { dir } => maintenance::stats(dir, out),
         Command::Levels { dir } => maintenance::levels(dir, out),
+        Command::Plan { dir, json } => foresight::plan(dir, *json, out),
+        Command::WhatIf(arguments) => foresight::what_if(arguments, out),
         Command::Compact { dir, keyspace, from, to } => {
             let bounds = (from.as_deref(), to.as_deref());
             maintenance::compact(dir, keyspace.as_deref(), bounds)

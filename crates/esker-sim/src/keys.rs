@@ -17,12 +17,6 @@ impl Stretch {
     /// All keys.
     pub(crate) const ALL: Self = Self { first: 0, last: KEY_COUNT - 1 };
 
-    /// The key as a table has it: bytes that sort as the numbers do.
-    pub(crate) fn key(number: u64) -> Vec<u8> {
-        // Not `to_be_bytes`, which is kept for what is written to disk by rule.
-        (0..8).rev().map(|byte| (number >> (8 * byte)) as u8).collect()
-    }
-
     /// `count` neighbours of about one length that make up this stretch; fewer if it has fewer
     /// keys.
     pub(crate) fn split(self, count: u64) -> Vec<Self> {
@@ -73,11 +67,5 @@ mod tests {
             assert!(parts.iter().all(|part| part.first <= part.last));
         }
         assert_eq!(stretch.split(20).len(), 7);
-    }
-
-    #[test]
-    fn keys_sort_as_their_numbers() {
-        let numbers = [0, 1, 255, 256, 65_535, 1 << 31, u64::MAX];
-        assert!(numbers.map(Stretch::key).is_sorted());
     }
 }

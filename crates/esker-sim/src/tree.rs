@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use esker_base::{FileId, KeyspaceId, OwnerId, SeqNo, TableId};
-use esker_table::{Compression, TableProperties};
-use esker_tree::{Plan, RunId, RunShape, Shape};
+use esker_base::{FileId, OwnerId, SeqNo, TableId};
+use esker_table::TableProperties;
+use esker_tree::{Plan, RunId, Shape, imagined_table};
 
 use crate::ages::Ages;
 use crate::keys::Stretch;
@@ -88,19 +88,8 @@ impl Tree {
         let id = TableId(FileId { owner: OwnerId::FIRST, counter: self.table_count });
         let properties = Arc::new(properties(id, &table, self.table_bytes));
         self.tables.insert(id, table);
-        self.place((level, run), properties);
+        self.shape.place((level, run), properties);
         id
-    }
-
-    fn place(&mut self, (level, run): (usize, RunId), table: Arc<TableProperties>) {
-        let runs = &mut self.shape.levels[level].runs;
-        let place = runs.partition_point(|other| other.id > run);
-        if runs.get(place).is_none_or(|other| other.id != run) {
-            runs.insert(place, RunShape { id: run, tables: Vec::new() });
-        }
-        let tables = &mut runs[place].tables;
-        let place = tables.partition_point(|other| other.smallest_key < table.smallest_key);
-        tables.insert(place, table);
     }
 
     /// Does what `plan` says; a merge writes as many tables as it reads.
@@ -116,7 +105,7 @@ impl Tree {
         }
         let before = self.table_count();
         let inputs: Vec<TableId> = plan.tables().collect();
-        let taken = self.take(plan);
+        let taken = self.shape.take(plan);
         if plan.is_drop {
             self.tables.retain(|id, _| !inputs.contains(id));
             return Ok(Done { outputs: Vec::new(), peak_tables: before });
@@ -124,7 +113,7 @@ impl Tree {
         let target = (plan.target_level, plan.target_run.unwrap_or_else(|| self.mint_run()));
         if plan.is_trivial_move {
             for table in taken {
-                self.place(target, table);
+                self.shape.place(target, table);
             }
             return Ok(Done { outputs: Vec::new(), peak_tables: before });
         }
@@ -142,18 +131,6 @@ impl Tree {
         }
         let peak_tables = before + outputs.len() as u64;
         Ok(Done { outputs, peak_tables })
-    }
-
-    fn take(&mut self, plan: &Plan) -> Vec<Arc<TableProperties>> {
-        let mut taken = Vec::new();
-        for input in &plan.inputs {
-            let runs = &mut self.shape.levels[input.level].runs;
-            for run in runs.iter_mut().filter(|run| run.id == input.run) {
-                taken.extend(run.tables.extract_if(.., |table| input.tables.contains(&table.id)));
-            }
-            runs.retain(|run| !run.tables.is_empty());
-        }
-        taken
     }
 
     /// That no two tables of one run overlap, and that no key has an older entry in front of a
@@ -203,24 +180,9 @@ fn seqno(flush: u64) -> SeqNo {
 fn properties(id: TableId, table: &Table, bytes: u64) -> TableProperties {
     let age = table.ages.extremes();
     TableProperties {
-        id,
-        keyspace: KeyspaceId::DEFAULT,
-        level: 0,
-        file_bytes: bytes,
-        checksum: 0,
-        smallest_key: Stretch::key(table.stretch.first),
-        largest_key: Stretch::key(table.stretch.last),
         seqno_min: age.map_or(SeqNo::ZERO, |age| seqno(age.oldest)),
         seqno_max: age.map_or(SeqNo::ZERO, |age| seqno(age.newest)),
         entry_count: ENTRY_COUNT,
-        tombstone_count: 0,
-        key_bytes: 0,
-        value_bytes: 0,
-        data_block_count: 1,
-        partition_count: 1,
-        data_bytes: bytes,
-        compression: Compression::None,
-        filter_bits_per_key: 0,
-        extras: esker_table::TableExtras::default(),
+        ..imagined_table(id, (table.stretch.first, table.stretch.last), bytes)
     }
 }

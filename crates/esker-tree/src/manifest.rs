@@ -423,7 +423,7 @@ impl Segment {
     }
 }
 
-fn parse_name(name: &str) -> Option<ManifestId> {
+pub(crate) fn parse_name(name: &str) -> Option<ManifestId> {
     match FileId::parse_file_name(name) {
         Some((id, FileKind::Manifest)) => Some(ManifestId(id)),
         _ => None,

@@ -96,7 +96,7 @@ pub(crate) fn table(id: TableId, first: &[u8], last: &[u8], bytes: u64) -> Table
     }
 }
 
-/// Reads `7[a..m 64MiB]`, where after the size `tombstones=500` (of 1000 entries) and `seqnos=3-9`,
+/// Reads `7[a..m 64MiB]`, where after the size `entries=9` (1000 otherwise), `tombstones=500` and `seqnos=3-9`,
 /// `deleted=5` and `written=9` (in seconds) may follow.
 pub(crate) fn parse_table(text: &str) -> TableProperties {
     let (id, rest) = text.split_once('[').expect("a table has a bracket");
@@ -108,6 +108,7 @@ pub(crate) fn parse_table(text: &str) -> TableProperties {
     let mut table = table(id, first.as_bytes(), last.as_bytes(), bytes);
     for word in words {
         match word.split_once('=').expect("facts have a value") {
+            ("entries", count) => table.entry_count = count.parse().unwrap(),
             ("tombstones", count) => table.tombstone_count = count.parse().unwrap(),
             ("seqnos", range) => {
                 let (min, max) = range.split_once('-').unwrap();

@@ -31,6 +31,7 @@ use crate::recovery_mode::RecoveryMode;
 use crate::scan::Scan;
 use crate::snapshot::Snapshot;
 use crate::stats::Stats;
+use crate::what_if::WhatIf;
 
 /// An open database. Cheap to clone; usable from many threads.
 ///
@@ -575,6 +576,14 @@ impl Db {
     #[must_use]
     pub fn plan(&self) -> Vec<PlannedJob> {
         self.engine().planned_jobs()
+    }
+
+    /// What the default keyspace would cost under other options. See [`Keyspace::what_if`].
+    ///
+    /// # Errors
+    /// As [`Keyspace::what_if`].
+    pub fn what_if(&self, alternatives: &[KeyspaceOptions]) -> Result<WhatIf> {
+        self.default.what_if(alternatives)
     }
 
     /// Figures about the whole database.

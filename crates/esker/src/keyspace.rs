@@ -22,6 +22,7 @@ use crate::operation::Operation;
 use crate::options::{Durability, KeyspaceOptions};
 use crate::read::Found;
 use crate::scan::Scan;
+use crate::what_if::{FLUSHES_DEFAULT, WhatIf};
 
 thread_local! {
     /// Where single writes are encoded: no allocation for each. Never holds more than
@@ -438,6 +439,48 @@ impl Keyspace {
     #[must_use]
     pub fn levels(&self) -> Levels {
         self.db.engine().levels(&self.core)
+    }
+
+    /// What the keyspace would cost under `alternatives`, beside its live options, if writes went on
+    /// as before: the flushes that are known of are replayed over the tree as it is, through the very
+    /// functions that plan compactions, 256 flushes far. Of options, the policy and the size of a
+    /// memtable count. See [`WhatIf`] for what is known of the past, and docs/TUNING.md for what the
+    /// figures leave out.
+    ///
+    /// # Errors
+    /// `InvalidInput` if options are not possible; `Closed` of a keyspace that was dropped; of the
+    /// system, if the directory cannot be read.
+    ///
+    /// # Cost
+    /// Reads at most two manifests, and no table. Computes for a time that grows with tables and
+    /// policies: milliseconds for a small tree, seconds for one of thousands of tables.
+    ///
+    /// # Examples
+    /// ```
+    /// # fn main() -> esker::Result<()> {
+    /// use esker::{CompactionPolicy, Db, KeyspaceOptions};
+    ///
+    /// let db = Db::in_memory()?;
+    /// db.put("key", "value")?;
+    /// db.flush()?;
+    /// let universal = CompactionPolicy::Universal(Default::default());
+    /// let other = KeyspaceOptions { compaction: universal, ..db.default_keyspace().options() };
+    /// let answer = db.what_if(&[other])?;
+    /// let names: Vec<_> = answer.outcomes.iter().map(|outcome| outcome.policy).collect();
+    /// assert_eq!(names, ["leveled", "universal"]);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn what_if(&self, alternatives: &[KeyspaceOptions]) -> Result<WhatIf> {
+        self.what_if_after(alternatives, FLUSHES_DEFAULT)
+    }
+
+    /// As [`Keyspace::what_if`], so many flushes far: of the live size; larger ones are fewer.
+    ///
+    /// # Errors
+    /// As [`Keyspace::what_if`]; `InvalidInput` unless `flushes` is from 1 to 100,000.
+    pub fn what_if_after(&self, alternatives: &[KeyspaceOptions], flushes: u64) -> Result<WhatIf> {
+        self.db.engine().what_if(&self.core, alternatives, flushes)
     }
 
     /// How [`Keyspace::get`] finds `key`: everything that is looked at or left out, and why.

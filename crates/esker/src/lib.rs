@@ -121,6 +121,7 @@ mod timed;
 mod upkeep;
 mod upkeep_notes;
 mod user_code;
+mod what_if;
 mod workers;
 mod write_times;
 
@@ -160,6 +161,7 @@ pub use scan::Scan;
 pub use snapshot::{Snapshot, SnapshotView};
 pub use stats::{KeyspaceStats, Stats};
 pub use table_writer::{TableFile, TableWriter, TableWriterOptions};
+pub use what_if::{WhatIf, WhatIfLevel, WhatIfOutcome};
 
 /// Compiles and runs the sample of the README.
 #[cfg(doctest)]

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 use esker::{Compression, Durability};
 
+use crate::arguments::Compaction;
+
 /// Options of `esker bench`.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct BenchArguments {
@@ -69,6 +71,9 @@ pub(crate) struct BenchArguments {
     /// Compression of the deeper levels.
     #[arg(long, value_enum, default_value_t = CompressionName::Lz4)]
     pub(crate) compression: CompressionName,
+    /// How the tree is kept in shape.
+    #[arg(long, value_enum, default_value_t = Compaction::Leveled)]
+    pub(crate) compaction: Compaction,
     /// Print a JSON object a line.
     #[arg(long)]
     pub(crate) json: bool,

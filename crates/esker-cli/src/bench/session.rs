@@ -108,6 +108,7 @@ impl<'a> Session<'a> {
             ..Options::default()
         };
         let keyspace = KeyspaceOptions {
+            compaction: arguments.compaction.policy(),
             compression: arguments.compression.into(),
             memtable_bytes: arguments.memtable_bytes,
             ..KeyspaceOptions::default()

@@ -22,3 +22,6 @@ mod doctor;
 
 /// The whole tour.
 mod tour;
+
+/// What comes next, and what would cost what.
+mod foresight;

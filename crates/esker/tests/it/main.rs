@@ -46,3 +46,6 @@ mod orders;
 mod policies;
 mod syncing;
 mod ttl;
+
+/// What other policies would cost.
+mod what_if;

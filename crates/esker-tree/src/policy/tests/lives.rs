@@ -9,12 +9,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use esker_base::{FileId, KeyRange, OwnerId, SeqNo, TableId};
-use esker_table::TableProperties;
 
 use super::parse_policy;
 use crate::plan::{Busy, JobId, Plan};
 use crate::policy::{LastLevel, Leveled, LeveledOptions, Policy, RangeRequest};
-use crate::shape::{RunId, RunShape, Shape};
+use crate::shape::{RunId, Shape};
 use crate::test_random::TestRandom;
 use crate::testing::table;
 
@@ -67,18 +66,7 @@ impl Life {
         properties.seqno_min = SeqNo::new(*entries.values().min().unwrap()).unwrap();
         properties.seqno_max = SeqNo::new(*entries.values().max().unwrap()).unwrap();
         self.contents.insert(id, entries);
-        self.put(level, run, Arc::new(properties));
-    }
-
-    fn put(&mut self, level: usize, run: RunId, table: Arc<TableProperties>) {
-        let runs = &mut self.shape.levels[level].runs;
-        let place = runs.iter().position(|r| r.id <= run).unwrap_or(runs.len());
-        if runs.get(place).is_none_or(|r| r.id != run) {
-            runs.insert(place, RunShape { id: run, tables: Vec::new() });
-        }
-        let tables = &mut runs[place].tables;
-        let place = tables.partition_point(|t| t.smallest_key < table.smallest_key);
-        tables.insert(place, table);
+        self.shape.place((level, run), Arc::new(properties));
     }
 
     fn flush(&mut self, random: &mut TestRandom) {
@@ -115,17 +103,10 @@ impl Life {
         let plan = self.busy.finish(self.in_flight.remove(index));
         assert!(plan.fits(&self.shape), "{plan}\n{}", self.shape);
         let run = plan.target_run.unwrap_or_else(|| RunId(self.mint()));
-        let mut taken = Vec::new();
-        for input in &plan.inputs {
-            let runs = &mut self.shape.levels[input.level].runs;
-            let place = runs.iter().position(|r| r.id == input.run).unwrap();
-            let is_input = |t: &Arc<TableProperties>| input.tables.contains(&t.id);
-            taken.extend(runs[place].tables.extract_if(.., |t| is_input(t)));
-            runs.retain(|r| !r.tables.is_empty());
-        }
+        let taken = self.shape.take(&plan);
         if plan.is_trivial_move {
             for table in taken {
-                self.put(plan.target_level, run, table);
+                self.shape.place((plan.target_level, run), table);
             }
             return;
         }
