@@ -8,7 +8,7 @@ use clap::Args;
 use esker::{KeyspaceOptions, PlannedJob, WhatIf, WhatIfOutcome};
 use serde_json::{Value, json};
 
-use crate::arguments::Compaction;
+use crate::compaction::Compaction;
 use crate::failure::{Failure, Result};
 use crate::open;
 use crate::text::{grouped, size};

@@ -8,6 +8,7 @@
 
 mod arguments;
 mod bench;
+mod compaction;
 mod doctor;
 mod dump;
 mod failure;

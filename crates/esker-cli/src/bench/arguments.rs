@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 use esker::{Compression, Durability};
 
-use crate::arguments::Compaction;
+use crate::compaction::Compaction;
 
 /// Options of `esker bench`.
 #[derive(Args, Clone, Debug)]
