@@ -10,7 +10,6 @@ use esker::{Merge, Order};
 use crate::bench::BenchArguments;
 use crate::compaction::Compaction;
 use crate::doctor::DoctorArguments;
-use crate::foresight::WhatIfArguments;
 use crate::lifetime;
 use crate::simulate::Simulated;
 
@@ -265,6 +264,35 @@ impl KeyOrder {
             Self::ReverseBytewise => Order::reverse_bytewise(),
         }
     }
+}
+
+/// Options of `esker what-if`.
+#[derive(Args, Debug)]
+pub(crate) struct WhatIfArguments {
+    /// Directory of the database.
+    pub(crate) dir: PathBuf,
+    /// Keyspace; the default one if not given.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) keyspace: Option<String>,
+    /// Policies to compare with the live one, with their defaults; `none` and `fifo` are not among
+    /// them unless named.
+    #[arg(
+        long,
+        value_enum,
+        value_delimiter = ',',
+        value_name = "LIST",
+        default_value = "leveled,universal,lazy,tiered,simple,leveled-by-bytes"
+    )]
+    pub(crate) policies: Vec<Compaction>,
+    /// Size at which memtables of the others are flushed; that of the live one if not given.
+    #[arg(long, value_name = "BYTES")]
+    pub(crate) memtable_bytes: Option<u64>,
+    /// How many flushes to replay.
+    #[arg(long, value_name = "COUNT", default_value_t = 256)]
+    pub(crate) flushes: u64,
+    /// Print one JSON object.
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[cfg(test)]

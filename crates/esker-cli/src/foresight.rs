@@ -2,45 +2,15 @@
 //! other policies. Both open the database for reading only.
 
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use clap::Args;
 use esker::{KeyspaceOptions, PlannedJob, WhatIf, WhatIfOutcome};
 use serde_json::{Value, json};
 
-use crate::compaction::Compaction;
+use crate::arguments::WhatIfArguments;
 use crate::failure::{Failure, Result};
 use crate::open;
 use crate::text::{grouped, size};
-
-/// Options of `esker what-if`.
-#[derive(Args, Debug)]
-pub(crate) struct WhatIfArguments {
-    /// Directory of the database.
-    dir: PathBuf,
-    /// Keyspace; the default one if not given.
-    #[arg(long, value_name = "NAME")]
-    keyspace: Option<String>,
-    /// Policies to compare with the live one, with their defaults; `none` and `fifo` are not among
-    /// them unless named.
-    #[arg(
-        long,
-        value_enum,
-        value_delimiter = ',',
-        value_name = "LIST",
-        default_value = "leveled,universal,lazy,tiered,simple,leveled-by-bytes"
-    )]
-    policies: Vec<Compaction>,
-    /// Size at which memtables of the others are flushed; that of the live one if not given.
-    #[arg(long, value_name = "BYTES")]
-    memtable_bytes: Option<u64>,
-    /// How many flushes to replay.
-    #[arg(long, value_name = "COUNT", default_value_t = 256)]
-    flushes: u64,
-    /// Print one JSON object.
-    #[arg(long)]
-    json: bool,
-}
 
 /// `esker plan`.
 pub(crate) fn plan(dir: &Path, json: bool, out: &mut dyn Write) -> Result<()> {
