@@ -62,9 +62,11 @@ use crate::cursor::TreeCursor;
 use crate::descent::{first_not_before, leaf_for};
 use crate::entry::EntryRef;
 use crate::insert::{Hint, Insertion};
+use crate::leaf::Leaf;
 use crate::map::EntryMap;
 use crate::node::Root;
 use crate::nursery::Nursery;
+use crate::permutation::Permutation;
 use crate::target::Target;
 
 /// An insert-only sorted map over an arena.
@@ -110,22 +112,10 @@ impl ArenaTree {
         let leaf = leaf_for(&self.root, &target)?;
         let permutation = leaf.slots().permutation();
         let position = leaf.lower_bound(permutation, &target);
-        let skip = leaf.slots().skip();
-        // A key whose head differs needs no look at the entry, which is most likely not in cache.
-        let in_leaf = |position: usize| {
-            let slot = permutation.slot(position);
-            let may_be_equal = leaf.slots().head(slot) == target.head(skip);
-            may_be_equal.then(|| leaf.entry(slot)).filter(|entry| entry.user_key() == user_key)
-        };
-        if position < permutation.count() {
-            return in_leaf(position);
+        if permutation.count() <= position {
+            return newest_across(leaf, permutation, &target, user_key);
         }
-        // The versions of one key may reach into the next leaf, but only where they also stand at
-        // the end of this one: a separator inside of a key is put between two of its entries, and
-        // the one to the left remains the last of its leaf.
-        in_leaf(position.checked_sub(1)?)?;
-        let found = first_not_before(leaf.next()?, &target)?.entry();
-        (found.user_key() == user_key).then_some(found)
+        in_slot(leaf, permutation.slot(position), &target, user_key)
     }
 
     /// How many levels there are.
@@ -133,6 +123,39 @@ impl ArenaTree {
     pub(crate) fn height(&self) -> u64 {
         self.root.load().map_or(0, |root| u64::from(root.slots().level()) + 1)
     }
+}
+
+/// [`ArenaTree::newest`] where `leaf` holds nothing at or after `target`.
+///
+/// The versions of one key may reach into the next leaf, but only where they also stand at the end
+/// of this one: a separator inside of a key is put between two of its entries, and the one to the
+/// left remains the last of its leaf.
+#[cold]
+fn newest_across<'a>(
+    leaf: &'a Leaf,
+    permutation: Permutation,
+    target: &Target<'_>,
+    user_key: &[u8],
+) -> Option<EntryRef<'a>> {
+    let last = permutation.slot(permutation.count().checked_sub(1)?);
+    in_slot(leaf, last, target, user_key)?;
+    let found = first_not_before(leaf.next()?, target)?.entry();
+    (found.user_key() == user_key).then_some(found)
+}
+
+/// The entry in `slot` of `leaf`, if its key is `user_key`, which is that of `target`.
+#[inline]
+fn in_slot<'a>(
+    leaf: &'a Leaf,
+    slot: usize,
+    target: &Target<'_>,
+    user_key: &[u8],
+) -> Option<EntryRef<'a>> {
+    // A key whose head differs needs no look at the entry, which is most likely not in cache.
+    if leaf.slots().head(slot) != target.head(leaf.slots().skip()) {
+        return None;
+    }
+    Some(leaf.entry(slot)).filter(|entry| entry.user_key() == user_key)
 }
 
 /// The right to insert into a tree.

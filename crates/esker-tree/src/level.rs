@@ -3,8 +3,6 @@
 use std::cmp::Reverse;
 use std::sync::Arc;
 
-use esker_table::Table;
-
 use crate::run::Run;
 use crate::shape::LevelShape;
 
@@ -12,9 +10,6 @@ use crate::shape::LevelShape;
 #[derive(Clone, Default, Debug)]
 pub struct Level {
     runs: Vec<Arc<Run>>,
-    /// For each run the heads of its first and last key, so that most runs that cannot hold a key
-    /// are passed over without being touched.
-    bounds: Vec<(u64, u64)>,
 }
 
 impl Level {
@@ -25,8 +20,7 @@ impl Level {
         if esker_base::planted::is("level0-order-reversed") {
             runs.reverse();
         }
-        let bounds = runs.iter().map(|run| run.head_bounds()).collect();
-        Self { runs, bounds }
+        Self { runs }
     }
 
     /// Its runs, newest first.
@@ -39,28 +33,6 @@ impl Level {
     #[must_use]
     pub fn bytes(&self) -> u64 {
         self.runs.iter().map(|run| run.bytes()).sum()
-    }
-
-    /// The tables that may hold `user_key`, newest run first. `head` is the
-    /// [`key_head`](esker_base::key_head) of the key.
-    ///
-    /// # Cost
-    /// No allocation; of each run whose bounds hold the key, one binary search over integers.
-    #[inline]
-    pub fn candidates<'a>(
-        &'a self,
-        user_key: &'a [u8],
-        head: u64,
-    ) -> impl Iterator<Item = &'a Arc<Table>> {
-        self.bounds
-            .iter()
-            .zip(&self.runs)
-            .filter(move |&(&(first, last), _)| {
-                first <= head
-                    && (head < last
-                        || head == last && !esker_base::planted::is("level-bound-off-by-one"))
-            })
-            .filter_map(move |(_, run)| run.find(user_key))
     }
 
     /// The level as policies see it.

@@ -42,6 +42,7 @@ mod replay;
 mod rewrite;
 mod run;
 mod run_cursor;
+mod run_index;
 mod shape;
 mod sieve;
 mod source_cursor;

@@ -16,6 +16,7 @@ use crate::catalog::KeyspaceState;
 use crate::edit::{EditRecord, EditRefused, VersionEdit};
 use crate::level::Level;
 use crate::run::Run;
+use crate::run_index::RunIndex;
 use crate::shape::{LEVEL_COUNT_MAX, RunId, Shape};
 
 /// The tables of one keyspace at one moment.
@@ -23,6 +24,8 @@ use crate::shape::{LEVEL_COUNT_MAX, RunId, Shape};
 pub struct Version {
     keyspace: KeyspaceId,
     levels: Vec<Level>,
+    /// All runs of `levels`, for point reads.
+    runs: RunIndex,
 }
 
 /// A run by its place.
@@ -32,7 +35,12 @@ impl Version {
     /// Of a keyspace without tables.
     #[must_use]
     pub fn new(keyspace: KeyspaceId) -> Self {
-        Self { keyspace, levels: vec![Level::default(); LEVEL_COUNT_MAX] }
+        Self::of(keyspace, vec![Level::default(); LEVEL_COUNT_MAX])
+    }
+
+    fn of(keyspace: KeyspaceId, levels: Vec<Level>) -> Self {
+        let runs = RunIndex::new(&levels);
+        Self { keyspace, levels, runs }
     }
 
     /// Of a keyspace as a catalog has it.
@@ -121,18 +129,17 @@ impl Version {
                 None => whole.push((place, run)),
             }
         }
-        let mut next = Self::new(self.keyspace).with_runs(joining)?;
+        let next = Self::new(self.keyspace).with_runs(joining)?;
         let mut levels: Vec<Vec<Arc<Run>>> =
             next.levels.iter().map(|level| level.runs().to_vec()).collect();
         for ((level, _), run) in whole {
             levels[level].push(run);
         }
-        next.levels = levels.into_iter().map(Level::new).collect();
-        Ok(next)
+        Ok(Self::of(self.keyspace, levels.into_iter().map(Level::new).collect()))
     }
 
     /// This version, which is empty, with `runs`.
-    fn with_runs(mut self, runs: BTreeMap<Place, Vec<Arc<Table>>>) -> Result<Self, EditRefused> {
+    fn with_runs(self, runs: BTreeMap<Place, Vec<Arc<Table>>>) -> Result<Self, EditRefused> {
         let mut levels = vec![Vec::new(); LEVEL_COUNT_MAX];
         for ((level, run), tables) in runs {
             let Some(runs) = levels.get_mut(level) else {
@@ -140,8 +147,7 @@ impl Version {
             };
             runs.push(Arc::new(Run::new(run, tables)?));
         }
-        self.levels = levels.into_iter().map(Level::new).collect();
-        Ok(self)
+        Ok(Self::of(self.keyspace, levels.into_iter().map(Level::new).collect()))
     }
 
     /// The keyspace that it is a version of.
@@ -165,16 +171,14 @@ impl Version {
     /// has the newest.
     ///
     /// # Cost
-    /// No allocation; one binary search over integers a run.
+    /// No allocation; for each run two comparisons, and one binary search over integers if its
+    /// bounds hold the key.
     #[inline]
     pub fn candidates<'a>(
         &'a self,
         user_key: &'a [u8],
     ) -> impl Iterator<Item = (usize, &'a Arc<Table>)> {
-        let head = key_head(user_key);
-        self.levels.iter().enumerate().flat_map(move |(level, runs)| {
-            runs.candidates(user_key, head).map(move |table| (level, table))
-        })
+        self.runs.candidates(user_key, key_head(user_key))
     }
 
     /// Bytes of all table files.

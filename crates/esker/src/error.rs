@@ -102,6 +102,7 @@ impl Error {
         Self::new(ErrorKind::InvalidInput, message)
     }
 
+    #[cold]
     pub(crate) fn closed() -> Self {
         Self::new(ErrorKind::Closed, "the database is closed")
     }

@@ -361,11 +361,14 @@ impl KeyspaceCore {
         });
     }
 
+    #[inline]
     pub(crate) fn check_live(&self) -> Result<()> {
-        if !self.is_dropped.load(Ordering::Acquire) {
-            return Ok(());
-        }
-        Err(Error::new(ErrorKind::Closed, format!("the keyspace {} was dropped", self.name())))
+        if self.is_dropped.load(Ordering::Acquire) { Err(self.dropped_error()) } else { Ok(()) }
+    }
+
+    #[cold]
+    fn dropped_error(&self) -> Error {
+        Error::new(ErrorKind::Closed, format!("the keyspace {} was dropped", self.name()))
     }
 
     /// From now on no write is taken. Release pairs with the Acquire in `check_live`.

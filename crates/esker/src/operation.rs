@@ -104,15 +104,18 @@ pub(crate) fn check_value(value: &[u8]) -> Result<()> {
 }
 
 /// Refuses a key that is too long.
+#[inline]
 pub(crate) fn check_key(key: &[u8]) -> Result<()> {
-    if key.len() <= limits::KEY_LEN_MAX {
-        return Ok(());
-    }
-    Err(Error::invalid_input(format!(
+    if key.len() <= limits::KEY_LEN_MAX { Ok(()) } else { Err(key_too_long(key)) }
+}
+
+#[cold]
+fn key_too_long(key: &[u8]) -> Error {
+    Error::invalid_input(format!(
         "the key has {} bytes, and at most {} are allowed",
         key.len(),
         limits::KEY_LEN_MAX
-    )))
+    ))
 }
 
 /// What precedes the operations of a commit group in its log frame.

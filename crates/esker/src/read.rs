@@ -11,7 +11,7 @@ use std::borrow::Cow;
 use std::cell::OnceCell;
 use std::sync::Arc;
 
-use esker_base::{EntryKind, KeyRange, SeqNo, Trailer, checksum::hash_key, key_head};
+use esker_base::{EntryKind, KeyRange, SeqNo, Trailer, checksum::hash_key};
 use esker_memtable::Memtable;
 use esker_table::{BlockSlice, NoTrace, ReadTrace, Table};
 use esker_tree::{
@@ -147,43 +147,40 @@ pub(crate) fn find<'a, T: GetTrace>(
             return end_of_search(other, trace);
         }
     }
-    let (hash, head) = (hash_key(key), key_head(key));
-    for (number, level) in view.version.levels().iter().enumerate() {
-        if T::ENABLED {
-            let outside = level.runs().iter().filter(|run| run.find(key).is_none());
-            outside.for_each(|run| trace.outside(number, run));
+    let hash = hash_key(key);
+    let mut told = 0;
+    for (number, table) in view.version.candidates(key) {
+        tell_outside(target, &mut told, number + 1, trace);
+        if snapshot < table.properties().seqno_min {
+            trace.too_new(number, table);
+            continue;
         }
-        for table in level.candidates(key, head) {
-            if snapshot < table.properties().seqno_min {
-                trace.too_new(number, table);
-                continue;
-            }
-            trace.enter(number, table);
-            let covering = table.covering(key, snapshot)?;
-            let entry = table.get(key, hash, snapshot, trace)?;
-            let entry = entry.filter(|entry| is_above(entry.trailer, covering));
-            trace.leave(entry.is_some());
-            if let Some(entry) = entry {
-                let found = Found::Table(entry.value);
-                match entry.trailer.kind() {
-                    EntryKind::Put if other.is_none() => return Ok(Some(found)),
-                    EntryKind::Tombstone if other.is_none() => return Ok(None),
-                    _ => {
-                        let other = PointRead::start(&mut other, target, &mut context);
-                        let cursor = || table.cursor(true);
-                        let entry = (entry.trailer, found);
-                        if let Some(answer) = other.step(entry, covering, cursor)? {
-                            return other.end(answer, trace);
-                        }
+        trace.enter(number, table);
+        let covering = table.covering(key, snapshot)?;
+        let entry = table.get(key, hash, snapshot, trace)?;
+        let entry = entry.filter(|entry| is_above(entry.trailer, covering));
+        trace.leave(entry.is_some());
+        if let Some(entry) = entry {
+            let found = Found::Table(entry.value);
+            match entry.trailer.kind() {
+                EntryKind::Put if other.is_none() => return Ok(Some(found)),
+                EntryKind::Tombstone if other.is_none() => return Ok(None),
+                _ => {
+                    let other = PointRead::start(&mut other, target, &mut context);
+                    let cursor = || table.cursor(true);
+                    let entry = (entry.trailer, found);
+                    if let Some(answer) = other.step(entry, covering, cursor)? {
+                        return other.end(answer, trace);
                     }
                 }
             }
-            if let Some(covering) = covering {
-                trace.covered(covering);
-                return end_of_search(other, trace);
-            }
+        }
+        if let Some(covering) = covering {
+            trace.covered(covering);
+            return end_of_search(other, trace);
         }
     }
+    tell_outside(target, &mut told, usize::MAX, trace);
     end_of_search(other, trace)
 }
 
@@ -201,6 +198,20 @@ fn end_of_search<'a, T: GetTrace>(
     match other {
         None => Ok(None),
         Some(other) => other.finish(trace),
+    }
+}
+
+/// Tells `trace` of the runs without a table for the key, in the levels from `told` to before `end`.
+#[inline]
+fn tell_outside<T: GetTrace>(target: Target<'_>, told: &mut usize, end: usize, trace: &mut T) {
+    if T::ENABLED {
+        let levels = target.view.version.levels();
+        let end = end.min(levels.len());
+        for (number, level) in levels.iter().enumerate().take(end).skip(*told) {
+            let outside = level.runs().iter().filter(|run| run.find(target.key).is_none());
+            outside.for_each(|run| trace.outside(number, run));
+        }
+        *told = end.max(*told);
     }
 }
 
