@@ -283,7 +283,12 @@ impl Engine {
 
     /// What range tombstones make needless, where compaction is automatic. Tables whose range
     /// tombstones cannot be read stay: the compaction that has to read them fails, and says so.
-    fn pick_drop(&self, keyspace: &KeyspaceCore, version: &Version, busy: &Busy) -> Option<Plan> {
+    pub(crate) fn pick_drop(
+        &self,
+        keyspace: &KeyspaceCore,
+        version: &Version,
+        busy: &Busy,
+    ) -> Option<Plan> {
         keyspace.settings().policy.as_ref()?;
         pick_drop(version, busy, &self.readers().0).unwrap_or_default()
     }

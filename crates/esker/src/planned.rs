@@ -3,6 +3,7 @@
 //! Asks the very functions that the jobs ask, and changes nothing.
 
 use std::fmt;
+use std::sync::Arc;
 
 use esker_tree::Plan;
 
@@ -51,10 +52,11 @@ impl Engine {
     }
 
     fn planned_in(&self, keyspace: &KeyspaceCore) -> Vec<PlannedJob> {
-        let (mut busy, shape) = {
+        let (mut busy, version) = {
             let busy = keyspace.busy();
-            (busy.clone(), keyspace.view().version.shape())
+            (busy.clone(), Arc::clone(&keyspace.view().version))
         };
+        let shape = version.shape();
         let settings = keyspace.settings();
         let policy = settings.policy.as_ref();
         let scores = policy.map_or_else(Vec::new, |policy| policy.scores(&shape));
@@ -72,7 +74,9 @@ impl Engine {
         };
         let mut jobs: Vec<PlannedJob> = busy.plans().map(|plan| job(plan, true)).collect();
         for _ in 0..FORESEEN_MAX {
-            let Some(plan) = self.next_plan(keyspace, &shape, &busy) else { break };
+            let plan = self.pick_drop(keyspace, &version, &busy);
+            let plan = plan.or_else(|| self.next_plan(keyspace, &shape, &busy));
+            let Some(plan) = plan else { break };
             jobs.push(job(&plan, false));
             busy.start(plan);
         }

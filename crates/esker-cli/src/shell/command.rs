@@ -21,6 +21,8 @@ pub(crate) enum Command {
     Delete(Vec<u8>),
     /// Delete a key that was stored once.
     SingleDelete(Vec<u8>),
+    /// Delete the keys from the first up to before the last.
+    DeleteRange(Vec<u8>, Vec<u8>),
     /// Merge an operand into a value.
     Merge(Vec<u8>, Vec<u8>),
     /// Print the keys from the first to the last, both inclusive; all without bounds.
@@ -48,12 +50,13 @@ pub(crate) enum Command {
 }
 
 /// Names, arguments and meaning of every command, as `help` prints them.
-pub(crate) const HELP: [(&str, &str); 17] = [
+pub(crate) const HELP: [(&str, &str); 18] = [
     ("put K V [TTL]", "store value V under key K; with a TTL, like 90s, 5m, 2h or 7d, for so long"),
     ("ttl K", "print for how long K has its value"),
     ("get K", "print the value of K"),
     ("del K", "delete K"),
     ("single-delete K", "delete K, which was stored once"),
+    ("delete-range A B", "delete the keys from A up to before B"),
     ("merge K V", "merge operand V into the value of K; a decimal number for add-u64 and add-i64"),
     ("scan [A B]", "print the keys from A to B, both inclusive; all without A B"),
     ("prefix P", "print the keys that start with P"),
@@ -69,12 +72,13 @@ pub(crate) const HELP: [(&str, &str); 17] = [
 ];
 
 /// Names that complete a command, the aliases among them.
-pub(crate) const NAMES: [&str; 21] = [
+pub(crate) const NAMES: [&str; 22] = [
     "put",
     "ttl",
     "get",
     "del",
     "single-delete",
+    "delete-range",
     "merge",
     "scan",
     "prefix",
@@ -116,6 +120,7 @@ impl Command {
             ("get", (Some(key), None, _)) => Self::Get(key),
             ("del", (Some(key), None, _)) => Self::Delete(key),
             ("single-delete", (Some(key), None, _)) => Self::SingleDelete(key),
+            ("delete-range", (Some(first), Some(end), None)) => Self::DeleteRange(first, end),
             ("merge", (Some(key), Some(operand), None)) => Self::Merge(key, operand),
             ("scan", (None, ..)) => Self::Scan(None),
             ("scan", (Some(first), Some(last), None)) => Self::Scan(Some((first, last))),

@@ -71,6 +71,10 @@ impl Session {
                 self.keyspace.single_delete(key)?;
                 writeln!(out, "ok")?;
             }
+            Command::DeleteRange(first, end) => {
+                self.keyspace.delete_range::<&[u8]>(&**first..&**end)?;
+                writeln!(out, "ok")?;
+            }
             Command::Merge(key, operand) => {
                 self.keyspace.merge(key, self.operand(operand)?)?;
                 writeln!(out, "ok")?;

@@ -137,6 +137,15 @@ fn every_other_command_prints_something() {
 }
 
 #[test]
+fn ranges_are_deleted_up_to_before_their_end() {
+    let db = Db::in_memory().unwrap();
+    let (out, errors, _) = run(&db, "put a 1\nput b 2\nput c 3\ndelete-range a c\nget a\nget c");
+    assert_eq!((out.as_str(), errors.as_str()), ("ok\nok\nok\nok\na not found\nc=3\n", ""));
+    let (_, errors, _) = run(&db, "delete-range c a");
+    assert_eq!(errors, "error: the range to delete ends before it starts\n");
+}
+
+#[test]
 fn merges_and_single_deletes_print_exactly_this() {
     let db = Db::in_memory().unwrap();
     let (out, errors, _) = run(&db, "merge n 1");
