@@ -453,21 +453,24 @@ impl Engine {
             }
             self.scheduler.request_compaction(keyspace.id);
         }
+        self.look_at_time();
         if self.options.background_threads == 0 {
             while self.run_background_job() {}
         }
         let result = self.scheduler.wait_until(|| match self.check_writable() {
             Err(error) => Some(Err(error)),
             Ok(()) => {
+                let idle = self.scheduler.idle_epoch();
                 let keyspaces = self.keyspaces();
                 let failure = keyspaces.iter().find_map(|keyspace| keyspace.failure());
                 match failure {
                     Some(failure) => Some(Err(failure.error)),
                     None => {
-                        // Jobs last: one that has installed its result may still clear up.
                         let is_settled = keyspaces.iter().all(|keyspace| self.is_settled(keyspace));
                         let wants_none = !self.scheduler.wants_on_demand();
-                        (is_settled && wants_none && self.scheduler.is_idle()).then_some(Ok(()))
+                        // No job may have changed what was looked at, or still clear up.
+                        let is_idle = idle.is_some() && idle == self.scheduler.idle_epoch();
+                        (is_settled && wants_none && is_idle).then_some(Ok(()))
                     }
                 }
             }

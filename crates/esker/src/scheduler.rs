@@ -55,6 +55,12 @@ pub(crate) enum Job {
     /// One step of it.
     OnDemand(Arc<OnDemand>),
     PrepareLog,
+    /// Asks for what time alone has made due.
+    LookAtTime,
+    /// Hands waiting frames to the system, and marks a log that has ended at `mark` for a while.
+    TendLog {
+        mark: Option<u64>,
+    },
 }
 
 /// Which jobs a thread takes on.
@@ -126,9 +132,10 @@ impl Scheduler {
         self.change(|state| state.running -= 1);
     }
 
-    /// Whether no job that was taken is still running.
-    pub(crate) fn is_idle(&self) -> bool {
-        self.state().running == 0
+    /// While it stays the same, no job is running, and none has ended; `None` if one runs.
+    pub(crate) fn idle_epoch(&self) -> Option<u64> {
+        let state = self.state();
+        (state.running == 0).then_some(state.epoch)
     }
 
     /// Lets everybody who waits look again.
@@ -178,8 +185,13 @@ impl State {
     /// The most urgent job that `duty` covers: flushes first, what somebody asked for last. It counts
     /// as running until [`Scheduler::note_end`].
     pub(crate) fn take(&mut self, duty: Duty, is_due: impl Fn(KeyspaceId) -> bool) -> Option<Job> {
-        let job = self.most_urgent(duty, is_due).or_else(|| self.next_on_demand(duty));
-        self.running += usize::from(job.is_some());
+        let job = self.most_urgent(duty, is_due).or_else(|| self.next_on_demand(duty))?;
+        Some(self.begin(job))
+    }
+
+    /// Counts `job` as running until [`Scheduler::note_end`].
+    pub(crate) fn begin(&mut self, job: Job) -> Job {
+        self.running += 1;
         job
     }
 
@@ -189,9 +201,8 @@ impl State {
         duty: Duty,
         is_due: impl Fn(KeyspaceId) -> bool,
     ) -> Option<Job> {
-        let job = self.most_urgent(duty, is_due);
-        self.running += usize::from(job.is_some());
-        job
+        let job = self.most_urgent(duty, is_due)?;
+        Some(self.begin(job))
     }
 
     fn next_on_demand(&mut self, duty: Duty) -> Option<Job> {

@@ -63,16 +63,10 @@ impl Engine {
             };
             let looks = duty != Duty::Compacting;
             if looks && self.next_look(now) == Some(Duration::ZERO) {
-                drop(state);
-                self.look_at_time();
-                state = scheduler.state();
-                continue;
+                return Some(state.begin(Job::LookAtTime));
             }
             if log_due == Some(now) {
-                drop(state);
-                watch.serve(self);
-                state = scheduler.state();
-                continue;
+                return Some(state.begin(watch.take(now)));
             }
             let until_log = log_due.map(|due| due - now);
             let until_look = self.next_look(now).filter(|_| looks);
@@ -123,6 +117,8 @@ impl Engine {
             Job::Compact(id) => self.with_keyspace(id, |keyspace| self.compaction_job(keyspace)),
             Job::OnDemand(task) => self.on_demand_job(&task),
             Job::PrepareLog => self.prepare_log_job(),
+            Job::LookAtTime => self.look_at_time(),
+            Job::TendLog { mark } => self.tend_log(mark),
         });
         if let Err(panic) = std::panic::catch_unwind(work) {
             self.poison_by_panic(&*panic);
@@ -175,6 +171,15 @@ impl Engine {
         })
     }
 
+    /// Hands waiting frames to the system, and marks the log if it still ends at `mark`. A failure
+    /// has poisoned the database, and every later write says so.
+    fn tend_log(&self, mark: Option<u64>) {
+        drop(self.write_buffered());
+        if let Some(position) = mark {
+            drop(self.mark_log(position));
+        }
+    }
+
     fn with_keyspace(&self, id: KeyspaceId, work: impl FnOnce(&Arc<KeyspaceCore>)) {
         if let Some(keyspace) = self.keyspace(id) {
             work(&keyspace);
@@ -205,17 +210,11 @@ impl LogWatch {
         [write_at, mark_at].into_iter().flatten().min().map(|due| due.max(now))
     }
 
-    /// Does what is due. A failure has poisoned the database, and every later write says so.
-    fn serve(&mut self, engine: &Engine) {
-        if self.buffered_since.take().is_some() {
-            drop(engine.write_buffered());
-        }
-        if let Some((position, since)) = self.end
-            && since + MARK_INTERVAL <= engine.now()
-        {
-            self.end = None;
-            drop(engine.mark_log(position));
-        }
+    /// What is due.
+    fn take(&mut self, now: Duration) -> Job {
+        self.buffered_since = None;
+        let due = self.end.take_if(|(_, since)| *since + MARK_INTERVAL <= now);
+        Job::TendLog { mark: due.map(|(position, _)| position) }
     }
 }
 

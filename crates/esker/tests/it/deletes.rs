@@ -135,6 +135,21 @@ fn the_deadline_counts_across_a_reopen_and_a_crash() {
 }
 
 #[test]
+fn settling_does_what_time_has_made_due() {
+    let env = Env::memory(1);
+    let options = options(CompactionPolicy::Leveled);
+    for round in 0..50 {
+        let db = Db::builder("db").env(env.clone()).open().unwrap();
+        let keyspace = db.keyspace("k", options.clone()).unwrap();
+        // Deletes of unknown age may be in the log that was found, so it is left at once.
+        db.wait_until_settled().unwrap();
+        assert_eq!(db.stats().counters.flushes, u64::from(round != 0), "{round}");
+        keyspace.put("key", secret(round)).unwrap();
+        db.close().unwrap();
+    }
+}
+
+#[test]
 fn a_snapshot_keeps_what_it_reads_and_health_says_so() {
     let (env, clock) = machine();
     let (db, keyspace) = open(&env, options(CompactionPolicy::Leveled));
