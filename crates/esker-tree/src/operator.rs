@@ -38,9 +38,16 @@ pub trait MergeOperator: Send + Sync + 'static {
         out: &mut Vec<u8>,
     ) -> Result<(), MergeFailure>;
 
+    /// Whether operands are values like any other, and folding neighbours first changes nothing:
+    /// [`MergeOperator::merge`] of operands alone then makes an operand. False by default.
+    fn is_associative(&self) -> bool {
+        false
+    }
+
     /// Writes to `out`, which is empty, one operand that does what `operands` do, the oldest
     /// first and at least two, and returns true. False if these cannot be folded without the value
-    /// beneath: then they are kept one by one until it is known. So by default.
+    /// beneath: then they are kept one by one until it is known. By default an associative operator
+    /// folds all, and others fold none.
     ///
     /// # Errors
     /// As [`MergeOperator::merge`]; the operands are then kept one by one.
@@ -50,8 +57,10 @@ pub trait MergeOperator: Send + Sync + 'static {
         operands: &[&[u8]],
         out: &mut Vec<u8>,
     ) -> Result<bool, MergeFailure> {
-        let _ = (key, operands, out);
-        Ok(false)
+        if self.is_associative() {
+            self.merge(key, None, operands, out)?;
+        }
+        Ok(self.is_associative())
     }
 }
 

@@ -33,21 +33,12 @@ pub fn by_name(name: &str) -> Option<Merge> {
     simple.or_else(|| Append::by_name(name).map(Merge::new))
 }
 
-/// Folds `operands` with `fold`, which makes one of an older and a newer one, from the oldest on.
-fn fold_pairs(
-    first: &[u8],
-    others: &[&[u8]],
-    out: &mut Vec<u8>,
-    mut fold: impl FnMut(&[u8], &[u8], &mut Vec<u8>) -> Result<(), MergeFailure>,
-) -> Result<(), MergeFailure> {
-    let mut older = first.to_vec();
-    for newer in others {
-        out.clear();
-        fold(&older, newer, out)?;
-        std::mem::swap(&mut older, out);
-    }
-    *out = older;
-    Ok(())
+/// All that an associative operator folds, the oldest first.
+fn parts<'a>(
+    existing: Option<&'a [u8]>,
+    operands: &'a [&'a [u8]],
+) -> impl Iterator<Item = &'a [u8]> {
+    existing.into_iter().chain(operands.iter().copied())
 }
 
 #[cfg(test)]

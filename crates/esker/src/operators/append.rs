@@ -1,6 +1,6 @@
 //! Appending: lists and texts that grow at their end.
 
-use super::{MergeFailure, MergeOperator};
+use super::{MergeFailure, MergeOperator, parts};
 
 /// Appends each operand to the value, with a separator between two of them.
 ///
@@ -50,7 +50,7 @@ impl MergeOperator for Append {
         operands: &[&[u8]],
         out: &mut Vec<u8>,
     ) -> Result<(), MergeFailure> {
-        for (index, part) in existing.into_iter().chain(operands.iter().copied()).enumerate() {
+        for (index, part) in parts(existing, operands).enumerate() {
             if index > 0 {
                 out.extend_from_slice(&self.separator);
             }
@@ -59,12 +59,7 @@ impl MergeOperator for Append {
         Ok(())
     }
 
-    fn fold_operands(
-        &self,
-        key: &[u8],
-        operands: &[&[u8]],
-        out: &mut Vec<u8>,
-    ) -> Result<bool, MergeFailure> {
-        self.merge(key, None, operands, out).map(|()| true)
+    fn is_associative(&self) -> bool {
+        true
     }
 }

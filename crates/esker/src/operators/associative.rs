@@ -1,6 +1,6 @@
 //! An operator made of one function.
 
-use super::{MergeFailure, MergeOperator, fold_pairs};
+use super::{MergeFailure, MergeOperator, parts};
 
 /// A merge operator whose operands are values like any other, folded two at a time by one
 /// function, which gets the key, the older of two, the newer, and an empty buffer for the result.
@@ -59,21 +59,19 @@ where
         operands: &[&[u8]],
         out: &mut Vec<u8>,
     ) -> Result<(), MergeFailure> {
-        let (first, others) = match (existing, operands) {
-            (Some(existing), _) => (existing, operands),
-            (None, [first, others @ ..]) => (*first, others),
-            (None, []) => return Ok(()),
-        };
-        fold_pairs(first, others, out, |older, newer, out| (self.fold)(key, older, newer, out))
+        let mut parts = parts(existing, operands);
+        let mut older = parts.next().unwrap_or_default().to_vec();
+        for newer in parts {
+            out.clear();
+            (self.fold)(key, &older, newer, out)?;
+            std::mem::swap(&mut older, out);
+        }
+        *out = older;
+        Ok(())
     }
 
-    fn fold_operands(
-        &self,
-        key: &[u8],
-        operands: &[&[u8]],
-        out: &mut Vec<u8>,
-    ) -> Result<bool, MergeFailure> {
-        self.merge(key, None, operands, out).map(|()| true)
+    fn is_associative(&self) -> bool {
+        true
     }
 }
 

@@ -1,6 +1,6 @@
 //! Counters: operands are added to the value.
 
-use super::{MergeFailure, MergeOperator};
+use super::{MergeFailure, MergeOperator, parts};
 
 /// Adds unsigned numbers of 64 bits. A key without a value starts at zero.
 ///
@@ -52,7 +52,7 @@ fn sum(
     add: impl Fn(u64, u64) -> u64,
 ) -> Result<(), MergeFailure> {
     let mut sum = 0;
-    for part in existing.into_iter().chain(operands.iter().copied()) {
+    for part in parts(existing, operands) {
         let number = AddU64::decode(part);
         let what =
             || MergeFailure::new(format!("a number has {} bytes, and must have 8", part.len()));
@@ -77,13 +77,8 @@ impl MergeOperator for AddU64 {
         sum(existing, operands, out, u64::saturating_add)
     }
 
-    fn fold_operands(
-        &self,
-        key: &[u8],
-        operands: &[&[u8]],
-        out: &mut Vec<u8>,
-    ) -> Result<bool, MergeFailure> {
-        self.merge(key, None, operands, out).map(|()| true)
+    fn is_associative(&self) -> bool {
+        true
     }
 }
 
@@ -102,12 +97,7 @@ impl MergeOperator for AddI64 {
         sum(existing, operands, out, u64::wrapping_add)
     }
 
-    fn fold_operands(
-        &self,
-        key: &[u8],
-        operands: &[&[u8]],
-        out: &mut Vec<u8>,
-    ) -> Result<bool, MergeFailure> {
-        self.merge(key, None, operands, out).map(|()| true)
+    fn is_associative(&self) -> bool {
+        true
     }
 }

@@ -1,6 +1,6 @@
 //! The smallest and the largest of all values, bytewise.
 
-use super::{MergeFailure, MergeOperator};
+use super::{MergeFailure, MergeOperator, parts};
 
 /// Keeps the smallest of the value and all operands, compared byte by byte.
 ///
@@ -26,18 +26,13 @@ impl MergeOperator for Minimum {
         operands: &[&[u8]],
         out: &mut Vec<u8>,
     ) -> Result<(), MergeFailure> {
-        let all = existing.into_iter().chain(operands.iter().copied());
+        let all = parts(existing, operands);
         out.extend_from_slice(all.min().unwrap_or_default());
         Ok(())
     }
 
-    fn fold_operands(
-        &self,
-        key: &[u8],
-        operands: &[&[u8]],
-        out: &mut Vec<u8>,
-    ) -> Result<bool, MergeFailure> {
-        self.merge(key, None, operands, out).map(|()| true)
+    fn is_associative(&self) -> bool {
+        true
     }
 }
 
@@ -53,17 +48,12 @@ impl MergeOperator for Maximum {
         operands: &[&[u8]],
         out: &mut Vec<u8>,
     ) -> Result<(), MergeFailure> {
-        let all = existing.into_iter().chain(operands.iter().copied());
+        let all = parts(existing, operands);
         out.extend_from_slice(all.max().unwrap_or_default());
         Ok(())
     }
 
-    fn fold_operands(
-        &self,
-        key: &[u8],
-        operands: &[&[u8]],
-        out: &mut Vec<u8>,
-    ) -> Result<bool, MergeFailure> {
-        self.merge(key, None, operands, out).map(|()| true)
+    fn is_associative(&self) -> bool {
+        true
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use esker_base::coding::{Decoder, put_bytes};
 
-use super::{MergeFailure, MergeOperator};
+use super::{MergeFailure, MergeOperator, parts};
 
 /// Adds the elements of each operand to the value, which is a set of byte strings.
 ///
@@ -60,19 +60,14 @@ impl MergeOperator for SetUnion {
         out: &mut Vec<u8>,
     ) -> Result<(), MergeFailure> {
         let mut all = BTreeSet::new();
-        for set in existing.into_iter().chain(operands.iter().copied()) {
+        for set in parts(existing, operands) {
             all.extend(Self::decode(set)?);
         }
         put_all(&all, out);
         Ok(())
     }
 
-    fn fold_operands(
-        &self,
-        key: &[u8],
-        operands: &[&[u8]],
-        out: &mut Vec<u8>,
-    ) -> Result<bool, MergeFailure> {
-        self.merge(key, None, operands, out).map(|()| true)
+    fn is_associative(&self) -> bool {
+        true
     }
 }
