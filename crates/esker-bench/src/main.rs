@@ -18,11 +18,14 @@ mod limits;
 mod machine;
 mod options;
 mod process;
+/// Keys and values are those of `esker bench`, by the same code.
+#[path = "../../esker-cli/src/bench/random.rs"]
 mod random;
 mod report;
 mod rounds;
 mod rows;
 mod table;
+#[path = "../../esker-cli/src/bench/values.rs"]
 mod values;
 mod work;
 

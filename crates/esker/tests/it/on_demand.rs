@@ -80,6 +80,22 @@ impl Bed {
         });
     }
 
+    /// Who writes the first table from now on stands still: the first channel says when, and the
+    /// second lets him go on.
+    fn hold_first_table(&self) -> (mpsc::Receiver<()>, mpsc::SyncSender<()>) {
+        let (reached, is_reached) = mpsc::sync_channel(1);
+        let (release, is_released) = mpsc::sync_channel(1);
+        let gate = Mutex::new(Some((reached, is_released)));
+        self.on_table(move || {
+            let taken = gate.lock().unwrap().take();
+            if let Some((reached, is_released)) = taken {
+                reached.send(()).unwrap();
+                is_released.recv().unwrap();
+            }
+        });
+        (is_reached, release)
+    }
+
     /// Without this, the observer would keep the database open.
     fn forget(&self) {
         self.faults.observe(|_| ());
@@ -245,16 +261,7 @@ fn automatic_jobs_are_done_by_the_thread_of_a_paused_one() {
         let mut bed = Bed::new(threads, leveled());
         bed.write(3);
         let other = bed.db.keyspace("other", KeyspaceOptions::default()).unwrap();
-        let (reached, is_reached) = mpsc::sync_channel(1);
-        let (release, is_released) = mpsc::sync_channel::<()>(1);
-        let gate = Mutex::new(Some((reached, is_released)));
-        bed.on_table(move || {
-            let taken = gate.lock().unwrap().take();
-            if let Some((reached, is_released)) = taken {
-                reached.send(()).unwrap();
-                is_released.recv().unwrap();
-            }
-        });
+        let (is_reached, release) = bed.hold_first_table();
         let handle = bed.keyspace.start_compaction::<&[u8]>(..).unwrap();
         is_reached.recv().unwrap();
         handle.pause();
@@ -397,16 +404,7 @@ fn holding_and_cancelling_beside_writers_loses_nothing_under_any_policy() {
 fn with_another_in_its_way_it_waits_and_goes_on_at_the_end_of_that() {
     let mut bed = Bed::new(0, leveled());
     bed.write(3);
-    let (reached, is_reached) = mpsc::sync_channel(1);
-    let (release, is_released) = mpsc::sync_channel::<()>(1);
-    let gate = Mutex::new(Some((reached, is_released)));
-    bed.on_table(move || {
-        let taken = gate.lock().unwrap().take();
-        if let Some((reached, is_released)) = taken {
-            reached.send(()).unwrap();
-            is_released.recv().unwrap();
-        }
-    });
+    let (is_reached, release) = bed.hold_first_table();
     let keyspace = bed.keyspace.clone();
     let handle = std::thread::scope(|scope| {
         let blocking = scope.spawn(move || keyspace.compact::<&[u8]>(..).unwrap());
@@ -430,16 +428,7 @@ fn automatic_compactions_overtake_one_that_is_under_way() {
     let mut bed = Bed::new(2, leveled());
     bed.write(3);
     let other = bed.db.keyspace("other", KeyspaceOptions::default()).unwrap();
-    let (reached, is_reached) = mpsc::sync_channel(1);
-    let (release, is_released) = mpsc::sync_channel::<()>(1);
-    let gate = Mutex::new(Some((reached, is_released)));
-    bed.on_table(move || {
-        let taken = gate.lock().unwrap().take();
-        if let Some((reached, is_released)) = taken {
-            reached.send(()).unwrap();
-            is_released.recv().unwrap();
-        }
-    });
+    let (is_reached, release) = bed.hold_first_table();
     let handle = bed.keyspace.start_compaction::<&[u8]>(..).unwrap();
     is_reached.recv().unwrap();
     for _ in 0..5 {
