@@ -115,6 +115,11 @@ file_id_type!(
     ManifestId,
     FileKind::Manifest
 );
+file_id_type!(
+    /// Names one blob file.
+    BlobFileId,
+    FileKind::Blob
+);
 
 #[cfg(test)]
 mod tests {

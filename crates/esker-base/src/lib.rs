@@ -32,7 +32,7 @@ pub use file_header::FileHeader;
 pub use file_kind::FileKind;
 pub use fragments::{Fragment, Fragments, Stretch};
 pub use head::key_head;
-pub use id::{DatabaseId, FileId, KeyspaceId, LogId, ManifestId, OwnerId, TableId};
+pub use id::{BlobFileId, DatabaseId, FileId, KeyspaceId, LogId, ManifestId, OwnerId, TableId};
 pub use key::{InternalKey, Trailer};
 pub use kind::EntryKind;
 pub use map::{HashMap, HashSet};

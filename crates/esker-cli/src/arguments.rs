@@ -115,11 +115,11 @@ pub(crate) enum Command {
         /// Directory of the database.
         dir: PathBuf,
     },
-    /// Print a table, log or manifest file in readable form.
+    /// Print a table, blob, log or manifest file in readable form.
     Dump {
         /// The file.
         file: PathBuf,
-        /// Print at most this many entries, frames or edits.
+        /// Print at most this many entries, values, frames or edits.
         #[arg(long)]
         limit: Option<u64>,
     },

@@ -4,6 +4,7 @@
 //! stands before the damage. Needs no manifest and takes no lock, so it also serves to look at the
 //! files of a database that does not open.
 
+mod blob;
 mod log;
 mod manifest;
 mod table;
@@ -38,7 +39,7 @@ pub(crate) fn run(path: &Path, limit: Option<u64>, out: &mut dyn Write) -> Resul
         FileKind::Table => table::dump(&opened, limit, out),
         FileKind::Log => log::dump(&opened, limit, out),
         FileKind::Manifest => manifest::dump(&opened, limit, out),
-        FileKind::Blob => Err(Failure::other("this release writes no blob files and reads none")),
+        FileKind::Blob => blob::dump(&opened, limit, out),
     }
 }
 

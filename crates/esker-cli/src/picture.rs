@@ -106,6 +106,7 @@ mod tests {
             bytes,
             entry_count: 10,
             tombstone_count: 0,
+            blob_bytes: 0,
             smallest_key: smallest.into(),
             largest_key: largest.into(),
             seqno_min: 1,

@@ -57,6 +57,7 @@ fn measure(env: &Env, dir: &std::path::Path, number: u64, compression: Compressi
         cache: BlockCache::new(Arc::clone(&budget), None),
         budget: Arc::clone(&budget),
         clock: Arc::clone(&env.clock),
+        blobs: esker_table::BlobFiles::default(),
     });
     let mut built = None;
     for attempt in 0..3 {

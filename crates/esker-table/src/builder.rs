@@ -14,13 +14,15 @@
 //! file that keeps nothing; the disk and its sync take several times that.
 
 use std::cmp::Ordering;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use esker_base::checksum::{file_seed, hash_key};
 use esker_base::limits::{KEY_LEN_MAX, VALUE_LEN_MAX};
-use esker_base::{EntryKind, FileHeader, FileKind, Fragments, InternalKey, SeqNo};
+use esker_base::{BlobFileId, EntryKind, FileHeader, FileKind, Fragments, InternalKey, SeqNo};
 use esker_env::{File, FileError};
 
+use crate::blob_uses::BlobCounts;
 use crate::data_block_builder::{BlockFacts, DataBlockBuilder};
 use crate::filter::FilterBlock;
 use crate::footer::Footer;
@@ -33,8 +35,8 @@ use crate::sequential_writer::SequentialWriter;
 use crate::table_expiry::ExpiryCount;
 use crate::top_index::{Partition, TopIndex};
 use crate::{
-    BlockHandle, Compression, Dictionary, Origin, TableExtras, TableIdentity, TableOptions,
-    TableProperties, TableRanges, TableTimes,
+    BlobFileFacts, BlobReference, BlockHandle, Compression, Dictionary, Origin, TableExtras,
+    TableIdentity, TableOptions, TableProperties, TableRanges, TableTimes,
 };
 
 /// When a partition is closed: at the first change of user key past either number.
@@ -112,6 +114,8 @@ pub struct TableBuilder {
     dictionary: Option<Arc<Dictionary>>,
     extras: TableExtras,
     expiries: ExpiryCount,
+    blob_counts: BlobCounts,
+    blob_facts: BTreeMap<BlobFileId, BlobFileFacts>,
     scratch: Vec<u8>,
 }
 
@@ -166,6 +170,8 @@ impl TableBuilder {
             ranges: Fragments::default(),
             extras: TableExtras::default(),
             expiries: ExpiryCount::NONE,
+            blob_counts: BlobCounts::default(),
+            blob_facts: BTreeMap::new(),
             scratch: Vec::new(),
         }
     }
@@ -200,7 +206,8 @@ impl TableBuilder {
     /// Of the file. The builder is of no use afterwards: every later call fails likewise.
     ///
     /// # Panics
-    /// If `key` is not greater than the last, or key or value are too long.
+    /// If `key` is not greater than the last, or key or value are too long, or if the value is no
+    /// [`BlobReference`] where `key` says that it is one.
     ///
     /// # Cost
     /// Two copies of the entry, one hash for each user key, no allocation. One write to the system
@@ -232,8 +239,13 @@ impl TableBuilder {
             self.last_hash = hash_key(key.user_key);
             self.hashes.push(self.last_hash);
         }
-        if key.kind() == EntryKind::ExpiringPut {
-            self.expiries.add(value);
+        match key.kind() {
+            EntryKind::ExpiringPut => self.expiries.add(value),
+            EntryKind::BlobReference => {
+                let reference = BlobReference::decode(value).expect("a reference is one");
+                self.blob_counts.add(&reference);
+            }
+            _ => {}
         }
         self.block.push(key, value, tag_of(self.last_hash));
         Ok(())
@@ -258,6 +270,11 @@ impl TableBuilder {
             + self.block_ends.capacity() * size_of::<u64>()
             + self.separators.memory_bytes()
             + self.top_separators.memory_bytes()
+    }
+
+    /// Says what is known of a blob file that entries may refer to.
+    pub fn know_blob_file(&mut self, facts: BlobFileFacts) {
+        self.blob_facts.insert(facts.id, facts);
     }
 
     /// About how long the file would be if it were finished now.
@@ -303,7 +320,8 @@ impl TableBuilder {
     /// Of the file; it is to be removed then.
     ///
     /// # Panics
-    /// If there is neither an entry nor a range tombstone.
+    /// If there is neither an entry nor a range tombstone, or an entry refers to a blob file of
+    /// which nothing is known.
     pub fn finish(mut self) -> Result<TableProperties, FileError> {
         self.writer.check()?;
         let has_entries = !self.block.is_empty();
@@ -388,6 +406,10 @@ impl TableBuilder {
             filter_bits_per_key: self.options.filter_bits_per_key,
             extras: TableExtras {
                 expiry,
+                blobs: self
+                    .blob_counts
+                    .uses(&self.blob_facts)
+                    .expect("every blob file that is referred to is known"),
                 ranges,
                 origin: self.origin.take(),
                 ..std::mem::take(&mut self.extras)

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use esker_cache::{Owner, Weigh};
 
+use crate::blob_record::BlobRecord;
 use crate::data_block::DataBlock;
 use crate::filter::FilterBlock;
 use crate::index_block::IndexBlock;
@@ -21,6 +22,8 @@ pub(crate) enum Content {
     Index(IndexBlock),
     /// `None` stands for a filter that is damaged: so that it is read, and counted, once.
     Filter(Option<FilterBlock>),
+    /// A value of a blob file, with its key.
+    Blob(BlobRecord),
 }
 
 impl CachedBlock {
@@ -57,6 +60,31 @@ impl CachedBlock {
     }
 }
 
+impl CachedBlock {
+    /// # Panics
+    /// If it is not a record, which is a bug in the numbering of slots.
+    #[inline]
+    pub(crate) const fn blob(&self) -> &BlobRecord {
+        match &self.0 {
+            Content::Blob(record) => record,
+            _ => panic!("slots of blob files hold records"),
+        }
+    }
+
+    /// The bytes that values lie in.
+    ///
+    /// # Panics
+    /// If it is neither a data block nor a record.
+    #[inline]
+    fn payload(&self) -> &[u8] {
+        match &self.0 {
+            Content::Data(block) => block.payload(),
+            Content::Blob(record) => record.payload(),
+            _ => panic!("values lie in data blocks and blob files"),
+        }
+    }
+}
+
 impl Weigh for CachedBlock {
     fn weight_bytes(&self) -> usize {
         // The two counts of the `Arc` and this enum around the block.
@@ -67,12 +95,13 @@ impl Weigh for CachedBlock {
                 Content::Index(block) => block.memory_bytes(),
                 Content::Filter(Some(block)) => block.memory_bytes(),
                 Content::Filter(None) => size_of::<Self>(),
+                Content::Blob(record) => record.memory_bytes(),
             }
     }
 
     fn owner(&self) -> Owner {
         match &self.0 {
-            Content::Data(_) => Owner::BlockCache,
+            Content::Data(_) | Content::Blob(_) => Owner::BlockCache,
             Content::Index(_) => Owner::Indexes,
             Content::Filter(_) => Owner::Filters,
         }
@@ -107,7 +136,7 @@ impl Deref for BlockSlice {
 
     #[inline]
     fn deref(&self) -> &[u8] {
-        &self.block.data().payload()[self.range.clone()]
+        &self.block.payload()[self.range.clone()]
     }
 }
 

@@ -7,7 +7,7 @@ use esker_base::DatabaseId;
 use esker_cache::{BlockCache, Budget};
 use esker_env::{Clock, FileSystem};
 
-use crate::CachedBlock;
+use crate::{BlobFiles, CachedBlock};
 
 /// What all tables of a database share.
 #[derive(Clone, Debug)]
@@ -24,4 +24,6 @@ pub struct TableContext {
     pub budget: Arc<Budget>,
     /// What traced reads are timed by; not read otherwise.
     pub clock: Arc<dyn Clock>,
+    /// The blob files that tables of this database hold.
+    pub blobs: BlobFiles,
 }

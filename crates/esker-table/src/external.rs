@@ -116,6 +116,9 @@ impl ExternalTable {
         {
             return Err(ExternalError::NotExternal("it was not written by a table writer"));
         }
+        if properties.extras.blobs.is_some() {
+            return Err(ExternalError::NotExternal("it refers to blob files"));
+        }
         Ok(Self { path: path.to_path_buf(), file, header, footer, properties })
     }
 

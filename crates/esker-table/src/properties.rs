@@ -21,6 +21,7 @@ use esker_base::limits::KEY_LEN_MAX;
 use esker_base::{FileId, KeyRange, KeyspaceId, OwnerId, SeqNo, TableId};
 
 use crate::Compression;
+use crate::blob_uses::{BlobUse, BlobUses};
 use crate::range_block::END_LEN_MAX;
 use crate::table_extras::TableExtras;
 
@@ -100,6 +101,18 @@ impl TableProperties {
     #[must_use]
     pub const fn has_tombstones(&self) -> bool {
         self.tombstone_count > 0 || self.extras.ranges.is_some()
+    }
+
+    /// What it has in each blob file that its entries refer to, ascending.
+    pub fn blob_uses(&self) -> impl Iterator<Item = &BlobUse> {
+        self.extras.blobs.iter().flat_map(BlobUses::as_slice)
+    }
+
+    /// Bytes of the file, and of what it refers to in blob files.
+    #[must_use]
+    pub fn held_bytes(&self) -> u64 {
+        let blobs = self.extras.blobs.as_ref().map_or(0, |uses| uses.bytes());
+        self.file_bytes.saturating_add(blobs)
     }
 
     /// Appends everything, for a manifest.

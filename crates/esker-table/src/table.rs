@@ -15,7 +15,7 @@ use crate::cached_block::{BlockSlice, CachedBlock};
 use crate::index_block::Candidates;
 use crate::open_table::OpenTable;
 use crate::table_file::{TableFile, table_path};
-use crate::{FilterVerdict, NoTrace, Origin, ReadTrace, TableContext, TableProperties};
+use crate::{BlobFile, FilterVerdict, NoTrace, Origin, ReadTrace, TableContext, TableProperties};
 
 /// One immutable sorted file.
 ///
@@ -29,6 +29,8 @@ pub struct Table {
     seqno: Option<SeqNo>,
     /// Whether it has range tombstones.
     has_ranges: bool,
+    /// The blob files that entries refer to: held, so that they can be found and stay.
+    blobs: Box<[Arc<BlobFile>]>,
     open: OnceLock<OpenTable>,
     /// Held by the thread that opens the file, across its I/O; not taken once it is open.
     opening: Mutex<()>,
@@ -49,8 +51,9 @@ impl Table {
     pub fn new(context: Arc<TableContext>, properties: Arc<TableProperties>) -> Self {
         let seqno = Origin::seqno(properties.extras.origin.as_ref());
         let has_ranges = properties.extras.ranges.is_some();
+        let blobs = properties.blob_uses().map(|one| context.blobs.get(one.facts)).collect();
         let (open, opening) = (OnceLock::new(), Mutex::new(()));
-        Self { context, properties, seqno, has_ranges, open, opening }
+        Self { context, properties, seqno, has_ranges, blobs, open, opening }
     }
 
     /// A table of which only the id is known: reads header, footer, properties and top index. For
@@ -73,6 +76,12 @@ impl Table {
     #[must_use]
     pub const fn properties(&self) -> &Arc<TableProperties> {
         &self.properties
+    }
+
+    /// The blob files that its entries refer to.
+    #[must_use]
+    pub fn blob_files(&self) -> &[Arc<BlobFile>] {
+        &self.blobs
     }
 
     /// What the table shares with others.

@@ -18,11 +18,12 @@
 use esker_base::coding::{DecodeError, Decoder, put_bytes, put_varint};
 
 use crate::table_expiry::TableExpiry;
-use crate::{BlockHandle, Origin, TableRanges};
+use crate::{BlobUses, BlockHandle, Origin, TableRanges};
 
 mod tag {
     pub(super) const TIMES: u64 = 1;
     pub(super) const RANGES: u64 = 2;
+    pub(super) const BLOBS: u64 = 3;
     pub(super) const EXPIRY: u64 = 4;
     pub(super) const ORIGIN: u64 = 5;
     pub(super) const DICTIONARY: u64 = 6;
@@ -35,6 +36,8 @@ pub struct TableExtras {
     pub times: Option<TableTimes>,
     /// Its range tombstones.
     pub ranges: Option<TableRanges>,
+    /// Which blob files entries refer to.
+    pub blobs: Option<BlobUses>,
     /// When its entries expire, if it has some that do.
     pub expiry: Option<TableExpiry>,
     /// Where it comes from, if it was not built for the place that it stands in.
@@ -67,12 +70,15 @@ impl TableExtras {
 
     /// Appends a section for everything that is there.
     pub(crate) fn encode(&self, out: &mut Vec<u8>) {
-        let Self { times, ranges, expiry, origin, dictionary } = self;
+        let Self { times, ranges, blobs, expiry, origin, dictionary } = self;
         if let Some(times) = times {
             put_section(out, tag::TIMES, |body| times.encode(body));
         }
         if let Some(ranges) = ranges {
             put_section(out, tag::RANGES, |body| ranges.encode(body));
+        }
+        if let Some(blobs) = blobs {
+            put_section(out, tag::BLOBS, |body| blobs.encode(body));
         }
         if let Some(expiry) = expiry {
             put_section(out, tag::EXPIRY, |body| expiry.encode(body));
@@ -101,6 +107,7 @@ impl TableExtras {
             match tag {
                 tag::TIMES => extras.times = Some(TableTimes::decode(&mut body)?),
                 tag::RANGES => extras.ranges = Some(TableRanges::decode(&mut body)?),
+                tag::BLOBS => extras.blobs = Some(BlobUses::decode(&mut body)?),
                 tag::EXPIRY => extras.expiry = Some(TableExpiry::decode(&mut body)?),
                 tag::ORIGIN => extras.origin = Some(Origin::decode(&mut body)?),
                 tag::DICTIONARY => extras.dictionary = Some(BlockHandle::decode(&mut body)?),

@@ -133,6 +133,7 @@ impl Bed {
             cache: BlockCache::new(Arc::clone(&budget), None),
             budget: Arc::clone(&budget),
             clock: env.clock,
+            blobs: crate::BlobFiles::default(),
         });
         Self { context, budget }
     }

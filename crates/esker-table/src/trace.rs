@@ -24,6 +24,8 @@ pub enum BlockKind {
     TopIndex,
     /// The [`TableProperties`].
     Properties,
+    /// One value of a blob file.
+    Blob,
 }
 
 impl fmt::Display for BlockKind {
@@ -36,6 +38,7 @@ impl fmt::Display for BlockKind {
             Self::RangeTombstones => "range-tombstone",
             Self::TopIndex => "top-index",
             Self::Properties => "properties",
+            Self::Blob => "blob",
         })
     }
 }

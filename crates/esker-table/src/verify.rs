@@ -8,6 +8,7 @@ use esker_base::checksum::{Checksummer, hash_key};
 use esker_base::{Corruption, EntryKind, Fragments, InternalKey, Trailer};
 use esker_env::FileError;
 
+use crate::blob_uses::BlobCounts;
 use crate::builder::tag_of;
 use crate::data_block::DataBlock;
 use crate::data_block_builder::BlockFacts;
@@ -15,7 +16,7 @@ use crate::filter::FilterBlock;
 use crate::table_expiry::ExpiryCount;
 use crate::table_file::TableFile;
 use crate::walk::WalkedContent;
-use crate::{Table, TableExpiry, TableProperties, TableWalk, WalkedBlock};
+use crate::{BlobReference, Table, TableExpiry, TableProperties, TableWalk, WalkedBlock};
 
 /// What a check of a whole table found.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
@@ -107,6 +108,7 @@ struct Check<'a> {
     position: u64,
     facts: BlockFacts,
     expiries: ExpiryCount,
+    blobs: BlobCounts,
     data_bytes: u64,
     data_block_count: u32,
     range_seqnos: Vec<u64>,
@@ -123,7 +125,7 @@ struct Check<'a> {
 }
 
 impl<'a> Check<'a> {
-    const fn new(expected: &'a TableProperties) -> Self {
+    fn new(expected: &'a TableProperties) -> Self {
         Self {
             expected,
             found: Vec::new(),
@@ -131,6 +133,7 @@ impl<'a> Check<'a> {
             position: TableWalk::START,
             facts: BlockFacts::NONE,
             expiries: ExpiryCount::NONE,
+            blobs: BlobCounts::default(),
             data_bytes: 0,
             data_block_count: 0,
             range_seqnos: Vec::new(),
@@ -193,6 +196,9 @@ impl<'a> Check<'a> {
             }
             self.hashes.push(hash);
             self.count(key, value);
+            if key.kind() == EntryKind::BlobReference {
+                self.reference(offset, value);
+            }
             index += 1;
         });
         let last_key = self.last.as_ref().map(|(user_key, _)| user_key.clone());
@@ -233,6 +239,13 @@ impl<'a> Check<'a> {
             seqno_min: key.seqno().get(),
             seqno_max: key.seqno().get(),
         });
+    }
+
+    fn reference(&mut self, offset: u64, value: &[u8]) {
+        match BlobReference::decode(value) {
+            Ok(reference) => self.blobs.add(&reference),
+            Err(error) => self.report(offset, format!("blob reference does not decode: {error}")),
+        }
     }
 
     fn index(&mut self, block: &WalkedBlock) {
@@ -322,6 +335,7 @@ impl<'a> Check<'a> {
         }
         let is_same = self.facts.entry_count == expected.entry_count
             && self.facts.tombstone_count == expected.tombstone_count
+            && self.blobs.are(expected.extras.blobs.as_ref())
             && self.facts.key_bytes == expected.key_bytes
             && self.facts.value_bytes == expected.value_bytes
             && self.data_bytes == expected.data_bytes

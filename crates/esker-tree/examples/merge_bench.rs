@@ -43,6 +43,7 @@ impl Bench {
             cache: BlockCache::new(Arc::clone(&budget), None),
             budget,
             clock: Arc::clone(&clock),
+            blobs: esker_table::BlobFiles::default(),
         };
         context.fs.create_dir_all(&context.dir).expect("memory takes everything");
         let (counter, progress) = (Cell::new(1), Progress::default());
@@ -79,6 +80,7 @@ impl Bench {
             context: &ReadContext::default(),
             filter: None,
             options: &options,
+            blobs: esker_tree::BlobOptions::OFF,
             next_id: &|| Some(TableId(FileId { owner: OwnerId::FIRST, counter: self.mint() })),
             interrupt: &|| Signal::Continue,
             progress: &self.progress,

@@ -89,6 +89,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         cache: BlockCache::new(Arc::clone(&budget), None),
         budget,
         clock: Arc::clone(&env.clock),
+        blobs: esker_table::BlobFiles::default(),
     });
     let make = |properties| Arc::new(Table::new(Arc::clone(&context), properties));
     let mut catalog = Catalog::new(DatabaseId([0; 16]));

@@ -375,6 +375,7 @@ impl Catalog {
         })?;
         ensure(self.find_table(id).is_none(), || format!("table {id} is added twice"))?;
         self.reserve(id.0);
+        properties.blob_uses().for_each(|one| self.reserve(one.facts.id.0));
         self.reserve_counter(run.0);
         self.keyspace(keyspace)?.tables.insert(id, place);
         Ok(())

@@ -21,6 +21,7 @@ use esker_table::{
     Compression, Dictionary, SAMPLE_BYTES_PER_BYTE, Table, TableOptions, TableProperties,
 };
 
+use crate::blob_account::{BlobAccount, BlobFileUse};
 use crate::filter::{FilterContext, RunningFilter};
 use crate::gc::{Gc, Readers};
 use crate::job::{Job, JobError, TargetLevel};
@@ -49,6 +50,8 @@ pub struct CompactionOutput {
     pub bytes_read: u64,
     /// Bytes of the new files.
     pub bytes_written: u64,
+    /// Bytes of new blob files, for values that were moved.
+    pub blob_bytes_written: u64,
     /// Entries of the inputs.
     pub entries_in: u64,
     /// Entries that no reader needs.
@@ -116,9 +119,11 @@ pub fn compact(
             Position::of(level, run) >= place && !inputs.contains(&table)
         })
     });
+    // All of the version: how much of a file is garbage, the inputs alone do not say.
+    let blobs = BlobAccount::of(version.tables().map(|table| &**table.properties()));
     let options = (job.options)(target);
     let dictionary = learn(job, &needed, &options)?;
-    let outputs = Outputs::new(*job, target.level, options, cuts, times);
+    let outputs = Outputs::new(*job, target.level, options, cuts, times, &blobs);
     let mut outputs = outputs.with_dictionary(dictionary).with_ranges(ranges.kept().clone());
     let counts = rewrite(
         job,
@@ -134,8 +139,11 @@ pub fn compact(
     check_count(&needed, counts.entries_in)?;
     let added = outputs.finish()?;
     let unread = entries_of(&runs) - counts.entries_in;
+    let written = BlobAccount::of(added.iter());
+    let is_new = |file: &&BlobFileUse| blobs.file(file.facts.id).is_none();
     Ok(CompactionOutput {
         bytes_read: needed.iter().map(|run| run.bytes()).sum(),
+        blob_bytes_written: written.files().filter(is_new).map(|file| file.facts.file_bytes).sum(),
         bytes_written: added.iter().map(|table| table.file_bytes).sum(),
         added,
         removed: plan.tables().collect(),

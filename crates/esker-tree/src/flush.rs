@@ -9,6 +9,7 @@ use esker_base::RangeTombstone;
 use esker_memtable::{Memtable, MemtableCursor};
 use esker_table::{TableProperties, TableTimes};
 
+use crate::blob_account::BlobAccount;
 use crate::gc::{Gc, Readers};
 use crate::job::{Job, JobError, TargetLevel};
 use crate::merge::MergingCursor;
@@ -59,7 +60,8 @@ pub fn flush(job: &Job<'_>, input: FlushInput<'_>) -> Result<Vec<TableProperties
     let ranges = RangeGc::new(range_tombstones(&input), input.readers, |start, end| {
         older.may_hold_any(start, end, &inputs)
     });
-    let outputs = Outputs::new(*job, target.level, (job.options)(target), cuts, times);
+    let none = BlobAccount::default();
+    let outputs = Outputs::new(*job, target.level, (job.options)(target), cuts, times, &none);
     let mut outputs = outputs.with_ranges(ranges.kept().clone());
     let counts = rewrite(
         job,

@@ -10,6 +10,7 @@ use esker_base::{KeyspaceId, TableId};
 use esker_env::FileError;
 use esker_table::{Compression, TableContext, TableOptions};
 
+use crate::blob_options::BlobOptions;
 use crate::filter::{Filter, FilterError};
 use crate::meaning::ReadContext;
 use crate::read_error::UnsupportedKind;
@@ -27,7 +28,10 @@ pub struct Job<'a> {
     pub filter: Option<(&'a Filter, &'a str)>,
     /// How to build a table for a level.
     pub options: &'a dyn Fn(TargetLevel) -> TableOptions,
-    /// Mints the id of the next table; `None`, for a reason that the caller keeps, cancels the job.
+    /// Which values lie in blob files.
+    pub blobs: BlobOptions,
+    /// Mints the id of the next table or blob file; `None`, for a reason that the caller keeps,
+    /// cancels the job.
     pub next_id: &'a dyn Fn() -> Option<TableId>,
     /// Asked about once for each block that is read; it may wait, to yield to other work.
     pub interrupt: &'a dyn Fn() -> Signal,

@@ -10,6 +10,9 @@
 
 #![forbid(unsafe_code)]
 
+mod blob_account;
+mod blob_options;
+mod blob_output;
 mod catalog;
 mod compaction;
 mod coverage;
@@ -59,6 +62,8 @@ mod test_tree;
 #[cfg(test)]
 mod testing;
 
+pub use blob_account::{BlobAccount, BlobFileUse, pick_blob_waste};
+pub use blob_options::BlobOptions;
 pub use catalog::{Catalog, KeyspaceState, TablePlace};
 pub use compaction::{CompactionOutput, compact};
 pub use coverage::Coverage;
@@ -75,7 +80,7 @@ pub use imagined::imagined_table;
 pub use job::{Job, JobError, Progress, Signal, TargetLevel};
 pub use level::Level;
 pub use manifest::{Manifest, Recovered};
-pub use meaning::{Meaning, ReadContext};
+pub use meaning::{BlobReads, Meaning, ReadContext};
 pub use merge::MergingCursor;
 pub use operator::{Merge, MergeError, MergeErrorCause, MergeFailure, MergeOperator};
 pub use placement::Placement;

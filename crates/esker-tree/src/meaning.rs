@@ -5,7 +5,11 @@
 //!
 //! Does not know which entries a reader sees.
 
+use std::sync::Arc;
+
 use esker_base::{EXPIRY_LEN, EntryKind, expiry_of};
+use esker_env::FileError;
+use esker_table::{BlockSlice, NoTrace, ReadTrace, TableContext};
 
 use crate::operator::{Merge, MergeError, Merger};
 use crate::read_error::UnsupportedKind;
@@ -18,6 +22,21 @@ pub struct ReadContext {
     /// The time that expiries are compared with, in milliseconds since 1970-01-01 UTC. What
     /// expires at it has expired.
     pub now_millis: u64,
+    /// How values in blob files are read; without it they are not, and an entry that refers to one
+    /// has no meaning.
+    pub blobs: Option<BlobReads>,
+    /// Whether keys alone are wanted: a value in a blob file is shown as an empty one, and not read.
+    /// Operands are merged all the same.
+    pub keys_only: bool,
+}
+
+/// How values in blob files are read.
+#[derive(Clone, Debug)]
+pub struct BlobReads {
+    /// Where the files are.
+    pub tables: Arc<TableContext>,
+    /// Whether values are left in the cache.
+    pub fill_cache: bool,
 }
 
 /// What one entry says about its key.
@@ -28,6 +47,8 @@ pub enum Meaning {
         /// How many bytes are stored before the value.
         from: usize,
     },
+    /// The key has a value, in a blob file: what is stored says where.
+    Blob,
     /// The key has no value.
     Nothing,
     /// The value is what the merge operator makes of this operand and of what is older.
@@ -55,8 +76,31 @@ impl ReadContext {
                 // No release writes one that is too short to hold its expiry.
                 None => Err(UnsupportedKind { kind }),
             },
+            EntryKind::BlobReference if self.blobs.is_some() => Ok(Meaning::Blob),
             _ => Err(UnsupportedKind { kind }),
         }
+    }
+
+    /// The value in a blob file that `reference`, which is stored for `key`, leads to.
+    ///
+    /// # Errors
+    /// Of reading the file; its damage among them.
+    ///
+    /// # Panics
+    /// Without [`ReadContext::blobs`].
+    pub fn read_blob<T: ReadTrace>(
+        &self,
+        key: &[u8],
+        reference: &[u8],
+        trace: &mut T,
+    ) -> Result<BlockSlice, FileError> {
+        let blobs = self.blobs.as_ref().expect("a reference has a meaning where it can be read");
+        blobs.tables.read_blob(key, reference, blobs.fill_cache, trace)
+    }
+
+    /// As [`ReadContext::read_blob`], watched by nobody.
+    pub(crate) fn blob(&self, key: &[u8], reference: &[u8]) -> Result<BlockSlice, FileError> {
+        self.read_blob(key, reference, &mut NoTrace)
     }
 
     /// The operator, to merge the operands of `key`.

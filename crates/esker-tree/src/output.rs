@@ -1,4 +1,5 @@
-//! The tables that a flush or a compaction writes: cut at the right keys, whole or not at all.
+//! The tables that a flush or a compaction writes, with their blob files: cut at the right keys,
+//! whole or not at all.
 //!
 //! Until the job is done, every file that was created is removed again when it ends, however it
 //! ends. A file that cannot be removed is left to whoever collects files that nothing refers to.
@@ -6,10 +7,12 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use esker_base::{Fragments, InternalKey};
+use esker_base::{EntryKind, Fragments, InternalKey};
 use esker_cache::{Charge, Owner};
 use esker_table::{Dictionary, TableBuilder, TableIdentity, TableOptions, TableProperties};
 
+use crate::blob_account::BlobAccount;
+use crate::blob_output::{BlobOutput, Placed};
 use crate::job::{Job, JobError};
 use crate::times::OutputTimes;
 
@@ -30,6 +33,7 @@ pub(crate) struct Outputs<'a> {
     cuts: Cuts<'a>,
     times: OutputTimes<'a>,
     builder: Option<TableBuilder>,
+    blobs: BlobOutput,
     /// What the builder holds in memory.
     charge: Charge,
     finished: Vec<TableProperties>,
@@ -43,12 +47,14 @@ pub(crate) struct Outputs<'a> {
 }
 
 impl<'a> Outputs<'a> {
+    /// `inputs` tells of the blob files that the inputs refer to.
     pub(crate) fn new(
         job: Job<'a>,
         level: usize,
         options: TableOptions,
         cuts: Cuts<'a>,
         times: OutputTimes<'a>,
+        inputs: &BlobAccount,
     ) -> Self {
         Self {
             job,
@@ -58,6 +64,7 @@ impl<'a> Outputs<'a> {
             cuts,
             times,
             builder: None,
+            blobs: BlobOutput::new(job.blobs, inputs),
             charge: job.tables.budget.charge(Owner::Compaction, 0),
             finished: Vec::new(),
             finished_bytes: 0,
@@ -101,6 +108,9 @@ impl<'a> Outputs<'a> {
     #[inline]
     pub(crate) fn add(&mut self, key: InternalKey<'_>, value: &[u8]) -> Result<(), JobError> {
         self.entry_count += 1;
+        if self.blobs.concerns(key.kind(), value) {
+            return self.add_blob(key, value);
+        }
         match &mut self.builder {
             Some(builder) => builder.add(key, value)?,
             None => self.start_table()?.add(key, value)?,
@@ -108,16 +118,36 @@ impl<'a> Outputs<'a> {
         Ok(())
     }
 
-    /// Bytes written, or about to be.
+    /// Adds an entry whose value lies in a blob file, or will.
+    #[cold]
+    fn add_blob(&mut self, key: InternalKey<'_>, value: &[u8]) -> Result<(), JobError> {
+        if self.builder.is_none() {
+            self.start_table()?;
+        }
+        let builder = self.builder.as_mut().expect("a table was started");
+        let (user_key, seqno) = (key.user_key, key.seqno());
+        match self.blobs.place(&self.job, key, value, &mut self.unclaimed)? {
+            Placed::AsItIs(value) => builder.add(key, value)?,
+            Placed::Inline(value) => {
+                builder.add(InternalKey::new(user_key, seqno, EntryKind::Put), &value)?;
+            }
+            Placed::Reference(value) => {
+                builder.add(InternalKey::new(user_key, seqno, EntryKind::BlobReference), value)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Bytes of tables and blob files written, or about to be.
     pub(crate) fn bytes(&self) -> u64 {
         let unfinished = self.builder.as_ref().map_or(0, TableBuilder::estimated_file_bytes);
-        self.finished_bytes + unfinished
+        self.finished_bytes + unfinished + self.blobs.bytes()
     }
 
     /// Charges what is held in memory now; to be called about once a block.
     pub(crate) fn charge(&mut self) {
         let held = self.builder.as_ref().map_or(0, TableBuilder::memory_bytes);
-        self.charge.set(held as u64);
+        self.charge.set((held + self.blobs.memory_bytes()) as u64);
     }
 
     /// Entries added.
@@ -168,6 +198,7 @@ impl<'a> Outputs<'a> {
         let (first, last, has_tombstones) = builder.content();
         let times = self.times.of_output((first, last), has_tombstones, self.job.wall_millis());
         builder.set_times(times);
+        self.blobs.finish_table()?.values().for_each(|facts| builder.know_blob_file(*facts));
         let table = builder.finish()?;
         if let Some(before) = self.finished.last() {
             assert!(before.ends_before(&table.smallest_key), "outputs are disjoint and ascend");

@@ -82,6 +82,8 @@ pub enum PlanReason {
     Expired,
     /// Range tombstones hide all that the tables hold.
     RangeDeleted,
+    /// Too much of the blob files is garbage.
+    BlobWaste,
     /// Somebody asked for it.
     Manual,
 }
@@ -104,6 +106,7 @@ impl PlanReason {
             Self::Idle => "idle",
             Self::Expired => "expired",
             Self::RangeDeleted => "range-deleted",
+            Self::BlobWaste => "blob-waste",
             Self::Manual => "manual",
         }
     }

@@ -22,6 +22,8 @@ pub enum PointStep {
         /// How many bytes are stored before the value.
         from: usize,
     },
+    /// The value lies in a blob file; the entry says where.
+    Blob,
     /// The value was merged.
     Merged(Vec<u8>),
     /// The key has no value.
@@ -74,6 +76,11 @@ impl PointMerge {
         match meaning {
             Meaning::Value { from } if self.operands.is_empty() => Ok(PointStep::Stored { from }),
             Meaning::Value { from } => self.merge(context.merger(key)?, Some(&stored[from..])),
+            Meaning::Blob if self.operands.is_empty() => Ok(PointStep::Blob),
+            Meaning::Blob => {
+                let value = context.blob(key, stored)?;
+                self.merge(context.merger(key)?, Some(&value))
+            }
             Meaning::Nothing if self.operands.is_empty() => Ok(PointStep::Nothing),
             Meaning::Nothing => self.merge(context.merger(key)?, None),
             Meaning::Operand => {
@@ -112,6 +119,10 @@ impl PointMerge {
             match meaning {
                 Meaning::Value { from } => {
                     return self.merge(merger, Some(&cursor.value()[from..]));
+                }
+                Meaning::Blob => {
+                    let value = context.blob(merger.key(), cursor.value())?;
+                    return self.merge(merger, Some(&value));
                 }
                 Meaning::Nothing => return self.merge(merger, None),
                 Meaning::Operand if !self.add(merger, cursor.value())? => {

@@ -137,6 +137,7 @@ fn pause(job: &Job<'_>, counts: &Counts, outputs: &mut Outputs<'_>) -> Result<()
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::blob_account::BlobAccount;
     use crate::cursor::vec_cursor::{Entry, VecCursor};
     use crate::gc::{Gc, Readers};
     use crate::output::Cuts;
@@ -148,8 +149,8 @@ mod tests {
     fn rewrite_of(job: &Job<'_>, source: VecCursor) -> Result<Counts, JobError> {
         let cuts = Cuts { keys: &[], bytes_max: 1 };
         let times = OutputTimes::of_memtables(TableTimes::default(), |_, _| true);
-        let options = esker_table::TableOptions::default();
-        let mut outputs = Outputs::new(*job, 0, options, cuts, times);
+        let (options, none) = (esker_table::TableOptions::default(), BlobAccount::default());
+        let mut outputs = Outputs::new(*job, 0, options, cuts, times, &none);
         let mut source = MergingCursor::new(vec![source]);
         let name_of = |_: &VecCursor| "7.table".to_owned();
         let gc = Gc::new(Readers::new(&[], SeqNo::ZERO), false);

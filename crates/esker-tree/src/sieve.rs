@@ -139,10 +139,18 @@ impl<'a, F: FnMut(&[u8]) -> bool> Sieve<'a, F> {
         let (Some(filter), true) = (&mut self.filter, is_latest) else {
             return sink.add(kept, value);
         };
-        let Meaning::Value { from } = self.context.meaning(key.kind(), value)? else {
-            return sink.add(kept, value);
+        let verdict = match self.context.meaning(key.kind(), value)? {
+            Meaning::Value { from } => {
+                let (before, shown) = value.split_at(from);
+                add_filtered(filter, kept, Shown { stored: value, before, shown }, is_all, sink)?
+            }
+            Meaning::Blob => {
+                let blob = self.context.blob(key.user_key, value)?;
+                let shown = Shown { stored: value, before: &[], shown: &blob };
+                add_filtered(filter, kept, shown, is_all, sink)?
+            }
+            _ => return sink.add(kept, value),
         };
-        let verdict = add_filtered(filter, kept, (value, from), is_all, sink)?;
         self.entries_dropped += u64::from(verdict == Filtered::Dropped);
         self.filtered += u64::from(verdict != Filtered::Kept);
         Ok(())
@@ -171,9 +179,16 @@ impl<'a, F: FnMut(&[u8]) -> bool> Sieve<'a, F> {
             return Ok(());
         }
         let expires = key.kind() == EntryKind::ExpiringPut;
+        let blob;
         let (kind, below) = match meaning {
             Meaning::Value { .. } if expires => (EntryKind::Put, Below::Expiring),
             Meaning::Value { from } => (EntryKind::Put, Below::Value(&value[from..])),
+            // Read only where something is to be made of it.
+            Meaning::Blob if self.waiting.is_empty() => (EntryKind::Put, Below::Unknown),
+            Meaning::Blob => {
+                blob = self.context.blob(key.user_key, value)?;
+                (EntryKind::Put, Below::Value(&blob))
+            }
             _ => (EntryKind::Tombstone, Below::Tombstone),
         };
         if !self.waiting.is_empty() && self.resolve(below, sink)? {
@@ -215,7 +230,8 @@ impl<'a, F: FnMut(&[u8]) -> bool> Sieve<'a, F> {
             let seqno = if zeroes { SeqNo::ZERO } else { seqno };
             let key = InternalKey::new(&user_key, seqno, kind);
             let Some(filter) = &mut filter else { return sink.add(key, value) };
-            let verdict = add_filtered(filter, key, (value, 0), is_all, sink)?;
+            let shown = Shown { stored: value, before: &[], shown: value };
+            let verdict = add_filtered(filter, key, shown, is_all, sink)?;
             dropped += u64::from(verdict == Filtered::Dropped);
             filtered += u64::from(verdict != Filtered::Kept);
             Ok(())
@@ -231,21 +247,34 @@ impl<'a, F: FnMut(&[u8]) -> bool> Sieve<'a, F> {
     }
 }
 
-/// Adds what `filter` makes of a value, which is what is stored from a byte on, or a tombstone if
-/// it removes it; or nothing, where nothing older can exist.
+/// A value as a filter sees it.
+#[derive(Clone, Copy)]
+struct Shown<'a> {
+    /// What the entry has.
+    stored: &'a [u8],
+    /// What stands before the value in that.
+    before: &'a [u8],
+    shown: &'a [u8],
+}
+
+/// Adds what `filter` makes of a value, or a tombstone if it removes it; or nothing, where nothing
+/// older can exist. A value from a blob file that it changes becomes a put.
 fn add_filtered(
     filter: &mut RunningFilter,
     key: InternalKey<'_>,
-    (stored, from): (&[u8], usize),
+    Shown { stored, before, shown }: Shown<'_>,
     is_all: bool,
     sink: &mut impl Sink,
 ) -> Result<Filtered, JobError> {
-    match filter.ask(key.user_key, &stored[from..])? {
+    match filter.ask(key.user_key, shown)? {
         FilterDecision::Keep => {
             sink.add(key, stored)?;
             return Ok(Filtered::Kept);
         }
-        FilterDecision::Change(value) => sink.add(key, &[&stored[..from], &value].concat())?,
+        FilterDecision::Change(value) if key.kind() == EntryKind::BlobReference => {
+            sink.add(InternalKey::new(key.user_key, key.seqno(), EntryKind::Put), &value)?;
+        }
+        FilterDecision::Change(value) => sink.add(key, &[before, &value].concat())?,
         FilterDecision::Remove if is_all => return Ok(Filtered::Dropped),
         FilterDecision::Remove => {
             sink.add(InternalKey::new(key.user_key, key.seqno(), EntryKind::Tombstone), &[])?;

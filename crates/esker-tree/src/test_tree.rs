@@ -14,6 +14,8 @@ use esker_env::{Env, FaultFileSystem};
 use esker_memtable::Memtable;
 use esker_table::{Table, TableContext, TableOptions, TableProperties, TableTimes};
 
+use crate::blob_account::BlobAccount;
+use crate::blob_options::BlobOptions;
 use crate::compaction::{CompactionOutput, compact};
 use crate::coverage::Coverage;
 use crate::cursor::vec_cursor::Entry;
@@ -21,7 +23,7 @@ use crate::edit::{EditRecord, VersionEdit};
 use crate::flush::{FlushInput, flush};
 use crate::gc::Readers;
 use crate::job::{Job, JobError, Progress, Signal, TargetLevel};
-use crate::meaning::ReadContext;
+use crate::meaning::{BlobReads, ReadContext};
 use crate::merge::MergingCursor;
 use crate::plan::Plan;
 use crate::run_cursor::RunCursor;
@@ -71,6 +73,7 @@ pub(crate) struct TestTree {
     pub(crate) reads: ReadContext,
     /// Questions that the interrupt answers with "go on" before it cancels.
     pub(crate) patience: Cell<u64>,
+    pub(crate) blobs: BlobOptions,
 }
 
 impl TestTree {
@@ -85,16 +88,20 @@ impl TestTree {
             cache: BlockCache::new(Arc::clone(&budget), None),
             budget,
             clock: env.clock,
+            blobs: esker_table::BlobFiles::default(),
         });
         context.fs.create_dir_all(&context.dir).unwrap();
+        let blobs = BlobReads { tables: Arc::clone(&context), fill_cache: true };
+        let reads = ReadContext { blobs: Some(blobs), ..ReadContext::default() };
         Self {
             faults,
             context,
             version: Version::new(KeyspaceId::DEFAULT),
             next_counter: Cell::new(1),
             progress: Progress::default(),
-            reads: ReadContext::default(),
+            reads,
             patience: Cell::new(u64::MAX),
+            blobs: BlobOptions::OFF,
         }
     }
 
@@ -123,6 +130,7 @@ impl TestTree {
             context: &self.reads,
             filter: None,
             options: &options,
+            blobs: self.blobs,
             next_id: &next_id,
             interrupt: &interrupt,
             progress: &self.progress,
@@ -180,18 +188,31 @@ impl TestTree {
     pub(crate) fn compact(&mut self, plan: &Plan, readers: &Readers) -> CompactionOutput {
         let output = self.try_compact(plan, readers).unwrap();
         let run = plan.target_run.unwrap_or_else(|| RunId(self.mint()));
-        self.install(output.added.clone(), &output.removed, plan.target_level, run);
-        for table in &output.removed {
-            self.context.fs.remove(&self.context.dir.join(table.file_name())).unwrap();
-        }
+        self.replace(output.added.clone(), &output.removed, plan.target_level, run);
         output
     }
 
     /// Removes tables, and their files.
     pub(crate) fn remove(&mut self, tables: &[TableId]) {
-        self.install(Vec::new(), tables, 0, RunId(0));
-        for table in tables {
-            self.context.fs.remove(&self.context.dir.join(table.file_name())).unwrap();
+        self.replace(Vec::new(), tables, 0, RunId(0));
+    }
+
+    /// Installs tables instead of others, and removes the files of those, and the blob files that no
+    /// table refers to any more.
+    fn replace(
+        &mut self,
+        added: Vec<TableProperties>,
+        removed: &[TableId],
+        level: usize,
+        run: RunId,
+    ) {
+        let blobs = self.blob_names();
+        self.install(added, removed, level, run);
+        let kept = self.files().1;
+        let is_gone = |blob: &String| !kept.contains(blob);
+        let removed = removed.iter().map(|table| table.file_name());
+        for name in removed.chain(blobs.into_iter().filter(is_gone)) {
+            self.context.fs.remove(&self.context.dir.join(name)).unwrap();
         }
     }
 
@@ -263,7 +284,17 @@ impl TestTree {
     pub(crate) fn files(&self) -> (BTreeSet<String>, BTreeSet<String>) {
         let listed = self.context.fs.list(&self.context.dir).unwrap();
         let known = self.version.tables().map(|table| table.properties().id.file_name());
-        (listed.into_iter().map(|entry| entry.name).collect(), known.collect())
+        let known = known.chain(self.blob_names()).collect();
+        (listed.into_iter().map(|entry| entry.name).collect(), known)
+    }
+
+    /// What the tables refer to.
+    pub(crate) fn account(&self) -> BlobAccount {
+        BlobAccount::of_shape(&self.version.shape())
+    }
+
+    fn blob_names(&self) -> Vec<String> {
+        self.account().files().map(|file| file.facts.id.file_name()).collect()
     }
 
     /// Every entry of the tables, in the order of internal keys.

@@ -107,6 +107,8 @@ enum Shown {
     Source { from: usize },
     /// It was put aside.
     Aside,
+    /// In a blob file; what says where was put aside. Never while the cursor is valid.
+    Blob,
 }
 
 /// A value that was put aside.
@@ -175,6 +177,12 @@ impl<C: Cursor> VisibleCursor<C> {
         self
     }
 
+    /// From the next move on, leaves values that lie in blob files unread; see
+    /// [`ReadContext::keys_only`].
+    pub const fn show_keys_only(&mut self) {
+        self.context.keys_only = true;
+    }
+
     /// Whether the cursor stands on a key.
     #[inline]
     #[must_use]
@@ -203,8 +211,8 @@ impl<C: Cursor> VisibleCursor<C> {
         assert!(self.is_valid(), "the cursor is valid");
         match (self.shown, &self.aside) {
             (Shown::Source { from }, _) => &self.source.value()[from..],
-            (Shown::Aside, Aside::Copied(value)) => value,
-            (Shown::Aside, Aside::Pinned(value)) => value,
+            (Shown::Aside | Shown::Blob, Aside::Copied(value)) => value,
+            (Shown::Aside | Shown::Blob, Aside::Pinned(value)) => value,
         }
     }
 
@@ -221,8 +229,8 @@ impl<C: Cursor> VisibleCursor<C> {
         match (self.shown, &self.aside) {
             (Shown::Source { from: 0 }, _) => self.source.pinned_value(),
             (Shown::Source { from }, _) => PinnedValue::Owned(self.source.value()[from..].into()),
-            (Shown::Aside, Aside::Copied(value)) => PinnedValue::Owned(value.as_slice().into()),
-            (Shown::Aside, Aside::Pinned(value)) => value.clone(),
+            (_, Aside::Copied(value)) => PinnedValue::Owned(value.as_slice().into()),
+            (_, Aside::Pinned(value)) => value.clone(),
         }
     }
 
@@ -462,6 +470,9 @@ impl<C: Cursor> VisibleCursor<C> {
             self.source.prev()?;
             if !self.is_on_key() {
                 if let Verdict::Exists = verdict {
+                    if self.shown == Shown::Blob {
+                        self.read_aside()?;
+                    }
                     self.position = Position::Before;
                 }
                 return Ok(verdict);
@@ -481,16 +492,20 @@ impl<C: Cursor> VisibleCursor<C> {
     /// Judges the entry that the source stands on, and puts its key and value aside.
     fn put_aside(&mut self) -> Result<Judgement, ReadError> {
         self.take_key();
+        self.shown = Shown::Aside;
         let from = match self.source.key().kind() {
             EntryKind::Put => 0,
             EntryKind::Tombstone => return Ok(Judgement::Decided(Verdict::Deleted)),
             kind => match self.context.meaning(kind, self.source.value())? {
                 Meaning::Value { from } => from,
+                Meaning::Blob => {
+                    self.shown = Shown::Blob;
+                    0
+                }
                 Meaning::Nothing => return Ok(Judgement::Decided(Verdict::Deleted)),
                 Meaning::Operand => return Ok(Judgement::Operand),
             },
         };
-        self.shown = Shown::Aside;
         let value = &self.source.value()[from..];
         if value.len() > COPIED_VALUE_LEN_MAX && from == 0 {
             self.aside = Aside::Pinned(self.source.pinned_value());

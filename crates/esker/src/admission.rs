@@ -110,11 +110,7 @@ impl Engine {
     /// Decides anew whether writes to `keyspace` must look at the backlog. Called whenever a job
     /// or a switch has changed it, so that writes of a database that keeps up pay one load.
     pub(crate) fn update_pressure(&self, keyspace: &KeyspaceCore) {
-        let settings = keyspace.settings();
-        let debt = settings
-            .policy
-            .as_ref()
-            .map_or(0, |policy| policy.debt_bytes(&keyspace.view().version.shape()));
+        let debt = keyspace.settings().debt_bytes(&keyspace.view().version.shape());
         keyspace.set_debt_bytes(debt);
         let expires = |table: &Arc<esker_table::Table>| {
             table.properties().extras.expiry.is_some_and(|expiry| expiry.latest.is_some())

@@ -103,7 +103,9 @@ impl Engine {
         let settings = keyspace.settings();
         let mut busy = keyspace.busy();
         let version = Arc::clone(&keyspace.view().version);
-        let plan = settings.manual_policy.plan_range(&version.shape(), &busy, request);
+        let shape = version.shape();
+        let plan = settings.manual_policy.plan_range(&shape, &busy, request);
+        let plan = plan.or_else(|| settings.pick_blob_waste(&shape, &busy));
         task.expect(remaining(&version, request, plan.as_ref()));
         let Some(plan) = plan else {
             if !busy.is_empty() {

@@ -69,6 +69,12 @@ counters! {
     ingested_tables,
     /// Bytes of their files.
     ingested_bytes,
+    /// Bytes of blob files that flushes wrote.
+    blob_flush_bytes,
+    /// Bytes of blob files that compactions wrote, for values that moved.
+    blob_move_bytes,
+    /// Blob files removed because nothing refers to them.
+    blob_files_removed,
     /// Background jobs that failed; each is tried again, but for compactions that somebody started.
     job_failures,
     /// Table files removed because nothing refers to them.

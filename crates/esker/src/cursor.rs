@@ -46,6 +46,7 @@ struct Origin {
     pin: Option<Arc<PinnedSeqNo>>,
     /// How many memtables and runs are merged.
     sources: usize,
+    keys_only: bool,
 }
 
 impl Cursor {
@@ -70,11 +71,21 @@ impl Cursor {
             range: range.clone(),
             pin,
             sources: sources.len(),
+            keys_only: false,
         };
-        let context = keyspace.read_context(engine.time_of(origin.pin.as_deref()));
+        let context = engine.read_context(keyspace, engine.time_of(origin.pin.as_deref()));
         let inner = VisibleCursor::new(MergingCursor::new(sources), seqno, range, context)
             .with_coverage(coverage(&view, seqno));
         Ok(Self { inner, shown, origin })
+    }
+
+    /// From the next move on, shows keys alone: a value that lies in a blob file is not read, and is
+    /// shown as an empty one.
+    #[must_use]
+    pub fn keys_only(mut self) -> Self {
+        self.origin.keys_only = true;
+        self.inner.show_keys_only();
+        self
     }
 
     /// Whether the cursor stands on an entry.
@@ -204,6 +215,9 @@ impl Cursor {
         let key = self.is_valid().then(|| self.key().to_vec());
         let mut fresh =
             Self::new(&origin.engine, &origin.keyspace, origin.range.clone(), origin.pin.clone())?;
+        if origin.keys_only {
+            fresh = fresh.keys_only();
+        }
         if let Some(key) = key {
             fresh.seek(key)?;
         }

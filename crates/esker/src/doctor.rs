@@ -8,10 +8,11 @@
 //! [`Doctor::salvage`] does so with a copy, and only reads the original.
 //!
 //! The files in reading order: `place.rs` (the directory), `report.rs` (what is said), `verify.rs`
-//! and what it is made of (`table_check.rs`, `order_check.rs`, `log_walk.rs`); then `repair.rs`, with
+//! and what it is made of (`table_check.rs`, `blob_check.rs`, `order_check.rs`, `log_walk.rs`); then `repair.rs`, with
 //! `history.rs` (what manifests still say), `log_rescue.rs`, `new_tables.rs`, `set_aside.rs` and
 //! `repair_report.rs`; then `salvage.rs`.
 
+mod blob_check;
 mod history;
 mod log_rescue;
 mod log_walk;
@@ -102,7 +103,8 @@ impl Doctor {
     ///
     /// # Cost
     /// Reads every table twice, and a third time where only the entries tell whether tables that
-    /// overlap stand in the right order.
+    /// overlap stand in the right order. Reads every blob file twice, and each value that a table
+    /// refers to once more.
     pub fn verify(&self, progress: &mut ProgressListener<'_>) -> Result<VerifyReport> {
         let place = Place::lock(&self.env, &self.dir, self.log_dir.as_deref())?;
         verify::verify(&place, progress)

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 
-use esker_base::{KeyspaceId, SeqNo, limits};
+use esker_base::{FileKind, KeyspaceId, SeqNo, limits};
 use esker_cache::{BlockCache, Budget};
 use esker_env::{Env, FileLock};
 use esker_table::{CachedBlock, Table, TableContext};
@@ -19,7 +19,7 @@ use crate::commit_queue::CommitPipeline;
 use crate::counters::Counters;
 use crate::error::{Error, Outcome, Result};
 use crate::events::{Event, EventListener, EventLog};
-use crate::garbage::Garbage;
+use crate::garbage::{Garbage, blob_files};
 use crate::key_order::Order;
 use crate::keyspace_core::{KeyspaceCore, Settings};
 use crate::ledger::Ledger;
@@ -306,22 +306,28 @@ impl Engine {
         drop(leader);
         let version = Arc::clone(&keyspace.view().version);
         self.garbage.add(version.tables());
+        self.garbage.add_blobs(blob_files(&version).values().copied());
         drop(version);
         keyspace.forget_contents(&self.budget);
         self.collect_garbage();
         Ok(())
     }
 
-    /// Removes the table files that nothing refers to any more.
+    /// Removes the files that nothing refers to any more.
     pub(crate) fn collect_garbage(&self) {
         let removable = self.garbage.take_unreferenced();
-        for id in removable {
-            match self.env.fs.remove(&self.dir.join(id.file_name())) {
-                Ok(()) => Counters::add(&self.counters.tables_removed, 1),
+        for (id, kind) in removable {
+            let file = id.file_name(kind);
+            let counter = match kind {
+                FileKind::Blob => &self.counters.blob_files_removed,
+                _ => &self.counters.tables_removed,
+            };
+            match self.env.fs.remove(&self.dir.join(&file)) {
+                Ok(()) => Counters::add(counter, 1),
                 // The next open removes it.
                 Err(error) => self
                     .events
-                    .record(self.now(), Event::RemoveFailed { table: id, error: error.into() }),
+                    .record(self.now(), Event::RemoveFailed { file, error: error.into() }),
             }
         }
     }

@@ -5,8 +5,6 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use esker_base::TableId;
-
 use crate::error::Error;
 
 /// Something that happened inside the engine.
@@ -78,10 +76,10 @@ pub enum Event {
         /// Why.
         error: Error,
     },
-    /// An obsolete table could not be removed; the next open tries again.
+    /// An obsolete table or blob file could not be removed; the next open tries again.
     RemoveFailed {
-        /// The table.
-        table: TableId,
+        /// Name of the file.
+        file: String,
         /// Why.
         error: Error,
     },
@@ -119,8 +117,8 @@ impl fmt::Display for Event {
                 write!(f, "{job} of {keyspace} failed: {error}")
             }
             Self::JobFailed { keyspace: None, job, error } => write!(f, "{job} failed: {error}"),
-            Self::RemoveFailed { table, error } => {
-                write!(f, "could not remove obsolete table {table}: {error}")
+            Self::RemoveFailed { file, error } => {
+                write!(f, "could not remove obsolete {file}: {error}")
             }
             Self::Poisoned { cause } => write!(f, "writing stopped: {cause}"),
         }

@@ -324,7 +324,7 @@ impl Engine {
         let started = self.now();
         let target = Target { view: &view, key: &stored, snapshot };
         let now_millis = self.time_of(None);
-        let found = find(target, || keyspace.read_context(now_millis), &mut recorder)?;
+        let found = find(target, || self.read_context(keyspace, now_millis), &mut recorder)?;
         let rest = |expiry: u64| Duration::from_millis(expiry.saturating_sub(now_millis));
         Ok(GetExplanation {
             key: key.to_vec(),

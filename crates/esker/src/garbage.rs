@@ -1,24 +1,61 @@
-//! Tables that no version names any more, until their last reader lets go.
+//! Tables and blob files that no version refers to any more, until their last reader lets go.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use esker_base::TableId;
-use esker_table::Table;
+use esker_base::{BlobFileId, FileId, FileKind};
+use esker_table::{BlobFile, Table};
+use esker_tree::Version;
 
-/// Tables struck from the manifest whose files may still be read.
+/// Tables struck from the manifest, and blob files that its tables no longer refer to, whose files
+/// may still be read.
 #[derive(Debug, Default)]
 pub(crate) struct Garbage {
-    tables: Mutex<Vec<(TableId, Weak<Table>)>>,
-    /// Length of `tables`, so that readers can look without the lock. Counter only.
+    files: Mutex<Vec<(FileId, Held)>>,
+    /// Length of `files`, so that readers can look without the lock. Counter only.
     count: AtomicUsize,
+}
+
+/// What a reader holds. A blob file is held by the tables that refer to it.
+#[derive(Debug)]
+enum Held {
+    Table(Weak<Table>),
+    Blob(Weak<BlobFile>),
+}
+
+impl Held {
+    fn by_anyone(&self) -> bool {
+        match self {
+            Self::Table(table) => table.strong_count() != 0,
+            Self::Blob(file) => file.strong_count() != 0,
+        }
+    }
+
+    const fn kind(&self) -> FileKind {
+        match self {
+            Self::Table(_) => FileKind::Table,
+            Self::Blob(_) => FileKind::Blob,
+        }
+    }
 }
 
 impl Garbage {
     /// Takes over `tables`, which the manifest no longer names.
     pub(crate) fn add<'a>(&self, tables: impl Iterator<Item = &'a Arc<Table>>) {
-        let mut list = self.tables.lock().unwrap_or_else(PoisonError::into_inner);
-        list.extend(tables.map(|table| (table.properties().id, Arc::downgrade(table))));
+        self.extend(
+            tables.map(|table| (table.properties().id.0, Held::Table(Arc::downgrade(table)))),
+        );
+    }
+
+    /// Takes over `blobs`, which no table of the manifest refers to any more. Once for each file.
+    pub(crate) fn add_blobs<'a>(&self, blobs: impl Iterator<Item = &'a Arc<BlobFile>>) {
+        self.extend(blobs.map(|file| (file.facts().id.0, Held::Blob(Arc::downgrade(file)))));
+    }
+
+    fn extend(&self, files: impl Iterator<Item = (FileId, Held)>) {
+        let mut list = self.files.lock().unwrap_or_else(PoisonError::into_inner);
+        list.extend(files);
         self.count.store(list.len(), Ordering::Relaxed);
     }
 
@@ -26,19 +63,25 @@ impl Garbage {
         self.count.load(Ordering::Relaxed) == 0
     }
 
-    /// The tables that nobody holds; they are no longer listed.
-    pub(crate) fn take_unreferenced(&self) -> Vec<TableId> {
-        let mut list = self.tables.lock().unwrap_or_else(PoisonError::into_inner);
+    /// The files that nobody holds; they are no longer listed.
+    pub(crate) fn take_unreferenced(&self) -> Vec<(FileId, FileKind)> {
+        let mut list = self.files.lock().unwrap_or_else(PoisonError::into_inner);
         let mut free = Vec::new();
-        list.retain(|(id, table)| {
+        list.retain(|(id, held)| {
             let is_held =
-                table.strong_count() != 0 && !esker_base::planted::is("table-removed-under-reader");
+                held.by_anyone() && !esker_base::planted::is("table-removed-under-reader");
             if !is_held {
-                free.push(*id);
+                free.push((*id, held.kind()));
             }
             is_held
         });
         self.count.store(list.len(), Ordering::Relaxed);
         free
     }
+}
+
+/// The blob files that the tables of `version` refer to.
+pub(crate) fn blob_files(version: &Version) -> BTreeMap<BlobFileId, &Arc<BlobFile>> {
+    let files = version.tables().flat_map(|table| table.blob_files());
+    files.map(|file| (file.facts().id, file)).collect()
 }

@@ -11,7 +11,8 @@ use std::time::Duration;
 
 use esker_table::TableProperties;
 use esker_tree::{
-    Busy, EditRecord, JobId, Plan, PlanReason, Progress, RunId, Version, VersionEdit, pick_drop,
+    BlobAccount, Busy, EditRecord, JobId, Plan, PlanReason, Progress, RunId, Version, VersionEdit,
+    pick_drop,
 };
 
 use crate::counters::Counters;
@@ -179,6 +180,7 @@ impl Engine {
         let bytes: u64 = tables.iter().map(|table| table.file_bytes).sum();
         let table_count = tables.len();
         let left = tables.iter().map(|table| table.entry_count).sum();
+        let blob_bytes = BlobAccount::of(tables.iter()).file_bytes();
         let mut records: Vec<EditRecord> =
             tables.into_iter().map(|table| added(keyspace, 0, run, table)).collect();
         records.push(EditRecord::FlushedUpTo { keyspace: keyspace.id, seqno: last_seqno });
@@ -190,6 +192,7 @@ impl Engine {
         self.throttle.note_drained(memory, duration);
         Counters::add(&self.counters.flushes, 1);
         Counters::add(&self.counters.flush_bytes, bytes);
+        Counters::add(&self.counters.blob_flush_bytes, blob_bytes);
         let name = keyspace.name().to_string();
         self.events
             .record(self.now(), Event::Flushed { keyspace: name, table_count, bytes, duration });
@@ -222,6 +225,7 @@ impl Engine {
         let exchanged = self.ledger.commit_if(exists, edit.clone(), |_| {
             keyspace.change_view(|view| {
                 let version = view.version.apply(&edit, |table| self.open_table(table))?;
+                self.release_blob_files(&view.version, &version);
                 let immutables = view.immutables.iter().filter(|buffer| {
                     !is_flushed(buffer)
                         && (flushed.is_empty()
@@ -250,12 +254,23 @@ impl Engine {
 
     /// Removes the tables of an edit that was not written, since the keyspace was dropped.
     fn remove_tables_of(&self, edit: &VersionEdit) {
-        for record in &edit.records {
-            if let EditRecord::TableAdded { properties, .. } = record {
-                // Left where it is, it is an orphan that the next open removes.
-                drop(self.env.fs.remove(&self.dir.join(properties.id.file_name())));
-            }
+        let tables = edit.records.iter().filter_map(|record| match record {
+            EditRecord::TableAdded { properties, .. } => Some(&**properties),
+            _ => None,
+        });
+        self.remove_outputs(tables);
+    }
+
+    /// Removes tables that were written and never came to be, and their blob files.
+    pub(crate) fn remove_outputs<'a>(
+        &self,
+        tables: impl Iterator<Item = &'a TableProperties> + Clone,
+    ) {
+        for table in tables.clone() {
+            // Left where it is, it is an orphan that the next open removes.
+            drop(self.env.fs.remove(&self.dir.join(table.id.file_name())));
         }
+        self.remove_blob_files_of(tables);
     }
 
     pub(crate) fn compaction_job(&self, keyspace: &Arc<KeyspaceCore>) {
@@ -378,6 +393,7 @@ impl Engine {
         }
         let (output, hold) = self.merge_tables(keyspace, work)?;
         let bytes_written = output.added.iter().map(|table| table.file_bytes).sum();
+        Counters::add(&self.counters.blob_move_bytes, output.blob_bytes_written);
         let added = output.added.into_iter();
         records.extend(added.map(|table| self::added(keyspace, plan.target_level, run, table)));
         if esker_base::planted::is("orphan-removed-early") {

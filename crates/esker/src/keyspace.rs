@@ -364,7 +364,7 @@ impl Keyspace {
     /// # Errors
     /// As [`Keyspace::get`].
     pub fn contains(&self, key: impl AsRef<[u8]>) -> Result<bool> {
-        Ok(self.get_with(key, |_| ())?.is_some())
+        self.db.engine().contains(&self.core, key.as_ref(), None)
     }
 
     /// The entries whose keys lie in `range`, in order, from both ends, as of now.

@@ -215,7 +215,7 @@ impl KeyspaceCore {
     /// As of [`KeyspaceCore::view`].
     pub(crate) fn read_context(&self, now_millis: u64) -> ReadContext {
         let settings = self.settings.read().unwrap_or_else(PoisonError::into_inner);
-        ReadContext { merge: settings.merge.clone(), now_millis }
+        ReadContext { merge: settings.merge.clone(), now_millis, ..ReadContext::default() }
     }
 
     /// Refuses operands where there is no merge operator, not even by name.

@@ -5,6 +5,7 @@ use std::fmt;
 use std::time::Duration;
 
 use esker_table::TableProperties;
+use esker_tree::{BlobAccount, BlobFileUse};
 
 use crate::engine::Engine;
 use crate::keyspace_core::KeyspaceCore;
@@ -23,6 +24,21 @@ pub struct Levels {
     pub reclaimable_bytes: u64,
     /// Age of the oldest delete whose victims may still be in tables.
     pub oldest_delete_age: Option<Duration>,
+    /// The blob files that tables refer to, by name.
+    pub blob_files: Vec<BlobFileInfo>,
+}
+
+/// One blob file.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct BlobFileInfo {
+    /// The file's name in the database directory.
+    pub file: String,
+    /// Its length in bytes.
+    pub bytes: u64,
+    /// Entries of tables that refer to it.
+    pub reference_count: u64,
+    /// Bytes in it that no table refers to.
+    pub garbage_bytes: u64,
 }
 
 /// One memtable.
@@ -67,6 +83,8 @@ pub struct TableInfo {
     pub entry_count: u64,
     /// Tombstones among them.
     pub tombstone_count: u64,
+    /// Bytes in blob files that its entries refer to.
+    pub blob_bytes: u64,
     /// The user key that comes first in the order of the keyspace.
     pub smallest_key: Vec<u8>,
     /// The user key that comes last.
@@ -121,6 +139,7 @@ impl TableInfo {
             bytes: properties.file_bytes,
             entry_count: properties.entry_count,
             tombstone_count: properties.tombstone_count,
+            blob_bytes: properties.extras.blobs.as_ref().map_or(0, |uses| uses.bytes()),
             smallest_key: shown(&properties.smallest_key),
             largest_key: shown(&properties.largest_key),
             seqno_min: properties.seqno_min.get(),
@@ -134,8 +153,19 @@ impl TableInfo {
     }
 }
 
+impl From<&BlobFileUse> for BlobFileInfo {
+    fn from(file: &BlobFileUse) -> Self {
+        Self {
+            file: file.facts.id.file_name(),
+            bytes: file.facts.file_bytes,
+            reference_count: file.count,
+            garbage_bytes: file.garbage_bytes(),
+        }
+    }
+}
+
 impl fmt::Display for Levels {
-    /// A line for each memtable, level and run.
+    /// A line for each memtable, level, table and blob file.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "keyspace {}", self.keyspace)?;
         for (index, memtable) in self.memtables.iter().enumerate() {
@@ -155,7 +185,7 @@ impl fmt::Display for Levels {
             )?;
             for run in &level.runs {
                 for table in &run.tables {
-                    writeln!(
+                    write!(
                         f,
                         "    run {} {} {} bytes {} entries {} tombstones [{} .. {}]",
                         run.id,
@@ -166,8 +196,19 @@ impl fmt::Display for Levels {
                         table.smallest_key.escape_ascii(),
                         table.largest_key.escape_ascii()
                     )?;
+                    match table.blob_bytes {
+                        0 => writeln!(f)?,
+                        bytes => writeln!(f, " and {bytes} bytes in blob files")?,
+                    }
                 }
             }
+        }
+        for blob in &self.blob_files {
+            writeln!(
+                f,
+                "  {} {} bytes, {} references, {} bytes of garbage",
+                blob.file, blob.bytes, blob.reference_count, blob.garbage_bytes
+            )?;
         }
         write!(f, "  reclaimable: about {} bytes", self.reclaimable_bytes)?;
         if let Some(age) = self.oldest_delete_age {
@@ -218,6 +259,7 @@ impl Engine {
                 })
                 .collect(),
             levels: shape.levels.iter().take(count).enumerate().map(level).collect(),
+            blob_files: BlobAccount::of_shape(&shape).files().map(BlobFileInfo::from).collect(),
         }
     }
 }

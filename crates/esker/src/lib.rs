@@ -59,6 +59,7 @@
 mod admission;
 mod adopt_tables;
 mod batch;
+mod blobs;
 mod bulk_loader;
 mod bytes;
 mod commit;
@@ -150,7 +151,7 @@ pub use health::{FailingJob, Health, LateDelete, Stall, StallInfo};
 pub use ingest::{IngestOptions, IngestReport, IngestedTable};
 pub use key_order::{KeyOrder, Order, ReverseBytewise, UndecodableKey};
 pub use keyspace::Keyspace;
-pub use levels::{LevelInfo, Levels, MemtableInfo, RunInfo, TableInfo};
+pub use levels::{BlobFileInfo, LevelInfo, Levels, MemtableInfo, RunInfo, TableInfo};
 pub use on_demand::{CompactionEnd, CompactionProgress, CompactionReport, CompactionState};
 pub use options::{CompactionPolicy, Compression, Durability, KeyspaceOptions, Options};
 pub use planned::PlannedJob;

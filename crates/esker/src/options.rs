@@ -336,6 +336,15 @@ pub struct KeyspaceOptions {
     /// Asked by compactions about the values that no snapshot sees. Code, and not recorded: it
     /// works from when it is given until the database is closed. Default none.
     pub compaction_filter: Option<Filter>,
+    /// Values of at least this many bytes are moved out of tables into blob files when they are
+    /// flushed, so that compactions leave them where they are. From 32 on; default `None`: all
+    /// values lie in tables, and those that lie in blob files come back as tables are rewritten.
+    /// Operands and puts that expire stay in tables whatever their size.
+    pub blob_threshold_bytes: Option<u32>,
+    /// How much of the blob files may be garbage, in percent, once what is to be done in the
+    /// background is done; more makes the tables be rewritten that refer to the worst of them.
+    /// From 1 to 95; default 30. Does nothing where compaction is on demand only.
+    pub blob_waste_percent_max: u32,
 }
 
 impl Default for KeyspaceOptions {
@@ -359,6 +368,8 @@ impl Default for KeyspaceOptions {
             order: Order::bytewise(),
             merge_operator: None,
             compaction_filter: None,
+            blob_threshold_bytes: None,
+            blob_waste_percent_max: 30,
         }
     }
 }
@@ -372,9 +383,14 @@ mod tag {
     pub(super) const DEFAULT_TTL: u64 = 2;
     /// Compression from level to level.
     pub(super) const LEVELS: u64 = 3;
+    /// Values that lie outside of tables.
+    pub(super) const BLOBS: u64 = 4;
     /// The times of upkeep.
     pub(super) const UPKEEP: u64 = 5;
 }
+
+/// What stands in a table instead of a value is about as long.
+const BLOB_THRESHOLD_MIN: u32 = 32;
 
 /// The byte that stands for each choice in the manifest.
 impl KeyspaceOptions {
@@ -420,6 +436,12 @@ impl KeyspaceOptions {
         if let Some(levels) = self.encode_levels() {
             put_section(&mut out, tag::LEVELS, |body| body.extend_from_slice(&levels));
         }
+        let blobs = |o: &Self| [o.blob_threshold_bytes.unwrap_or(0), o.blob_waste_percent_max];
+        if blobs(self) != blobs(&Self::default()) {
+            put_section(&mut out, tag::BLOBS, |body| {
+                blobs(self).iter().for_each(|&field| put_varint(body, u64::from(field)));
+            });
+        }
         let upkeep = |o: &Self| [o.delete_deadline, o.periodic_compaction, o.idle_compaction];
         if upkeep(self) != upkeep(&Self::default()) {
             put_section(&mut out, tag::UPKEEP, |body| {
@@ -444,6 +466,11 @@ impl KeyspaceOptions {
                     self.default_ttl = (millis > 0).then(|| Duration::from_millis(millis));
                 }
                 tag::LEVELS => self.decode_levels(body.rest())?,
+                tag::BLOBS => {
+                    let threshold = body.varint_u32()?;
+                    self.blob_threshold_bytes = (threshold > 0).then_some(threshold);
+                    self.blob_waste_percent_max = body.varint_u32()?;
+                }
                 tag::UPKEEP => {
                     for time in [
                         &mut self.delete_deadline,
@@ -580,6 +607,18 @@ impl KeyspaceOptions {
         }
         self.compaction.check().map_err(|bad| format!("compaction: {bad}"))?;
         self.check_times()?;
+        if self.blob_threshold_bytes.is_some_and(|threshold| threshold < BLOB_THRESHOLD_MIN) {
+            return Err(format!(
+                "blob_threshold_bytes is {}, and must be at least {BLOB_THRESHOLD_MIN}",
+                self.blob_threshold_bytes.unwrap_or(0)
+            ));
+        }
+        if !(1..=95).contains(&self.blob_waste_percent_max) {
+            return Err(format!(
+                "blob_waste_percent_max is {}, and must be from 1 to 95",
+                self.blob_waste_percent_max
+            ));
+        }
         if self.memtable_bytes == 0 || self.immutable_memtables_max == 0 {
             return Err("memtable_bytes and immutable_memtables_max must not be zero".into());
         }
@@ -627,6 +666,8 @@ mod tests {
             order: Order::bytewise(),
             merge_operator: Some(Merge::named("mine")),
             compaction_filter: None,
+            blob_threshold_bytes: Some(1024),
+            blob_waste_percent_max: 20,
         };
         assert_eq!(KeyspaceOptions::decode(&options.encode()), Ok(options));
         let defaults = KeyspaceOptions::default();
@@ -751,6 +792,31 @@ mod tests {
         assert_eq!(KeyspaceOptions::decode(&unknown), Ok(KeyspaceOptions::default()));
         let refused = "default_ttl is 0, and must be more than 0";
         assert_eq!(ttl(Duration::ZERO).check(), Err(refused.to_owned()));
+    }
+
+    #[test]
+    fn blob_options_have_their_bytes() {
+        let options =
+            KeyspaceOptions { blob_threshold_bytes: Some(4096), ..KeyspaceOptions::default() };
+        let leveled = [0, 1, 0x80, 0x20, 10, 0x80, 0x80, 0x80, 0x20, 3, 1];
+        let section = [4, 3, 0x80, 0x20, 30];
+        assert_eq!(options.encode(), [&leveled[..], &[0], &section].concat());
+        assert_eq!(KeyspaceOptions::decode(&options.encode()), Ok(options));
+    }
+
+    #[test]
+    fn bad_blob_options_are_refused_by_name() {
+        let refused = |threshold, percent| {
+            let options = KeyspaceOptions {
+                blob_threshold_bytes: threshold,
+                blob_waste_percent_max: percent,
+                ..KeyspaceOptions::default()
+            };
+            options.check().unwrap_err()
+        };
+        assert_eq!(refused(Some(31), 30), "blob_threshold_bytes is 31, and must be at least 32");
+        assert_eq!(refused(None, 0), "blob_waste_percent_max is 0, and must be from 1 to 95");
+        assert_eq!(refused(Some(32), 96), "blob_waste_percent_max is 96, and must be from 1 to 95");
     }
 
     #[test]

@@ -82,10 +82,7 @@ impl Engine {
         if let Some(hold) = self.snapshots.hold_from(readers.0.latest()) {
             return Ok((output, Some(hold)));
         }
-        for table in &output.added {
-            // Left where it is, it is an orphan that the next open removes.
-            drop(self.env.fs.remove(&self.dir.join(table.id.file_name())));
-        }
+        self.remove_outputs(output.added.iter());
         let readers = self.readers();
         Ok((self.merge_tables_for(keyspace, work, &readers, None)?, None))
     }
@@ -126,7 +123,10 @@ impl Engine {
         work: impl FnOnce(&Job<'_>) -> std::result::Result<T, JobError>,
     ) -> Result<T> {
         let settings = keyspace.settings();
-        let context = keyspace.read_context(passed_millis);
+        let mut context = self.read_context(keyspace, passed_millis);
+        if let Some(blobs) = &mut context.blobs {
+            blobs.fill_cache = false;
+        }
         let no_id = RefCell::new(None);
         let result = work(&Job {
             tables: &self.tables,
@@ -134,6 +134,7 @@ impl Engine {
             context: &context,
             filter: None,
             options: &|target| table_options(&settings, target),
+            blobs: settings.blob_options(),
             next_id: &|| {
                 self.ledger.allocate_table().map_err(|error| *no_id.borrow_mut() = Some(error)).ok()
             },

@@ -69,15 +69,12 @@ impl KeyspaceOptions {
 
     /// For values of many kilobytes.
     ///
-    /// Runs of any age are merged by their bytes, so that each value is rewritten a few times
-    /// instead of once a level or more; blocks hold several values, or one.
+    /// Values of 4 KiB and more lie in blob files, outside of what compactions rewrite: each is
+    /// written when it is flushed, and once more only where the garbage around it is cleared away.
+    /// See [`blob_threshold_bytes`](Self::blob_threshold_bytes).
     #[must_use]
     pub fn blob() -> Self {
-        Self {
-            compaction: CompactionPolicy::Universal(UniversalOptions::default()),
-            block_size_bytes: 64 << 10,
-            ..Self::default()
-        }
+        Self { blob_threshold_bytes: Some(4 << 10), ..Self::default() }
     }
 
     /// For measurements: written as time goes by, scanned by ranges, of interest for a while.

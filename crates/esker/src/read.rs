@@ -32,7 +32,7 @@ use crate::snapshots::PinnedSeqNo;
 pub(crate) enum Found<'a> {
     /// In a memtable; with what finds it there again.
     Memtable { memtable: &'a Arc<Memtable>, key: &'a [u8], snapshot: SeqNo, value: &'a [u8] },
-    /// In a block of a table.
+    /// In a block of a table, or in a blob file.
     Table(BlockSlice),
     /// In memory of its own: it was made for this read.
     Made(Vec<u8>),
@@ -136,7 +136,7 @@ pub(crate) fn find<'a, T: GetTrace>(
                     let other = PointRead::start(&mut other, target, &mut context);
                     let entry = (entry.trailer, found);
                     let cursor = || memtable.cursor();
-                    if let Some(answer) = other.step(entry, covering, cursor)? {
+                    if let Some(answer) = other.step(entry, covering, cursor, trace)? {
                         return other.end(answer, trace);
                     }
                 }
@@ -169,7 +169,7 @@ pub(crate) fn find<'a, T: GetTrace>(
                     let other = PointRead::start(&mut other, target, &mut context);
                     let cursor = || table.cursor(true);
                     let entry = (entry.trailer, found);
-                    if let Some(answer) = other.step(entry, covering, cursor)? {
+                    if let Some(answer) = other.step(entry, covering, cursor, trace)? {
                         return other.end(answer, trace);
                     }
                 }
@@ -238,11 +238,12 @@ impl<'a> PointRead<'a> {
     /// Takes the newest visible entry of a source, in which a range tombstone may hide what is older
     /// than `covering`, and returns the answer if it is known then.
     #[cold]
-    fn step<C: Cursor>(
+    fn step<C: Cursor, T: ReadTrace>(
         &mut self,
         (trailer, found): (Trailer, Found<'a>),
         covering: Option<SeqNo>,
         cursor: impl FnOnce() -> C,
+        trace: &mut T,
     ) -> Result<Option<Option<Found<'a>>>> {
         let Target { key, .. } = self.target;
         let entry = (trailer, found.as_bytes());
@@ -252,6 +253,11 @@ impl<'a> PointRead<'a> {
             PointStep::Stored { from: 0 } => Some(Some(found)),
             PointStep::Stored { from } => {
                 Some(Some(Found::Made(found.as_bytes()[from..].to_vec())))
+            }
+            PointStep::Blob if self.context.keys_only => Some(Some(Found::Made(Vec::new()))),
+            PointStep::Blob => {
+                let value = self.context.read_blob(key, found.as_bytes(), trace)?;
+                Some(Some(Found::Table(value)))
             }
             PointStep::Merged(value) => Some(Some(Found::Made(value))),
             PointStep::Nothing => Some(None),
@@ -329,7 +335,7 @@ impl Engine {
         let view = keyspace.view();
         let snapshot = self.seqno_of(pin);
         let target = Target { view: &view, key, snapshot };
-        let context = || keyspace.read_context(self.time_of(pin));
+        let context = || self.read_context(keyspace, self.time_of(pin));
         Ok(find(target, context, &mut NoTrace)?.map(use_value))
     }
 
@@ -343,16 +349,41 @@ impl Engine {
         pin.map_or_else(|| self.snapshots.clock.now(), PinnedSeqNo::millis)
     }
 
+    /// Whether `key` has a value, which is not read if it lies in a blob file.
+    pub(crate) fn contains(
+        &self,
+        keyspace: &KeyspaceCore,
+        key: &[u8],
+        pin: Option<&PinnedSeqNo>,
+    ) -> Result<bool> {
+        Ok(self.find_key(keyspace, key, pin, &mut NoTrace)?.is_some())
+    }
+
     /// When the value of `key` expires; `None` if it has no value.
     pub(crate) fn expires_at(&self, keyspace: &KeyspaceCore, key: &[u8]) -> Result<Option<Expiry>> {
+        let mut trace = ExpiryTrace::default();
+        let found = self.find_key(keyspace, key, None, &mut trace)?;
+        Ok(found.map(|()| trace.expiry.map_or(Expiry::Never, Expiry::at_millis)))
+    }
+
+    /// Finds out whether `key` has a value, which is not read if it lies in a blob file.
+    fn find_key<T: GetTrace>(
+        &self,
+        keyspace: &KeyspaceCore,
+        key: &[u8],
+        pin: Option<&PinnedSeqNo>,
+        trace: &mut T,
+    ) -> Result<Option<()>> {
         self.check_open()?;
         keyspace.check_live()?;
         let key = &*keyspace.stored_key(key)?;
         let view = keyspace.view();
-        let target = Target { view: &view, key, snapshot: self.snapshots.visible() };
-        let mut trace = ExpiryTrace::default();
-        let found = find(target, || keyspace.read_context(self.time_of(None)), &mut trace)?;
-        Ok(found.map(|_| trace.expiry.map_or(Expiry::Never, Expiry::at_millis)))
+        let target = Target { view: &view, key, snapshot: self.seqno_of(pin) };
+        let context = || {
+            let context = self.read_context(keyspace, self.time_of(pin));
+            ReadContext { keys_only: true, ..context }
+        };
+        Ok(find(target, context, trace)?.map(drop))
     }
 
     pub(crate) fn get(
@@ -381,7 +412,7 @@ impl Engine {
         let one = |key: &Cow<'k, [u8]>| {
             let target = Target { view: &view, key, snapshot };
             let now = || *time.get_or_init(|| self.time_of(pin));
-            let found = find(target, || keyspace.read_context(now()), &mut NoTrace)?;
+            let found = find(target, || self.read_context(keyspace, now()), &mut NoTrace)?;
             Ok(found.map(Found::into_value))
         };
         keys.iter().map(one).collect()

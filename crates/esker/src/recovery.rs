@@ -12,14 +12,16 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use esker_base::{
-    Corruption, DatabaseId, FileHeader, FileId, FileKind, KeyspaceId, LogId, ManifestId, OwnerId,
-    planted,
+    BlobFileId, Corruption, DatabaseId, FileHeader, FileId, FileKind, KeyspaceId, LogId,
+    ManifestId, OwnerId, planted,
 };
 use esker_cache::{BlockCache, Budget};
 use esker_env::{DirEntry, Env};
 use esker_log::{ExpectedHeader, LogEnd, LogReader};
-use esker_table::{Table, TableContext};
-use esker_tree::{Catalog, EditRecord, KeyspaceState, Manifest, Recovered, Version, VersionEdit};
+use esker_table::{BlobFiles, CachedBlock, Table, TableContext};
+use esker_tree::{
+    BlobAccount, Catalog, EditRecord, KeyspaceState, Manifest, Recovered, Version, VersionEdit,
+};
 
 use crate::commit_queue::{CommitPipeline, Leader};
 use crate::engine::{Engine, Parts, check_new_order};
@@ -88,14 +90,7 @@ pub(crate) fn open(request: OpenRequest) -> Result<Arc<Engine>> {
     check_tables(&request, &recovered.catalog)?;
     let budget = Budget::new(options.memory_budget_bytes);
     let cache = BlockCache::new(Arc::clone(&budget), options.cache_bytes);
-    let tables = Arc::new(TableContext {
-        fs: Arc::clone(&env.fs),
-        dir: dir.clone(),
-        database: recovered.catalog.database,
-        cache: Arc::clone(&cache),
-        budget: Arc::clone(&budget),
-        clock: Arc::clone(&env.clock),
-    });
+    let tables = table_context(&request, recovered.catalog.database, &cache, &budget);
     let keyspaces = keyspaces(&request, &recovered.catalog, &tables, &budget)?;
     let mut replay = Replay::new(&*env.fs, &recovered.catalog, &keyspaces, &budget, &log_dir);
     replay.run(request.recovery)?;
@@ -140,6 +135,24 @@ pub(crate) fn open(request: OpenRequest) -> Result<Arc<Engine>> {
 
 fn no_database(dir: &Path) -> Error {
     Error::invalid_input(format!("there is no database in {}", dir.display()))
+}
+
+/// What the tables of the database share.
+fn table_context(
+    request: &OpenRequest,
+    database: DatabaseId,
+    cache: &Arc<BlockCache<CachedBlock>>,
+    budget: &Arc<Budget>,
+) -> Arc<TableContext> {
+    Arc::new(TableContext {
+        fs: Arc::clone(&request.env.fs),
+        dir: request.dir.clone(),
+        database,
+        cache: Arc::clone(cache),
+        budget: Arc::clone(budget),
+        clock: Arc::clone(&request.env.clock),
+        blobs: BlobFiles::default(),
+    })
 }
 
 /// Refuses a directory that holds something else than a database.
@@ -212,14 +225,14 @@ fn check_end(request: &OpenRequest, recovered: &Recovered) -> Result<()> {
     }
 }
 
-/// Checks that every table of the catalog is there with its size, and that there is none from
-/// beyond what the catalog knows. Costs one listing of the directory, whatever the number of
-/// tables.
+/// Checks that every table and blob file of the catalog is there with its size, and that there is
+/// none from beyond what the catalog knows. Costs one listing of the directory, whatever the number
+/// of tables.
 fn check_tables(request: &OpenRequest, catalog: &Catalog) -> Result<()> {
     let entries = request.env.fs.list(&request.dir)?;
     // No id is given before the manifest says durably that it may be.
     let is_beyond = |entry: &&DirEntry| match FileId::parse_file_name(&entry.name) {
-        Some((id, FileKind::Table)) => {
+        Some((id, FileKind::Table | FileKind::Blob)) => {
             id.owner == OwnerId::FIRST && catalog.next_file_counter <= id.counter
         }
         _ => false,
@@ -234,21 +247,28 @@ fn check_tables(request: &OpenRequest, catalog: &Catalog) -> Result<()> {
         // Whoever reads such a table is told.
         return Ok(());
     }
+    let check = |name: String, bytes: u64| -> Result<()> {
+        let wrong = match sizes.get(name.as_str()) {
+            Some(len) if *len == bytes => return Ok(()),
+            Some(len) => format!("the file has {len} bytes, and the manifest says {bytes}"),
+            None => "the manifest names this file, and it is missing".to_owned(),
+        };
+        Err(Corruption::new(name, 0, wrong).into())
+    };
     for state in catalog.keyspaces.values() {
         for place in state.tables.values() {
-            let name = place.properties.id.file_name();
-            let wrong = match sizes.get(name.as_str()) {
-                Some(len) if *len == place.properties.file_bytes => continue,
-                Some(len) => format!(
-                    "the file has {len} bytes, and the manifest says {}",
-                    place.properties.file_bytes
-                ),
-                None => "the manifest names this file, and it is missing".to_owned(),
-            };
-            return Err(Corruption::new(name, 0, wrong).into());
+            check(place.properties.id.file_name(), place.properties.file_bytes)?;
+        }
+        for file in blobs_of(state).files() {
+            check(file.facts.id.file_name(), file.facts.file_bytes)?;
         }
     }
     Ok(())
+}
+
+/// The blob files that the tables of a keyspace refer to.
+fn blobs_of(state: &KeyspaceState) -> BlobAccount {
+    BlobAccount::of(state.tables.values().map(|place| &*place.properties))
 }
 
 fn keyspaces(
@@ -340,6 +360,7 @@ fn remove_orphans(
     let fs = &request.env.fs;
     let dir = &request.dir;
     let dirs: &[&Path] = if dir == log_dir { &[dir] } else { &[dir, log_dir] };
+    let blobs: Vec<BlobAccount> = catalog.keyspaces.values().map(|state| blobs_of(state)).collect();
     for dir in dirs {
         for entry in fs.list(dir)? {
             let is_orphan = match FileId::parse_file_name(&entry.name) {
@@ -350,7 +371,10 @@ fn remove_orphans(
                     !segments.iter().any(|segment| segment.id == LogId(id))
                         && (*dir == request.dir || is_log_of(request, catalog, dir, id))
                 }
-                // The manifest removes its own; blobs and foreign files are left alone.
+                Some((id, FileKind::Blob)) => {
+                    blobs.iter().all(|blobs| blobs.file(BlobFileId(id)).is_none())
+                }
+                // The manifest removes its own; foreign files are left alone.
                 _ => false,
             };
             if is_orphan {

@@ -39,6 +39,7 @@ struct End {
     prefix: Option<Arc<[u8]>>,
     /// The stored key yielded last from this end.
     last: Option<Vec<u8>>,
+    keys_only: bool,
 }
 
 /// What the cursor of an end is made from, once it is needed.
@@ -80,6 +81,7 @@ impl Scan {
             }),
             prefix: None,
             last: None,
+            keys_only: false,
         };
         Self { front: end(), back: end(), refused, is_done: false }
     }
@@ -104,8 +106,10 @@ impl Scan {
         scan
     }
 
-    /// The keys alone.
-    pub fn keys(self) -> impl DoubleEndedIterator<Item = Result<Key>> {
+    /// The keys alone. Values that lie in blob files are not read.
+    pub fn keys(mut self) -> impl DoubleEndedIterator<Item = Result<Key>> {
+        self.front.keys_only = true;
+        self.back.keys_only = true;
         self.map(|entry| entry.map(|(key, _)| key))
     }
 
@@ -150,7 +154,9 @@ impl End {
             }
             (none, Some(source)) => {
                 let Source { engine, keyspace, range, pin } = source;
-                let cursor = none.insert(Cursor::new(&engine, &keyspace, range, Some(pin))?);
+                let cursor = Cursor::new(&engine, &keyspace, range, Some(pin))?;
+                let cursor = if self.keys_only { cursor.keys_only() } else { cursor };
+                let cursor = none.insert(cursor);
                 match direction {
                     Direction::Forward => cursor.seek_to_first()?,
                     Direction::Backward => cursor.seek_to_last()?,

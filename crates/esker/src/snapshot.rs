@@ -114,7 +114,7 @@ impl SnapshotView {
     /// # Errors
     /// As [`Keyspace::get`].
     pub fn contains(&self, key: impl AsRef<[u8]>) -> Result<bool> {
-        Ok(self.get_with(key, |_| ())?.is_some())
+        self.engine.contains(&self.core, key.as_ref(), Some(&self.pin))
     }
 
     /// The entries whose keys lie in `range`.

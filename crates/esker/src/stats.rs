@@ -4,6 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use esker_cache::{CacheStats, Owner};
+use esker_tree::BlobAccount;
 
 use crate::counters::CounterValues;
 use crate::engine::Engine;
@@ -61,6 +62,12 @@ pub struct KeyspaceStats {
     pub reclaimable_bytes: u64,
     /// Age of the oldest delete whose victims may still be in tables.
     pub oldest_delete_age: Option<Duration>,
+    /// Blob files.
+    pub blob_file_count: usize,
+    /// Bytes of all blob files.
+    pub blob_bytes: u64,
+    /// Bytes in blob files that no table refers to.
+    pub blob_garbage_bytes: u64,
 }
 
 impl Stats {
@@ -69,7 +76,9 @@ impl Stats {
     #[must_use]
     pub fn write_amplification(&self) -> f64 {
         let counters = &self.counters;
-        let written = counters.log_bytes + counters.flush_bytes + counters.compaction_write_bytes;
+        let tables = counters.flush_bytes + counters.compaction_write_bytes;
+        let blobs = counters.blob_flush_bytes + counters.blob_move_bytes;
+        let written = counters.log_bytes + tables + blobs;
         if counters.write_bytes == 0 { 0.0 } else { written as f64 / counters.write_bytes as f64 }
     }
 }
@@ -110,6 +119,9 @@ impl fmt::Display for Stats {
             writeln!(f, "keyspace {name} reclaimable_bytes {}", keyspace.reclaimable_bytes)?;
             let seconds = keyspace.oldest_delete_age.map_or(0, |age| age.as_secs());
             writeln!(f, "keyspace {name} oldest_delete_age_seconds {seconds}")?;
+            writeln!(f, "keyspace {name} blob_file_count {}", keyspace.blob_file_count)?;
+            writeln!(f, "keyspace {name} blob_bytes {}", keyspace.blob_bytes)?;
+            writeln!(f, "keyspace {name} blob_garbage_bytes {}", keyspace.blob_garbage_bytes)?;
         }
         Ok(())
     }
@@ -151,6 +163,7 @@ impl Engine {
         let (reclaimable_bytes, oldest_delete_age) = self.deletes(keyspace);
         let view = keyspace.view();
         let tables = || view.version.tables().map(|table| table.properties());
+        let blobs = BlobAccount::of(tables().map(|table| &**table));
         KeyspaceStats {
             name: keyspace.name().to_string(),
             memtable_count: view.memtables().count(),
@@ -162,6 +175,9 @@ impl Engine {
             reclaimable_bytes,
             oldest_delete_age,
             run_count: view.version.levels().iter().map(|level| level.runs().len()).sum(),
+            blob_file_count: blobs.files().count(),
+            blob_bytes: blobs.file_bytes(),
+            blob_garbage_bytes: blobs.garbage_bytes(),
         }
     }
 }

@@ -61,8 +61,7 @@ impl Engine {
             // Once what is in flight has ended, it is their turn.
             return None;
         }
-        let planned =
-            settings.policy.as_ref().and_then(|policy| policy.pick(shape, busy, moment.now));
+        let planned = settings.pick(shape, busy, moment.now);
         planned.or_else(|| upkeep.pick(shape, busy, moment))
     }
 

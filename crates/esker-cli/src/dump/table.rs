@@ -3,9 +3,9 @@
 use std::io::Write;
 use std::sync::Arc;
 
-use esker_base::TableId;
+use esker_base::{EntryKind, TableId};
 use esker_cache::{BlockCache, Budget};
-use esker_table::{Table, TableContext, TableProperties};
+use esker_table::{BlobFiles, BlobReference, Table, TableContext, TableProperties};
 
 use super::{Opened, SHOWN_WIDTH};
 use crate::failure::{Failure, Result};
@@ -21,16 +21,7 @@ pub(super) fn dump(opened: &Opened, limit: u64, out: &mut dyn Write) -> Result<(
             format!("by its header this is {0}; give it that name to read it", id.file_name());
         return Err(Failure::Other(what));
     }
-    let budget = Budget::new(BUDGET_BYTES);
-    let context = TableContext {
-        fs: Arc::clone(&opened.env.fs),
-        dir: opened.dir.clone(),
-        database: opened.header.database,
-        cache: BlockCache::new(Arc::clone(&budget), None),
-        budget,
-        clock: Arc::clone(&opened.env.clock),
-    };
-    let table = Arc::new(Table::open_file(Arc::new(context), id)?);
+    let table = Arc::new(Table::open_file(Arc::new(context(opened)), id)?);
     properties(table.properties(), out)?;
     let mut cursor = table.cursor(false);
     cursor.seek_to_first()?;
@@ -41,6 +32,11 @@ pub(super) fn dump(opened: &Opened, limit: u64, out: &mut dyn Write) -> Result<(
         write!(out, "{} @{seqno} {kind}", shortened(key.user_key, SHOWN_WIDTH))?;
         if kind.is_tombstone() {
             writeln!(out)?;
+        } else if let (EntryKind::BlobReference, Ok(blob)) =
+            (kind, BlobReference::decode(cursor.value()))
+        {
+            let (file, offset) = (blob.file.file_name(), blob.block.offset);
+            writeln!(out, " = {} bytes in {file} at {offset}", blob.value_len)?;
         } else {
             writeln!(out, " = {}", shortened(cursor.value(), SHOWN_WIDTH))?;
         }
@@ -48,6 +44,20 @@ pub(super) fn dump(opened: &Opened, limit: u64, out: &mut dyn Write) -> Result<(
         cursor.next()?;
     }
     Ok(())
+}
+
+/// What files beside `opened` are read with.
+pub(super) fn context(opened: &Opened) -> TableContext {
+    let budget = Budget::new(BUDGET_BYTES);
+    TableContext {
+        fs: Arc::clone(&opened.env.fs),
+        dir: opened.dir.clone(),
+        database: opened.header.database,
+        cache: BlockCache::new(Arc::clone(&budget), None),
+        budget,
+        clock: Arc::clone(&opened.env.clock),
+        blobs: BlobFiles::default(),
+    }
 }
 
 fn properties(properties: &TableProperties, out: &mut dyn Write) -> Result<()> {
@@ -73,5 +83,15 @@ fn properties(properties: &TableProperties, out: &mut dyn Write) -> Result<()> {
         p.compression,
         p.filter_bits_per_key
     )?;
+    for one in p.blob_uses() {
+        writeln!(
+            out,
+            "{} values in {}, {} of its {}",
+            grouped(one.count),
+            one.facts.id.file_name(),
+            size(one.bytes),
+            size(one.facts.file_bytes)
+        )?;
+    }
     Ok(())
 }

@@ -105,3 +105,24 @@ fn damage_and_foreign_files_are_said() {
     assert_eq!(failure.exit_status(), 1);
     assert!(failure.to_string().contains("give it that name"), "{failure}");
 }
+
+#[test]
+fn blob_file_shows_its_values_and_the_table_where_they_are() {
+    let dir = TestDir::new("blob");
+    let options = esker::KeyspaceOptions {
+        blob_threshold_bytes: Some(100),
+        ..esker::KeyspaceOptions::default()
+    };
+    let db = Db::builder(&dir.0).default_keyspace(options).open().unwrap();
+    db.put("large", "x".repeat(200)).unwrap();
+    db.put("small", "y").unwrap();
+    db.flush().unwrap();
+    let text = dumped(&dir.file("blob"), None);
+    assert!(text.contains("keyspace 0, 1 values"), "{text}");
+    assert!(text.contains("56 large = xxx") && text.contains("(200 bytes)"), "{text}");
+    assert!(!dumped(&dir.file("blob"), Some(0)).contains("large"));
+    let text = dumped(&dir.file("table"), None);
+    assert!(text.contains("large @1 blob = 200 bytes in 1-"), "{text}");
+    assert!(text.contains("small @2 put = y"), "{text}");
+    assert!(text.contains("1 values in 1-"), "{text}");
+}

@@ -163,6 +163,7 @@ fn walk_shows_every_block_with_its_place_and_contents() {
             BlockKind::TopIndex => assert_eq!(separators, partitions),
             BlockKind::Dictionary | BlockKind::RangeTombstones => panic!("the table has none"),
             BlockKind::Properties => assert_eq!(block.properties(), Some(&properties)),
+            BlockKind::Blob => panic!("a table has no values of blob files"),
         }
         assert!(block.compression == Compression::None || block.kind == BlockKind::Data);
     }

@@ -8,7 +8,7 @@ use esker::{Db, KeyspaceOptions, Options};
 use esker_base::{FileHeader, FileId, FileKind, TableId};
 use esker_cache::{BlockCache, Budget};
 use esker_log::{ExpectedHeader, LogReader};
-use esker_table::{BlockKind, Table, TableContext};
+use esker_table::{BlobFiles, BlockKind, Table, TableContext};
 
 /// Where the sample lies.
 pub(super) const DIR: &str = "db";
@@ -123,6 +123,7 @@ fn blocks(kind: BlockKind) -> Vec<Vec<u8>> {
             cache: BlockCache::new(Arc::clone(&budget), None),
             budget,
             clock: Env::memory(1).clock,
+            blobs: BlobFiles::default(),
         };
         let table = Table::open_file(Arc::new(context), TableId(id)).expect("the sample is whole");
         for block in table.walk().expect("the sample is whole").filter_map(Result::ok) {

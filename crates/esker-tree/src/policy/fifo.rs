@@ -99,6 +99,12 @@ pub(super) fn drop_older(
     (!is_nothing(&due)).then(|| drop_tables(PlanReason::Age, due))
 }
 
+/// Bytes of all tables, and of what they refer to in blob files.
+fn held_bytes(shape: &Shape) -> u64 {
+    let runs = shape.levels.iter().flat_map(|level| &level.runs);
+    runs.flat_map(|run| &run.tables).map(|table| table.held_bytes()).sum()
+}
+
 impl Policy for Fifo {
     fn name(&self) -> &'static str {
         "fifo"
@@ -113,10 +119,10 @@ impl Policy for Fifo {
         if aged.is_some() {
             return aged;
         }
-        let mut excess = shape.bytes().saturating_sub(self.options.bytes_max);
+        let mut excess = held_bytes(shape).saturating_sub(self.options.bytes_max);
         let due = oldest_due(&runs, |table| {
             let is_due = excess > 0;
-            excess = excess.saturating_sub(table.file_bytes);
+            excess = excess.saturating_sub(table.held_bytes());
             is_due
         });
         (!is_nothing(&due)).then(|| drop_tables(PlanReason::Size, due))
@@ -136,7 +142,7 @@ impl Policy for Fifo {
 
     fn scores(&self, shape: &Shape) -> Vec<f64> {
         let mut scores = vec![0.0; LEVEL_COUNT_MAX];
-        scores[0] = shape.bytes() as f64 / self.options.bytes_max as f64;
+        scores[0] = held_bytes(shape) as f64 / self.options.bytes_max as f64;
         scores
     }
 

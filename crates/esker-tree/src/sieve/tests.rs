@@ -87,7 +87,8 @@ fn expiring(text: &str) -> Vec<u8> {
 }
 
 fn context(operator: Option<bool>) -> ReadContext {
-    ReadContext { merge: operator.map(|folds| Merge::new(Commas { folds })), now_millis: NOW }
+    let merge = operator.map(|folds| Merge::new(Commas { folds }));
+    ReadContext { merge, now_millis: NOW, ..ReadContext::default() }
 }
 
 fn seqno(number: u64) -> SeqNo {

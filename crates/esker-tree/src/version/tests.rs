@@ -25,6 +25,7 @@ fn context() -> Arc<TableContext> {
         cache: BlockCache::new(Arc::clone(&budget), None),
         budget,
         clock: env.clock,
+        blobs: esker_table::BlobFiles::default(),
     })
 }
 

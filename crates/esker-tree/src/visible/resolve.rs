@@ -6,7 +6,7 @@
 //! take much memory and the operator cannot fold them, they are merged from the oldest one up
 //! instead, a part at a time.
 
-use crate::cursor::Cursor;
+use crate::cursor::{Cursor, PinnedValue};
 use crate::meaning::Meaning;
 use crate::operands::{Operands, Order};
 use crate::operator::Merger;
@@ -54,10 +54,36 @@ impl<C: Cursor> VisibleCursor<C> {
                 self.shown = Shown::Source { from };
                 Verdict::Exists
             }
+            Meaning::Blob => {
+                self.aside = self.read_blob(self.source.value())?;
+                self.shown = Shown::Aside;
+                Verdict::Exists
+            }
             Meaning::Nothing => Verdict::Deleted,
             Meaning::Operand => return self.merge(),
         };
         Ok((verdict, Position::OnEntry))
+    }
+
+    /// Going back: puts aside the value in a blob file that the reference which was put aside leads
+    /// to.
+    #[cold]
+    pub(super) fn read_aside(&mut self) -> Result<(), ReadError> {
+        self.aside = match &self.aside {
+            Aside::Copied(reference) => self.read_blob(reference)?,
+            Aside::Pinned(reference) => self.read_blob(reference)?,
+        };
+        self.shown = Shown::Aside;
+        Ok(())
+    }
+
+    /// The value of `self.key` that `reference` leads to.
+    fn read_blob(&self, reference: &[u8]) -> Result<Aside, ReadError> {
+        if self.context.keys_only {
+            return Ok(Aside::Copied(Vec::new()));
+        }
+        let value = self.context.blob(&self.key, reference)?;
+        Ok(Aside::Pinned(PinnedValue::Block(value)))
     }
 
     /// Merges the operands of `self.key`, on whose newest the source stands.
@@ -92,8 +118,13 @@ impl<C: Cursor> VisibleCursor<C> {
                 base => break base,
             }
         };
+        let blob;
         let existing = match base {
             Some(Meaning::Value { from }) => Some(&self.source.value()[from..]),
+            Some(Meaning::Blob) => {
+                blob = context.blob(&key, self.source.value())?;
+                Some(&*blob)
+            }
             _ => None,
         };
         operands.merge(merger, existing, Order::NewestFirst, merged)?;
@@ -118,6 +149,9 @@ impl<C: Cursor> VisibleCursor<C> {
         };
         let mut value = match base {
             Some(Meaning::Value { from }) => Some(self.source.value()[from..].to_vec()),
+            Some(Meaning::Blob) => {
+                Some(self.context.blob(merger.key(), self.source.value())?.to_vec())
+            }
             _ => None,
         };
         if base.is_some() {

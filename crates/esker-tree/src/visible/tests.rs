@@ -79,7 +79,7 @@ fn view(entries: &[Entry], random: &mut TestRandom, snapshot: SeqNo, range: &Key
     }
     let sources = sources.into_iter().map(VecCursor::new).collect();
     let merge = Some(Merge::new(Commas { folds: random.one_in(2) }));
-    let context = ReadContext { merge, now_millis: 0 };
+    let context = ReadContext { merge, ..ReadContext::default() };
     VisibleCursor::new(MergingCursor::new(sources), snapshot, range.clone(), context)
 }
 

@@ -226,7 +226,8 @@ impl History {
 fn is_whole(place: &Place, recovered: &Recovered) -> bool {
     let catalog = &recovered.catalog;
     let tables = place.files_of(FileKind::Table).map(|(id, _)| id);
-    let mut ids = tables.chain(place.logs().keys().copied());
+    let blobs = place.files_of(FileKind::Blob).map(|(id, _)| id);
+    let mut ids = tables.chain(blobs).chain(place.logs().keys().copied());
     // No id is given before a manifest says that it may be: a newer one is missing.
     if ids.any(|id| catalog.next_file_counter <= id.counter) {
         return false;

@@ -1,11 +1,15 @@
 //! Writes the tables that a repair makes.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use esker_base::{FileId, Fragments, InternalKey, KeyspaceId, OwnerId, TableId};
-use esker_table::{TableBuilder, TableContext, TableIdentity, TableOptions, TableProperties};
+use esker_base::{BlobFileId, FileId, Fragments, InternalKey, KeyspaceId, OwnerId, TableId};
+use esker_table::{
+    BlobFileFacts, TableBuilder, TableContext, TableIdentity, TableOptions, TableProperties,
+};
 
+use super::blob_check::blob_files_of;
 use crate::error::Result;
 
 /// A table that has reached this many bytes is ended.
@@ -43,6 +47,8 @@ pub(super) struct NewTables<'a> {
     level: u8,
     options: TableOptions,
     builder: Option<TableBuilder>,
+    /// The blob files that entries may refer to.
+    blobs: BTreeMap<BlobFileId, BlobFileFacts>,
     last_key: Vec<u8>,
     /// Range tombstones of all tables, and where those that are not written yet start.
     ranges: Fragments,
@@ -65,6 +71,7 @@ impl<'a> NewTables<'a> {
             level,
             options,
             builder: None,
+            blobs: BTreeMap::new(),
             last_key: Vec::new(),
             ranges: Fragments::default(),
             range_start: Vec::new(),
@@ -76,6 +83,11 @@ impl<'a> NewTables<'a> {
     pub(super) fn with_ranges(mut self, ranges: Fragments) -> Self {
         self.ranges = ranges;
         self
+    }
+
+    /// Entries may refer to the blob files that entries of `table` refer to.
+    pub(super) fn know_blob_files(&mut self, table: &TableProperties) {
+        self.blobs.extend(blob_files_of(table).map(|facts| (facts.id, facts)));
     }
 
     /// Adds an entry, after all that were added before.
@@ -115,6 +127,7 @@ impl<'a> NewTables<'a> {
         if let Some(mut builder) = self.builder.take() {
             builder.set_ranges(ranges);
             self.range_start = end.to_vec();
+            self.blobs.values().for_each(|facts| builder.know_blob_file(*facts));
             let table = builder.finish()?;
             let path = self.context.dir.join(table.id.file_name());
             self.context.fs.rename(&unfinished(self.context, table.id), &path)?;

@@ -104,6 +104,7 @@ impl Place {
             cache: BlockCache::new(Arc::clone(&budget), Some(BUDGET_BYTES / 4)),
             budget,
             clock: Arc::clone(&self.env.clock),
+            blobs: esker_table::BlobFiles::default(),
         })
     }
 }

@@ -16,11 +16,13 @@
 //!   Which tables had been replaced already cannot always be told then; the report says so.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use esker_base::{
-    FileId, FileKind, Fragments, InternalKey, KeyspaceId, LogId, ManifestId, SeqNo, TableId,
+    BlobFileId, Corruption, FileId, FileKind, Fragments, InternalKey, KeyspaceId, LogId,
+    ManifestId, SeqNo, TableId,
 };
 use esker_env::FileError;
 use esker_memtable::Memtable;
@@ -30,6 +32,7 @@ use esker_tree::{
     MergingCursor, RunId, TablePlace, Version, VersionEdit,
 };
 
+use super::blob_check::{blob_files_of, salvaged};
 use super::history::History;
 use super::log_rescue::rescue;
 use super::new_tables::{Ids, NewTables};
@@ -66,8 +69,7 @@ pub(super) fn repair(
         let what = "no file has a header that is intact: which database it is cannot be told";
         return Err(Error::new(ErrorKind::Corruption, what));
     };
-    let on_disk = [FileKind::Table, FileKind::Manifest, FileKind::Log].into_iter();
-    let on_disk = on_disk.flat_map(|kind| place.files_of(kind)).map(|(id, _)| id);
+    let on_disk = FileKind::ALL.into_iter().flat_map(|kind| place.files_of(kind)).map(|(id, _)| id);
     let newest = on_disk.chain(place.logs().keys().copied()).map(|id| id.counter).max();
     let next = newest.map_or(1, |newest| newest + 1).max(history.catalog.next_file_counter);
     let ids = match (history.is_whole, options.dry_run) {
@@ -132,6 +134,7 @@ impl Repair<'_> {
         if !self.history.is_whole {
             self.unknown_tables()?;
         }
+        self.blob_files();
         self.logs()?;
         if !self.history.is_whole && !self.options.dry_run {
             self.check_order()?;
@@ -164,7 +167,7 @@ impl Repair<'_> {
                         false => "the file is missing, unless it had been replaced",
                     };
                     self.report.lost.push(Loss { file: name, what: what.to_owned(), keys });
-                } else if self.damaged.contains(&name) {
+                } else if self.damaged.contains(&name) || self.lacks_blobs(&place.properties) {
                     self.salvage(&table, id, place.level, place.run)?;
                 } else {
                     self.report.kept.push(name);
@@ -207,7 +210,7 @@ impl Repair<'_> {
             self.make_keyspace(keyspace);
             let level = usize::from(properties.level).min(LEVEL_COUNT_MAX - 1);
             let run = self.run_for(keyspace, level, &properties);
-            if self.damaged.contains(&name) {
+            if self.damaged.contains(&name) || self.lacks_blobs(&properties) {
                 self.salvage(&table, keyspace, level, run)?;
             } else {
                 self.report.kept.push(name);
@@ -215,6 +218,32 @@ impl Repair<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Whether the table refers to a blob file that is damaged or missing.
+    fn lacks_blobs(&self, table: &TableProperties) -> bool {
+        blob_files_of(table).any(|facts| self.lacks_blob(facts.id))
+    }
+
+    /// The blob files that the table refers to, and that are damaged or missing.
+    fn lacking_blobs(&self, table: &TableProperties) -> BTreeSet<BlobFileId> {
+        let ids = blob_files_of(table).map(|facts| facts.id);
+        ids.filter(|id| self.lacks_blob(*id)).collect()
+    }
+
+    fn lacks_blob(&self, id: BlobFileId) -> bool {
+        self.damaged.contains(&id.file_name())
+            || self.place.file_len(id.0, FileKind::Blob).is_none()
+    }
+
+    /// Blob files that are damaged: what is intact of them is in tables by now.
+    fn blob_files(&mut self) {
+        for (id, _) in self.place.files_of(FileKind::Blob) {
+            let name = id.file_name(FileKind::Blob);
+            if self.damaged.contains(&name) {
+                self.aside.push(self.place.dir.join(name));
+            }
+        }
     }
 
     fn make_keyspace(&mut self, id: KeyspaceId) {
@@ -264,6 +293,16 @@ impl Repair<'_> {
         }
     }
 
+    /// The table as it is with the header that it should have, if it has another.
+    fn with_header(&self, table: &Table) -> Result<Option<Table>> {
+        let id = table.properties().id.0;
+        let patched = self.place.with_header(id, FileKind::Table, self.history.database())?;
+        Ok(patched.map(|fs| {
+            let context = TableContext { fs, ..TableContext::clone(&self.tables) };
+            Table::new(Arc::new(context), Arc::clone(table.properties()))
+        }))
+    }
+
     /// Takes over what is intact of a damaged table, and lists the keys of what is not.
     fn salvage(
         &mut self,
@@ -277,12 +316,7 @@ impl Repair<'_> {
         self.aside.push(self.place.dir.join(&name));
         let options = self.table_options(keyspace);
         let born = u8::try_from(level).expect("levels are few");
-        let id = table.properties().id.0;
-        let patched = self.place.with_header(id, FileKind::Table, self.history.database())?;
-        let patched = patched.map(|fs| {
-            let context = TableContext { fs, ..TableContext::clone(&self.tables) };
-            Table::new(Arc::new(context), Arc::clone(table.properties()))
-        });
+        let patched = self.with_header(table)?;
         let table = patched.as_ref().unwrap_or(table);
         let walk = match table.walk() {
             Ok(walk) => walk,
@@ -295,10 +329,12 @@ impl Repair<'_> {
             Err(error) => return Err(error.into()),
         };
         let map = DamageMap::of(table)?;
+        let lacking = self.lacking_blobs(table.properties());
         let ranges =
             if self.options.dry_run { Fragments::default() } else { intact_ranges(table)? };
         let mut tables = NewTables::new(&self.tables, &mut self.ids, keyspace, born, options)
             .with_ranges(ranges);
+        tables.know_blob_files(table.properties());
         let mut entries = 0;
         let mut last: Option<(Vec<u8>, u64)> = None;
         for item in walk {
@@ -317,6 +353,7 @@ impl Repair<'_> {
                 continue;
             }
             let mut result = Ok(());
+            let mut broken = Vec::new();
             block.for_each_entry(|key, value| {
                 // A builder takes nothing else; what does not ascend was never written by one.
                 let ascends = last.as_ref().is_none_or(|(user_key, trailer)| {
@@ -327,12 +364,14 @@ impl Repair<'_> {
                     return;
                 }
                 last = Some((key.user_key.to_vec(), key.trailer.word()));
-                entries += 1;
-                if !self.options.dry_run {
-                    result = tables.add(key, value);
-                }
+                result = salvaged(&self.tables, &lacking, key, value, |key, value| {
+                    entries += 1;
+                    if self.options.dry_run { Ok(()) } else { tables.add(key, value) }
+                })
+                .map(|lost| broken.extend(lost));
             });
             result?;
+            self.report.lost.extend(losses(&keyspace_name, broken));
         }
         let made = tables.finish()?;
         self.report.rebuilt.push(Rebuilt { from: name, entries });
@@ -426,6 +465,7 @@ impl Repair<'_> {
         }
         let mut tables = NewTables::new(&self.tables, &mut self.ids, id, born, options)
             .with_ranges(Fragments::of(tombstones));
+        sources.iter().for_each(|table| tables.know_blob_files(table.properties()));
         let mut cursor = MergingCursor::new(cursors);
         let mut last: Option<(Vec<u8>, SeqNo)> = None;
         let mut entries = 0;
@@ -516,6 +556,16 @@ fn ranges_in_memory(memtable: &Arc<Memtable>, state: &KeyspaceState) -> Fragment
     }
     tombstones.retain(|tombstone| tombstone.start < tombstone.end);
     Fragments::of(tombstones)
+}
+
+/// Keys whose values in blob files could not be read.
+fn losses(keyspace: &str, broken: Vec<(Vec<u8>, Corruption)>) -> impl Iterator<Item = Loss> {
+    broken.into_iter().map(move |(key, corruption)| {
+        let (file, what) = (corruption.file, corruption.what.into_owned());
+        let (start, end) = (Bound::Included(key.clone()), Bound::Included(key));
+        let keys = Some(AffectedKeys { keyspace: keyspace.to_owned(), start, end });
+        Loss { file, what, keys }
+    })
 }
 
 fn refused(error: EditRefused) -> Error {

@@ -68,6 +68,12 @@ pub struct Totals {
     pub blocks: u64,
     /// Entries in them: keys in all their versions.
     pub entries: u64,
+    /// Blob files.
+    pub blob_files: u64,
+    /// Bytes of them.
+    pub blob_bytes: u64,
+    /// Values in them, garbage included.
+    pub blob_values: u64,
     /// Log segments.
     pub logs: u64,
     /// Bytes of their files.
@@ -152,6 +158,13 @@ impl fmt::Display for VerifyReport {
             totals.groups,
             totals.operations,
         )?;
+        if totals.blob_files > 0 {
+            writeln!(
+                f,
+                "{} blob files of {} bytes with {} values",
+                totals.blob_files, totals.blob_bytes, totals.blob_values
+            )?;
+        }
         match self.findings.len() {
             0 => writeln!(f, "sound"),
             count => writeln!(f, "damaged: {count} findings"),

@@ -3,11 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use esker_base::{DatabaseId, FileHeader, FileId, FileKind, KeyspaceId, LogId, SeqNo, TableId};
+use esker_base::{
+    BlobFileId, DatabaseId, FileHeader, FileId, FileKind, KeyspaceId, LogId, SeqNo, TableId,
+};
 use esker_env::{FileError, FileExt as _};
-use esker_table::{Table, TableContext};
-use esker_tree::{Catalog, KeyspaceState, Manifest, Run, Version};
+use esker_table::{BlobFileFacts, BlobFileWalk, Table, TableContext};
+use esker_tree::{BlobAccount, Catalog, KeyspaceState, Manifest, Run, Version};
 
+use super::blob_check::{blob_files_of, check_blob_file, check_references};
 use super::log_walk::{LogItem, walk_logs};
 use super::order_check::{check_order, undecided_runs};
 use super::place::Place;
@@ -80,13 +83,21 @@ impl<'a> Verification<'a> {
         let merged: u64 = versions.values().flat_map(undecided).map(|run| run.bytes()).sum();
         let lone = versions.values().map(Version::bytes).sum::<u64>();
         let logs: Vec<LogId> = catalog.logs.iter().copied().collect();
+        let accounts: BTreeMap<KeyspaceId, BlobAccount> =
+            versions.iter().map(|(id, version)| (*id, account_of(version))).collect();
+        let blobs: u64 = accounts.values().map(BlobAccount::file_bytes).sum();
         let log_bytes = logs.iter().filter_map(|log| self.place.logs().get(&log.0)).sum::<u64>();
-        self.progress.bytes_total = lone + merged + log_bytes;
+        self.progress.bytes_total = lone + merged + blobs + log_bytes;
 
+        for (id, account) in &accounts {
+            for file in account.files() {
+                self.blob_file(&tables, &file.facts, *id)?;
+            }
+        }
         for (id, version) in &versions {
             let state = &catalog.keyspaces[id];
             for table in version.tables() {
-                self.table(catalog, state, table)?;
+                self.table(catalog, state, table, &accounts[id])?;
             }
         }
         for (id, version) in &versions {
@@ -128,7 +139,26 @@ impl<'a> Verification<'a> {
         versions
     }
 
-    fn table(&mut self, catalog: &Catalog, state: &KeyspaceState, table: &Table) -> Result<()> {
+    fn blob_file(
+        &mut self,
+        context: &TableContext,
+        facts: &BlobFileFacts,
+        keyspace: KeyspaceId,
+    ) -> Result<()> {
+        self.enter(facts.id.file_name());
+        let VerifyReport { findings, totals, .. } = &mut self.report;
+        check_blob_file(self.place, context, facts, keyspace, findings, totals)?;
+        self.leave(facts.file_bytes);
+        Ok(())
+    }
+
+    fn table(
+        &mut self,
+        catalog: &Catalog,
+        state: &KeyspaceState,
+        table: &Table,
+        blobs: &BlobAccount,
+    ) -> Result<()> {
         let properties = table.properties();
         let id = properties.id;
         let found = self.report.findings.len();
@@ -146,7 +176,14 @@ impl<'a> Verification<'a> {
                 totals.table_bytes += len;
                 totals.blocks += report.block_count;
                 totals.entries += report.entry_count;
+                check_references(table, &state.name, &mut self.report.findings)?;
             }
+        }
+        let agrees =
+            |facts: BlobFileFacts| blobs.file(facts.id).map(|file| file.facts) == Some(facts);
+        if !blob_files_of(properties).all(agrees) {
+            let what = "the table says of a blob file what another table does not";
+            self.find(Finding::at(id.file_name(), 0, what));
         }
         if catalog.last_seqno < properties.seqno_max {
             let what = format!(
@@ -232,6 +269,13 @@ impl<'a> Verification<'a> {
         let is_named = |id: FileId| catalog.find_table(TableId(id)).is_some();
         let tables = place.files_of(FileKind::Table).filter(|(id, _)| !is_named(*id));
         let tables = tables.map(|(id, bytes)| (id, FileKind::Table, bytes));
+        let states = catalog.keyspaces.values().flat_map(|state| state.tables.values());
+        let blobs = BlobAccount::of(states.map(|table| &*table.properties));
+        let blobs = place
+            .files_of(FileKind::Blob)
+            .filter(|(id, _)| blobs.file(BlobFileId(*id)).is_none())
+            .map(|(id, bytes)| (id, FileKind::Blob, bytes));
+        let tables = tables.chain(blobs.collect::<Vec<_>>());
         let logs = place.logs().iter().filter(|(id, _)| !catalog.logs.contains(&LogId(**id)));
         let logs = logs.map(|(id, bytes)| (*id, FileKind::Log, *bytes));
         for (id, kind, bytes) in tables.chain(logs).collect::<Vec<_>>() {
@@ -260,10 +304,24 @@ impl<'a> Verification<'a> {
     /// Checks the files each by itself.
     fn without_manifest(&mut self) -> Result<()> {
         let place = self.place;
-        let bytes: u64 = place.files_of(FileKind::Table).map(|(_, bytes)| bytes).sum();
+        let files = place.files_of(FileKind::Table).chain(place.files_of(FileKind::Blob));
+        let bytes: u64 = files.map(|(_, bytes)| bytes).sum();
         self.progress.bytes_total = bytes + place.logs().values().sum::<u64>();
         let Some(database) = super::place::database_of_files(place)? else { return Ok(()) };
         let tables = place.tables(database);
+        for (id, bytes) in place.files_of(FileKind::Blob) {
+            match BlobFileWalk::open(&tables, BlobFileId(id)) {
+                Ok(walk) => {
+                    let (facts, keyspace) = (walk.facts(BlobFileId(id)), walk.keyspace());
+                    self.blob_file(&tables, &facts, keyspace)?;
+                }
+                Err(FileError::Corruption(corruption)) => {
+                    self.find(Finding::new(corruption));
+                    self.leave(bytes);
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
         for (id, bytes) in place.files_of(FileKind::Table) {
             self.enter(id.file_name(FileKind::Table));
             self.report.totals.tables += 1;
@@ -274,6 +332,7 @@ impl<'a> Verification<'a> {
                     let report = check_table(&table, &keyspace, &mut self.report.findings)?;
                     self.report.totals.blocks += report.block_count;
                     self.report.totals.entries += report.entry_count;
+                    check_references(&table, &keyspace, &mut self.report.findings)?;
                 }
                 Err(FileError::Corruption(corruption)) => self.find(Finding::new(corruption)),
                 Err(error) => return Err(error.into()),
@@ -283,4 +342,9 @@ impl<'a> Verification<'a> {
         let logs: Vec<LogId> = place.logs().keys().copied().map(LogId).collect();
         self.logs(database, &logs, &BTreeMap::new(), SeqNo::MAX, None)
     }
+}
+
+/// The blob files that the tables of `version` refer to.
+fn account_of(version: &Version) -> BlobAccount {
+    BlobAccount::of(version.tables().map(|table| &**table.properties()))
 }

@@ -40,7 +40,7 @@ impl Tally {
 
 #[test]
 fn flipped_bit_is_an_error_or_harmless() {
-    let (fs, state) = sample::in_memory();
+    let (fs, state) = sample::in_memory_with_blobs();
     let dir = Path::new(DIR);
     let mut rng = Rng::new(1);
     let mut tally = Tally::default();
@@ -65,7 +65,7 @@ fn flipped_bit_is_an_error_or_harmless() {
 /// never longer. A closed database has its ends written down.
 #[test]
 fn file_of_a_closed_database_that_was_cut_is_refused() {
-    let (fs, state) = sample::in_memory();
+    let (fs, state) = sample::in_memory_with_blobs();
     let dir = Path::new(DIR);
     let mut tally = Tally::default();
     for (name, bytes) in files::read_all(&fs, dir) {
@@ -84,7 +84,7 @@ fn file_of_a_closed_database_that_was_cut_is_refused() {
 
 #[test]
 fn file_in_the_place_of_another_is_refused() {
-    let (fs, state) = sample::in_memory();
+    let (fs, state) = sample::in_memory_with_blobs();
     let dir = Path::new(DIR);
     let all = files::read_all(&fs, dir);
     let mut tally = Tally::default();
@@ -102,7 +102,7 @@ fn file_in_the_place_of_another_is_refused() {
 
 #[test]
 fn missing_file_is_noticed() {
-    let (fs, state) = sample::in_memory();
+    let (fs, state) = sample::in_memory_with_blobs();
     let dir = Path::new(DIR);
     let mut tally = Tally::default();
     for name in files::read_all(&fs, dir).keys() {

@@ -20,7 +20,10 @@ fn referenced_and_found(fs: &dyn FileSystem, dir: &Path) -> (BTreeSet<String>, B
     referenced.extend(catalog.logs.iter().map(|log| log.file_name()));
     let states = catalog.keyspaces.values();
     let tables = states.flat_map(|state| state.tables.values());
-    referenced.extend(tables.map(|place| place.properties.id.file_name()));
+    for properties in tables.map(|place| &place.properties) {
+        referenced.insert(properties.id.file_name());
+        referenced.extend(properties.blob_uses().map(|one| one.facts.id.file_name()));
+    }
     let mut found: BTreeSet<String> =
         fs.list(dir).unwrap().into_iter().map(|entry| entry.name).collect();
     // The predecessor is kept; only a recovery may not have renamed it yet.

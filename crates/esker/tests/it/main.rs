@@ -26,6 +26,7 @@ mod workload;
 
 mod ages;
 mod basics;
+mod blobs;
 mod bulk_load;
 mod concurrency;
 mod crash;

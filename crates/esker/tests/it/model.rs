@@ -14,8 +14,8 @@ use std::time::Duration;
 
 use esker::env::{Clock as _, Env, ManualClock};
 use esker::{
-    Batch, Db, Durability, Expiry, IngestOptions, Keyspace, KeyspaceOptions, Options, Order,
-    Snapshot,
+    Batch, CompactionPolicy, Db, Durability, Expiry, IngestOptions, Keyspace, KeyspaceOptions,
+    Options, Order, Snapshot,
 };
 
 use crate::directory::{assert_exact, assert_tidy};
@@ -429,6 +429,17 @@ impl Run {
         self.readers.clear();
         self.db.wait_until_settled().unwrap();
         assert_tidy(&self.db, &*self.env.fs, "settled");
+        self.check_blob_waste();
+    }
+
+    /// Once nothing is left to do, garbage in blob files is within its bound.
+    fn check_blob_waste(&self) {
+        for keyspace in self.db.stats().keyspaces {
+            let options = self.keyspace(&keyspace.name).options();
+            let percent = u64::from(options.blob_waste_percent_max);
+            let is_bound = keyspace.blob_garbage_bytes * 100 <= keyspace.blob_bytes * percent;
+            assert!(is_bound || options.compaction == CompactionPolicy::None, "{keyspace:?}");
+        }
     }
 
     /// Reopens after a close, or after the last handle was dropped.

@@ -54,6 +54,26 @@ pub(crate) fn in_memory() -> (MemoryFileSystem, State) {
     (fs, state)
 }
 
+/// The sample with another keyspace, `blobs`, most of whose values lie in blob files: two of them,
+/// with garbage in one.
+pub(crate) fn in_memory_with_blobs() -> (MemoryFileSystem, State) {
+    let (fs, mut state) = in_memory();
+    let db = open(&env_of(&fs), &options()).unwrap();
+    let options = KeyspaceOptions { blob_threshold_bytes: Some(32), ..KeyspaceOptions::default() };
+    let keyspace = db.keyspace("blobs", options).unwrap();
+    state.create("blobs");
+    for round in 1..3 {
+        for i in (0..8).step_by(round) {
+            let (key, value) = (format!("key {i}"), format!("{round}{i} ").repeat(4 * i));
+            keyspace.put_with(&key, &value, Durability::Power).unwrap();
+            state.apply(&[Write::put("blobs", key.as_bytes(), value.as_bytes())]);
+        }
+        keyspace.flush().unwrap();
+    }
+    db.close().unwrap();
+    (fs, state)
+}
+
 /// Opens the sample and reads all of it, forwards, backwards and key by key.
 ///
 /// # Panics

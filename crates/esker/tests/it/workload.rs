@@ -132,6 +132,8 @@ fn keyspace_options(profile: &Profile, name: &str, rng: &mut Rng) -> KeyspaceOpt
     KeyspaceOptions {
         memtable_bytes: *rng.pick(profile.memtable_bytes),
         block_size_bytes: 512,
+        blob_threshold_bytes: *rng.pick(&[None, Some(40), Some(200)]),
+        blob_waste_percent_max: *rng.pick(&[5, 40]),
         immutable_memtables_max: 1 + rng.index(3),
         log: !name.starts_with(UNLOGGED),
         merge_operator: merge_operator(),

@@ -3,9 +3,12 @@
 use std::ops::Bound;
 
 use esker_base::checksum::hash_key;
-use esker_table::NoTrace;
+use esker_table::{Compression, NoTrace};
 
 use super::*;
+use crate::blob_account::pick_blob_waste;
+use crate::blob_options::BlobOptions;
+use crate::plan::Busy;
 use crate::test_tree::visible_contents;
 
 /// A tree with everything ever written to it, and who reads.
@@ -23,7 +26,7 @@ struct World {
 
 impl World {
     fn new(seed: u64) -> Self {
-        Self {
+        let mut world = Self {
             tree: TestTree::new(),
             random: TestRandom::new(seed),
             written: Vec::new(),
@@ -31,7 +34,44 @@ impl World {
             seqno: 0,
             visible: 0,
             snapshots: Vec::new(),
+        };
+        // Every other tree has all its values in tables.
+        if seed % 2 == 1 {
+            world.change_blob_options();
         }
+        world
+    }
+
+    fn change_blob_options(&mut self) {
+        let random = &mut self.random;
+        self.tree.blobs = BlobOptions {
+            threshold_bytes: (!random.one_in(6)).then(|| 10 + random.below(50)),
+            waste_percent_max: 5 + random.below(60) as u32,
+            compression: Compression::Lz4,
+            file_bytes_max: 500 + random.below(3000),
+        };
+    }
+
+    /// The plan against garbage in blob files.
+    fn blob_plan(&self) -> Option<Plan> {
+        let percent = self.tree.blobs.waste_percent_max;
+        pick_blob_waste(&self.tree.version.shape(), &Busy::new(), percent, 2000)
+    }
+
+    /// Follows plans against garbage in blob files until there is none left.
+    fn bound_blob_waste(&mut self) -> usize {
+        let mut count = 0;
+        while let Some(plan) = self.blob_plan() {
+            self.tree.compact(&plan, &self.readers());
+            self.check("against garbage");
+            count += 1;
+            assert!(count < 200, "it ends: {plan}");
+        }
+        let account = self.tree.account();
+        let (garbage, all) = (account.garbage_bytes(), account.record_bytes());
+        let percent = u64::from(self.tree.blobs.waste_percent_max);
+        assert!(garbage * 100 <= all * percent, "{garbage} of {all} is more than {percent} %");
+        count
     }
 
     fn write_memtable(&mut self) {
@@ -46,7 +86,7 @@ impl World {
             } else if random.one_in(3) {
                 Entry::new(&key, self.seqno, EntryKind::Tombstone, b"")
             } else {
-                let value = vec![self.seqno as u8; random.below(30) as usize];
+                let value = vec![self.seqno as u8; random.below(60) as usize];
                 Entry::new(&key, self.seqno, EntryKind::Put, &value)
             };
             entries.push(entry);
@@ -135,7 +175,13 @@ impl World {
         for _ in 0..random.below(3) {
             plan.cut_keys.push(random.key(2, 5));
         }
+        // Tables of the target run that are left where they are may stand between the inputs.
+        let run = self.tree.version.levels()[target_level].runs();
+        let run = run.iter().filter(|run| Some(run.id()) == target_run);
+        let tables = run.flat_map(|run| run.tables()).map(|table| table.properties());
+        plan.cut_keys.extend(tables.map(|table| table.smallest_key.clone()));
         plan.cut_keys.sort();
+        plan.cut_keys.dedup();
         plan.output_bytes_max = 500 + random.below(3000);
         (!inputs.is_empty()).then_some(plan)
     }
@@ -170,9 +216,16 @@ impl World {
         for (_, table) in self.tree.version.candidates(key) {
             let covering = table.covering(key, reader).unwrap();
             if let Some(entry) = table.get(key, hash_key(key), reader, &mut NoTrace).unwrap() {
-                let is_put = entry.trailer.kind() == EntryKind::Put;
                 let is_covered = covering.is_some_and(|covering| entry.trailer.seqno() < covering);
-                return (is_put && !is_covered).then(|| entry.value.to_vec());
+                return match entry.trailer.kind() {
+                    _ if is_covered => None,
+                    EntryKind::Put => Some(entry.value.to_vec()),
+                    EntryKind::BlobReference => {
+                        let value = self.tree.reads.blob(key, &entry.value).unwrap();
+                        Some(value.to_vec())
+                    }
+                    _ => None,
+                };
             }
             if covering.is_some() {
                 return None;
@@ -185,12 +238,17 @@ impl World {
 #[test]
 fn compaction_changes_no_answer() {
     let (mut dropped, mut zeroed, mut dropped_tables) = (0, 0, 0);
+    let (mut separated, mut against_garbage) = (0, 0);
     for seed in 0..60 {
         let mut world = World::new(seed);
         for step in 0..40 {
             let context = format!("seed {seed} step {step}");
             world.change_readers();
             match world.random.below(6) {
+                0 if seed % 2 == 1 => {
+                    world.change_blob_options();
+                    against_garbage += world.bound_blob_waste();
+                }
                 0 | 1 => world.write_memtable(),
                 2 => world.flush(),
                 3 => dropped_tables += world.drop_tables(),
@@ -203,6 +261,7 @@ fn compaction_changes_no_answer() {
                 }
             }
             world.check(&context);
+            separated += world.tree.account().files().map(|file| file.count).sum::<u64>();
         }
         // All of it to the last level, with nobody reading but the latest view.
         world.flush();
@@ -211,6 +270,7 @@ fn compaction_changes_no_answer() {
         let plan = plan_of_all(&world.tree, 6);
         world.tree.compact(&plan, &world.readers());
         world.check("at the end");
+        against_garbage += world.bound_blob_waste();
         let entries = world.tree.entries();
         let has_ranges = |table: &Arc<Table>| table.properties().extras.ranges.is_some();
         assert!(!world.tree.version.tables().any(has_ranges), "seed {seed}: all are spent");
@@ -222,4 +282,5 @@ fn compaction_changes_no_answer() {
     }
     assert!(dropped > 1000 && zeroed > 300, "{dropped} {zeroed}");
     assert!(dropped_tables > 50, "{dropped_tables} tables");
+    assert!(separated > 5000 && against_garbage > 10, "{separated} {against_garbage}");
 }

@@ -134,6 +134,41 @@ fn a_damaged_cut_or_missing_table_costs_the_keys_of_what_is_damaged() {
 }
 
 #[test]
+fn a_damaged_cut_or_missing_blob_file_costs_the_keys_of_the_values_that_are_damaged() {
+    let test = "a_damaged_cut_or_missing_blob_file_costs_the_keys_of_the_values_that_are_damaged";
+    let lost = std::cell::Cell::new(0);
+    for_each_seed(test, 4, |seed| {
+        let sample = Sample::new(seed, Left::Abandoned);
+        let (files, mut rng) = (sample.files(), Rng::new(seed));
+        let original = files.everything();
+        for name in files.ending_with(".blob") {
+            let len = files.read(&name).len();
+            // Header and footer alone cost nothing.
+            for offset in [rng.index(48), len - 1 - rng.index(44)] {
+                files.flip(&name, offset);
+                let report = check(&sample, &original, &format!("{name} flipped at {offset}"));
+                assert!(report.set_aside.contains(&name) && report.lost.is_empty(), "{report}");
+            }
+            for _ in 0..3 {
+                let offset = 48 + rng.index(len - 92);
+                files.flip(&name, offset);
+                let when = format!("{name} flipped at {offset} of {len}");
+                let report = check(&sample, &original, &when);
+                assert!(report.set_aside.contains(&name), "{when}: {report}");
+                lost.set(lost.get() + report.lost.len());
+            }
+            let bytes = files.read(&name);
+            files.replace(&name, &bytes[..rng.index(len)]);
+            check(&sample, &original, &format!("{name} cut"));
+            files.remove(&name);
+            let report = check(&sample, &original, &format!("{name} missing"));
+            lost.set(lost.get() + report.lost.len());
+        }
+    });
+    assert!(lost.get() > 50, "{lost:?}");
+}
+
+#[test]
 fn without_a_whole_manifest_nothing_is_lost() {
     for_each_seed("without_a_whole_manifest_nothing_is_lost", 12, |seed| {
         for left in [Left::Closed, Left::Abandoned] {

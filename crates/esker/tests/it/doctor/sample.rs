@@ -200,6 +200,8 @@ fn keyspace_options(rng: &mut Rng) -> KeyspaceOptions {
         block_size_bytes: *rng.pick(&[256, 512]),
         filter_bits_per_key: *rng.pick(&[0, 10]),
         memtable_bytes: 4_000,
+        blob_threshold_bytes: *rng.pick(&[None, Some(32), Some(100)]),
+        blob_waste_percent_max: 20,
         ..KeyspaceOptions::default()
     }
 }

@@ -29,6 +29,8 @@ pub(super) fn keyspace_options(rng: &mut Rng) -> KeyspaceOptions {
         filter_bits_per_key: *rng.pick(&[0, 1, 10]),
         memtable_bytes: *rng.pick(&[1, 2_000, 20_000, 64 << 20]),
         immutable_memtables_max: 1 + rng.index(3),
+        blob_threshold_bytes: *rng.pick(&[None, Some(32), Some(100), Some(2_000)]),
+        blob_waste_percent_max: *rng.pick(&[1, 30, 95]),
         log: true,
         default_ttl: None,
         order: Order::bytewise(),

@@ -1,0 +1,42 @@
+//! The blob files of a database, as tables refer to them.
+//!
+//! A blob file is known as long as a table that refers to it is in memory: each such table holds
+//! it. So a file that no table holds is one that no version and no reader can want.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use esker_base::BlobFileId;
+
+use crate::blob_file::BlobFile;
+use crate::blob_uses::BlobFileFacts;
+
+/// Finds the blob files that are held. Cheap to clone; clones share what they find.
+#[derive(Clone, Debug, Default)]
+pub struct BlobFiles {
+    /// Not held across I/O.
+    known: Arc<Mutex<BTreeMap<BlobFileId, Weak<BlobFile>>>>,
+}
+
+impl BlobFiles {
+    /// The blob file of these facts. No I/O.
+    #[must_use]
+    pub fn get(&self, facts: BlobFileFacts) -> Arc<BlobFile> {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(file) = known.get(&facts.id).and_then(Weak::upgrade) {
+            return file;
+        }
+        // What nobody holds is forgotten when something new comes: as often, at most, as it came.
+        known.retain(|_, file| file.strong_count() > 0);
+        let file = Arc::new(BlobFile::new(facts));
+        known.insert(facts.id, Arc::downgrade(&file));
+        file
+    }
+
+    /// The blob file `id`, if somebody holds it.
+    #[must_use]
+    pub fn find(&self, id: BlobFileId) -> Option<Arc<BlobFile>> {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.get(&id).and_then(Weak::upgrade)
+    }
+}

@@ -1,0 +1,209 @@
+//! How much of each blob file is garbage, and what to do about it.
+//!
+//! Pure: goes by what the tables of a tree say that they refer to. The bytes of a blob file that no
+//! table refers to are garbage; a file that no table refers to at all is not there any more as far
+//! as the tree goes. Nothing is counted up over time, so nothing can drift.
+//!
+//! What bounds the waste: once more than the allowed share of all blob bytes is garbage, at least
+//! one file has a larger share than that. The worst of them is cleared: every table that refers to
+//! it is rewritten where it stands, which moves the values that are alive to new files without
+//! garbage. Each such plan leaves fewer references to wasteful files, so the end is sure.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use esker_base::BlobFileId;
+use esker_table::{BlobFileFacts, TableProperties};
+
+use crate::plan::{Busy, Plan, PlanInput, PlanReason};
+use crate::shape::{RunShape, Shape};
+
+/// What is known of one blob file.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct BlobFileUse {
+    /// The file.
+    pub facts: BlobFileFacts,
+    /// How many entries of tables refer to it.
+    pub count: u64,
+    /// Bytes of the records that they refer to.
+    pub bytes: u64,
+}
+
+impl BlobFileUse {
+    /// Bytes of records that no table refers to.
+    #[must_use]
+    pub const fn garbage_bytes(&self) -> u64 {
+        self.facts.record_bytes().saturating_sub(self.bytes)
+    }
+}
+
+/// The blob files that the tables of a tree refer to.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct BlobAccount {
+    files: BTreeMap<BlobFileId, BlobFileUse>,
+}
+
+impl BlobAccount {
+    /// What `tables` refer to.
+    ///
+    /// # Cost
+    /// Looks at every table.
+    pub fn of<'a>(tables: impl Iterator<Item = &'a TableProperties>) -> Self {
+        let mut account = Self::default();
+        for table in tables {
+            for one in table.blob_uses() {
+                let none = BlobFileUse { facts: one.facts, count: 0, bytes: 0 };
+                let file = account.files.entry(one.facts.id).or_insert(none);
+                file.count += one.count;
+                file.bytes += one.bytes;
+            }
+        }
+        account
+    }
+
+    /// What the tables of `shape` refer to.
+    #[must_use]
+    pub fn of_shape(shape: &Shape) -> Self {
+        let runs = shape.levels.iter().flat_map(|level| &level.runs);
+        Self::of(runs.flat_map(|run| &run.tables).map(Arc::as_ref))
+    }
+
+    /// The files, ascending.
+    pub fn files(&self) -> impl Iterator<Item = &BlobFileUse> {
+        self.files.values()
+    }
+
+    /// The file `id`.
+    #[must_use]
+    pub fn file(&self, id: BlobFileId) -> Option<&BlobFileUse> {
+        self.files.get(&id)
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.files.is_empty()
+    }
+
+    /// Bytes of all files.
+    #[must_use]
+    pub fn file_bytes(&self) -> u64 {
+        self.files().map(|file| file.facts.file_bytes).sum()
+    }
+
+    /// Bytes of all records.
+    #[must_use]
+    pub fn record_bytes(&self) -> u64 {
+        self.files().map(|file| file.facts.record_bytes()).sum()
+    }
+
+    /// Bytes of all records that no table refers to.
+    #[must_use]
+    pub fn garbage_bytes(&self) -> u64 {
+        self.files().map(BlobFileUse::garbage_bytes).sum()
+    }
+
+    /// Bytes of garbage past the share of all records that is allowed.
+    #[must_use]
+    pub fn excess_bytes(&self, waste_percent_max: u32) -> u64 {
+        let allowed = u128::from(self.record_bytes()) * u128::from(waste_percent_max) / 100;
+        let allowed = u64::try_from(allowed).unwrap_or(u64::MAX);
+        self.garbage_bytes().saturating_sub(allowed)
+    }
+
+    /// Whether more than this share of the file `id` is garbage.
+    #[must_use]
+    pub fn is_wasteful(&self, id: BlobFileId, waste_percent_max: u32) -> bool {
+        self.file(id).is_some_and(|file| {
+            let allowed = u128::from(file.facts.record_bytes()) * u128::from(waste_percent_max);
+            allowed < u128::from(file.garbage_bytes()) * 100
+        })
+    }
+
+    /// The files of which more than this share is garbage, the most garbage first.
+    fn wasteful(&self, waste_percent_max: u32) -> Vec<BlobFileId> {
+        let mut files: Vec<&BlobFileUse> = self
+            .files()
+            .filter(|file| self.is_wasteful(file.facts.id, waste_percent_max))
+            .collect();
+        files.sort_by_key(|file| (std::cmp::Reverse(file.garbage_bytes()), file.facts.id));
+        files.into_iter().map(|file| file.facts.id).collect()
+    }
+}
+
+/// Most bytes of tables, and of the values that they bring along, that one plan rewrites: so that
+/// it ends soon, and does not need much room.
+const PLAN_BYTES_MAX: u64 = 256 << 20;
+
+/// The plan that brings garbage in blob files below its bound, if it is above it: rewrites tables
+/// that refer to the worst file where they stand. `output_bytes_max` is what tables are aimed at.
+/// `None` as well if all of them are in flight in `busy`.
+#[must_use]
+pub fn pick_blob_waste(
+    shape: &Shape,
+    busy: &Busy,
+    waste_percent_max: u32,
+    output_bytes_max: u64,
+) -> Option<Plan> {
+    let account = BlobAccount::of_shape(shape);
+    if account.excess_bytes(waste_percent_max) == 0 {
+        return None;
+    }
+    let wasteful = account.wasteful(waste_percent_max);
+    let all: BTreeSet<BlobFileId> = wasteful.iter().copied().collect();
+    // Deepest first: that is where most of what is alive stands.
+    let runs = || {
+        let levels = shape.levels.iter().enumerate().rev();
+        levels.flat_map(|(level, runs)| runs.runs.iter().map(move |run| (level, run)))
+    };
+    wasteful.iter().find_map(|&worst| {
+        runs().find_map(|(level, run)| rewrite(level, run, worst, &all, busy, output_bytes_max))
+    })
+}
+
+/// Rewrites the first tables of `run` that stand side by side and refer to `worst`, as many as one
+/// plan takes. Side by side, so that what they become, range tombstones and all, reaches over no
+/// table that stays.
+fn rewrite(
+    level: usize,
+    run: &RunShape,
+    worst: BlobFileId,
+    wasteful: &BTreeSet<BlobFileId>,
+    busy: &Busy,
+    output_bytes_max: u64,
+) -> Option<Plan> {
+    let is_due = |table: &&Arc<TableProperties>| {
+        !busy.has(table.id)
+            && table.extras.blobs.as_ref().is_some_and(|uses| uses.of(worst).is_some())
+    };
+    let moves = |table: &TableProperties| -> u64 {
+        table.blob_uses().filter(|one| wasteful.contains(&one.facts.id)).map(|one| one.bytes).sum()
+    };
+    let mut bytes = 0;
+    let due = run.tables.iter().skip_while(|table| !is_due(table)).take_while(is_due);
+    let chosen: Vec<&Arc<TableProperties>> = due
+        .take_while(|table| {
+            let is_first = bytes == 0;
+            bytes += table.file_bytes + moves(table);
+            is_first || bytes <= PLAN_BYTES_MAX
+        })
+        .collect();
+    let (first, last) = (chosen.first()?, chosen.last()?);
+    Some(Plan {
+        reason: PlanReason::BlobWaste,
+        target_level: level,
+        target_run: Some(run.id),
+        cut_keys: Vec::new(),
+        output_bytes_max,
+        is_trivial_move: false,
+        is_drop: false,
+        first_key: first.smallest_key.clone(),
+        last_key: last.largest_key.clone(),
+        input_bytes: chosen.iter().map(|table| table.file_bytes).sum(),
+        inputs: vec![PlanInput {
+            level,
+            run: run.id,
+            tables: chosen.iter().map(|table| table.id).collect(),
+        }],
+    })
+}

@@ -1,0 +1,344 @@
+//! Values in blob files: every way to read them, who keeps a file alive, and the bound on garbage.
+
+use std::path::Path;
+
+use esker::env::Env;
+use esker::{
+    CompactionFilter, CompactionFilterFactory, Db, ErrorKind, Filter, FilterContext,
+    FilterDecision, FilterFailure, Keyspace, KeyspaceOptions, Merge, MergeFailure, MergeOperator,
+    Options,
+};
+
+use crate::directory::{assert_exact, assert_tidy};
+use crate::random::Rng;
+
+const THRESHOLD: u32 = 100;
+
+fn keyspace_options() -> KeyspaceOptions {
+    KeyspaceOptions {
+        blob_threshold_bytes: Some(THRESHOLD),
+        blob_waste_percent_max: 20,
+        memtable_bytes: 20_000,
+        ..KeyspaceOptions::default()
+    }
+}
+
+fn open_with(env: &Env, options: KeyspaceOptions) -> Db {
+    let database = Options { background_threads: 0, ..Options::default() };
+    let builder = Db::builder("db").env(env.clone()).options(database);
+    builder.default_keyspace(options).open().unwrap()
+}
+
+fn value(number: u64, len: usize) -> Vec<u8> {
+    Rng::new(number).bytes(len)
+}
+
+fn blob_files(env: &Env) -> Vec<String> {
+    let entries = env.fs.list(Path::new("db")).unwrap().into_iter();
+    let mut names: Vec<String> =
+        entries.map(|entry| entry.name).filter(|name| name.ends_with(".blob")).collect();
+    names.sort();
+    names
+}
+
+fn remove(env: &Env, names: &[String]) {
+    names.iter().for_each(|name| env.fs.remove(&Path::new("db").join(name)).unwrap());
+}
+
+/// Bytes of blob files, and of garbage in them.
+fn blob_bytes(db: &Db) -> (u64, u64) {
+    let stats = &db.stats().keyspaces[0];
+    (stats.blob_bytes, stats.blob_garbage_bytes)
+}
+
+/// Twenty keys, every other one with a value in a blob file.
+fn fill(keyspace: &Keyspace, round: u64) -> Vec<(Vec<u8>, Vec<u8>)> {
+    let one = |index: u64| {
+        let len = if index.is_multiple_of(2) { THRESHOLD as usize + index as usize } else { 99 };
+        let (key, value) = (format!("key{index:02}").into_bytes(), value(round * 100 + index, len));
+        keyspace.put(&key, &value).unwrap();
+        (key, value)
+    };
+    (0..20).map(one).collect()
+}
+
+#[test]
+fn values_from_the_threshold_on_are_read_in_every_way() {
+    let env = Env::memory(1);
+    let db = open_with(&env, keyspace_options());
+    let keyspace = db.default_keyspace();
+    let entries = fill(keyspace, 1);
+    db.flush().unwrap();
+    assert_eq!(blob_files(&env).len(), 1);
+    let levels = keyspace.levels();
+    assert_eq!(levels.blob_files[0].reference_count, 10, "{levels}");
+    assert!(levels.to_string().contains("10 references, 0 bytes of garbage"), "{levels}");
+    let snapshot = db.snapshot();
+    let newer = fill(keyspace, 2);
+    db.flush().unwrap();
+    db.delete("key04").unwrap();
+    for (key, value) in &entries {
+        assert_eq!(snapshot.get(key).unwrap().unwrap(), value);
+    }
+    for (key, value) in newer.iter().filter(|(key, _)| key != b"key04") {
+        assert_eq!(db.get(key).unwrap().unwrap(), value);
+        assert_eq!(keyspace.get_with(key, <[u8]>::to_vec).unwrap().as_ref(), Some(value));
+        let explained = keyspace.explain_get(key).unwrap();
+        assert_eq!(explained.value_len, Some(value.len()));
+        let is_blob = value.len() >= THRESHOLD as usize;
+        assert_eq!(explained.to_string().contains("blob block at"), is_blob, "{explained}");
+    }
+    let mut expected = newer;
+    expected.remove(4);
+    let shown = |(key, value): (esker::Key, esker::Value)| (key.to_vec(), value.to_vec());
+    let forward: Vec<_> = keyspace.iter().map(|entry| shown(entry.unwrap())).collect();
+    assert_eq!(forward, expected);
+    let mut backward: Vec<_> = keyspace.iter().rev().map(|entry| shown(entry.unwrap())).collect();
+    backward.reverse();
+    assert_eq!(backward, expected);
+    let mut cursor = keyspace.cursor().unwrap();
+    cursor.seek_for_prev("key06").unwrap();
+    assert_eq!(cursor.value(), expected[5].1);
+    let (_, pinned) = cursor.entry();
+    cursor.next().unwrap();
+    cursor.prev().unwrap();
+    assert_eq!((cursor.value(), pinned), (&*expected[5].1, (&*expected[5].1).into()));
+    db.compact_all().unwrap();
+    let forward: Vec<_> = keyspace.iter().map(|entry| shown(entry.unwrap())).collect();
+    assert_eq!(forward, expected);
+    let then: Vec<_> = snapshot.scan::<&str>(..).map(|entry| shown(entry.unwrap())).collect();
+    assert_eq!(then, entries);
+}
+
+#[test]
+fn who_asks_for_keys_alone_reads_no_blob_file() {
+    let env = Env::memory(1);
+    let db = open_with(&env, keyspace_options());
+    let entries = fill(db.default_keyspace(), 1);
+    db.flush().unwrap();
+    // No blob file has been opened yet: whoever wants one now, fails.
+    remove(&env, &blob_files(&env));
+    let keys: Vec<Vec<u8>> = entries.into_iter().map(|(key, _)| key).collect();
+    let forward: Vec<Vec<u8>> =
+        db.default_keyspace().iter().keys().map(|key| key.unwrap().to_vec()).collect();
+    assert_eq!(forward, keys);
+    let backward: Vec<Vec<u8>> =
+        db.default_keyspace().iter().keys().rev().map(|key| key.unwrap().to_vec()).collect();
+    assert!(backward.iter().eq(keys.iter().rev()));
+    assert!(
+        db.contains("key02").unwrap()
+            && db.snapshot().keyspace(db.default_keyspace()).contains("key02").unwrap()
+    );
+    let mut cursor = db.default_keyspace().cursor().unwrap().keys_only();
+    cursor.seek("key02").unwrap();
+    assert_eq!((cursor.key(), cursor.value()), (&b"key02"[..], &b""[..]));
+    cursor.refresh().unwrap();
+    assert_eq!(cursor.key(), b"key02");
+    for error in [
+        db.get("key02").unwrap_err(),
+        db.default_keyspace().iter().next().unwrap().unwrap_err(),
+        db.default_keyspace().iter().nth_back(1).unwrap().unwrap_err(),
+    ] {
+        assert_eq!(error.kind(), ErrorKind::Io);
+        assert!(error.to_string().contains(".blob"), "{error}");
+    }
+    assert_eq!(db.get("key01").unwrap().unwrap(), value(101, 99));
+}
+
+#[test]
+fn a_blob_file_goes_when_the_last_reader_lets_go_of_it() {
+    let env = Env::memory(1);
+    let db = open_with(&env, keyspace_options());
+    let entries = fill(db.default_keyspace(), 1);
+    db.flush().unwrap();
+    let old = blob_files(&env);
+    let mut cursor = db.default_keyspace().cursor().unwrap();
+    cursor.seek_to_first().unwrap();
+    fill(db.default_keyspace(), 2);
+    db.compact_all().unwrap();
+    let held = blob_files(&env);
+    assert!(held.contains(&old[0]), "a cursor holds it: {held:?}");
+    for (key, value) in &entries {
+        assert_eq!((cursor.key(), cursor.value()), (&**key, &**value));
+        cursor.next().unwrap();
+    }
+    drop(cursor);
+    assert!(!blob_files(&env).contains(&old[0]), "nobody holds it");
+    assert_eq!(db.stats().counters.blob_files_removed, 1);
+    assert_tidy(&db, &*env.fs, "settled");
+    db.close().unwrap();
+    assert_exact(&*env.fs, Path::new("db"), "closed");
+}
+
+#[test]
+fn garbage_stays_within_its_bound_under_overwrites() {
+    for (threads, percent) in [(0, 10), (0, 40), (2, 20)] {
+        let clock = Env::os().clock;
+        let env = Env { clock, ..Env::memory(1) };
+        let options = KeyspaceOptions { blob_waste_percent_max: percent, ..keyspace_options() };
+        let database = Options { background_threads: threads, ..Options::default() };
+        let builder = Db::builder("db").env(env.clone()).options(database);
+        let db = builder.default_keyspace(options).open().unwrap();
+        let mut rng = Rng::new(percent.into());
+        let mut model = std::collections::BTreeMap::new();
+        let mut most_garbage = 0;
+        for round in 0..20_000_u64 {
+            // Some keys are written often, most of them seldom.
+            let key = if rng.one_in(2) { rng.below(20) } else { rng.below(600) };
+            let value = value(round, 100 + rng.index(300));
+            db.put(key.to_le_bytes(), &value).unwrap();
+            model.insert(key.to_le_bytes().to_vec(), value);
+            if threads == 0 && rng.one_in(20) {
+                db.run_background_job();
+            }
+            if round % 1_000 == 999 {
+                most_garbage = most_garbage.max(blob_bytes(&db).1);
+                db.wait_until_settled().unwrap();
+                let (all, garbage) = blob_bytes(&db);
+                assert!(garbage * 100 <= all * u64::from(percent), "{garbage} of {all}");
+            }
+        }
+        let moved = db.stats().counters.blob_move_bytes;
+        assert!(most_garbage > 0 && moved > 0, "{most_garbage} {moved}");
+        let found: Vec<_> = db.default_keyspace().iter().map(|entry| entry.unwrap()).collect();
+        assert_eq!(found.len(), model.len());
+        assert!(found.iter().all(|(key, value)| model[&**key] == **value));
+        assert_tidy(&db, &*env.fs, "settled");
+    }
+}
+
+#[test]
+fn values_come_back_into_tables_once_blob_files_are_turned_off() {
+    let env = Env::memory(1);
+    let db = open_with(&env, keyspace_options());
+    let entries = fill(db.default_keyspace(), 1);
+    db.flush().unwrap();
+    db.close().unwrap();
+    let off = KeyspaceOptions { blob_threshold_bytes: None, ..keyspace_options() };
+    let db = open_with(&env, off);
+    assert_eq!(blob_files(&env).len(), 1);
+    let check = || {
+        for (key, value) in &entries {
+            assert_eq!(db.get(key).unwrap().unwrap(), value);
+        }
+    };
+    check();
+    db.put("key051", "so that there is something to merge").unwrap();
+    db.compact_all().unwrap();
+    db.wait_until_settled().unwrap();
+    assert_eq!(blob_files(&env), [""; 0]);
+    check();
+}
+
+#[test]
+fn a_dropped_keyspace_takes_its_blob_files_along() {
+    let env = Env::memory(1);
+    let db = open_with(&env, KeyspaceOptions::default());
+    let other = db.keyspace("other", keyspace_options()).unwrap();
+    fill(&other, 1);
+    other.flush().unwrap();
+    let scan = other.iter();
+    let mut cursor = other.cursor().unwrap();
+    cursor.seek_to_first().unwrap();
+    db.drop_keyspace(&other).unwrap();
+    assert_eq!(blob_files(&env).len(), 1, "a cursor holds it");
+    cursor.next().unwrap();
+    drop((scan, cursor));
+    assert_eq!(blob_files(&env), [""; 0]);
+    assert_tidy(&db, &*env.fs, "dropped");
+}
+
+/// Removes values that start with "remove", and changes those that start with "change".
+struct ByStart;
+
+impl CompactionFilterFactory for ByStart {
+    fn name(&self) -> &str {
+        "by start"
+    }
+
+    fn create(&self, _: &FilterContext<'_>) -> Box<dyn CompactionFilter> {
+        Box::new(Self)
+    }
+}
+
+impl CompactionFilter for ByStart {
+    fn filter(
+        &mut self,
+        _: &[u8],
+        value: &[u8],
+    ) -> std::result::Result<FilterDecision, FilterFailure> {
+        Ok(match value {
+            [b'r', b'e', b'm', ..] => FilterDecision::Remove,
+            [b'c', b'h', ..] => FilterDecision::Change(b"x".repeat(value.len())),
+            _ => FilterDecision::Keep,
+        })
+    }
+}
+
+#[test]
+fn filters_are_asked_about_values_in_blob_files() {
+    let env = Env::memory(1);
+    let compaction_filter = Some(Filter::new(ByStart));
+    let db = open_with(&env, KeyspaceOptions { compaction_filter, ..keyspace_options() });
+    for start in ["remove", "change", "keep"] {
+        db.put(start, start.repeat(30)).unwrap();
+    }
+    db.flush().unwrap();
+    db.put("l", "so that there is something to merge").unwrap();
+    db.compact_all().unwrap();
+    assert_eq!(db.get("remove").unwrap(), None);
+    assert_eq!(db.get("change").unwrap().unwrap(), b"x".repeat(180));
+    assert_eq!(db.get("keep").unwrap().unwrap(), "keep".repeat(30));
+    assert_tidy(&db, &*env.fs, "filtered");
+}
+
+#[test]
+fn operands_are_merged_into_values_in_blob_files() {
+    let env = Env::memory(1);
+    let merge_operator = Some(Merge::new(Concatenates));
+    let db = open_with(&env, KeyspaceOptions { merge_operator, ..keyspace_options() });
+    let base = "base".repeat(40);
+    db.put("k", &base).unwrap();
+    db.flush().unwrap();
+    let snapshot = db.snapshot();
+    db.merge("k", "1").unwrap();
+    let check = |expected: String| {
+        assert_eq!(db.get("k").unwrap().unwrap(), expected);
+        assert_eq!(db.default_keyspace().iter().next().unwrap().unwrap().1, expected);
+        assert_eq!(db.default_keyspace().iter().next_back().unwrap().unwrap().1, expected);
+        assert_eq!(snapshot.get("k").unwrap().unwrap(), base);
+    };
+    check(format!("{base}1"));
+    db.flush().unwrap();
+    db.merge("k", "2").unwrap();
+    check(format!("{base}12"));
+    db.compact_all().unwrap();
+    check(format!("{base}12"));
+    drop(snapshot);
+    db.put("l", "so that there is something to merge").unwrap();
+    db.merge("k", "3").unwrap();
+    db.compact_all().unwrap();
+    assert_eq!(db.get("k").unwrap().unwrap(), format!("{base}123"));
+    assert_eq!(blob_files(&env).len(), 1, "the merged value is a large one, too");
+    assert_tidy(&db, &*env.fs, "merged");
+}
+
+struct Concatenates;
+
+impl MergeOperator for Concatenates {
+    fn name(&self) -> &str {
+        "concatenates"
+    }
+
+    fn merge(
+        &self,
+        _: &[u8],
+        existing: Option<&[u8]>,
+        operands: &[&[u8]],
+        out: &mut Vec<u8>,
+    ) -> std::result::Result<(), MergeFailure> {
+        out.extend_from_slice(existing.unwrap_or_default());
+        operands.iter().for_each(|operand| out.extend_from_slice(operand));
+        Ok(())
+    }
+}
