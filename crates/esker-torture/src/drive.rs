@@ -9,18 +9,23 @@ use crate::arguments::Arguments;
 use crate::check::Checked;
 use crate::driver::{Driver, Outcome, Place, kill};
 use crate::expected::Expected;
-use crate::{Result, outside, say};
+use crate::{Result, block_log, control, outside, say};
 
 /// The modes, and how many runs each has by default.
-const MODES: [(&str, u64, Drive); 7] = [
+const MODES: [(&str, u64, Drive); 9] = [
     ("kill", 500, kills),
     ("syscall-kill", 60, outside::syscall_kills),
     ("power", 100, outside::power_cuts),
+    ("block-log", 100, block_log::states),
     ("full-disk", 3, outside::full_disk),
     ("few-fds", 3, outside::few_descriptors),
     ("small-memory", 3, outside::small_memory),
     ("failing-sync", 20, outside::failing_syncs),
+    (CONTROL, 200, control::cuts),
 ];
+
+/// Treats no database badly, and so is not one of `all`.
+const CONTROL: &str = "control";
 
 type Drive = fn(&mut Driver) -> Result<Outcome>;
 
@@ -30,7 +35,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     let seed = arguments.number("seed", 1)?;
     let parent = arguments.path("dir").unwrap_or_else(|_| std::env::temp_dir());
     let mut is_known = false;
-    for (name, runs, drive) in MODES.iter().filter(|(name, ..)| mode == "all" || mode == *name) {
+    for (name, runs, drive) in
+        MODES.iter().filter(|(name, ..)| mode == *name || mode == "all" && *name != CONTROL)
+    {
         is_known = true;
         let clock = SystemClock::new();
         let runs = arguments.number("runs", *runs)?;

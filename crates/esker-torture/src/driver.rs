@@ -68,6 +68,13 @@ impl Driver {
         self.work_under(command, place, seed)
     }
 
+    /// The program, about to be started with another command.
+    pub(crate) fn program(&self, command: &str) -> Command {
+        let mut program = Command::new(&self.program);
+        program.arg(command).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        program
+    }
+
     fn work_under(&self, mut command: Command, place: &Place, seed: u64) -> Command {
         command.args(["work", "--seed", &seed.to_string(), "--db"]).arg(&place.db);
         command.arg("--expected").arg(&place.expected);

@@ -3,12 +3,16 @@
 //! A word for each key: bits 0 to 14 count the writes of the key, bit 15 says that a write is under
 //! way, bit 30 that a delete is, bit 31 that the key is deleted. A thread sets the bit before the
 //! call and takes it away after it: what a killed process leaves tells exactly which calls may or
-//! may not have happened. Then, for each thread, the number of its last batch that returned; and a
-//! count of all operations that returned.
+//! may not have happened. Then, for each thread, the number of its last batch that returned; a count
+//! of all operations that returned; and whether the power is going.
+//!
+//! Whoever records what a disk sees gets each change also as a mark: the place of the word and what it
+//! holds from then on, 4 bytes each.
 
 use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use rustix::fd::OwnedFd;
 use rustix::fs::{Mode, OFlags};
 
 use crate::Result;
@@ -20,9 +24,17 @@ const PENDING_PUT: u32 = 1 << 15;
 const PENDING_DELETE: u32 = 1 << 30;
 const DELETED: u32 = 1 << 31;
 
+const OPERATIONS: usize = THREADS * KEYS + THREADS;
+const POWER: usize = OPERATIONS + 1;
+const WORDS: usize = POWER + 1;
+
 /// The words.
 #[derive(Clone, Copy)]
-pub(crate) struct Expected(&'static [AtomicU32]);
+pub(crate) struct Expected {
+    words: &'static [AtomicU32],
+    /// Where changes are written to, if anywhere.
+    marks: Option<&'static OwnedFd>,
+}
 
 /// What a key may hold: the number of its write, or nothing.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -38,52 +50,78 @@ impl Expected {
         let failed = |error: rustix::io::Errno| format!("{}: {error}", path.display());
         let flags = OFlags::RDWR | OFlags::CREATE;
         let file = rustix::fs::open(path, flags, Mode::RUSR | Mode::WUSR).map_err(failed)?;
-        let count = THREADS * KEYS + THREADS + 1;
         let is_new = rustix::fs::fstat(&file).map_err(failed)?.st_size == 0;
         if is_new {
-            rustix::fs::ftruncate(&file, count as u64 * 4).map_err(failed)?;
+            rustix::fs::ftruncate(&file, WORDS as u64 * 4).map_err(failed)?;
         }
-        let expected = Self(map_words(&file, count)?);
+        let expected = Self { words: map_words(&file, WORDS)?, marks: None };
         if is_new {
-            expected.0[..THREADS * KEYS]
+            expected.words[..THREADS * KEYS]
                 .iter()
                 .for_each(|word| word.store(DELETED, Ordering::SeqCst));
         }
         Ok(expected)
     }
 
-    fn word(self, thread: usize, index: usize) -> &'static AtomicU32 {
-        &self.0[thread * KEYS + index]
+    /// Writes each change also to the file `path`, which takes marks.
+    pub(crate) fn with_marks(self, path: &Path) -> Result<Self> {
+        let file = rustix::fs::open(path, OFlags::WRONLY, Mode::empty());
+        let file = file.map_err(|error| format!("{}: {error}", path.display()))?;
+        Ok(Self { marks: Some(Box::leak(Box::new(file))), ..self })
+    }
+
+    /// Does again what a mark says.
+    pub(crate) fn apply_mark(self, mark: &[u8]) -> Result<()> {
+        let word = |at: usize| Some(u32::from_le_bytes(mark.get(at..at + 4)?.try_into().ok()?));
+        let (Some(index), Some(value)) = (word(0), word(4)) else {
+            return Err(format!("{mark:?} is no mark"));
+        };
+        let word = self.words.get(index as usize).ok_or_else(|| format!("no word {index}"))?;
+        word.store(value, Ordering::SeqCst);
+        Ok(())
+    }
+
+    /// The only thread that changes the word.
+    fn set(self, index: usize, value: u32) {
+        self.words[index].store(value, Ordering::SeqCst);
+        if let Some(marks) = self.marks {
+            let mark = [(index as u32).to_le_bytes(), value.to_le_bytes()].concat();
+            let written = rustix::io::pwrite(marks, &mark, 0);
+            assert!(written.is_ok_and(|count| count == mark.len()), "the marks take a mark");
+        }
+    }
+
+    fn word(self, thread: usize, index: usize) -> u32 {
+        self.words[thread * KEYS + index].load(Ordering::SeqCst)
     }
 
     /// A write begins; the number that it has.
     pub(crate) fn begin_put(self, thread: usize, index: usize) -> u32 {
-        let word = self.word(thread, index);
-        let now = word.load(Ordering::SeqCst);
-        word.store(now | PENDING_PUT, Ordering::SeqCst);
+        let now = self.word(thread, index);
+        self.set(thread * KEYS + index, now | PENDING_PUT);
         next(now)
     }
 
     pub(crate) fn begin_delete(self, thread: usize, index: usize) {
-        self.word(thread, index).fetch_or(PENDING_DELETE, Ordering::SeqCst);
+        self.set(thread * KEYS + index, self.word(thread, index) | PENDING_DELETE);
     }
 
     /// The call took place.
     pub(crate) fn done(self, thread: usize, index: usize) {
-        let word = self.word(thread, index);
-        let now = word.load(Ordering::SeqCst);
+        let now = self.word(thread, index);
         let then = if now & PENDING_PUT != 0 { next(now) } else { now & COUNT_BITS | DELETED };
-        word.store(then, Ordering::SeqCst);
-        self.0[THREADS * KEYS + THREADS].fetch_add(1, Ordering::SeqCst);
+        self.set(thread * KEYS + index, then);
+        self.words[OPERATIONS].fetch_add(1, Ordering::SeqCst);
     }
 
     /// The call did not take place, and never will.
     pub(crate) fn not_done(self, thread: usize, index: usize) {
-        self.word(thread, index).fetch_and(!(PENDING_PUT | PENDING_DELETE), Ordering::SeqCst);
+        let now = self.word(thread, index);
+        self.set(thread * KEYS + index, now & !(PENDING_PUT | PENDING_DELETE));
     }
 
     pub(crate) fn allowed(self, thread: usize, index: usize) -> Allowed {
-        let now = self.word(thread, index).load(Ordering::SeqCst);
+        let now = self.word(thread, index);
         let before = (now & DELETED == 0).then_some(now & COUNT_BITS);
         let after = match (now & PENDING_PUT != 0, now & PENDING_DELETE != 0) {
             (true, _) => Some(Some(next(now))),
@@ -98,22 +136,27 @@ impl Expected {
         if took_place { self.done(thread, index) } else { self.not_done(thread, index) }
     }
 
-    fn batches(self, thread: usize) -> &'static AtomicU32 {
-        &self.0[THREADS * KEYS + thread]
-    }
-
     /// Number of the last batch of `thread` that returned.
     pub(crate) fn last_batch(self, thread: usize) -> u64 {
-        self.batches(thread).load(Ordering::SeqCst).into()
+        self.words[THREADS * KEYS + thread].load(Ordering::SeqCst).into()
     }
 
     pub(crate) fn set_last_batch(self, thread: usize, number: u64) {
-        self.batches(thread).store(number as u32, Ordering::SeqCst);
+        self.set(THREADS * KEYS + thread, number as u32);
     }
 
     /// How many operations on single keys took place.
     pub(crate) fn operation_count(self) -> u64 {
-        self.0[THREADS * KEYS + THREADS].load(Ordering::SeqCst).into()
+        self.words[OPERATIONS].load(Ordering::SeqCst).into()
+    }
+
+    /// From now on the file system may say of what it loses that it is durable.
+    pub(crate) fn set_power_is_going(self, is_going: bool) {
+        self.words[POWER].store(is_going.into(), Ordering::SeqCst);
+    }
+
+    pub(crate) fn is_power_going(self) -> bool {
+        self.words[POWER].load(Ordering::SeqCst) != 0
     }
 }
 

@@ -9,8 +9,12 @@
 //! Does not know how the engine works: it uses the public crate only.
 
 mod arguments;
+mod block_device;
+mod block_log;
 mod check;
 mod cleanup;
+mod control;
+mod disk;
 mod drive;
 mod driver;
 mod expected;
@@ -29,9 +33,13 @@ use arguments::Arguments;
 
 const USAGE: &str = "\
 usage: esker-torture drive MODE --seed S [--runs N] [--dir DIR]
-       MODE: kill, syscall-kill, power, full-disk, few-fds, small-memory, failing-sync, all
+       MODE: kill, syscall-kill, power, block-log, full-disk, few-fds, small-memory,
+             failing-sync, all;
+             control, which is not among all
        esker-torture work --db DIR --expected FILE --seed S [--power] [--operations N]
+                          [--marks FILE]
        esker-torture check --db DIR --expected FILE
+       esker-torture control --db DIR --expected FILE
        esker-torture fuzz [TARGET] --seed S [--millis N] [--corpus DIR [--write]]";
 
 /// What went wrong, in a sentence.
@@ -43,6 +51,7 @@ fn main() -> ExitCode {
         Some("drive") => drive::run(&arguments),
         Some("work") => work::run(&arguments),
         Some("check") => check::run(&arguments),
+        Some("control") => control::run(&arguments),
         Some("fuzz") => fuzzing::run(&arguments),
         _ => Err(USAGE.to_owned()),
     };

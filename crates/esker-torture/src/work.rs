@@ -20,6 +20,9 @@ use crate::{Result, say};
 /// The database was poisoned, or it is not known whether a write took place.
 pub(crate) const STOPPED: u8 = 3;
 
+/// Puts between two syncs of a group.
+const GROUP: usize = 20;
+
 /// How long a refused call waits before it is tried again.
 const PAUSE: Duration = Duration::from_millis(5);
 
@@ -31,7 +34,7 @@ struct Work<'a> {
     /// Transfers read before they write.
     transfers: Mutex<()>,
     operations_left: AtomicU64,
-    /// One thread has met an outcome that is not known.
+    /// One thread has met an outcome that is not known, or has seen the power go.
     is_stopped: AtomicBool,
     refused: AtomicU64,
 }
@@ -40,7 +43,10 @@ struct Work<'a> {
 pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     let seed = arguments.number("seed", 1)?;
     let options = layout::options(seed, arguments.number("memory", 64 << 20)?);
-    let expected = Expected::open(&arguments.path("expected")?)?;
+    let mut expected = Expected::open(&arguments.path("expected")?)?;
+    if arguments.has("marks") {
+        expected = expected.with_marks(&arguments.path("marks")?)?;
+    }
     let dir = arguments.path("db")?;
     let clock = SystemClock::new();
     let opened = loop {
@@ -105,6 +111,7 @@ impl Work<'_> {
                 20..=29 => self.read(thread, &mut random),
                 30..=31 => self.opened.keyspaces[random.below(3) as usize].flush(),
                 32 => self.opened.keyspaces[random.below(3) as usize].compact::<&[u8]>(..),
+                44..=53 if self.durability == Durability::Power => self.group(thread, &mut random),
                 33..=43 => self.delete(thread, random.below(KEYS as u64) as usize),
                 _ => self.put(thread, random.below(KEYS as u64) as usize),
             };
@@ -143,8 +150,26 @@ impl Work<'_> {
         self.note(thread, index, result)
     }
 
+    /// Puts to neighbouring keys, which one sync makes durable: until then each may be lost, and the
+    /// device has more than one write open. After an error nothing more is done: the group stays open.
+    fn group(&self, thread: usize, random: &mut Random) -> esker::Result<()> {
+        let start = random.below((KEYS - GROUP) as u64) as usize;
+        for index in start..start + GROUP {
+            let keyspace = &self.opened.keyspaces[layout::keyspace_of(index)];
+            let number = self.expected.begin_put(thread, index);
+            let value = layout::value(thread, index, number);
+            let put = keyspace.put_with(layout::key(thread, index), value, Durability::Process);
+            put.inspect_err(|_| self.is_stopped.store(true, Ordering::SeqCst))?;
+        }
+        let synced = self.opened.db.sync();
+        synced.inspect_err(|_| self.is_stopped.store(true, Ordering::SeqCst))?;
+        (start..start + GROUP).try_for_each(|index| self.note(thread, index, Ok(())))
+    }
+
     fn note(&self, thread: usize, index: usize, result: esker::Result<()>) -> esker::Result<()> {
         match &result {
+            // It stays what may or may not have taken place, and is this thread's last.
+            _ if self.is_power_going() => {}
             Ok(()) => self.expected.done(thread, index),
             Err(error) if error.outcome() == Outcome::NotDone => {
                 self.expected.not_done(thread, index);
@@ -152,6 +177,13 @@ impl Work<'_> {
             Err(_) => {}
         }
         result
+    }
+
+    /// Whether the power goes; nothing is begun then any more, and nothing noted.
+    fn is_power_going(&self) -> bool {
+        let is_going = self.expected.is_power_going();
+        self.is_stopped.fetch_or(is_going, Ordering::SeqCst);
+        is_going
     }
 
     /// One number to keys of all keyspaces: all of them have it, or none.
@@ -166,7 +198,9 @@ impl Work<'_> {
             batch.put(keyspace, layout::slot_key(thread, number), value);
         }
         batch.commit_with(self.durability)?;
-        self.expected.set_last_batch(thread, number);
+        if !self.is_power_going() {
+            self.expected.set_last_batch(thread, number);
+        }
         Ok(())
     }
 

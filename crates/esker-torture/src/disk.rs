@@ -1,0 +1,92 @@
+//! File systems of real kinds, each in a file, mounted by a loop device.
+//!
+//! Knows nothing of what is done to them.
+
+use std::path::{Path, PathBuf};
+
+use crate::Result;
+use crate::cleanup::{Mounted, call, has_program, is_root};
+use crate::driver::{Driver, Outcome};
+
+/// A kind of file system.
+pub(crate) struct Kind {
+    pub(crate) name: &'static str,
+    /// How small one can be.
+    pub(crate) mib: u64,
+    /// What makes its `mkfs` say nothing, and ask nothing.
+    quiet: &'static str,
+}
+
+const KINDS: [Kind; 2] =
+    [Kind { name: "ext4", mib: 64, quiet: "-qF" }, Kind { name: "xfs", mib: 320, quiet: "-qf" }];
+
+impl Kind {
+    /// Makes an empty file system in a file that is there.
+    pub(crate) fn make(&self, image: &Path) -> Result<()> {
+        call(&format!("mkfs.{}", self.name), &[self.quiet, &image.to_string_lossy()])
+    }
+}
+
+/// A file with a file system in it.
+pub(crate) struct Disk {
+    pub(crate) kind: &'static str,
+    image: String,
+    point: PathBuf,
+}
+
+impl Disk {
+    /// Makes an empty file system in a new file of the directory `dir`, and mounts it once.
+    fn new(kind: &'static Kind, dir: &Path) -> Result<Self> {
+        let path = dir.join(kind.name);
+        let image = path.to_string_lossy().into_owned();
+        call("truncate", &["-s", &format!("{}M", kind.mib), &image])?;
+        kind.make(&path)?;
+        let point = dir.join(format!("{}-mounted", kind.name));
+        let disk = Self { kind: kind.name, image, point };
+        disk.mount().map(drop)?;
+        Ok(disk)
+    }
+
+    pub(crate) fn mount(&self) -> Result<Mounted> {
+        Mounted::new(&["-o", "loop", &self.image], &self.point)
+    }
+}
+
+/// Calls `runs_on` with a disk of each kind that can be had here, and its share of the runs.
+pub(crate) fn on_each_disk(
+    driver: &mut Driver,
+    mut runs_on: impl FnMut(&mut Driver, &Disk, u64) -> Result<String>,
+) -> Result<Outcome> {
+    let ready = |driver: &Driver, kind| Disk::new(kind, &driver.scratch.path(""));
+    on_each_kind(driver, ready, |driver, _, disk, runs| runs_on(driver, disk, runs))
+}
+
+/// Calls `runs_on` for each kind for which `ready` has made ready what it needs, with its share of the
+/// runs.
+pub(crate) fn on_each_kind<T>(
+    driver: &mut Driver,
+    ready: impl Fn(&Driver, &'static Kind) -> Result<T>,
+    mut runs_on: impl FnMut(&mut Driver, &'static Kind, &T, u64) -> Result<String>,
+) -> Result<Outcome> {
+    if !is_root() {
+        return Ok(Outcome::Skipped("it mounts loop devices, and so needs root".to_owned()));
+    }
+    let (mut done, mut missing) = (Vec::new(), Vec::new());
+    let runs = driver.runs / KINDS.len() as u64;
+    for kind in &KINDS {
+        if !has_program(&format!("mkfs.{}", kind.name)) {
+            missing.push(format!("mkfs.{} is not installed", kind.name));
+            continue;
+        }
+        match ready(driver, kind) {
+            Ok(readied) => done.push(runs_on(driver, kind, &readied, runs)?),
+            Err(why) => missing.push(format!("{} cannot be mounted: {why}", kind.name)),
+        }
+    }
+    let (did, missed) = (done.join("; "), missing.join("; "));
+    Ok(match (done.is_empty(), missing.is_empty()) {
+        (true, _) => Outcome::Skipped(missed),
+        (false, true) => Outcome::Passed(did),
+        (false, false) => Outcome::Passed(format!("{did}, SKIPPED: {missed}")),
+    })
+}
