@@ -59,7 +59,7 @@ fn secret(number: u64) -> Vec<u8> {
 
 /// A tree with secrets in several levels and in the log, all of them deleted or overwritten after a
 /// delete; other keys stay.
-fn fill_and_delete(db: &Db, keyspace: &Keyspace, rng: &mut Rng) {
+fn fill_and_delete(db: &Db, keyspace: &Keyspace, deletes_ranges: bool, rng: &mut Rng) {
     for round in 0..4 {
         for number in 0..300 {
             let key = format!("key {:04}", rng.below(500));
@@ -76,7 +76,13 @@ fn fill_and_delete(db: &Db, keyspace: &Keyspace, rng: &mut Rng) {
     }
     for number in 0..500 {
         let key = format!("key {number:04}");
-        keyspace.delete(&key).unwrap();
+        match deletes_ranges {
+            true if number % 50 == 0 => {
+                keyspace.delete_range(key.as_str()..&format!("key {:04}", number + 50)).unwrap();
+            }
+            true => {}
+            false => keyspace.delete(&key).unwrap(),
+        }
         if number % 5 == 0 {
             keyspace.put(&key, b"harmless").unwrap();
         }
@@ -96,18 +102,19 @@ fn options(compaction: CompactionPolicy) -> KeyspaceOptions {
 
 #[test]
 fn after_the_deadline_no_file_has_a_byte_of_what_was_deleted_under_any_policy() {
-    for compaction in KEEPING {
-        if matches!(compaction, CompactionPolicy::Fifo(_) | CompactionPolicy::TimeWindow(_)) {
-            continue;
-        }
+    let keeps_order = |c: &CompactionPolicy| {
+        !matches!(c, CompactionPolicy::Fifo(_) | CompactionPolicy::TimeWindow(_))
+    };
+    let policies = KEEPING.into_iter().filter(keeps_order);
+    for (compaction, ranges) in policies.flat_map(|policy| [(policy, false), (policy, true)]) {
         let (env, clock) = machine();
         let (db, keyspace) = open(&env, options(compaction));
         let other = db.keyspace("other", KeyspaceOptions::default()).unwrap();
         other.put("cold", "it holds the log of the others").unwrap();
-        fill_and_delete(&db, &keyspace, &mut Rng::new(7));
+        fill_and_delete(&db, &keyspace, ranges, &mut Rng::new(7));
         assert!(!files_with_the_secret(&env).is_empty());
         pass(&db, &clock, 100 * SECOND);
-        assert_eq!(files_with_the_secret(&env), [""; 0], "{compaction:?}");
+        assert_eq!(files_with_the_secret(&env), [""; 0], "{compaction:?} {ranges}");
         assert_eq!(keyspace.iter().count(), 100);
         assert!(db.health().late_deletes.is_empty(), "{}", db.health());
         assert_eq!(db.stats().keyspaces[1].oldest_delete_age, None);
@@ -119,7 +126,7 @@ fn the_deadline_counts_across_a_reopen_and_a_crash() {
     for closes in [true, false] {
         let (env, clock) = machine();
         let (db, keyspace) = open(&env, options(CompactionPolicy::Leveled));
-        fill_and_delete(&db, &keyspace, &mut Rng::new(8));
+        fill_and_delete(&db, &keyspace, closes, &mut Rng::new(8));
         drop(keyspace);
         if closes {
             db.close().unwrap();

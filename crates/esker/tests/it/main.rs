@@ -45,6 +45,7 @@ mod model;
 mod on_demand;
 mod orders;
 mod policies;
+mod ranges;
 mod syncing;
 mod ttl;
 
