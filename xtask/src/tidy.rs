@@ -8,6 +8,7 @@ mod floors;
 mod format_tables;
 mod headers;
 mod lengths;
+mod locks;
 mod modules;
 mod names;
 mod paths;
@@ -25,6 +26,7 @@ pub(crate) fn check(tree: &Tree) -> Report {
     let mut report = Report::default();
     headers::check(tree, &mut report);
     lengths::check(tree, &mut report);
+    locks::check(tree, &mut report);
     names::check(tree, &mut report);
     modules::check(tree, &mut report);
     floors::check(tree, &mut report);

@@ -1,8 +1,8 @@
 //! Floor 0 of Esker: the words that every floor shares.
 //!
 //! Sequence numbers, entry kinds and the internal key with its order; ids and file names; key
-//! ranges; coding of integers; checksums; limits; reports of damage. Nothing here does I/O, takes
-//! a lock, reads a clock or knows that files, tables or databases exist above it.
+//! ranges; coding of integers; checksums; limits; reports of damage; the locks that every floor takes.
+//! Nothing here does I/O, reads a clock or knows that files, tables or databases exist above it.
 
 #![forbid(unsafe_code)]
 
@@ -19,12 +19,15 @@ mod range;
 mod range_tombstone;
 mod seqno;
 
+#[cfg(feature = "baton")]
+pub mod baton;
 pub mod checksum;
 pub mod coding;
 pub mod corruption;
 pub mod file_header;
 pub mod limits;
 pub mod planted;
+pub mod sync;
 
 pub use corruption::Corruption;
 pub use expiry::{EXPIRY_LEN, expiry_of};

@@ -1,14 +1,14 @@
-//! The locks and counts of the cache: those of std, or loom's under the model checker.
+//! The locks and counts of the cache: those of `esker_base::sync`, or loom's under the model checker.
 //!
 //! Only unit tests built with `--cfg loom` see loom's; see `loom_tests.rs` for the command.
 
-#[cfg(all(test, loom))]
-pub(crate) use loom::sync::{
+#[cfg(not(all(test, loom)))]
+pub(crate) use esker_base::sync::{
     Mutex, MutexGuard,
     atomic::{AtomicU64, Ordering},
 };
-#[cfg(not(all(test, loom)))]
-pub(crate) use std::sync::{
+#[cfg(all(test, loom))]
+pub(crate) use loom::sync::{
     Mutex, MutexGuard,
     atomic::{AtomicU64, Ordering},
 };

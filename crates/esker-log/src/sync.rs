@@ -1,9 +1,10 @@
 //! Making a segment durable, from any thread, beside the one that writes.
 
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 
+use esker_base::sync::atomic::{AtomicU64, Ordering};
+use esker_base::sync::{Mutex, PoisonError};
 use esker_env::{File, FileError};
 
 /// Makes what a [`LogWriter`](crate::LogWriter) has written durable. Clones share one state.

@@ -13,9 +13,10 @@
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
+use esker_base::sync::{Mutex, PoisonError, RwLock};
 use esker_base::{Fragments, RangeTombstone, SeqNo, earlier_end, ends_within, is_before_end};
 
 /// What a tombstone takes beside its keys: its place in the list, two pieces of the map, and what

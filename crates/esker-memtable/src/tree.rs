@@ -53,8 +53,8 @@
 //! (`descent.rs`) and split (`insert.rs`).
 
 use std::ptr;
-use std::sync::{Mutex, MutexGuard};
 
+use esker_base::sync::{Mutex, MutexGuard};
 use esker_base::{InternalKey, SeqNo, Trailer};
 
 use crate::arena::Arena;

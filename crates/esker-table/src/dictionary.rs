@@ -4,9 +4,9 @@
 //! It stands in the table that was compressed with it, so a table can be read by itself. Without the
 //! cargo feature `zstd` there are none: a table that needs one is refused by its format version.
 
-use std::fmt;
 #[cfg(feature = "zstd")]
-use std::sync::{Mutex, PoisonError};
+use esker_base::sync::{Mutex, PoisonError};
+use std::fmt;
 
 /// How many bytes of samples are looked at for each byte of a dictionary. zstd's own advice.
 pub const SAMPLE_BYTES_PER_BYTE: usize = 100;

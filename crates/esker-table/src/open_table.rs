@@ -5,10 +5,10 @@
 //! are locked in one order.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use esker_base::Fragments;
+use esker_base::sync::atomic::{AtomicU64, Ordering};
 use esker_cache::{CacheSlots, Charge, Lookup, Owner, Priority};
 use esker_env::{Clock, FileError};
 

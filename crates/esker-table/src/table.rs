@@ -5,8 +5,9 @@
 //! read. Does not know which entries a snapshot makes of the versions it finds, beyond "newest
 //! that is not newer than this".
 
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 
+use esker_base::sync::{Mutex, PoisonError};
 use esker_base::{Fragments, InternalKey, KeyRange, SeqNo, TableId, Trailer};
 use esker_env::FileError;
 

@@ -4,8 +4,8 @@
 //! Does not know what is written, nor when it is worth it.
 
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
 
+use esker_base::sync::atomic::{AtomicU64, Ordering};
 use esker_base::{KeyspaceId, TableId};
 use esker_env::FileError;
 use esker_table::{Compression, TableContext, TableOptions};

@@ -4,8 +4,7 @@
 //! for leadership. Knows nothing of logs and memtables: what leading means is in `commit`.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use esker_base::SeqNo;
 
@@ -13,6 +12,8 @@ use crate::error::Result;
 use crate::keyspace_core::KeyspaceCore;
 use crate::logs::Appender;
 use crate::options::Durability;
+use crate::sync::atomic::{AtomicBool, Ordering};
+use crate::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 /// A group takes no further batch once it has this many bytes: the members that came first should
 /// not wait for a huge frame.

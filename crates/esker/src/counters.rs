@@ -1,8 +1,9 @@
 //! Counts of what the engine has done since it was opened. All are counters only: relaxed, and
 //! nothing is decided by them.
 
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
+
+use crate::sync::atomic::{AtomicU64, Ordering};
 
 macro_rules! counters {
     ($($(#[$doc:meta])* $name:ident,)*) => {

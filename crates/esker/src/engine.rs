@@ -5,8 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use esker_base::{FileKind, KeyspaceId, SeqNo, limits};
@@ -28,6 +27,8 @@ use crate::options::{KeyspaceOptions, Options};
 use crate::running::RunningJobs;
 use crate::scheduler::Scheduler;
 use crate::snapshots::Snapshots;
+use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use crate::sync::{Mutex, PoisonError, RwLock};
 use crate::throttle::Throttle;
 
 pub(crate) struct Engine {

@@ -2,10 +2,11 @@
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::error::Error;
+use crate::sync::{Mutex, PoisonError};
 
 /// Something that happened inside the engine.
 #[derive(Clone, Debug)]

@@ -1,12 +1,12 @@
 //! When a value expires: what users say and are told, and the clock that it goes by.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use esker_env::Clock;
 
 use crate::error::{Error, Result};
+use crate::sync::atomic::{AtomicU64, Ordering};
 
 /// Until when a key has its value.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]

@@ -1,12 +1,14 @@
 //! Tables and blob files that no version refers to any more, until their last reader lets go.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 
 use esker_base::{BlobFileId, FileId, FileKind};
 use esker_table::{BlobFile, Table};
 use esker_tree::Version;
+
+use crate::sync::atomic::{AtomicUsize, Ordering};
+use crate::sync::{Mutex, PoisonError};
 
 /// Tables struck from the manifest, and blob files that its tables no longer refer to, whose files
 /// may still be read.

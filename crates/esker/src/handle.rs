@@ -1,11 +1,12 @@
 //! What all public handles of one database share, and what happens when the last of them goes.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use esker_env::JoinHandle;
 
 use crate::engine::Engine;
 use crate::error::Result;
+use crate::sync::{Mutex, PoisonError};
 
 /// What all handles share: the engine, and the threads that work on it.
 #[derive(Debug)]

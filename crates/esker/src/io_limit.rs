@@ -8,10 +8,10 @@
 //!
 //! Does not wait itself: it says for how long.
 
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::pressure::Backlog;
+use crate::sync::{Mutex, PoisonError};
 
 /// Urgency up to which the limit stands as it was given.
 const URGENCY_CALM: f64 = 0.5;

@@ -5,7 +5,6 @@
 //! readers that started before.
 
 use std::any::Any;
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError, TryLockError};
 use std::time::Duration;
 
@@ -24,6 +23,7 @@ use crate::on_demand::OnDemand;
 use crate::outputs::Work;
 use crate::read_view::{ReadView, WriteBuffer};
 use crate::running::{JobKind, JobRecord};
+use crate::sync::atomic::Ordering;
 
 /// Memtables that together hold less than this are left in the log when the database is closed:
 /// replaying them costs a few milliseconds, and a small table for each close costs more.

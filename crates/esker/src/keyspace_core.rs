@@ -1,7 +1,6 @@
 //! One keyspace inside the engine: its name, settings, and what readers and writers share of it.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use esker_base::{KeyspaceId, SeqNo};
@@ -17,6 +16,8 @@ use crate::key_order::KeyspaceOrder;
 use crate::looks::{Looks, look_every};
 use crate::options::{CompactionPolicy, KeyspaceOptions};
 use crate::read_view::{ReadView, WriteBuffer};
+use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use crate::sync::{Mutex, MutexGuard, PoisonError, RwLock};
 use crate::upkeep_notes::{UpkeepNotes, WriteMark, rules};
 use crate::user_code::{stored_filter, stored_merge};
 

@@ -1,11 +1,10 @@
 //! The manifest as the database uses it: durable edits, and ids that are never reused.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
-
 use esker_base::{DatabaseId, FileId, LogId, ManifestId, OwnerId, TableId};
 use esker_tree::{Catalog, EditRecord, Manifest, RunId, VersionEdit};
 
 use crate::error::{Error, Result};
+use crate::sync::{Mutex, MutexGuard, PoisonError};
 
 /// The manifest behind its lock, and the counter that file ids come from.
 ///

@@ -115,6 +115,7 @@ mod snapshots;
 mod sort_buffer;
 mod stats;
 mod stored_key;
+mod sync;
 mod table_sequence;
 mod table_writer;
 mod throttle;

@@ -6,8 +6,7 @@
 
 use std::collections::VecDeque;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use esker_base::{DatabaseId, FileHeader, FileKind, LogId, SeqNo};
 use esker_env::{File, FileSystem};
@@ -16,6 +15,8 @@ use esker_tree::{EditRecord, VersionEdit};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::ledger::Ledger;
+use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use crate::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 /// Format version of log segments: of frames, and of the commit groups in them.
 pub(crate) const LOG_FORMAT: u16 = 2;

@@ -1,10 +1,10 @@
 //! How often a keyspace is looked at because time passes: sixteen times in the shortest of the times
 //! that its options name, at least once a minute. Does not know what a look does.
 
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::options::{CompactionPolicy, KeyspaceOptions};
+use crate::sync::atomic::{AtomicU64, Ordering};
 
 /// Looks during the shortest time that a keyspace goes by.
 const LOOKS: u32 = 16;

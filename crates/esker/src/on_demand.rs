@@ -4,8 +4,7 @@
 //! knows how far it is and how it ended, not what the steps do.
 
 use std::fmt;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 
 use esker_base::KeyRange;
 use esker_tree::{Plan, RangeRequest};
@@ -13,6 +12,8 @@ use esker_tree::{Plan, RangeRequest};
 use crate::error::Result;
 use crate::keyspace_core::KeyspaceCore;
 use crate::running::JobRecord;
+use crate::sync::atomic::{AtomicBool, Ordering};
+use crate::sync::{Mutex, MutexGuard, PoisonError};
 
 /// How far a compaction on demand is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

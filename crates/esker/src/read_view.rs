@@ -1,13 +1,14 @@
 //! What a reader of one keyspace pins: its memtables and the version of its tables.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 
 use esker_base::LogId;
 use esker_cache::{Budget, Charge, Owner};
 use esker_memtable::Memtable;
 use esker_tree::Version;
 
+use crate::sync::atomic::{AtomicU64, Ordering};
+use crate::sync::{Mutex, PoisonError};
 use crate::write_times::WriteTimes;
 
 /// Memtables and version at one moment. Never edited in place: a change installs another one.

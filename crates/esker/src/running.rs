@@ -5,10 +5,12 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Deref;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use esker_tree::Progress;
+
+use crate::sync::{Mutex, MutexGuard, PoisonError};
 
 /// What a background job does.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]

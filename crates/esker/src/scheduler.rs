@@ -4,13 +4,14 @@
 //! `workers`. Waiters are woken by requests and by the ends of jobs; nothing polls.
 
 use std::collections::{BTreeSet, VecDeque};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use esker_base::KeyspaceId;
 
 use crate::on_demand::OnDemand;
+use crate::sync::atomic::{AtomicBool, Ordering};
+use crate::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 /// Requests for background work.
 #[derive(Debug, Default)]

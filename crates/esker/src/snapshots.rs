@@ -1,14 +1,15 @@
 //! Which sequence numbers readers have pinned, and what compaction may therefore forget.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use esker_base::SeqNo;
 use esker_env::Clock;
 
 use crate::expiry::ExpiryClock;
+use crate::sync::atomic::{AtomicU64, Ordering};
+use crate::sync::{Mutex, MutexGuard, PoisonError};
 
 /// The visible sequence number, and the pinned ones at or below it.
 ///

@@ -1,11 +1,11 @@
 //! Waiting of writers for background work: short delays while it is behind, longer ones only when
 //! there is no room at all.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::io_limit::IoLimit;
+use crate::sync::atomic::{AtomicU64, Ordering};
+use crate::sync::{Condvar, Mutex, PoisonError};
 
 /// Shared by all keyspaces: whom to wake, and how fast the backlog drains.
 #[derive(Debug, Default)]

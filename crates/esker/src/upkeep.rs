@@ -6,7 +6,6 @@
 //! files go as soon as nobody reads them.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use esker_memtable::Memtable;
@@ -19,6 +18,7 @@ use crate::error::Result;
 use crate::keyspace_core::{KeyspaceCore, Settings};
 use crate::options::CompactionPolicy;
 use crate::read_view::WriteBuffer;
+use crate::sync::atomic::Ordering;
 use crate::upkeep_notes::TOMBSTONES_SWITCH_MIN;
 use crate::write_times::as_millis;
 

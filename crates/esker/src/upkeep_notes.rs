@@ -1,13 +1,13 @@
 //! What is noted about a keyspace between one decision about its upkeep and the next, and the rules
 //! that its options make. Decides nothing.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use esker_tree::{LeveledOptions, Upkeep};
 
 use crate::options::{CompactionPolicy, KeyspaceOptions};
+use crate::sync::atomic::{AtomicU64, Ordering};
+use crate::sync::{Mutex, PoisonError};
 
 /// Tombstones that make a memtable be switched before it is full, at least: a scan steps over each.
 pub(crate) const TOMBSTONES_SWITCH_MIN: u64 = 16_384;

@@ -3,7 +3,6 @@
 //! The first thread only flushes (and serves the log), so that a flush never waits behind a
 //! compaction. Without threads, [`Engine::run_background_job`] does the same jobs one at a time.
 
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
@@ -15,6 +14,7 @@ use crate::keyspace_core::KeyspaceCore;
 use crate::on_demand::OnDemand;
 use crate::options::Options;
 use crate::scheduler::{Duty, Job};
+use crate::sync::atomic::Ordering;
 
 impl Engine {
     /// Starts the background threads.

@@ -3,11 +3,12 @@
 //! Written by whoever inserts, read by flushes and by whoever decides when to flush. The clock is
 //! asked twice in the life of a memtable, not once for each write.
 
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use esker_memtable::Memtable;
 use esker_table::TableTimes;
+
+use crate::sync::atomic::{AtomicU64, Ordering};
 
 /// Stands for a time that is not known yet.
 const NONE: u64 = u64::MAX;

@@ -32,7 +32,7 @@ pub(crate) fn is_test_file(path: &str) -> bool {
 }
 
 /// Lines before the inline test module, which stands last by the order of a file.
-fn lines_without_tests(text: &str) -> usize {
+pub(crate) fn lines_without_tests(text: &str) -> usize {
     let lines: Vec<&str> = text.lines().collect();
     let tests = lines
         .windows(2)

@@ -1,0 +1,48 @@
+//! Locks, condition variables and atomics, as every floor of the engine takes them: those of std.
+//!
+//! Two builds put others in their place, under the same names, so that a test can choose what
+//! happens when: the feature `baton` those of `baton`, on which one thread runs at a time, the next
+//! one picked by a seed; and `--cfg shuttle` those of the model checker shuttle. Any other build has
+//! std's own types, and pays nothing. Errors of poisoned locks are std's in all of them.
+//!
+//! Knows nothing of what is guarded. `cargo run -p xtask -- tidy` sees to it that the engine has its
+//! locks from here. `esker-env` keeps std's: what it guards is never held while anybody else runs.
+
+#[cfg(all(not(feature = "baton"), not(shuttle)))]
+mod chosen {
+    pub use std::sync::{
+        Condvar, Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard, WaitTimeoutResult,
+    };
+
+    /// Atomics.
+    pub mod atomic {
+        pub use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+    }
+}
+
+#[cfg(all(feature = "baton", not(shuttle)))]
+mod chosen {
+    pub use crate::baton::condvar::{Condvar, WaitTimeoutResult};
+    pub use crate::baton::locks::{Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+    /// Atomics.
+    pub mod atomic {
+        pub use crate::baton::atomics::{AtomicBool, AtomicU64, AtomicUsize};
+        pub use std::sync::atomic::Ordering;
+    }
+}
+
+#[cfg(shuttle)]
+mod chosen {
+    pub use shuttle::sync::{
+        Condvar, Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard, WaitTimeoutResult,
+    };
+
+    /// Atomics.
+    pub mod atomic {
+        pub use shuttle::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+    }
+}
+
+pub use chosen::*;
+pub use std::sync::{LockResult, PoisonError, TryLockError};

@@ -1,0 +1,107 @@
+//! The engine has its locks, condition variables and threads from where a test can choose what
+//! happens when: `esker_base::sync` and `esker_env::Threads`.
+//!
+//! Atomics count where threads meet in them: in the engine itself and in the log. The memtable and
+//! the cache have modules of their own for those, which loom checks. Tests may do as they like, and so
+//! may `esker-env`, whose locks are never held while anybody else runs.
+
+use super::Report;
+use super::lengths::{is_test_file, lines_without_tests};
+use crate::lexer::{Kind, spans};
+use crate::source::Tree;
+
+/// The crates, and whether their atomics count too.
+const CRATES: [(&str, bool); 7] = [
+    ("esker-base", false),
+    ("esker-cache", false),
+    ("esker-log", true),
+    ("esker-memtable", false),
+    ("esker-table", false),
+    ("esker-tree", false),
+    ("esker", true),
+];
+
+/// What stands behind the names, or is what the tests of them need.
+const EXEMPT: [&str; 3] =
+    ["crates/esker-base/src/sync.rs", "crates/esker-base/src/baton", "_tests.rs"];
+
+const LOCKS: [&str; 7] =
+    ["Mutex", "MutexGuard", "RwLock", "Condvar", "Barrier", "mpsc", "WaitTimeoutResult"];
+
+pub(crate) fn check(tree: &Tree, report: &mut Report) {
+    for (name, with_atomics) in CRATES {
+        let dir = format!("crates/{name}/src/");
+        let files = tree.texts_ending(".rs").filter(|(path, _)| path.starts_with(&dir));
+        for (path, text) in files {
+            if !is_test_file(path) && !EXEMPT.iter().any(|exempt| path.contains(exempt)) {
+                check_file(path, text, with_atomics, report);
+            }
+        }
+    }
+}
+
+fn check_file(path: &str, text: &str, with_atomics: bool, report: &mut Report) {
+    let end = lines_without_tests(text);
+    for span in spans(text).into_iter().filter(|span| span.kind == Kind::Code) {
+        for (at, _) in span.text.match_indices("std::") {
+            let line = span.line + span.text[..at].matches('\n').count();
+            // Up to the end of the statement: what is imported may be many names.
+            let used = span.text[at..].split([';', '=', '(']).next().unwrap_or_default();
+            if line <= end
+                && let Some(instead) = instead(used, with_atomics)
+            {
+                report.fail(path, line, format_args!("`{}`: use {instead}", used.trim()));
+            }
+        }
+    }
+}
+
+/// What to use in place of `used`, if it is not to be used.
+fn instead(used: &str, with_atomics: bool) -> Option<&'static str> {
+    let names: Vec<&str> = used
+        .split(|c: char| !(c.is_alphanumeric() || c == '_'))
+        .filter(|n| !n.is_empty())
+        .collect();
+    match names.as_slice() {
+        ["std", "thread", ..] => Some("`esker_env::Threads`"),
+        ["std", "sync", "atomic", ..] => with_atomics.then_some("`esker_base::sync::atomic`"),
+        ["std", "sync", rest @ ..] if rest.iter().any(|name| LOCKS.contains(name)) => {
+            Some("`esker_base::sync`")
+        }
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tidy::failures_of;
+
+    #[test]
+    fn locks_and_threads_of_std_fail_in_the_engine() {
+        for (path, bad) in [
+            ("crates/esker/src/a.rs", "use std::sync::Mutex;\n"),
+            ("crates/esker-tree/src/a.rs", "use std::sync::{\n    Arc, Condvar,\n};\n"),
+            ("crates/esker/src/a.rs", "use std::sync::atomic::AtomicU64;\n"),
+            ("crates/esker-cache/src/a.rs", "static A: std::sync::RwLock<u8> = x();\n"),
+            ("crates/esker/src/a/b.rs", "fn f() { std::thread::yield_now() }\n"),
+        ] {
+            assert_eq!(failures_of(check, &[(path, bad)]).len(), 1, "{bad}");
+        }
+    }
+
+    #[test]
+    fn other_names_tests_and_crates_outside_of_the_engine_pass() {
+        for (path, good) in [
+            ("crates/esker/src/a.rs", "use std::sync::{Arc, OnceLock};\n// std::sync::Mutex\n"),
+            ("crates/esker/src/a.rs", "use crate::sync::{Mutex, PoisonError};\n"),
+            ("crates/esker/src/a.rs", "#[cfg(test)]\nmod tests {\n    use std::sync::Mutex;\n}\n"),
+            ("crates/esker/src/a/tests.rs", "use std::sync::Mutex;\n"),
+            ("crates/esker-memtable/src/a.rs", "use std::sync::atomic::AtomicU64;\n"),
+            ("crates/esker-env/src/a.rs", "use std::sync::Mutex;\n"),
+            ("crates/esker-base/src/sync.rs", "pub use std::sync::Mutex;\n"),
+        ] {
+            assert!(failures_of(check, &[(path, good)]).is_empty(), "{good}");
+        }
+    }
+}
