@@ -6,7 +6,8 @@
 //! std's own types, and pays nothing. Errors of poisoned locks are std's in all of them.
 //!
 //! Knows nothing of what is guarded. `cargo run -p xtask -- tidy` sees to it that the engine has its
-//! locks from here. `esker-env` keeps std's: what it guards is never held while anybody else runs.
+//! locks from here. The floor that reaches the outside keeps std's: what it guards is never held while
+//! anybody else runs.
 
 #[cfg(all(not(feature = "baton"), not(shuttle)))]
 mod chosen {

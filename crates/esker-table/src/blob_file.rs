@@ -5,10 +5,11 @@
 //! that is removed meanwhile goes on working, if it was read before.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use esker_base::checksum::file_seed;
+use esker_base::sync::{Mutex, PoisonError};
 use esker_base::{BlobFileId, Corruption, DatabaseId, FileHeader, KeyspaceId};
 use esker_cache::{BlockCache, Budget, CacheSlots, Charge, Lookup, Owner, Priority};
 use esker_env::{Advice, Clock, File, FileError, FileExt, FileSystem};

@@ -4,9 +4,10 @@
 //! it. So a file that no table holds is one that no version and no reader can want.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 
 use esker_base::BlobFileId;
+use esker_base::sync::{Mutex, PoisonError};
 
 use crate::blob_file::BlobFile;
 use crate::blob_uses::BlobFileFacts;

@@ -110,7 +110,7 @@ pub(crate) struct Schedule {
 }
 
 /// Steps that a failure shows.
-const RECENT_COUNT: usize = 60;
+const RECENT_COUNT: usize = 80;
 
 /// Once in so many steps time jumps though somebody could go on.
 const JUMP_ONE_IN: u64 = 512;
@@ -284,10 +284,13 @@ impl Schedule {
         self.steps += 1;
         let number = (u64::from(at.line()) << 16) | id as u64;
         self.hash = checksum64(self.hash ^ number, what.as_bytes());
-        if self.recent.len() == RECENT_COUNT {
-            self.recent.pop_front();
+        // What a panic does on its way out is not what led to it.
+        if !std::thread::panicking() {
+            if self.recent.len() == RECENT_COUNT {
+                self.recent.pop_front();
+            }
+            self.recent.push_back(Taken { id, what, at });
         }
-        self.recent.push_back(Taken { id, what, at });
     }
 
     /// Picks who goes on, and lets time pass if nobody can.

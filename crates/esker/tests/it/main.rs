@@ -26,6 +26,7 @@ mod workload;
 
 mod ages;
 mod basics;
+mod baton;
 mod blobs;
 mod bulk_load;
 mod concurrency;

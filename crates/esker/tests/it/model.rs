@@ -4,7 +4,7 @@
 //! background jobs done one at a time or by threads) and a list of operations. `ESKER_SEED` replays
 //! one seed, `ESKER_BUDGET` multiplies how many are run.
 
-mod choices;
+pub(crate) mod choices;
 mod readers;
 
 use std::ops::Bound;

@@ -7,7 +7,7 @@ use esker::{CompactionPolicy, Compression, KeyspaceOptions, Options, Order};
 use crate::random::Rng;
 use crate::state::merge_operator;
 
-pub(super) fn options(rng: &mut Rng, background_threads: usize) -> Options {
+pub(crate) fn options(rng: &mut Rng, background_threads: usize) -> Options {
     Options {
         memory_budget_bytes: *rng.pick(&[0, 256 << 10, 8 << 20, 512 << 20]),
         cache_bytes: *rng.pick(&[None, Some(0), Some(20_000)]),
@@ -18,7 +18,7 @@ pub(super) fn options(rng: &mut Rng, background_threads: usize) -> Options {
     }
 }
 
-pub(super) fn keyspace_options(rng: &mut Rng) -> KeyspaceOptions {
+pub(crate) fn keyspace_options(rng: &mut Rng) -> KeyspaceOptions {
     let compaction = *rng.pick(&crate::policies::KEEPING);
     KeyspaceOptions {
         compaction,
@@ -55,6 +55,6 @@ fn upkeep(rng: &mut Rng, compaction: CompactionPolicy) -> KeyspaceOptions {
 }
 
 /// The order of a new keyspace.
-pub(super) fn order(rng: &mut Rng) -> Order {
+pub(crate) fn order(rng: &mut Rng) -> Order {
     if rng.one_in(4) { Order::reverse_bytewise() } else { Order::bytewise() }
 }

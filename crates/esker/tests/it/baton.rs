@@ -1,0 +1,80 @@
+//! The simulator: the engine with its background threads and several clients, all of them real
+//! threads of which one runs at a time, the next picked by the seed at every lock, file operation
+//! and look at the clock (`esker_base::baton`).
+//!
+//! Each seed chooses options, clients, what they do, faults of the file system, and how threads are
+//! picked. A database lives through several generations: a run of the clients, then a close, a drop,
+//! or a crash at some change of the files, and the next generation goes on from what that left.
+//! Every batch also appends its own name to one key, by a merge. So whoever reads that key knows
+//! which batches came in which order, and with that all that the database must hold at that
+//! moment; whatever is read, in whatever way, is compared with it. After a recovery the batches that
+//! are left are the first ones, with all that were promised to stay, and none that was refused.
+//!
+//! When nobody can go on, a wake-up was lost, and the run fails; so it does after too many steps.
+//! When the faults are over, all work must come to an end. The same seed takes the same steps.
+//!
+//! `ESKER_SEED` replays one seed, `ESKER_BUDGET` multiplies how many are run.
+
+mod client;
+mod generation;
+mod history;
+mod recovery;
+mod script;
+mod world;
+
+use esker::env::MemoryFileSystem;
+use esker_base::checksum::checksum64;
+
+use crate::random::{Rng, for_each_seed};
+use crate::shrink::run_shrinking;
+use crate::tally::Tally;
+use generation::Start;
+use script::{Act, Plan, script};
+
+/// Schedules that ran to their end: one for each generation.
+static SCHEDULES: Tally = Tally::new("schedules of real threads, picked by a seed");
+
+/// Places in them at which another thread could go on.
+static STEPS: Tally = Tally::new("steps of such schedules");
+
+/// Lives through `acts`; returns the hash of every step.
+fn simulate(seed: u64, plan: &Plan, acts: &[Act]) -> u64 {
+    let mut rng = Rng::new(seed ^ 0x5eed);
+    let mut start = Start::new(MemoryFileSystem::new(seed), plan);
+    let mut hash = seed;
+    for number in 0..plan.generation_count {
+        let acts: Vec<Act> = acts.iter().filter(|act| act.generation == number).cloned().collect();
+        let end = generation::run(plan, seed, number, start, acts);
+        SCHEDULES.add(1);
+        STEPS.add(end.outcome.steps);
+        hash = checksum64(hash, &end.outcome.hash.to_le_bytes());
+        end.crash_at_moments(&mut rng);
+        start = end.next(&mut rng);
+    }
+    hash
+}
+
+#[test]
+fn every_schedule_gives_what_the_model_allows() {
+    for_each_seed("every_schedule_gives_what_the_model_allows", 40, |seed| {
+        let plan = Plan::new(seed);
+        let acts = script(&plan, seed);
+        run_shrinking(&acts, Act::name, |acts| {
+            simulate(seed, &plan, acts);
+        });
+    });
+    SCHEDULES.print();
+    STEPS.print();
+    recovery::CRASHES.print();
+}
+
+#[test]
+fn a_seed_takes_the_same_steps_again() {
+    for_each_seed("a_seed_takes_the_same_steps_again", 6, |seed| {
+        let plan = Plan::new(seed);
+        let acts = script(&plan, seed);
+        let hash = simulate(seed, &plan, &acts);
+        assert_eq!(hash, simulate(seed, &plan, &acts), "the steps of seed {seed}");
+        eprintln!("seed {seed}: hash of all steps {hash:016x}");
+    });
+}

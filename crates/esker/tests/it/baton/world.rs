@@ -1,0 +1,170 @@
+//! What surrounds the threads of a run: files that fail and are copied before they change, time that
+//! passes when all wait, and threads that take turns.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use esker::env::{
+    Clock, Env, Event, FaultFileSystem, IoError, JoinHandle, MemoryFileSystem, Operation, Threads,
+};
+use esker_base::baton::{self, Outcome, Settings};
+
+use super::history::{History, Promises};
+use crate::random::Rng;
+use crate::watchdog;
+
+/// Where the wall clock starts.
+const START: Duration = Duration::from_secs(1_700_000_000);
+
+/// Longer than any run that gets on.
+const STEPS_MAX: u64 = 5_000_000;
+
+/// Moments at which a crash is tried, of one generation, at most.
+const MOMENT_COUNT_MAX: usize = 6;
+
+/// Time of the run.
+#[derive(Debug)]
+struct BatonClock;
+
+impl Clock for BatonClock {
+    fn now(&self) -> Duration {
+        baton::now()
+    }
+
+    fn wall(&self) -> Duration {
+        START + baton::now()
+    }
+
+    fn sleep(&self, duration: Duration) {
+        baton::sleep(duration);
+    }
+}
+
+/// Threads of the run.
+#[derive(Debug)]
+struct BatonThreads;
+
+impl Threads for BatonThreads {
+    fn spawn(&self, name: &str, task: Box<dyn FnOnce() + Send>) -> Result<JoinHandle, IoError> {
+        let thread = baton::spawn(name, task);
+        Ok(JoinHandle::new(Box::new(move || thread.join())))
+    }
+}
+
+/// The files in front of a change, and what was promised by then.
+pub(super) struct Moment {
+    pub(super) fs: MemoryFileSystem,
+    pub(super) promises: Promises,
+    /// What was about to happen.
+    pub(super) next: String,
+}
+
+/// What the threads of one generation share, beside the database.
+pub(super) struct World {
+    pub(super) env: Env,
+    pub(super) fs: MemoryFileSystem,
+    pub(super) faults: FaultFileSystem,
+    /// Never held at a step.
+    history: Arc<Mutex<History>>,
+    moments: Arc<Mutex<Vec<Moment>>>,
+    /// Somebody closes the database while others work.
+    closing: Mutex<bool>,
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl World {
+    pub(super) fn new(fs: MemoryFileSystem, history: History, seed: u64) -> Self {
+        let clock = Arc::new(BatonClock);
+        let faults = FaultFileSystem::new(Arc::new(fs.clone()), clock.clone());
+        let env = Env {
+            fs: Arc::new(faults.clone()),
+            clock,
+            threads: Arc::new(BatonThreads),
+            random: Env::memory(seed).random,
+        };
+        Self {
+            env,
+            fs,
+            faults,
+            history: Arc::new(Mutex::new(history)),
+            moments: Arc::default(),
+            closing: Mutex::new(false),
+        }
+    }
+
+    /// From here on, another thread may go on at every operation of the files, and copies are taken
+    /// in front of some.
+    pub(super) fn observe(&self, seed: u64) {
+        let (fs, history) = (self.fs.clone(), Arc::clone(&self.history));
+        let moments = Arc::clone(&self.moments);
+        let rng = Mutex::new(Rng::new(seed));
+        self.faults.observe(move |event| {
+            baton::step(what(event));
+            let mut moments = locked(&moments);
+            let is_chosen = event.operation.is_change() && locked(&rng).one_in(24);
+            if is_chosen && moments.len() < MOMENT_COUNT_MAX {
+                moments.push(Moment {
+                    fs: fs.snapshot(),
+                    promises: locked(&history).promises.clone(),
+                    next: format!("{:?} of {}", event.operation, event.path.display()),
+                });
+            }
+        });
+    }
+
+    pub(super) fn history(&self) -> MutexGuard<'_, History> {
+        locked(&self.history)
+    }
+
+    pub(super) fn take_moments(&self) -> Vec<Moment> {
+        std::mem::take(&mut locked(&self.moments))
+    }
+
+    pub(super) fn set_closing(&self) {
+        *locked(&self.closing) = true;
+    }
+
+    pub(super) fn is_closing(&self) -> bool {
+        *locked(&self.closing)
+    }
+}
+
+fn what(event: &Event) -> &'static str {
+    match event.operation {
+        Operation::Read => "read file",
+        Operation::Write => "write file",
+        Operation::Sync | Operation::SyncDir => "sync file",
+        Operation::Remove => "remove file",
+        Operation::Rename | Operation::Link | Operation::Create => "name file",
+        _ => "look at file",
+    }
+}
+
+/// Runs `main` and the threads that it starts, to their end.
+///
+/// # Panics
+/// If the run fails.
+pub(super) fn run(settings: Settings, main: impl FnOnce() + Send + 'static) -> Outcome {
+    let run = baton::start(settings, main);
+    let mut seen = 0;
+    loop {
+        if let Some(outcome) = run.wait(Duration::from_secs(5)) {
+            if let Some(failure) = &outcome.failure {
+                panic!("{:?}: {failure}", settings.policy);
+            }
+            return outcome;
+        }
+        if run.steps() != seen {
+            seen = run.steps();
+            watchdog::step();
+        }
+    }
+}
+
+/// What a run of the simulator is given.
+pub(super) fn settings(seed: u64, policy: baton::Policy) -> Settings {
+    Settings { seed, policy, steps_max: STEPS_MAX }
+}
