@@ -61,6 +61,13 @@ impl Trailer {
             None => panic!("a trailer is only made from a valid kind"),
         }
     }
+
+    /// Whether the kind is [`EntryKind::Put`]: one comparison, where [`Trailer::kind`] is several.
+    #[inline]
+    #[must_use]
+    pub const fn is_put(self) -> bool {
+        self.0 as u8 == EntryKind::Put.as_byte()
+    }
 }
 
 impl fmt::Debug for Trailer {

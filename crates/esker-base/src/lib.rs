@@ -13,11 +13,13 @@ mod head;
 mod id;
 mod invariant;
 mod key;
+mod key_buffer;
 mod kind;
 mod map;
 mod range;
 mod range_tombstone;
 mod seqno;
+mod short;
 
 #[cfg(feature = "baton")]
 pub mod baton;
@@ -37,8 +39,10 @@ pub use fragments::{Fragment, Fragments, Stretch};
 pub use head::key_head;
 pub use id::{BlobFileId, DatabaseId, FileId, KeyspaceId, LogId, ManifestId, OwnerId, TableId};
 pub use key::{InternalKey, Trailer};
+pub use key_buffer::KeyBuffer;
 pub use kind::EntryKind;
 pub use map::{HashMap, HashSet};
 pub use range::KeyRange;
 pub use range_tombstone::{RangeTombstone, earlier_end, ends_within, is_before_end};
 pub use seqno::SeqNo;
+pub use short::{is_same_key, strip_key_prefix};

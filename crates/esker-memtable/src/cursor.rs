@@ -73,6 +73,37 @@ impl<'a> TreeCursor<'a> {
     pub fn head(&self) -> u64 {
         self.place().head
     }
+
+    /// Goes to the next entry if the same leaf has it, and returns its head.
+    #[inline]
+    pub(crate) fn step(&mut self) -> Option<u64> {
+        let Position { leaf, permutation, position } = self.current.as_ref()?.at;
+        let next = position + 1;
+        (next < permutation.count())
+            .then(|| self.go(Position { leaf, permutation, position: next }))
+    }
+
+    /// Goes to the entry before if the same leaf has it, and returns its head.
+    #[inline]
+    pub(crate) fn step_back(&mut self) -> Option<u64> {
+        let Position { leaf, permutation, position } = self.current.as_ref()?.at;
+        let before = position.checked_sub(1)?;
+        Some(self.go(Position { leaf, permutation, position: before }))
+    }
+
+    #[inline]
+    fn go(&mut self, at: Position<'a>) -> u64 {
+        self.current.insert(Place::new(at)).head
+    }
+
+    /// Whether the entry before the current one is in the same leaf, and of another user key.
+    #[inline]
+    pub(crate) fn is_first_of_key(&self) -> bool {
+        let Position { leaf, permutation, position } = self.place().at;
+        let head = |position| leaf.slots().head(permutation.slot(position));
+        // Heads that are equal, behind what all keys of the leaf have in common, say nothing.
+        position.checked_sub(1).is_some_and(|before| head(before) != head(position))
+    }
 }
 
 impl EntryCursor for TreeCursor<'_> {

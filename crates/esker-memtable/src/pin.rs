@@ -147,6 +147,30 @@ impl MemtableCursor {
     pub fn prev(&mut self) {
         self.cursor.prev();
     }
+
+    /// Goes to the next entry if it is at hand, and returns its head; `None` if only
+    /// [`MemtableCursor::next`] can say, and then nothing has changed.
+    #[inline]
+    pub fn step(&mut self) -> Option<u64> {
+        self.cursor.step()
+    }
+
+    /// As [`MemtableCursor::step`], going back.
+    #[inline]
+    pub fn step_back(&mut self) -> Option<u64> {
+        self.cursor.step_back()
+    }
+
+    /// Whether it is certain that the entry before the current one, when the cursor went there, was
+    /// of another user key.
+    ///
+    /// # Panics
+    /// If the cursor stands on none.
+    #[inline]
+    #[must_use]
+    pub fn is_first_of_key(&self) -> bool {
+        self.cursor.is_first_of_key()
+    }
 }
 
 /// A value inside a memtable, which it keeps alive.

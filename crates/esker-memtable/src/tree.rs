@@ -55,7 +55,7 @@
 use std::ptr;
 
 use esker_base::sync::{Mutex, MutexGuard};
-use esker_base::{InternalKey, SeqNo, Trailer};
+use esker_base::{InternalKey, SeqNo, Trailer, is_same_key};
 
 use crate::arena::Arena;
 use crate::cursor::TreeCursor;
@@ -155,7 +155,7 @@ fn in_slot<'a>(
     if leaf.slots().head(slot) != target.head(leaf.slots().skip()) {
         return None;
     }
-    Some(leaf.entry(slot)).filter(|entry| entry.user_key() == user_key)
+    Some(leaf.entry(slot)).filter(|entry| is_same_key(entry.user_key(), user_key))
 }
 
 /// The right to insert into a tree.

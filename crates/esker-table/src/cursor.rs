@@ -12,7 +12,7 @@
 
 use std::sync::Arc;
 
-use esker_base::{EntryKind, InternalKey, SeqNo, Trailer, key_head};
+use esker_base::{EntryKind, InternalKey, KeyBuffer, SeqNo, Trailer, key_head};
 use esker_env::FileError;
 
 use crate::cached_block::{BlockSlice, CachedBlock};
@@ -29,7 +29,6 @@ pub struct TableCursor {
     seqno: Option<SeqNo>,
     fill_cache: bool,
     readahead: Readahead,
-    stats: CursorStats,
 
     /// Number and index of the partition that the cursor was last in.
     partition: usize,
@@ -45,19 +44,8 @@ pub struct TableCursor {
     trailer: Trailer,
     head: u64,
     /// The user key: the block's prefix, then the entry's suffix.
-    key: Vec<u8>,
+    key: KeyBuffer,
     prefix_len: usize,
-}
-
-/// What a cursor has read since it was made.
-#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
-pub struct CursorStats {
-    /// Data blocks found in the cache.
-    pub cached_block_count: u64,
-    /// Data blocks read from the file.
-    pub read_block_count: u64,
-    /// What those take in the file, in bytes.
-    pub read_bytes: u64,
 }
 
 /// Where a cursor goes.
@@ -78,13 +66,11 @@ impl Table {
 
 impl TableCursor {
     fn new(table: Arc<Table>, fill_cache: bool) -> Self {
-        let readahead = Readahead::new(&table.context().budget, fill_cache);
         Self {
             seqno: table.seqno(),
             table,
             fill_cache,
-            readahead,
-            stats: CursorStats::default(),
+            readahead: Readahead::new(fill_cache),
             partition: 0,
             index: None,
             block: None,
@@ -94,7 +80,7 @@ impl TableCursor {
             entry_count: 0,
             trailer: Trailer::new(SeqNo::ZERO, EntryKind::Put),
             head: 0,
-            key: Vec::new(),
+            key: KeyBuffer::new(),
             prefix_len: 0,
         }
     }
@@ -103,12 +89,6 @@ impl TableCursor {
     #[must_use]
     pub const fn table(&self) -> &Arc<Table> {
         &self.table
-    }
-
-    /// What the cursor has read since it was made.
-    #[must_use]
-    pub const fn stats(&self) -> CursorStats {
-        self.stats
     }
 
     /// Whether the cursor stands on an entry.
@@ -295,11 +275,42 @@ impl TableCursor {
         self.prev_block()
     }
 
+    /// Moves to the next entry if it is in the same block, and returns its head; `None` if only
+    /// [`TableCursor::next`] can say, and then nothing has changed.
+    #[inline]
+    pub fn step(&mut self) -> Option<u64> {
+        let next = self.entry + 1;
+        (self.is_valid && next < self.entry_count).then(|| {
+            self.settle(next);
+            self.head
+        })
+    }
+
+    /// As [`TableCursor::step`], going back.
+    #[inline]
+    pub fn step_back(&mut self) -> Option<u64> {
+        let before = self.entry.checked_sub(1).filter(|_| self.is_valid)?;
+        self.settle(before);
+        Some(self.head)
+    }
+
+    /// Whether the entry before is in the same block, and of another user key.
+    ///
+    /// # Panics
+    /// If the cursor stands on no entry.
+    #[inline]
+    #[must_use]
+    pub fn is_first_of_key(&self) -> bool {
+        let data = self.standing().data();
+        let before = self.entry.checked_sub(1);
+        before.is_some_and(|before| !data.has_same_key(before, self.entry))
+    }
+
     /// Enters the block of the first entry that is not less than `target`, and returns the number
     /// of that entry; one past the block's last if it is the first of the block that follows.
     /// `None` if all entries are less.
     fn locate(&mut self, target: InternalKey<'_>) -> Result<Option<usize>, FileError> {
-        let Some(partition) = self.table.open()?.top.find(target.user_key) else {
+        let Some(partition) = self.table.open()?.top.candidate(target.user_key) else {
             return Ok(None);
         };
         self.enter_partition(partition)?;
@@ -371,8 +382,7 @@ impl TableCursor {
         let block = self.load_block(number, direction)?;
         let data = block.data();
         self.entry_count = data.count();
-        self.key.clear();
-        self.key.extend_from_slice(data.prefix());
+        self.key.set(data.prefix());
         self.prefix_len = self.key.len();
         self.block_number = number;
         self.block = Some(block);
@@ -387,17 +397,14 @@ impl TableCursor {
         let open = self.table.open()?;
         self.readahead.visit(open.block_number(self.partition, number));
         if let Some(block) = open.cached_data_block(self.partition, number, self.fill_cache) {
-            self.stats.cached_block_count += 1;
             return Ok(block);
         }
         let index = self.index.as_ref().expect("a block is entered after its partition").index();
         let handle = index.handle(number);
-        self.stats.read_block_count += 1;
-        self.stats.read_bytes += handle.len;
         let is_descending = direction == Direction::Descending;
-        let readahead = &mut self.readahead;
+        let (readahead, budget) = (&mut self.readahead, &self.table.context().budget);
         let mut read = || {
-            let stored = readahead.read(&open.file, handle, index.data(), is_descending)?;
+            let stored = readahead.read(&open.file, budget, handle, index.data(), is_descending)?;
             open.decode_data_block(handle, stored)
         };
         if self.fill_cache {
@@ -411,8 +418,7 @@ impl TableCursor {
     #[inline]
     fn settle(&mut self, entry: usize) {
         let data = self.block.as_ref().expect("a block was entered").data();
-        self.key.truncate(self.prefix_len);
-        self.key.extend_from_slice(data.suffix(entry));
+        self.key.set_after(self.prefix_len, data.suffix(entry));
         self.head = key_head(&self.key);
         self.trailer = with_seqno(data.trailer(entry), self.seqno);
         self.entry = entry;

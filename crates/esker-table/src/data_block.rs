@@ -33,7 +33,7 @@ mod decode;
 use std::cmp::Ordering;
 use std::ops::Range;
 
-use esker_base::{EntryKind, InternalKey, SeqNo, Trailer, key_head};
+use esker_base::{EntryKind, InternalKey, SeqNo, Trailer, is_same_key, key_head, strip_key_prefix};
 
 use crate::ends::Ends;
 
@@ -93,6 +93,7 @@ impl DataBlock {
     }
 
     /// The tag of entry `index`.
+    #[inline]
     pub(crate) fn tag(&self, index: usize) -> u8 {
         self.payload[HEADER_LEN + index]
     }
@@ -107,7 +108,8 @@ impl DataBlock {
     #[inline]
     pub(crate) fn suffix(&self, index: usize) -> &[u8] {
         let bounds = self.key_ends.bounds(&self.payload, index);
-        &self.payload[self.suffixes_at as usize..self.values_at as usize][bounds]
+        let suffixes_at = self.suffixes_at as usize;
+        &self.payload[suffixes_at + bounds.start..suffixes_at + bounds.end]
     }
 
     /// The payload's bytes; ranges of values are relative to it.
@@ -134,11 +136,18 @@ impl DataBlock {
     #[inline]
     pub(crate) fn trailer(&self, index: usize) -> Trailer {
         let kind = match self.kind {
-            Some(kind) => kind.as_byte(),
-            None => self.payload[self.kinds_at as usize + index],
+            Some(kind) => kind,
+            None => EntryKind::from_byte(self.payload[self.kinds_at as usize + index])
+                .expect("kinds were checked when the block was decoded"),
         };
-        let word = self.seqno_word(index) << 8 | u64::from(kind);
-        Trailer::from_word(word).expect("kinds were checked when the block was decoded")
+        let seqno = SeqNo::new(self.seqno_word(index));
+        Trailer::new(seqno.expect("and so were sequence numbers"), kind)
+    }
+
+    /// Whether two entries have one user key.
+    #[inline]
+    pub(crate) fn has_same_key(&self, a: usize, b: usize) -> bool {
+        self.tag(a) == self.tag(b) && is_same_key(self.suffix(a), self.suffix(b))
     }
 
     #[inline]
@@ -162,7 +171,7 @@ impl DataBlock {
     /// The newest entry of `user_key` that `snapshot` sees, by the tags; `tag` is the key's.
     #[inline]
     pub(crate) fn find(&self, user_key: &[u8], tag: u8, snapshot: SeqNo) -> Found {
-        let Some(suffix) = user_key.strip_prefix(self.prefix()) else {
+        let Some(suffix) = strip_key_prefix(user_key, self.prefix()) else {
             return Found { entry: None, stepped_over: 0 };
         };
         if self.count() > TAG_SCAN_MAX {
@@ -193,7 +202,7 @@ impl DataBlock {
     /// Looks at entry `index`, whose tag matches; whether the search is over.
     #[inline]
     fn settles(&self, index: usize, suffix: &[u8], snapshot: SeqNo, found: &mut Found) -> bool {
-        if self.suffix(index) != suffix {
+        if !is_same_key(self.suffix(index), suffix) {
             return false;
         }
         // Entries of one key stand newest first, so the first that is seen is the newest.
@@ -221,22 +230,52 @@ impl DataBlock {
     /// The first entry that is not less than `target`; [`DataBlock::count`] if there is none.
     #[inline]
     pub(crate) fn lower_bound(&self, target: InternalKey<'_>) -> usize {
-        let Some(suffix) = target.user_key.strip_prefix(self.prefix()) else {
+        let Some(suffix) = strip_key_prefix(target.user_key, self.prefix()) else {
             return if target.user_key < self.prefix() { 0 } else { self.count() };
         };
         let head = key_head(suffix);
-        self.partition_point(|index| {
-            let entry = self.suffix(index);
-            match key_head(entry).cmp(&head).then_with(|| entry.cmp(suffix)) {
-                Ordering::Less => true,
-                // Newer entries of the key stand before the target.
-                Ordering::Equal if esker_base::planted::is("wrong-bound-in-seek") => {
-                    target.trailer <= self.trailer(index)
-                }
-                Ordering::Equal => target.trailer < self.trailer(index),
-                Ordering::Greater => false,
+        let first = self.first_with_head(head);
+        if first < self.count() && key_head(self.suffix(first)) == head {
+            self.lower_bound_among_equal_heads(first, suffix, target.trailer)
+        } else {
+            first
+        }
+    }
+
+    /// The first entry whose suffix has a head that is not less than `head`. Where suffixes have
+    /// one length, a look at one is one load from where that says.
+    #[inline]
+    fn first_with_head(&self, head: u64) -> usize {
+        let suffixes = &self.payload[self.suffixes_at as usize..self.values_at as usize];
+        match self.key_ends.stride() {
+            Some(stride @ 8..) => self
+                .partition_point(|index| suffixes.get(index * stride..).map_or(0, key_head) < head),
+            _ => self.partition_point(|index| key_head(self.suffix(index)) < head),
+        }
+    }
+
+    /// [`DataBlock::lower_bound`] from `first` on, the first of the entries whose heads are those of
+    /// the target, which say nothing.
+    fn lower_bound_among_equal_heads(
+        &self,
+        first: usize,
+        suffix: &[u8],
+        trailer: Trailer,
+    ) -> usize {
+        let is_less = |index: usize| match self.suffix(index).cmp(suffix) {
+            Ordering::Less => true,
+            // Newer entries of the key stand before the target.
+            Ordering::Equal if esker_base::planted::is("wrong-bound-in-seek") => {
+                trailer <= self.trailer(index)
             }
-        })
+            Ordering::Equal => trailer < self.trailer(index),
+            Ordering::Greater => false,
+        };
+        // Mostly the first is the one. Behind it, halving: what they share may be all they have.
+        if !is_less(first) {
+            return first;
+        }
+        self.partition_point(|index| index <= first || is_less(index))
     }
 
     /// The first entry for which `is_before` is false, where it is true only at the front.

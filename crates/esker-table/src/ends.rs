@@ -111,6 +111,15 @@ impl Ends {
         }
     }
 
+    /// The length of every item, where they have one.
+    #[inline]
+    pub(crate) const fn stride(&self) -> Option<usize> {
+        match self.form {
+            Form::Fixed => Some(self.stride as usize),
+            _ => None,
+        }
+    }
+
     /// Where item `index` lies, counted from the start of the first item.
     #[inline]
     pub(crate) fn bounds(&self, payload: &[u8], index: usize) -> Range<usize> {

@@ -75,7 +75,7 @@ pub use blob_writer::{BlobFileIdentity, BlobFileWriter};
 pub use builder::TableBuilder;
 pub use cached_block::{BlockSlice, CachedBlock};
 pub use context::TableContext;
-pub use cursor::{CursorStats, TableCursor};
+pub use cursor::TableCursor;
 pub use dictionary::{Dictionary, SAMPLE_BYTES_PER_BYTE};
 pub use external::{ExternalError, ExternalTable, adopt};
 pub use format::FORMAT_NEWEST;

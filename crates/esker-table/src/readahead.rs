@@ -4,8 +4,6 @@
 //! A block costs one call to the system otherwise, 1.3 us for 4 KiB from the page cache and a
 //! round trip to the device when it is not there.
 
-use std::ops::Range;
-
 use esker_cache::{Budget, Charge, Owner};
 use esker_env::FileError;
 
@@ -22,34 +20,34 @@ const WINDOW_MAX_CACHED: u64 = 256 << 10;
 /// The largest window of a scan that passes by, such as a compaction.
 const WINDOW_MAX_PASSING: u64 = 1 << 20;
 
-/// Bytes read ahead of a cursor.
+/// How a cursor goes through its table, and what was read ahead of it.
+///
+/// Small while nothing was: most cursors seek once, find their blocks in the cache and end.
 #[derive(Debug)]
 pub(crate) struct Readahead {
-    buffer: Vec<u8>,
-    /// Offset in the file of the first byte of `buffer`.
-    start: u64,
+    ahead: Option<Box<Ahead>>,
     window: u64,
-    window_max: u64,
     /// The block that the cursor was on last, by its number in the table.
     last: Option<u32>,
     /// How many blocks were asked for in a row, each beside the one before.
     in_a_row: u32,
+    /// Whether blocks pass by the cache: then pieces are larger, and read sooner.
+    passes: bool,
+}
+
+/// Bytes read ahead.
+#[derive(Debug)]
+struct Ahead {
+    buffer: Vec<u8>,
+    /// Offset in the file of the first byte of `buffer`.
+    start: u64,
     charge: Charge,
 }
 
 impl Readahead {
-    /// Without `fill_cache` the cursor passes by, and reads larger pieces, sooner.
-    pub(crate) fn new(budget: &Arc<Budget>, fill_cache: bool) -> Self {
-        let owner = if fill_cache { Owner::Iterators } else { Owner::Compaction };
-        Self {
-            buffer: Vec::new(),
-            start: 0,
-            window: 0,
-            window_max: if fill_cache { WINDOW_MAX_CACHED } else { WINDOW_MAX_PASSING },
-            last: None,
-            in_a_row: 0,
-            charge: budget.charge(owner, 0),
-        }
+    /// Without `fill_cache` the cursor passes by.
+    pub(crate) const fn new(fill_cache: bool) -> Self {
+        Self { ahead: None, window: 0, last: None, in_a_row: 0, passes: !fill_cache }
     }
 
     /// Takes note that the cursor is on data block `number` of the table, wherever it came from.
@@ -64,23 +62,25 @@ impl Readahead {
     }
 
     /// The stored bytes of the block at `handle`, which was visited, and perhaps those of its
-    /// neighbours inside of `within`.
+    /// neighbours inside of `within`. What is held is charged to `budget`.
     pub(crate) fn read(
         &mut self,
         file: &TableFile,
+        budget: &Arc<Budget>,
         handle: BlockHandle,
         within: BlockHandle,
         is_descending: bool,
     ) -> Result<Vec<u8>, FileError> {
-        if let Some(bytes) = self.buffer.get(self.place(handle)) {
+        if let Some(bytes) = self.ahead.as_ref().and_then(|ahead| ahead.bytes(handle)) {
             return Ok(bytes.to_vec());
         }
         // The second block in a row may be chance; the third is a scan.
-        let in_a_row_min = if self.window_max == WINDOW_MAX_PASSING { 1 } else { 2 };
+        let (in_a_row_min, window_max) =
+            if self.passes { (1, WINDOW_MAX_PASSING) } else { (2, WINDOW_MAX_CACHED) };
         if self.in_a_row < in_a_row_min {
             return file.read_bytes(handle.offset, handle.len as usize);
         }
-        self.window = (self.window * 2).clamp(WINDOW_FIRST, self.window_max);
+        self.window = (self.window * 2).clamp(WINDOW_FIRST, window_max);
         let range = if is_descending {
             handle.end().saturating_sub(self.window).max(within.offset).min(handle.offset)
                 ..handle.end()
@@ -88,20 +88,23 @@ impl Readahead {
             handle.offset
                 ..handle.offset.saturating_add(self.window).min(within.end()).max(handle.end())
         };
+        let owner = if self.passes { Owner::Compaction } else { Owner::Iterators };
+        let ahead = self.ahead.get_or_insert_with(|| {
+            Box::new(Ahead { buffer: Vec::new(), start: 0, charge: budget.charge(owner, 0) })
+        });
         // The buffer is dropped before the next is read, so that only one is held.
-        self.buffer = Vec::new();
-        self.buffer = file.read_bytes(range.start, (range.end - range.start) as usize)?;
-        self.start = range.start;
-        self.charge.set(self.buffer.capacity() as u64);
-        let place = self.place(handle);
-        Ok(self.buffer[place].to_vec())
+        ahead.buffer = Vec::new();
+        ahead.buffer = file.read_bytes(range.start, (range.end - range.start) as usize)?;
+        ahead.start = range.start;
+        ahead.charge.set(ahead.buffer.capacity() as u64);
+        Ok(ahead.bytes(handle).expect("the block is part of what was read").to_vec())
     }
+}
 
-    /// Where a block lies in the buffer, or a range outside of it.
-    fn place(&self, handle: BlockHandle) -> Range<usize> {
-        match handle.offset.checked_sub(self.start) {
-            Some(at) => at as usize..at.saturating_add(handle.len) as usize,
-            None => usize::MAX..usize::MAX,
-        }
+impl Ahead {
+    /// The bytes of a block, if all of it was read.
+    fn bytes(&self, handle: BlockHandle) -> Option<&[u8]> {
+        let at = handle.offset.checked_sub(self.start)? as usize;
+        self.buffer.get(at..at.saturating_add(handle.len as usize))
     }
 }

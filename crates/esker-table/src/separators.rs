@@ -21,7 +21,7 @@
 )]
 
 use esker_base::coding::{DecodeError, Decoder};
-use esker_base::key_head;
+use esker_base::{key_head, strip_key_prefix};
 
 use crate::ends::Ends;
 
@@ -94,7 +94,7 @@ impl Separators {
     #[inline]
     pub(crate) fn find(&self, payload: &[u8], user_key: &[u8]) -> (usize, usize) {
         let prefix = self.prefix(payload);
-        let Some(suffix) = user_key.strip_prefix(prefix) else {
+        let Some(suffix) = strip_key_prefix(user_key, prefix) else {
             return (if user_key < prefix { 0 } else { self.count() }, 0);
         };
         let head = key_head(suffix);

@@ -131,7 +131,7 @@ impl Table {
         if snapshot < self.properties.seqno_min {
             return Ok(None);
         }
-        let Some(partition) = open.top.find(user_key) else {
+        let Some(partition) = open.top.candidate(user_key) else {
             return Ok(None);
         };
         let verdict = open.filter_verdict(partition, hash, trace)?;

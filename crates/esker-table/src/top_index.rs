@@ -99,6 +99,13 @@ impl TopIndex {
         (first < self.partitions.len()).then_some(first)
     }
 
+    /// [`TopIndex::find`], for those who ask the partition's own index next: where there is but one
+    /// partition, that says as well whether all keys are less.
+    #[inline]
+    pub(crate) fn candidate(&self, user_key: &[u8]) -> Option<usize> {
+        if self.partitions.len() == 1 { Some(0) } else { self.find(user_key) }
+    }
+
     /// Appends the separator of partition `number`.
     pub(crate) fn append_separator(&self, number: usize, out: &mut Vec<u8>) {
         self.separators.append_to(&self.payload, number, out);

@@ -116,6 +116,20 @@ pub trait Cursor {
     /// # Panics
     /// If the cursor is not valid.
     fn prev(&mut self) -> Result<(), FileError>;
+
+    /// Moves one entry on if that one is at hand, and returns its head; `None` if it takes
+    /// [`Cursor::next`] to say, and then nothing has changed.
+    fn step(&mut self) -> Option<u64>;
+
+    /// As [`Cursor::step`], going back.
+    fn step_back(&mut self) -> Option<u64>;
+
+    /// Whether it is certain, without a move, that the entry before is of another user key. Only
+    /// for a cursor that goes back.
+    ///
+    /// # Panics
+    /// If the cursor is not valid.
+    fn is_first_of_key(&self) -> bool;
 }
 
 /// A value that outlives the cursor which showed it.

@@ -97,14 +97,14 @@ impl<C: Cursor> MergingCursor<C> {
 
     /// Makes the order anew from where the sources stand.
     fn rebuild(&mut self) {
-        let Self { sources, order, direction } = self;
-        order.clear();
-        for (index, source) in sources.iter().enumerate() {
+        self.order.clear();
+        for (index, source) in self.sources.iter().enumerate() {
             if source.is_valid() {
-                order.push(Place { rank: direction.rank(source.head()), source: index as u32 });
+                let rank = self.direction.rank(source.head());
+                self.order.push(Place { rank, source: index as u32 });
+                sink(&self.sources, &mut self.order, self.direction);
             }
         }
-        order.sort_unstable_by(|a, b| direction.compare(sources, *b, *a));
     }
 
     /// Moves on only the sources that stand before `target`: the shown one and its followers.
@@ -134,6 +134,22 @@ impl<C: Cursor> MergingCursor<C> {
         let shown = self.order.last().expect("the cursor is valid");
         let moved = step(&mut self.sources[shown.source as usize]);
         self.settle(moved)
+    }
+
+    /// Moves the shown source one entry in the current direction if that is at hand, and returns the
+    /// head of what is shown then.
+    #[inline]
+    fn advance_at_hand(&mut self, step: impl FnOnce(&mut C) -> Option<u64>) -> Option<u64> {
+        let (shown, others) = self.order.split_last_mut()?;
+        let head = step(&mut self.sources[shown.source as usize])?;
+        shown.rank = self.direction.rank(head);
+        match others.last() {
+            Some(runner_up) if shown.rank >= runner_up.rank => {
+                self.sink();
+                Some(self.head())
+            }
+            _ => Some(head),
+        }
     }
 
     /// Lets the shown source skip, and puts it into its place if it did.
@@ -172,14 +188,7 @@ impl<C: Cursor> MergingCursor<C> {
 
     /// Moves the last place of the order down to where it belongs.
     fn sink(&mut self) {
-        let Self { sources, order, direction } = self;
-        let mut at = order.len() - 1;
-        let moved = order[at];
-        while at > 0 && direction.compare(sources, order[at - 1], moved) == Ordering::Less {
-            order[at] = order[at - 1];
-            at -= 1;
-        }
-        order[at] = moved;
+        sink(&self.sources, &mut self.order, self.direction);
     }
 
     /// Changes direction at the shown entry, so that every other source stands on its far side.
@@ -266,6 +275,17 @@ impl Direction {
     }
 }
 
+/// Moves the last place of `order` down to where it belongs; the others are in order.
+fn sink<C: Cursor>(sources: &[C], order: &mut [Place], direction: Direction) {
+    let Some((moved, others)) = order.split_last() else { return };
+    let (moved, mut at) = (*moved, others.len());
+    while at > 0 && direction.compare(sources, order[at - 1], moved) == Ordering::Less {
+        order[at] = order[at - 1];
+        at -= 1;
+    }
+    order[at] = moved;
+}
+
 impl<C: Cursor> Cursor for MergingCursor<C> {
     #[inline]
     fn is_valid(&self) -> bool {
@@ -349,6 +369,36 @@ impl<C: Cursor> Cursor for MergingCursor<C> {
             Direction::Reverse => self.advance(C::prev),
             Direction::Forward => self.turn(Direction::Reverse),
         }
+    }
+
+    #[inline]
+    fn step(&mut self) -> Option<u64> {
+        match self.direction {
+            Direction::Forward => self.advance_at_hand(C::step),
+            Direction::Reverse => None,
+        }
+    }
+
+    #[inline]
+    fn step_back(&mut self) -> Option<u64> {
+        match self.direction {
+            Direction::Forward => None,
+            Direction::Reverse => self.advance_at_hand(C::step_back),
+        }
+    }
+
+    /// Of the other sources, the runner-up is the first to have an older key.
+    #[inline]
+    fn is_first_of_key(&self) -> bool {
+        let Some((shown, others)) = self.order.split_last() else { return false };
+        let source = &self.sources[shown.source as usize];
+        let is_other_key = |place: &Place| {
+            place.rank != shown.rank
+                || self.sources[place.source as usize].key().user_key != source.key().user_key
+        };
+        self.direction == Direction::Reverse
+            && others.last().is_none_or(is_other_key)
+            && source.is_first_of_key()
     }
 }
 

@@ -1,9 +1,10 @@
 //! The run: tables with disjoint keys, as one sorted sequence.
 
+use std::ops::{Bound, Range};
 use std::sync::Arc;
 
 use esker_base::{KeyRange, key_head};
-use esker_table::Table;
+use esker_table::{Table, TableProperties};
 
 use crate::edit::EditRefused;
 use crate::fence::Fences;
@@ -118,14 +119,26 @@ impl Run {
     /// The tables that may hold a key of `range`.
     ///
     /// # Cost
-    /// Two binary searches.
+    /// Two binary searches, or none for all keys.
     #[must_use]
     pub fn overlapping(&self, range: &KeyRange) -> &[Arc<Table>] {
-        let start = self.tables.partition_point(|table| table.properties().is_before(range));
-        let end = self
-            .tables
-            .partition_point(|table| !range.ends_before(&table.properties().smallest_key));
-        self.tables.get(start..end).unwrap_or_default()
+        &self.tables[self.places(range)]
+    }
+
+    /// The places of the tables that may hold a key of `range`.
+    pub(crate) fn places(&self, range: &KeyRange) -> Range<usize> {
+        let count = |is_before: &dyn Fn(&TableProperties) -> bool| {
+            self.tables.partition_point(|table| is_before(table.properties()))
+        };
+        let start = match &range.start {
+            Bound::Unbounded => 0,
+            _ => count(&|table| table.is_before(range)),
+        };
+        let end = match &range.end {
+            Bound::Unbounded => self.tables.len(),
+            _ => count(&|table| !range.ends_before(&table.smallest_key)),
+        };
+        start..end.max(start)
     }
 
     /// The heads of its first and its last user key.

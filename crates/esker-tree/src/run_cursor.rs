@@ -3,6 +3,7 @@
 //! Opens a table only when it is reached, and none outside of its range of keys. Of the tables at
 //! either end of the range it also shows the entries outside; whoever has a range keeps to it.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use esker_base::{InternalKey, KeyRange, SeqNo};
@@ -33,10 +34,8 @@ impl RunCursor {
     /// that it reads stay in the cache.
     #[must_use]
     pub fn new(run: Arc<Run>, range: &KeyRange, fill_cache: bool) -> Self {
-        let tables = run.tables();
-        let first = tables.partition_point(|t| t.properties().is_before(range));
-        let end = tables.partition_point(|t| !range.ends_before(&t.properties().smallest_key));
-        Self { run, first, end: end.max(first), fill_cache, table: None, index: 0 }
+        let Range { start: first, end } = run.places(range);
+        Self { run, first, end, fill_cache, table: None, index: 0 }
     }
 
     /// The table that the cursor stands in.
@@ -216,6 +215,21 @@ impl Cursor for RunCursor {
         let table = self.table.as_mut().expect("the cursor is valid");
         table.prev()?;
         if table.is_valid() { Ok(()) } else { self.cross_prev() }
+    }
+
+    #[inline]
+    fn step(&mut self) -> Option<u64> {
+        self.table.as_mut()?.step()
+    }
+
+    #[inline]
+    fn step_back(&mut self) -> Option<u64> {
+        self.table.as_mut()?.step_back()
+    }
+
+    #[inline]
+    fn is_first_of_key(&self) -> bool {
+        self.current().is_first_of_key()
     }
 }
 

@@ -15,6 +15,8 @@ use crate::run::Run;
 #[derive(Clone, Default, Debug)]
 pub(crate) struct RunIndex {
     entries: Box<[RunEntry]>,
+    /// Whether one of them has range tombstones.
+    has_ranges: bool,
 }
 
 /// A run with the heads of its first and of its last key, both inclusive.
@@ -34,7 +36,17 @@ impl RunIndex {
                 RunEntry { first, last, level, run: Arc::clone(run) }
             })
         });
-        Self { entries: runs.collect() }
+        let entries: Box<[RunEntry]> = runs.collect();
+        let has_ranges = entries.iter().any(|entry| !entry.run.tables_with_ranges().is_empty());
+        Self { entries, has_ranges }
+    }
+
+    pub(crate) fn runs(&self) -> impl ExactSizeIterator<Item = &Arc<Run>> {
+        self.entries.iter().map(|entry| &entry.run)
+    }
+
+    pub(crate) const fn has_ranges(&self) -> bool {
+        self.has_ranges
     }
 
     /// The tables that may hold `user_key`, whose head is `head`, with their levels.

@@ -87,6 +87,21 @@ impl Cursor for SourceCursor {
     fn prev(&mut self) -> Result<(), FileError> {
         on_source!(self, cursor => Cursor::prev(cursor))
     }
+
+    #[inline]
+    fn step(&mut self) -> Option<u64> {
+        on_source!(self, cursor => Cursor::step(cursor))
+    }
+
+    #[inline]
+    fn step_back(&mut self) -> Option<u64> {
+        on_source!(self, cursor => Cursor::step_back(cursor))
+    }
+
+    #[inline]
+    fn is_first_of_key(&self) -> bool {
+        on_source!(self, cursor => Cursor::is_first_of_key(cursor))
+    }
 }
 
 #[cfg(test)]

@@ -162,6 +162,17 @@ impl Version {
         &self.levels
     }
 
+    /// Every run, shallower levels first, newer runs of a level first.
+    pub fn runs(&self) -> impl ExactSizeIterator<Item = &Arc<Run>> {
+        self.runs.runs()
+    }
+
+    /// Whether a table has range tombstones.
+    #[must_use]
+    pub const fn has_ranges(&self) -> bool {
+        self.runs.has_ranges()
+    }
+
     /// Every table, shallower levels first, newer runs of a level first.
     pub fn tables(&self) -> impl Iterator<Item = &Arc<Table>> {
         self.levels.iter().flat_map(Level::runs).flat_map(|run| run.tables())

@@ -5,10 +5,11 @@
 //!
 //! - *Forward*, the entries of a key stand newest first: the first visible one decides, and the
 //!   rest of the key is stepped over.
-//! - *Reverse*, they stand oldest first: the last visible one decides, so it is put aside while
-//!   the source moves on to the key before.
+//! - *Reverse*, they stand oldest first: the last visible one decides (`visible/back.rs`).
 //! - After [`STEPS_MAX`] steps over one key the cursor seeks instead, so that a key costs a
 //!   bounded number of steps, however many versions it has.
+//! - *Either way*, most steps lead from one put to another put, of another key, that is at hand.
+//!   Such a step is one look at the entry; everything else is apart from it.
 //!
 //! A memtable may take writes meanwhile: they are newer than the snapshot, so they are stepped
 //! over like any other version that the snapshot does not see.
@@ -20,25 +21,26 @@
 //! asked of the [`ReadContext`], apart from these paths (`visible/resolve.rs`). A kind without a
 //! meaning is an error, never a wrong answer.
 
+mod back;
 mod covered;
 mod resolve;
+mod stepped_over;
 
 use std::ops::Bound;
 
-use esker_base::{EntryKind, InternalKey, KeyRange, SeqNo, key_head};
+use esker_base::{EntryKind, InternalKey, KeyBuffer, KeyRange, SeqNo, key_head};
 
 use crate::coverage::Coverage;
 use crate::cursor::{Cursor, PinnedValue};
-use crate::meaning::{Meaning, ReadContext};
+use crate::meaning::ReadContext;
 use crate::operands::Operands;
 use crate::read_error::ReadError;
+
+pub use stepped_over::SteppedOver;
 
 /// Steps over the entries of one key before the cursor seeks past the rest: a seek costs about as
 /// much as this many steps.
 const STEPS_MAX: u32 = 8;
-
-/// Values up to this length are copied when they are put aside in reverse; larger ones are pinned.
-const COPIED_VALUE_LEN_MAX: usize = 512;
 
 /// The user's view of a source of entries, at a snapshot, within a range of keys.
 ///
@@ -56,7 +58,7 @@ pub struct VisibleCursor<C> {
     end_head: u64,
     position: Position,
     /// The key that is shown, or that was shown or judged last; with its head.
-    key: Vec<u8>,
+    key: KeyBuffer,
     key_head: u64,
     seqno: SeqNo,
     /// Where the value that is shown lies.
@@ -68,23 +70,6 @@ pub struct VisibleCursor<C> {
     stepped_over: SteppedOver,
     /// What range tombstones hide; `None` where there are none.
     coverage: Option<Box<Coverage>>,
-}
-
-/// How many entries a cursor passed that were not shown.
-#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
-pub struct SteppedOver {
-    /// Entries hidden by a newer version of their key, or newer than the snapshot.
-    pub versions: u64,
-    /// Tombstones that decided for their key.
-    pub tombstones: u64,
-    /// Seeks made to pass many entries of one key at once.
-    pub seeks: u64,
-    /// Operands that were merged into what was shown.
-    pub operands: u64,
-    /// Entries looked at that a range tombstone hides.
-    pub covered: u64,
-    /// Jumps to the end of what range tombstones hide in one source.
-    pub jumps: u64,
 }
 
 /// Where a cursor stands.
@@ -137,13 +122,6 @@ enum Verdict {
     Deleted,
 }
 
-/// What one visible entry says about its key, going back.
-enum Judgement {
-    Decided(Verdict),
-    /// The entries that are older are needed as well.
-    Operand,
-}
-
 impl<C: Cursor> VisibleCursor<C> {
     /// Shows what a reader at `snapshot` sees of `source` inside `range`.
     #[must_use]
@@ -159,7 +137,7 @@ impl<C: Cursor> VisibleCursor<C> {
             context,
             end_head,
             position: Position::Invalid,
-            key: Vec::new(),
+            key: KeyBuffer::new(),
             key_head: 0,
             seqno: SeqNo::ZERO,
             shown: Shown::Source { from: 0 },
@@ -235,8 +213,7 @@ impl<C: Cursor> VisibleCursor<C> {
     }
 
     /// The sequence number of the version that is shown, which is that of its newest operand if it
-    /// was merged; zero if compaction has let it go because
-    /// every reader sees it.
+    /// was merged; zero if compaction has let it go because every reader sees it.
     ///
     /// # Panics
     /// If the cursor is not valid.
@@ -357,6 +334,23 @@ impl<C: Cursor> VisibleCursor<C> {
     #[expect(clippy::should_implement_trait, reason = "a cursor lends what it shows")]
     #[inline]
     pub fn next(&mut self) -> Result<(), ReadError> {
+        if self.position == Position::OnEntry
+            && let Some(head) = self.source.step()
+        {
+            if self.shows_other_put(head, |cursor, key| {
+                head >= cursor.end_head && cursor.range.ends_before(key)
+            }) {
+                return Ok(());
+            }
+            self.position = Position::Invalid;
+            self.pass_versions()?;
+            return self.show_next();
+        }
+        self.next_afar()
+    }
+
+    /// [`VisibleCursor::next`] where the next entry is not at hand.
+    fn next_afar(&mut self) -> Result<(), ReadError> {
         match std::mem::replace(&mut self.position, Position::Invalid) {
             Position::Invalid => panic!("the cursor is valid"),
             Position::OnEntry => self.leave_key()?,
@@ -366,25 +360,26 @@ impl<C: Cursor> VisibleCursor<C> {
         self.show_next()
     }
 
-    /// Moves to the key before.
-    ///
-    /// # Errors
-    /// As [`VisibleCursor::seek_to_first`]; the cursor is not valid then.
-    ///
-    /// # Panics
-    /// If the cursor is not valid.
-    pub fn prev(&mut self) -> Result<(), ReadError> {
-        match std::mem::replace(&mut self.position, Position::Invalid) {
-            Position::Invalid => panic!("the cursor is valid"),
-            Position::OnEntry => self.leave_key_back()?,
-            Position::Before => {}
-            Position::After => self.source.seek_for_prev(first_of_key(&self.key))?,
+    /// Shows the entry that the source has come to if it is a put of another key than the one shown
+    /// before, in the range, and nothing has to be asked about it.
+    #[inline]
+    fn shows_other_put(&mut self, head: u64, is_outside: impl Fn(&Self, &[u8]) -> bool) -> bool {
+        let entry = self.source.key();
+        let is_shown = entry.trailer.is_put()
+            && entry.seqno() <= self.snapshot
+            && self.coverage.is_none()
+            && (head != self.key_head || *entry.user_key != *self.key)
+            && !is_outside(self, entry.user_key);
+        if is_shown {
+            self.seqno = entry.seqno();
+            self.key_head = head;
+            self.key.set(entry.user_key);
+            self.shown = Shown::Source { from: 0 };
         }
-        self.show_prev()
+        is_shown
     }
 
     /// Shows the first visible key from where the source stands on.
-    #[inline]
     fn show_next(&mut self) -> Result<(), ReadError> {
         let mut steps = 0;
         while self.source.is_valid() {
@@ -407,8 +402,7 @@ impl<C: Cursor> VisibleCursor<C> {
             let entry = self.source.key();
             self.seqno = entry.seqno();
             self.key_head = head;
-            self.key.clear();
-            self.key.extend_from_slice(entry.user_key);
+            self.key.set(entry.user_key);
             steps = 0;
             match entry.kind() {
                 EntryKind::Put => {
@@ -427,104 +421,12 @@ impl<C: Cursor> VisibleCursor<C> {
         Ok(())
     }
 
-    /// Shows the first visible key from where the source stands back.
-    fn show_prev(&mut self) -> Result<(), ReadError> {
-        while self.find_visible_back()? {
-            match self.decide_key_back()? {
-                Verdict::Exists => break,
-                Verdict::Deleted => self.stepped_over.tombstones += 1,
-            }
-        }
-        Ok(())
-    }
-
-    /// Moves the source back to an entry that the snapshot sees; false if the range has none.
-    fn find_visible_back(&mut self) -> Result<bool, ReadError> {
-        let mut steps = 0;
-        while self.source.is_valid() {
-            let entry = self.source.key();
-            if self.range.starts_after(entry.user_key) {
-                return Ok(false);
-            }
-            if entry.seqno() <= self.snapshot {
-                if self.coverage.is_some() && self.pass_covered_back()? {
-                    continue;
-                }
-                return Ok(true);
-            }
-            if self.is_stuck(&mut steps) {
-                self.source.seek_for_prev(first_of_key(&self.key))?;
-            } else {
-                self.source.prev()?;
-            }
-        }
-        Ok(false)
-    }
-
-    /// Decides a key from its oldest visible version, on which the source stands, and shows it if
-    /// it exists. The source ends before the key, or on the version that is shown.
-    fn decide_key_back(&mut self) -> Result<Verdict, ReadError> {
-        let mut judgement = self.put_aside()?;
-        for _ in 0..STEPS_MAX {
-            let Judgement::Decided(verdict) = judgement else { break };
-            self.source.prev()?;
-            if !self.is_on_key() {
-                if let Verdict::Exists = verdict {
-                    if self.shown == Shown::Blob {
-                        self.read_aside()?;
-                    }
-                    self.position = Position::Before;
-                }
-                return Ok(verdict);
-            }
-            self.stepped_over.versions += 1;
-            judgement = if self.source.key().seqno() <= self.snapshot {
-                self.put_aside()?
-            } else {
-                Judgement::Decided(verdict)
-            };
-        }
-        // Many versions, or operands: straight to the newest one, as when going forward.
-        self.stepped_over.seeks += 1;
-        self.decide_from_newest()
-    }
-
-    /// Judges the entry that the source stands on, and puts its key and value aside.
-    fn put_aside(&mut self) -> Result<Judgement, ReadError> {
-        self.take_key();
-        self.shown = Shown::Aside;
-        let from = match self.source.key().kind() {
-            EntryKind::Put => 0,
-            EntryKind::Tombstone => return Ok(Judgement::Decided(Verdict::Deleted)),
-            kind => match self.context.meaning(kind, self.source.value())? {
-                Meaning::Value { from } => from,
-                Meaning::Blob => {
-                    self.shown = Shown::Blob;
-                    0
-                }
-                Meaning::Nothing => return Ok(Judgement::Decided(Verdict::Deleted)),
-                Meaning::Operand => return Ok(Judgement::Operand),
-            },
-        };
-        let value = &self.source.value()[from..];
-        if value.len() > COPIED_VALUE_LEN_MAX && from == 0 {
-            self.aside = Aside::Pinned(self.source.pinned_value());
-        } else if let Aside::Copied(copy) = &mut self.aside {
-            copy.clear();
-            copy.extend_from_slice(value);
-        } else {
-            self.aside = Aside::Copied(value.to_vec());
-        }
-        Ok(Judgement::Decided(Verdict::Exists))
-    }
-
     /// Takes over the key that the source stands on.
     fn take_key(&mut self) {
         let entry = self.source.key();
         self.seqno = entry.seqno();
         self.key_head = self.source.head();
-        self.key.clear();
-        self.key.extend_from_slice(entry.user_key);
+        self.key.set(entry.user_key);
     }
 
     /// Whether the source stands on an entry of `self.key`.
@@ -532,13 +434,17 @@ impl<C: Cursor> VisibleCursor<C> {
     fn is_on_key(&self) -> bool {
         self.source.is_valid()
             && self.source.head() == self.key_head
-            && self.source.key().user_key == self.key.as_slice()
+            && *self.source.key().user_key == *self.key
     }
 
     /// Moves the source from an entry of `self.key` past all of them.
-    #[inline]
     fn leave_key(&mut self) -> Result<(), ReadError> {
         self.source.next()?;
+        self.pass_versions()
+    }
+
+    /// Moves the source past all entries of `self.key`, of which it has passed the first.
+    fn pass_versions(&mut self) -> Result<(), ReadError> {
         let mut steps = 0;
         while self.is_on_key() {
             self.stepped_over.versions += 1;
@@ -548,24 +454,6 @@ impl<C: Cursor> VisibleCursor<C> {
             } else {
                 self.stepped_over.seeks += 1;
                 self.source.seek(last_of_key(&self.key))?;
-                break;
-            }
-        }
-        Ok(())
-    }
-
-    /// Moves the source from an entry of `self.key` back before all of them.
-    fn leave_key_back(&mut self) -> Result<(), ReadError> {
-        self.source.prev()?;
-        let mut steps = 0;
-        while self.is_on_key() {
-            self.stepped_over.versions += 1;
-            steps += 1;
-            if steps < STEPS_MAX {
-                self.source.prev()?;
-            } else {
-                self.stepped_over.seeks += 1;
-                self.source.seek_for_prev(first_of_key(&self.key))?;
                 break;
             }
         }

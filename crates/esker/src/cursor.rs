@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use esker_base::{KeyRange, SeqNo};
+use esker_memtable::Memtable;
 use esker_tree::{Coverage, MergingCursor, RunCursor, SourceCursor, SteppedOver, VisibleCursor};
 
 use crate::bytes::{Bytes, Key, PINNED_LEN_MIN, Value};
@@ -89,6 +90,7 @@ impl Cursor {
     }
 
     /// Whether the cursor stands on an entry.
+    #[inline]
     #[must_use]
     pub fn is_valid(&self) -> bool {
         self.inner.is_valid() && !self.shown.as_ref().is_some_and(|shown| shown.is_bad)
@@ -98,6 +100,7 @@ impl Cursor {
     ///
     /// # Panics
     /// If it is not valid.
+    #[inline]
     #[must_use]
     pub fn key(&self) -> &[u8] {
         match &self.shown {
@@ -118,6 +121,7 @@ impl Cursor {
     ///
     /// # Panics
     /// If it is not valid.
+    #[inline]
     #[must_use]
     pub fn value(&self) -> &[u8] {
         self.inner.value()
@@ -268,28 +272,30 @@ impl std::fmt::Debug for Cursor {
 
 /// What range tombstones hide of `view` from a reader at `seqno`.
 pub(crate) fn coverage(view: &ReadView, seqno: SeqNo) -> Option<Box<Coverage>> {
-    let runs = view.version.levels().iter().flat_map(|level| level.runs());
-    Coverage::new(seqno, view.memtables(), runs)
+    let has_ranges = |memtable: &Arc<Memtable>| memtable.range_tombstone_count() > 0;
+    if !view.version.has_ranges() && !view.memtables().any(has_ranges) {
+        return None;
+    }
+    Coverage::new(seqno, view.memtables(), view.version.runs())
 }
 
 /// A cursor for each memtable and run that can hold a key of `range`, newest first.
 pub(crate) fn source_cursors(view: &ReadView, range: &KeyRange, seqno: SeqNo) -> Vec<SourceCursor> {
-    let mut sources = Vec::new();
+    let runs = view.version.runs();
+    let mut sources = Vec::with_capacity(1 + view.immutables.len() + runs.len());
     for memtable in view.memtables() {
         let is_visible = memtable.entry_seqno_range().is_some_and(|(oldest, _)| oldest <= seqno);
         if is_visible {
             sources.push(SourceCursor::Memtable(memtable.cursor()));
         }
     }
-    for level in view.version.levels() {
-        for run in level.runs() {
-            match run.overlapping(range) {
-                [] => {}
-                [table] => sources.push(SourceCursor::Table(table.cursor(true))),
-                _ => {
-                    let cursor = RunCursor::new(Arc::clone(run), range, true);
-                    sources.push(SourceCursor::Run(cursor));
-                }
+    for run in runs {
+        match run.overlapping(range) {
+            [] => {}
+            [table] => sources.push(SourceCursor::Table(table.cursor(true))),
+            _ => {
+                let cursor = RunCursor::new(Arc::clone(run), range, true);
+                sources.push(SourceCursor::Run(cursor));
             }
         }
     }

@@ -215,6 +215,11 @@ impl KeyspaceCore {
     /// # Cost
     /// As of [`KeyspaceCore::view`].
     pub(crate) fn read_context(&self, now_millis: u64) -> ReadContext {
+        // Whoever asks has its view: had it an operand, written by one who found an operator, this
+        // finds it too.
+        if !self.merges.load(Ordering::Relaxed) {
+            return ReadContext { now_millis, ..ReadContext::default() };
+        }
         let settings = self.settings.read().unwrap_or_else(PoisonError::into_inner);
         ReadContext { merge: settings.merge.clone(), now_millis, ..ReadContext::default() }
     }

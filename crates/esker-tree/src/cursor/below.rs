@@ -81,6 +81,21 @@ impl Cursor for MemtableCursor {
         self.prev();
         Ok(())
     }
+
+    #[inline]
+    fn step(&mut self) -> Option<u64> {
+        self.step()
+    }
+
+    #[inline]
+    fn step_back(&mut self) -> Option<u64> {
+        self.step_back()
+    }
+
+    #[inline]
+    fn is_first_of_key(&self) -> bool {
+        self.is_first_of_key()
+    }
 }
 
 impl Cursor for TableCursor {
@@ -147,6 +162,21 @@ impl Cursor for TableCursor {
     #[inline]
     fn prev(&mut self) -> Result<(), FileError> {
         self.prev()
+    }
+
+    #[inline]
+    fn step(&mut self) -> Option<u64> {
+        self.step()
+    }
+
+    #[inline]
+    fn step_back(&mut self) -> Option<u64> {
+        self.step_back()
+    }
+
+    #[inline]
+    fn is_first_of_key(&self) -> bool {
+        self.is_first_of_key()
     }
 }
 

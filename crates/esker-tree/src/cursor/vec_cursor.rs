@@ -60,6 +60,14 @@ impl VecCursor {
         Ok(())
     }
 
+    fn step_to(&mut self, place: usize, is_far: bool) -> Option<u64> {
+        if is_far || place >= self.entries.len() || self.fails_at == Some(place) {
+            return None;
+        }
+        self.place = Some(place);
+        Some(self.head())
+    }
+
     fn entry(&self) -> &Entry {
         &self.entries[self.place.expect("the cursor is valid")]
     }
@@ -120,5 +128,21 @@ impl Cursor for VecCursor {
 
     fn prev(&mut self) -> Result<(), FileError> {
         self.go(self.place.expect("the cursor is valid").checked_sub(1))
+    }
+
+    /// Not past every third entry, as a table ends at a block.
+    fn step(&mut self) -> Option<u64> {
+        let next = self.place? + 1;
+        self.step_to(next, next.is_multiple_of(3))
+    }
+
+    fn step_back(&mut self) -> Option<u64> {
+        let place = self.place?;
+        self.step_to(place.checked_sub(1)?, place.is_multiple_of(3))
+    }
+
+    fn is_first_of_key(&self) -> bool {
+        let place = self.place.expect("the cursor is valid");
+        !place.is_multiple_of(3) && self.entries[place - 1].user_key != self.entry().user_key
     }
 }

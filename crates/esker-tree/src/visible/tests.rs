@@ -5,6 +5,7 @@ use std::ops::Bound;
 
 use esker_base::{EntryKind, KeyRange, SeqNo};
 
+use super::back::COPIED_VALUE_LEN_MAX;
 use super::*;
 use crate::cursor::vec_cursor::{Entry, VecCursor};
 use crate::merge::MergingCursor;
