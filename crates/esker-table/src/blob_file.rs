@@ -193,6 +193,12 @@ impl RawBlobFile {
         FileError::Corruption(Corruption::new(self.id.file_name(), offset, what.into()))
     }
 
+    /// What tables should know of the file.
+    pub(crate) const fn facts(&self, id: BlobFileId) -> BlobFileFacts {
+        let BlobFooter { content_checksum: checksum, written_millis, .. } = self.footer;
+        BlobFileFacts { id, file_bytes: self.file_bytes, checksum, written_millis }
+    }
+
     /// That the file is the one that tables know.
     pub(crate) fn check_facts(&self, facts: &BlobFileFacts) -> Result<(), FileError> {
         if self.file_bytes != facts.file_bytes {
@@ -202,8 +208,8 @@ impl RawBlobFile {
             );
             return Err(self.corruption(0, what));
         }
-        if self.footer.content_checksum != facts.checksum {
-            let what = "footer has another checksum than the tables know";
+        if self.facts(facts.id) != *facts {
+            let what = "footer has another checksum or time than the tables know";
             return Err(self.corruption(self.content_end(), what));
         }
         Ok(())
@@ -255,8 +261,14 @@ impl RawBlobFile {
         // Records may reach up to where the footer starts, wherever that is in a damaged file.
         let file_bytes = file_bytes.saturating_add(BlobFooter::LEN as u64);
         let (key_bytes, value_bytes) = (0, 0);
-        let footer =
-            BlobFooter { record_count: 0, key_bytes, value_bytes, content_checksum: 0, keyspace };
+        let footer = BlobFooter {
+            record_count: 0,
+            key_bytes,
+            value_bytes,
+            content_checksum: 0,
+            written_millis: 0,
+            keyspace,
+        };
         Ok(Self { file, id, seed: file_seed(database, id.0), footer, file_bytes })
     }
 

@@ -47,7 +47,7 @@ pub(crate) const BLOB_FOOTER_MAGIC: [u8; 4] = *b"esbl";
 pub const BLOB_FILE_FRAME_LEN: u64 =
     (FileHeader::LEN as u64).saturating_add(BlobFooter::LEN as u64);
 
-/// Last 44 bytes of every blob file.
+/// Last 52 bytes of every blob file.
 ///
 /// | offset | size | field              | meaning                                               |
 /// |-------:|-----:|--------------------|-------------------------------------------------------|
@@ -55,9 +55,10 @@ pub const BLOB_FILE_FRAME_LEN: u64 =
 /// |      8 |    8 | `key_bytes`        | sum of the lengths of all keys                        |
 /// |     16 |    8 | `value_bytes`      | sum of the lengths of all values, before compression  |
 /// |     24 |    8 | `content_checksum` | XXH3-64 of every byte of the file before the footer   |
-/// |     32 |    4 | `keyspace`         | the keyspace that the values belong to                |
-/// |     36 |    4 | `checksum`         | of bytes 0..36, seeded with file seed + footer offset |
-/// |     40 |    4 | magic              | `esbl`                                                |
+/// |     32 |    8 | `written_millis`   | when the file was ended, since the Unix epoch         |
+/// |     40 |    4 | `keyspace`         | the keyspace that the values belong to                |
+/// |     44 |    4 | `checksum`         | of bytes 0..44, seeded with file seed + footer offset |
+/// |     48 |    4 | magic              | `esbl`                                                |
 ///
 /// Little-endian. Fixed size and last, so a reader needs only the file length to find it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -66,16 +67,18 @@ pub(crate) struct BlobFooter {
     pub(crate) key_bytes: u64,
     pub(crate) value_bytes: u64,
     pub(crate) content_checksum: u64,
+    pub(crate) written_millis: u64,
     pub(crate) keyspace: KeyspaceId,
 }
 
 impl BlobFooter {
-    pub(crate) const LEN: usize = 44;
-    const CHECKED_LEN: usize = 36;
+    pub(crate) const LEN: usize = 52;
+    const CHECKED_LEN: usize = 44;
 
     pub(crate) fn encode(&self, file_seed: u64, offset: u64) -> Vec<u8> {
         let mut out = Vec::with_capacity(Self::LEN);
-        for word in [self.record_count, self.key_bytes, self.value_bytes, self.content_checksum] {
+        let counts = [self.record_count, self.key_bytes, self.value_bytes];
+        for word in counts.into_iter().chain([self.content_checksum, self.written_millis]) {
             out.extend_from_slice(&word.to_le_bytes());
         }
         out.extend_from_slice(&self.keyspace.0.to_le_bytes());
@@ -93,6 +96,7 @@ impl BlobFooter {
             key_bytes: decoder.u64()?,
             value_bytes: decoder.u64()?,
             content_checksum: decoder.u64()?,
+            written_millis: decoder.u64()?,
             keyspace: KeyspaceId(decoder.u32()?),
         };
         if decoder.u32()? != checksum32(file_seed.wrapping_add(offset), checked) {

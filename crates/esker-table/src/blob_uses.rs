@@ -31,6 +31,8 @@ pub struct BlobFileFacts {
     pub file_bytes: u64,
     /// XXH3-64 of every byte of the file before its footer, which repeats it.
     pub checksum: u64,
+    /// When the file was ended, in milliseconds since the Unix epoch by the clock of the machine.
+    pub written_millis: u64,
 }
 
 impl BlobFileFacts {
@@ -83,6 +85,7 @@ impl BlobUses {
             put_varint(out, facts.id.0.counter);
             put_varint(out, facts.file_bytes);
             out.extend_from_slice(&facts.checksum.to_le_bytes());
+            put_varint(out, facts.written_millis);
             put_varint(out, *count);
             put_varint(out, *bytes);
         }
@@ -94,8 +97,9 @@ impl BlobUses {
         for _ in 0..count {
             let owner = OwnerId(decoder.varint_u32()?);
             let id = BlobFileId(FileId { owner, counter: decoder.varint()? });
+            let (file_bytes, checksum) = (decoder.varint()?, decoder.u64()?);
             let facts =
-                BlobFileFacts { id, file_bytes: decoder.varint()?, checksum: decoder.u64()? };
+                BlobFileFacts { id, file_bytes, checksum, written_millis: decoder.varint()? };
             let one = BlobUse { facts, count: decoder.varint()?, bytes: decoder.varint()? };
             if uses.last().is_some_and(|last| last.facts.id >= id) {
                 return Err(decoder.error("blob files of a table do not ascend"));
@@ -160,7 +164,12 @@ mod tests {
             let block = BlockHandle { offset: 56, len };
             counts.add(&BlobReference { file: id(file), block, number: 0, value_len: 5 });
         }
-        let facts = |file| BlobFileFacts { id: id(file), file_bytes: 1_000, checksum: file };
+        let facts = |file| BlobFileFacts {
+            id: id(file),
+            file_bytes: 1_000,
+            checksum: file,
+            written_millis: 300,
+        };
         let known = [4, 9].map(|file| (id(file), facts(file)));
         assert_eq!(counts.uses(&BTreeMap::from([known[0]])), Err(id(9)));
         let uses = counts.uses(&BTreeMap::from(known)).unwrap().unwrap();
@@ -182,7 +191,7 @@ mod tests {
         let mut bytes = Vec::new();
         uses.encode(&mut bytes);
         let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-        assert_eq!(hex, "020104e8070400000000000000013a0109e8070900000000000000029201");
+        assert_eq!(hex, "020104e8070400000000000000ac02013a0109e8070900000000000000ac02029201");
         assert_eq!(BlobUses::decode(&mut Decoder::new(&bytes)), Ok(uses));
         for len in 0..bytes.len() {
             assert!(BlobUses::decode(&mut Decoder::new(&bytes[..len])).is_err(), "{len}");

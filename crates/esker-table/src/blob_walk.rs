@@ -68,8 +68,7 @@ impl BlobFileWalk {
     /// What tables should know of the file.
     #[must_use]
     pub const fn facts(&self, id: BlobFileId) -> BlobFileFacts {
-        let checksum = self.file.footer.content_checksum;
-        BlobFileFacts { id, file_bytes: self.file.file_bytes, checksum }
+        self.file.facts(id)
     }
 
     /// The keyspace that the footer names.

@@ -109,10 +109,11 @@ impl BlobFileWriter {
     }
 
     /// Writes what is left, and syncs the file. Its name is durable after a sync of the directory.
+    /// It is `written_millis` since the Unix epoch.
     ///
     /// # Errors
     /// Of the file; it is to be removed then.
-    pub fn finish(mut self) -> Result<BlobFileFacts, FileError> {
+    pub fn finish(mut self, written_millis: u64) -> Result<BlobFileFacts, FileError> {
         self.writer.write()?;
         let checksum = self.writer.written_checksum();
         let footer = BlobFooter {
@@ -120,13 +121,17 @@ impl BlobFileWriter {
             key_bytes: self.key_bytes,
             value_bytes: self.value_bytes,
             content_checksum: checksum,
+            written_millis,
             keyspace: self.identity.keyspace,
         };
         let footer = footer.encode(self.seed, self.writer.offset());
         self.writer.buffer().extend_from_slice(&footer);
         self.writer.write()?;
-        self.writer.sync()?;
-        Ok(BlobFileFacts { id: self.identity.id, file_bytes: self.writer.offset(), checksum })
+        if !esker_base::planted::is("skip-blob-sync") {
+            self.writer.sync()?;
+        }
+        let (id, file_bytes) = (self.identity.id, self.writer.offset());
+        Ok(BlobFileFacts { id, file_bytes, checksum, written_millis })
     }
 }
 

@@ -4,6 +4,10 @@
 //! table refers to are garbage; a file that no table refers to at all is not there any more as far
 //! as the tree goes. Nothing is counted up over time, so nothing can drift.
 //!
+//! A file may also be so old that it may hold no garbage at all: then deleted bytes are to leave the
+//! disk by a deadline. Since what is cleared away leaves a new file, no value moves for that more
+//! often than once in the age at which files are due.
+//!
 //! What bounds the waste: once more than the allowed share of all blob bytes is garbage, at least
 //! one file has a larger share than that. The worst of them is cleared: every table that refers to
 //! it is rewritten where it stands, which moves the values that are alive to new files without
@@ -15,6 +19,7 @@ use std::sync::Arc;
 use esker_base::BlobFileId;
 use esker_table::{BlobFileFacts, TableProperties};
 
+use crate::blob_options::BlobBound;
 use crate::plan::{Busy, Plan, PlanInput, PlanReason};
 use crate::shape::{RunShape, Shape};
 
@@ -34,6 +39,12 @@ impl BlobFileUse {
     #[must_use]
     pub const fn garbage_bytes(&self) -> u64 {
         self.facts.record_bytes().saturating_sub(self.bytes)
+    }
+
+    /// Whether it is so old that it may hold no garbage, and does.
+    fn is_due(&self, bound: BlobBound) -> bool {
+        let is_old = bound.due_millis.is_some_and(|due| self.facts.written_millis <= due);
+        is_old && self.garbage_bytes() > 0
     }
 }
 
@@ -111,22 +122,25 @@ impl BlobAccount {
         self.garbage_bytes().saturating_sub(allowed)
     }
 
-    /// Whether more than this share of the file `id` is garbage.
+    /// Whether the file `id` holds more garbage than `bound` allows in it.
     #[must_use]
-    pub fn is_wasteful(&self, id: BlobFileId, waste_percent_max: u32) -> bool {
+    pub fn is_past(&self, id: BlobFileId, bound: BlobBound) -> bool {
         self.file(id).is_some_and(|file| {
-            let allowed = u128::from(file.facts.record_bytes()) * u128::from(waste_percent_max);
-            allowed < u128::from(file.garbage_bytes()) * 100
+            let allowed =
+                u128::from(file.facts.record_bytes()) * u128::from(bound.waste_percent_max);
+            file.is_due(bound) || allowed < u128::from(file.garbage_bytes()) * 100
         })
     }
 
-    /// The files of which more than this share is garbage, the most garbage first.
-    fn wasteful(&self, waste_percent_max: u32) -> Vec<BlobFileId> {
-        let mut files: Vec<&BlobFileUse> = self
-            .files()
-            .filter(|file| self.is_wasteful(file.facts.id, waste_percent_max))
-            .collect();
-        files.sort_by_key(|file| (std::cmp::Reverse(file.garbage_bytes()), file.facts.id));
+    /// The files that hold more garbage than `bound` allows, those that are due first, and of them
+    /// and of the others those with the most garbage.
+    fn past(&self, bound: BlobBound) -> Vec<BlobFileId> {
+        let is_past = |file: &&BlobFileUse| self.is_past(file.facts.id, bound);
+        let mut files: Vec<&BlobFileUse> = self.files().filter(is_past).collect();
+        files.sort_by_key(|file| {
+            let (is_due, garbage) = (file.is_due(bound), file.garbage_bytes());
+            (std::cmp::Reverse((is_due, garbage)), file.facts.id)
+        });
         files.into_iter().map(|file| file.facts.id).collect()
     }
 }
@@ -135,28 +149,29 @@ impl BlobAccount {
 /// it ends soon, and does not need much room.
 const PLAN_BYTES_MAX: u64 = 256 << 20;
 
-/// The plan that brings garbage in blob files below its bound, if it is above it: rewrites tables
+/// The plan that brings garbage in blob files back within `bound`, if it is past it: rewrites tables
 /// that refer to the worst file where they stand. `output_bytes_max` is what tables are aimed at.
 /// `None` as well if all of them are in flight in `busy`.
 #[must_use]
 pub fn pick_blob_waste(
     shape: &Shape,
     busy: &Busy,
-    waste_percent_max: u32,
+    bound: BlobBound,
     output_bytes_max: u64,
 ) -> Option<Plan> {
     let account = BlobAccount::of_shape(shape);
-    if account.excess_bytes(waste_percent_max) == 0 {
+    let is_due = account.files().any(|file| file.is_due(bound));
+    if !is_due && account.excess_bytes(bound.waste_percent_max) == 0 {
         return None;
     }
-    let wasteful = account.wasteful(waste_percent_max);
-    let all: BTreeSet<BlobFileId> = wasteful.iter().copied().collect();
+    let past = account.past(bound);
+    let all: BTreeSet<BlobFileId> = past.iter().copied().collect();
     // Deepest first: that is where most of what is alive stands.
     let runs = || {
         let levels = shape.levels.iter().enumerate().rev();
         levels.flat_map(|(level, runs)| runs.runs.iter().map(move |run| (level, run)))
     };
-    wasteful.iter().find_map(|&worst| {
+    past.iter().find_map(|&worst| {
         runs().find_map(|(level, run)| rewrite(level, run, worst, &all, busy, output_bytes_max))
     })
 }
@@ -168,7 +183,7 @@ fn rewrite(
     level: usize,
     run: &RunShape,
     worst: BlobFileId,
-    wasteful: &BTreeSet<BlobFileId>,
+    past: &BTreeSet<BlobFileId>,
     busy: &Busy,
     output_bytes_max: u64,
 ) -> Option<Plan> {
@@ -177,7 +192,7 @@ fn rewrite(
             && table.extras.blobs.as_ref().is_some_and(|uses| uses.of(worst).is_some())
     };
     let moves = |table: &TableProperties| -> u64 {
-        table.blob_uses().filter(|one| wasteful.contains(&one.facts.id)).map(|one| one.bytes).sum()
+        table.blob_uses().filter(|one| past.contains(&one.facts.id)).map(|one| one.bytes).sum()
     };
     let mut bytes = 0;
     let due = run.tables.iter().skip_while(|table| !is_due(table)).take_while(is_due);

@@ -2,13 +2,22 @@
 
 use esker_table::Compression;
 
+/// How much garbage blob files may hold, and for how long: a file past it is cleared.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct BlobBound {
+    /// The share of a file that may be garbage, in percent.
+    pub waste_percent_max: u32,
+    /// Files that were written up to then, in milliseconds since the Unix epoch, may hold none.
+    pub due_millis: Option<u64>,
+}
+
 /// Which values lie in blob files, and how.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct BlobOptions {
     /// Values of at least this many bytes go to blob files; `None` brings all back into tables.
     pub threshold_bytes: Option<u64>,
-    /// A blob file of which more than this share is garbage is cleared by whoever meets it.
-    pub waste_percent_max: u32,
+    /// What is cleared away by whoever meets it.
+    pub bound: BlobBound,
     /// How values are compressed, each by itself.
     pub compression: Compression,
     /// A blob file that has reached this many bytes is ended.
@@ -19,7 +28,7 @@ impl BlobOptions {
     /// No blob files.
     pub const OFF: Self = Self {
         threshold_bytes: None,
-        waste_percent_max: 50,
+        bound: BlobBound { waste_percent_max: 50, due_millis: None },
         compression: Compression::None,
         file_bytes_max: 256 << 20,
     };

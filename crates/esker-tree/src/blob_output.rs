@@ -51,7 +51,7 @@ impl BlobOutput {
     /// `inputs` tells of the blob files that the inputs refer to.
     pub(crate) fn new(options: BlobOptions, inputs: &BlobAccount) -> Self {
         let is_cleared = |id: &BlobFileId| match options.threshold_bytes {
-            Some(_) => inputs.is_wasteful(*id, options.waste_percent_max),
+            Some(_) => inputs.is_past(*id, options.bound),
             None => true,
         };
         let facts: BTreeMap<BlobFileId, BlobFileFacts> =
@@ -136,21 +136,22 @@ impl BlobOutput {
         let is_full = self.options.file_bytes_max <= writer.bytes();
         self.reference.clear();
         reference.encode(&mut self.reference);
-        if is_full { self.finish_file() } else { Ok(()) }
+        if is_full { self.finish_file(job) } else { Ok(()) }
     }
 
     /// Ends the blob file that is being written, before the table that refers to it ends, and
     /// tells what is known of every file.
     pub(crate) fn finish_table(
         &mut self,
+        job: &Job<'_>,
     ) -> Result<&BTreeMap<BlobFileId, BlobFileFacts>, JobError> {
-        self.finish_file()?;
+        self.finish_file(job)?;
         Ok(&self.facts)
     }
 
-    fn finish_file(&mut self) -> Result<(), JobError> {
+    fn finish_file(&mut self, job: &Job<'_>) -> Result<(), JobError> {
         if let Some(writer) = self.writer.take() {
-            let facts = writer.finish()?;
+            let facts = writer.finish(job.wall_millis())?;
             self.finished_bytes += facts.file_bytes;
             self.facts.insert(facts.id, facts);
         }

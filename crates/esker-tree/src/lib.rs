@@ -63,7 +63,7 @@ mod test_tree;
 mod testing;
 
 pub use blob_account::{BlobAccount, BlobFileUse, pick_blob_waste};
-pub use blob_options::BlobOptions;
+pub use blob_options::{BlobBound, BlobOptions};
 pub use catalog::{Catalog, KeyspaceState, TablePlace};
 pub use compaction::{CompactionOutput, compact};
 pub use coverage::Coverage;

@@ -198,7 +198,10 @@ impl<'a> Outputs<'a> {
         let (first, last, has_tombstones) = builder.content();
         let times = self.times.of_output((first, last), has_tombstones, self.job.wall_millis());
         builder.set_times(times);
-        self.blobs.finish_table()?.values().for_each(|facts| builder.know_blob_file(*facts));
+        self.blobs
+            .finish_table(&self.job)?
+            .values()
+            .for_each(|facts| builder.know_blob_file(*facts));
         let table = builder.finish()?;
         if let Some(before) = self.finished.last() {
             assert!(before.ends_before(&table.smallest_key), "outputs are disjoint and ascend");

@@ -7,39 +7,56 @@ use std::time::Duration;
 use esker_base::FileKind;
 use esker_table::TableProperties;
 use esker_tree::{
-    BlobAccount, BlobOptions, BlobReads, Busy, Plan, ReadContext, Shape, Version, pick_blob_waste,
+    BlobAccount, BlobBound, BlobOptions, BlobReads, Busy, Plan, ReadContext, Shape, Version,
+    pick_blob_waste,
 };
 
 use crate::engine::Engine;
 use crate::garbage::blob_files;
 use crate::keyspace_core::{KeyspaceCore, Settings};
+use crate::write_times::as_millis;
 
 impl Settings {
-    /// How flushes and compactions deal with large values.
-    pub(crate) fn blob_options(&self) -> BlobOptions {
+    /// How flushes and compactions deal with large values, at the time `now`.
+    pub(crate) fn blob_options(&self, now: Duration) -> BlobOptions {
         BlobOptions {
             threshold_bytes: self.options.blob_threshold_bytes.map(u64::from),
-            waste_percent_max: self.options.blob_waste_percent_max,
+            bound: self.blob_bound(now),
             // A value is written once, or once more: as well as it will ever be.
             compression: self.options.compression.of_tables(),
             file_bytes_max: self.table_bytes,
         }
     }
 
+    /// Of the time until what was deleted must be gone, half passes in tables. Then what they left
+    /// in blob files has a quarter, and the last one is for the work.
+    fn blob_bound(&self, now: Duration) -> BlobBound {
+        let due = self.options.delete_deadline.and_then(|deadline| now.checked_sub(deadline / 4));
+        let waste_percent_max = self.options.blob_waste_percent_max;
+        BlobBound { waste_percent_max, due_millis: due.map(as_millis) }
+    }
+
     /// What to compact next in the background: what the policy says, or what keeps the garbage in
-    /// blob files within its bound. That comes first where it is half as much again.
+    /// blob files within its bound. That comes first where it is half as much again, or is due by a
+    /// deadline, which it is also where compaction is on demand only.
     pub(crate) fn pick(&self, shape: &Shape, busy: &Busy, now: Duration) -> Option<Plan> {
-        let policy = self.policy.as_ref()?;
-        let bound = self.options.blob_waste_percent_max;
-        let blob_waste = || pick_blob_waste(shape, busy, bound, self.table_bytes);
-        let is_urgent = BlobAccount::of_shape(shape).excess_bytes(bound + bound / 2) > 0;
-        let first = if is_urgent { blob_waste() } else { None };
-        first.or_else(|| policy.pick(shape, busy, now)).or_else(blob_waste)
+        let bound = self.blob_bound(now);
+        let pick = |bound| pick_blob_waste(shape, busy, bound, self.table_bytes);
+        let Some(policy) = &self.policy else {
+            return pick(BlobBound { waste_percent_max: 100, ..bound });
+        };
+        let urgent = BlobBound { waste_percent_max: bound.waste_percent_max * 3 / 2, ..bound };
+        pick(urgent).or_else(|| policy.pick(shape, busy, now)).or_else(|| pick(bound))
     }
 
     /// As [`Settings::pick`], once there is nothing left of a compaction on demand.
-    pub(crate) fn pick_blob_waste(&self, shape: &Shape, busy: &Busy) -> Option<Plan> {
-        pick_blob_waste(shape, busy, self.options.blob_waste_percent_max, self.table_bytes)
+    pub(crate) fn pick_blob_waste(
+        &self,
+        shape: &Shape,
+        busy: &Busy,
+        now: Duration,
+    ) -> Option<Plan> {
+        pick_blob_waste(shape, busy, self.blob_bound(now), self.table_bytes)
     }
 
     /// Bytes to rewrite until the tree is in shape and the garbage in blob files is within its

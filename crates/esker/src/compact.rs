@@ -105,7 +105,7 @@ impl Engine {
         let version = Arc::clone(&keyspace.view().version);
         let shape = version.shape();
         let plan = settings.manual_policy.plan_range(&shape, &busy, request);
-        let plan = plan.or_else(|| settings.pick_blob_waste(&shape, &busy));
+        let plan = plan.or_else(|| settings.pick_blob_waste(&shape, &busy, self.wall()));
         task.expect(remaining(&version, request, plan.as_ref()));
         let Some(plan) = plan else {
             if !busy.is_empty() {

@@ -86,6 +86,16 @@ counters! {
     delayed_micros,
 }
 
+impl CounterValues {
+    /// Bytes that the engine has written: log, tables and blob files.
+    #[must_use]
+    pub const fn written_bytes(&self) -> u64 {
+        let tables = self.flush_bytes + self.compaction_write_bytes;
+        let blobs = self.blob_flush_bytes + self.blob_move_bytes;
+        self.log_bytes + tables + blobs
+    }
+}
+
 impl Counters {
     pub(crate) fn add(counter: &AtomicU64, value: u64) {
         counter.fetch_add(value, Ordering::Relaxed);

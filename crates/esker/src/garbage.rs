@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
 
-use esker_base::{BlobFileId, FileId, FileKind};
+use esker_base::{BlobFileId, FileId, FileKind, planted};
 use esker_table::{BlobFile, Table};
 use esker_tree::Version;
 
@@ -29,8 +29,12 @@ enum Held {
 impl Held {
     fn by_anyone(&self) -> bool {
         match self {
-            Self::Table(table) => table.strong_count() != 0,
-            Self::Blob(file) => file.strong_count() != 0,
+            Self::Table(table) => {
+                table.strong_count() != 0 && !planted::is("table-removed-under-reader")
+            }
+            Self::Blob(file) => {
+                file.strong_count() != 0 && !planted::is("blob-file-removed-under-reader")
+            }
         }
     }
 
@@ -70,8 +74,7 @@ impl Garbage {
         let mut list = self.files.lock().unwrap_or_else(PoisonError::into_inner);
         let mut free = Vec::new();
         list.retain(|(id, held)| {
-            let is_held =
-                held.by_anyone() && !esker_base::planted::is("table-removed-under-reader");
+            let is_held = held.by_anyone();
             if !is_held {
                 free.push((*id, held.kind()));
             }

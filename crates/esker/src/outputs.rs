@@ -134,7 +134,7 @@ impl Engine {
             context: &context,
             filter: None,
             options: &|target| table_options(&settings, target),
-            blobs: settings.blob_options(),
+            blobs: settings.blob_options(self.wall()),
             next_id: &|| {
                 self.ledger.allocate_table().map_err(|error| *no_id.borrow_mut() = Some(error)).ok()
             },

@@ -75,11 +75,8 @@ impl Stats {
     /// written: since open, and 0 before the first write.
     #[must_use]
     pub fn write_amplification(&self) -> f64 {
-        let counters = &self.counters;
-        let tables = counters.flush_bytes + counters.compaction_write_bytes;
-        let blobs = counters.blob_flush_bytes + counters.blob_move_bytes;
-        let written = counters.log_bytes + tables + blobs;
-        if counters.write_bytes == 0 { 0.0 } else { written as f64 / counters.write_bytes as f64 }
+        let (given, written) = (self.counters.write_bytes, self.counters.written_bytes());
+        if given == 0 { 0.0 } else { written as f64 / given as f64 }
     }
 }
 

@@ -71,6 +71,9 @@ pub(crate) struct BenchArguments {
     /// Compression of the deeper levels.
     #[arg(long, value_enum, default_value_t = CompressionName::Lz4)]
     pub(crate) compression: CompressionName,
+    /// Values of at least this many bytes go to blob files; none do if not given.
+    #[arg(long, value_name = "BYTES")]
+    pub(crate) blob_threshold: Option<u32>,
     /// How the tree is kept in shape.
     #[arg(long, value_enum, default_value_t = Compaction::Leveled)]
     pub(crate) compaction: Compaction,

@@ -27,10 +27,4 @@ impl Reading {
             counters: db.stats().counters,
         }
     }
-
-    /// Bytes that the engine counts as written: log, flushes, compactions.
-    pub(super) const fn engine_bytes(&self) -> u64 {
-        let counters = &self.counters;
-        counters.log_bytes + counters.flush_bytes + counters.compaction_write_bytes
-    }
 }

@@ -25,6 +25,8 @@ pub(super) struct Row {
     /// Everything in the directory, room reserved for the log included.
     pub(super) dir_bytes: u64,
     pub(super) table_bytes: u64,
+    pub(super) blob_bytes: u64,
+    pub(super) blob_garbage_bytes: u64,
     pub(super) run_count: usize,
 }
 
@@ -58,7 +60,8 @@ impl Row {
         let user = self.work.user_bytes as f64;
         let ratio = |written: u64| (0.0 < user).then(|| written as f64 / user);
         let process = self.settled.process_bytes.zip(self.before.process_bytes);
-        let engine = self.settled.engine_bytes().saturating_sub(self.before.engine_bytes());
+        let [before, after] = [&self.before, &self.settled].map(|r| r.counters.written_bytes());
+        let engine = after.saturating_sub(before);
         (process.and_then(|(after, before)| ratio(after - before)), ratio(engine))
     }
 }
@@ -126,6 +129,15 @@ impl<'a> Printer<'a> {
             row.settle_time().as_secs_f64(),
             row.run_count,
         )?;
+        if self.arguments.blob_threshold.is_some() {
+            writeln!(
+                self.out,
+                "    tables {} MB, blob files {} MB, {:.1} % of them garbage",
+                megabytes(row.table_bytes),
+                megabytes(row.blob_bytes),
+                row.blob_garbage_bytes as f64 * 100.0 / row.blob_bytes.max(1) as f64,
+            )?;
+        }
         if self.arguments.histogram {
             for (end, count) in latencies.buckets() {
                 writeln!(self.out, "    up to {end:>12.2} us {:>14}", grouped(count))?;
@@ -165,6 +177,7 @@ impl<'a> Printer<'a> {
             "counters": counters(row),
             "peak_memory_bytes": row.peak_memory_bytes,
             "dir_bytes": row.dir_bytes, "table_bytes": row.table_bytes,
+            "blob_bytes": row.blob_bytes, "blob_garbage_bytes": row.blob_garbage_bytes,
             "run_count": row.run_count,
         });
         if let Value::Object(object) = &mut object {

@@ -111,6 +111,7 @@ impl<'a> Session<'a> {
             compaction: arguments.compaction.policy(),
             compression: arguments.compression.into(),
             memtable_bytes: arguments.memtable_bytes,
+            blob_threshold_bytes: arguments.blob_threshold,
             ..KeyspaceOptions::default()
         };
         let builder = Db::builder(&self.dir).options(options).default_keyspace(keyspace);
@@ -182,6 +183,8 @@ impl<'a> Session<'a> {
             peak_memory_bytes: process::peak_memory_bytes(),
             dir_bytes: process::dir_bytes(&self.dir),
             table_bytes: keyspaces.iter().map(|keyspace| keyspace.table_bytes).sum(),
+            blob_bytes: keyspaces.iter().map(|keyspace| keyspace.blob_bytes).sum(),
+            blob_garbage_bytes: keyspaces.iter().map(|keyspace| keyspace.blob_garbage_bytes).sum(),
             run_count: keyspaces.iter().map(|keyspace| keyspace.run_count).sum(),
         })
     }

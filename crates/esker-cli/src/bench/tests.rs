@@ -46,6 +46,25 @@ fn every_benchmark_does_its_operations() {
 }
 
 #[test]
+fn values_from_a_threshold_on_lie_in_blob_files_with_little_garbage() {
+    let dir = std::env::temp_dir().join(format!("esker-benchmark-blobs-{}", std::process::id()));
+    let common = format!(
+        "--benchmarks fillrandom,overwrite,readrandom --num 3000 --value-size 1000 \
+         --memtable-bytes 262144 --compression none --json --dir {}",
+        dir.display()
+    );
+    let rows = run(&format!("{common} --blob-threshold 1000")).unwrap();
+    for row in &rows[..2] {
+        let bytes = |name: &str| row[name].as_u64().unwrap();
+        assert!(2_500_000 < bytes("blob_bytes") && bytes("table_bytes") < 300_000, "{row}");
+        assert!(bytes("blob_garbage_bytes") * 100 <= bytes("blob_bytes") * 30, "{row}");
+    }
+    assert_eq!(rows[2]["found"], 3000);
+    assert_eq!(run(&common).unwrap()[0]["blob_bytes"], 0);
+    std::fs::remove_dir_all(dir).unwrap();
+}
+
+#[test]
 fn a_database_that_stays_is_read_by_a_later_run() {
     let dir = std::env::temp_dir().join(format!("esker-benchmark-test-{}", std::process::id()));
     for fill in ["fillseq", "fillrandom"] {

@@ -11,6 +11,7 @@ use crate::{
 };
 
 const KEYSPACE: KeyspaceId = KeyspaceId(3);
+const WRITTEN_MILLIS: u64 = 0x0102_0304_0506;
 
 fn id(counter: u64) -> BlobFileId {
     BlobFileId(FileId { owner: OwnerId::FIRST, counter })
@@ -28,7 +29,7 @@ fn write(
     let identity = BlobFileIdentity { database: DATABASE, id: id(counter), keyspace: KEYSPACE };
     let mut writer = BlobFileWriter::new(file, identity, compression);
     let references = values.iter().map(|(key, value)| writer.add(key, value).unwrap()).collect();
-    (writer.finish().unwrap(), references)
+    (writer.finish(WRITTEN_MILLIS).unwrap(), references)
 }
 
 fn read_value(

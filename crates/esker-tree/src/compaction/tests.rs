@@ -1,5 +1,6 @@
 //! Compaction end to end, on real memtables and tables in memory.
 
+mod blobs;
 mod random;
 
 use std::sync::Mutex;

@@ -141,6 +141,57 @@ fn the_deadline_counts_across_a_reopen_and_a_crash() {
     }
 }
 
+/// Large secrets between large values that stay; the secrets are deleted.
+fn fill_blobs_and_delete(db: &Db, keyspace: &Keyspace) {
+    for round in 0..3 {
+        for number in (round..300).step_by(3) {
+            keyspace.put(format!("key {number:04}"), secret(number)).unwrap();
+            keyspace.put(format!("key {number:04} stays"), [b'y'; 100]).unwrap();
+        }
+        keyspace.flush().unwrap();
+    }
+    keyspace.compact::<&[u8]>(..).unwrap();
+    while db.run_background_job() {}
+    let deleted = |number: &u64| !number.is_multiple_of(7);
+    (0..300).filter(deleted).for_each(|n| keyspace.delete(format!("key {n:04}")).unwrap());
+    for number in (0..300).step_by(7) {
+        let key = format!("key {number:04}");
+        keyspace.delete_range(key.clone().as_bytes()..format!("{key} ").as_bytes()).unwrap();
+    }
+}
+
+#[test]
+fn the_deadline_is_kept_in_blob_files_though_their_garbage_is_within_its_bound() {
+    for compaction in KEEPING {
+        if matches!(compaction, CompactionPolicy::Fifo(_) | CompactionPolicy::TimeWindow(_)) {
+            continue;
+        }
+        let (env, clock) = machine();
+        let options = KeyspaceOptions {
+            blob_threshold_bytes: Some(80),
+            blob_waste_percent_max: 95,
+            ..options(compaction)
+        };
+        let (db, keyspace) = open(&env, options.clone());
+        fill_blobs_and_delete(&db, &keyspace);
+        assert!(!files_with_the_secret(&env).is_empty());
+        pass(&db, &clock, 40 * SECOND);
+        drop(keyspace);
+        db.close().unwrap();
+        let (db, keyspace) = open(&env, options);
+        pass(&db, &clock, 60 * SECOND);
+        assert_eq!(files_with_the_secret(&env), [""; 0], "{compaction:?}");
+        let blobs = db.stats().keyspaces[1].blob_bytes;
+        assert!(blobs > 300 * 100, "what stays lies in blob files: {blobs}");
+        assert!(keyspace.iter().all(|entry| *entry.unwrap().1 == [b'y'; 100]));
+        assert_eq!(keyspace.iter().count(), 300);
+        // What has moved rests until there is garbage beside it.
+        let moved = db.stats().counters.blob_move_bytes;
+        pass(&db, &clock, 400 * SECOND);
+        assert_eq!(db.stats().counters.blob_move_bytes, moved, "{compaction:?}");
+    }
+}
+
 #[test]
 fn settling_does_what_time_has_made_due() {
     let env = Env::memory(1);

@@ -7,7 +7,7 @@ use esker_table::{Compression, NoTrace};
 
 use super::*;
 use crate::blob_account::pick_blob_waste;
-use crate::blob_options::BlobOptions;
+use crate::blob_options::{BlobBound, BlobOptions};
 use crate::plan::Busy;
 use crate::test_tree::visible_contents;
 
@@ -46,7 +46,7 @@ impl World {
         let random = &mut self.random;
         self.tree.blobs = BlobOptions {
             threshold_bytes: (!random.one_in(6)).then(|| 10 + random.below(50)),
-            waste_percent_max: 5 + random.below(60) as u32,
+            bound: BlobBound { waste_percent_max: 5 + random.below(60) as u32, due_millis: None },
             compression: Compression::Lz4,
             file_bytes_max: 500 + random.below(3000),
         };
@@ -54,8 +54,7 @@ impl World {
 
     /// The plan against garbage in blob files.
     fn blob_plan(&self) -> Option<Plan> {
-        let percent = self.tree.blobs.waste_percent_max;
-        pick_blob_waste(&self.tree.version.shape(), &Busy::new(), percent, 2000)
+        pick_blob_waste(&self.tree.version.shape(), &Busy::new(), self.tree.blobs.bound, 2000)
     }
 
     /// Follows plans against garbage in blob files until there is none left.
@@ -69,7 +68,7 @@ impl World {
         }
         let account = self.tree.account();
         let (garbage, all) = (account.garbage_bytes(), account.record_bytes());
-        let percent = u64::from(self.tree.blobs.waste_percent_max);
+        let percent = u64::from(self.tree.blobs.bound.waste_percent_max);
         assert!(garbage * 100 <= all * percent, "{garbage} of {all} is more than {percent} %");
         count
     }
