@@ -66,6 +66,24 @@ impl Adoption {
     pub const LEN: usize = 84;
     const CHECKED_LEN: usize = 76;
 
+    /// By which `database` took over the table that it knows as `table`, if it did.
+    pub(crate) const fn of(database: DatabaseId, table: &TableProperties) -> Option<Self> {
+        let Some(Origin::Adopted { database: origin_database, id: origin_id, seqno }) =
+            &table.extras.origin
+        else {
+            return None;
+        };
+        Some(Self {
+            database,
+            id: table.id,
+            keyspace: table.keyspace,
+            level: table.level,
+            seqno: *seqno,
+            origin_database: *origin_database,
+            origin_id: *origin_id,
+        })
+    }
+
     /// The bytes, as they stand at `offset` of the file.
     pub(crate) fn encode(&self, offset: u64) -> Vec<u8> {
         let mut out = Vec::with_capacity(Self::LEN);

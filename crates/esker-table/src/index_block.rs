@@ -92,6 +92,25 @@ impl IndexBlock {
         Ok(Self { separators, start, ends, data_bytes, payload })
     }
 
+    /// How many blocks the index names that `bytes` start with, and how long its payload is, if it is
+    /// one of blocks which lie from `least` on and end at `data_end`. Only the numbers are looked at.
+    pub(crate) fn measure(bytes: &[u8], least: u64, data_end: u64) -> Option<(u32, usize)> {
+        let mut decoder = Decoder::new(bytes);
+        let count = decoder.u32().ok()?;
+        let form = decoder.u8().ok()?;
+        let start = decoder.u64().ok()?;
+        let data_bytes = data_end.checked_sub(start)?;
+        if start < least || count == 0 || data_bytes < u64::from(count) {
+            return None;
+        }
+        let (_, found_bytes) = Ends::decode(form, count as usize, &mut decoder).ok()?;
+        if found_bytes as u64 != data_bytes {
+            return None;
+        }
+        Separators::skip(count as usize, &mut decoder).ok()?;
+        Some((count, decoder.position()))
+    }
+
     /// How many data blocks the partition has.
     pub(crate) const fn block_count(&self) -> usize {
         self.separators.count()

@@ -34,6 +34,26 @@ pub(crate) struct Separators {
     prefix_len: usize,
 }
 
+/// Where the parts of the column are.
+struct Columns<'a> {
+    ends: Ends,
+    prefix_at: usize,
+    prefix_len: usize,
+    suffixes: &'a [u8],
+}
+
+impl<'a> Columns<'a> {
+    fn read(count: usize, decoder: &mut Decoder<'a>) -> Result<Self, DecodeError> {
+        let prefix_len = usize::from(decoder.u16()?);
+        let form = decoder.u8()?;
+        let (ends, suffix_bytes) = Ends::decode(form, count, decoder)?;
+        let prefix_at = decoder.position();
+        decoder.take(prefix_len)?;
+        let suffixes = decoder.take(suffix_bytes)?;
+        Ok(Self { ends, prefix_at, prefix_len, suffixes })
+    }
+}
+
 impl Separators {
     /// How many there are.
     pub(crate) const fn count(&self) -> usize {
@@ -78,15 +98,15 @@ impl Separators {
         count: usize,
         decoder: &mut Decoder<'_>,
     ) -> Result<Self, DecodeError> {
-        let prefix_len = usize::from(decoder.u16()?);
-        let form = decoder.u8()?;
-        let (ends, suffix_bytes) = Ends::decode(form, count, decoder)?;
-        let prefix_at = decoder.position();
-        decoder.take(prefix_len)?;
-        let suffixes = decoder.take(suffix_bytes)?;
+        let Columns { ends, prefix_at, prefix_len, suffixes } = Columns::read(count, decoder)?;
         let suffix = |index| suffixes.get(ends.bounds(payload, index)).unwrap_or_default();
         let heads = (0..count).map(|index| key_head(suffix(index))).collect();
         Ok(Self { heads, ends, prefix_at, prefix_len })
+    }
+
+    /// Passes over the column of `count` separators.
+    pub(crate) fn skip(count: usize, decoder: &mut Decoder<'_>) -> Result<(), DecodeError> {
+        Columns::read(count, decoder).map(drop)
     }
 
     /// The first separator that is not less than `user_key`, or [`Separators::count`] if there is

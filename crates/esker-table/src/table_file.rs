@@ -89,6 +89,38 @@ impl TableFile {
         Ok(Self { file, id, seed, footer, footer_at, file_bytes, adoption, dictionary: None, tail })
     }
 
+    /// Opens a table whose end is damaged or lost, by what is known of it. Nothing is there behind
+    /// where its blocks ended, or where the file does.
+    pub(crate) fn open_without_end(
+        fs: &dyn FileSystem,
+        dir: &Path,
+        database: DatabaseId,
+        known: &TableProperties,
+    ) -> Result<Self, FileError> {
+        let id = known.id;
+        let file = fs.open(&table_path(dir, id))?;
+        let file_bytes = file.len()?;
+        let header_len = file_bytes.min(FileHeader::LEN as u64) as usize;
+        let header = read(&*file, id, 0, header_len)?;
+        let adoption = Adoption::of(database, known);
+        let (born_in, born_as) =
+            adoption.map_or((database, id.0), |a| (a.origin_database, a.origin_id));
+        check_header(&header, id, (born_in, born_as))?;
+        let end_bytes = Footer::LEN + if adoption.is_some() { Adoption::LEN } else { 0 };
+        let nothing = BlockHandle { offset: 0, len: 0 };
+        Ok(Self {
+            file,
+            id,
+            seed: file_seed(born_in, born_as),
+            footer: Footer { top_index: nothing, properties: nothing, content_checksum: 0 },
+            footer_at: known.file_bytes.saturating_sub(end_bytes as u64).min(file_bytes),
+            file_bytes,
+            adoption,
+            dictionary: None,
+            tail: Vec::new(),
+        })
+    }
+
     /// The adoption that ends the file, if it ends with one.
     fn read_adoption(
         tail: &[u8],

@@ -1,7 +1,8 @@
 //! Walks a table file block by block, in file order, past the cache: for dump, verify and salvage.
 //!
 //! A block that cannot be read is an item of the walk, and the walk goes on behind it. The data
-//! blocks of a partition whose index is damaged are passed over: nothing says where they are.
+//! blocks of a partition whose index is damaged are passed over: nothing says where they are. Where
+//! the top index cannot be had, [`Table::walk_by_indexes`] does without it.
 
 use std::sync::Arc;
 
@@ -10,6 +11,7 @@ use esker_env::FileError;
 
 use crate::data_block::DataBlock;
 use crate::filter::FilterBlock;
+use crate::found_partitions::{FoundPartitions, KeyBounds};
 use crate::index_block::IndexBlock;
 use crate::table::with_seqno;
 use crate::table_file::TableFile;
@@ -144,6 +146,9 @@ pub struct TableWalk {
     /// Where the range tombstones are, by the properties that the table is known by.
     ranges: Option<TableRanges>,
     step: Step,
+    /// Whether the blocks that lead to all others are there.
+    has_end: bool,
+    unfound: Vec<KeyBounds>,
 }
 
 impl Table {
@@ -157,19 +162,55 @@ impl Table {
         let file = TableFile::open(&*context.fs, &context.dir, context.database, id)?;
         TableWalk::new(file, self.properties())
     }
+
+    /// Walks the file without its footer and its top index, by the indexes of its partitions, each
+    /// of which is looked for: an index says of itself where its blocks start, and stands where they
+    /// end. [`TableWalk::unfound`] says which keys may be in partitions that were not found.
+    ///
+    /// # Errors
+    /// Of the file system; `Corruption` if the header or the dictionary is damaged.
+    ///
+    /// # Cost
+    /// Reads the whole file once before the walk.
+    pub fn walk_by_indexes(&self) -> Result<TableWalk, FileError> {
+        let (context, properties) = (self.context(), self.properties());
+        let (fs, dir) = (&*context.fs, &context.dir);
+        let mut file = TableFile::open_without_end(fs, dir, context.database, properties)?;
+        file.read_dictionary(properties)?;
+        let found = FoundPartitions::of(&file, properties)?;
+        Ok(TableWalk::over(file, properties, found.top, false, found.unfound))
+    }
 }
 
 impl TableWalk {
     fn new(mut file: TableFile, properties: &TableProperties) -> Result<Self, FileError> {
         file.read_dictionary(properties)?;
-        let dictionary = properties.extras.dictionary;
-        let ranges = properties.extras.ranges.clone();
-        let top = Arc::new(file.read_top_index()?);
+        let top = file.read_top_index()?;
         // From here on every block is read from the file, not from what is held of its end.
         file.forget_tail();
+        Ok(Self::over(file, properties, top, true, Vec::new()))
+    }
+
+    fn over(
+        file: TableFile,
+        properties: &TableProperties,
+        top: TopIndex,
+        has_end: bool,
+        unfound: Vec<KeyBounds>,
+    ) -> Self {
+        let dictionary = properties.extras.dictionary;
+        let ranges = properties.extras.ranges.clone();
         let is_empty = top.partitions().is_empty();
         let step = if is_empty { Step::Dictionary } else { Step::Partition(0) };
-        Ok(Self { file, top, index: None, dictionary, ranges, step })
+        let top = Arc::new(top);
+        Self { file, top, index: None, dictionary, ranges, step, has_end, unfound }
+    }
+
+    /// Which keys may be in partitions that could not be found. Those of damaged blocks are not
+    /// among them: such a block is an item of the walk.
+    #[must_use]
+    pub fn unfound(&self) -> &[KeyBounds] {
+        &self.unfound
     }
 
     pub(crate) const fn file(&self) -> &TableFile {
@@ -225,7 +266,7 @@ impl TableWalk {
                 }))
             }
             Step::Ranges => {
-                self.step = Step::TopIndex;
+                self.step = if self.has_end { Step::TopIndex } else { Step::End };
                 let ranges = self.ranges.as_ref()?;
                 Some(self.show(BlockKind::RangeTombstones, None, ranges.handle, |file, payload| {
                     file.decode_ranges(ranges, &payload).map(WalkedContent::Ranges)

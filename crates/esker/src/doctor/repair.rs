@@ -26,7 +26,7 @@ use esker_base::{
 };
 use esker_env::FileError;
 use esker_memtable::Memtable;
-use esker_table::{BlockKind, Table, TableContext, TableOptions, TableProperties};
+use esker_table::{BlockKind, KeyBounds, Table, TableContext, TableOptions, TableProperties};
 use esker_tree::{
     Catalog, Cursor as _, EditRecord, EditRefused, KeyspaceState, LEVEL_COUNT_MAX, Manifest,
     MergingCursor, RunId, TablePlace, Version, VersionEdit,
@@ -41,7 +41,7 @@ use super::place::Place;
 use super::repair_report::{Loss, Rebuilt, RepairReport};
 use super::report::AffectedKeys;
 use super::set_aside::copy_aside;
-use super::table_check::{DamageMap, all_keys};
+use super::table_check::{DamageMap, all_keys, walk};
 use super::verify::verify;
 use super::{ProgressListener, RepairOptions};
 use crate::error::{Error, ErrorKind, Result};
@@ -318,7 +318,7 @@ impl Repair<'_> {
         let born = u8::try_from(level).expect("levels are few");
         let patched = self.with_header(table)?;
         let table = patched.as_ref().unwrap_or(table);
-        let walk = match table.walk() {
+        let walk = match walk(table) {
             Ok(walk) => walk,
             Err(FileError::Corruption(corruption)) => {
                 let keys = Some(all_keys(table, &keyspace_name));
@@ -328,6 +328,9 @@ impl Repair<'_> {
             }
             Err(error) => return Err(error.into()),
         };
+        let unfound = walk.unfound().iter().cloned();
+        let lost = unfound.map(|keys| loss(&name, "no index leads there", &keyspace_name, keys));
+        self.report.lost.extend(lost);
         let map = DamageMap::of(table)?;
         let lacking = self.lacking_blobs(table.properties());
         let ranges =
@@ -341,10 +344,8 @@ impl Repair<'_> {
             let block = match item {
                 Ok(block) => block,
                 Err(FileError::Corruption(corruption)) => {
-                    let Some((start, end)) = map.affected_by(&corruption) else { continue };
-                    let keys = Some(AffectedKeys { keyspace: keyspace_name.clone(), start, end });
-                    let (file, what) = (name.clone(), corruption.what.into_owned());
-                    self.report.lost.push(Loss { file, what, keys });
+                    let Some(keys) = map.affected_by(&corruption) else { continue };
+                    self.report.lost.push(loss(&name, &corruption.what, &keyspace_name, keys));
                     continue;
                 }
                 Err(error) => return Err(error.into()),
@@ -526,7 +527,7 @@ impl Repair<'_> {
 /// The range tombstones of a damaged table, if they can be read.
 fn intact_ranges(table: &Table) -> Result<Fragments> {
     if table.properties().extras.ranges.is_some() {
-        for item in table.walk()? {
+        for item in walk(table)? {
             match item {
                 Ok(block) if block.ranges().is_some() => {
                     return Ok(block.ranges().cloned().unwrap_or_default());
@@ -558,13 +559,17 @@ fn ranges_in_memory(memtable: &Arc<Memtable>, state: &KeyspaceState) -> Fragment
     Fragments::of(tombstones)
 }
 
+/// Keys of a file that cannot be read.
+fn loss(file: &str, what: &str, keyspace: &str, (start, end): KeyBounds) -> Loss {
+    let keys = Some(AffectedKeys { keyspace: keyspace.to_owned(), start, end });
+    Loss { file: file.to_owned(), what: what.to_owned(), keys }
+}
+
 /// Keys whose values in blob files could not be read.
 fn losses(keyspace: &str, broken: Vec<(Vec<u8>, Corruption)>) -> impl Iterator<Item = Loss> {
     broken.into_iter().map(move |(key, corruption)| {
-        let (file, what) = (corruption.file, corruption.what.into_owned());
-        let (start, end) = (Bound::Included(key.clone()), Bound::Included(key));
-        let keys = Some(AffectedKeys { keyspace: keyspace.to_owned(), start, end });
-        Loss { file, what, keys }
+        let keys = (Bound::Included(key.clone()), Bound::Included(key));
+        loss(&corruption.file, &corruption.what, keyspace, keys)
     })
 }
 

@@ -5,7 +5,7 @@ use std::ops::Bound;
 
 use esker_base::Corruption;
 use esker_env::FileError;
-use esker_table::{BlockKind, Table, TableReport, WalkedBlock};
+use esker_table::{BlockKind, KeyBounds, Table, TableReport, TableWalk, WalkedBlock};
 
 use super::report::{AffectedKeys, Finding};
 use crate::error::Result;
@@ -39,9 +39,18 @@ pub(super) fn all_keys(table: &Table, keyspace: &str) -> AffectedKeys {
     AffectedKeys { keyspace: keyspace.to_owned(), start, end }
 }
 
-pub(super) type Bounds = (Bound<Vec<u8>>, Bound<Vec<u8>>);
+/// A walk over what can be found of `table`, whether or not its end is intact.
+///
+/// # Errors
+/// As [`Table::walk_by_indexes`].
+pub(super) fn walk(table: &Table) -> std::result::Result<TableWalk, FileError> {
+    match table.walk() {
+        Err(FileError::Corruption(_)) => table.walk_by_indexes(),
+        result => result,
+    }
+}
 
-fn bounds(table: &Table) -> Bounds {
+fn bounds(table: &Table) -> KeyBounds {
     let properties = table.properties();
     (
         Bound::Included(properties.smallest_key.clone()),
@@ -51,9 +60,9 @@ fn bounds(table: &Table) -> Bounds {
 
 /// Which keys each block of a table stands for.
 pub(super) struct DamageMap {
-    all: Bounds,
+    all: KeyBounds,
     /// By the offset of a data block or of the index of a partition.
-    ranges: BTreeMap<u64, Bounds>,
+    ranges: BTreeMap<u64, KeyBounds>,
     /// Where blocks could not be read.
     unreadable: BTreeSet<u64>,
     /// The blocks of the table can be found.
@@ -68,7 +77,7 @@ impl DamageMap {
             unreadable: BTreeSet::new(),
             is_open: false,
         };
-        let walk = match table.walk() {
+        let walk = match walk(table) {
             Ok(walk) => walk,
             Err(FileError::Corruption(_)) => return Ok(map),
             Err(error) => return Err(error.into()),
@@ -116,7 +125,7 @@ impl DamageMap {
     }
 
     /// The keys whose reads `corruption` affects.
-    pub(super) fn affected_by(&self, corruption: &Corruption) -> Option<Bounds> {
+    pub(super) fn affected_by(&self, corruption: &Corruption) -> Option<KeyBounds> {
         // A filter or the properties, which reads do without, is in no index.
         let is_block = self.is_open && self.unreadable.contains(&corruption.offset);
         if is_block { self.ranges.get(&corruption.offset).cloned() } else { Some(self.all.clone()) }

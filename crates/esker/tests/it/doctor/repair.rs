@@ -134,6 +134,29 @@ fn a_damaged_cut_or_missing_table_costs_the_keys_of_what_is_damaged() {
 }
 
 #[test]
+fn a_damaged_end_of_a_table_costs_nothing() {
+    for_each_seed("a_damaged_end_of_a_table_costs_nothing", 4, |seed| {
+        let sample = Sample::new(seed, Left::Closed);
+        let (files, mut rng) = (sample.files(), Rng::new(seed));
+        let original = files.everything();
+        for name in files.ending_with(".table") {
+            let bytes = files.read(&name);
+            files.flip(&name, bytes.len() - 1 - rng.index(48));
+            let report = check(&sample, &original, &format!("{name} without footer"));
+            assert!(report.lost.is_empty(), "{report}");
+            // The footer, and some of the properties before it.
+            let end = bytes.len() - 100;
+            files.replace(&name, &[&bytes[..end], &[0; 100]].concat());
+            let report = check(&sample, &original, &format!("{name} without its last bytes"));
+            assert!(report.lost.is_empty() && report.set_aside.contains(&name), "{report}");
+            files.replace(&name, &bytes[..end]);
+            let report = check(&sample, &original, &format!("{name} cut short"));
+            assert!(report.lost.is_empty(), "{report}");
+        }
+    });
+}
+
+#[test]
 fn a_damaged_cut_or_missing_blob_file_costs_the_keys_of_the_values_that_are_damaged() {
     let test = "a_damaged_cut_or_missing_blob_file_costs_the_keys_of_the_values_that_are_damaged";
     let lost = std::cell::Cell::new(0);
