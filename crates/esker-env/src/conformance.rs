@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use crate::random::SplitMix;
 use crate::testing::TestDir;
-use crate::{File, FileExt, FileLock, FileSystem, IoError, LockError};
+use crate::{File, FileExt, FileLock, FileSystem, IoError, LockError, LockMode};
 use crate::{MemoryFileSystem, OsFileSystem};
 
 const DIRECTORIES: [&str; 3] = ["d", "e/f", "a"];
@@ -46,6 +46,11 @@ impl Side {
         show(result.map(|file| self.files.push(file)))
     }
 
+    fn lock(&self, is_shared: bool) -> Result<Box<dyn FileLock>, LockError> {
+        let mode = if is_shared { LockMode::Shared } else { LockMode::Exclusive };
+        self.fs.lock(&self.root.join("LOCK"), mode)
+    }
+
     fn list(&self, dir: &Path) -> String {
         show(self.fs.list(dir).map(|mut entries| {
             // Only the system's holds a process id.
@@ -61,7 +66,7 @@ impl Side {
         let mut pick =
             |names: &[&str]| self.root.join(names[random.below(names.len() as u64) as usize]);
         let (path, other, dir) = (pick(&FILES), pick(&FILES), pick(&DIRECTORIES));
-        match random.below(15) {
+        match random.below(16) {
             0..3 => {
                 let created = self.fs.create(&path);
                 self.opened(created)
@@ -87,7 +92,7 @@ impl Side {
             11 => show(self.fs.create_dir_all(&dir)),
             12 => show(self.fs.sync_dir(&self.root)),
             13 => show(self.fs.link(&path, &other)),
-            _ => match self.fs.lock(&self.root.join("LOCK")) {
+            number => match self.lock(number == 14) {
                 Ok(lock) => {
                     self.locks.push(lock);
                     "locked".into()

@@ -17,7 +17,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::{Clock, DirEntry, File, FileLock, FileSystem, IoError, LockError, Space};
+use crate::{Clock, DirEntry, File, FileLock, FileSystem, IoError, LockError, LockMode, Space};
 use file::FaultFile;
 pub use rule::{Fault, Operation, Rule, When};
 
@@ -225,9 +225,9 @@ impl FileSystem for FaultFileSystem {
         self.inner.sync_dir(dir)
     }
 
-    fn lock(&self, path: &Path) -> Result<Box<dyn FileLock>, LockError> {
+    fn lock(&self, path: &Path, mode: LockMode) -> Result<Box<dyn FileLock>, LockError> {
         self.pass(Operation::Lock, "lock", &[path]).map_err(LockError::Io)?;
-        self.inner.lock(path)
+        self.inner.lock(path, mode)
     }
 
     fn space(&self, dir: &Path) -> Result<Space, IoError> {

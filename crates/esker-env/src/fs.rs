@@ -81,8 +81,9 @@ pub trait FileSystem: Send + Sync + fmt::Debug + 'static {
     /// process ends. Never waits. The file is never removed.
     ///
     /// # Errors
-    /// [`LockError::Held`] if another process, or another holder in this process, has it.
-    fn lock(&self, path: &Path) -> Result<Box<dyn FileLock>, LockError>;
+    /// [`LockError::Held`] if another process, or another holder in this process, has it in a way
+    /// that `mode` does not go with.
+    fn lock(&self, path: &Path, mode: LockMode) -> Result<Box<dyn FileLock>, LockError>;
 
     /// How much room the file system that holds `dir` has.
     ///
@@ -234,10 +235,20 @@ pub struct Space {
 /// A lock file held; given back when dropped.
 pub trait FileLock: Send + Sync + fmt::Debug {}
 
+/// Who may hold a lock file together.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum LockMode {
+    /// Nobody else.
+    Exclusive,
+    /// Others that share it.
+    Shared,
+}
+
 /// Why a lock file could not be taken.
 #[derive(Clone, Debug)]
 pub enum LockError {
-    /// Somebody has it: the process id that the holder wrote into the file, where it is readable.
+    /// Somebody has it: the process id that the one holder wrote into the file, where it is
+    /// readable. Those who share a lock do not write theirs.
     Held(Option<u32>),
     /// The system refused.
     Io(IoError),

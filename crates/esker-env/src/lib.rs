@@ -30,7 +30,7 @@ pub use clock::{Clock, ManualClock, SystemClock};
 pub use env::Env;
 pub use error::{FileError, IoError, UnsupportedFormat};
 pub use fault::{Event, Fault, FaultFileSystem, Operation, Rule, When};
-pub use fs::{Advice, DirEntry, File, FileExt, FileLock, FileSystem, LockError, Space};
+pub use fs::{Advice, DirEntry, File, FileExt, FileLock, FileSystem, LockError, LockMode, Space};
 pub use memory::{CrashPolicy, MemoryFileSystem};
 pub use os::OsFileSystem;
 pub use random::{Random, SeededRandom, SystemRandom};

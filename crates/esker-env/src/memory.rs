@@ -20,7 +20,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use crate::{DirEntry, File, FileLock, FileSystem, IoError, LockError, Space};
+use crate::{DirEntry, File, FileLock, FileSystem, IoError, LockError, LockMode, Space};
 pub use crash::CrashPolicy;
 use file::MemoryFile;
 use world::{Directory, FileData, Inode, NameAction, World, normal};
@@ -284,17 +284,22 @@ impl FileSystem for MemoryFileSystem {
         Ok(())
     }
 
-    fn lock(&self, path: &Path) -> Result<Box<dyn FileLock>, LockError> {
+    fn lock(&self, path: &Path, mode: LockMode) -> Result<Box<dyn FileLock>, LockError> {
         let full = normal(path);
         let mut world = self.shared.write();
-        if world.locks.contains(&full) {
+        let sharers = world.locks.get(&full).copied();
+        if sharers.is_some_and(|sharers| sharers == 0 || mode == LockMode::Exclusive) {
             return Err(LockError::Held(Some(std::process::id())));
         }
         match self.create_in(&mut world, &full) {
             Ok(_) | Err(io::ErrorKind::AlreadyExists) => {}
             Err(kind) => return Err(LockError::Io(IoError::new("lock", path, kind.into()))),
         }
-        world.locks.insert(full.clone());
+        let sharers = match mode {
+            LockMode::Exclusive => 0,
+            LockMode::Shared => sharers.unwrap_or(0) + 1,
+        };
+        world.locks.insert(full.clone(), sharers);
         Ok(Box::new(MemoryFileLock { shared: Arc::clone(&self.shared), path: full }))
     }
 
@@ -321,7 +326,11 @@ impl fmt::Debug for MemoryFileLock {
 
 impl Drop for MemoryFileLock {
     fn drop(&mut self) {
-        self.shared.write().locks.remove(&self.path);
+        let locks = &mut self.shared.write().locks;
+        match locks.get_mut(&self.path) {
+            Some(sharers @ 2..) => *sharers -= 1,
+            _ => drop(locks.remove(&self.path)),
+        }
     }
 }
 

@@ -14,7 +14,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::{DirEntry, File, FileLock, FileSystem, IoError, LockError, Space};
+use crate::{DirEntry, File, FileLock, FileSystem, IoError, LockError, LockMode, Space};
 use file::OsFile;
 
 #[expect(clippy::disallowed_types, reason = "the one place that talks to the system")]
@@ -119,8 +119,8 @@ impl FileSystem for OsFileSystem {
         handle.sync_all().map_err(failed)
     }
 
-    fn lock(&self, path: &Path) -> Result<Box<dyn FileLock>, LockError> {
-        Ok(Box::new(lock::take(path)?))
+    fn lock(&self, path: &Path, mode: LockMode) -> Result<Box<dyn FileLock>, LockError> {
+        Ok(Box::new(lock::take(path, mode)?))
     }
 
     fn space(&self, dir: &Path) -> Result<Space, IoError> {

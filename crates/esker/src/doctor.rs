@@ -29,7 +29,7 @@ mod verify;
 
 use std::path::{Path, PathBuf};
 
-use esker_env::Env;
+use esker_env::{Env, LockMode};
 
 use crate::error::Result;
 use place::Place;
@@ -98,7 +98,7 @@ impl Doctor {
     /// Reads the whole database and lists what is wrong. Nothing is changed.
     ///
     /// # Errors
-    /// `Locked` if the database is open; `InvalidInput` if there is none; `UnsupportedFormat` if a
+    /// `Locked` if the database is open for writing; `InvalidInput` if there is none; `UnsupportedFormat` if a
     /// newer release wrote it; `Io`. Damage is no error here, but a finding.
     ///
     /// # Cost
@@ -106,7 +106,7 @@ impl Doctor {
     /// overlap stand in the right order. Reads every blob file twice, and each value that a table
     /// refers to once more.
     pub fn verify(&self, progress: &mut ProgressListener<'_>) -> Result<VerifyReport> {
-        let place = Place::lock(&self.env, &self.dir, self.log_dir.as_deref())?;
+        let place = self.place(LockMode::Shared)?;
         verify::verify(&place, progress)
     }
 
@@ -118,7 +118,7 @@ impl Doctor {
     /// A crash in the middle leaves the database as it was, or repaired.
     ///
     /// # Errors
-    /// As [`Doctor::verify`]; `Corruption` if no file tells which database it is. Nothing that the
+    /// As [`Doctor::verify`], and `Locked` also beside readers; `Corruption` if no file tells which database it is. Nothing that the
     /// database refers to is changed then.
     ///
     /// # Cost
@@ -129,7 +129,7 @@ impl Doctor {
         options: &RepairOptions,
         progress: &mut ProgressListener<'_>,
     ) -> Result<RepairReport> {
-        let place = Place::lock(&self.env, &self.dir, self.log_dir.as_deref())?;
+        let place = self.place(LockMode::Exclusive)?;
         repair::repair(&place, options, progress)
     }
 
@@ -143,7 +143,7 @@ impl Doctor {
     /// removed.
     ///
     /// # Errors
-    /// As [`Doctor::repair`], and `InvalidInput` if there is something in `target`.
+    /// As [`Doctor::verify`] and [`Doctor::repair`], and `InvalidInput` if there is something in `target`.
     ///
     /// # Cost
     /// A copy of every file, and a repair.
@@ -153,8 +153,12 @@ impl Doctor {
         past_holes: bool,
         progress: &mut ProgressListener<'_>,
     ) -> Result<SalvageReport> {
-        let place = Place::lock(&self.env, &self.dir, self.log_dir.as_deref())?;
+        let place = self.place(LockMode::Shared)?;
         salvage::salvage(&place, target.as_ref(), past_holes, progress)
+    }
+
+    fn place(&self, mode: LockMode) -> Result<Place> {
+        Place::lock(&self.env, &self.dir, self.log_dir.as_deref(), mode)
     }
 }
 

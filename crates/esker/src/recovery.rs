@@ -16,7 +16,7 @@ use esker_base::{
     ManifestId, OwnerId, planted,
 };
 use esker_cache::{BlockCache, Budget};
-use esker_env::{DirEntry, Env};
+use esker_env::{DirEntry, Env, LockMode};
 use esker_log::{ExpectedHeader, LogEnd, LogReader};
 use esker_table::{BlobFiles, CachedBlock, Table, TableContext};
 use esker_tree::{
@@ -80,7 +80,12 @@ pub(crate) fn open(request: OpenRequest) -> Result<Arc<Engine>> {
     }
     // Before the lock file is made: a directory that is not ours is left as it is.
     check_is_database(&request, &env.fs.list(dir)?)?;
-    let lock = env.fs.lock(&dir.join(LOCK_FILE)).map_err(|error| Error::locked(dir, error))?;
+    let mode = match request.is_read_only {
+        true => LockMode::Shared,
+        false => LockMode::Exclusive,
+    };
+    let lock =
+        env.fs.lock(&dir.join(LOCK_FILE), mode).map_err(|error| Error::locked(dir, error))?;
 
     let recovered = match Manifest::recover(&*env.fs, dir)? {
         Some(recovered) => recovered,

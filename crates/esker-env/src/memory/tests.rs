@@ -209,16 +209,19 @@ fn same_seed_gives_the_same_crash() {
 #[test]
 fn crash_leaves_the_original_and_its_handles_alone_and_gives_locks_back() {
     let fs = MemoryFileSystem::new(0);
-    let lock = fs.lock(Path::new("LOCK")).unwrap();
+    let lock = fs.lock(Path::new("LOCK"), LockMode::Exclusive).unwrap();
     let file = durable(&fs, "f", b"one");
     let crashed = fs.crash(CrashPolicy::AllLost, 0);
     file.write_all_at(3, b" two").unwrap();
     assert_eq!(contents(&fs, "f"), Some(b"one two".to_vec()));
     assert_eq!(contents(&crashed, "f"), Some(b"one".to_vec()));
-    assert!(matches!(fs.lock(Path::new("./LOCK")), Err(LockError::Held(Some(_)))));
-    assert!(crashed.lock(Path::new("LOCK")).is_ok());
+    assert!(matches!(
+        fs.lock(Path::new("./LOCK"), LockMode::Exclusive),
+        Err(LockError::Held(Some(_)))
+    ));
+    assert!(crashed.lock(Path::new("LOCK"), LockMode::Exclusive).is_ok());
     drop(lock);
-    assert!(fs.lock(Path::new("LOCK")).is_ok());
+    assert!(fs.lock(Path::new("LOCK"), LockMode::Exclusive).is_ok());
 }
 
 #[test]

@@ -4,7 +4,7 @@
 //! A file is reached through its directory entry, through handles that are open, and through
 //! changes of names that are not durable yet; it goes away with the last of them.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -138,7 +138,8 @@ impl Directory {
 pub(super) struct World {
     pub(super) directories: BTreeMap<PathBuf, Directory>,
     /// Lock files held, by path.
-    pub(super) locks: BTreeSet<PathBuf>,
+    /// Those held: how many share each, none where one holder has it alone.
+    pub(super) locks: BTreeMap<PathBuf, usize>,
     /// Bytes that fit, all files together; `None` for no end.
     pub(super) capacity_bytes: Option<u64>,
 }
@@ -147,7 +148,7 @@ impl World {
     pub(super) fn new() -> Self {
         Self {
             directories: BTreeMap::from([(PathBuf::new(), Directory::default())]),
-            locks: BTreeSet::new(),
+            locks: BTreeMap::new(),
             capacity_bytes: None,
         }
     }

@@ -84,16 +84,16 @@ fn second_opener_in_one_process_is_refused_under_any_path() {
     OsFileSystem.create_dir_all(&real).unwrap();
     let link = dir.path().join("link");
     std::os::unix::fs::symlink(&real, &link).unwrap();
-    let lock = OsFileSystem.lock(&real.join("LOCK")).unwrap();
+    let lock = OsFileSystem.lock(&real.join("LOCK"), LockMode::Exclusive).unwrap();
     let own = std::process::id();
     for path in [real.join("LOCK"), link.join("LOCK"), real.join("../real/LOCK")] {
-        match OsFileSystem.lock(&path) {
+        match OsFileSystem.lock(&path, LockMode::Exclusive) {
             Err(LockError::Held(Some(holder))) => assert_eq!(holder, own),
             other => panic!("{path:?}: {other:?}"),
         }
     }
     drop(lock);
-    assert!(OsFileSystem.lock(&link.join("LOCK")).is_ok());
+    assert!(OsFileSystem.lock(&link.join("LOCK"), LockMode::Exclusive).is_ok());
 }
 
 #[test]
@@ -109,9 +109,27 @@ fn lock_is_free_at_once_though_other_threads_start_processes() {
     };
     let threads = [0; 2].map(|_| SystemThreads.spawn("starter", Box::new(start)).unwrap());
     for _ in 0..800 {
-        drop(OsFileSystem.lock(&path).expect("nobody else takes it"));
+        drop(OsFileSystem.lock(&path, LockMode::Exclusive).expect("nobody else takes it"));
     }
     threads.into_iter().for_each(crate::JoinHandle::join);
+}
+
+#[test]
+fn shared_locks_go_together_and_leave_no_process_id() {
+    let dir = TestDir::new("shared-lock");
+    let path = dir.path().join("LOCK");
+    std::fs::write(&path, "1\n").unwrap();
+    let shared = [(); 3].map(|()| OsFileSystem.lock(&path, LockMode::Shared).unwrap());
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), "");
+    for lock in shared {
+        let refused = OsFileSystem.lock(&path, LockMode::Exclusive);
+        assert!(matches!(refused, Err(LockError::Held(_))), "{refused:?}");
+        drop(lock);
+    }
+    let alone = OsFileSystem.lock(&path, LockMode::Exclusive).unwrap();
+    assert!(OsFileSystem.lock(&path, LockMode::Shared).is_err());
+    drop(alone);
+    assert!(OsFileSystem.lock(&path, LockMode::Shared).is_ok());
 }
 
 #[test]
@@ -119,7 +137,7 @@ fn lock_file_left_behind_does_not_block() {
     let dir = TestDir::new("stale-lock");
     let path = dir.path().join("LOCK");
     std::fs::write(&path, "1\n").unwrap();
-    let lock = OsFileSystem.lock(&path).unwrap();
+    let lock = OsFileSystem.lock(&path, LockMode::Exclusive).unwrap();
     assert_eq!(std::fs::read_to_string(&path).unwrap(), format!("{}\n", std::process::id()));
     drop(lock);
     assert!(path.exists());
@@ -129,7 +147,7 @@ fn lock_file_left_behind_does_not_block() {
 #[test]
 fn child_process_holds_the_lock() {
     let Some(path) = std::env::var_os("ESKER_ENV_LOCK_IN_CHILD") else { return };
-    let lock = OsFileSystem.lock(&PathBuf::from(path));
+    let lock = OsFileSystem.lock(&PathBuf::from(path), LockMode::Exclusive);
     println!("lock {}", if lock.is_ok() { "taken" } else { "refused" });
     let mut line = String::new();
     std::io::stdin().read_line(&mut line).unwrap();
@@ -149,11 +167,11 @@ fn lock_of_another_process_names_it_and_ends_with_it() {
         .unwrap();
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
     assert!(lines.any(|line| line.unwrap().contains("lock taken")));
-    match OsFileSystem.lock(&path) {
+    match OsFileSystem.lock(&path, LockMode::Exclusive) {
         Err(LockError::Held(Some(holder))) => assert_eq!(holder, child.id()),
         other => panic!("{other:?}"),
     }
     child.kill().unwrap();
     child.wait().unwrap();
-    assert!(OsFileSystem.lock(&path).is_ok());
+    assert!(OsFileSystem.lock(&path, LockMode::Exclusive).is_ok());
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use esker_base::{DatabaseId, FileHeader, FileId, FileKind, LogId, ManifestId};
 use esker_cache::{BlockCache, Budget};
-use esker_env::{Env, FileExt as _, FileLock, FileSystem};
+use esker_env::{Env, FileExt as _, FileLock, FileSystem, LockMode};
 use esker_table::TableContext;
 use esker_tree::Manifest;
 
@@ -32,7 +32,12 @@ pub(super) struct Place {
 
 impl Place {
     /// Takes the lock of the database in `dir`, and lists its files.
-    pub(super) fn lock(env: &Env, dir: &Path, log_dir: Option<&Path>) -> Result<Self> {
+    pub(super) fn lock(
+        env: &Env,
+        dir: &Path,
+        log_dir: Option<&Path>,
+        mode: LockMode,
+    ) -> Result<Self> {
         let none = || Error::invalid_input(format!("there is no database in {}", dir.display()));
         if !env.fs.exists(dir)? {
             return Err(none());
@@ -41,7 +46,7 @@ impl Place {
         // Who has the database open has made the file: without it there is nobody to keep out, and
         // nothing has to be written.
         let lock = match env.fs.exists(&lock_path)? {
-            true => Some(env.fs.lock(&lock_path).map_err(|error| Error::locked(dir, error))?),
+            true => Some(env.fs.lock(&lock_path, mode).map_err(|error| Error::locked(dir, error))?),
             false => None,
         };
         let log_dir = log_dir.unwrap_or(dir).to_path_buf();

@@ -74,10 +74,28 @@ fn batch_spans_keyspaces_and_snapshot_stands_still() {
 fn second_opener_is_refused_at_once() {
     let env = env();
     let db = open(&env);
-    let error = Db::builder("db").env(env.clone()).open().unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Locked);
+    for reads in [false, true] {
+        let error = Db::builder("db").env(env.clone()).read_only(reads).open().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Locked);
+    }
     db.close().unwrap();
     open(&env);
+}
+
+#[test]
+fn readers_open_beside_each_other_and_keep_writers_out() {
+    let env = env();
+    let db = open(&env);
+    db.put("key", "value").unwrap();
+    db.close().unwrap();
+    let builder = || Db::builder("db").env(env.clone());
+    let readers = [(); 2].map(|()| builder().read_only(true).open().unwrap());
+    for reader in readers {
+        assert_eq!(builder().open().unwrap_err().kind(), ErrorKind::Locked);
+        assert_eq!(reader.get("key").unwrap().unwrap(), "value");
+        reader.close().unwrap();
+    }
+    builder().open().unwrap().put("key", "other").unwrap();
 }
 
 #[test]
