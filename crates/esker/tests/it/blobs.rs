@@ -1,12 +1,14 @@
 //! Values in blob files: every way to read them, who keeps a file alive, and the bound on garbage.
 
 use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
 
-use esker::env::Env;
+use esker::env::{Env, ManualClock};
 use esker::{
     CompactionFilter, CompactionFilterFactory, Db, ErrorKind, Filter, FilterContext,
-    FilterDecision, FilterFailure, Keyspace, KeyspaceOptions, Merge, MergeFailure, MergeOperator,
-    Options,
+    FilterDecision, FilterFailure, IngestOptions, Keyspace, KeyspaceOptions, Merge, MergeFailure,
+    MergeOperator, Options, TableWriter, TableWriterOptions,
 };
 
 use crate::directory::{assert_exact, assert_tidy};
@@ -341,4 +343,120 @@ impl MergeOperator for Concatenates {
         operands.iter().for_each(|operand| out.extend_from_slice(operand));
         Ok(())
     }
+}
+
+#[test]
+fn a_reference_that_something_newer_hides_is_never_followed() {
+    let env = Env::memory(1);
+    let merge_operator = Some(Merge::new(Concatenates));
+    // So much that what is left is not moved.
+    let blob_waste_percent_max = 95;
+    let options = KeyspaceOptions { merge_operator, blob_waste_percent_max, ..keyspace_options() };
+    let db = open_with(&env, options);
+    fill(db.default_keyspace(), 1);
+    db.flush().unwrap();
+    // No blob file has been opened yet: whoever wants one now, fails.
+    remove(&env, &blob_files(&env));
+    let check = |when: &str| {
+        for key in ["key00", "key02", "key04", "key06"] {
+            assert_eq!(db.get(key).unwrap(), None, "{when}");
+        }
+        assert_eq!(db.get("key08").unwrap().unwrap(), "new", "{when}");
+        assert_eq!(db.get("key10").unwrap().unwrap(), "new1", "{when}");
+        let scan = || db.scan(.."key11");
+        let keys = ["key01", "key03", "key05", "key07", "key08", "key09", "key10"];
+        let forward: Vec<_> = scan().map(|entry| entry.expect(when).0.to_vec()).collect();
+        assert_eq!(forward, keys.map(|key| key.as_bytes().to_vec()), "{when}");
+        let mut backward: Vec<_> = scan().rev().map(|entry| entry.unwrap().0.to_vec()).collect();
+        backward.reverse();
+        assert_eq!(backward, forward, "{when}");
+    };
+    db.delete("key00").unwrap();
+    for start in ["key02", "key04", "key06"] {
+        db.default_keyspace().delete_range(start..format!("{start} ").as_str()).unwrap();
+    }
+    db.put("key08", "new").unwrap();
+    db.put("key10", "new").unwrap();
+    db.merge("key10", "1").unwrap();
+    check("in memory");
+    db.flush().unwrap();
+    check("in tables");
+    db.default_keyspace().compact(.."key11").unwrap();
+    check("compacted");
+}
+
+#[test]
+fn tables_that_range_deletes_drop_unread_take_their_blob_files_along() {
+    let env = Env::memory(1);
+    let db = open_with(&env, keyspace_options());
+    fill(db.default_keyspace(), 1);
+    db.flush().unwrap();
+    let snapshot = db.snapshot();
+    let old = blob_files(&env);
+    db.default_keyspace().delete_range::<&str>(..).unwrap();
+    db.wait_until_settled().unwrap();
+    assert_eq!(snapshot.get("key02").unwrap().unwrap(), value(102, 102));
+    assert_eq!(blob_files(&env), old, "the snapshot reads it");
+    drop(snapshot);
+    db.flush().unwrap();
+    let counters = db.stats().counters;
+    while db.run_background_job() {}
+    assert_eq!(blob_files(&env), [""; 0]);
+    let after = db.stats().counters;
+    assert_eq!(after.compaction_read_bytes, counters.compaction_read_bytes, "nothing was read");
+    assert_eq!(after.blob_files_removed, 1);
+    assert_tidy(&db, &*env.fs, "dropped");
+}
+
+#[test]
+fn values_that_expire_stay_in_tables() {
+    let clock = Arc::new(ManualClock::new(Duration::from_secs(1_700_000_000)));
+    let env = Env { clock: clock.clone(), ..Env::memory(1) };
+    let db = open_with(&env, keyspace_options());
+    let large = value(1, 1000);
+    db.put("stays", &large).unwrap();
+    db.put_with_ttl("goes", &large, Duration::from_secs(10)).unwrap();
+    db.flush().unwrap();
+    assert_eq!(db.default_keyspace().levels().blob_files[0].reference_count, 1);
+    assert_eq!(db.get("goes").unwrap().unwrap(), large);
+    clock.advance(Duration::from_secs(10));
+    assert_eq!(db.get("goes").unwrap(), None);
+    db.compact_all().unwrap();
+    let keys: Vec<_> =
+        db.default_keyspace().iter().map(|entry| entry.unwrap().0.to_vec()).collect();
+    assert_eq!(keys, [b"stays"]);
+    assert_eq!(db.get("stays").unwrap().unwrap(), large);
+}
+
+#[test]
+fn ingested_values_go_to_blob_files_as_they_are_compacted() {
+    let env = Env::memory(1);
+    let db = open_with(&env, keyspace_options());
+    let entries = fill(db.default_keyspace(), 1);
+    db.flush().unwrap();
+    let path = Path::new("elsewhere.table");
+    let mut writer = TableWriter::create_in(&env, path, TableWriterOptions::default()).unwrap();
+    for (key, value) in entries.iter().step_by(3) {
+        writer.put(key, &[value.as_slice(), b" again"].concat()).unwrap();
+    }
+    writer.finish().unwrap();
+    db.ingest(db.default_keyspace(), &[path], IngestOptions::default()).unwrap();
+    let check = || {
+        for (index, (key, value)) in entries.iter().enumerate() {
+            let again: &[u8] = if index.is_multiple_of(3) { b" again" } else { b"" };
+            assert_eq!(db.get(key).unwrap().unwrap(), [value.as_slice(), again].concat());
+        }
+    };
+    check();
+    db.compact_all().unwrap();
+    check();
+    let levels = db.default_keyspace().levels();
+    let references: u64 = levels.blob_files.iter().map(|file| file.reference_count).sum();
+    let is_large = |(index, (_, value)): (usize, &(Vec<u8>, Vec<u8>))| {
+        let again = if index.is_multiple_of(3) { 6 } else { 0 };
+        THRESHOLD as usize <= value.len() + again
+    };
+    let large = entries.iter().enumerate().filter(|entry| is_large(*entry)).count();
+    assert_eq!(references, large as u64, "{levels}");
+    assert_tidy(&db, &*env.fs, "compacted");
 }
