@@ -39,6 +39,7 @@ pub(crate) const TAG_LEN: usize = 4;
 
 /// Longest that a frame is without its payload, in bytes.
 pub(crate) const HEAD_LEN_MAX: usize = FIXED_LEN + 2 * VARINT_LEN_MAX;
+const _: () = assert!(HEAD_LEN_MAX == 32, "room for a frame is reserved by this");
 
 /// What binds frames to their segment.
 #[derive(Clone, Copy, Debug)]
