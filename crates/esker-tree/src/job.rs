@@ -8,7 +8,7 @@ use std::fmt;
 use esker_base::sync::atomic::{AtomicU64, Ordering};
 use esker_base::{KeyspaceId, TableId};
 use esker_env::FileError;
-use esker_table::{Compression, TableContext, TableOptions};
+use esker_table::{TableContext, TableOptions};
 
 use crate::blob_options::BlobOptions;
 use crate::filter::{Filter, FilterError};
@@ -56,15 +56,11 @@ pub struct TargetLevel {
 }
 
 impl TargetLevel {
-    /// The default choice: LZ4 in the two deepest levels, where most data lies and little is
-    /// rewritten, and nothing above, nor for flushes, which foreground writes wait for.
+    /// Whether it is one of the two deepest levels, where most data lies and little is rewritten;
+    /// a flush into level 0 is not.
     #[must_use]
-    pub const fn compression(self) -> Compression {
-        if self.level > 0 && self.level + 1 >= self.deepest {
-            Compression::Lz4
-        } else {
-            Compression::None
-        }
+    pub const fn is_deep(self) -> bool {
+        self.level > 0 && self.level + 1 >= self.deepest
     }
 }
 

@@ -116,7 +116,7 @@ impl Run {
         }
     }
 
-    /// The tables that may hold a key of `range`.
+    /// The tables that may hold a key of `range`; none if no key lies in it.
     ///
     /// # Cost
     /// Two binary searches, or none for all keys.
@@ -125,8 +125,11 @@ impl Run {
         &self.tables[self.places(range)]
     }
 
-    /// The places of the tables that may hold a key of `range`.
+    /// The places of the tables that may hold a key of `range`; none if no key lies in it.
     pub(crate) fn places(&self, range: &KeyRange) -> Range<usize> {
+        if range.is_empty() {
+            return 0..0;
+        }
         let count = |is_before: &dyn Fn(&TableProperties) -> bool| {
             self.tables.partition_point(|table| is_before(table.properties()))
         };

@@ -139,12 +139,15 @@ impl RunShape {
         self.tables.get(start..end).unwrap_or_default()
     }
 
-    /// The tables that may hold a key of `range`.
+    /// The tables that may hold a key of `range`; none if no key lies in it.
     ///
     /// # Cost
     /// Two binary searches.
     #[must_use]
     pub fn overlapping_range(&self, range: &KeyRange) -> &[Arc<TableProperties>] {
+        if range.is_empty() {
+            return &[];
+        }
         let start = self.tables.partition_point(|table| range.starts_after(&table.largest_key));
         let end = self.tables.partition_point(|table| !range.ends_before(&table.smallest_key));
         self.tables.get(start..end).unwrap_or_default()

@@ -12,7 +12,7 @@ use esker_base::{
 use esker_cache::{BlockCache, Budget};
 use esker_env::{Env, FaultFileSystem};
 use esker_memtable::Memtable;
-use esker_table::{Table, TableContext, TableOptions, TableProperties, TableTimes};
+use esker_table::{Compression, Table, TableContext, TableOptions, TableProperties, TableTimes};
 
 use crate::blob_account::BlobAccount;
 use crate::blob_options::BlobOptions;
@@ -121,7 +121,7 @@ impl TestTree {
         };
         let options = |target: TargetLevel| TableOptions {
             block_size_bytes: 256,
-            compression: target.compression(),
+            compression: if target.is_deep() { Compression::Lz4 } else { Compression::None },
             ..TableOptions::default()
         };
         work(&Job {

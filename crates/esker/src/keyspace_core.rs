@@ -100,12 +100,17 @@ pub(crate) struct Failure {
     pub(crate) retry_at: Duration,
 }
 
+/// A memtable takes at most this part of the memory budget: one that fills and one that is flushed
+/// are then half of it.
+const MEMTABLE_SHARE: u64 = 4;
+
 /// Smallest size that tables are aimed at, in bytes.
 const TABLE_BYTES_MIN: u64 = 1 << 20;
 
 impl Settings {
     pub(crate) fn new(options: KeyspaceOptions, memory_budget_bytes: u64) -> Self {
-        let memtable_bytes = options.memtable_bytes.min((memory_budget_bytes / 8).max(64 << 10));
+        let memtable_bytes =
+            options.memtable_bytes.min((memory_budget_bytes / MEMTABLE_SHARE).max(64 << 10));
         // Tables of one flush, but never so small that a tree has thousands of them.
         let table_bytes = memtable_bytes.max(TABLE_BYTES_MIN);
         let sizes = LeveledOptions { memtable_bytes, table_bytes, ..LeveledOptions::default() };

@@ -282,8 +282,7 @@ pub struct KeyspaceOptions {
     pub compaction: CompactionPolicy,
     /// Compression of the two deepest levels, which hold nearly all data. Default LZ4.
     pub compression: Compression,
-    /// Compression of the levels above those two, and of flushes, which writers may wait for.
-    /// Default none.
+    /// Compression of the levels above those two, and of flushes. Default LZ4.
     pub shallow_compression: Compression,
     /// Compression of the last level, if it is another than [`KeyspaceOptions::compression`].
     /// Default: the same.
@@ -299,7 +298,7 @@ pub struct KeyspaceOptions {
     /// Bits of filter per key; 0 for no filter. Default 10: about 1 in 100 reads of a missing key
     /// looks into a table in vain.
     pub filter_bits_per_key: u32,
-    /// Size at which a memtable is switched and flushed, in bytes. Default 64 MiB, or an eighth of
+    /// Size at which a memtable is switched and flushed, in bytes. Default 64 MiB, or a quarter of
     /// the memory budget where that is less.
     pub memtable_bytes: u64,
     /// How many full memtables may wait for their flush before writes wait. Default 3.
@@ -352,7 +351,7 @@ impl Default for KeyspaceOptions {
         Self {
             compaction: CompactionPolicy::Leveled,
             compression: Compression::Lz4,
-            shallow_compression: Compression::None,
+            shallow_compression: Compression::Lz4,
             last_level_compression: None,
             zstd_level: 3,
             zstd_dictionary_bytes: 0,
@@ -650,7 +649,7 @@ mod tests {
         let options = KeyspaceOptions {
             compaction: CompactionPolicy::None,
             compression: Compression::None,
-            shallow_compression: Compression::Lz4,
+            shallow_compression: Compression::None,
             last_level_compression: Some(Compression::None),
             zstd_level: 19,
             zstd_dictionary_bytes: 16 << 10,

@@ -47,7 +47,10 @@ impl Engine {
         // Never cancelled: at the end of the process the log still has what the memtables have.
         self.with_job(
             (keyspace, passed_millis, progress),
-            || Signal::Continue,
+            || {
+                self.serve_log();
+                Signal::Continue
+            },
             |job| {
                 let input = FlushInput {
                     memtables: &memtables,
@@ -156,10 +159,10 @@ impl Engine {
 pub(crate) fn table_options(settings: &Settings, target: TargetLevel) -> TableOptions {
     let options = &settings.options;
     let is_last = target.level > 0 && target.deepest <= target.level;
-    let compression = match target.compression() {
-        esker_table::Compression::None => options.shallow_compression,
-        _ if is_last => options.last_level_compression.unwrap_or(options.compression),
-        _ => options.compression,
+    let compression = match options.last_level_compression.filter(|_| is_last) {
+        Some(compression) => compression,
+        None if target.is_deep() => options.compression,
+        None => options.shallow_compression,
     };
     TableOptions {
         block_size_bytes: options.block_size_bytes as usize,
@@ -184,7 +187,7 @@ mod tests {
                 table_options(&settings, TargetLevel { level, deepest }).compression.as_byte()
             })
         };
-        assert_eq!(compressions(KeyspaceOptions::default()), [0, 0, 0, 1, 1, 1]);
+        assert_eq!(compressions(KeyspaceOptions::default()), [1; 6]);
         let options = KeyspaceOptions {
             shallow_compression: Compression::Lz4,
             compression: Compression::None,

@@ -206,6 +206,13 @@ impl State {
         Some(self.begin(job))
     }
 
+    /// The job for the log, if there is one. It counts as running, as in [`State::take`].
+    pub(crate) fn take_log(&mut self) -> Option<Job> {
+        let job = std::mem::take(&mut self.wants_log_segment).then_some(Job::PrepareLog);
+        self.running += usize::from(job.is_some());
+        job
+    }
+
     fn next_on_demand(&mut self, duty: Duty) -> Option<Job> {
         self.on_demand.retain(|task| !task.has_ended());
         if duty == Duty::Flushing || self.is_paused {

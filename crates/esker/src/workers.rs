@@ -110,6 +110,15 @@ impl Engine {
         })
     }
 
+    /// Asked by a running flush once for each block: readies the next log segment, if that is wanted.
+    /// Behind the flush it would come too late, and writers would wait for three syncs.
+    pub(crate) fn serve_log(&self) {
+        let job = self.scheduler.state().take_log();
+        if let Some(job) = job {
+            self.run_job(job);
+        }
+    }
+
     /// Does one job. A panic in it poisons the database and ends nothing else.
     fn run_job(&self, job: Job) {
         let work = std::panic::AssertUnwindSafe(|| match job {

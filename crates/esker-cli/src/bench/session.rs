@@ -110,6 +110,7 @@ impl<'a> Session<'a> {
         let keyspace = KeyspaceOptions {
             compaction: arguments.compaction.policy(),
             compression: arguments.compression.into(),
+            shallow_compression: arguments.compression.into(),
             memtable_bytes: arguments.memtable_bytes,
             blob_threshold_bytes: arguments.blob_threshold,
             ..KeyspaceOptions::default()

@@ -2,8 +2,9 @@
 //!
 //! The sizes hang from the last level: it may hold what it holds, each level above it a
 //! `multiplier` less, down to a base level of a few memtables. Level 0 compacts straight into the
-//! base level, and the levels between stay empty. So about `1 / multiplier` of all bytes can be
-//! garbage, whatever the size of the database, and small databases have few levels.
+//! base level, and the levels between stay empty; while it is small beside the base level, its runs
+//! are merged with each other instead. So about `1 / multiplier` of all bytes can be garbage, more
+//! where the base level is the last, and small databases have few levels.
 //!
 //! What is done first: the level with the largest score. In it: the table that overlaps the fewest
 //! bytes of the target per byte of its own. A table that overlaps nothing is moved, not rewritten.

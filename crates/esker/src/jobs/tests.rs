@@ -1,4 +1,4 @@
-//! The mark of an idle log, seen from the next open.
+//! The mark of an idle log, seen from the next open; and the log that a flush looks after.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -66,4 +66,18 @@ fn a_mark_changes_no_answer_and_writes_go_on_behind_it() {
     let db = open(&fs.snapshot()).unwrap();
     assert_eq!(db.iter().map(Result::unwrap).count(), 4);
     assert_eq!(db.snapshot().seqno(), 4);
+}
+
+#[test]
+fn a_flush_readies_the_next_log_segment_on_its_way() {
+    let db = open(&MemoryFileSystem::new(1)).unwrap();
+    for number in 0..200 {
+        db.put(format!("key {number}"), [7; 100]).unwrap();
+    }
+    let engine = db.default_keyspace().handle().engine();
+    assert!(engine.logs.wants_prepare(u64::MAX));
+    engine.scheduler.request_log_segment();
+    db.flush().unwrap();
+    assert!(!engine.logs.wants_prepare(u64::MAX));
+    assert!(engine.scheduler.is_idle());
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use esker::env::Env;
 use esker::{
-    CompactionPolicy, Db, FifoOptions, Keyspace, KeyspaceOptions, LazyOptions,
+    CompactionPolicy, Compression, Db, FifoOptions, Keyspace, KeyspaceOptions, LazyOptions,
     LeveledByBytesOptions, Options, SimpleOptions, TieredOptions, TimeWindowOptions,
     UniversalOptions,
 };
@@ -57,6 +57,8 @@ fn open(env: &Env, compaction: CompactionPolicy, background_threads: usize) -> (
     let db = Db::builder("db").env(env.clone()).options(options).open().unwrap();
     let options = KeyspaceOptions {
         compaction,
+        // Tables as large as what is put into them.
+        shallow_compression: Compression::None,
         memtable_bytes: 8_000,
         block_size_bytes: 512,
         ..KeyspaceOptions::default()

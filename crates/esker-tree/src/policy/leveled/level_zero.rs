@@ -8,6 +8,16 @@ use crate::plan::{Plan, PlanReason};
 use crate::policy::leveled::view::{Choice, Hull, View};
 use crate::shape::{RunShape, table_bytes};
 
+/// While the base level holds more than so many percent of what would leave level 0, the runs of
+/// level 0 are merged with each other instead: a compaction rewrites the base level, whatever it
+/// brings.
+///
+/// In a simulation of 4 to 40 flushes of new keys, of uneven sizes, 150 wrote a quarter less on the
+/// mean than 1,000 and 3 % less than 200, with never more than three runs at rest. With random
+/// overwrites it wrote up to 29 % less for small trees, which hold up to 1.7 bytes for each live
+/// one meanwhile, and as much for large ones.
+const BASE_PERCENT_MAX: u64 = 150;
+
 /// Tables of one level, of any of its runs, that overlap each other directly or by way of others;
 /// nothing else of the level overlaps them.
 pub(super) struct Group<'a> {
@@ -66,8 +76,10 @@ impl<'a> View<'a> {
             return if is_long { self.merge_within(runs_max) } else { None };
         };
         let overlap = table_bytes(self.overlapping(self.base, group.hull));
-        if group.bytes().saturating_mul(self.options.multiplier) < overlap
-            && let Some(plan) = self.merge_within(2)
+        // As many as call for a compaction: with fewer, a base level that hovers about the limit had
+        // a large run rewritten at every other flush.
+        if group.bytes().saturating_mul(BASE_PERCENT_MAX) / 100 < overlap
+            && let Some(plan) = self.merge_within(runs_max)
         {
             return Some(plan);
         }

@@ -327,7 +327,10 @@ fn fill_at_random(flush_count: u32, key_count: u64) -> Simulation {
 fn random_overwrites_stay_within_their_write_amplification() {
     // Bytes written for each byte flushed, the flush included. A tree of n levels below level 0
     // pays 1 for the flush, up to 3 for the base level, and 3 to 5 for each level below it.
-    for (key_count, level_count, bound) in [(2_000, 2, 6.0), (20_000, 3, 11.5), (100_000, 4, 14.5)]
+    // A small tree holds more garbage, which waits in level 0 until it weighs as much as the base
+    // level does, nearly.
+    for (key_count, level_count, bound, space_bound) in
+        [(2_000, 2, 6.0, 1.25), (20_000, 3, 11.5, 1.15), (100_000, 4, 14.5, 1.15)]
     {
         let simulation = fill_at_random(4_000, key_count);
         let levels = (1..=6).filter(|&level| simulation.run_count(level) > 0).count();
@@ -335,6 +338,6 @@ fn random_overwrites_stay_within_their_write_amplification() {
         let found = simulation.write_amplification();
         assert!(found < bound, "{key_count} keys: {found:.2}");
         let space = simulation.shape.bytes() as f64 / (key_count * ENTRY_BYTES) as f64;
-        assert!(space < 1.15, "{key_count} keys: {space:.2} bytes for each live one");
+        assert!(space < space_bound, "{key_count} keys: {space:.2} bytes for each live one");
     }
 }
