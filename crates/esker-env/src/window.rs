@@ -78,6 +78,12 @@ impl FileWindow {
         }
     }
 
+    /// Where it ends in the file.
+    #[must_use]
+    pub const fn end_offset(&self) -> u64 {
+        self.offset + self.len as u64
+    }
+
     /// Writes `bytes` at `offset` of the file.
     ///
     /// # Panics

@@ -12,6 +12,7 @@
 #![forbid(unsafe_code)]
 
 mod frame;
+mod next_window;
 mod reader;
 mod sync;
 mod writer;

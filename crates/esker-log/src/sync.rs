@@ -7,6 +7,8 @@ use esker_base::sync::atomic::{AtomicU64, Ordering};
 use esker_base::sync::{Mutex, PoisonError};
 use esker_env::{File, FileError};
 
+use crate::next_window::NextWindow;
+
 /// Makes what a [`LogWriter`](crate::LogWriter) has written durable. Clones share one state.
 #[derive(Clone, Debug)]
 pub struct LogSync {
@@ -29,6 +31,7 @@ pub(crate) struct Shared {
     /// The first failure of a write or a sync: after it nothing is known about the file, and
     /// nothing is tried again.
     failure: OnceLock<FileError>,
+    pub(crate) next_window: NextWindow,
 }
 
 impl Shared {
@@ -39,6 +42,7 @@ impl Shared {
             written: AtomicU64::new(written),
             durable: AtomicU64::new(durable),
             failure: OnceLock::new(),
+            next_window: NextWindow::default(),
         })
     }
 
@@ -107,6 +111,15 @@ impl LogSync {
     /// that is under way; does not keep the writer from writing.
     pub fn sync(&self) -> Result<u64, FileError> {
         self.shared.sync()
+    }
+
+    /// Readies what the writer will soon write through, if it has asked for that: see
+    /// [`LogWriter::wants_window`](crate::LogWriter::wants_window).
+    ///
+    /// # Cost
+    /// 90 to 370 us, or nothing where nothing is wanted. The writer goes on meanwhile.
+    pub fn ready_window(&self) {
+        self.shared.next_window.ready(&*self.shared.file);
     }
 
     /// Offset up to which the segment is known durable; 0 before the first sync.

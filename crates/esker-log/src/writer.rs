@@ -6,7 +6,8 @@ use std::sync::Arc;
 use esker_base::FileHeader;
 use esker_env::{File, FileError, FileExt, FileSystem, FileWindow, IoError, PAGE_BYTES};
 
-use crate::frame::{Content, HEAD_LEN_MAX, Place, SegmentIdentity};
+use crate::frame::{self, Content, HEAD_LEN_MAX, SegmentIdentity};
+use crate::next_window::Place;
 use crate::reader::{LogEnd, LogReader};
 use crate::sync::{LogSync, Shared};
 
@@ -17,6 +18,10 @@ const BUFFER_KEPT_BYTES: usize = 1 << 20;
 /// What is written through one window, in bytes: as much as counts for the memory of the process,
 /// and as is readied in one go, which takes 90 to 370 us.
 const WINDOW_BYTES: u64 = 1 << 20;
+
+/// How far a window that is readied ahead reaches back into the one before it, in bytes: a frame that
+/// does not fit into the end of that one then stands in the next as a whole, if it is not longer.
+const OVERLAP_BYTES: u64 = WINDOW_BYTES / 8;
 
 /// A segment with less room than this is not worth a mapping: a manifest.
 const MAPPED_BYTES_MIN: u64 = 128 << 10;
@@ -45,6 +50,8 @@ pub struct LogWriter {
     /// Whether to try for windows.
     may_map: bool,
     window: Option<FileWindow>,
+    /// Whether a window was asked for since the last look.
+    wants_window: bool,
 }
 
 /// Room is added in pieces of this many bytes, where there is so much.
@@ -149,6 +156,7 @@ impl LogWriter {
             is_sealed: false,
             may_map: true,
             window: None,
+            wants_window: false,
         }
     }
 
@@ -203,7 +211,7 @@ impl LogWriter {
     fn encode(&mut self, content: &Content<'_>) -> u64 {
         assert!(!self.is_sealed, "a sealed segment is complete");
         let durable = self.shared.durable_offset();
-        let place = Place { offset: self.end_offset(), durable, chain: self.chain };
+        let place = frame::Place { offset: self.end_offset(), durable, chain: self.chain };
         assert!(durable <= place.offset, "only what is written can be durable");
         self.chain = self.identity.encode(&mut self.buffer, place, content);
         self.end_offset()
@@ -283,10 +291,38 @@ impl LogWriter {
         if self.room_end < MAPPED_BYTES_MIN || len < self.end_offset() - offset {
             return;
         }
-        // The old one first: together they would count twice.
-        self.window = None;
-        self.window = self.shared.file.window(offset, len as usize);
+        let next = &self.shared.next_window;
+        let ready = next.exchange(self.window.take());
+        let fits = |window: &FileWindow| window.contains(self.written, self.buffer.len());
+        self.window = ready.filter(fits).or_else(|| self.shared.file.window(offset, len as usize));
         self.may_map = self.window.is_some();
+        let end = self.window.as_ref().map_or(0, FileWindow::end_offset);
+        if end.is_multiple_of(PAGE_BYTES) && OVERLAP_BYTES < end && end < self.room_end {
+            let offset = end - OVERLAP_BYTES;
+            let len = WINDOW_BYTES.min(self.room_end - offset) as usize;
+            next.want(Place { offset, len });
+            self.wants_window = true;
+        }
+    }
+
+    /// Opens the first window of a new segment, for a thread that has the time.
+    pub fn ready_first_window(&mut self) {
+        if self.may_map && self.window.is_none() {
+            self.open_window();
+        }
+    }
+
+    /// Whether the window that comes after the one in use is wanted: somebody is to call
+    /// [`LogSync::ready_window`], on another thread. Says so once for each; where nobody does, the
+    /// writer does without.
+    pub fn wants_window(&mut self) -> bool {
+        std::mem::take(&mut self.wants_window)
+    }
+
+    /// Closes all windows: none may be open on what is cut off.
+    fn close_windows(&mut self) {
+        self.window = None;
+        self.shared.next_window.clear();
     }
 
     /// A handle that makes what is written durable.
@@ -301,8 +337,7 @@ impl LogWriter {
     /// # Errors
     /// As [`LogWriter::write`].
     pub fn give_back_room(&mut self) -> Result<(), FileError> {
-        // No window may be open on what is cut off.
-        self.window = None;
+        self.close_windows();
         self.room_end = self.written;
         self.shared.attempt(|| self.shared.file.truncate(self.written))
     }
@@ -327,8 +362,7 @@ impl LogWriter {
         self.encode(&Content::Seal);
         self.is_sealed = true;
         self.write()?;
-        // No window may be open on what is cut off.
-        self.window = None;
+        self.close_windows();
         self.may_map = false;
         // Ahead of the sync, which covers it: lost or not, what follows a seal does not matter.
         self.shared.attempt(|| self.shared.file.truncate(self.written))?;

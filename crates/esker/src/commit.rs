@@ -206,8 +206,9 @@ impl Leader {
             engine.note_buffered();
         }
         self.last_logged = self.last_seqno.plus(count);
-        if engine.logs.wants_prepare(self.appender.current_bytes()) {
-            engine.scheduler.request_log_segment();
+        if self.appender.wants_window() || engine.logs.wants_prepare(self.appender.current_bytes())
+        {
+            engine.scheduler.request_log();
         }
         Ok(Some(log))
     }

@@ -72,10 +72,18 @@ pub(crate) struct Waiter {
     count: u64,
     keyspaces: Vec<Arc<KeyspaceCore>>,
     durability: Durability,
-    state: Mutex<WaiterState>,
-    /// Set with Release after `state` has its answer; lets the waiter spin a little first.
+    answer: Mutex<Answer>,
+    /// Set with Release after `answer` was given; lets the waiter spin a little first.
     is_answered: AtomicBool,
     answered: Condvar,
+}
+
+#[derive(Debug)]
+struct Answer {
+    state: WaiterState,
+    /// Whether the waiter has to be woken: a call of the system, which the leader saves where the
+    /// waiter still looks.
+    is_asleep: bool,
 }
 
 #[derive(Debug)]
@@ -93,12 +101,19 @@ const SPINS: usize = 50;
 
 impl Waiter {
     pub(crate) fn answer(&self, state: WaiterState) {
-        *self.state.lock().unwrap_or_else(PoisonError::into_inner) = state;
+        let mut answer = self.locked();
+        answer.state = state;
+        let is_asleep = answer.is_asleep;
+        drop(answer);
         // Release pairs with the Acquire in `wait`.
         self.is_answered.store(true, Ordering::Release);
-        if !esker_base::planted::is("waiter-not-woken") {
+        if is_asleep && !esker_base::planted::is("waiter-not-woken") {
             self.answered.notify_one();
         }
+    }
+
+    fn locked(&self) -> MutexGuard<'_, Answer> {
+        self.answer.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn wait(&self) -> WaiterState {
@@ -108,12 +123,15 @@ impl Waiter {
             }
             std::hint::spin_loop();
         }
-        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let waiting = |state: &mut WaiterState| matches!(state, WaiterState::Waiting);
-        let mut state =
-            self.answered.wait_while(state, waiting).unwrap_or_else(PoisonError::into_inner);
+        let mut answer = self.locked();
+        // Seen by whoever answers after this: it takes the lock first.
+        answer.is_asleep = true;
+        let waiting = |answer: &mut Answer| matches!(answer.state, WaiterState::Waiting);
+        let mut answer =
+            self.answered.wait_while(answer, waiting).unwrap_or_else(PoisonError::into_inner);
+        answer.is_asleep = false;
         self.is_answered.store(false, Ordering::Relaxed);
-        std::mem::replace(&mut *state, WaiterState::Waiting)
+        std::mem::replace(&mut answer.state, WaiterState::Waiting)
     }
 
     pub(crate) fn request(&self) -> Request<'_> {
@@ -153,7 +171,7 @@ impl CommitPipeline {
             count: request.count,
             keyspaces: request.keyspaces.to_vec(),
             durability: request.durability,
-            state: Mutex::new(WaiterState::Waiting),
+            answer: Mutex::new(Answer { state: WaiterState::Waiting, is_asleep: false }),
             is_answered: AtomicBool::new(false),
             answered: Condvar::new(),
         });

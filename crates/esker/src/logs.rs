@@ -229,14 +229,21 @@ impl Logs {
         Ok(position)
     }
 
-    /// Readies a segment for when the current one is full, off the path of writers.
+    /// Readies what comes next, off the path of writers: what the current segment is written
+    /// through, and a segment for when it is full.
     pub(crate) fn prepare(&self, ledger: &Ledger) -> Result<()> {
+        let newest = self.segments().unsynced.last().map(|(_, target)| target.clone());
+        if let Some(SyncTarget::Writer(sync)) = newest {
+            sync.ready_window();
+        }
         let _making = self.making.lock().unwrap_or_else(PoisonError::into_inner);
-        if self.segments().prepared.is_some() {
+        let used = self.segments().live.back().map_or(0, |segment| segment.bytes);
+        if !self.wants_prepare(used) {
             return Ok(());
         }
-        let prepared = self.create_segment(ledger)?;
-        self.segments().prepared = Some(prepared);
+        let (id, mut writer) = self.create_segment(ledger)?;
+        writer.ready_first_window();
+        self.segments().prepared = Some((id, writer));
         Ok(())
     }
 
@@ -247,7 +254,7 @@ impl Logs {
         prepared.map_or_else(|| self.create_segment(ledger), Ok)
     }
 
-    /// Whether [`Logs::prepare`] has something to do, the current segment being `used` bytes long.
+    /// Whether a segment is to be readied, the current one being `used` bytes long.
     pub(crate) fn wants_prepare(&self, used: u64) -> bool {
         self.segment_bytes / 2 < used && self.segments().prepared.is_none()
     }
@@ -473,6 +480,11 @@ impl Appender {
             }
         }
         Ok(logs.written_position())
+    }
+
+    /// Whether [`Logs::prepare`] is to be called for what the segment is written through.
+    pub(crate) fn wants_window(&mut self) -> bool {
+        self.current.as_mut().is_some_and(|(_, writer)| writer.wants_window())
     }
 
     /// Bytes encoded and not yet handed to the system.

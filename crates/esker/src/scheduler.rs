@@ -39,7 +39,7 @@ pub(crate) struct State {
     on_demand: VecDeque<Arc<OnDemand>>,
     /// Those that wait for another compaction of their keyspace to end.
     parked: Vec<Arc<OnDemand>>,
-    wants_log_segment: bool,
+    wants_log: bool,
     /// No compaction is begun.
     is_paused: bool,
     /// Jobs that were taken and have not ended, the clearing up after them included.
@@ -124,8 +124,9 @@ impl Scheduler {
         !state.is_paused && waiting.any(|task| !task.is_paused() && !task.has_ended())
     }
 
-    pub(crate) fn request_log_segment(&self) {
-        self.change(|state| state.wants_log_segment = true);
+    /// The log is to ready what writers need next.
+    pub(crate) fn request_log(&self) {
+        self.change(|state| state.wants_log = true);
     }
 
     /// A job that was taken has ended.
@@ -208,7 +209,7 @@ impl State {
 
     /// The job for the log, if there is one. It counts as running, as in [`State::take`].
     pub(crate) fn take_log(&mut self) -> Option<Job> {
-        let job = std::mem::take(&mut self.wants_log_segment).then_some(Job::PrepareLog);
+        let job = std::mem::take(&mut self.wants_log).then_some(Job::PrepareLog);
         self.running += usize::from(job.is_some());
         job
     }
@@ -224,7 +225,7 @@ impl State {
 
     fn most_urgent(&mut self, duty: Duty, is_due: impl Fn(KeyspaceId) -> bool) -> Option<Job> {
         if duty != Duty::Compacting {
-            if std::mem::take(&mut self.wants_log_segment) {
+            if std::mem::take(&mut self.wants_log) {
                 return Some(Job::PrepareLog);
             }
             if let Some(position) = self.flushes.iter().position(|id| is_due(*id)) {

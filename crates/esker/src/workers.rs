@@ -110,8 +110,8 @@ impl Engine {
         })
     }
 
-    /// Asked by a running flush once for each block: readies the next log segment, if that is wanted.
-    /// Behind the flush it would come too late, and writers would wait for three syncs.
+    /// Asked by a running flush once for each block: readies what the log needs next, if that is
+    /// wanted. Behind the flush it would come too late, and writers would do it.
     pub(crate) fn serve_log(&self) {
         let job = self.scheduler.state().take_log();
         if let Some(job) = job {

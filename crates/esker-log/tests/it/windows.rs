@@ -1,11 +1,12 @@
-//! A segment written through windows of the real file system, beside one whose file gives none:
-//! the same bytes, at every place where a window ends or a page has just been synced.
+//! A segment written through windows of the real file system, readied ahead or not, beside one whose
+//! file gives none: the same bytes, at every place where a window ends or a page has just been synced.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use esker_env::{FaultFileSystem, FileSystem, OsFileSystem, SystemClock};
-use esker_log::{LogEnd, LogReader, LogWriter};
+use esker_log::{LogEnd, LogReader, LogSync, LogWriter};
 
 use crate::segment::{expected, header};
 
@@ -29,8 +30,11 @@ impl Drop for TestDir {
 /// Room for two windows and a half.
 const ROOM_BYTES: u64 = 5 << 19;
 
-/// Writes a segment with frames of many lengths, more than the room holds, and some syncs.
-fn write(fs: &dyn FileSystem, path: &Path, mut log: LogWriter) {
+/// Writes a segment with frames of many lengths, more than the room holds, and some syncs; calls
+/// `serve` after each frame, and returns how often the writer asked for a window.
+fn write(fs: &dyn FileSystem, path: &Path, mut log: LogWriter, serve: impl Fn(&LogSync)) -> usize {
+    let sync = log.sync_handle();
+    let mut wanted = 0;
     let mut random = 1_u32;
     let mut frames = 0;
     while log.end_offset() < ROOM_BYTES + (1 << 19) {
@@ -45,6 +49,8 @@ fn write(fs: &dyn FileSystem, path: &Path, mut log: LogWriter) {
         if random >> 12 & 3 != 0 {
             log.write().unwrap();
         }
+        wanted += usize::from(log.wants_window());
+        serve(&sync);
         if random >> 14 & 63 == 0 {
             log.sync_handle().sync().unwrap();
         }
@@ -58,6 +64,7 @@ fn write(fs: &dyn FileSystem, path: &Path, mut log: LogWriter) {
     assert_eq!(found, frames);
     log.seal().unwrap();
     assert!(matches!(read_end(fs, path), LogEnd::Sealed { .. }));
+    wanted
 }
 
 fn read_end(fs: &dyn FileSystem, path: &Path) -> LogEnd {
@@ -75,7 +82,7 @@ fn a_segment_is_the_same_with_and_without_windows() {
     let clock = Arc::new(SystemClock::new());
     let plain = FaultFileSystem::new(Arc::clone(&system), clock);
     for (fs, path) in [(&*system, &through), (&plain as &dyn FileSystem, &by_calls)] {
-        write(fs, path, LogWriter::create(fs, path, header(7), ROOM_BYTES).unwrap());
+        write(fs, path, LogWriter::create(fs, path, header(7), ROOM_BYTES).unwrap(), |_| ());
     }
     assert_eq!(std::fs::read(&through).unwrap(), std::fs::read(&by_calls).unwrap());
 }
@@ -91,5 +98,34 @@ fn a_used_segment_takes_windows_again() {
     }
     drop(log);
     let log = LogWriter::recycle(&OsFileSystem, &old, &new, header(7)).unwrap();
-    write(&OsFileSystem, &new, log);
+    write(&OsFileSystem, &new, log, |_| ());
+}
+
+#[test]
+fn windows_that_are_readied_ahead_change_nothing() {
+    let dir = TestDir::new("ahead");
+    let names = ["plain", "ahead", "beside"].map(|name| dir.0.join(name));
+    let create = |path| LogWriter::create(&OsFileSystem, path, header(7), ROOM_BYTES).unwrap();
+    let [plain, ahead, beside] = &names;
+    let wanted = write(&OsFileSystem, plain, create(plain), |_| ());
+    let mut log = create(ahead);
+    log.ready_first_window();
+    let wanted_ahead = write(&OsFileSystem, ahead, log, LogSync::ready_window);
+    // Where the file system gives windows, they are asked for.
+    assert_eq!(wanted == 0, wanted_ahead == 0);
+    // Another thread readies them at any moment, the end of the segment included.
+    let log = create(beside);
+    let (sync, is_over) = (log.sync_handle(), AtomicBool::new(false));
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !is_over.load(Ordering::Relaxed) {
+                sync.ready_window();
+            }
+        });
+        write(&OsFileSystem, beside, log, |_| ());
+        is_over.store(true, Ordering::Relaxed);
+    });
+    let [plain, ahead, beside] = names.map(|path| std::fs::read(path).unwrap());
+    assert_eq!(plain, ahead);
+    assert_eq!(plain, beside);
 }

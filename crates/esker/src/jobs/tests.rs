@@ -70,14 +70,16 @@ fn a_mark_changes_no_answer_and_writes_go_on_behind_it() {
 
 #[test]
 fn a_flush_readies_the_next_log_segment_on_its_way() {
-    let db = open(&MemoryFileSystem::new(1)).unwrap();
-    for number in 0..200 {
+    let options =
+        Options { background_threads: 0, log_segment_bytes: 64 << 10, ..Options::default() };
+    let db = Db::builder("db").env(Env::memory(1)).options(options).open().unwrap();
+    // Over half a segment.
+    for number in 0..300 {
         db.put(format!("key {number}"), [7; 100]).unwrap();
     }
     let engine = db.default_keyspace().handle().engine();
     assert!(engine.logs.wants_prepare(u64::MAX));
-    engine.scheduler.request_log_segment();
     db.flush().unwrap();
     assert!(!engine.logs.wants_prepare(u64::MAX));
-    assert!(engine.scheduler.is_idle());
+    assert!(db.wait_until_settled().is_ok());
 }
