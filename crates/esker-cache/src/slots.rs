@@ -94,6 +94,26 @@ impl<V: Weigh> CacheSlots<V> {
         lock(&self.array.slots[slot as usize]).block.as_ref().map(Arc::clone)
     }
 
+    /// Where `slot` is in memory, for who asks for it before he uses it.
+    ///
+    /// # Panics
+    /// If there is no such slot.
+    #[inline]
+    #[must_use]
+    pub fn address(&self, slot: u32) -> *const u8 {
+        std::ptr::from_ref(&self.array.slots[slot as usize]).cast()
+    }
+
+    /// As [`CacheSlots::with`], but does not count as a use, nor as a hit: for who only prepares
+    /// one.
+    ///
+    /// # Panics
+    /// If there is no such slot.
+    #[inline]
+    pub fn peek_with<R>(&self, slot: u32, look: impl FnOnce(&V) -> R) -> Option<R> {
+        lock(&self.array.slots[slot as usize]).block.as_deref().map(look)
+    }
+
     /// Runs `look` on the block in `slot`, if it is resident; counts as a use.
     ///
     /// The slot is locked meanwhile, so `look` is short and touches no cache. Saves the two counts

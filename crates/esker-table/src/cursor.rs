@@ -17,9 +17,13 @@ use esker_env::FileError;
 
 use crate::cached_block::{BlockSlice, CachedBlock};
 use crate::index_block::IndexBlock;
+use crate::prefetch::prefetch_bytes;
 use crate::readahead::Readahead;
 use crate::table::with_seqno;
 use crate::{NoTrace, Table};
+
+/// Most bytes of a value that are asked for when a seek has found it.
+const VALUE_ASKED_LEN_MAX: usize = 128;
 
 /// A cursor over the entries of one table.
 #[derive(Debug)]
@@ -154,6 +158,8 @@ impl TableCursor {
         match self.locate(target)? {
             Some(entry) if entry < self.entry_count => {
                 self.settle(entry);
+                // On its way while the other sources of a merge are searched.
+                prefetch_bytes(self.value(), VALUE_ASKED_LEN_MAX);
                 Ok(())
             }
             Some(_) => self.next_block(),

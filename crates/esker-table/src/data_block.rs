@@ -92,6 +92,24 @@ impl DataBlock {
         self.count as usize
     }
 
+    /// The tags of all entries.
+    #[inline]
+    pub(crate) fn tags(&self) -> &[u8] {
+        &self.payload[HEADER_LEN..HEADER_LEN + self.count()]
+    }
+
+    /// The first entry with this tag.
+    #[inline]
+    pub(crate) fn first_with_tag(&self, tag: u8) -> Option<usize> {
+        self.tags().iter().position(|&other| other == tag)
+    }
+
+    /// The prefix of all user keys, and what follows it in each.
+    #[inline]
+    pub(crate) fn keys(&self) -> &[u8] {
+        &self.payload[self.prefix_at as usize..self.values_at as usize]
+    }
+
     /// The tag of entry `index`.
     #[inline]
     pub(crate) fn tag(&self, index: usize) -> u8 {

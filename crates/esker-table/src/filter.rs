@@ -24,6 +24,8 @@
 
 use esker_base::coding::{DecodeError, Decoder};
 
+use crate::prefetch::prefetch;
+
 /// Bytes of one line.
 const LINE_LEN: usize = 64;
 
@@ -115,6 +117,14 @@ impl FilterBlock {
             seen &= line.0.get((place >> 6) & 7).map_or(0, |word| word >> (place & 63));
         }
         seen & 1 == 1 && !(esker_base::planted::is("filter-false-negatives") && hash & 15 == 0)
+    }
+
+    /// Asks for the line that holds the bits of a key with this hash.
+    #[inline]
+    pub(crate) fn ask(&self, hash: u64) {
+        if let Some(line) = self.lines.get(line_number(hash, self.lines.len() as u64)) {
+            prefetch(line);
+        }
     }
 
     pub(crate) const fn memory_bytes(&self) -> usize {

@@ -9,7 +9,7 @@
 //! Does not know of other tables, of levels beyond a number to carry, of snapshots beyond a
 //! sequence number, or who removes a file.
 
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 mod handle;
 mod options;
@@ -35,6 +35,7 @@ mod table_extras;
 mod top_index;
 
 mod adoption;
+mod ahead;
 mod blob_file;
 mod blob_files;
 mod blob_format;
@@ -51,6 +52,7 @@ mod cursor;
 mod external;
 mod found_partitions;
 mod open_table;
+mod prefetch;
 mod readahead;
 mod table;
 mod table_file;
@@ -66,6 +68,7 @@ mod damage_tests;
 mod testing;
 
 pub use adoption::Adoption;
+pub use ahead::BlockAhead;
 pub use blob_file::BlobFile;
 pub use blob_files::BlobFiles;
 pub use blob_format::{BLOB_FILE_FRAME_LEN, BLOB_FORMAT_NEWEST};

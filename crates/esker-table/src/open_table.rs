@@ -13,6 +13,7 @@ use esker_cache::{CacheSlots, Charge, Lookup, Owner, Priority};
 use esker_env::{Clock, FileError};
 
 use crate::cached_block::{CachedBlock, Content};
+use crate::filter::FilterBlock;
 use crate::index_block::IndexBlock;
 use crate::table_file::TableFile;
 use crate::top_index::{Partition, TopIndex};
@@ -121,6 +122,39 @@ impl OpenTable {
             };
             Ok(CachedBlock(Content::Filter(filter)))
         })
+    }
+
+    /// Runs `look` on the filter of `partition`, if it is whole and in the cache; no use of it.
+    #[inline]
+    pub(crate) fn with_cached_filter<R>(
+        &self,
+        partition: usize,
+        look: impl FnOnce(&FilterBlock) -> R,
+    ) -> Option<R> {
+        self.top.partitions()[partition].filter?;
+        let slot = self.index_slot(partition) + 1;
+        self.slots.peek_with(slot, |block| block.filter().map(look))?
+    }
+
+    /// The first block of `partition` that may hold `user_key`, if its index is in the cache; no
+    /// use of it.
+    #[inline]
+    pub(crate) fn cached_candidate(&self, partition: usize, user_key: &[u8]) -> Option<usize> {
+        let slot = self.index_slot(partition);
+        let candidates = self.slots.peek_with(slot, |block| block.index().candidates(user_key))?;
+        Some(candidates?.first)
+    }
+
+    /// Runs `look` on the block in `slot`, if it is in the cache; no use of it.
+    #[inline]
+    pub(crate) fn peek_with(&self, slot: u32, look: impl FnOnce(&CachedBlock)) {
+        self.slots.peek_with(slot, look);
+    }
+
+    /// Where `slot` is in memory.
+    #[inline]
+    pub(crate) fn slot_address(&self, slot: u32) -> *const u8 {
+        self.slots.address(slot)
     }
 
     /// Runs `look` on the index of `partition`.

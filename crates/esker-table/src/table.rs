@@ -324,6 +324,12 @@ impl Table {
         self.open.get().map_or(0, OpenTable::damaged_filter_count)
     }
 
+    /// The opened table, if it was opened before.
+    #[inline]
+    pub(crate) fn opened(&self) -> Option<&OpenTable> {
+        self.open.get()
+    }
+
     /// The opened table; opens it at the first call.
     #[inline]
     pub(crate) fn open(&self) -> Result<&OpenTable, FileError> {

@@ -17,7 +17,7 @@ use std::sync::Arc;
 use esker_base::{InternalKey, SeqNo};
 use esker_env::FileError;
 use esker_memtable::MemtableSlice;
-use esker_table::BlockSlice;
+use esker_table::{BlockAhead, BlockSlice};
 
 /// A place in a sorted source of entries, or outside of it ("not valid").
 ///
@@ -74,6 +74,13 @@ pub trait Cursor {
     /// # Cost
     /// A reference count; no copy.
     fn pinned_value(&self) -> PinnedValue;
+
+    /// The block that a seek to `user_key` would look into, if it is known and may be far away; its
+    /// slot in the cache is asked for.
+    #[inline]
+    fn block_of_seek(&self, _user_key: &[u8]) -> Option<BlockAhead<'_>> {
+        None
+    }
 
     /// Moves to the first entry at or after `target`.
     ///

@@ -21,8 +21,13 @@ use std::cmp::Ordering;
 
 use esker_base::{InternalKey, SeqNo};
 use esker_env::FileError;
+use esker_table::BlockAhead;
 
 use crate::cursor::{Cursor, PinnedValue};
+
+/// Of so many sources the blocks are asked for before a seek: about as many loads as a processor
+/// has under way at a time.
+const APPROACHED_MAX: usize = 8;
 
 /// The entries of several sources as one sorted source.
 ///
@@ -93,6 +98,23 @@ impl<C: Cursor> MergingCursor<C> {
         self.sources.iter_mut().try_for_each(place)?;
         self.rebuild();
         Ok(())
+    }
+
+    /// Before a seek of every source to `user_key`: has their blocks on the way while the first is
+    /// searched.
+    fn approach(&self, user_key: &[u8]) {
+        if self.sources.len() < 2 {
+            return;
+        }
+        let mut blocks = [const { None }; APPROACHED_MAX];
+        for (block, source) in blocks.iter_mut().zip(&self.sources) {
+            *block = source.block_of_seek(user_key);
+        }
+        let blocks = || blocks.iter().flatten();
+        if blocks().count() > 1 {
+            blocks().for_each(BlockAhead::ask_head);
+            blocks().for_each(BlockAhead::ask_keys);
+        }
     }
 
     /// Makes the order anew from where the sources stand.
@@ -334,6 +356,7 @@ impl<C: Cursor> Cursor for MergingCursor<C> {
         if is_near && self.key() <= target {
             return self.seek_near(target, C::seek);
         }
+        self.approach(target.user_key);
         self.seek_all(Direction::Forward, |source| source.seek(target))
     }
 
@@ -344,6 +367,7 @@ impl<C: Cursor> Cursor for MergingCursor<C> {
         if is_near && self.key() >= target {
             return self.seek_near(target, C::seek_for_prev);
         }
+        self.approach(target.user_key);
         self.seek_all(Direction::Reverse, |source| source.seek_for_prev(target))
     }
 

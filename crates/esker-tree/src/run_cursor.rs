@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use esker_base::{InternalKey, KeyRange, SeqNo};
 use esker_env::FileError;
-use esker_table::{Table, TableCursor};
+use esker_table::{BlockAhead, Table, TableCursor};
 
 use crate::cursor::{Cursor, PinnedValue};
 use crate::run::Run;
@@ -158,6 +158,11 @@ impl Cursor for RunCursor {
         }
         self.cross_prev()?;
         Ok(true)
+    }
+
+    #[inline]
+    fn block_of_seek(&self, user_key: &[u8]) -> Option<BlockAhead<'_>> {
+        self.run.tables().get(self.run.lower_bound(user_key))?.block_of_seek(user_key)
     }
 
     fn seek(&mut self, target: InternalKey<'_>) -> Result<(), FileError> {

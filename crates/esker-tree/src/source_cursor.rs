@@ -3,7 +3,7 @@
 use esker_base::{InternalKey, SeqNo};
 use esker_env::FileError;
 use esker_memtable::MemtableCursor;
-use esker_table::TableCursor;
+use esker_table::{BlockAhead, TableCursor};
 
 use crate::cursor::{Cursor, PinnedValue};
 use crate::run_cursor::RunCursor;
@@ -60,6 +60,11 @@ impl Cursor for SourceCursor {
 
     fn skip_back_to(&mut self, start: &[u8], below: SeqNo) -> Result<bool, FileError> {
         on_source!(self, cursor => cursor.skip_back_to(start, below))
+    }
+
+    #[inline]
+    fn block_of_seek(&self, user_key: &[u8]) -> Option<BlockAhead<'_>> {
+        on_source!(self, cursor => cursor.block_of_seek(user_key))
     }
 
     fn seek(&mut self, target: InternalKey<'_>) -> Result<(), FileError> {

@@ -3,7 +3,7 @@
 use esker_base::{InternalKey, SeqNo};
 use esker_env::FileError;
 use esker_memtable::MemtableCursor;
-use esker_table::TableCursor;
+use esker_table::{BlockAhead, TableCursor};
 
 use super::{Cursor, PinnedValue};
 
@@ -136,6 +136,11 @@ impl Cursor for TableCursor {
         }
         self.seek_for_prev(InternalKey::seek(start, SeqNo::MAX))?;
         Ok(true)
+    }
+
+    #[inline]
+    fn block_of_seek(&self, user_key: &[u8]) -> Option<BlockAhead<'_>> {
+        self.table().block_of_seek(user_key)
     }
 
     fn seek(&mut self, target: InternalKey<'_>) -> Result<(), FileError> {

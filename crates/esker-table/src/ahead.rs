@@ -1,0 +1,113 @@
+//! Reads announced ahead, so that several of them wait for memory together.
+//!
+//! A read from the cache waits for memory four or five times, each time for what the load before
+//! named: the line of the filter, the slot, the head of the block, its tags or keys, the value.
+//! Whoever has several reads to do asks for the first of these of all reads, then for the second,
+//! and so on, before he does the reads themselves.
+//!
+//! Promises to change no answer, no count of uses and nothing in a file: what is not in the cache
+//! is left to the read. A table that is not open stays so.
+
+use crate::builder::tag_of;
+use crate::filter::FilterBlock;
+use crate::open_table::OpenTable;
+use crate::prefetch::{prefetch, prefetch_at, prefetch_bytes};
+use crate::{Table, cached_block::CachedBlock};
+
+/// Most bytes of keys of a block that are asked for before a seek: all, in blocks of 4 KiB.
+const KEYS_LEN_MAX: usize = 512;
+
+/// Most bytes of a value that are asked for.
+const VALUE_LEN_MAX: usize = 256;
+
+/// The block that a read will look into, by its slot in the cache.
+#[derive(Clone, Copy, Debug)]
+pub struct BlockAhead<'a> {
+    open: &'a OpenTable,
+    slot: u32,
+    tag: u8,
+}
+
+impl Table {
+    /// Asks for what the filter has of the key with this hash.
+    #[inline]
+    pub fn ask_filter(&self, user_key: &[u8], hash: u64) {
+        if let Some(open) = self.opened()
+            && let Some(partition) = open.top.candidate(user_key)
+        {
+            open.with_cached_filter(partition, |filter| filter.ask(hash));
+        }
+    }
+
+    /// The block that a point read of `user_key` looks into, whose slot is asked for; `None` if the
+    /// filter rules the key out.
+    #[inline]
+    #[must_use]
+    pub fn block_of_key(&self, user_key: &[u8], hash: u64) -> Option<BlockAhead<'_>> {
+        let open = self.opened()?;
+        let partition = open.top.candidate(user_key)?;
+        let may_contain = |filter: &FilterBlock| filter.may_contain(hash);
+        if !open.with_cached_filter(partition, may_contain).unwrap_or(true) {
+            return None;
+        }
+        open.block_ahead(partition, user_key, tag_of(hash))
+    }
+
+    /// The block that a seek to `user_key` looks into, whose slot is asked for.
+    #[inline]
+    #[must_use]
+    pub fn block_of_seek(&self, user_key: &[u8]) -> Option<BlockAhead<'_>> {
+        let open = self.opened()?;
+        open.block_ahead(open.top.candidate(user_key)?, user_key, 0)
+    }
+}
+
+impl OpenTable {
+    #[inline]
+    fn block_ahead(&self, partition: usize, user_key: &[u8], tag: u8) -> Option<BlockAhead<'_>> {
+        let number = self.cached_candidate(partition, user_key)?;
+        let slot = self.block_number(partition, number);
+        prefetch_at(self.slot_address(slot), size_of::<[usize; 3]>());
+        Some(BlockAhead { open: self, slot, tag })
+    }
+}
+
+impl BlockAhead<'_> {
+    /// Second, after its slot: asks for the head of the block.
+    #[inline]
+    pub fn ask_head(&self) {
+        self.open.peek_with(self.slot, prefetch);
+    }
+
+    /// Third, for a point read: asks for the tags of its entries.
+    #[inline]
+    pub fn ask_tags(&self) {
+        self.look(|block| prefetch_bytes(block.data().tags(), VALUE_LEN_MAX));
+    }
+
+    /// Fourth, for a point read: asks for the key and the value of the first entry with the tag.
+    #[inline]
+    pub fn ask_entry(&self) {
+        self.look(|block| {
+            let data = block.data();
+            if let Some(entry) = data.first_with_tag(self.tag) {
+                prefetch_bytes(data.suffix(entry), VALUE_LEN_MAX);
+                prefetch_bytes(data.value(entry), VALUE_LEN_MAX);
+            }
+        });
+    }
+
+    /// Third, for a seek: asks for the keys of its entries.
+    #[inline]
+    pub fn ask_keys(&self) {
+        self.look(|block| prefetch_bytes(block.data().keys(), KEYS_LEN_MAX));
+    }
+
+    #[inline]
+    fn look(&self, look: impl FnOnce(&CachedBlock)) {
+        self.open.peek_with(self.slot, look);
+    }
+}
+
+#[cfg(test)]
+mod tests;
