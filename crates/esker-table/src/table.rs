@@ -298,14 +298,43 @@ impl Table {
         let count = count.min(total);
         let mut samples = Vec::with_capacity(count);
         for sample in 0..count {
-            let number = (sample * total / count) as u32;
-            let partitions = open.top.partitions();
-            let partition = partitions.partition_point(|p| p.first_block <= number) - 1;
-            let at = (number - partitions[partition].first_block) as usize;
+            let (partition, at) = Self::place_of(open, (sample * total / count) as u32);
             let handle = open.with_index(partition, &mut NoTrace, |index| index.handle(at))?;
             samples.push(open.file.read_block(handle)?.payload.into_vec());
         }
         Ok(samples)
+    }
+
+    /// User keys, ascending, that cut the data into up to `count` stretches of about as many
+    /// blocks each: one key fewer than stretches.
+    ///
+    /// # Errors
+    /// Of the file system; `Corruption` if an index is damaged.
+    ///
+    /// # Cost
+    /// Reads the indexes that the keys stand in, and no data.
+    pub fn cut_keys(&self, count: usize) -> Result<Vec<Vec<u8>>, FileError> {
+        let open = self.open()?;
+        let total = self.properties.data_block_count as usize;
+        let count = count.min(total);
+        (1..count).map(|stretch| Self::separator(open, stretch * total / count - 1)).collect()
+    }
+
+    /// The separator behind data block `number`, counted over the whole table.
+    fn separator(open: &OpenTable, number: usize) -> Result<Vec<u8>, FileError> {
+        let (partition, at) = Self::place_of(open, number as u32);
+        open.with_index(partition, &mut NoTrace, |index| {
+            let mut separator = Vec::new();
+            index.append_separator(at, &mut separator);
+            separator
+        })
+    }
+
+    /// The partition of data block `number`, counted over the whole table, and its number in that.
+    fn place_of(open: &OpenTable, number: u32) -> (usize, usize) {
+        let partitions = open.top.partitions();
+        let partition = partitions.partition_point(|p| p.first_block <= number) - 1;
+        (partition, (number - partitions[partition].first_block) as usize)
     }
 
     /// Bytes of memory that the table holds: its top index and slots, if it is open, and its

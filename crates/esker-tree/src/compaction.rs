@@ -4,6 +4,9 @@
 //! Inputs are read past the block cache, in large pieces. Everything that the plan does not say is
 //! taken from the version: what else may hold a key, and how deep the tree is.
 //!
+//! It can be done in parts, ranges of keys that `split.rs` cuts: each part writes its own outputs, on
+//! whatever thread. Every decision about an entry is the same whether there are cuts or not.
+//!
 //! Does not choose, schedule or install: the result becomes visible by the caller's edit. A
 //! trivial move reads and writes nothing, so it is that edit alone.
 //!
@@ -27,14 +30,15 @@ use crate::gc::{Gc, Readers};
 use crate::job::{Job, JobError, TargetLevel};
 use crate::merge::MergingCursor;
 use crate::older::{OlderRuns, older_overlaps};
-use crate::output::{Cuts, Outputs};
+use crate::output::{Cuts, NewFiles, Outputs};
 use crate::plan::{Plan, PlanInput, PlanReason};
 use crate::range_gc::RangeGc;
-use crate::rewrite::rewrite;
+use crate::rewrite::{Counts, rewrite};
 use crate::run::Run;
 use crate::run_cursor::RunCursor;
 use crate::shape::RunId;
 use crate::sieve::Sieve;
+use crate::split::PartRange;
 use crate::times::OutputTimes;
 use crate::version::Version;
 
@@ -80,11 +84,49 @@ pub fn compact(
     plan: &Plan,
     readers: &Readers,
 ) -> Result<CompactionOutput, JobError> {
+    let part = compact_part(job, version, plan, readers, &PartRange::whole())?;
+    join_parts(plan, vec![part])
+}
+
+/// What became of one part of a compaction. Dropped without being joined to the others, it takes its
+/// files along.
+pub struct CompactedPart {
+    added: Vec<TableProperties>,
+    counts: Counts,
+    /// Bytes of new blob files.
+    blob_bytes_written: u64,
+    /// The inputs that were read, the same for all parts.
+    needed: Vec<Arc<Run>>,
+    /// Entries of the others.
+    unread: u64,
+    files: NewFiles,
+}
+
+/// Carries out the part of `plan` with the keys of `part`: one of those that
+/// [`split`](crate::split) made of it for the same `version`. All parts need the same `readers`, and
+/// have no filter unless there is only one: a filter is asked about the keys of a whole compaction,
+/// in their order.
+///
+/// # Durability
+/// As [`compact`].
+///
+/// # Errors
+/// As [`compact`].
+///
+/// # Panics
+/// As [`compact`].
+pub fn compact_part(
+    job: &Job<'_>,
+    version: &Version,
+    plan: &Plan,
+    readers: &Readers,
+    part: &PartRange,
+) -> Result<CompactedPart, JobError> {
     assert!(!plan.is_trivial_move && !plan.is_drop, "a trivial move or a drop is an edit");
+    assert!(job.filter.is_none() || *part == PartRange::whole(), "a filter sees all keys");
     let runs: Vec<Arc<Run>> = plan.inputs.iter().map(|input| input_run(version, input)).collect();
     assert_order_is_kept(version, plan, &runs);
     let inputs: BTreeSet<TableId> = plan.tables().collect();
-    let all = KeyRange::all();
     // Newest first: shallower levels, then newer runs.
     let mut sources: Vec<(Position, &Arc<Run>)> =
         plan.inputs.iter().map(|input| Position::of(input.level, input.run)).zip(&runs).collect();
@@ -104,12 +146,14 @@ pub fn compact(
     };
     let start = |(filter, keyspace)| RunningFilter::start(filter, &context(keyspace));
     let filter = job.filter.map(start).transpose()?;
+    // Of all parts: what they hide and which of them stay must not depend on where cuts are.
     let ranges = RangeGc::new(range_tombstones(&runs)?, readers, |start, end| {
         older.may_hold_any(start, end, &inputs)
     });
     let needed: Vec<Arc<Run>> =
         sources.iter().filter_map(|(_, run)| without_hidden(run, &ranges)).collect();
-    let cursors = needed.iter().map(|run| RunCursor::new(Arc::clone(run), &all, false));
+    let keys = part.keys();
+    let cursors = needed.iter().map(|run| RunCursor::new(Arc::clone(run), &keys, false));
     let mut source = MergingCursor::new(cursors.collect());
 
     let cuts = Cuts { keys: &plan.cut_keys, bytes_max: plan.output_bytes_max };
@@ -122,9 +166,10 @@ pub fn compact(
     // All of the version: how much of a file is garbage, the inputs alone do not say.
     let blobs = BlobAccount::of(version.tables().map(|table| &**table.properties()));
     let options = (job.options)(target);
-    let dictionary = learn(job, &needed, &options)?;
+    let dictionary = learn(job, &needed, &keys, &options)?;
     let outputs = Outputs::new(*job, target.level, options, cuts, times, &blobs);
-    let mut outputs = outputs.with_dictionary(dictionary).with_ranges(ranges.kept().clone());
+    let kept = ranges.kept().clipped(&part.start, &part.end);
+    let mut outputs = outputs.with_dictionary(dictionary).with_ranges(kept);
     let counts = rewrite(
         job,
         &mut source,
@@ -133,30 +178,59 @@ pub fn compact(
         })
         .with_filter(filter),
         &ranges,
-        &mut outputs,
+        (part, &mut outputs),
         |cursor: &RunCursor| cursor.table().properties().id.file_name(),
     )?;
-    check_count(&needed, counts.entries_in)?;
-    let added = outputs.finish()?;
-    let unread = entries_of(&runs) - counts.entries_in;
+    let (added, files) = outputs.finish()?;
+    let unread = entries_of(&runs) - entries_of(&needed);
     let written = BlobAccount::of(added.iter());
     let is_new = |file: &&BlobFileUse| blobs.file(file.facts.id).is_none();
+    let blob_bytes_written = written.files().filter(is_new).map(|file| file.facts.file_bytes).sum();
+    Ok(CompactedPart { added, counts, blob_bytes_written, needed, unread, files })
+}
+
+/// Makes one result of all parts of `plan`, in the order of their keys.
+///
+/// # Errors
+/// If they have not read every entry of the inputs: one of these is damaged. No new file is left
+/// then.
+///
+/// # Panics
+/// If there is no part.
+pub fn join_parts(plan: &Plan, parts: Vec<CompactedPart>) -> Result<CompactionOutput, JobError> {
+    let first = parts.first().expect("a compaction has at least one part");
+    let read = parts.iter().map(|part| part.counts.entries_in).sum();
+    check_count(&first.needed, read)?;
+    let unread = first.unread;
+    let dropped: u64 = parts.iter().map(|part| part.counts.entries_dropped).sum();
+    let bytes_read = first.needed.iter().map(|run| run.bytes()).sum();
+    let filtered = parts.iter().map(|part| part.counts.filtered).sum();
+    let blob_bytes_written = parts.iter().map(|part| part.blob_bytes_written).sum();
+    let mut added = Vec::new();
+    for part in parts {
+        added.extend(part.added);
+        part.files.claim();
+    }
+    let follows = |pair: &[TableProperties]| pair[0].ends_before(&pair[1].smallest_key);
+    assert!(added.windows(2).all(follows), "outputs are disjoint and ascend");
     Ok(CompactionOutput {
-        bytes_read: needed.iter().map(|run| run.bytes()).sum(),
-        blob_bytes_written: written.files().filter(is_new).map(|file| file.facts.file_bytes).sum(),
+        bytes_read,
+        blob_bytes_written,
         bytes_written: added.iter().map(|table| table.file_bytes).sum(),
         added,
         removed: plan.tables().collect(),
-        entries_in: counts.entries_in + unread,
-        entries_dropped: counts.entries_dropped + unread,
-        filtered: counts.filtered,
+        entries_in: read + unread,
+        entries_dropped: dropped + unread,
+        filtered,
     })
 }
 
-/// Learns a dictionary from blocks all over the inputs, if the outputs are to have one.
+/// Learns a dictionary from blocks all over the inputs with keys of `keys`, if the outputs are to
+/// have one.
 fn learn(
     job: &Job<'_>,
     runs: &[Arc<Run>],
+    keys: &KeyRange,
     options: &TableOptions,
 ) -> Result<Option<Arc<Dictionary>>, JobError> {
     let bytes_max = options.zstd_dictionary_bytes as usize;
@@ -164,7 +238,7 @@ fn learn(
         return Ok(None);
     }
     let samples_max = bytes_max * SAMPLE_BYTES_PER_BYTE / options.block_size_bytes.max(1);
-    let tables = || runs.iter().flat_map(|run| run.tables());
+    let tables = || runs.iter().flat_map(|run| run.overlapping(keys));
     let block_count: usize = tables().map(|t| t.properties().data_block_count as usize).sum();
     let mut charge = job.tables.budget.charge(Owner::Compaction, 0);
     let (mut samples, mut bytes) = (Vec::new(), 0);

@@ -18,6 +18,7 @@ use crate::output::{Cuts, Outputs};
 use crate::range_gc::RangeGc;
 use crate::rewrite::rewrite;
 use crate::sieve::Sieve;
+use crate::split::PartRange;
 use crate::times::OutputTimes;
 use crate::version::Version;
 
@@ -70,12 +71,14 @@ pub fn flush(job: &Job<'_>, input: FlushInput<'_>) -> Result<Vec<TableProperties
             ranges.stays_over(user_key) || older.may_hold(user_key, &inputs)
         }),
         &ranges,
-        &mut outputs,
+        (&PartRange::whole(), &mut outputs),
         |_: &MemtableCursor| "memtable".to_owned(),
     )?;
     let expected: u64 = input.memtables.iter().map(|memtable| memtable.entry_count()).sum();
     assert_eq!(counts.entries_in, expected, "a memtable that is flushed takes no more writes");
-    outputs.finish()
+    let (added, files) = outputs.finish()?;
+    files.claim();
+    Ok(added)
 }
 
 /// The range tombstones of all memtables. In a table each has an end: one that has none is given

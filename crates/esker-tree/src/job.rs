@@ -73,10 +73,11 @@ pub enum Signal {
     Cancel,
 }
 
-/// How far a job is. Read by anyone while it runs; a job starts with one that is all zeros.
+/// How far a job is. Read by anyone while it runs; a job starts with one that is all zeros, and its
+/// parts, if it has several, share that.
 #[derive(Default, Debug)]
 pub struct Progress {
-    // Counters only: each is added to by the one thread of the job, and orders nothing.
+    // Counters only: added to by the threads of the job, and ordering nothing.
     bytes_in: AtomicU64,
     bytes_out: AtomicU64,
     entries_in: AtomicU64,
@@ -108,12 +109,32 @@ impl Progress {
         self.entries_dropped.load(Ordering::Relaxed)
     }
 
-    pub(crate) fn set(&self, bytes_in: u64, bytes_out: u64, entries_in: u64, dropped: u64) {
-        self.bytes_in.store(bytes_in, Ordering::Relaxed);
-        self.bytes_out.store(bytes_out, Ordering::Relaxed);
-        self.entries_in.store(entries_in, Ordering::Relaxed);
-        self.entries_dropped.store(dropped, Ordering::Relaxed);
+    /// Back to zeros, for a job that is begun anew.
+    pub fn clear(&self) {
+        for counter in [&self.bytes_in, &self.bytes_out, &self.entries_in, &self.entries_dropped] {
+            counter.store(0, Ordering::Relaxed);
+        }
     }
+
+    /// Adds what `now` has more than `before`, which it had less of: estimates may go back.
+    pub(crate) fn advance(&self, before: &Reached, now: &Reached) {
+        let add = |counter: &AtomicU64, before: u64, now: u64| {
+            counter.fetch_add(now.wrapping_sub(before), Ordering::Relaxed);
+        };
+        add(&self.bytes_in, before.bytes_in, now.bytes_in);
+        add(&self.bytes_out, before.bytes_out, now.bytes_out);
+        add(&self.entries_in, before.entries_in, now.entries_in);
+        add(&self.entries_dropped, before.entries_dropped, now.entries_dropped);
+    }
+}
+
+/// What one part of a job has come to, as [`Progress`] counts it.
+#[derive(Clone, Copy, Default, Debug)]
+pub(crate) struct Reached {
+    pub(crate) bytes_in: u64,
+    pub(crate) bytes_out: u64,
+    pub(crate) entries_in: u64,
+    pub(crate) entries_dropped: u64,
 }
 
 /// Why a flush or a compaction ended without a result. It left no file behind.

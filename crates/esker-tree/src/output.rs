@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use esker_base::{EntryKind, Fragments, InternalKey};
 use esker_cache::{Charge, Owner};
+use esker_env::FileSystem;
 use esker_table::{Dictionary, TableBuilder, TableIdentity, TableOptions, TableProperties};
 
 use crate::blob_account::BlobAccount;
@@ -42,8 +43,34 @@ pub(crate) struct Outputs<'a> {
     /// The range tombstones of all tables, and where those that are not written yet start.
     ranges: Fragments,
     range_start: Vec<u8>,
-    /// Every file that was created; empty once the job is done.
-    unclaimed: Vec<PathBuf>,
+    /// Every file that was created.
+    files: NewFiles,
+}
+
+/// Files of a job that is not done: removed when this is dropped, unless somebody claims them.
+pub(crate) struct NewFiles {
+    fs: Arc<dyn FileSystem>,
+    paths: Vec<PathBuf>,
+}
+
+impl NewFiles {
+    const fn none(fs: Arc<dyn FileSystem>) -> Self {
+        Self { fs, paths: Vec::new() }
+    }
+
+    /// The job is done, and they stay.
+    pub(crate) fn claim(mut self) {
+        self.paths.clear();
+    }
+}
+
+impl Drop for NewFiles {
+    fn drop(&mut self) {
+        for path in self.paths.drain(..) {
+            // Best effort: the error that ended the job is the one to report.
+            drop(self.fs.remove(&path));
+        }
+    }
 }
 
 impl<'a> Outputs<'a> {
@@ -71,7 +98,7 @@ impl<'a> Outputs<'a> {
             entry_count: 0,
             ranges: Fragments::default(),
             range_start: Vec::new(),
-            unclaimed: Vec::new(),
+            files: NewFiles::none(Arc::clone(&job.tables.fs)),
         }
     }
 
@@ -126,7 +153,7 @@ impl<'a> Outputs<'a> {
         }
         let builder = self.builder.as_mut().expect("a table was started");
         let (user_key, seqno) = (key.user_key, key.seqno());
-        match self.blobs.place(&self.job, key, value, &mut self.unclaimed)? {
+        match self.blobs.place(&self.job, key, value, &mut self.files.paths)? {
             Placed::AsItIs(value) => builder.add(key, value)?,
             Placed::Inline(value) => {
                 builder.add(InternalKey::new(user_key, seqno, EntryKind::Put), &value)?;
@@ -155,8 +182,9 @@ impl<'a> Outputs<'a> {
         self.entry_count
     }
 
-    /// Ends the last table, makes the names of all durable, and gives them away.
-    pub(crate) fn finish(mut self) -> Result<Vec<TableProperties>, JobError> {
+    /// Ends the last table, makes the names of all durable, and gives them away, with the files that
+    /// are to be claimed.
+    pub(crate) fn finish(mut self) -> Result<(Vec<TableProperties>, NewFiles), JobError> {
         self.finish_table(&[])?;
         let counted: u64 = self.finished.iter().map(|table| table.entry_count).sum();
         assert_eq!(counted, self.entry_count, "outputs hold the entries that were added");
@@ -167,8 +195,7 @@ impl<'a> Outputs<'a> {
                 .sync_dir(&self.job.tables.dir)
                 .map_err(esker_env::FileError::from)?;
         }
-        self.unclaimed.clear();
-        Ok(std::mem::take(&mut self.finished))
+        Ok((self.finished, self.files))
     }
 
     #[cold]
@@ -177,7 +204,7 @@ impl<'a> Outputs<'a> {
         let id = (self.job.next_id)().ok_or(JobError::Cancelled)?;
         let path = context.dir.join(id.file_name());
         let file = context.fs.create(&path).map_err(esker_env::FileError::from)?;
-        self.unclaimed.push(path);
+        self.files.paths.push(path);
         let level = u8::try_from(self.level).expect("levels are few");
         let keyspace = self.job.keyspace;
         let identity = TableIdentity { database: context.database, id, keyspace, level };
@@ -209,15 +236,5 @@ impl<'a> Outputs<'a> {
         self.finished_bytes += table.file_bytes;
         self.finished.push(table);
         Ok(())
-    }
-}
-
-impl Drop for Outputs<'_> {
-    fn drop(&mut self) {
-        self.builder = None;
-        for path in self.unclaimed.drain(..) {
-            // Best effort: the error that ended the job is the one to report.
-            drop(self.job.tables.fs.remove(&path));
-        }
     }
 }

@@ -5,15 +5,16 @@
 
 use std::cmp::Ordering;
 
-use esker_base::{Corruption, InternalKey};
+use esker_base::{Corruption, InternalKey, SeqNo};
 use esker_env::FileError;
 
 use crate::cursor::Cursor;
-use crate::job::{Job, JobError, Signal};
+use crate::job::{Job, JobError, Reached, Signal};
 use crate::merge::MergingCursor;
 use crate::output::Outputs;
 use crate::range_gc::RangeGc;
 use crate::sieve::{Sieve, Sink};
+use crate::split::PartRange;
 
 /// Bytes read between two questions to the interrupt: about one block.
 pub const INTERRUPT_BYTES: u64 = 4096;
@@ -60,33 +61,37 @@ impl Last {
     }
 }
 
-/// Writes what `sieve` lets through of all entries of `source` to `outputs`, but for those that
-/// `ranges` hide, which it does not get to see. `name_of` names the file
-/// that a source stands in.
+/// Writes what `sieve` lets through of all entries of `source` with keys of `part` to `outputs`, but
+/// for those that `ranges` hide, which it does not get to see. `name_of` names the file that a source
+/// stands in.
 pub(crate) fn rewrite<C: Cursor>(
     job: &Job<'_>,
     source: &mut MergingCursor<C>,
     mut sieve: Sieve<'_, impl FnMut(&[u8]) -> bool>,
     ranges: &RangeGc,
-    outputs: &mut Outputs<'_>,
+    (part, outputs): (&PartRange, &mut Outputs<'_>),
     name_of: impl Fn(&C) -> String,
 ) -> Result<Counts, JobError> {
     let mut counts = Counts::default();
     let mut last = Last::default();
     let mut hidden = 0;
     let mut interrupt_at = 0;
-    source.seek_to_first()?;
+    let mut reached = Reached::default();
+    source.seek(InternalKey::seek(&part.start, SeqNo::MAX))?;
     while source.is_valid() {
         if counts.bytes_in >= interrupt_at {
             interrupt_at = counts.bytes_in + INTERRUPT_BYTES;
             counts.entries_dropped = sieve.entries_dropped() + hidden;
-            pause(job, &counts, outputs)?;
+            pause(job, &counts, outputs, &mut reached)?;
         }
         let (_, current) = source.current();
         let key = current.key();
         match last.advance(current.head(), key) {
             Ordering::Equal => {}
             Ordering::Greater => {
+                if !part.goes_on_to(key.user_key) {
+                    break;
+                }
                 sieve.start_key(outputs)?;
                 outputs.start_key(key.user_key)?;
             }
@@ -110,7 +115,7 @@ pub(crate) fn rewrite<C: Cursor>(
     }
     counts.filtered = sieve.filtered();
     counts.entries_dropped = sieve.entries_dropped() + hidden;
-    pause(job, &counts, outputs)?;
+    pause(job, &counts, outputs, &mut reached)?;
     let added = counts.entries_in - counts.entries_dropped;
     assert_eq!(outputs.entry_count(), added, "every entry is kept or dropped");
     Ok(counts)
@@ -123,11 +128,17 @@ impl Sink for Outputs<'_> {
     }
 }
 
-/// Publishes the progress, and asks whether to go on.
-fn pause(job: &Job<'_>, counts: &Counts, outputs: &mut Outputs<'_>) -> Result<(), JobError> {
+/// Publishes the progress since `reached`, and asks whether to go on.
+fn pause(
+    job: &Job<'_>,
+    counts: &Counts,
+    outputs: &mut Outputs<'_>,
+    reached: &mut Reached,
+) -> Result<(), JobError> {
     let Counts { bytes_in, entries_in, entries_dropped, .. } = *counts;
     outputs.charge();
-    job.progress.set(bytes_in, outputs.bytes(), entries_in, entries_dropped);
+    let now = Reached { bytes_in, bytes_out: outputs.bytes(), entries_in, entries_dropped };
+    job.progress.advance(&std::mem::replace(reached, now), &now);
     match (job.interrupt)() {
         Signal::Continue => Ok(()),
         Signal::Cancel => Err(JobError::Cancelled),
@@ -156,7 +167,8 @@ mod tests {
         let gc = Gc::new(Readers::new(&[], SeqNo::ZERO), false);
         let sieve = Sieve::new(gc, job.context, |_: &[u8]| true);
         let ranges = RangeGc::none(&Readers::new(&[], SeqNo::ZERO));
-        rewrite(job, &mut source, sieve, &ranges, &mut outputs, name_of)
+        let whole = PartRange::whole();
+        rewrite(job, &mut source, sieve, &ranges, (&whole, &mut outputs), name_of)
     }
 
     /// Rewrites one source with these keys and sequence numbers.

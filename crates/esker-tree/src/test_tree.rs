@@ -16,7 +16,7 @@ use esker_table::{Compression, Table, TableContext, TableOptions, TablePropertie
 
 use crate::blob_account::BlobAccount;
 use crate::blob_options::BlobOptions;
-use crate::compaction::{CompactionOutput, compact};
+use crate::compaction::{CompactionOutput, compact, compact_part, join_parts};
 use crate::coverage::Coverage;
 use crate::cursor::vec_cursor::Entry;
 use crate::edit::{EditRecord, VersionEdit};
@@ -28,6 +28,7 @@ use crate::merge::MergingCursor;
 use crate::plan::Plan;
 use crate::run_cursor::RunCursor;
 use crate::shape::RunId;
+use crate::split::PartRange;
 use crate::version::Version;
 use crate::visible::VisibleCursor;
 
@@ -184,12 +185,38 @@ impl TestTree {
         self.job(|job| compact(job, &self.version, plan, readers))
     }
 
+    /// The same part by part.
+    pub(crate) fn try_compact_in(
+        &self,
+        plan: &Plan,
+        readers: &Readers,
+        parts: &[PartRange],
+    ) -> Result<CompactionOutput, JobError> {
+        let part = |part| self.job(|job| compact_part(job, &self.version, plan, readers, part));
+        join_parts(plan, parts.iter().map(part).collect::<Result<_, _>>()?)
+    }
+
     /// Compacts, installs the result, and removes the files of the inputs.
     pub(crate) fn compact(&mut self, plan: &Plan, readers: &Readers) -> CompactionOutput {
-        let output = self.try_compact(plan, readers).unwrap();
+        self.compact_in(plan, readers, &[PartRange::whole()])
+    }
+
+    /// The same part by part.
+    pub(crate) fn compact_in(
+        &mut self,
+        plan: &Plan,
+        readers: &Readers,
+        parts: &[PartRange],
+    ) -> CompactionOutput {
+        let output = self.try_compact_in(plan, readers, parts).unwrap();
+        self.install_output(plan, &output);
+        output
+    }
+
+    /// Installs what came of `plan`, and removes the files of the inputs.
+    pub(crate) fn install_output(&mut self, plan: &Plan, output: &CompactionOutput) {
         let run = plan.target_run.unwrap_or_else(|| RunId(self.mint()));
         self.replace(output.added.clone(), &output.removed, plan.target_level, run);
-        output
     }
 
     /// Removes tables, and their files.
@@ -299,8 +326,15 @@ impl TestTree {
 
     /// Every entry of the tables, in the order of internal keys.
     pub(crate) fn entries(&self) -> Vec<Entry> {
+        self.entries_of(self.version.tables())
+    }
+
+    pub(crate) fn entries_of<'a>(
+        &self,
+        tables: impl Iterator<Item = &'a Arc<Table>>,
+    ) -> Vec<Entry> {
         let mut entries = Vec::new();
-        for table in self.version.tables() {
+        for table in tables {
             let mut cursor = table.cursor(true);
             cursor.seek_to_first().unwrap();
             while cursor.is_valid() {

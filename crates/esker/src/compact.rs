@@ -28,7 +28,7 @@ enum Step {
 impl Engine {
     /// Compacts the tables that hold a key of `range`, on this thread.
     pub(crate) fn compact(&self, keyspace: &Arc<KeyspaceCore>, range: &KeyRange) -> Result<()> {
-        let task = OnDemand::new(keyspace, range, false);
+        let task = Arc::new(OnDemand::new(keyspace, range, false));
         loop {
             match self.step(&task, || ())? {
                 Step::Done => {}
@@ -95,7 +95,7 @@ impl Engine {
     }
 
     /// `park` is called if something is in the way, before that can end.
-    fn step(&self, task: &OnDemand, park: impl FnOnce()) -> Result<Step> {
+    fn step(&self, task: &Arc<OnDemand>, park: impl FnOnce()) -> Result<Step> {
         let keyspace = &task.keyspace;
         let request = self.request_of(task)?;
         self.check_writable()?;

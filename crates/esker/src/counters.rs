@@ -56,6 +56,8 @@ counters! {
     flush_bytes,
     /// Compactions that ended well, moves not counted.
     compactions,
+    /// Compactions that were cut by ranges of keys for several threads, ended well or not.
+    split_compactions,
     /// Tables moved to a deeper level without being rewritten.
     trivial_moves,
     /// Bytes of table files that compactions read.

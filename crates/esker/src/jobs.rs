@@ -311,18 +311,18 @@ impl Engine {
     /// Carries out a plan for `version` that is registered as `job`, for `task` if that asked for it.
     pub(crate) fn run_plan(
         &self,
-        keyspace: &KeyspaceCore,
+        keyspace: &Arc<KeyspaceCore>,
         job: JobId,
         version: Arc<Version>,
         plan: &Plan,
-        task: Option<&OnDemand>,
+        task: Option<&Arc<OnDemand>>,
     ) -> Result<()> {
         let started = self.now();
         let listed = self.running.start(record_of(keyspace, &version, plan, started));
         if let Some(task) = task {
             task.note_start(listed.record());
         }
-        let work = Work { version: &version, plan, progress: &listed.progress, task };
+        let work = Work { version: &version, plan, record: listed.record(), task };
         let work = std::panic::AssertUnwindSafe(|| self.execute(keyspace, work));
         let result = std::panic::catch_unwind(work);
         drop(listed);
@@ -361,7 +361,7 @@ impl Engine {
 
     /// Returns the bytes read and written. `version` is the one that the plan was made for: the
     /// keyspace itself may have been dropped since, and its version be empty.
-    fn execute(&self, keyspace: &KeyspaceCore, work: Work<'_>) -> Result<(u64, u64)> {
+    fn execute(&self, keyspace: &Arc<KeyspaceCore>, work: Work<'_>) -> Result<(u64, u64)> {
         let Work { version, plan, .. } = work;
         let removed: Vec<_> = plan.tables().collect();
         let is_removed =

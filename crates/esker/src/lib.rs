@@ -110,6 +110,7 @@ mod replay;
 mod running;
 mod scan;
 mod scheduler;
+mod shared_merge;
 mod snapshot;
 mod snapshots;
 mod sort_buffer;

@@ -50,6 +50,10 @@ pub struct Options {
     pub log_dir: Option<PathBuf>,
     /// Size at which a log segment is full, in bytes. Default 64 MiB.
     pub log_segment_bytes: u64,
+    /// For tests: compactions are cut into parts of about so many bytes, whatever threads there are
+    /// to share them. Default none: where it pays.
+    #[doc(hidden)]
+    pub part_bytes: Option<u64>,
 }
 
 /// Lowest limit on compactions, in bytes per second: what they read between two looks at it.
@@ -81,6 +85,7 @@ impl Default for Options {
             durability: Durability::Process,
             log_dir: None,
             log_segment_bytes: 64 << 20,
+            part_bytes: None,
         }
     }
 }

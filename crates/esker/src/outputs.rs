@@ -6,15 +6,19 @@ use std::sync::Arc;
 use esker_memtable::Memtable;
 use esker_table::{TableOptions, TableProperties};
 use esker_tree::{
-    CompactionOutput, Filter, FlushInput, Job, JobError, Plan, PlanReason, Progress, Readers,
-    Signal, TargetLevel, Version, compact, flush,
+    CompactedPart, CompactionOutput, Filter, FlushInput, Job, JobError, PartRange, Plan,
+    PlanReason, Progress, Readers, Signal, TargetLevel, Version, compact_part, flush, join_parts,
+    split,
 };
 
+use crate::counters::Counters;
 use crate::engine::Engine;
 use crate::error::{Error, ErrorKind, Result};
 use crate::keyspace_core::{KeyspaceCore, Settings};
 use crate::on_demand::OnDemand;
 use crate::read_view::WriteBuffer;
+use crate::running::JobRecord;
+use crate::shared_merge::{MergeInputs, SharedMerge};
 use crate::snapshots::Hold;
 use crate::write_times::{WriteTimes, as_millis};
 
@@ -22,12 +26,20 @@ use crate::write_times::{WriteTimes, as_millis};
 #[derive(Clone, Copy)]
 pub(crate) struct Work<'a> {
     /// What the plan was made for.
-    pub(crate) version: &'a Version,
+    pub(crate) version: &'a Arc<Version>,
     pub(crate) plan: &'a Plan,
-    pub(crate) progress: &'a Progress,
+    pub(crate) record: &'a Arc<JobRecord>,
     /// Who asked for it, if somebody did.
-    pub(crate) task: Option<&'a OnDemand>,
+    pub(crate) task: Option<&'a Arc<OnDemand>>,
 }
+
+/// Output tables that a part of a compaction is worth at least: it ends with one that is not full,
+/// and takes a sync of the directory.
+const PART_TABLES_MIN: u64 = 2;
+
+/// Parts for each thread that may take one: a thread that comes late, or has something more urgent
+/// to do, leaves more of them to the others, and is never away for longer than one takes.
+const PARTS_PER_THREAD: usize = 4;
 
 impl Engine {
     /// Writes the entries of `buffers`, oldest first, to new tables of level 0.
@@ -71,45 +83,103 @@ impl Engine {
     /// So if it has removed or changed anything then, the inputs are merged again without it.
     pub(crate) fn merge_tables(
         &self,
-        keyspace: &KeyspaceCore,
+        keyspace: &Arc<KeyspaceCore>,
         work: Work<'_>,
     ) -> Result<(CompactionOutput, Option<Hold<'_>>)> {
-        let settings = keyspace.settings();
-        let name = keyspace.name();
-        let filter = settings.filter.as_ref().map(|filter| (filter, &*name));
         let readers = self.readers();
-        let output = self.merge_tables_for(keyspace, work, &readers, filter)?;
+        let filter = keyspace.settings().filter.clone();
+        let latest = readers.0.latest();
+        let output = self.merge_tables_for(keyspace, work, readers, filter)?;
         if output.filtered == 0 {
             return Ok((output, None));
         }
-        if let Some(hold) = self.snapshots.hold_from(readers.0.latest()) {
+        if let Some(hold) = self.snapshots.hold_from(latest) {
             return Ok((output, Some(hold)));
         }
         self.remove_outputs(output.added.iter());
-        let readers = self.readers();
-        Ok((self.merge_tables_for(keyspace, work, &readers, None)?, None))
+        work.record.progress.clear();
+        Ok((self.merge_tables_for(keyspace, work, self.readers(), None)?, None))
     }
 
+    /// Merges the inputs, in parts that idle threads take too, if they are large.
     fn merge_tables_for(
         &self,
-        keyspace: &KeyspaceCore,
+        keyspace: &Arc<KeyspaceCore>,
         work: Work<'_>,
-        (readers, passed_millis): &(Readers, u64),
-        filter: Option<(&Filter, &str)>,
+        (readers, passed_millis): (Readers, u64),
+        filter: Option<Filter>,
     ) -> Result<CompactionOutput> {
-        let mark = keyspace.write_mark();
-        let Work { version, plan, progress, task } = work;
-        let is_cancelled = || task.is_some_and(OnDemand::is_cancelled);
+        let Work { version, plan, record, task } = work;
+        // One filter sees all keys of a compaction, in their order: so it was promised.
+        let parts = match filter {
+            Some(_) => vec![PartRange::whole()],
+            None => self.cut(work)?,
+        };
+        let inputs = MergeInputs {
+            version: Arc::clone(version),
+            plan: plan.clone(),
+            readers,
+            passed_millis,
+            filter,
+            mark: keyspace.write_mark(),
+        };
+        let merge = Arc::new(SharedMerge::new(keyspace, task, record, inputs, parts));
+        if merge.part_count() > 1 {
+            Counters::add(&self.counters.split_compactions, 1);
+            self.scheduler.request_parts(&merge);
+        }
+        while self.merge_next_part(&merge) {}
+        self.serve_until(task.map(|task| &**task), || merge.has_ended());
+        join_parts(plan, merge.take()?).map_err(|error| error_of(error, None))
+    }
+
+    /// The parts of a compaction: one, unless several threads could do more of them.
+    fn cut(&self, work: Work<'_>) -> Result<Vec<PartRange>> {
+        let Work { version, plan, task, .. } = work;
+        let thread_count = self.threads_for(task.map(|task| &**task));
+        let worth = plan.output_bytes_max.saturating_mul(PART_TABLES_MIN);
+        let (count_max, bytes_min) = match self.options.part_bytes {
+            Some(bytes) => (PARTS_PER_THREAD, bytes),
+            None if thread_count < 2 => (1, worth),
+            None => (thread_count * PARTS_PER_THREAD, worth),
+        };
+        Ok(split(version, plan, count_max, bytes_min)?)
+    }
+
+    /// Merges a part that nobody has taken, if there is one.
+    pub(crate) fn merge_next_part(&self, merge: &SharedMerge) -> bool {
+        let Some((part, inputs)) = merge.begin_part() else { return false };
+        let work = || self.merge_part(merge, &inputs, merge.range(part));
+        let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work));
+        drop(inputs);
+        merge.end_part(part, outcome);
+        self.scheduler.wake();
+        true
+    }
+
+    fn merge_part(
+        &self,
+        merge: &SharedMerge,
+        inputs: &MergeInputs,
+        range: &PartRange,
+    ) -> Result<CompactedPart> {
+        let keyspace = &*merge.keyspace;
+        let task = merge.task.as_deref();
+        let is_cancelled = || task.is_some_and(OnDemand::is_cancelled) || merge.has_failed();
         let must_end = || self.scheduler.is_stopping() || keyspace.is_dropped() || is_cancelled();
         let blocks = Cell::new(0);
         let interrupt = || {
             self.hold_back(task, must_end);
             self.pace_compaction(keyspace, &blocks, must_end);
-            let gives_way = plan.reason == PlanReason::Idle && keyspace.write_mark() != mark;
+            let is_idle = inputs.plan.reason == PlanReason::Idle;
+            let gives_way = is_idle && keyspace.write_mark() != inputs.mark;
             if must_end() || gives_way { Signal::Cancel } else { Signal::Continue }
         };
-        self.with_job((keyspace, *passed_millis, progress), interrupt, |job| {
-            compact(&Job { filter, ..*job }, version, plan, readers)
+        let name = keyspace.name();
+        let filter = inputs.filter.as_ref().map(|filter| (filter, &*name));
+        let MergeInputs { version, plan, readers, passed_millis, .. } = inputs;
+        self.with_job((keyspace, *passed_millis, &merge.record.progress), interrupt, |job| {
+            compact_part(&Job { filter, ..*job }, version, plan, readers, range)
         })
     }
 
@@ -144,15 +214,20 @@ impl Engine {
             interrupt: &interrupt,
             progress,
         });
-        result.map_err(|error| match (error, no_id.take()) {
-            (_, Some(error)) => error,
-            (JobError::File(error), None) => error.into(),
-            (JobError::UnsupportedKind(error), None) => error.into(),
-            (JobError::Filter(error), None) => Error::new(ErrorKind::UserCode, error.to_string()),
-            (JobError::Cancelled, None) => {
-                Error::new(ErrorKind::Closed, "the job was cancelled because the database closes")
-            }
-        })
+        result.map_err(|error| error_of(error, no_id.take()))
+    }
+}
+
+/// What to say of a job that failed; `no_id` is why it got no id for a table.
+fn error_of(error: JobError, no_id: Option<Error>) -> Error {
+    match (error, no_id) {
+        (_, Some(error)) => error,
+        (JobError::File(error), None) => error.into(),
+        (JobError::UnsupportedKind(error), None) => error.into(),
+        (JobError::Filter(error), None) => Error::new(ErrorKind::UserCode, error.to_string()),
+        (JobError::Cancelled, None) => {
+            Error::new(ErrorKind::Closed, "the job was cancelled because the database closes")
+        }
     }
 }
 

@@ -10,6 +10,7 @@ use std::time::Duration;
 use esker_base::KeyspaceId;
 
 use crate::on_demand::OnDemand;
+use crate::shared_merge::SharedMerge;
 use crate::sync::atomic::{AtomicBool, Ordering};
 use crate::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
@@ -39,6 +40,8 @@ pub(crate) struct State {
     on_demand: VecDeque<Arc<OnDemand>>,
     /// Those that wait for another compaction of their keyspace to end.
     parked: Vec<Arc<OnDemand>>,
+    /// Merges with parts that other threads may take.
+    parts: Vec<Arc<SharedMerge>>,
     wants_log: bool,
     /// No compaction is begun.
     is_paused: bool,
@@ -55,6 +58,8 @@ pub(crate) enum Job {
     Compact(KeyspaceId),
     /// One step of it.
     OnDemand(Arc<OnDemand>),
+    /// One part of it.
+    Part(Arc<SharedMerge>),
     PrepareLog,
     /// Asks for what time alone has made due.
     LookAtTime,
@@ -101,6 +106,11 @@ impl Scheduler {
     /// `task` has its turn once those that asked before have had theirs.
     pub(crate) fn request_on_demand(&self, task: &Arc<OnDemand>) {
         self.change(|state| state.on_demand.push_back(Arc::clone(task)));
+    }
+
+    /// Other threads may take parts of `merge`.
+    pub(crate) fn request_parts(&self, merge: &Arc<SharedMerge>) {
+        self.change(|state| state.parts.push(Arc::clone(merge)));
     }
 
     /// `task` waits for the end of another compaction of its keyspace. The caller makes sure that the
@@ -184,10 +194,12 @@ impl Scheduler {
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
 
 impl State {
-    /// The most urgent job that `duty` covers: flushes first, what somebody asked for last. It counts
-    /// as running until [`Scheduler::note_end`].
+    /// The most urgent job that `duty` covers: flushes first, parts of what is under way once nothing
+    /// else is automatic, what somebody asked for last. It counts as running until
+    /// [`Scheduler::note_end`].
     pub(crate) fn take(&mut self, duty: Duty, is_due: impl Fn(KeyspaceId) -> bool) -> Option<Job> {
-        let job = self.most_urgent(duty, is_due).or_else(|| self.next_on_demand(duty))?;
+        let job = self.most_urgent(duty, is_due).or_else(|| self.next_part(duty));
+        let job = job.or_else(|| self.next_on_demand(duty))?;
         Some(self.begin(job))
     }
 
@@ -212,6 +224,17 @@ impl State {
         let job = std::mem::take(&mut self.wants_log).then_some(Job::PrepareLog);
         self.running += usize::from(job.is_some());
         job
+    }
+
+    fn next_part(&mut self, duty: Duty) -> Option<Job> {
+        self.parts.retain(|merge| merge.has_more());
+        if duty == Duty::Flushing || self.is_paused {
+            return None;
+        }
+        let is_paused = |task: &OnDemand| task.is_paused();
+        let mut merges = self.parts.iter();
+        let merge = merges.find(|merge| !merge.task.as_deref().is_some_and(is_paused));
+        merge.cloned().map(Job::Part)
     }
 
     fn next_on_demand(&mut self, duty: Duty) -> Option<Job> {

@@ -125,6 +125,7 @@ impl Engine {
             Job::Flush(id) => self.with_keyspace(id, |keyspace| self.flush_job(keyspace)),
             Job::Compact(id) => self.with_keyspace(id, |keyspace| self.compaction_job(keyspace)),
             Job::OnDemand(task) => self.on_demand_job(&task),
+            Job::Part(merge) => drop(self.merge_next_part(&merge)),
             Job::PrepareLog => self.prepare_log_job(),
             Job::LookAtTime => self.look_at_time(),
             Job::TendLog { mark } => self.tend_log(mark),
@@ -148,6 +149,23 @@ impl Engine {
             while !must_end() && self.serve_beside(duty) {}
             (!rests() || must_end()).then_some(())
         });
+    }
+
+    /// Returns once `has_ended`, which other threads bring about. Meanwhile this one does what it would
+    /// do beside a compaction.
+    pub(crate) fn serve_until(&self, task: Option<&OnDemand>, has_ended: impl Fn() -> bool) {
+        let duty = self.duty_beside(task);
+        self.scheduler.wait_until(|| {
+            while !has_ended() && self.serve_beside(duty) {}
+            has_ended().then_some(())
+        });
+    }
+
+    /// How many threads may take parts of one compaction, the one that does it counted in: those
+    /// that compact, and whoever asks for one and does not leave it to them.
+    pub(crate) fn threads_for(&self, task: Option<&OnDemand>) -> usize {
+        let compacting = self.options.background_threads.saturating_sub(1);
+        compacting + usize::from(task.is_some_and(|task| !task.is_queued))
     }
 
     /// A step that is done without threads is done to its end.

@@ -258,3 +258,26 @@ fn readers_on_several_threads_get_the_same_answers() {
     });
     assert_eq!(Arc::strong_count(&table), 1);
 }
+
+#[test]
+fn cut_keys_make_stretches_of_about_as_many_blocks() {
+    let entry = |number: u64| Entry::put(format!("k{number:06}").as_bytes(), 1, &[7; 50]);
+    let entries: Vec<Entry> = (0..20_000).map(entry).collect();
+    let bed = Bed::new();
+    let table = bed.table(&bed.build(1, options(256, Compression::None), &entries));
+    assert!(table.properties().data_block_count > 3000, "several partitions");
+    for count in [1, 2, 7, 100] {
+        let cuts = table.cut_keys(count).unwrap();
+        assert_eq!(cuts.len(), count - 1);
+        let place = |cut: &Vec<u8>| entries.partition_point(|entry| entry.user_key < *cut);
+        let places: Vec<usize> = [0].into_iter().chain(cuts.iter().map(place)).collect();
+        let ends = places[1..].iter().copied().chain([entries.len()]);
+        for (start, end) in places.iter().zip(ends) {
+            let share = entries.len() / count;
+            assert!((end - start).abs_diff(share) <= 10, "{count}: {start} to {end}");
+        }
+    }
+    // Never more stretches than blocks.
+    let few = bed.table(&bed.build(2, options(4096, Compression::None), &entries[..10]));
+    assert_eq!((few.cut_keys(0).unwrap(), few.cut_keys(9).unwrap()), (vec![], vec![]));
+}

@@ -1,6 +1,7 @@
 //! Compaction end to end, on real memtables and tables in memory.
 
 mod blobs;
+mod parts;
 mod random;
 
 use std::sync::Mutex;
@@ -38,6 +39,9 @@ fn plan_of(
         for run in runs.runs() {
             let ids = run.tables().iter().map(|table| table.properties().id);
             let tables: Vec<TableId> = ids.filter(|id| inputs.contains(id)).collect();
+            let wanted = run.tables().iter().map(|table| table.properties());
+            let wanted = wanted.filter(|table| inputs.contains(&table.id));
+            plan.input_bytes += wanted.map(|table| table.file_bytes).sum::<u64>();
             if !tables.is_empty() {
                 plan.inputs.push(PlanInput { level, run: run.id(), tables });
             }
@@ -143,6 +147,7 @@ fn cancelled_compaction_leaves_no_file_wherever_it_stops() {
     let mut questions = 0;
     loop {
         tree.patience.set(questions);
+        tree.progress.clear();
         match tree.try_compact(&plan, &nobody) {
             Err(JobError::Cancelled) => assert_eq!(tree.files(), before, "after {questions}"),
             Err(error) => panic!("{error}"),

@@ -45,6 +45,7 @@ mod kinds;
 mod model;
 mod on_demand;
 mod orders;
+mod parts;
 mod policies;
 mod ranges;
 mod syncing;

@@ -77,7 +77,8 @@ impl Run {
             Some(clock) => Env { clock: clock.clone(), ..Env::memory(seed) },
             None => Env { clock: Env::os().clock, ..Env::memory(seed) },
         };
-        let options = choices::options(&mut rng, background_threads);
+        let part_bytes = choices::part_bytes(seed);
+        let options = Options { part_bytes, ..choices::options(&mut rng, background_threads) };
         let order = choices::order(&mut rng);
         let keyspace_options = KeyspaceOptions { order, ..choices::keyspace_options(&mut rng) };
         let db = Db::builder(DIR)

@@ -23,7 +23,9 @@ pub(crate) const NOW_MILLIS: u64 = 1000;
 
 /// No threads, and log segments as small as they get.
 pub(crate) fn options() -> Options {
-    Options { background_threads: 0, log_segment_bytes: 0, ..Options::default() }
+    // Small compactions are done whole, larger ones in parts.
+    let part_bytes = Some(4000);
+    Options { background_threads: 0, log_segment_bytes: 0, part_bytes, ..Options::default() }
 }
 
 pub(crate) fn open(env: &Env, options: &Options) -> Result<Db> {

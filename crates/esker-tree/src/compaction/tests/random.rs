@@ -9,6 +9,7 @@ use super::*;
 use crate::blob_account::pick_blob_waste;
 use crate::blob_options::{BlobBound, BlobOptions};
 use crate::plan::Busy;
+use crate::split::split;
 use crate::test_tree::visible_contents;
 
 /// A tree with everything ever written to it, and who reads.
@@ -185,6 +186,61 @@ impl World {
         (!inputs.is_empty()).then_some(plan)
     }
 
+    /// Parts of `plan`: by the indexes of the inputs, or anywhere.
+    fn random_parts(&mut self, plan: &Plan) -> Vec<PartRange> {
+        let random = &mut self.random;
+        if random.one_in(2) {
+            return split(&self.tree.version, plan, random.below(6) as usize, 1).unwrap();
+        }
+        let mut cuts: Vec<_> = (0..random.below(4)).map(|_| random.key(2, 5)).collect();
+        cuts.retain(|cut| !cut.is_empty());
+        cuts.sort();
+        cuts.dedup();
+        PartRange::between(&cuts)
+    }
+
+    /// Carries out `plan` in parts, and makes sure that nothing comes out but what comes out whole.
+    /// How many parts there were.
+    fn compact(&mut self, plan: &Plan) -> (CompactionOutput, usize) {
+        let readers = self.readers();
+        let parts = self.random_parts(plan);
+        let before = self.tree.files().0;
+        let whole = self.tree.try_compact(plan, &readers).unwrap();
+        let (expected, expected_ranges) = self.held(&whole);
+        for name in self.tree.files().0.difference(&before) {
+            self.tree.context.fs.remove(&self.tree.context.dir.join(name)).unwrap();
+        }
+        let output = self.tree.try_compact_in(plan, &readers, &parts).unwrap();
+        let (entries, ranges) = self.held(&output);
+        assert_eq!(entries, expected, "{plan} in {parts:?}");
+        for key in (0..20).map(|_| self.random.key(2, 5)) {
+            let seqnos = |ranges: &Fragments| ranges.fragment(&key).map(|f| f.seqnos.clone());
+            assert_eq!(seqnos(&ranges), seqnos(&expected_ranges), "{plan} in {parts:?}: {key:?}");
+        }
+        let counts = |output: &CompactionOutput| (output.entries_in, output.entries_dropped);
+        assert_eq!(counts(&output), counts(&whole), "{plan} in {parts:?}");
+        assert_eq!(output.bytes_read, whole.bytes_read);
+        self.tree.install_output(plan, &output);
+        (output, parts.len())
+    }
+
+    /// Entries of the outputs, with the values that are in blob files, and range tombstones.
+    fn held(&self, output: &CompactionOutput) -> (Vec<Entry>, Fragments) {
+        let added = output.added.iter().cloned().map(Arc::new);
+        let tables: Vec<Arc<Table>> = added
+            .map(|table| Arc::new(Table::new(Arc::clone(&self.tree.context), table)))
+            .collect();
+        let ranges = tables.iter().filter_map(|table| table.ranges().unwrap());
+        let ranges = Fragments::of(ranges.flat_map(Fragments::tombstones).collect());
+        let mut entries = self.tree.entries_of(tables.iter());
+        for entry in &mut entries {
+            if entry.key().kind() == EntryKind::BlobReference {
+                entry.value = self.tree.reads.blob(&entry.user_key, &entry.value).unwrap().to_vec();
+            }
+        }
+        (entries, ranges)
+    }
+
     /// Every reader sees what was written, of what is flushed.
     fn check(&mut self, context: &str) {
         let in_memory = self.memtables.iter().map(Vec::len).sum::<usize>();
@@ -236,7 +292,7 @@ impl World {
 
 #[test]
 fn compaction_changes_no_answer() {
-    let (mut dropped, mut zeroed, mut dropped_tables) = (0, 0, 0);
+    let (mut dropped, mut zeroed, mut dropped_tables, mut cut) = (0, 0, 0, 0);
     let (mut separated, mut against_garbage) = (0, 0);
     for seed in 0..60 {
         let mut world = World::new(seed);
@@ -253,9 +309,9 @@ fn compaction_changes_no_answer() {
                 3 => dropped_tables += world.drop_tables(),
                 _ => {
                     if let Some(plan) = world.random_plan() {
-                        let readers = world.readers();
-                        let output = world.tree.compact(&plan, &readers);
+                        let (output, part_count) = world.compact(&plan);
                         dropped += output.entries_dropped;
+                        cut += usize::from(part_count > 1);
                     }
                 }
             }
@@ -282,4 +338,5 @@ fn compaction_changes_no_answer() {
     assert!(dropped > 1000 && zeroed > 300, "{dropped} {zeroed}");
     assert!(dropped_tables > 50, "{dropped_tables} tables");
     assert!(separated > 5000 && against_garbage > 10, "{separated} {against_garbage}");
+    assert!(cut > 200, "{cut} compactions in parts");
 }

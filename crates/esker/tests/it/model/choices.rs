@@ -18,6 +18,11 @@ pub(crate) fn options(rng: &mut Rng, background_threads: usize) -> Options {
     }
 }
 
+/// Half of all seeds do compactions in parts.
+pub(crate) fn part_bytes(seed: u64) -> Option<u64> {
+    *Rng::new(!seed).pick(&[None, None, Some(1), Some(1500)])
+}
+
 pub(crate) fn keyspace_options(rng: &mut Rng) -> KeyspaceOptions {
     let compaction = *rng.pick(&crate::policies::KEEPING);
     KeyspaceOptions {
