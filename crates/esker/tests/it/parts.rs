@@ -78,6 +78,19 @@ impl Bed {
         });
     }
 
+    /// Two parts stand still at their first table, between two waits of the third at the barrier.
+    fn hold_two_parts(&self) -> Arc<Barrier> {
+        let (barrier, tables) = (Arc::new(Barrier::new(3)), AtomicUsize::new(0));
+        let at_tables = Arc::clone(&barrier);
+        self.on(Operation::Create, move |_| {
+            if tables.fetch_add(1, Ordering::Relaxed) < 2 {
+                at_tables.wait();
+                at_tables.wait();
+            }
+        });
+        barrier
+    }
+
     /// Without this, the observer would keep the database open.
     fn forget(&self) {
         self.faults.observe(|_| ());
@@ -234,14 +247,7 @@ fn a_part_that_fails_fails_the_whole_and_leaves_no_file() {
 fn cancelled_while_several_parts_are_under_way_it_leaves_no_file() {
     let bed = Bed::with_three_runs(4, KeyspaceOptions::default());
     let before = bed.keyspace.levels();
-    let (barrier, tables) = (Arc::new(Barrier::new(3)), AtomicUsize::new(0));
-    let at_tables = Arc::clone(&barrier);
-    bed.on(Operation::Create, move |_| {
-        if tables.fetch_add(1, Ordering::Relaxed) < 2 {
-            at_tables.wait();
-            at_tables.wait();
-        }
-    });
+    let barrier = bed.hold_two_parts();
     let handle = bed.keyspace.start_compaction::<&[u8]>(..).unwrap();
     barrier.wait();
     handle.cancel();
@@ -268,8 +274,12 @@ fn progress_of_a_handle_counts_all_parts() {
 #[test]
 fn paused_with_parts_under_way_it_stands_still_and_goes_on() {
     let bed = Bed::with_three_runs(3, KeyspaceOptions::default());
+    let barrier = bed.hold_two_parts();
     let handle = bed.keyspace.start_compaction::<&[u8]>(..).unwrap();
+    barrier.wait();
     handle.pause();
+    barrier.wait();
+    bed.forget();
     // Its threads do what else there is.
     let other = bed.db.keyspace("other", KeyspaceOptions::default()).unwrap();
     for _ in 0..3 {
