@@ -92,7 +92,8 @@ impl Plan {
     pub(super) fn new(seed: u64) -> Self {
         let mut rng = Rng::new(seed);
         let threads = 1 + rng.index(3);
-        let options = choices::options(&mut rng, threads);
+        let part_bytes = choices::part_bytes(seed);
+        let options = Options { part_bytes, ..choices::options(&mut rng, threads) };
         let mut keyspace = |name: &'static str| {
             let order = match name {
                 "a" => choices::order(&mut rng),
