@@ -47,9 +47,9 @@ impl Bed {
         Self { fs, faults, clock, db, keyspace }
     }
 
-    /// Three runs of ascending keys, overlapping, of 100 kB each.
+    /// Three runs of ascending keys, overlapping, of a thousand entries each.
     fn with_three_runs(background_threads: usize, options: KeyspaceOptions) -> Self {
-        let bed = Self::new(background_threads, Some(20_000), options);
+        let bed = Self::new(background_threads, Some(2000), options);
         for run in 0..3 {
             for key in 0..1000 {
                 let value = vec![run; 100];
