@@ -36,9 +36,13 @@ fn value(number: u64, len: usize) -> Vec<u8> {
 }
 
 fn blob_files(env: &Env) -> Vec<String> {
+    files_ending_with(".blob", env)
+}
+
+fn files_ending_with(end: &str, env: &Env) -> Vec<String> {
     let entries = env.fs.list(Path::new("db")).unwrap().into_iter();
     let mut names: Vec<String> =
-        entries.map(|entry| entry.name).filter(|name| name.ends_with(".blob")).collect();
+        entries.map(|entry| entry.name).filter(|name| name.ends_with(end)).collect();
     names.sort();
     names
 }
@@ -148,24 +152,27 @@ fn who_asks_for_keys_alone_reads_no_blob_file() {
 }
 
 #[test]
-fn a_blob_file_goes_when_the_last_reader_lets_go_of_it() {
+fn a_blob_file_and_its_table_go_when_the_last_reader_lets_go_of_them() {
     let env = Env::memory(1);
     let db = open_with(&env, keyspace_options());
     let entries = fill(db.default_keyspace(), 1);
     db.flush().unwrap();
-    let old = blob_files(&env);
+    let (old, old_tables) = (blob_files(&env), files_ending_with(".table", &env));
     let mut cursor = db.default_keyspace().cursor().unwrap();
     cursor.seek_to_first().unwrap();
     fill(db.default_keyspace(), 2);
     db.compact_all().unwrap();
     let held = blob_files(&env);
     assert!(held.contains(&old[0]), "a cursor holds it: {held:?}");
+    let tables = files_ending_with(".table", &env);
+    assert!(tables.contains(&old_tables[0]), "and its table: {tables:?}");
     for (key, value) in &entries {
         assert_eq!((cursor.key(), cursor.value()), (&**key, &**value));
         cursor.next().unwrap();
     }
     drop(cursor);
     assert!(!blob_files(&env).contains(&old[0]), "nobody holds it");
+    assert!(!files_ending_with(".table", &env).contains(&old_tables[0]), "nor its table");
     assert_eq!(db.stats().counters.blob_files_removed, 1);
     assert_tidy(&db, &*env.fs, "settled");
     db.close().unwrap();
@@ -437,7 +444,7 @@ fn ingested_values_go_to_blob_files_as_they_are_compacted() {
     let path = Path::new("elsewhere.table");
     let mut writer = TableWriter::create_in(&env, path, TableWriterOptions::default()).unwrap();
     for (key, value) in entries.iter().step_by(3) {
-        writer.put(key, &[value.as_slice(), b" again"].concat()).unwrap();
+        writer.put(key, [value.as_slice(), b" again"].concat()).unwrap();
     }
     writer.finish().unwrap();
     db.ingest(db.default_keyspace(), &[path], IngestOptions::default()).unwrap();
