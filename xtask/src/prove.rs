@@ -20,6 +20,7 @@ const HARNESSES: [(&str, &[&str]); 4] = [
             "--test",
             "it",
             "--",
+            "baton",
             "crash",
             "faults",
             "damage",

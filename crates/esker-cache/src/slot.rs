@@ -58,7 +58,7 @@ pub(crate) struct SlotArray<V> {
 }
 
 // One slot for every block of every open table, resident or not: 24 bytes beside a block of 4 KiB.
-#[cfg(not(all(test, loom)))]
+#[cfg(not(any(shuttle, all(test, loom))))]
 const _: () = assert!(size_of::<Mutex<SlotState<Vec<u8>>>>() == 24);
 
 /// Locks, whatever became of the last holder: a panic inside of a load leaves the slot empty and

@@ -109,6 +109,8 @@ mod recovery_mode;
 mod replay;
 mod running;
 mod scan;
+#[cfg(test)]
+mod schedule_tests;
 mod scheduler;
 mod shared_merge;
 mod snapshot;

@@ -70,8 +70,10 @@ impl Snapshots {
 
     /// Pins the visible sequence number, and the time that expiry goes by.
     pub(crate) fn pin(self: &Arc<Self>, now: Duration) -> PinnedSeqNo {
+        let is_early = esker_base::planted::is("snapshot-seen-before-pinned");
+        let early = is_early.then(|| self.visible());
         let mut pinned = self.pinned.lock().unwrap_or_else(PoisonError::into_inner);
-        let seqno = self.visible();
+        let seqno = early.unwrap_or_else(|| self.visible());
         let id = self.next_pin.fetch_add(1, Ordering::Relaxed);
         // Under the lock: no job has been told a later time that every reader has passed.
         let millis = self.clock.now();

@@ -13,7 +13,8 @@ const TIMED_OUT: i32 = 124;
 
 /// Tests of the whole engine, by their modules: what they are called together, and what the names of
 /// the tests start with.
-const GROUPS: [(&str, &[&str]); 6] = [
+const GROUPS: [(&str, &[&str]); 7] = [
+    ("simulator", &["baton::"]),
     ("model", &["model::"]),
     ("faults", &["faults::"]),
     ("kinds", &["kinds::", "ttl::", "orders::", "ingest::", "bulk_load::", "deletes::"]),
@@ -155,6 +156,6 @@ fn harnesses_start_with_those_of_the_package() {
         Harness::in_order(site).iter().map(Harness::to_string).collect()
     };
     let of_log = names("crates/esker-log/src/sync.rs");
-    assert_eq!(of_log[..3], ["tests of esker-log", "tests of esker-log", "model"]);
-    assert_eq!(names("crates/esker/src/jobs.rs")[..2], ["tests of esker", "model"]);
+    assert_eq!(of_log[..3], ["tests of esker-log", "tests of esker-log", "simulator"]);
+    assert_eq!(names("crates/esker/src/jobs.rs")[..3], ["tests of esker", "simulator", "model"]);
 }

@@ -38,6 +38,17 @@ pub struct Settings {
     pub policy: Policy,
     /// A run of more steps than this has failed: it is going round in circles.
     pub steps_max: u64,
+    /// A run of more virtual time than this has failed: its threads wait for each other, and look
+    /// again from time to time in vain.
+    pub time_max: Duration,
+}
+
+impl Settings {
+    /// With limits that no run reaches which gets on.
+    #[must_use]
+    pub const fn new(seed: u64, policy: Policy) -> Self {
+        Self { seed, policy, steps_max: 5_000_000, time_max: Duration::from_secs(3600) }
+    }
 }
 
 /// What became of a run.
@@ -99,7 +110,7 @@ pub(crate) struct Schedule {
     hash: u64,
     /// Choices so far.
     choices: u64,
-    /// Steps at which the thread that runs falls behind.
+    /// Steps at which the thread that runs falls behind, the next one last.
     falls: Vec<u64>,
     /// Below all priorities given so far.
     lowest: u64,
@@ -140,6 +151,7 @@ impl Schedule {
         };
         if let Policy::Priorities { falls, among } = settings.policy {
             schedule.falls = (0..falls).map(|_| schedule.below(among)).collect();
+            schedule.falls.sort_unstable_by(|a, b| b.cmp(a));
         }
         schedule
     }
@@ -216,7 +228,7 @@ impl Schedule {
         if self.below(JUMP_ONE_IN) == 0 {
             self.jump();
         }
-        let falls = self.falls.contains(&self.steps) || STRETCH_MAX < self.stretch;
+        let falls = self.falls_now() || STRETCH_MAX < self.stretch;
         if falls {
             self.lowest -= 1;
             self.members[id].priority = self.lowest;
@@ -230,6 +242,16 @@ impl Schedule {
             return Some(id);
         }
         self.pick(Some(id))
+    }
+
+    /// Whether the thread that runs falls behind at this step.
+    fn falls_now(&mut self) -> bool {
+        let mut falls = false;
+        while self.falls.last().is_some_and(|step| *step <= self.steps) {
+            self.falls.pop();
+            falls = true;
+        }
+        falls
     }
 
     /// The thread `id` waits; who goes on?
@@ -301,6 +323,9 @@ impl Schedule {
         }
         if ready.is_empty() {
             return self.fail("nobody can go on: somebody was not woken");
+        }
+        if self.settings.time_max < self.now {
+            return self.fail("too much time: threads look again in vain");
         }
         let next = match self.settings.policy {
             Policy::Uniform { .. } => ready[self.below(ready.len() as u64) as usize],

@@ -15,7 +15,7 @@ const POLICIES: [Policy; 3] = [
 ];
 
 fn run(seed: u64, policy: Policy, main: impl FnOnce() + Send + 'static) -> Outcome {
-    let run = start(Settings { seed, policy, steps_max: 10_000 }, main);
+    let run = start(Settings { steps_max: 10_000, ..Settings::new(seed, policy) }, main);
     run.wait(Duration::from_secs(60)).expect("a run of a few steps ends")
 }
 
@@ -175,6 +175,12 @@ fn a_panic_and_a_circle_end_a_run() {
         }
     });
     assert!(outcome.failure.unwrap().starts_with("too many steps, at step 10001"));
+    let outcome = run(1, policy, || {
+        loop {
+            sleep(Duration::from_secs(3600));
+        }
+    });
+    assert!(outcome.failure.unwrap().starts_with("too much time: threads look again in vain"));
 }
 
 #[test]

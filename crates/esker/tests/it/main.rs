@@ -38,6 +38,7 @@ mod endings;
 mod errors;
 mod faults;
 mod golden;
+mod held_tables;
 mod ingest;
 mod io_limit;
 mod kill;
@@ -48,6 +49,8 @@ mod orders;
 mod parts;
 mod policies;
 mod ranges;
+#[cfg(shuttle)]
+mod shuttle;
 mod syncing;
 mod ttl;
 

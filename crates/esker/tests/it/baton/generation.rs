@@ -63,7 +63,7 @@ pub(super) fn run(plan: &Plan, seed: u64, number: u32, start: Start, acts: Vec<A
             })
             .collect(),
     };
-    let settings = world::settings(run_seed, Plan::policy(seed, number));
+    let settings = baton::Settings::new(run_seed, Plan::policy(seed, number));
     let outcome = world::run(settings, move || life.live());
     let moments = world.take_moments();
     let history = world.history().clone();

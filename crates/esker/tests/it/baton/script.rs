@@ -116,12 +116,12 @@ impl Plan {
     /// How the threads of one generation are picked.
     pub(super) fn policy(seed: u64, generation: u32) -> Policy {
         let mut rng = Rng::new(seed ^ 0x9011_00c4 ^ u64::from(generation));
-        match rng.below(3) {
-            0 => Policy::Priorities {
-                falls: 1 + rng.index(4),
-                among: *rng.pick(&[1_000, 10_000, 100_000]),
-            },
-            _ => Policy::Uniform { one_in: *rng.pick(&[1, 4, 16, 64]) },
+        match rng.below(4) {
+            0 => Policy::Uniform { one_in: *rng.pick(&[1, 4]) },
+            1 => Policy::Uniform { one_in: *rng.pick(&[16, 64]) },
+            2 => Policy::Priorities { falls: 1 + rng.index(4), among: *rng.pick(&[1_000, 10_000]) },
+            // Threads that are held up for long, often.
+            _ => Policy::Priorities { falls: *rng.pick(&[100, 400]), among: 20_000 },
         }
     }
 

@@ -16,9 +16,6 @@ use crate::watchdog;
 /// Where the wall clock starts.
 const START: Duration = Duration::from_secs(1_700_000_000);
 
-/// Longer than any run that gets on.
-const STEPS_MAX: u64 = 5_000_000;
-
 /// Moments at which a crash is tried, of one generation, at most.
 const MOMENT_COUNT_MAX: usize = 6;
 
@@ -162,9 +159,4 @@ pub(super) fn run(settings: Settings, main: impl FnOnce() + Send + 'static) -> O
             watchdog::step();
         }
     }
-}
-
-/// What a run of the simulator is given.
-pub(super) fn settings(seed: u64, policy: baton::Policy) -> Settings {
-    Settings { seed, policy, steps_max: STEPS_MAX }
 }

@@ -1,0 +1,189 @@
+//! The commit queue, the exchange of a view and the pinning of snapshots, with few threads and many
+//! schedules: some hundred that seeds pick, or under loom all of up to three preemptions.
+//!
+//! ```text
+//! RUSTFLAGS="--cfg loom" LOOM_MAX_PREEMPTIONS=3 CARGO_TARGET_DIR=target/loom \
+//!     cargo test --release -p esker --lib schedule
+//! ```
+//!
+//! The memtables of a view keep the atomics of std: models of their own check them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use esker_base::{EntryKind, KeyspaceId, SeqNo};
+use esker_cache::Budget;
+use esker_env::ManualClock;
+use esker_tree::Version;
+
+use crate::commit_queue::{CommitPipeline, Leader, Request, WaiterState};
+use crate::keyspace_core::{KeyspaceCore, Settings};
+use crate::options::{Durability, KeyspaceOptions};
+use crate::snapshots::Snapshots;
+use crate::sync::Mutex;
+
+/// Runs `model` in many orders.
+#[cfg(loom)]
+fn in_many_orders(model: impl Fn() + Send + Sync + 'static) {
+    loom::model(model);
+}
+
+/// Runs `model` in many orders.
+#[cfg(not(loom))]
+fn in_many_orders(model: impl Fn() + Send + Sync + 'static) {
+    use esker_base::baton::{self, Policy};
+
+    let model = Arc::new(model);
+    for seed in 0..400 {
+        let model = Arc::clone(&model);
+        let policy = match seed % 2 {
+            0 => Policy::Uniform { one_in: 1 },
+            _ => Policy::Priorities { falls: 2, among: 40 },
+        };
+        let run = baton::start(baton::Settings::new(seed, policy), move || model());
+        let outcome = run.wait(Duration::from_secs(60)).expect("a model is short");
+        assert_eq!(outcome.failure, None, "seed {seed}");
+    }
+}
+
+/// Starts a thread; the result waits for its end.
+fn spawn(task: impl FnOnce() + Send + 'static) -> impl FnOnce() {
+    #[cfg(loom)]
+    let join = {
+        let thread = loom::thread::spawn(task);
+        move || thread.join().unwrap()
+    };
+    #[cfg(not(loom))]
+    let join = {
+        let thread = esker_base::baton::spawn("thread", Box::new(task));
+        move || thread.join()
+    };
+    join
+}
+
+/// The commit queue, and a log that only the leader writes to.
+struct Queue {
+    pipeline: CommitPipeline,
+    log: Mutex<Vec<u8>>,
+}
+
+/// Groups after which a leader of the model hands on.
+const GROUPS_PER_LEADER: usize = 1;
+
+impl Queue {
+    fn new() -> Arc<Self> {
+        let pipeline = CommitPipeline::starting_at(Leader::default());
+        Arc::new(Self { pipeline, log: Mutex::new(Vec::new()) })
+    }
+
+    /// Appends `name`, as a writer does, and returns once that is done.
+    fn commit(&self, name: u8) {
+        let operations = [name];
+        let request = Request {
+            operations: &operations,
+            count: 1,
+            keyspaces: &[],
+            durability: Durability::Buffered,
+        };
+        if let Some(waiter) = self.pipeline.join(&request)
+            && let WaiterState::Done(result) = waiter.wait()
+        {
+            assert!(result.is_ok());
+            assert!(self.log.lock().unwrap().contains(&name), "it was said to be done");
+            return;
+        }
+        let _leader = self.pipeline.lead();
+        self.log.lock().unwrap().push(name);
+        for _ in 0..GROUPS_PER_LEADER {
+            let Some(group) = self.pipeline.take_group() else { return };
+            for waiter in group {
+                self.log.lock().unwrap().extend(waiter.request().operations);
+                waiter.answer(WaiterState::Done(Ok(0)));
+            }
+        }
+        self.pipeline.hand_over();
+    }
+}
+
+#[test]
+fn each_writer_is_served_once_whoever_leads() {
+    in_many_orders(|| {
+        let queue = Queue::new();
+        let writers = [1, 2].map(|name| {
+            let queue = Arc::clone(&queue);
+            spawn(move || queue.commit(name))
+        });
+        queue.commit(0);
+        writers.into_iter().for_each(|join| join());
+        let mut log = queue.log.lock().unwrap().clone();
+        log.sort_unstable();
+        assert_eq!(log, [0, 1, 2]);
+        assert!(queue.pipeline.take_group().is_none(), "nobody waits");
+    });
+}
+
+/// A keyspace, and what is visible in it.
+struct Keyspace {
+    core: Arc<KeyspaceCore>,
+    budget: Arc<Budget>,
+    snapshots: Arc<Snapshots>,
+}
+
+impl Keyspace {
+    fn new() -> Arc<Self> {
+        let budget = Budget::new(1 << 20);
+        let settings = Settings::new(KeyspaceOptions::default(), 1 << 20);
+        let version = Version::new(KeyspaceId::DEFAULT);
+        let core = KeyspaceCore::new(KeyspaceId::DEFAULT, "k", settings, version, &budget);
+        let clock = Arc::new(ManualClock::default());
+        let snapshots = Arc::new(Snapshots::starting_at(SeqNo::ZERO, clock));
+        Arc::new(Self { core, budget, snapshots })
+    }
+
+    /// The next write, as the commit leader does it.
+    fn write(&self, seqno: SeqNo) {
+        let view = self.core.view();
+        let key = seqno.get().to_le_bytes();
+        view.active.memtable.writer().insert(&key, seqno, EntryKind::Put, b"");
+        self.snapshots.publish(seqno);
+    }
+}
+
+#[test]
+fn a_view_holds_all_that_its_number_sees() {
+    in_many_orders(|| {
+        let keyspace = Keyspace::new();
+        let writer = Arc::clone(&keyspace);
+        let join = spawn(move || {
+            writer.write(SeqNo::ZERO.plus(1));
+            writer.core.switch_memtable(&writer.budget);
+            writer.write(SeqNo::ZERO.plus(2));
+        });
+        let (view, seqno) = keyspace.core.view_with_seqno(|| keyspace.snapshots.visible());
+        for number in 1..=seqno.get() {
+            let key = number.to_le_bytes();
+            let is_there = view.memtables().any(|memtable| memtable.get(&key, seqno).is_some());
+            assert!(is_there, "entry {number} is visible and not in the view");
+        }
+        join();
+    });
+}
+
+#[test]
+fn a_snapshot_is_known_to_a_job_or_stands_after_what_the_job_was_told() {
+    in_many_orders(|| {
+        let clock = Arc::new(ManualClock::default());
+        let snapshots = Arc::new(Snapshots::starting_at(SeqNo::ZERO, clock));
+        let told = Arc::new(Mutex::new(None));
+        let job = (Arc::clone(&snapshots), Arc::clone(&told));
+        let join = spawn(move || {
+            job.0.publish(SeqNo::ZERO.plus(1));
+            *job.1.lock().unwrap() = Some(job.0.readers());
+        });
+        let pin = snapshots.pin(Duration::ZERO);
+        join();
+        let readers = told.lock().unwrap().take().unwrap();
+        let is_known = readers.snapshots.contains(&pin.seqno());
+        assert!(is_known || readers.visible <= pin.seqno(), "{readers:?} and {pin:?}");
+    });
+}
