@@ -63,6 +63,8 @@ fn instead(used: &str, with_atomics: bool) -> Option<&'static str> {
         .filter(|n| !n.is_empty())
         .collect();
     match names.as_slice() {
+        // A type, and what a panic leaves.
+        ["std", "thread", "Result", ..] => None,
         ["std", "thread", ..] => Some("`esker_env::Threads`"),
         ["std", "sync", "atomic", ..] => with_atomics.then_some("`esker_base::sync::atomic`"),
         ["std", "sync", rest @ ..] if rest.iter().any(|name| LOCKS.contains(name)) => {
@@ -95,6 +97,7 @@ mod tests {
         for (path, good) in [
             ("crates/esker/src/a.rs", "use std::sync::{Arc, OnceLock};\n// std::sync::Mutex\n"),
             ("crates/esker/src/a.rs", "use crate::sync::{Mutex, PoisonError};\n"),
+            ("crates/esker/src/a.rs", "type R = std::thread::Result<u8>;\n"),
             ("crates/esker/src/a.rs", "#[cfg(test)]\nmod tests {\n    use std::sync::Mutex;\n}\n"),
             ("crates/esker/src/a/tests.rs", "use std::sync::Mutex;\n"),
             ("crates/esker-memtable/src/a.rs", "use std::sync::atomic::AtomicU64;\n"),
