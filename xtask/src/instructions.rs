@@ -1,6 +1,6 @@
 //! Instructions per operation, counted under callgrind and compared with the counts on record.
 //!
-//! `cargo xtask instructions` builds `crates/esker/examples/instructions.rs` for release, runs it
+//! `cargo xtask instructions` builds `crates/esker-cli/examples/instructions.rs` for release, runs it
 //! once, prints each row beside the record in `docs/benchmarks/instructions.txt`, and fails if one
 //! takes over [`RISE_MAX_PERCENT`] more. With `--write` it replaces the record. Counts repeat to a
 //! fraction of a percent whatever else the machine does; they say nothing about cache misses and
@@ -66,7 +66,7 @@ pub(crate) fn run(root: &Path, write: bool) -> Result<Outcome, String> {
 
 /// Builds the example and runs it under callgrind.
 fn count(root: &Path) -> Result<Vec<Row>, String> {
-    let build = ["build", "--locked", "--release", "-p", "esker", "--example", "instructions"];
+    let build = ["build", "--locked", "--release", "-p", "esker-cli", "--example", "instructions"];
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let status = Command::new(cargo).args(build).current_dir(root).status();
     if !status.map_err(|error| format!("cargo: {error}"))?.success() {

@@ -33,7 +33,7 @@ pub(crate) struct MergeInputs {
 }
 
 /// What came of a part; a panic is for the thread that has to do the merge.
-pub(crate) type PartOutcome = std::thread::Result<Result<CompactedPart>>;
+pub(crate) type PartOutcome = std::result::Result<Result<CompactedPart>, Box<dyn Any + Send>>;
 
 /// A merge as its threads share it.
 pub(crate) struct SharedMerge {

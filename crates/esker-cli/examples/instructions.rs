@@ -7,6 +7,9 @@
 //! argument; the system's own instructions are not counted, so that a write counts as the call.
 //! With the name of a row as the second argument, only that one is counted, for a profile of it.
 //!
+//! Stands with the program, whose build has no part of any test in it, and not with the engine, whose
+//! examples are built with the locks of its tests.
+//!
 //! Knows the public face of the engine only, so that rows keep their meaning when its insides
 //! change. Says nothing about time: a cache miss counts as one instruction here.
 
