@@ -163,6 +163,17 @@ impl<'a> Decoder<'a> {
     /// one encoding.
     #[inline]
     pub fn varint(&mut self) -> Result<u64, DecodeError> {
+        match self.rest().first() {
+            Some(&byte) if byte & 0x80 == 0 => {
+                self.position = self.position.saturating_add(1);
+                Ok(u64::from(byte))
+            }
+            _ => self.longer_varint(),
+        }
+    }
+
+    /// Apart, so that the small numbers, which are most, are read without a call.
+    fn longer_varint(&mut self) -> Result<u64, DecodeError> {
         let mut value = 0_u64;
         for (index, &byte) in self.rest().iter().take(VARINT_LEN_MAX).enumerate() {
             let group = u64::from(byte & 0x7f);

@@ -66,6 +66,7 @@ impl<'a> Operation<'a> {
     }
 
     /// Reads the next operation.
+    #[inline]
     pub(crate) fn decode(decoder: &mut Decoder<'a>) -> std::result::Result<Self, DecodeError> {
         let unknown = decoder.error("unknown kind of operation");
         let kind = EntryKind::from_byte(decoder.u8()?).ok_or(unknown)?;
@@ -92,15 +93,18 @@ const fn has_value(kind: EntryKind) -> bool {
 
 /// # Errors
 /// `InvalidInput` if the value is too long.
+#[inline]
 pub(crate) fn check_value(value: &[u8]) -> Result<()> {
-    if value.len() as u64 <= limits::VALUE_LEN_MAX {
-        return Ok(());
-    }
-    Err(Error::invalid_input(format!(
+    if value.len() as u64 <= limits::VALUE_LEN_MAX { Ok(()) } else { Err(value_too_long(value)) }
+}
+
+#[cold]
+fn value_too_long(value: &[u8]) -> Error {
+    Error::invalid_input(format!(
         "the value has {} bytes, and at most {} are allowed",
         value.len(),
         limits::VALUE_LEN_MAX
-    )))
+    ))
 }
 
 /// Refuses a key that is too long.
