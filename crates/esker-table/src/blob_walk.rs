@@ -1,6 +1,5 @@
 //! A blob file from front to back, without its tables: for verification and dump.
 
-use esker_base::checksum::Checksummer;
 use esker_base::{BlobFileId, Corruption, FileHeader, KeyspaceId};
 use esker_env::FileError;
 
@@ -8,6 +7,7 @@ use crate::blob_file::RawBlobFile;
 use crate::blob_format::RECORD_PREFIX_LEN;
 use crate::blob_record::BlobRecord;
 use crate::sealed::BLOCK_TRAILER_LEN;
+use crate::verify::read_checksum;
 use crate::{BlobFileFacts, BlockHandle, TableContext};
 
 /// What a check of a whole blob file found.
@@ -176,22 +176,10 @@ fn verify_into(
         let what = format!("values are of keyspace {}, not {keyspace}", footer.keyspace);
         return Err(walk.file.corruption(walk.file.content_end(), what));
     }
-    if read_checksum(&walk.file)? != footer.content_checksum {
+    let read = |offset, len| walk.file.read_bytes(offset, len);
+    if read_checksum(walk.file.content_end(), read)? != footer.content_checksum {
         let what = "file does not have the checksum that its footer says";
         return Err(walk.file.corruption(0, what));
     }
     Ok(())
-}
-
-/// XXH3-64 of the file before its footer.
-fn read_checksum(file: &RawBlobFile) -> Result<u64, FileError> {
-    const PIECE_BYTES: u64 = 1 << 20;
-    let mut checksum = Checksummer::new();
-    let mut offset = 0;
-    while offset < file.content_end() {
-        let len = PIECE_BYTES.min(file.content_end() - offset);
-        checksum.update(&file.read_bytes(offset, len as usize)?);
-        offset += len;
-    }
-    Ok(checksum.finish())
 }

@@ -74,7 +74,10 @@ impl Table {
         report.entry_count = check.facts.entry_count;
         report.corruptions = check.found;
         // A damaged block has spoilt this one too, and has been named already.
-        if report.corruptions.is_empty() && read_checksum(file)? != file.footer().content_checksum {
+        let read = |offset, len| file.read_bytes(offset, len);
+        if report.corruptions.is_empty()
+            && read_checksum(file.content_end(), read)? != file.footer().content_checksum
+        {
             let what = "file does not have the checksum that its footer says";
             report.corruptions.push(Corruption::new(file.name(), 0, what));
         }
@@ -82,14 +85,17 @@ impl Table {
     }
 }
 
-/// XXH3-64 of the file before its footer.
-fn read_checksum(file: &TableFile) -> Result<u64, FileError> {
+/// XXH3-64 of a file up to `end`, which is where its footer starts.
+pub(crate) fn read_checksum(
+    end: u64,
+    read: impl Fn(u64, usize) -> Result<Vec<u8>, FileError>,
+) -> Result<u64, FileError> {
     const PIECE_BYTES: u64 = 1 << 20;
     let mut checksum = Checksummer::new();
     let mut offset = 0;
-    while offset < file.content_end() {
-        let len = PIECE_BYTES.min(file.content_end() - offset);
-        checksum.update(&file.read_bytes(offset, len as usize)?);
+    while offset < end {
+        let len = PIECE_BYTES.min(end - offset);
+        checksum.update(&read(offset, len as usize)?);
         offset += len;
     }
     Ok(checksum.finish())
