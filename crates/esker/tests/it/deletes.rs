@@ -267,11 +267,12 @@ fn run_queue(count: u64, backlog: u64) -> u64 {
 #[test]
 fn a_seek_to_the_front_of_a_queue_steps_over_no_more_however_long_the_queue_has_run() {
     let budget = std::env::var("ESKER_BUDGET").ok().and_then(|text| text.parse().ok());
-    let count = 60_000 * budget.unwrap_or(1_u64);
+    let count = 240_000 * budget.unwrap_or(1_u64);
     for backlog in [10, 20_000] {
         let most = run_queue(count, backlog);
-        // Each tombstone that may be there, and what it hides.
-        assert!(most < 4 * 16_384, "{most} steps with a backlog of {backlog}");
+        // Each tombstone that may be there, and what it hides: in three runs that rest in level 0, in
+        // one that is just flushed, and in a memtable.
+        assert!(most < 5 * 2 * 16_384, "{most} steps with a backlog of {backlog}");
     }
 }
 
