@@ -1,25 +1,20 @@
 //! One row on one engine, in a process of its own.
 
 use std::io::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use esker::env::{Clock as _, SystemClock};
 
 use crate::cell::Cell;
+use crate::cgroup;
 use crate::engine::{Direction, Engine, Result, Settings};
 use crate::engines::{self, EngineKind};
-use crate::keys::{Keys, Order};
+use crate::keys::{KEY_BYTES, Keys, Order};
 use crate::process;
 use crate::rows::{self, CacheSize, Data, Row, Workload};
 use crate::values::Values;
 use crate::work::{self, Plan, Work};
-
-/// Size of a value, in bytes.
-pub(crate) const VALUE_BYTES: usize = 100;
-
-/// Size of an entry, in bytes.
-const ENTRY_BYTES: u64 = 116;
 
 /// Records in the log of a database that was killed: 41 MB.
 const KILLED_COUNT: u64 = 350_000;
@@ -34,34 +29,53 @@ pub(crate) struct Task {
     pub(crate) row: String,
     pub(crate) dir: PathBuf,
     pub(crate) count: u64,
+    pub(crate) value_bytes: usize,
     pub(crate) seconds: f64,
     pub(crate) seed: u64,
     /// Whether to fill a database and end as by `kill -9`, instead of measuring.
     pub(crate) dies: bool,
+    /// The memory group to measure in; the database is not in memory when that begins.
+    pub(crate) group: Option<PathBuf>,
 }
 
 impl Task {
+    /// Bytes of all keys and values.
+    fn data_bytes(&self) -> u64 {
+        self.count * (KEY_BYTES + self.value_bytes) as u64
+    }
+
     /// As arguments of the child.
     pub(crate) fn to_arguments(&self) -> Vec<String> {
-        let dir = self.dir.display().to_string();
-        let (count, seconds) = (self.count.to_string(), self.seconds.to_string());
-        let (seed, dies) = (self.seed.to_string(), self.dies.to_string());
-        vec!["child".into(), self.engine.clone(), self.row.clone(), dir, count, seconds, seed, dies]
+        let group = self.group.as_deref().unwrap_or(Path::new("")).display().to_string();
+        vec![
+            "child".into(),
+            self.engine.clone(),
+            self.row.clone(),
+            self.dir.display().to_string(),
+            self.count.to_string(),
+            self.value_bytes.to_string(),
+            self.seconds.to_string(),
+            self.seed.to_string(),
+            self.dies.to_string(),
+            group,
+        ]
     }
 
     /// Reads what [`Task::to_arguments`] made, without the first word.
     pub(crate) fn from_arguments(arguments: &[String]) -> Result<Self> {
-        let [engine, row, dir, count, seconds, seed, dies] = arguments else {
-            return Err("a child takes seven arguments".into());
+        let [engine, row, dir, count, value_bytes, seconds, seed, dies, group] = arguments else {
+            return Err("a child takes nine arguments".into());
         };
         Ok(Self {
             engine: engine.clone(),
             row: row.clone(),
             dir: dir.into(),
             count: count.parse()?,
+            value_bytes: value_bytes.parse()?,
             seconds: seconds.parse()?,
             seed: seed.parse()?,
             dies: dies.parse()?,
+            group: (!group.is_empty()).then(|| group.into()),
         })
     }
 }
@@ -77,6 +91,10 @@ pub(crate) fn run(task: &Task) -> Result<()> {
         work::run(&plan, &*engine)?;
         rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL)?;
     }
+    if let Some(group) = &task.group {
+        cgroup::join(group)?;
+        process::forget_pages(&task.dir)?;
+    }
     let cell = match row.workload {
         Workload::OpenClean | Workload::OpenAfterKill => open(kind, &settings, &plan)?,
         _ => measure(kind, &settings, &plan)?,
@@ -87,8 +105,9 @@ pub(crate) fn run(task: &Task) -> Result<()> {
 }
 
 fn settings(task: &Task, row: &Row) -> Settings {
-    let data_bytes = task.count * ENTRY_BYTES;
+    let data_bytes = task.data_bytes();
     let cache_bytes = match row.cache {
+        CacheSize::Cold => 64 << 20,
         CacheSize::Small => (data_bytes / 9).max(8 << 20),
         CacheSize::Everything => data_bytes * 2 + (64 << 20),
     };
@@ -111,7 +130,7 @@ fn plan<'a>(task: &Task, row: &'a Row, kind: &EngineKind) -> Plan<'a> {
     Plan {
         row,
         keys: Keys::new(order, count, task.seed),
-        values: Values::new(VALUE_BYTES, task.seed),
+        values: Values::new(task.value_bytes, task.seed),
         fill_count: if kind.writes_few && is_single { count / 10 } else { count },
         duration: Duration::from_secs_f64(task.seconds),
         seed: task.seed,
@@ -149,7 +168,10 @@ fn open(kind: &EngineKind, settings: &Settings, plan: &Plan<'_>) -> Result<Cell>
 fn measure(kind: &EngineKind, settings: &Settings, plan: &Plan<'_>) -> Result<Cell> {
     let row = plan.row;
     let engine = (kind.open)(settings)?;
-    if row.cache == CacheSize::Everything {
+    if row.data == Data::JustFilled {
+        let size = if kind.writes_few { 1000 } else { 1 };
+        work::put_in_batches(plan, &mut *engine.session()?, 0..plan.keys.count, size)?;
+    } else if row.cache == CacheSize::Everything {
         warm(plan, &*engine)?;
     }
     if row.data == Data::Filled {
@@ -159,10 +181,10 @@ fn measure(kind: &EngineKind, settings: &Settings, plan: &Plan<'_>) -> Result<Ce
     let clock = SystemClock::new();
     process::reset_peak_memory();
     let (cpu, written) = (process::processor_time(), process::written_bytes());
-    let work = if row.workload == Workload::Compact {
-        compact(plan, &*engine, &clock)?
-    } else {
-        work::run(plan, &*engine)?
+    let work = match row.workload {
+        Workload::Compact => compact(plan, &*engine, &clock)?,
+        Workload::BulkLoad => bulk_load(plan, &*engine, &clock)?,
+        _ => work::run(plan, &*engine)?,
     };
     let before_settling = clock.now();
     let looked_on = if row.writes() { engine.settle()? } else { Duration::ZERO };
@@ -184,7 +206,7 @@ fn measure(kind: &EngineKind, settings: &Settings, plan: &Plan<'_>) -> Result<Ce
         verified: work.verified as f64,
         load,
     };
-    let data_bytes = (plan.keys.count * ENTRY_BYTES) as f64;
+    let data_bytes = plan.data_bytes() as f64;
     if row.workload == Workload::Compact && cell.written_bytes < data_bytes / 4.0 {
         // A rate of nothing would look like a victory.
         return Err("the data was compacted already, so that there was nothing to measure".into());
@@ -217,4 +239,12 @@ fn compact(plan: &Plan<'_>, engine: &dyn Engine, clock: &SystemClock) -> Result<
     }
     let elapsed = clock.now() - started;
     Ok(Work { operations: plan.keys.count, elapsed, ..Work::default() })
+}
+
+fn bulk_load(plan: &Plan<'_>, engine: &dyn Engine, clock: &SystemClock) -> Result<Work> {
+    let count = plan.keys.count;
+    let started = clock.now();
+    engine.bulk_load(&mut (0..count).map(|index| (plan.keys.of(index), plan.values.of(index))))?;
+    let elapsed = clock.now() - started;
+    Ok(Work { operations: count, user_bytes: plan.data_bytes(), elapsed, ..Work::default() })
 }

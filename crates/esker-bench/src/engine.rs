@@ -7,6 +7,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::keys::Key;
+
 /// Errors are only ever shown.
 pub(crate) type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
@@ -16,6 +18,9 @@ pub(crate) const READS_PER_TRANSACTION: u32 = 1000;
 
 /// Memory that every engine may use for memtables: one active and three waiting ones of 64 MiB.
 pub(crate) const MEMTABLE_BYTES: usize = 64 << 20;
+
+/// Entries in a batch where an engine loads many by batches.
+const BULK_BATCH_COUNT: usize = 1000;
 
 /// How to open an engine: the same for all of them.
 #[derive(Clone, Debug)]
@@ -65,6 +70,21 @@ pub(crate) trait Engine: Send + Sync {
 
     /// Rewrites everything into its final place; `false` if the engine has no such thing.
     fn compact(&self) -> Result<bool>;
+
+    /// Takes many entries at once that ascend and are all new. They survive loss of power at the end,
+    /// unless the engine has nothing for it but batches: this is what happens here.
+    fn bulk_load(&self, entries: &mut dyn Iterator<Item = (Key, &[u8])>) -> Result<()> {
+        let mut session = self.session()?;
+        loop {
+            let taken: Vec<(Key, &[u8])> = entries.take(BULK_BATCH_COUNT).collect();
+            if taken.is_empty() {
+                return Ok(());
+            }
+            let batch: Vec<(&[u8], &[u8])> =
+                taken.iter().map(|(key, value)| (&key[..], *value)).collect();
+            session.put_batch(&batch)?;
+        }
+    }
 
     /// Closes it so that everything is there when it is opened again.
     fn close(self: Box<Self>) -> Result<()>;

@@ -11,7 +11,13 @@ pub(crate) fn results(options: &RunOptions, results: &[RowResult]) -> String {
     let mut out = String::from("{\n");
     field(&mut out, "machine", &process::machine());
     field(&mut out, "command", &options.command);
-    put(&mut out, format_args!("  \"count\": {},\n  \"cells\": [", options.count));
+    put(
+        &mut out,
+        format_args!(
+            "  \"count\": {},\n  \"value_bytes\": {},\n  \"cells\": [",
+            options.count, options.value_bytes
+        ),
+    );
     let mut separator = "\n";
     for result in results {
         for (kind, cells) in options.engines.iter().zip(&result.engines) {

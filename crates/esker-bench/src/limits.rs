@@ -11,11 +11,11 @@ use std::path::PathBuf;
 
 use crate::cell::median;
 use crate::engine::Result;
+use crate::keys::KEY_BYTES;
 use crate::machine::Machine;
 use crate::process;
-use crate::rows::{CacheSize, ROWS, Row, Workload};
+use crate::rows::{CacheSize, Mix, MixKind, ROWS, Row, Workload};
 
-const ENTRY_BYTES: f64 = 116.0;
 const BLOCK_BYTES: f64 = 4096.0;
 
 /// Share of the bytes that is left after compression.
@@ -61,6 +61,13 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
     }
 }
 
+/// How much data a row has.
+#[derive(Clone, Copy)]
+struct Sizes {
+    entry_bytes: f64,
+    data_bytes: f64,
+}
+
 /// Seconds of the processor that an operation costs at least, each with its name: in the thread
 /// that waits for it, and in the background.
 #[derive(Default)]
@@ -77,8 +84,8 @@ struct Limit {
     binds: &'static str,
 }
 
-/// The limit of a row over `count` keys; `None` where there is no model.
-fn limit(row: &Row, machine: &Machine, count: f64) -> Option<Limit> {
+/// The limit of a row; `None` where there is no model.
+fn limit(row: &Row, machine: &Machine, sizes: Sizes) -> Option<Limit> {
     match row.workload {
         Workload::FillSync => {
             // Writers who wait at once share a sync.
@@ -86,9 +93,18 @@ fn limit(row: &Row, machine: &Machine, count: f64) -> Option<Limit> {
             return Some(Limit { per_second, binds: "sync of the device" });
         }
         Workload::OpenClean | Workload::OpenAfterKill => return None,
+        _ if row.cache == CacheSize::Cold => {
+            let is_alone = row.threads == 1 && !matches!(row.workload, Workload::MultiGet(_));
+            let per_second = if is_alone {
+                machine.reads_alone_per_second
+            } else {
+                machine.reads_together_per_second
+            };
+            return Some(Limit { per_second, binds: "reads of the device" });
+        }
         _ => {}
     }
-    let costs = costs(row, machine, count * ENTRY_BYTES);
+    let costs = costs(row, machine, sizes);
     let sum = |parts: &[(&str, f64)]| parts.iter().map(|part| part.1).sum::<f64>();
     let (foreground, background) = (sum(&costs.foreground), sum(&costs.background));
     let lanes = if costs.is_serial { 1.0 } else { (row.threads as f64).min(CORES) };
@@ -98,27 +114,42 @@ fn limit(row: &Row, machine: &Machine, count: f64) -> Option<Limit> {
     Some(Limit { per_second, binds: largest.0 })
 }
 
-fn costs(row: &Row, machine: &Machine, data_bytes: f64) -> Costs {
+fn costs(row: &Row, machine: &Machine, sizes: Sizes) -> Costs {
+    let Sizes { entry_bytes, .. } = sizes;
     match row.workload {
         Workload::Fill | Workload::Overwrite | Workload::DeleteRandom => {
-            write_costs(row, machine, data_bytes, machine.append_seconds)
+            write_costs(row, machine, sizes, machine.append_seconds)
         }
         Workload::FillBatch(_) => {
-            write_costs(row, machine, data_bytes, ENTRY_BYTES * machine.write_byte_seconds)
+            write_costs(row, machine, sizes, entry_bytes * machine.write_byte_seconds)
         }
         Workload::Compact => {
-            let parts = rewrite_costs(machine);
+            let parts = rewrite_costs(machine, entry_bytes);
+            Costs { foreground: parts, ..Costs::default() }
+        }
+        Workload::BulkLoad => {
+            let packed = entry_bytes * PACKED_SHARE;
+            let parts = vec![
+                ("compression", entry_bytes * machine.compress_byte_seconds),
+                ("writing", packed * machine.write_byte_seconds),
+                ("checksums", packed * machine.checksum_byte_seconds),
+            ];
             Costs { foreground: parts, ..Costs::default() }
         }
         Workload::ReadSeq | Workload::ReadReverse => {
-            let entry = ("copying the entry", ENTRY_BYTES * machine.copy_byte_seconds);
+            let entry = ("copying the entry", entry_bytes * machine.copy_byte_seconds);
             Costs { foreground: vec![entry], ..Costs::default() }
         }
-        Workload::Ycsb { reads, scans } => {
+        Workload::Ycsb(Mix { reads, kind }) => {
             let share = reads as f64 / 100.0;
-            let read =
-                if scans { scan_costs(machine, data_bytes, 50.0) } else { hot_read(machine) };
-            let write = write_costs(row, machine, data_bytes, machine.append_seconds);
+            let read = match kind {
+                MixKind::Scan => scan_costs(machine, sizes, 50.0),
+                _ => hot_read(machine),
+            };
+            let mut write = write_costs(row, machine, sizes, machine.append_seconds);
+            if kind == MixKind::ReadModifyWrite {
+                write.foreground.extend(hot_read(machine));
+            }
             let scale = |parts: Vec<(&'static str, f64)>, by: f64| {
                 parts.into_iter().map(move |(name, cost)| (name, cost * by))
             };
@@ -130,19 +161,20 @@ fn costs(row: &Row, machine: &Machine, data_bytes: f64) -> Costs {
                 is_serial: false,
             }
         }
-        _ => Costs { foreground: read_costs(row, machine, data_bytes), ..Costs::default() },
+        _ => Costs { foreground: read_costs(row, machine, sizes), ..Costs::default() },
     }
 }
 
-fn write_costs(row: &Row, machine: &Machine, data_bytes: f64, log: f64) -> Costs {
+fn write_costs(row: &Row, machine: &Machine, sizes: Sizes, log: f64) -> Costs {
+    let Sizes { entry_bytes, data_bytes } = sizes;
     let load = machine.dependent_load(data_bytes.min(MEMTABLE_BYTES));
     // An inner node and a leaf; keys that ascend find the leaf of the key before.
     let loads = if row.is_sequential { 0.0 } else { 2.0 };
     let is_rewritten = !row.is_sequential;
     let levels = (data_bytes / REWRITTEN_ONCE_BYTES).log10().max(0.0);
     let rewrites = if is_rewritten { 1.0 + 5.0 * levels } else { 0.0 };
-    let flush = ENTRY_BYTES * (machine.checksum_byte_seconds + machine.write_byte_seconds);
-    let rewrite: f64 = rewrite_costs(machine).iter().map(|part| part.1).sum();
+    let flush = entry_bytes * (machine.checksum_byte_seconds + machine.write_byte_seconds);
+    let rewrite: f64 = rewrite_costs(machine, entry_bytes).iter().map(|part| part.1).sum();
     Costs {
         foreground: vec![
             ("handing the log to the system", log),
@@ -154,11 +186,11 @@ fn write_costs(row: &Row, machine: &Machine, data_bytes: f64, log: f64) -> Costs
 }
 
 /// An entry read, checked, unpacked, packed, checked and written.
-fn rewrite_costs(machine: &Machine) -> Vec<(&'static str, f64)> {
-    let packed = ENTRY_BYTES * PACKED_SHARE;
+fn rewrite_costs(machine: &Machine, entry_bytes: f64) -> Vec<(&'static str, f64)> {
+    let packed = entry_bytes * PACKED_SHARE;
     vec![
-        ("compression", ENTRY_BYTES * machine.compress_byte_seconds),
-        ("unpacking", ENTRY_BYTES * machine.decompress_byte_seconds),
+        ("compression", entry_bytes * machine.compress_byte_seconds),
+        ("unpacking", entry_bytes * machine.decompress_byte_seconds),
         ("writing", packed * machine.write_byte_seconds),
         ("reading", packed * machine.read_block_seconds / BLOCK_BYTES),
         ("checksums", 2.0 * packed * machine.checksum_byte_seconds),
@@ -169,14 +201,15 @@ fn hot_read(machine: &Machine) -> Vec<(&'static str, f64)> {
     vec![("loads", LOADS_PER_READ * machine.dependent_load(HOT_BYTES))]
 }
 
-fn scan_costs(machine: &Machine, data_bytes: f64, entries: f64) -> Vec<(&'static str, f64)> {
+fn scan_costs(machine: &Machine, sizes: Sizes, entries: f64) -> Vec<(&'static str, f64)> {
     vec![
-        ("loads", LOADS_PER_READ * machine.dependent_load(data_bytes)),
-        ("copying entries", entries * ENTRY_BYTES * machine.copy_byte_seconds),
+        ("loads", LOADS_PER_READ * machine.dependent_load(sizes.data_bytes)),
+        ("copying entries", entries * sizes.entry_bytes * machine.copy_byte_seconds),
     ]
 }
 
-fn read_costs(row: &Row, machine: &Machine, data_bytes: f64) -> Vec<(&'static str, f64)> {
+fn read_costs(row: &Row, machine: &Machine, sizes: Sizes) -> Vec<(&'static str, f64)> {
+    let Sizes { data_bytes, .. } = sizes;
     let load = machine.dependent_load(data_bytes);
     let mut parts = match row.workload {
         Workload::ReadHot => hot_read(machine),
@@ -184,7 +217,7 @@ fn read_costs(row: &Row, machine: &Machine, data_bytes: f64) -> Vec<(&'static st
         Workload::ReadMissing => vec![("loads", 2.0 * machine.dependent_load(data_bytes / 64.0))],
         Workload::MultiGet(_) => vec![("loads", LOADS_PER_READ * machine.independent_load_seconds)],
         Workload::Seek(entries) | Workload::SeekReverse(entries) => {
-            scan_costs(machine, data_bytes, entries as f64)
+            scan_costs(machine, sizes, entries as f64)
         }
         _ => vec![("loads", LOADS_PER_READ * load)],
     };
@@ -241,6 +274,9 @@ fn figures(machine: &Machine) -> String {
 /// Each row's limit beside what `results` say of Esker.
 fn table(machine: &Machine, results: &serde_json::Value) -> Result<String> {
     let count = results["count"].as_f64().ok_or("the results have no count")?;
+    let value_bytes = results["value_bytes"].as_f64().ok_or("the results have no value_bytes")?;
+    let entry_bytes = KEY_BYTES as f64 + value_bytes;
+    let sizes = Sizes { entry_bytes, data_bytes: count * entry_bytes };
     let cells = results["cells"].as_array().ok_or("the results have no cells")?;
     let mut out = String::from(
         "\n| row | limit, a second | Esker | reached | what binds |\n|---|---:|---:|---:|---|\n",
@@ -251,7 +287,7 @@ fn table(machine: &Machine, results: &serde_json::Value) -> Result<String> {
             is_row.then(|| Some(cell["operations"].as_f64()? / cell["seconds"].as_f64()?))?
         };
         let rates: Vec<f64> = cells.iter().filter_map(rate).collect();
-        let Some(limit) = limit(row, machine, count) else {
+        let Some(limit) = limit(row, machine, sizes) else {
             continue;
         };
         if rates.is_empty() {
@@ -294,7 +330,8 @@ mod tests {
     }
 
     fn limit_of(name: &str) -> Limit {
-        limit(crate::rows::named(name).unwrap(), &machine(), 1e6).unwrap()
+        let sizes = Sizes { entry_bytes: 116.0, data_bytes: 116e6 };
+        limit(crate::rows::named(name).unwrap(), &machine(), sizes).unwrap()
     }
 
     #[test]
@@ -326,8 +363,15 @@ mod tests {
     }
 
     #[test]
+    fn what_binds_a_cold_row_is_the_device() {
+        assert_eq!(limit_of("cold readrandom").per_second, 10_000.0);
+        assert_eq!(limit_of("cold readrandom, 8 threads").per_second, 100_000.0);
+        assert_eq!(limit_of("cold multiget(32)").binds, "reads of the device");
+    }
+
+    #[test]
     fn rows_stand_beside_what_was_measured() {
-        let results = serde_json::json!({"count": 1e6, "cells": [
+        let results = serde_json::json!({"count": 1e6, "value_bytes": 100, "cells": [
             {"row": "fillsync", "engine": "esker", "operations": 5000, "seconds": 1.0},
             {"row": "fillsync", "engine": "fjall", "operations": 9000, "seconds": 1.0},
         ]});

@@ -8,6 +8,7 @@
 #![deny(unsafe_code)]
 
 mod cell;
+mod cgroup;
 mod chart;
 mod child;
 mod engine;

@@ -4,7 +4,9 @@ use std::path::PathBuf;
 
 use crate::engine::Result;
 use crate::engines::{self, ENGINES, EngineKind};
+use crate::keys::KEY_BYTES;
 use crate::rows::{ROWS, Row};
+use crate::values::POOL_BYTES;
 
 pub(crate) const HELP: &str = "\
 Measures Esker beside the stores that one would otherwise choose.
@@ -18,6 +20,7 @@ Usage: esker-bench quick|full [options]
                       comes to it
 
   --count N           keys (default 1000000)
+  --value-size N      bytes of a value (default 100)
   --rounds N          rounds, of which the median is taken (default 3)
   --seconds S         length of rows that have no end of their own (default 2)
   --engines A,B       only these
@@ -34,6 +37,7 @@ pub(crate) struct RunOptions {
     pub(crate) engines: Vec<&'static EngineKind>,
     pub(crate) rows: Vec<&'static Row>,
     pub(crate) count: u64,
+    pub(crate) value_bytes: usize,
     pub(crate) rounds: u64,
     pub(crate) seconds: f64,
     pub(crate) dir: PathBuf,
@@ -42,6 +46,13 @@ pub(crate) struct RunOptions {
     pub(crate) name: String,
     /// The command, as one would repeat it.
     pub(crate) command: String,
+}
+
+impl RunOptions {
+    /// Bytes of all keys and values.
+    pub(crate) fn data_bytes(&self) -> u64 {
+        self.count * (KEY_BYTES + self.value_bytes) as u64
+    }
 }
 
 /// Reads the arguments behind the name of the program.
@@ -61,6 +72,7 @@ pub(crate) fn parse(arguments: &[String]) -> Result<RunOptions> {
             .collect(),
         rows: ROWS.iter().filter(|row| !is_quick || row.is_quick).collect(),
         count: 1_000_000,
+        value_bytes: 100,
         rounds: 3,
         seconds: 2.0,
         dir: target.join("databases"),
@@ -74,6 +86,7 @@ pub(crate) fn parse(arguments: &[String]) -> Result<RunOptions> {
         let value = rest.next().ok_or_else(|| format!("{flag} needs a value"))?;
         match flag.as_str() {
             "--count" => options.count = value.parse()?,
+            "--value-size" => options.value_bytes = value.parse()?,
             "--rounds" => options.rounds = value.parse()?,
             "--seconds" => options.seconds = value.parse()?,
             "--dir" => options.dir = value.into(),
@@ -92,6 +105,9 @@ pub(crate) fn parse(arguments: &[String]) -> Result<RunOptions> {
     }
     if options.rows.is_empty() || options.rounds == 0 || options.count < 10_000 {
         return Err("nothing to measure: no row, no round, or fewer than 10000 keys".into());
+    }
+    if options.value_bytes == 0 || POOL_BYTES < options.value_bytes {
+        return Err(format!("values have 1 to {POOL_BYTES} bytes").into());
     }
     Ok(options)
 }

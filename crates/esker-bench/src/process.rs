@@ -43,6 +43,21 @@ pub(crate) fn dir_bytes(dir: &Path) -> u64 {
     fs::read_dir(dir).into_iter().flatten().flatten().map(size).sum()
 }
 
+/// Has the system write out the files in `dir` and below, and forget what it holds of them in memory.
+pub(crate) fn forget_pages(dir: &Path) -> std::io::Result<()> {
+    for entry in fs::read_dir(dir)? {
+        let path = entry?.path();
+        if path.is_dir() {
+            forget_pages(&path)?;
+        } else {
+            let file = fs::File::open(&path)?;
+            file.sync_all()?;
+            rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed)?;
+        }
+    }
+    Ok(())
+}
+
 /// The load average over one minute.
 pub(crate) fn load_average() -> f64 {
     let text = fs::read_to_string("/proc/loadavg").unwrap_or_default();

@@ -29,13 +29,14 @@ fn head(options: &RunOptions, results: &[RowResult]) -> String {
     let engines: String =
         options.engines.iter().map(|kind| format!("- {}: {}\n", kind.name, kind.about)).collect();
     format!(
-        "- command: `{}`\n- machine: {}\n- {} keys of 16 bytes, values of 100 bytes, half \
+        "- command: `{}`\n- machine: {}\n- {} keys of 16 bytes, values of {} bytes, half \
          compressible; medians of {} interleaved rounds; load average when a cell began: median \
          {:.1}, from {:.1} to {:.1}\n- {verified:.0} reads and scans were compared with what they \
          must give, and were right\n{engines}\n",
         options.command,
         process::machine(),
         options.count,
+        options.value_bytes,
         options.rounds,
         median(loads()),
         loads().fold(f64::INFINITY, f64::min),

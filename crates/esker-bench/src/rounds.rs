@@ -6,11 +6,15 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use crate::cell::Cell;
+use crate::cgroup::MemoryGroup;
 use crate::child::Task;
 use crate::engine::Result;
 use crate::engines::EngineKind;
 use crate::options::RunOptions;
-use crate::rows::{Data, Row, Workload};
+use crate::rows::{CacheSize, Data, Row, Workload};
+
+/// Memory of a process in a cold row, page cache included.
+const COLD_MEMORY_BYTES: u64 = 256 << 20;
 
 /// The cells of a row, one list of rounds for each engine.
 pub(crate) struct RowResult {
@@ -67,14 +71,23 @@ fn measure(options: &RunOptions, kind: &EngineKind, row: &Row, round: u64) -> Re
         return Ok(None);
     }
     let dir = dir_of(options, kind, row);
+    let group = match row.cache {
+        CacheSize::Cold if options.data_bytes() < 2 * COLD_MEMORY_BYTES => {
+            return Err("skipped: the data is less than twice the memory of the row".into());
+        }
+        CacheSize::Cold => Some(MemoryGroup::new(COLD_MEMORY_BYTES)?),
+        CacheSize::Small | CacheSize::Everything => None,
+    };
     let mut task = Task {
         engine: kind.name.to_string(),
         row: row.name.to_string(),
         dir: dir.clone(),
         count: options.count,
+        value_bytes: options.value_bytes,
         seconds: options.seconds,
         seed: 1 + round,
         dies: false,
+        group: group.as_ref().map(|group| group.dir().to_path_buf()),
     };
     if row.data != Data::Filled {
         remove(&dir)?;
@@ -85,7 +98,7 @@ fn measure(options: &RunOptions, kind: &EngineKind, row: &Row, round: u64) -> Re
         task.dies = false;
     }
     let output = start(&task)?.wait_with_output()?;
-    if row.data == Data::Fresh {
+    if row.data.is_own() {
         remove(&dir)?;
     }
     if row.data != Data::Filled || row.writes() {
@@ -98,7 +111,7 @@ fn measure(options: &RunOptions, kind: &EngineKind, row: &Row, round: u64) -> Re
 }
 
 fn dir_of(options: &RunOptions, kind: &EngineKind, row: &Row) -> PathBuf {
-    let name = if row.data == Data::Fresh { "fresh" } else { "filled" };
+    let name = if row.data.is_own() { "fresh" } else { "filled" };
     options.dir.join(format!("{}-{name}", kind.name))
 }
 

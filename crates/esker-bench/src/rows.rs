@@ -25,13 +25,32 @@ pub(crate) enum Workload {
     /// One thread reads while another writes at a fixed rate.
     ReadWhileWriting,
     /// Zipf-distributed; so many of 100 operations read (or scan), the others write.
-    Ycsb {
-        reads: u64,
-        scans: bool,
-    },
+    Ycsb(Mix),
+    /// Every key, ascending, by what the engine has for loading many at once.
+    BulkLoad,
     Compact,
     OpenClean,
     OpenAfterKill,
+}
+
+/// A mix of YCSB: so many of 100 operations only read, the others write.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Mix {
+    pub(crate) reads: u64,
+    pub(crate) kind: MixKind,
+}
+
+/// What reads and writes of a mix are.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum MixKind {
+    /// Gets, and puts of keys that exist (A, B, C).
+    Update,
+    /// Gets of what was inserted last, and puts of new keys (D).
+    Latest,
+    /// Scans, and puts of new keys (E).
+    Scan,
+    /// Gets, and gets that are followed by a put of the same key (F).
+    ReadModifyWrite,
 }
 
 /// Which database a row works on. Rows that share one come in the order of the table.
@@ -39,6 +58,9 @@ pub(crate) enum Workload {
 pub(crate) enum Data {
     /// An empty one of its own, removed afterwards.
     Fresh,
+    /// One of its own that was filled by single puts just before, off the clock: flushes and
+    /// compactions are still to be done.
+    JustFilled,
     /// An empty one that the rows with `Filled` use afterwards.
     Fills,
     /// What `Fills` has left.
@@ -52,6 +74,9 @@ pub(crate) enum CacheSize {
     Small,
     /// All of it, and it is read before the clock starts.
     Everything,
+    /// 64 MiB, in a process that may use 256 MiB, the system's page cache included, and that finds
+    /// nothing of the files in memory.
+    Cold,
 }
 
 /// A row.
@@ -64,6 +89,13 @@ pub(crate) struct Row {
     pub(crate) threads: u64,
     pub(crate) is_sequential: bool,
     pub(crate) is_quick: bool,
+}
+
+impl Data {
+    /// Whether the database is made for the row, and removed after it.
+    pub(crate) const fn is_own(self) -> bool {
+        matches!(self, Fresh | JustFilled)
+    }
 }
 
 impl Row {
@@ -96,19 +128,25 @@ impl Row {
 
     pub(crate) const fn writes(&self) -> bool {
         use Workload::{
-            Compact, DeleteRandom, Fill, FillBatch, FillSync, Overwrite, ReadWhileWriting, Ycsb,
+            BulkLoad, Compact, DeleteRandom, Fill, FillBatch, FillSync, Overwrite,
+            ReadWhileWriting, Ycsb,
         };
         match self.workload {
             Fill | FillBatch(_) | FillSync | Overwrite | DeleteRandom | ReadWhileWriting
-            | Compact => true,
-            Ycsb { reads, .. } => reads < 100,
+            | BulkLoad | Compact => true,
+            Ycsb(mix) => mix.reads < 100,
             _ => false,
         }
     }
 }
 
-use CacheSize::{Everything, Small};
-use Data::{Filled, Fills, Fresh};
+use CacheSize::{Cold, Everything, Small};
+use Data::{Filled, Fills, Fresh, JustFilled};
+use MixKind::{Latest, ReadModifyWrite, Scan, Update};
+
+const fn ycsb(reads: u64, kind: MixKind) -> Workload {
+    Workload::Ycsb(Mix { reads, kind })
+}
 
 /// All rows, in the order in which they run.
 #[rustfmt::skip]
@@ -118,6 +156,9 @@ pub(crate) const ROWS: &[Row] = &[
     Row::new("fillbatch(1000)", Workload::FillBatch(1000), Fresh, Small).quick(),
     Row::new("fillsync", Workload::FillSync, Fresh, Small),
     Row::new("fillsync, 8 threads", Workload::FillSync, Fresh, Small).threads(8),
+    Row::new("fillsync, 16 threads", Workload::FillSync, Fresh, Small).threads(16),
+    Row::new("bulkload", Workload::BulkLoad, Fresh, Small).sequential(),
+    Row::new("seekrandom, next 10, before settling", Workload::Seek(10), JustFilled, Everything),
     Row::new("open after kill -9", Workload::OpenAfterKill, Fresh, Small),
     Row::new("fillrandom", Workload::Fill, Fills, Small).quick(),
     Row::new("open", Workload::OpenClean, Filled, Small),
@@ -133,14 +174,22 @@ pub(crate) const ROWS: &[Row] = &[
     Row::new("seekrandom, reverse 10", Workload::SeekReverse(10), Filled, Everything),
     Row::new("readseq", Workload::ReadSeq, Filled, Everything).quick(),
     Row::new("readreverse", Workload::ReadReverse, Filled, Everything),
-    Row::new("YCSB C, 2 threads", Workload::Ycsb { reads: 100, scans: false }, Filled, Everything).threads(2),
-    Row::new("YCSB B, 2 threads", Workload::Ycsb { reads: 95, scans: false }, Filled, Everything).threads(2),
-    Row::new("YCSB A, 2 threads", Workload::Ycsb { reads: 50, scans: false }, Filled, Everything).threads(2).quick(),
-    Row::new("YCSB E, 2 threads", Workload::Ycsb { reads: 95, scans: true }, Filled, Everything).threads(2),
+    Row::new("cold readrandom", Workload::ReadRandom, Filled, Cold),
+    Row::new("cold readrandom, 8 threads", Workload::ReadRandom, Filled, Cold).threads(8),
+    Row::new("cold multiget(32)", Workload::MultiGet(32), Filled, Cold),
+    Row::new("YCSB C, 2 threads", ycsb(100, Update), Filled, Everything).threads(2),
+    Row::new("YCSB B, 2 threads", ycsb(95, Update), Filled, Everything).threads(2),
+    Row::new("YCSB A, 2 threads", ycsb(50, Update), Filled, Everything).threads(2).quick(),
+    Row::new("YCSB F, 2 threads", ycsb(50, ReadModifyWrite), Filled, Everything).threads(2),
+    Row::new("YCSB D, 2 threads", ycsb(95, Latest), Filled, Everything).threads(2),
+    Row::new("YCSB E, 2 threads", ycsb(95, Scan), Filled, Everything).threads(2),
     Row::new("readwhilewriting", Workload::ReadWhileWriting, Filled, Everything),
     Row::new("overwrite", Workload::Overwrite, Filled, Small),
+    Row::new("overwrite, 4 threads", Workload::Overwrite, Filled, Small).threads(4),
     Row::new("compact", Workload::Compact, Filled, Small),
     Row::new("seekrandom, next 10, compacted", Workload::Seek(10), Filled, Everything),
+    Row::new("seekrandom, next 100, compacted", Workload::Seek(100), Filled, Everything),
+    Row::new("seekrandom, reverse 10, compacted", Workload::SeekReverse(10), Filled, Everything),
     Row::new("deleterandom", Workload::DeleteRandom, Filled, Small),
 ];
 

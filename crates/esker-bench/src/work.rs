@@ -11,7 +11,7 @@ use hdrhistogram::Histogram;
 use crate::engine::{Direction, Engine, Result, Session};
 use crate::keys::{KEY_BYTES, Key, Keys};
 use crate::random::{Random, Zipf, mix};
-use crate::rows::{Row, Workload};
+use crate::rows::{Mix, MixKind, Row, Workload};
 use crate::values::Values;
 
 /// Of reads one in this many is timed: two readings of the clock cost a tenth of one.
@@ -26,6 +26,9 @@ const WRITES_PER_SECOND: f64 = 50_000.0;
 /// Scans of YCSB E read from 1 to this many entries.
 const YCSB_SCAN_MAX: u64 = 100;
 
+/// Indexes of keys that YCSB inserts begin here, behind those that exist and those that are missing.
+const NEW_KEYS_START: u64 = 1 << 60;
+
 /// What a row is to do.
 #[derive(Debug)]
 pub(crate) struct Plan<'a> {
@@ -37,6 +40,13 @@ pub(crate) struct Plan<'a> {
     /// How long a row lasts that has no end of its own.
     pub(crate) duration: Duration,
     pub(crate) seed: u64,
+}
+
+impl Plan<'_> {
+    /// Bytes of all keys and values.
+    pub(crate) fn data_bytes(&self) -> u64 {
+        self.keys.count * (KEY_BYTES + self.values.of(0).len()) as u64
+    }
 }
 
 /// What one thread has done, or all together.
@@ -55,13 +65,15 @@ struct Worker<'a> {
     clock: SystemClock,
     random: Random,
     started: Duration,
+    /// New keys that a mix of YCSB has put.
+    inserted: u64,
     work: Work,
 }
 
 /// Runs the threads of the plan on `engine`.
 pub(crate) fn run(plan: &Plan<'_>, engine: &dyn Engine) -> Result<Work> {
     let zipf = match plan.row.workload {
-        Workload::ReadHot | Workload::Ycsb { .. } => Some(Zipf::new(plan.keys.count)),
+        Workload::ReadHot | Workload::Ycsb(_) => Some(Zipf::new(plan.keys.count)),
         _ => None,
     };
     let clock = SystemClock::new();
@@ -131,7 +143,7 @@ impl<'a> Worker<'a> {
     ) -> Result<Self> {
         let random = Random::new(plan.seed ^ mix(thread));
         let (session, work) = (engine.session()?, Work::default());
-        Ok(Self { plan, session, clock, random, started: Duration::ZERO, work })
+        Ok(Self { plan, session, clock, random, started: Duration::ZERO, inserted: 0, work })
     }
 
     fn work(&mut self, thread: u64, zipf: Option<&Zipf>) -> Result<()> {
@@ -173,10 +185,10 @@ impl<'a> Worker<'a> {
             }
             Workload::ReadSeq => self.read_all(Direction::Forward),
             Workload::ReadReverse => self.read_all(Direction::Backward),
-            Workload::Ycsb { reads, scans } => self.until_time(|worker, number| {
-                worker.ycsb(reads, scans, zipf, number + thread * (1 << 40))
-            }),
-            Workload::Compact | Workload::OpenClean => Ok(()),
+            Workload::Ycsb(mix) => {
+                self.until_time(|worker, number| worker.ycsb(mix, zipf, number, thread << 40))
+            }
+            Workload::BulkLoad | Workload::Compact | Workload::OpenClean => Ok(()),
         }
     }
 
@@ -223,7 +235,7 @@ impl<'a> Worker<'a> {
     fn wrote(&mut self, bytes: usize) -> Result<()> {
         self.work.operations += 1;
         self.work.user_bytes += bytes as u64;
-        if !matches!(self.plan.row.workload, Workload::Ycsb { .. } | Workload::FillSync) {
+        if !matches!(self.plan.row.workload, Workload::Ycsb(_) | Workload::FillSync) {
             let now = self.clock.now() - self.started;
             let nanos = (now.saturating_sub(self.work.elapsed)).as_nanos();
             self.work.elapsed = now;
@@ -309,25 +321,46 @@ impl<'a> Worker<'a> {
         }
     }
 
-    fn ycsb(&mut self, reads: u64, scans: bool, zipf: Option<&Zipf>, number: u64) -> Result<()> {
-        let is_read = self.random.below(100) < reads;
-        match (is_read, scans) {
-            (true, false) => {
+    /// One operation of a mix; new keys of this thread have the indexes behind `first_new`, counted
+    /// from [`NEW_KEYS_START`].
+    fn ycsb(&mut self, mix: Mix, zipf: Option<&Zipf>, number: u64, first_new: u64) -> Result<()> {
+        let is_read = self.random.below(100) < mix.reads;
+        let first_new = NEW_KEYS_START + first_new;
+        match (mix.kind, is_read) {
+            (MixKind::Update | MixKind::ReadModifyWrite, true) => {
                 let index = self.zipf_index(zipf);
                 self.get(index, number)
             }
-            (true, true) => {
+            (MixKind::Update, false) => {
+                let index = self.zipf_index(zipf);
+                self.put(index)
+            }
+            (MixKind::ReadModifyWrite, false) => {
+                let index = self.zipf_index(zipf);
+                self.get(index, number)?;
+                self.work.operations -= 1;
+                self.put(index)
+            }
+            (MixKind::Latest, true) => {
+                let age = self.zipf_index(zipf);
+                let index = match self.inserted.checked_sub(age + 1) {
+                    Some(since) => first_new + since,
+                    None => self.plan.keys.count - 1 - (age - self.inserted),
+                };
+                self.get(index, number)
+            }
+            (MixKind::Scan, true) => {
                 let key = self.plan.keys.of(self.zipf_index(zipf));
                 let limit = 1 + self.random.below(YCSB_SCAN_MAX);
                 self.work.operations += 1;
                 black_box(self.session.scan(Some(&key), Direction::Forward, limit)?.sum);
                 Ok(())
             }
-            (false, false) => {
-                let index = self.zipf_index(zipf);
+            (MixKind::Latest | MixKind::Scan, false) => {
+                let index = first_new + self.inserted;
+                self.inserted += 1;
                 self.put(index)
             }
-            (false, true) => self.put(self.plan.keys.count * 4 + number),
         }
     }
 

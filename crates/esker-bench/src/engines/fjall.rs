@@ -9,6 +9,7 @@ use esker::env::{Clock as _, SystemClock};
 
 use super::EngineKind;
 use crate::engine::{Direction, Engine, MEMTABLE_BYTES, Result, Seen, Session, Settings};
+use crate::keys::Key;
 
 pub(super) const KIND: EngineKind = EngineKind {
     name: "fjall",
@@ -67,6 +68,14 @@ impl Engine for Fjall {
         self.keyspace.rotate_memtable_and_wait()?;
         self.keyspace.major_compact()?;
         Ok(true)
+    }
+
+    fn bulk_load(&self, entries: &mut dyn Iterator<Item = (Key, &[u8])>) -> Result<()> {
+        let mut ingestion = self.keyspace.start_ingestion()?;
+        for (key, value) in entries {
+            ingestion.write(key, value)?;
+        }
+        Ok(ingestion.finish()?)
     }
 
     fn close(self: Box<Self>) -> Result<()> {

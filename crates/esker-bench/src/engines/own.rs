@@ -7,6 +7,7 @@ use esker::{Batch, Db, Durability, KeyspaceOptions, Options};
 
 use super::EngineKind;
 use crate::engine::{Direction, Engine, MEMTABLE_BYTES, Result, Seen, Session, Settings};
+use crate::keys::Key;
 
 pub(super) const KIND: EngineKind = EngineKind {
     name: "esker",
@@ -55,6 +56,15 @@ impl Engine for Own {
     fn compact(&self) -> Result<bool> {
         self.db.compact_all()?;
         Ok(true)
+    }
+
+    fn bulk_load(&self, entries: &mut dyn Iterator<Item = (Key, &[u8])>) -> Result<()> {
+        let mut loader = self.db.bulk_loader(self.db.default_keyspace())?;
+        for (key, value) in entries {
+            loader.put(key, value)?;
+        }
+        loader.finish()?;
+        Ok(())
     }
 
     fn close(self: Box<Self>) -> Result<()> {

@@ -1,15 +1,21 @@
 //! RocksDB, as it comes and tuned.
 
 use std::hint::black_box;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use ::rocksdb::{
-    BlockBasedOptions, Cache, CompactOptions, DB, DBCompressionType, DataBlockIndexType, Options,
-    WaitForCompactOptions, WriteBatch, WriteOptions,
+    BlockBasedOptions, Cache, CompactOptions, DB, DBCompressionType, DataBlockIndexType,
+    IngestExternalFileOptions, Options, SstFileWriter, WaitForCompactOptions, WriteBatch,
+    WriteOptions,
 };
 
 use super::EngineKind;
 use crate::engine::{Direction, Engine, MEMTABLE_BYTES, Result, Seen, Session, Settings};
+use crate::keys::Key;
+
+/// Size of a table that is loaded, in bytes; its default for compactions.
+const TABLE_BYTES: u64 = 64 << 20;
 
 pub(super) const DEFAULT: EngineKind = EngineKind {
     name: "rocksdb",
@@ -31,6 +37,8 @@ pub(super) const TUNED: EngineKind = EngineKind {
 
 struct Rocks {
     db: DB,
+    dir: PathBuf,
+    options: Options,
     syncs: bool,
 }
 
@@ -63,7 +71,7 @@ fn open(settings: &Settings, is_tuned: bool) -> Result<Box<dyn Engine>> {
     }
     options.set_block_based_table_factory(&table);
     let db = DB::open_cf_with_opts(&options, &settings.dir, [("default", options.clone())])?;
-    Ok(Box::new(Rocks { db, syncs: settings.syncs }))
+    Ok(Box::new(Rocks { db, dir: settings.dir.clone(), options, syncs: settings.syncs }))
 }
 
 impl Engine for Rocks {
@@ -82,6 +90,24 @@ impl Engine for Rocks {
         let all = None::<&[u8]>;
         self.db.compact_range_opt(all, all, &CompactOptions::default());
         Ok(true)
+    }
+
+    fn bulk_load(&self, entries: &mut dyn Iterator<Item = (Key, &[u8])>) -> Result<()> {
+        let mut paths = Vec::new();
+        let mut entries = entries.peekable();
+        while entries.peek().is_some() {
+            let path = self.dir.join(format!("load-{}.sst", paths.len()));
+            let mut writer = SstFileWriter::create(&self.options);
+            writer.open(&path)?;
+            while let Some((key, value)) = entries.next_if(|_| writer.file_size() < TABLE_BYTES) {
+                writer.put(key, value)?;
+            }
+            writer.finish()?;
+            paths.push(path);
+        }
+        let mut options = IngestExternalFileOptions::default();
+        options.set_move_files(true);
+        Ok(self.db.ingest_external_file_opts(&options, paths)?)
     }
 
     fn close(self: Box<Self>) -> Result<()> {
