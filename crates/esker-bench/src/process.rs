@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
+use rustix::fs::{Advice, Mode, OFlags};
 use rustix::time::{ClockId, clock_gettime};
 
 /// Processor time of all threads, in user and system mode.
@@ -50,9 +51,9 @@ pub(crate) fn forget_pages(dir: &Path) -> std::io::Result<()> {
         if path.is_dir() {
             forget_pages(&path)?;
         } else {
-            let file = fs::File::open(&path)?;
-            file.sync_all()?;
-            rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed)?;
+            let file = rustix::fs::open(&path, OFlags::RDONLY, Mode::empty())?;
+            rustix::fs::fsync(&file)?;
+            rustix::fs::fadvise(&file, 0, None, Advice::DontNeed)?;
         }
     }
     Ok(())
