@@ -5,7 +5,7 @@
 //! manifest before its file is reused or removed, so recovery knows which segments must exist.
 
 use std::collections::VecDeque;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use esker_base::{DatabaseId, FileHeader, FileKind, LogId, SeqNo};
@@ -270,21 +270,35 @@ impl Logs {
             database: self.database,
         };
         let spare = self.segments().spare.pop();
+        let writer = self.create_file(spare.as_deref(), &path, header).inspect_err(|_| {
+            // Nothing names it; one that was to be used again may have either name.
+            spare.iter().chain([&path]).for_each(|path| self.remove_file(path));
+        })?;
+        ledger.commit(VersionEdit { records: vec![EditRecord::LogAdded(id)] }, |_| ())?;
+        Ok((id, writer))
+    }
+
+    /// A file for a segment, of `spare` if there is one: its header and its name are durable.
+    fn create_file(
+        &self,
+        spare: Option<&Path>,
+        path: &Path,
+        header: FileHeader,
+    ) -> Result<LogWriter> {
         let writer = match spare {
-            Some(old) => LogWriter::recycle(&*self.fs, &old, &path, header)?,
-            None => match LogWriter::create(&*self.fs, &path, header, self.segment_bytes) {
+            Some(old) => LogWriter::recycle(&*self.fs, old, path, header)?,
+            None => match LogWriter::create(&*self.fs, path, header, self.segment_bytes) {
                 Err(error) if Error::from(error.clone()).kind() == ErrorKind::NoSpace => {
                     // Room for a whole segment is a luxury; room for the next frames may be there.
-                    self.remove_file(&path);
-                    LogWriter::create(&*self.fs, &path, header, 0)?
+                    self.remove_file(path);
+                    LogWriter::create(&*self.fs, path, header, 0)?
                 }
                 other => other?,
             },
         };
         writer.sync_handle().sync()?;
         self.fs.sync_dir(&self.dir)?;
-        ledger.commit(VersionEdit { records: vec![EditRecord::LogAdded(id)] }, |_| ())?;
-        Ok((id, writer))
+        Ok(writer)
     }
 
     /// Strikes the segments older than `oldest_needed` (all but the current one, if nothing is
@@ -380,7 +394,7 @@ impl Logs {
     }
 
     /// Removes a file that nothing names; if that fails, the next open removes it.
-    fn remove_file(&self, path: &std::path::Path) {
+    fn remove_file(&self, path: &Path) {
         drop(self.fs.remove(path));
     }
 }

@@ -112,7 +112,7 @@ impl SharedMerge {
     pub(crate) fn begin_part(&self) -> Option<(usize, Arc<MergeInputs>)> {
         let mut state = self.state();
         let part = state.next_of(self.parts.len())?;
-        let inputs = state.inputs.clone()?;
+        let inputs = state.inputs.clone().expect("parts are left only before the end");
         state.next += 1;
         state.running += 1;
         Some((part, inputs))
@@ -162,9 +162,10 @@ impl SharedMerge {
 }
 
 impl State {
-    /// The part to take next of so many.
+    /// The part to take next of so many: none once one has failed, nor after the end.
     fn next_of(&self, count: usize) -> Option<usize> {
-        (self.failure.is_none() && self.next < count).then_some(self.next)
+        let goes_on = self.failure.is_none() && self.inputs.is_some();
+        (goes_on && self.next < count).then_some(self.next)
     }
 }
 

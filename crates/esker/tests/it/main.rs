@@ -49,6 +49,7 @@ mod orders;
 mod parts;
 mod policies;
 mod ranges;
+mod segments;
 #[cfg(shuttle)]
 mod shuttle;
 mod syncing;

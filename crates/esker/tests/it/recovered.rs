@@ -29,9 +29,13 @@ pub(crate) fn options() -> Options {
 }
 
 pub(crate) fn open(env: &Env, options: &Options) -> Result<Db> {
+    open_in(DIR, env, options)
+}
+
+pub(crate) fn open_in(dir: &str, env: &Env, options: &Options) -> Result<Db> {
     watchdog::step();
     let default = KeyspaceOptions { merge_operator: merge_operator(), ..Default::default() };
-    let builder = Db::builder(DIR).env(env.clone()).options(options.clone());
+    let builder = Db::builder(dir).env(env.clone()).options(options.clone());
     builder.default_keyspace(default).open()
 }
 

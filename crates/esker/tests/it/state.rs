@@ -42,6 +42,8 @@ pub(crate) enum How {
     /// Puts it if the key is not there, and deletes the key by a single delete if it is. Keys that
     /// get such writes get no other ones.
     Toggle,
+    /// Deletes by a single delete what was put once.
+    SingleDelete,
 }
 
 /// What joins a plus sign and the operand to the value.
@@ -78,6 +80,11 @@ impl Write {
         Self { value: None, ..Self::put(keyspace, key, b"") }
     }
 
+    /// A delete of a key that was put once.
+    pub(crate) fn single_delete(keyspace: &str, key: &[u8]) -> Self {
+        Self { how: How::SingleDelete, ..Self::delete(keyspace, key) }
+    }
+
     /// A delete of `range`, turned around if it ends before it starts in the order of the keyspace.
     pub(crate) fn delete_range(keyspace: &str, range: Bounds, is_reversed: bool) -> Self {
         use Bound::{Excluded, Included};
@@ -100,6 +107,7 @@ impl Write {
             (_, How::Toggle) if state.contents(&self.keyspace).contains_key(&self.key) => {
                 batch.single_delete(keyspace, &self.key);
             }
+            (None, How::SingleDelete) => batch.single_delete(keyspace, &self.key),
             (Some(value), _) => match self.expiry {
                 None => batch.put(keyspace, &self.key, value),
                 Some(millis) => {

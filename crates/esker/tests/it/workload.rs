@@ -50,7 +50,7 @@ impl Step {
                     }
                     let sign = match (write.how, &write.value) {
                         (How::Merge, _) => '*',
-                        (How::Toggle, _) => '~',
+                        (How::Toggle | How::SingleDelete, _) => '~',
                         (How::Plain, Some(_)) => '+',
                         (How::Plain, None) => '-',
                     };

@@ -1,49 +1,65 @@
 //! One client: does its operations one after the other, beside the others, and compares every
 //! answer with the history.
 
-use std::collections::BTreeSet;
-use std::ops::Bound;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use esker::{
-    Cursor, Db, Durability, Error, ErrorKind, Keyspace, KeyspaceOptions, Outcome, Result, Snapshot,
+    CompactionEnd, CompactionHandle, Cursor, Db, Durability, Error, ErrorKind, Keyspace,
+    KeyspaceOptions, Outcome, Result,
 };
 
+use super::coverage;
+use super::filtering;
 use super::history::{Id, ORDER_KEY, name_of};
-use super::script::{ORDER, Op, SHARED, rule};
+use super::plan::{ORDER, rule};
+use super::reader::{ALL, Entries, check_cursor, check_range, look, read_all, state_of};
+use super::script::{Op, Steer};
 use super::world::World;
-use crate::state::{Bounds, Bytes, State, Write};
+use crate::state::{Bounds, Bytes, How, State, Write};
 
 /// A cursor that was opened, and what it shows.
 struct Held {
     name: &'static str,
     cursor: Cursor,
-    entries: Vec<(Bytes, Bytes)>,
+    entries: Entries,
 }
 
 pub(super) struct Client {
     id: u32,
-    /// Batches and keyspaces so far.
+    /// The database that it works with.
+    pub(super) home: usize,
+    /// Events and keyspaces so far.
     number: u32,
     has_faults: bool,
-    world: Arc<World>,
-    db: Db,
+    pub(super) world: Arc<World>,
+    pub(super) db: Db,
     held: Vec<Held>,
+    compactions: Vec<CompactionHandle>,
+    /// Which of its own keys it has put and not deleted again; none while that is not known.
+    toggles: Option<BTreeMap<(String, Bytes), bool>>,
 }
 
-const ALL: Bounds = (Bound::Unbounded, Bound::Unbounded);
-
 impl Client {
-    /// The first batch has the number `number`.
-    pub(super) fn new(id: u32, number: u32, has_faults: bool, world: Arc<World>, db: Db) -> Self {
-        Self { id, number, has_faults, world, db, held: Vec::new() }
+    /// The first event has the number `number`.
+    pub(super) fn new(
+        id: u32,
+        home: usize,
+        number: u32,
+        has_faults: bool,
+        world: Arc<World>,
+        db: Db,
+    ) -> Self {
+        let toggles = Some(world.history(home).toggles(id));
+        let (held, compactions) = (Vec::new(), Vec::new());
+        Self { id, home, number, has_faults, world, db, held, compactions, toggles }
     }
 
     /// Does everything, until the database is closed.
     pub(super) fn run(&mut self, ops: Vec<Op>) {
         for op in ops {
             if let Err(error) = self.act(&op) {
-                if error.kind() == ErrorKind::Closed && self.world.is_closing() {
+                if error.kind() == ErrorKind::Closed && self.world.is_closing(self.home) {
                     return;
                 }
                 self.excuse(&error, &op);
@@ -61,7 +77,7 @@ impl Client {
     fn excuse(&self, error: &Error, op: &Op) {
         let is_expected = match error.kind() {
             ErrorKind::Io | ErrorKind::NoSpace | ErrorKind::Poisoned => self.has_faults,
-            ErrorKind::Closed => self.world.is_closing(),
+            ErrorKind::Closed => self.world.is_closing(self.home),
             _ => false,
         };
         assert!(is_expected, "client {}, {op:?}: {error:?}", self.id);
@@ -70,24 +86,21 @@ impl Client {
     fn act(&mut self, op: &Op) -> Result<()> {
         match op {
             Op::Write(writes, durability) => self.write(writes, *durability),
+            Op::Ingest(writes, how) => self.ingest(writes, *how),
+            Op::BulkLoad(writes, ends) => self.bulk_load(writes, *ends),
             Op::Get(name, key) => self.get(name, key),
             Op::Scan(name, bounds) => self.scan(name, bounds),
-            Op::ReadAll => read_all(&self.world, &self.db, &self.required(), "read all"),
+            Op::ReadAll => read_all(&self.world, self.home, &self.db, &self.required(), "all"),
             Op::Hold(name) => self.hold(name),
             Op::Release => self.release(),
             Op::Flush(name) => self.keyspace(name)?.flush(),
-            Op::Compact(name) => self.keyspace(name)?.compact::<&[u8]>(..),
-            Op::StartCompaction(name, what) => {
-                let handle = self.keyspace(name)?.start_compaction::<&[u8]>(..)?;
-                match what {
-                    0 => handle.wait().map(drop),
-                    1 => {
-                        handle.cancel();
-                        Ok(())
-                    }
-                    _ => Ok(()),
-                }
+            Op::Compact(name, bounds) => self.keyspace(name)?.compact(bounds.clone()),
+            Op::StartCompaction(name, bounds, cancels) => {
+                let handle = self.keyspace(name)?.start_compaction(bounds.clone())?;
+                self.compactions.push(handle);
+                if *cancels { self.steer(Steer::Cancel) } else { Ok(()) }
             }
+            Op::Steer(steer) => self.steer(*steer),
             Op::Temporary => self.come_and_go(),
             Op::Pause(duration) => {
                 self.db.pause_compactions();
@@ -96,9 +109,9 @@ impl Client {
                 Ok(())
             }
             Op::Sync => {
-                let before = self.world.history().acknowledged();
+                let before = self.required();
                 self.db.sync()?;
-                self.world.history().promise(&before);
+                self.world.history(self.home).promise(&before);
                 Ok(())
             }
             Op::Sleep(duration) => {
@@ -114,57 +127,103 @@ impl Client {
                 Ok(())
             }
             Op::Close => {
-                self.world.set_closing();
+                coverage::add("closes beside clients", 1);
+                self.world.set_closing(self.home);
                 self.held.clear();
+                self.compactions.clear();
                 self.db.clone().close()
             }
         }
     }
 
-    fn keyspace(&self, name: &str) -> Result<Keyspace> {
+    pub(super) fn keyspace(&self, name: &str) -> Result<Keyspace> {
         Ok(self.db.existing_keyspace(name)?.expect("nobody drops the shared keyspaces"))
     }
 
     /// What every reader sees that begins now.
-    fn required(&self) -> BTreeSet<Id> {
-        self.world.history().acknowledged()
+    pub(super) fn required(&self) -> BTreeSet<Id> {
+        self.world.history(self.home).acknowledged()
+    }
+
+    pub(super) fn next_id(&mut self) -> Id {
+        self.number += 1;
+        (self.id, self.number - 1)
+    }
+
+    pub(super) fn count_outcome(&self, result: &Result<()>) {
+        match result {
+            Ok(()) => {}
+            Err(error) if error.outcome() == Outcome::NotDone => {
+                coverage::add("writes that were refused", 1);
+            }
+            Err(_) => coverage::add("writes of unknown outcome", 1),
+        }
     }
 
     fn write(&mut self, writes: &[Write], durability: Durability) -> Result<()> {
-        let id = (self.id, self.number);
-        self.number += 1;
+        let id = self.next_id();
+        let toggles = self.toggles.clone();
+        let mut writes = self.resolve(writes);
+        for name in BTreeSet::from([ORDER, self.world.loaded]) {
+            writes.push(Write::merge(name, ORDER_KEY, name_of(id).as_bytes()));
+        }
         let mut batch = self.db.batch();
         // Nothing of this batch depends on what was there before.
         let state = State::new();
-        for write in writes {
+        for write in &writes {
             write.add_to(&mut batch, &self.keyspace(&write.keyspace)?, &state);
         }
-        batch.merge(&self.keyspace(ORDER)?, ORDER_KEY, name_of(id));
-        self.world.history().issue(id, writes.to_vec());
+        self.world.history(self.home).issue(id, writes);
         let result = batch.commit_with(durability);
-        let mut history = self.world.history();
+        let mut history = self.world.history(self.home);
         match &result {
             Ok(()) => history.acknowledge(id, durability),
-            Err(error) if error.outcome() == Outcome::NotDone => history.refuse(id),
-            Err(_) => {}
+            Err(error) if error.outcome() == Outcome::NotDone => {
+                history.refuse(id);
+                self.toggles = toggles;
+            }
+            Err(_) => self.toggles = None,
         }
+        drop(history);
+        self.count_outcome(&result);
         result
     }
 
-    /// What is read now is what was there after some batch from before the call to after it.
+    /// Turns toggles into puts and single deletes; leaves them out if it is not known which.
+    fn resolve(&mut self, writes: &[Write]) -> Vec<Write> {
+        let mut resolved = Vec::new();
+        for write in writes {
+            if write.how != How::Toggle {
+                resolved.push(write.clone());
+                continue;
+            }
+            let Some(toggles) = &mut self.toggles else { continue };
+            let is_there = toggles.entry((write.keyspace.clone(), write.key.clone())).or_default();
+            *is_there = !*is_there;
+            let value = write.value.as_ref().expect("a toggle has a value");
+            resolved.push(if *is_there {
+                Write::put(&write.keyspace, &write.key, value)
+            } else {
+                coverage::add("single deletes", 1);
+                Write::single_delete(&write.keyspace, &write.key)
+            });
+        }
+        resolved
+    }
+
+    /// What is read now is what was there after some event from before the call to after it.
     fn get(&self, name: &str, key: &[u8]) -> Result<()> {
         let required = self.required();
-        let first = look(&self.world, &self.db, &required)?;
+        let first = look(&self.world, self.home, &self.db, &required)?;
         let found = self.keyspace(name)?.get(key)?;
-        let last = look(&self.world, &self.db, &required)?;
-        let history = self.world.history();
+        let last = look(&self.world, self.home, &self.db, &required)?;
+        let history = self.world.history(self.home);
         let allowed = |count| {
             let contents = history.state(count).contents(name);
-            contents.get(key).map(|value| value.to_vec())
+            filtering::allows(key, contents.get(key).map(|value| &**value), found.as_deref())
         };
-        let found = found.map(Vec::from);
         assert!(
-            (first..=last).any(|count| allowed(count) == found),
+            (first..=last).any(allowed),
             "get of {name} {} gives {found:?}, not one of the states {first} to {last}",
             key.escape_ascii()
         );
@@ -174,11 +233,9 @@ impl Client {
     fn scan(&self, name: &str, bounds: &Bounds) -> Result<()> {
         let required = self.required();
         let snapshot = self.db.snapshot();
-        let state = state_of(&self.world, &self.db, &snapshot, &required)?;
+        let state = state_of(&self.world, self.home, &self.db, &snapshot, &required)?;
         let view = snapshot.keyspace(&self.keyspace(name)?);
-        let expected = state.between(name, bounds);
-        compare(view.scan(bounds.clone()), expected.iter(), name)?;
-        compare(view.scan(bounds.clone()).rev(), expected.iter().rev(), name)
+        check_range(&view, bounds, state.between(name, bounds), name).map(drop)
     }
 
     fn hold(&mut self, name: &'static str) -> Result<()> {
@@ -186,7 +243,7 @@ impl Client {
         let snapshot = self.db.snapshot();
         // Not looked at before it must: its tables may be those that nobody has opened.
         let cursor = snapshot.keyspace(&self.keyspace(name)?).cursor()?;
-        let state = state_of(&self.world, &self.db, &snapshot, &required)?;
+        let state = state_of(&self.world, self.home, &self.db, &snapshot, &required)?;
         self.held.push(Held { name, cursor, entries: state.between(name, &ALL) });
         Ok(())
     }
@@ -196,15 +253,38 @@ impl Client {
             return Ok(());
         }
         let mut held = self.held.remove(0);
-        check_cursor(&mut held.cursor, &held.entries, held.name)
+        check_cursor(&mut held.cursor, held.entries, held.name)
+    }
+
+    fn steer(&mut self, steer: Steer) -> Result<()> {
+        if self.compactions.is_empty() {
+            return Ok(());
+        }
+        let first = if matches!(steer, Steer::Cancel) { self.compactions.len() - 1 } else { 0 };
+        let handle = self.compactions.remove(first);
+        match steer {
+            Steer::Leave => return Ok(()),
+            Steer::Wait => {}
+            Steer::Cancel => handle.cancel(),
+            Steer::Pause(duration) => {
+                handle.pause();
+                self.world.env.clock.sleep(duration);
+                handle.resume();
+                coverage::add("compactions that were paused", 1);
+            }
+        }
+        if handle.wait()?.end == CompactionEnd::Cancelled {
+            coverage::add("compactions cancelled", 1);
+        }
+        Ok(())
     }
 
     fn come_and_go(&mut self) -> Result<()> {
-        let name = format!("temporary {} {}", self.id, self.number);
-        self.number += 1;
+        let (id, number) = self.next_id();
+        let name = format!("temporary {id} {number}");
         let options = KeyspaceOptions { memtable_bytes: 1, ..KeyspaceOptions::default() };
         let keyspace = self.db.keyspace(&name, options)?;
-        let mut entries: Vec<(Bytes, Bytes)> = Vec::new();
+        let mut entries = Entries::new();
         for key in [b"1".as_slice(), b"2", b"3"] {
             keyspace.put(key, b"value")?;
             entries.push((key.into(), b"value".as_slice().into()));
@@ -212,79 +292,6 @@ impl Client {
         keyspace.flush()?;
         let mut cursor = keyspace.cursor()?;
         self.db.drop_keyspace(&keyspace)?;
-        check_cursor(&mut cursor, &entries, &name)
+        check_cursor(&mut cursor, entries, &name)
     }
-}
-
-/// Reads all of `cursor`, forwards and backwards.
-fn check_cursor(cursor: &mut Cursor, entries: &[(Bytes, Bytes)], name: &str) -> Result<()> {
-    let differs = |cursor: &Cursor, entry: &(Bytes, Bytes)| {
-        !cursor.is_valid() || *cursor.key() != *entry.0 || *cursor.value() != *entry.1
-    };
-    cursor.seek_to_first()?;
-    for entry in entries {
-        assert!(!differs(cursor, entry), "{name}: cursor at {}", entry.0.escape_ascii());
-        cursor.next()?;
-    }
-    assert!(!cursor.is_valid(), "{name}: the cursor has more");
-    cursor.seek_to_last()?;
-    for entry in entries.iter().rev() {
-        assert!(!differs(cursor, entry), "{name}: cursor back at {}", entry.0.escape_ascii());
-        cursor.prev()?;
-    }
-    Ok(())
-}
-
-fn compare<'a>(
-    found: impl Iterator<Item = Result<(esker::Key, esker::Value)>>,
-    mut expected: impl Iterator<Item = &'a (Bytes, Bytes)>,
-    name: &str,
-) -> Result<()> {
-    for entry in found {
-        let (key, value) = entry?;
-        let expected = expected.next();
-        assert!(
-            expected.is_some_and(|(k, v)| **k == *key && **v == *value),
-            "{name}: found {}, and there should be {:?}",
-            key.escape_ascii(),
-            expected.map(|(key, _)| key.escape_ascii().to_string())
-        );
-    }
-    let missing = expected.next().map(|(key, _)| key.escape_ascii().to_string());
-    assert!(missing.is_none(), "{name}: {missing:?} is missing");
-    Ok(())
-}
-
-/// How many batches a reader sees now.
-fn look(world: &World, db: &Db, required: &BTreeSet<Id>) -> Result<usize> {
-    let order = db.existing_keyspace(ORDER)?.expect("nobody drops the order").get(ORDER_KEY)?;
-    Ok(world.history().at(order.as_deref(), required, "get"))
-}
-
-/// What a snapshot shows, by the batches that it holds.
-fn state_of(world: &World, db: &Db, snapshot: &Snapshot, required: &BTreeSet<Id>) -> Result<State> {
-    let order = db.existing_keyspace(ORDER)?.expect("nobody drops the order");
-    let order = snapshot.keyspace(&order).get(ORDER_KEY)?;
-    let mut history = world.history();
-    let count = history.at(order.as_deref(), required, "snapshot");
-    Ok(history.state(count))
-}
-
-/// Reads everything in a snapshot, forwards, backwards and key by key.
-pub(super) fn read_all(world: &World, db: &Db, required: &BTreeSet<Id>, when: &str) -> Result<()> {
-    let snapshot = db.snapshot();
-    let state = state_of(world, db, &snapshot, required)?;
-    for name in SHARED {
-        let keyspace = db.existing_keyspace(name)?.expect("nobody drops the shared keyspaces");
-        let view = snapshot.keyspace(&keyspace);
-        let expected = state.between(name, &ALL);
-        let what = format!("{when}, {name}");
-        compare(view.scan::<&[u8]>(..), expected.iter(), &what)?;
-        compare(view.scan::<&[u8]>(..).rev(), expected.iter().rev(), &what)?;
-        for (key, value) in expected.iter().step_by(7) {
-            let found = view.get(key)?;
-            assert!(found.is_some_and(|f| *f == **value), "{what}: get {}", key.escape_ascii());
-        }
-    }
-    Ok(())
 }

@@ -1,26 +1,30 @@
-//! One run of the clients on one database, from its opening to its end, whatever that is.
+//! One run of the clients on their databases, from opening them to their end, whatever that is.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use esker::env::{CrashPolicy, MemoryFileSystem};
-use esker::{Db, KeyspaceOptions};
+use esker::env::{CrashPolicy, Event, MemoryFileSystem, Operation};
+use esker::{Db, Options};
 use esker_base::baton::{self, Outcome};
 
-use super::client::{Client, read_all};
+use super::client::Client;
+use super::coverage;
 use super::history::{History, Id, Promises};
-use super::recovery::crash_and_recover;
-use super::script::{Act, Op, Plan};
+use super::plan::{KeyspaceChoices, Plan};
+use super::reader::{read_all, seen_by};
+use super::recovery::{crash_and_recover, recover};
+use super::script::{Act, Op};
 use super::world::{self, Moment, World};
-use crate::directory::{assert_exact, assert_tidy};
+use crate::directory::{assert_exact, assert_tidy, orphans};
 use crate::random::Rng;
 use crate::recovered::{DIR, Loss};
 
 /// What a generation starts from.
 pub(super) struct Start {
     fs: MemoryFileSystem,
-    history: History,
+    /// One of each database.
+    histories: Vec<History>,
     is_new: bool,
 }
 
@@ -28,33 +32,45 @@ pub(super) struct Start {
 pub(super) struct End {
     pub(super) outcome: Outcome,
     fs: MemoryFileSystem,
-    history: History,
+    histories: Vec<History>,
     moments: Vec<Moment>,
+    loaded: &'static str,
 }
 
 /// Tries to settle, a second of virtual time apart. Failed jobs are tried again after a minute at
 /// most.
 const SETTLE_COUNT_MAX: u32 = 300;
 
+/// Where the database of that number lies.
+pub(super) fn dir_of(home: usize) -> String {
+    if home == 0 { DIR.to_owned() } else { format!("{DIR} {home}") }
+}
+
 impl Start {
     pub(super) fn new(fs: MemoryFileSystem, plan: &Plan) -> Self {
-        let history = History::new(plan.state());
-        Self { fs, history, is_new: true }
+        let histories = (0..plan.database_count).map(|_| History::new(plan.state())).collect();
+        Self { fs, histories, is_new: true }
     }
 }
 
 /// Runs the clients.
 pub(super) fn run(plan: &Plan, seed: u64, number: u32, start: Start, acts: Vec<Act>) -> End {
     let run_seed = seed.wrapping_mul(1000).wrapping_add(u64::from(number));
-    let required = start.history.promises.process.clone();
-    let world = Arc::new(World::new(start.fs, start.history, run_seed));
+    let databases = start.histories.iter().zip(0..).map(|(history, home)| {
+        let (options, keyspaces) = plan.choices(number, home).clone();
+        let changed = number > 0 && *plan.choices(number - 1, home) != *plan.choices(number, home);
+        coverage::add("options changed", u64::from(changed));
+        Database { options, keyspaces, required: history.promises.process.clone() }
+    });
+    let databases: Vec<Database> = databases.collect();
+    coverage::add("two databases", u64::from(databases.len() == 2));
+    let world = World::new(start.fs, start.histories, plan.loaded, run_seed);
+    let world = Arc::new(world);
     let life = Life {
         world: Arc::clone(&world),
-        options: plan.options.clone(),
-        keyspaces: plan.keyspaces.clone(),
+        databases,
         has_faults: plan.has_faults,
         is_new: start.is_new,
-        required,
         run_seed,
         clients: (0..plan.client_count)
             .map(|id| {
@@ -66,21 +82,25 @@ pub(super) fn run(plan: &Plan, seed: u64, number: u32, start: Start, acts: Vec<A
     let settings = baton::Settings::new(run_seed, Plan::policy(seed, number));
     let outcome = world::run(settings, move || life.live());
     let moments = world.take_moments();
-    let history = world.history().clone();
-    End { outcome, fs: world.fs.clone(), history, moments }
+    let (fs, histories, loaded) = (world.fs.clone(), world.histories(), world.loaded);
+    End { outcome, fs, histories, moments, loaded }
+}
+
+/// How a database is opened, and which events must be in it.
+struct Database {
+    options: Options,
+    keyspaces: KeyspaceChoices,
+    required: BTreeSet<Id>,
 }
 
 /// What the first thread of a run needs.
 struct Life {
     world: Arc<World>,
-    options: esker::Options,
-    keyspaces: Vec<(&'static str, KeyspaceOptions)>,
+    databases: Vec<Database>,
     has_faults: bool,
     is_new: bool,
-    /// Batches that must be there.
-    required: BTreeSet<Id>,
     run_seed: u64,
-    /// Each with the number of its first batch.
+    /// Each with the number of its first event.
     clients: Vec<(u32, u32, Vec<Op>)>,
 }
 
@@ -89,75 +109,79 @@ impl Life {
         if !self.is_new {
             self.world.observe(self.run_seed);
         }
-        let db = self.open();
+        let dbs: Vec<Db> = (0..self.databases.len()).map(|home| self.open(home)).collect();
         if self.is_new {
             self.world.observe(self.run_seed);
-        } else {
-            let count = self.first_look(&db);
-            self.world.history().cut(count);
-            read_all(&self.world, &db, &self.required, "recovered").unwrap();
         }
         let threads: Vec<baton::Thread> = self
             .clients
             .iter()
             .map(|(id, number, ops)| {
-                let (world, db) = (Arc::clone(&self.world), db.clone());
-                let mut client = Client::new(*id, *number, self.has_faults, world, db);
+                let home = *id as usize % dbs.len();
+                let (world, db) = (Arc::clone(&self.world), dbs[home].clone());
+                let mut client = Client::new(*id, home, *number, self.has_faults, world, db);
                 let ops = ops.clone();
                 baton::spawn(&format!("client {id}"), Box::new(move || client.run(ops)))
             })
             .collect();
         threads.into_iter().for_each(baton::Thread::join);
         self.world.faults.clear();
-        self.end(db);
+        for (home, db) in dbs.into_iter().enumerate() {
+            self.end(home, db);
+        }
     }
 
-    fn open(&self) -> Db {
-        let builder = Db::builder(DIR).env(self.world.env.clone()).options(self.options.clone());
-        let db = builder.default_keyspace(self.keyspaces[0].1.clone()).open().unwrap();
-        for (name, options) in &self.keyspaces[1..] {
+    /// Opens a database; if it is not a new one, learns what is left of it.
+    fn open(&self, home: usize) -> Db {
+        let Database { options, keyspaces, required } = &self.databases[home];
+        let builder = Db::builder(dir_of(home)).env(self.world.env.clone());
+        let builder = builder.options(options.clone());
+        let db = builder.default_keyspace(keyspaces[0].1.clone()).open().unwrap();
+        for (name, options) in &keyspaces[1..] {
             db.keyspace(name, options.clone()).unwrap();
+        }
+        if !self.is_new {
+            let seen = seen_by(&db.snapshot(), &db, self.world.loaded).unwrap();
+            let mut history = self.world.history(home);
+            let count = history.at(&seen, required, "recovered");
+            history.cut(count);
+            drop(history);
+            read_all(&self.world, home, &db, required, "recovered").unwrap();
         }
         db
     }
 
-    /// How many batches there are after a recovery.
-    fn first_look(&self, db: &Db) -> usize {
-        let order = db.existing_keyspace(super::script::ORDER).unwrap().expect("it was created");
-        let order = order.get(super::history::ORDER_KEY).unwrap();
-        self.world.history().at(order.as_deref(), &self.required, "recovered")
-    }
-
     /// The faults are over: all work ends, and everything can be read.
-    fn end(&self, db: Db) {
-        if self.world.is_closing() {
+    fn end(&self, home: usize, db: Db) {
+        if self.world.is_closing(home) {
             // By who closed it.
-            return self.promise_all_if_closed(db);
+            return self.promise_all_if_closed(home, db);
         }
-        let acknowledged = self.world.history().acknowledged();
-        read_all(&self.world, &db, &acknowledged, "at the end").unwrap();
-        if db.health().poisoned.is_none() {
-            self.settle(&db);
-            let mut history = if self.run_seed.is_multiple_of(2) {
-                db.close().unwrap();
-                if !self.has_faults {
-                    assert_exact(&self.world.fs, DIR.as_ref(), "closed");
-                }
-                let mut history = self.world.history();
-                history.promises.power.extend(&acknowledged);
-                history
-            } else {
-                drop(db);
-                self.world.history()
-            };
-            history.promises.process.extend(&acknowledged);
-        } else {
+        let acknowledged = self.world.history(home).acknowledged();
+        read_all(&self.world, home, &db, &acknowledged, "at the end").unwrap();
+        if db.health().poisoned.is_some() {
             assert!(self.has_faults, "{}", db.health());
+            coverage::add("poisoned", 1);
+            count_work(&db);
+            return drop(db);
+        }
+        self.settle(home, &db);
+        count_work(&db);
+        if self.run_seed.is_multiple_of(2) {
+            coverage::add("closed", 1);
+            db.close().unwrap();
+            if !self.has_faults {
+                assert_exact(&self.world.fs, dir_of(home).as_ref(), "closed");
+            }
+            self.world.history(home).promises.power.extend(&acknowledged);
+        } else {
+            coverage::add("dropped", 1);
             drop(db);
         }
+        self.world.history(home).promises.process.extend(&acknowledged);
     }
 
-    fn settle(&self, db: &Db) {
+    fn settle(&self, home: usize, db: &Db) {
         let mut tries = 0;
         while let Err(error) = db.wait_until_settled() {
             tries += 1;
@@ -166,19 +190,41 @@ impl Life {
         }
         let health = db.health();
         assert!(health.failing_jobs.is_empty(), "{health}");
-        // Files of an edit that could not be written stay until the next open.
         if !self.has_faults {
-            assert_tidy(db, &self.world.fs, "settled");
+            return assert_tidy(db, &self.world.fs, "settled");
+        }
+        let injected = self.world.faults.injected();
+        for name in orphans(db, &self.world.fs, "settled") {
+            coverage::add("files that a fault left", 1);
+            assert!(
+                injected.iter().any(|event| may_leave(event, &name, &dir_of(home))),
+                "settled: nothing refers to {name}, and no fault has left it there: {injected:?}"
+            );
         }
     }
 
     /// Closed while others worked: what was acknowledged is there, unless the close has failed.
-    fn promise_all_if_closed(&self, db: Db) {
+    fn promise_all_if_closed(&self, home: usize, db: Db) {
         drop(db);
         if !self.has_faults {
-            let acknowledged = self.world.history().acknowledged();
-            self.world.history().promise(&acknowledged);
+            let mut history = self.world.history(home);
+            let acknowledged = history.acknowledged();
+            history.promise(&acknowledged);
         }
+    }
+}
+
+/// Whether the file `name` of the directory `dir` may be there because of a fault: it could not be
+/// removed, or it was not known whether the manifest names it.
+fn may_leave(event: &Event, name: &str, dir: &str) -> bool {
+    let of_event = event.path.file_name().unwrap_or_default().to_string_lossy();
+    let is_removal = of_event == name && event.operation == Operation::Remove;
+    event.path.starts_with(dir) && (is_removal || of_event.contains(".manifest"))
+}
+
+fn count_work(db: &Db) {
+    for (name, count) in db.stats().counters.named() {
+        coverage::add(name, count);
     }
 }
 
@@ -186,24 +232,35 @@ impl End {
     /// Crashes in front of changes that were copied, each followed by a recovery.
     pub(super) fn crash_at_moments(&self, rng: &mut Rng) {
         for moment in &self.moments {
-            let mut history = self.history.clone();
-            crash_and_recover(moment, &mut history, Loss::Process, CrashPolicy::AllKept, 0);
-            let (policy, seed) = (*rng.pick(&CrashPolicy::ALL), rng.next());
-            let mut history = self.history.clone();
-            crash_and_recover(moment, &mut history, Loss::Power, policy, seed);
+            let histories = &self.histories;
+            let (loss, how) = (Loss::Process, (CrashPolicy::AllKept, rng.next()));
+            crash_and_recover(moment, histories, self.loaded, loss, how);
+            let how = (*rng.pick(&CrashPolicy::ALL), rng.next());
+            crash_and_recover(moment, histories, self.loaded, Loss::Power, how);
         }
     }
 
     /// What the next generation starts from: the end, or a crash.
     pub(super) fn next(mut self, rng: &mut Rng) -> Start {
         if self.moments.is_empty() || rng.one_in(3) {
-            return Start { fs: self.fs, history: self.history, is_new: false };
+            return Start { fs: self.fs, histories: self.histories, is_new: false };
         }
+        coverage::add("power lost", 1);
         let moment = self.moments.swap_remove(rng.index(self.moments.len()));
         let (policy, seed) = (*rng.pick(&CrashPolicy::ALL), rng.next());
         let fs = moment.fs.crash(policy, seed);
-        let power = moment.promises.power;
-        self.history.promises = Promises { process: power.clone(), power };
-        Start { fs, history: self.history, is_new: false }
+        for (history, promises) in self.histories.iter_mut().zip(moment.promises) {
+            let power = promises.power;
+            history.promises = Promises { process: power.clone(), power };
+        }
+        Start { fs, histories: self.histories, is_new: false }
+    }
+}
+
+impl Start {
+    /// Opens for the last time: all that was promised is there, and nothing that nothing refers to.
+    pub(super) fn finish(self, loaded: &str) {
+        let required = self.histories.iter().map(|history| &history.promises.process);
+        recover(&self.fs, &self.histories, required, loaded, true, "for the last time");
     }
 }

@@ -1,24 +1,32 @@
-//! Which batches there are, in which order they came, and what the database holds after each.
+//! Which batches and loads there are, in which order they came, and what the database holds after
+//! each.
 //!
-//! The order is learnt from the database itself: see [`History::at`].
+//! The order is learnt from the database itself: see [`History::at`]. An *event* is a batch or a
+//! load; a load is an ingest or a bulk load.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use esker::Durability;
 
-use super::script::ORDER;
-use crate::state::{State, Write};
+use crate::state::{Bytes, How, State, Write};
 
-/// The key of the keyspace [`ORDER`] that every batch appends its name to.
+/// The key that every batch appends its name to, by a merge: in the keyspace of the order, and in
+/// the one that loads go to. A load puts its name there instead, so that the names behind it are
+/// those of the batches that came later.
 pub(super) const ORDER_KEY: &[u8] = b"order";
 
-/// A batch: whose it is, and which one of those.
+/// How keys start that only one client writes, by puts and single deletes in turn.
+pub(super) const TOGGLED: &[u8] = b"toggled";
+
+/// An event: whose it is, and which one of those.
 pub(super) type Id = (u32, u32);
 
-/// Batches of one database.
+/// Events of one database.
 #[derive(Clone)]
 pub(super) struct History {
-    batches: BTreeMap<Id, Vec<Write>>,
+    events: BTreeMap<Id, Vec<Write>>,
+    /// Those that are loads.
+    loads: BTreeSet<Id>,
     /// Those that are not there, and never will be.
     refused: BTreeSet<Id>,
     /// Those that every reader sees.
@@ -28,9 +36,11 @@ pub(super) struct History {
     order: Vec<Id>,
     /// What there is after the first so many of `order`.
     states: Vec<State>,
+    /// The most events that anybody has seen: what is learnt later came behind them.
+    seen: usize,
 }
 
-/// Batches that stay.
+/// Events that stay.
 #[derive(Clone, Default)]
 pub(super) struct Promises {
     /// Whatever becomes of the process.
@@ -39,32 +49,74 @@ pub(super) struct Promises {
     pub(super) power: BTreeSet<Id>,
 }
 
+/// What tells which events a reader sees.
+pub(super) struct Seen {
+    /// Every batch.
+    batches: Vec<Id>,
+    /// The last load.
+    load: Option<Id>,
+    /// The batches after it.
+    since: Vec<Id>,
+}
+
 /// The name that a batch appends.
 pub(super) fn name_of(id: Id) -> String {
     format!("{}.{}", id.0, id.1)
 }
 
+/// The name that a load puts.
+pub(super) fn load_name_of(id: Id) -> String {
+    format!("load {}", name_of(id))
+}
+
 fn parse(name: &str) -> Id {
-    let (client, number) = name.split_once('.').expect("a name of a batch has two parts");
-    let number_of = |text: &str| text.parse().expect("a name of a batch has two numbers");
+    let (client, number) = name.split_once('.').expect("a name has two parts");
+    let number_of = |text: &str| text.parse().expect("a name has two numbers");
     (number_of(client), number_of(number))
+}
+
+impl Seen {
+    /// From what stands under [`ORDER_KEY`] in the keyspace of the order, and in that of the loads.
+    pub(super) fn new(order: Option<&[u8]>, loaded: Option<&[u8]>) -> Self {
+        let names = |text: Option<&[u8]>| {
+            let text = std::str::from_utf8(text.unwrap_or_default()).expect("names are text");
+            let names = text.split('+').filter(|name| !name.is_empty());
+            names.map(str::to_owned).collect::<Vec<_>>()
+        };
+        let mut since = names(loaded);
+        let load = since.first().and_then(|name| name.strip_prefix("load ")).map(parse);
+        if load.is_some() {
+            since.remove(0);
+        }
+        let ids = |names: Vec<String>| names.iter().map(|name| parse(name)).collect();
+        Self { batches: ids(names(order)), load, since: ids(since) }
+    }
 }
 
 impl History {
     pub(super) fn new(state: State) -> Self {
         Self {
-            batches: BTreeMap::new(),
+            events: BTreeMap::new(),
+            loads: BTreeSet::new(),
             refused: BTreeSet::new(),
             acknowledged: BTreeSet::new(),
             promises: Promises::default(),
             order: Vec::new(),
             states: vec![state],
+            seen: 0,
         }
     }
 
     /// The batch `id` is about to be committed.
     pub(super) fn issue(&mut self, id: Id, writes: Vec<Write>) {
-        assert!(self.batches.insert(id, writes).is_none(), "each batch has a name of its own");
+        assert!(self.events.insert(id, writes).is_none(), "each event has a name of its own");
+    }
+
+    /// The load `id` is about to be done. No other one is, and those before it have been seen, or
+    /// have not happened.
+    pub(super) fn issue_load(&mut self, id: Id, writes: Vec<Write>) {
+        self.issue(id, writes);
+        self.loads.insert(id);
     }
 
     pub(super) fn acknowledge(&mut self, id: Id, durability: Durability) {
@@ -77,7 +129,7 @@ impl History {
         }
     }
 
-    /// The batch `id` was not done.
+    /// The event `id` was not done.
     pub(super) fn refuse(&mut self, id: Id) {
         self.refused.insert(id);
     }
@@ -92,50 +144,90 @@ impl History {
         self.promises.power.extend(ids);
     }
 
-    /// How many batches have come where the key of the order holds `found`.
+    /// How many events there are where `seen` was read.
     ///
     /// # Panics
-    /// If that is no order of batches that were issued, or another one than was seen before, or if
-    /// one of `required` is missing.
-    pub(super) fn at(
-        &mut self,
-        found: Option<&[u8]>,
-        required: &BTreeSet<Id>,
-        when: &str,
-    ) -> usize {
-        let text = std::str::from_utf8(found.unwrap_or_default()).expect("names are text");
-        let ids: Vec<Id> = text.split('+').filter(|name| !name.is_empty()).map(parse).collect();
-        let common = ids.len().min(self.order.len());
-        assert_eq!(ids[..common], self.order[..common], "{when}: batches came in two orders");
-        for id in &ids[common..] {
-            let writes =
-                self.batches.get(id).unwrap_or_else(|| panic!("{when}: who wrote {id:?}?"));
-            assert!(!self.refused.contains(id), "{when}: {id:?} was not done, and is there");
-            assert!(!self.order.contains(id), "{when}: {id:?} is there twice");
-            let mut state = self.states.last().cloned().expect("there is the first one");
-            state.apply(writes);
-            let operand = name_of(*id);
-            state.apply(&[Write::merge(ORDER, ORDER_KEY, operand.as_bytes())]);
-            self.states.push(state);
-            self.order.push(*id);
+    /// If these are no events that were issued, or come in another order than was seen before, or
+    /// if one of `required` is missing.
+    pub(super) fn at(&mut self, seen: &Seen, required: &BTreeSet<Id>, when: &str) -> usize {
+        let Seen { batches, load, since } = seen;
+        let known: Vec<Id> = self.order.iter().filter(|id| !self.is_load(id)).copied().collect();
+        let common = batches.len().min(known.len());
+        assert_eq!(batches[..common], known[..common], "{when}: batches came in two orders");
+        for id in &batches[common..] {
+            self.learn(*id, self.order.len(), when);
         }
-        let there: BTreeSet<Id> = ids.iter().copied().collect();
-        let missing: Vec<&Id> = required.difference(&there).collect();
-        assert!(missing.is_empty(), "{when}: {missing:?} are missing after {ids:?}");
-        ids.len()
+        assert!(batches.ends_with(since), "{when}: {since:?} after a load, and {batches:?} in all");
+        let before = batches.len() - since.len();
+        if let Some(load) = load.filter(|load| !self.order.contains(load)) {
+            let place = self.place_of_batch(before);
+            assert!(self.seen <= place, "{when}: {load:?} came before what was seen without it");
+            let later = self.order[place..].iter().find(|id| self.is_load(id));
+            assert!(later.is_none(), "{when}: {load:?} came before {later:?}");
+            self.learn(load, place, when);
+        }
+        let batches_end = batches.len().checked_sub(1).map_or(0, |n| self.place_of_batch(n) + 1);
+        let load_place = load.and_then(|load| self.order.iter().position(|id| *id == load));
+        let count = batches_end.max(load_place.map_or(0, |place| place + 1));
+        let there = &self.order[..count];
+        let last = there.iter().rposition(|id| self.is_load(id));
+        assert_eq!(last, load_place, "{when}: the last load, of {there:?}");
+        let batches_before =
+            last.map_or(0, |last| there[..last].iter().filter(|id| !self.is_load(id)).count());
+        assert_eq!(batches_before, before, "{when}: batches before the last load of {there:?}");
+        let missing: Vec<&Id> = required.iter().filter(|id| !there.contains(id)).collect();
+        assert!(missing.is_empty(), "{when}: {missing:?} are missing after {there:?}");
+        self.seen = self.seen.max(count);
+        count
     }
 
-    /// What there is after the first `count` batches.
+    fn is_load(&self, id: &Id) -> bool {
+        self.loads.contains(id)
+    }
+
+    /// Where the batch stands in `order` that has so many before it; its end, if there is none.
+    fn place_of_batch(&self, number: usize) -> usize {
+        let mut batches = self.order.iter().enumerate().filter(|(_, id)| !self.is_load(id));
+        batches.nth(number).map_or(self.order.len(), |(place, _)| place)
+    }
+
+    /// Puts `id` into its place of the order.
+    fn learn(&mut self, id: Id, place: usize, when: &str) {
+        assert!(self.events.contains_key(&id), "{when}: who wrote {id:?}?");
+        assert!(!self.refused.contains(&id), "{when}: {id:?} was not done, and is there");
+        assert!(!self.order.contains(&id), "{when}: {id:?} is there twice");
+        self.order.insert(place, id);
+        self.states.truncate(place + 1);
+        for id in &self.order[place..] {
+            let mut state = self.states.last().cloned().expect("there is the first one");
+            state.apply(&self.events[id]);
+            self.states.push(state);
+        }
+    }
+
+    /// What there is after the first `count` events.
     pub(super) fn state(&self, count: usize) -> State {
         self.states[count].clone()
     }
 
-    /// Nothing but the first `count` batches is left; they stay as long as the power does.
+    /// Which of its own keys `client` has put and not deleted again, and which it has.
+    pub(super) fn toggles(&self, client: u32) -> BTreeMap<(String, Bytes), bool> {
+        let own = self.order.iter().filter(|id| id.0 == client);
+        let writes = own.flat_map(|id| &self.events[id]);
+        let toggles = writes.filter(|write| write.key.starts_with(TOGGLED));
+        let one = |write: &Write| {
+            ((write.keyspace.clone(), write.key.clone()), write.how != How::SingleDelete)
+        };
+        toggles.map(one).collect()
+    }
+
+    /// Nothing but the first `count` events is left; they stay as long as the power does.
     pub(super) fn cut(&mut self, count: usize) {
         self.order.truncate(count);
         self.states.truncate(count + 1);
+        self.seen = count;
         let left: BTreeSet<Id> = self.order.iter().copied().collect();
-        self.refused = self.batches.keys().filter(|id| !left.contains(id)).copied().collect();
+        self.refused = self.events.keys().filter(|id| !left.contains(id)).copied().collect();
         self.acknowledged.clone_from(&left);
         self.promises.power.retain(|id| left.contains(id));
         self.promises.process = left;

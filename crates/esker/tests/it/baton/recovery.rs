@@ -1,39 +1,86 @@
 //! A crash in the middle of a run, and what is found afterwards.
 
-use esker::env::CrashPolicy;
+use esker::Db;
+use esker::env::{CrashPolicy, MemoryFileSystem};
 
-use super::history::{History, ORDER_KEY};
-use super::script::{ORDER, SHARED};
+use super::coverage;
+use super::filtering::as_found;
+use super::generation::dir_of;
+use super::history::{History, Id};
+use super::plan::SHARED;
+use super::reader::seen_by;
 use super::world::Moment;
-use crate::reading::assert_contents;
-use crate::recovered::{Loss, env_of, open, options};
+use crate::directory::{assert_exact, assert_tidy};
+use crate::reading::{assert_contents, contents};
+use crate::recovered::{Loss, env_of, open_in, options};
+use crate::state::Contents;
 use crate::tally::Tally;
+
+use std::collections::BTreeSet;
 
 /// Crashes, each followed by a recovery and a comparison.
 pub(super) static CRASHES: Tally = Tally::new("simulated crashes of threads at work");
 
-/// Loses the process, or the power, at `moment`, and compares what is left with `history`, which is
-/// that of the end of the run.
+/// Loses the process, or the power, at `moment`, and compares what is left with `histories`, which
+/// are those of the end of the run.
 pub(super) fn crash_and_recover(
     moment: &Moment,
-    history: &mut History,
+    histories: &[History],
+    loaded: &str,
     loss: Loss,
-    policy: CrashPolicy,
-    seed: u64,
+    (policy, seed): (CrashPolicy, u64),
 ) {
     let when = format!("{loss:?}, {policy:?} of {seed}, before {}", moment.next);
-    let (fs, required) = match loss {
-        Loss::Process => (moment.fs.snapshot(), &moment.promises.process),
-        Loss::Power => (moment.fs.crash(policy, seed), &moment.promises.power),
+    let fs = match loss {
+        Loss::Process => moment.fs.snapshot(),
+        Loss::Power => moment.fs.crash(policy, seed),
     };
-    let db = open(&env_of(&fs), &options()).unwrap_or_else(|error| panic!("{when}: {error:?}"));
-    let order = db.existing_keyspace(ORDER).unwrap().expect("it was created before");
-    let found = order.get(ORDER_KEY).unwrap();
-    let count = history.at(found.as_deref(), required, &when);
-    let state = history.state(count);
-    for name in SHARED {
-        let keyspace = db.existing_keyspace(name).unwrap().expect("it was created before");
-        assert_contents(&keyspace, &state.contents(name), &when);
-    }
+    let required = moment.promises.iter().map(|promises| match loss {
+        Loss::Process => &promises.process,
+        Loss::Power => &promises.power,
+    });
+    let ends = seed.is_multiple_of(4);
+    recover(&fs, histories, required, loaded, ends, &when);
     CRASHES.add(1);
+}
+
+/// Opens what is in `fs` and compares it with `histories`; and if `ends`, does all that is left to
+/// do, closes, and sees that nothing is there that nothing refers to.
+pub(super) fn recover<'a>(
+    fs: &MemoryFileSystem,
+    histories: &[History],
+    required: impl Iterator<Item = &'a BTreeSet<Id>>,
+    loaded: &str,
+    ends: bool,
+    when: &str,
+) {
+    for (home, (history, required)) in histories.iter().zip(required).enumerate() {
+        let when = format!("{when}, database {home}");
+        let db = open_in(&dir_of(home), &env_of(fs), &options());
+        let db = db.unwrap_or_else(|error| panic!("{when}: {error:?}"));
+        let seen = seen_by(&db.snapshot(), &db, loaded).unwrap();
+        let mut history = history.clone();
+        let count = history.at(&seen, required, &when);
+        let state = history.state(count);
+        let compare = |db: &Db, when: &str| {
+            for name in SHARED {
+                let keyspace = db.existing_keyspace(name).unwrap().expect("it was created before");
+                let written = state.contents(name);
+                let found = contents(&keyspace).unwrap();
+                let written = written.iter().map(|(key, value)| (key.clone(), value.clone()));
+                let expected: Contents = as_found(written, |key| found.get(key), when).collect();
+                assert_contents(&keyspace, &expected, when);
+            }
+        };
+        compare(&db, &when);
+        if !ends {
+            continue;
+        }
+        db.wait_until_settled().unwrap();
+        assert_tidy(&db, fs, &when);
+        compare(&db, &format!("{when}, settled"));
+        db.close().unwrap();
+        assert_exact(fs, dir_of(home).as_ref(), &when);
+        coverage::add("recoveries that left nothing", 1);
+    }
 }

@@ -1,20 +1,16 @@
-//! What a simulation consists of: who does what, under which options, and in which order threads run.
+//! What a simulation consists of: who does what, in which generation.
 
+use std::ops::Bound;
 use std::time::Duration;
 
-use esker::env::{Fault, Operation, Rule, When};
-use esker::{Durability, KeyspaceOptions, Options, Order};
-use esker_base::baton::Policy;
+use esker::Durability;
 
-use crate::model::choices;
+use super::filtering::FILTERED;
+use super::history::{ORDER_KEY, TOGGLED};
+use super::plan::{Plan, SHARED};
+use crate::outside;
 use crate::random::Rng;
-use crate::state::{Bounds, State, Write};
-
-/// Keyspaces that all clients write to.
-pub(super) const SHARED: [&str; 3] = ["default", "a", "b"];
-
-/// The keyspace of the key that every batch appends its name to.
-pub(super) const ORDER: &str = "order";
+use crate::state::{Bounds, Bytes, State, Write};
 
 /// Later than any clock of a run.
 const FAR_MILLIS: u64 = 1 << 50;
@@ -24,6 +20,10 @@ const FAR_MILLIS: u64 = 1 << 50;
 pub(super) enum Op {
     /// A batch.
     Write(Vec<Write>, Durability),
+    /// Writes tables somewhere else, and ingests them.
+    Ingest(Vec<Write>, Ingest),
+    /// Loads them in bulk, or gives up in the end.
+    BulkLoad(Vec<Write>, bool),
     /// Reads a key of a keyspace as of now.
     Get(&'static str, Vec<u8>),
     /// Reads a range both ways, in a snapshot.
@@ -35,9 +35,10 @@ pub(super) enum Op {
     /// Reads all of the cursor that was opened first.
     Release,
     Flush(&'static str),
-    Compact(&'static str),
-    /// Begins one, then waits for it (0), cancels it (1), or leaves it (2).
-    StartCompaction(&'static str, u64),
+    Compact(&'static str, Bounds),
+    /// Begins a compaction, and cancels it, or leaves it to be steered later.
+    StartCompaction(&'static str, Bounds, bool),
+    Steer(Steer),
     /// Makes a keyspace, fills it, drops it, and reads it on by a cursor from before.
     Temporary,
     /// Lets no compaction begin for so long.
@@ -51,6 +52,25 @@ pub(super) enum Op {
     Close,
 }
 
+/// How tables are ingested.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Ingest {
+    pub(super) file_count: usize,
+    pub(super) moves: bool,
+    pub(super) verifies: bool,
+}
+
+/// What becomes of the compaction that was begun first, or of the last one if it is cancelled.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Steer {
+    Wait,
+    Cancel,
+    /// Stands still for so long.
+    Pause(Duration),
+    /// Nobody looks at it again.
+    Leave,
+}
+
 /// One operation of one client.
 #[derive(Clone, Debug)]
 pub(super) struct Act {
@@ -59,100 +79,25 @@ pub(super) struct Act {
     pub(super) op: Op,
 }
 
+fn keys_of(writes: &[Write]) -> String {
+    let keys = writes.iter().map(|write| match &write.range {
+        Some(range) => format!("{} {range:?}", write.keyspace),
+        None => format!("{} {}", write.keyspace, write.key.escape_ascii()),
+    });
+    keys.collect::<Vec<_>>().join(", ")
+}
+
 impl Act {
     /// The act in a line: what it writes is too long.
     pub(super) fn name(&self) -> String {
         let op = match &self.op {
-            Op::Write(writes, durability) => {
-                let keys = writes.iter().map(|write| match &write.range {
-                    Some(range) => format!("{} {range:?}", write.keyspace),
-                    None => format!("{} {}", write.keyspace, write.key.escape_ascii()),
-                });
-                format!("Write {durability:?}: {}", keys.collect::<Vec<_>>().join(", "))
-            }
+            Op::Write(writes, durability) => format!("Write {durability:?}: {}", keys_of(writes)),
+            Op::Ingest(writes, how) => format!("{how:?}: {}", keys_of(writes)),
+            Op::BulkLoad(writes, ends) => format!("BulkLoad {ends}: {}", keys_of(writes)),
             op => format!("{op:?}"),
         };
         format!("generation {}, client {}: {op}", self.generation, self.client)
     }
-}
-
-/// What stays the same when acts are left out.
-pub(super) struct Plan {
-    pub(super) generation_count: u32,
-    pub(super) client_count: u32,
-    pub(super) options: Options,
-    /// Of the shared keyspaces and that of the order.
-    pub(super) keyspaces: Vec<(&'static str, KeyspaceOptions)>,
-    pub(super) has_faults: bool,
-    act_count: u64,
-    closes_one_in: u64,
-}
-
-impl Plan {
-    pub(super) fn new(seed: u64) -> Self {
-        let mut rng = Rng::new(seed);
-        let threads = 1 + rng.index(3);
-        let part_bytes = choices::part_bytes(seed);
-        let options = Options { part_bytes, ..choices::options(&mut rng, threads) };
-        let mut keyspace = |name: &'static str| {
-            let order = match name {
-                "a" => choices::order(&mut rng),
-                _ => Order::bytewise(),
-            };
-            (name, KeyspaceOptions { order, ..choices::keyspace_options(&mut rng) })
-        };
-        let keyspaces = SHARED.into_iter().chain([ORDER]).map(&mut keyspace).collect();
-        Self {
-            generation_count: 3,
-            client_count: 1 + rng.below(4) as u32,
-            options,
-            keyspaces,
-            has_faults: rng.one_in(3),
-            act_count: 15 + rng.below(60),
-            closes_one_in: *rng.pick(&[40, 1_000_000]),
-        }
-    }
-
-    /// How the threads of one generation are picked.
-    pub(super) fn policy(seed: u64, generation: u32) -> Policy {
-        let mut rng = Rng::new(seed ^ 0x9011_00c4 ^ u64::from(generation));
-        match rng.below(4) {
-            0 => Policy::Uniform { one_in: *rng.pick(&[1, 4]) },
-            1 => Policy::Uniform { one_in: *rng.pick(&[16, 64]) },
-            2 => Policy::Priorities { falls: 1 + rng.index(4), among: *rng.pick(&[1_000, 10_000]) },
-            // Threads that are held up for long, often.
-            _ => Policy::Priorities { falls: *rng.pick(&[100, 400]), among: 20_000 },
-        }
-    }
-
-    /// A new database with the shared keyspaces.
-    pub(super) fn state(&self) -> State {
-        let mut state = State::new();
-        for (name, options) in &self.keyspaces[1..] {
-            state.create(name);
-            if options.order == Order::reverse_bytewise() {
-                state.reverse(name);
-            }
-        }
-        state
-    }
-}
-
-/// What goes wrong under the number `kind`.
-pub(super) fn rule(kind: usize, seed: u64) -> Rule {
-    let write = [Operation::Write, Operation::Allocate, Operation::Create];
-    let rules = [
-        Rule::new(Fault::Error(5)).on(&[Operation::Write, Operation::Sync]),
-        Rule::new(Fault::Error(28)).on(&write),
-        Rule::new(Fault::Error(24)).on(&[Operation::Open, Operation::Create]),
-        Rule::new(Fault::Error(5)).on(&[Operation::Read, Operation::Remove, Operation::Rename]),
-        Rule::new(Fault::Error(5)).on(&[Operation::SyncDir, Operation::Create]),
-        Rule::new(Fault::TornWrite(5)),
-        Rule::new(Fault::Short),
-        Rule::new(Fault::Delay(Duration::from_millis(300))).on(&[Operation::Sync]),
-    ];
-    let count = [1, 3, 10, 40][seed as usize % 4];
-    rules[kind % rules.len()].clone().when(When::OneIn { count, seed })
 }
 
 /// The acts of all generations.
@@ -162,13 +107,13 @@ pub(super) fn script(plan: &Plan, seed: u64) -> Vec<Act> {
     for generation in 0..plan.generation_count {
         for _ in 0..plan.act_count {
             let client = rng.below(u64::from(plan.client_count)) as u32;
-            acts.push(Act { generation, client, op: op(plan, &mut rng) });
+            acts.push(Act { generation, client, op: op(plan, client, &mut rng) });
         }
     }
     acts
 }
 
-fn op(plan: &Plan, rng: &mut Rng) -> Op {
+fn op(plan: &Plan, client: u32, rng: &mut Rng) -> Op {
     let name = *rng.pick(&SHARED);
     if rng.one_in(plan.closes_one_in) {
         return Op::Close;
@@ -177,18 +122,34 @@ fn op(plan: &Plan, rng: &mut Rng) -> Op {
         return if rng.one_in(3) { Op::Heal } else { Op::Spoil(rng.index(8), rng.next()) };
     }
     match rng.below(100) {
-        0..=39 => {
+        0..=34 => {
             let durability = [Durability::Buffered, Durability::Process, Durability::Power];
-            Op::Write(writes(plan, rng), *rng.pick(&durability))
+            Op::Write(writes(plan, client, rng), *rng.pick(&durability))
         }
-        40..=47 => Op::Get(name, rng.key()),
-        48..=54 => Op::Scan(name, rng.bounds()),
-        55..=59 => Op::ReadAll,
-        60..=65 => Op::Hold(name),
-        66..=71 => Op::Release,
-        72..=79 => Op::Flush(name),
-        80..=83 => Op::Compact(name),
-        84..=87 => Op::StartCompaction(name, rng.below(3)),
+        35..=37 => {
+            let (file_count, moves, verifies) = (1 + rng.index(3), rng.one_in(2), rng.one_in(2));
+            let writes = outside::sorted_writes(rng, plan.loaded);
+            Op::Ingest(writes, Ingest { file_count, moves, verifies })
+        }
+        38..=39 => {
+            let one = |rng: &mut Rng| Write::put(plan.loaded, &rng.key(), &rng.value());
+            let writes = (0..rng.below(60)).map(|_| one(rng)).collect();
+            Op::BulkLoad(writes, !rng.one_in(4))
+        }
+        40..=46 => Op::Get(name, if rng.one_in(8) { filtered_key(rng) } else { rng.key() }),
+        47..=52 => Op::Scan(name, rng.bounds()),
+        53..=57 => Op::ReadAll,
+        58..=63 => Op::Hold(name),
+        64..=69 => Op::Release,
+        70..=76 => Op::Flush(name),
+        77..=80 => Op::Compact(name, rng.bounds()),
+        81..=84 => Op::StartCompaction(name, range_to_compact(rng), rng.one_in(3)),
+        85..=87 => Op::Steer(match rng.below(4) {
+            0 => Steer::Wait,
+            1 => Steer::Cancel,
+            2 => Steer::Pause(Duration::from_millis(rng.below(2000))),
+            _ => Steer::Leave,
+        }),
         88..=91 => Op::Temporary,
         92 => Op::Pause(Duration::from_millis(rng.below(3000))),
         93..=95 => Op::Sync,
@@ -196,22 +157,66 @@ fn op(plan: &Plan, rng: &mut Rng) -> Op {
     }
 }
 
-/// A batch: mostly small, now and then one that fills a memtable.
-fn writes(plan: &Plan, rng: &mut Rng) -> Vec<Write> {
+fn range_to_compact(rng: &mut Rng) -> Bounds {
+    if rng.one_in(2) { (Bound::Unbounded, Bound::Unbounded) } else { rng.bounds() }
+}
+
+fn filtered_key(rng: &mut Rng) -> Vec<u8> {
+    [FILTERED, &[b'0' + rng.below(8) as u8]].concat()
+}
+
+/// A batch: mostly small, now and then one that fills a memtable, or a good part of a log segment.
+fn writes(plan: &Plan, client: u32, rng: &mut Rng) -> Vec<Write> {
+    if rng.one_in(10) {
+        let one = |rng: &mut Rng| {
+            let name = *rng.pick(&SHARED);
+            Write::put(name, &rng.key(), &rng.bytes(20_000))
+        };
+        return vec![one(rng), one(rng)];
+    }
     let count = if rng.one_in(10) { 60 } else { 1 + rng.below(4) };
-    let mut one = || {
-        let (name, options) = rng.pick(&plan.keyspaces[..SHARED.len()]).clone();
-        if rng.one_in(16) {
-            let is_reversed = options.order == Order::reverse_bytewise();
-            return Write::delete_range(name, rng.range_to_delete(), is_reversed);
+    (0..count).map(|_| one_write(plan, client, rng)).collect()
+}
+
+fn one_write(plan: &Plan, client: u32, rng: &mut Rng) -> Write {
+    let name = *rng.pick(&SHARED);
+    if rng.one_in(16) {
+        return range_delete(plan, name, rng);
+    }
+    if plan.has_filter && rng.one_in(6) {
+        let (key, sign) = (filtered_key(rng), *rng.pick(&["-", "+", "="]));
+        return match rng.one_in(6) {
+            true => Write::delete(name, &key),
+            false => Write::put(name, &key, &[sign.as_bytes(), b"v", &rng.value()].concat()),
+        };
+    }
+    let (key, value) = (rng.key(), rng.value());
+    match rng.below(9) {
+        0 | 1 => Write::delete(name, &key),
+        2 => Write::merge(name, &key, &value),
+        3 => Write::put_until(name, &key, &value, rng.expiry(FAR_MILLIS)),
+        // Of the client alone, which knows whether it has put it.
+        4 => {
+            let own = format!("{client}.{}", rng.below(4));
+            Write::toggle(name, &[TOGGLED, own.as_bytes()].concat(), &value)
         }
-        let (key, value) = (rng.key(), rng.value());
-        match rng.below(8) {
-            0 | 1 => Write::delete(name, &key),
-            2 => Write::merge(name, &key, &value),
-            3 => Write::put_until(name, &key, &value, rng.expiry(FAR_MILLIS)),
-            _ => Write::put(name, &key, &value),
+        _ => Write::put(name, &key, &value),
+    }
+}
+
+/// A delete of a range, but for the key that tells which events there are.
+fn range_delete(plan: &Plan, name: &str, rng: &mut Rng) -> Write {
+    let mut state = State::new();
+    let key: Bytes = ORDER_KEY.into();
+    state.apply(&[Write::put("default", &key, b"")]);
+    if plan.is_reversed(name) {
+        state.reverse("default");
+    }
+    loop {
+        let write = Write::delete_range(name, rng.range_to_delete(), plan.is_reversed(name));
+        let range = write.range.as_ref().expect("it is one of a range");
+        if state.between("default", range).is_empty() {
+            return write;
         }
-    };
-    (0..count).map(|_| one()).collect()
+    }
 }

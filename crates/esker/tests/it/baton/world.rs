@@ -8,7 +8,9 @@ use esker::env::{
     Clock, Env, Event, FaultFileSystem, IoError, JoinHandle, MemoryFileSystem, Operation, Threads,
 };
 use esker_base::baton::{self, Outcome, Settings};
+use esker_base::sync;
 
+use super::coverage;
 use super::history::{History, Promises};
 use crate::random::Rng;
 use crate::watchdog;
@@ -51,21 +53,27 @@ impl Threads for BatonThreads {
 /// The files in front of a change, and what was promised by then.
 pub(super) struct Moment {
     pub(super) fs: MemoryFileSystem,
-    pub(super) promises: Promises,
+    /// Of each database.
+    pub(super) promises: Vec<Promises>,
     /// What was about to happen.
     pub(super) next: String,
 }
 
-/// What the threads of one generation share, beside the database.
+/// What the threads of one generation share, beside the databases.
 pub(super) struct World {
     pub(super) env: Env,
     pub(super) fs: MemoryFileSystem,
     pub(super) faults: FaultFileSystem,
-    /// Never held at a step.
-    history: Arc<Mutex<History>>,
+    /// The keyspace that loads go to.
+    pub(super) loaded: &'static str,
+    /// Held during a load, and until it has been seen, so that of two loads one is known before the
+    /// other one is. A lock of the run, at which others may go on.
+    loading: sync::Mutex<()>,
+    /// One of each database. Never held at a step.
+    histories: Vec<Arc<Mutex<History>>>,
     moments: Arc<Mutex<Vec<Moment>>>,
-    /// Somebody closes the database while others work.
-    closing: Mutex<bool>,
+    /// Databases that somebody closes while others work.
+    closing: Mutex<Vec<usize>>,
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -73,7 +81,12 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl World {
-    pub(super) fn new(fs: MemoryFileSystem, history: History, seed: u64) -> Self {
+    pub(super) fn new(
+        fs: MemoryFileSystem,
+        histories: Vec<History>,
+        loaded: &'static str,
+        seed: u64,
+    ) -> Self {
         let clock = Arc::new(BatonClock);
         let faults = FaultFileSystem::new(Arc::new(fs.clone()), clock.clone());
         let env = Env {
@@ -86,47 +99,70 @@ impl World {
             env,
             fs,
             faults,
-            history: Arc::new(Mutex::new(history)),
+            loaded,
+            loading: sync::Mutex::new(()),
+            histories: histories.into_iter().map(|one| Arc::new(Mutex::new(one))).collect(),
             moments: Arc::default(),
-            closing: Mutex::new(false),
+            closing: Mutex::default(),
         }
     }
 
     /// From here on, another thread may go on at every operation of the files, and copies are taken
     /// in front of some.
     pub(super) fn observe(&self, seed: u64) {
-        let (fs, history) = (self.fs.clone(), Arc::clone(&self.history));
+        let (fs, histories) = (self.fs.clone(), self.histories.clone());
         let moments = Arc::clone(&self.moments);
         let rng = Mutex::new(Rng::new(seed));
         self.faults.observe(move |event| {
             baton::step(what(event));
+            count(event);
             let mut moments = locked(&moments);
             let is_chosen = event.operation.is_change() && locked(&rng).one_in(24);
             if is_chosen && moments.len() < MOMENT_COUNT_MAX {
-                moments.push(Moment {
-                    fs: fs.snapshot(),
-                    promises: locked(&history).promises.clone(),
-                    next: format!("{:?} of {}", event.operation, event.path.display()),
-                });
+                let promises = histories.iter().map(|one| locked(one).promises.clone()).collect();
+                let next = format!("{:?} of {}", event.operation, event.path.display());
+                moments.push(Moment { fs: fs.snapshot(), promises, next });
             }
         });
     }
 
-    pub(super) fn history(&self) -> MutexGuard<'_, History> {
-        locked(&self.history)
+    pub(super) fn history(&self, home: usize) -> MutexGuard<'_, History> {
+        locked(&self.histories[home])
+    }
+
+    pub(super) fn histories(&self) -> Vec<History> {
+        self.histories.iter().map(|one| locked(one).clone()).collect()
+    }
+
+    /// Only one thread loads at a time.
+    pub(super) fn begin_load(&self) -> sync::MutexGuard<'_, ()> {
+        self.loading.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn take_moments(&self) -> Vec<Moment> {
         std::mem::take(&mut locked(&self.moments))
     }
 
-    pub(super) fn set_closing(&self) {
-        *locked(&self.closing) = true;
+    pub(super) fn set_closing(&self, home: usize) {
+        locked(&self.closing).push(home);
     }
 
-    pub(super) fn is_closing(&self) -> bool {
-        *locked(&self.closing)
+    pub(super) fn is_closing(&self, home: usize) -> bool {
+        locked(&self.closing).contains(&home)
     }
+}
+
+/// Counts what happens to files.
+fn count(event: &Event) {
+    let is_log = event.to.as_ref().unwrap_or(&event.path).extension().is_some_and(|e| e == "log");
+    let is_manifest = event.path.to_string_lossy().ends_with(".manifest.tmp");
+    match event.operation {
+        Operation::Create if is_log => coverage::add("log segments begun", 1),
+        Operation::Rename if is_log => coverage::add("log segments used again", 1),
+        Operation::Create if is_manifest => coverage::add("manifests begun", 1),
+        _ => {}
+    }
+    coverage::add("faults", u64::from(event.fault.is_some()));
 }
 
 fn what(event: &Event) -> &'static str {

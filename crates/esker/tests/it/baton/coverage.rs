@@ -1,0 +1,72 @@
+//! What happened in the runs: a simulation in which something never happens says nothing about it.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// How often each thing happened, of all runs. Held for a moment only, never at a step.
+static COUNTS: Mutex<BTreeMap<&'static str, u64>> = Mutex::new(BTreeMap::new());
+
+/// What must have happened in any run over all seeds.
+const REQUIRED: [&str; 35] = [
+    // Counted by the engine.
+    "flushes",
+    "compactions",
+    "split_compactions",
+    "trivial_moves",
+    "compaction_entries_dropped",
+    "ingested_tables",
+    "blob_flush_bytes",
+    "blob_move_bytes",
+    "blob_files_removed",
+    "job_failures",
+    "tables_removed",
+    "delayed_writes",
+    // Files.
+    "log segments begun",
+    "log segments used again",
+    "manifests begun",
+    "faults",
+    // What clients did.
+    "ingests",
+    "bulk loads",
+    "bulk loads given up",
+    "single deletes",
+    "compactions cancelled",
+    "compactions that were paused",
+    "closes beside clients",
+    "entries that a filter removed",
+    "entries that a filter changed",
+    "writes that were refused",
+    "writes of unknown outcome",
+    // How generations ended, and what they began with.
+    "closed",
+    "dropped",
+    "poisoned",
+    "power lost",
+    "two databases",
+    "options changed",
+    "files that a fault left",
+    "recoveries that left nothing",
+];
+
+fn counts() -> MutexGuard<'static, BTreeMap<&'static str, u64>> {
+    COUNTS.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// So many more.
+pub(super) fn add(what: &'static str, count: u64) {
+    *counts().entry(what).or_default() += count;
+}
+
+/// Prints all counts.
+///
+/// # Panics
+/// If something never happened.
+pub(super) fn print_and_require() {
+    let counts = std::mem::take(&mut *counts());
+    let line: Vec<String> = counts.iter().map(|(what, count)| format!("{what} {count}")).collect();
+    eprintln!("in these schedules: {}", line.join(", "));
+    let never = REQUIRED.iter().filter(|what| counts.get(*what).is_none_or(|count| *count == 0));
+    let never: Vec<_> = never.collect();
+    assert!(never.is_empty(), "never happened: {never:?}");
+}

@@ -1,0 +1,134 @@
+//! Under which options a simulation runs, who takes part in it, and how its threads are picked.
+
+use std::time::Duration;
+
+use esker::env::{Fault, Operation, Rule, When};
+use esker::{Filter, KeyspaceOptions, Options, Order};
+use esker_base::baton::Policy;
+
+use super::filtering::BySign;
+use crate::model::choices;
+use crate::random::Rng;
+use crate::state::State;
+
+/// Keyspaces that all clients write to.
+pub(super) const SHARED: [&str; 3] = ["default", "a", "b"];
+
+/// The keyspace of the key that every batch appends its name to.
+pub(super) const ORDER: &str = "order";
+
+/// Options of the shared keyspaces and that of the order.
+pub(super) type KeyspaceChoices = Vec<(&'static str, KeyspaceOptions)>;
+
+/// What stays the same when acts are left out.
+pub(super) struct Plan {
+    pub(super) generation_count: u32,
+    pub(super) client_count: u32,
+    pub(super) database_count: u32,
+    /// The keyspace that loads go to.
+    pub(super) loaded: &'static str,
+    pub(super) has_faults: bool,
+    pub(super) has_filter: bool,
+    pub(super) act_count: u64,
+    pub(super) closes_one_in: u64,
+    /// Of each generation of the first database.
+    choices: Vec<(Options, KeyspaceChoices)>,
+}
+
+impl Plan {
+    pub(super) fn new(seed: u64) -> Self {
+        let mut rng = Rng::new(seed);
+        let generation_count = 3;
+        let has_filter = rng.one_in(3);
+        let order = choices::order(&mut rng);
+        let mut choices: Vec<(Options, KeyspaceChoices)> = Vec::new();
+        for number in 0..u64::from(generation_count) {
+            // Half of all seeds keep their options.
+            let changes = number == 0 || seed.is_multiple_of(2);
+            let one = changes.then(|| choose(&mut rng, seed + number, &order, has_filter));
+            choices.push(one.unwrap_or_else(|| choices[0].clone()));
+        }
+        Self {
+            generation_count,
+            client_count: 1 + rng.below(4) as u32,
+            database_count: if rng.one_in(4) { 2 } else { 1 },
+            loaded: *rng.pick(&SHARED),
+            has_faults: rng.one_in(3),
+            has_filter,
+            act_count: 15 + rng.below(60),
+            closes_one_in: *rng.pick(&[40, 1_000_000]),
+            choices,
+        }
+    }
+
+    /// What the database of that number is opened with; two databases never with the same.
+    pub(super) fn choices(&self, generation: u32, database: u32) -> &(Options, KeyspaceChoices) {
+        &self.choices[(generation + database) as usize % self.choices.len()]
+    }
+
+    /// How the threads of one generation are picked.
+    pub(super) fn policy(seed: u64, generation: u32) -> Policy {
+        let mut rng = Rng::new(seed ^ 0x9011_00c4 ^ u64::from(generation));
+        match rng.below(4) {
+            0 => Policy::Uniform { one_in: *rng.pick(&[1, 4]) },
+            1 => Policy::Uniform { one_in: *rng.pick(&[16, 64]) },
+            2 => Policy::Priorities { falls: 1 + rng.index(4), among: *rng.pick(&[1_000, 10_000]) },
+            // Threads that are held up for long, often.
+            _ => Policy::Priorities { falls: *rng.pick(&[100, 400]), among: 20_000 },
+        }
+    }
+
+    pub(super) fn is_reversed(&self, name: &str) -> bool {
+        let of_name = self.choices[0].1.iter().find(|(other, _)| *other == name);
+        of_name.is_some_and(|(_, options)| options.order == Order::reverse_bytewise())
+    }
+
+    /// A new database with the shared keyspaces.
+    pub(super) fn state(&self) -> State {
+        let mut state = State::new();
+        for (name, _) in &self.choices[0].1[1..] {
+            state.create(name);
+            if self.is_reversed(name) {
+                state.reverse(name);
+            }
+        }
+        state
+    }
+}
+
+fn choose(rng: &mut Rng, seed: u64, order: &Order, has_filter: bool) -> (Options, KeyspaceChoices) {
+    let threads = 1 + rng.index(3);
+    let options = Options {
+        part_bytes: choices::part_bytes(seed),
+        compaction_bytes_per_second: *rng.pick(&[None, None, Some(64 << 10)]),
+        ..choices::options(rng, threads)
+    };
+    // Log segments are used again only where nothing must leave the disk.
+    let has_deadlines = rng.one_in(2);
+    let mut keyspace = |name: &'static str| {
+        let order = if name == "a" { order.clone() } else { Order::bytewise() };
+        let compaction_filter = (has_filter && name != ORDER).then(|| Filter::new(BySign));
+        let options = choices::keyspace_options(rng);
+        let delete_deadline = options.delete_deadline.filter(|_| has_deadlines);
+        (name, KeyspaceOptions { order, compaction_filter, delete_deadline, ..options })
+    };
+    let keyspaces = SHARED.into_iter().chain([ORDER]).map(&mut keyspace).collect();
+    (options, keyspaces)
+}
+
+/// What goes wrong under the number `kind`.
+pub(super) fn rule(kind: usize, seed: u64) -> Rule {
+    let write = [Operation::Write, Operation::Allocate, Operation::Create];
+    let rules = [
+        Rule::new(Fault::Error(5)).on(&[Operation::Write, Operation::Sync]),
+        Rule::new(Fault::Error(28)).on(&write),
+        Rule::new(Fault::Error(24)).on(&[Operation::Open, Operation::Create]),
+        Rule::new(Fault::Error(5)).on(&[Operation::Read, Operation::Remove, Operation::Rename]),
+        Rule::new(Fault::Error(5)).on(&[Operation::SyncDir, Operation::Create, Operation::Link]),
+        Rule::new(Fault::TornWrite(5)),
+        Rule::new(Fault::Short),
+        Rule::new(Fault::Delay(Duration::from_millis(300))).on(&[Operation::Sync]),
+    ];
+    let count = [1, 3, 10, 40][seed as usize % 4];
+    rules[kind % rules.len()].clone().when(When::OneIn { count, seed })
+}
