@@ -10,17 +10,54 @@
 pub fn key_head(key: &[u8]) -> u64 {
     match key.first_chunk::<8>() {
         Some(chunk) => u64::from_be_bytes(*chunk),
-        None => {
-            let mut padded = [0; 8];
-            padded[..key.len()].copy_from_slice(key);
-            u64::from_be_bytes(padded)
-        }
+        None => short_head(key),
+    }
+}
+
+/// [`key_head`] of a key of less than eight bytes: of pieces that overlap, without a call.
+#[inline]
+#[expect(clippy::big_endian_bytes, reason = "big-endian words compare as their bytes do")]
+fn short_head(key: &[u8]) -> u64 {
+    let len = key.len() as u32;
+    if let (Some(first), Some(last)) = (key.first_chunk(), key.last_chunk()) {
+        let (first, last) = (u32::from_be_bytes(*first), u32::from_be_bytes(*last));
+        return u64::from(first) << 32 | u64::from(last) << (64 - 8 * len);
+    }
+    let byte = |index: u32| u64::from(key[index as usize]) << (56 - 8 * index);
+    match len {
+        0 => 0,
+        _ => byte(0) | byte(len / 2) | byte(len - 1),
+    }
+}
+
+/// What the heads of all keys that start with one prefix have in common.
+///
+/// With it the head of a key in two parts needs no key in one.
+#[derive(Clone, Copy, Default, Debug)]
+pub struct PrefixHead {
+    bits: u64,
+    /// Bits of a head that the prefix takes; 64 if it takes all.
+    taken: u32,
+}
+
+impl PrefixHead {
+    /// Of keys that start with `prefix`.
+    #[must_use]
+    pub fn new(prefix: &[u8]) -> Self {
+        Self { bits: key_head(prefix), taken: 8 * prefix.len().min(8) as u32 }
+    }
+
+    /// [`key_head`] of the key that has `suffix` behind the prefix.
+    #[inline]
+    #[must_use]
+    pub fn of(self, suffix: &[u8]) -> u64 {
+        self.bits | key_head(suffix).checked_shr(self.taken).unwrap_or(0)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::key_head;
+    use super::{PrefixHead, key_head};
 
     #[test]
     fn smaller_head_means_smaller_key() {
@@ -36,6 +73,21 @@ mod tests {
         for a in keys {
             for b in keys {
                 assert!(key_head(a) >= key_head(b) || a < b, "{a:?} {b:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn every_byte_of_a_head_is_that_of_the_key_or_zero() {
+        let bytes: Vec<u8> = (0..20).map(|index| 0x81 + 3 * index).collect();
+        for len in 0..bytes.len() {
+            let key = &bytes[..len];
+            let byte = |index: usize| u64::from(key.get(index).copied().unwrap_or_default());
+            let expected = (0..8).fold(0, |head, index| head << 8 | byte(index));
+            assert_eq!(key_head(key), expected, "{len} bytes");
+            for cut in 0..=len {
+                let (prefix, suffix) = key.split_at(cut);
+                assert_eq!(PrefixHead::new(prefix).of(suffix), expected, "{len} bytes at {cut}");
             }
         }
     }

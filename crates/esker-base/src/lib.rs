@@ -36,7 +36,7 @@ pub use expiry::{EXPIRY_LEN, expiry_of};
 pub use file_header::FileHeader;
 pub use file_kind::FileKind;
 pub use fragments::{Fragment, Fragments, Stretch};
-pub use head::key_head;
+pub use head::{PrefixHead, key_head};
 pub use id::{BlobFileId, DatabaseId, FileId, KeyspaceId, LogId, ManifestId, OwnerId, TableId};
 pub use key::{InternalKey, Trailer};
 pub use key_buffer::KeyBuffer;

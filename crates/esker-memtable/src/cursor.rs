@@ -74,26 +74,31 @@ impl<'a> TreeCursor<'a> {
         self.place().head
     }
 
-    /// Goes to the next entry if the same leaf has it, and returns its head.
+    /// Goes to the next entry if the same leaf has it and it is of another user key, and returns its
+    /// head.
     #[inline]
     pub(crate) fn step(&mut self) -> Option<u64> {
         let Position { leaf, permutation, position } = self.current.as_ref()?.at;
         let next = position + 1;
-        (next < permutation.count())
-            .then(|| self.go(Position { leaf, permutation, position: next }))
+        if next == permutation.count() {
+            return None;
+        }
+        self.go(Position { leaf, permutation, position: next })
     }
 
-    /// Goes to the entry before if the same leaf has it, and returns its head.
+    /// As [`TreeCursor::step`], going back.
     #[inline]
     pub(crate) fn step_back(&mut self) -> Option<u64> {
         let Position { leaf, permutation, position } = self.current.as_ref()?.at;
-        let before = position.checked_sub(1)?;
-        Some(self.go(Position { leaf, permutation, position: before }))
+        self.go(Position { leaf, permutation, position: position.checked_sub(1)? })
     }
 
     #[inline]
-    fn go(&mut self, at: Position<'a>) -> u64 {
-        self.current.insert(Place::new(at)).head
+    fn go(&mut self, at: Position<'a>) -> Option<u64> {
+        let place = Place::new(at);
+        let left = self.place();
+        let is_other = place.head != left.head || place.entry.user_key() != left.entry.user_key();
+        is_other.then(|| self.current.insert(place).head)
     }
 
     /// Whether the entry before the current one is in the same leaf, and of another user key.

@@ -148,8 +148,8 @@ impl MemtableCursor {
         self.cursor.prev();
     }
 
-    /// Goes to the next entry if it is at hand, and returns its head; `None` if only
-    /// [`MemtableCursor::next`] can say, and then nothing has changed.
+    /// Goes to the next entry if it is at hand and of another user key, and returns its head; `None`
+    /// if only [`MemtableCursor::next`] can say, and then nothing has changed.
     #[inline]
     pub fn step(&mut self) -> Option<u64> {
         self.cursor.step()

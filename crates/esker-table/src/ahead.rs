@@ -14,9 +14,6 @@ use crate::open_table::OpenTable;
 use crate::prefetch::{prefetch, prefetch_at, prefetch_bytes};
 use crate::{Table, cached_block::CachedBlock};
 
-/// Most bytes of keys of a block that are asked for before a seek: all, in blocks of 4 KiB.
-const KEYS_LEN_MAX: usize = 512;
-
 /// Most bytes of a value that are asked for.
 const VALUE_LEN_MAX: usize = 256;
 
@@ -52,14 +49,6 @@ impl Table {
         }
         open.block_ahead(partition, user_key, tag_of(hash))
     }
-
-    /// The block that a seek to `user_key` looks into, whose slot is asked for.
-    #[inline]
-    #[must_use]
-    pub fn block_of_seek(&self, user_key: &[u8]) -> Option<BlockAhead<'_>> {
-        let open = self.opened()?;
-        open.block_ahead(open.top.candidate(user_key)?, user_key, 0)
-    }
 }
 
 impl OpenTable {
@@ -79,13 +68,13 @@ impl BlockAhead<'_> {
         self.open.peek_with(self.slot, prefetch);
     }
 
-    /// Third, for a point read: asks for the tags of its entries.
+    /// Third: asks for the tags of its entries.
     #[inline]
     pub fn ask_tags(&self) {
         self.look(|block| prefetch_bytes(block.data().tags(), VALUE_LEN_MAX));
     }
 
-    /// Fourth, for a point read: asks for the key and the value of the first entry with the tag.
+    /// Fourth: asks for the key and the value of the first entry with the tag.
     #[inline]
     pub fn ask_entry(&self) {
         self.look(|block| {
@@ -95,12 +84,6 @@ impl BlockAhead<'_> {
                 prefetch_bytes(data.value(entry), VALUE_LEN_MAX);
             }
         });
-    }
-
-    /// Third, for a seek: asks for the keys of its entries.
-    #[inline]
-    pub fn ask_keys(&self) {
-        self.look(|block| prefetch_bytes(block.data().keys(), KEYS_LEN_MAX));
     }
 
     #[inline]

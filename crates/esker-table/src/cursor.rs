@@ -12,18 +12,29 @@
 
 use std::sync::Arc;
 
-use esker_base::{EntryKind, InternalKey, KeyBuffer, SeqNo, Trailer, key_head};
+use esker_base::{EntryKind, InternalKey, KeyBuffer, PrefixHead, SeqNo, Trailer};
 use esker_env::FileError;
 
 use crate::cached_block::{BlockSlice, CachedBlock};
-use crate::index_block::IndexBlock;
-use crate::prefetch::prefetch_bytes;
+use crate::index_block::{Candidates, IndexBlock};
+use crate::prefetch::{prefetch, prefetch_bytes};
 use crate::readahead::Readahead;
 use crate::table::with_seqno;
 use crate::{NoTrace, Table};
 
 /// Most bytes of a value that are asked for when a seek has found it.
 const VALUE_ASKED_LEN_MAX: usize = 128;
+
+/// Most bytes of the keys of a block that are asked for before they are searched: all, in blocks of
+/// 4 KiB with entries of some hundred bytes.
+const KEYS_ASKED_LEN_MAX: usize = 512;
+
+/// So many blocks in a row are a scan that may go on; fewer are a seek with some steps, which would
+/// ask for memory that it does not come to.
+const IN_A_ROW_MIN: u32 = 2;
+
+/// Most bytes of the next block that are asked for while one is walked through.
+const BLOCK_ASKED_LEN_MAX: usize = 4096;
 
 /// A cursor over the entries of one table.
 #[derive(Debug)]
@@ -40,16 +51,20 @@ pub struct TableCursor {
     /// The block that the cursor was last on, and its number in the partition.
     block: Option<Arc<CachedBlock>>,
     block_number: usize,
+    /// Zero while the block is held but was not looked into.
+    entry_count: usize,
+    /// What [`TableCursor::approach`] has found.
+    approached: Option<Candidates>,
 
     // The entry. Without meaning unless `is_valid`.
     is_valid: bool,
     entry: usize,
-    entry_count: usize,
     trailer: Trailer,
     head: u64,
     /// The user key: the block's prefix, then the entry's suffix.
     key: KeyBuffer,
     prefix_len: usize,
+    prefix_head: PrefixHead,
 }
 
 /// Where a cursor goes.
@@ -79,13 +94,15 @@ impl TableCursor {
             index: None,
             block: None,
             block_number: 0,
+            entry_count: 0,
+            approached: None,
             is_valid: false,
             entry: 0,
-            entry_count: 0,
             trailer: Trailer::new(SeqNo::ZERO, EntryKind::Put),
             head: 0,
             key: KeyBuffer::new(),
             prefix_len: 0,
+            prefix_head: PrefixHead::default(),
         }
     }
 
@@ -146,13 +163,60 @@ impl TableCursor {
     /// # Errors
     /// Of the file system; `Corruption` if a block that is needed is damaged.
     pub fn seek(&mut self, target: InternalKey<'_>) -> Result<(), FileError> {
+        self.approach(target.user_key)?;
+        self.hold_approached()?;
+        self.seek_approached(target)
+    }
+
+    /// The first part of a seek to an entry of `user_key`: finds its block. Whoever seeks in several
+    /// tables does this in all of them, then [`TableCursor::ask_head`], then
+    /// [`TableCursor::hold_approached`], then the rest of the seek, so that they wait for memory
+    /// together. Nothing but that may follow; the cursor is not valid.
+    ///
+    /// # Errors
+    /// As [`TableCursor::seek`].
+    pub fn approach(&mut self, user_key: &[u8]) -> Result<(), FileError> {
+        self.is_valid = false;
+        self.approached = None;
+        let Some(partition) = self.table.open()?.top.candidate(user_key) else {
+            return Ok(());
+        };
+        self.enter_partition(partition)?;
+        self.approached = self.current_index().candidates(user_key);
+        Ok(())
+    }
+
+    /// The second part, which may be left out: asks for what the block starts with.
+    pub fn ask_head(&self) {
+        if let (Some(candidates), Some(open)) = (self.approached, self.table.opened()) {
+            open.peek_data_block(open.block_number(self.partition, candidates.first), prefetch);
+        }
+    }
+
+    /// The third part: holds the block, and asks for its keys.
+    ///
+    /// # Errors
+    /// As [`TableCursor::seek`].
+    pub fn hold_approached(&mut self) -> Result<(), FileError> {
+        if let Some(candidates) = self.approached {
+            self.hold_block(candidates.first, Direction::Ascending)?;
+            prefetch_bytes(self.current_block().data().suffixes(), KEYS_ASKED_LEN_MAX);
+        }
+        Ok(())
+    }
+
+    /// The rest of a seek to `target`, whose user key was [approached](TableCursor::approach).
+    ///
+    /// # Errors
+    /// As [`TableCursor::seek`].
+    pub fn seek_approached(&mut self, target: InternalKey<'_>) -> Result<(), FileError> {
         if self.seqno.is_some() {
             return self.seek_adopted(target);
         }
         self.seek_stored(target)
     }
 
-    /// As [`TableCursor::seek`], by the sequence numbers in the blocks.
+    /// As [`TableCursor::seek_approached`], by the sequence numbers in the blocks.
     fn seek_stored(&mut self, target: InternalKey<'_>) -> Result<(), FileError> {
         self.is_valid = false;
         match self.locate(target)? {
@@ -172,6 +236,16 @@ impl TableCursor {
     /// # Errors
     /// As [`TableCursor::seek`].
     pub fn seek_for_prev(&mut self, target: InternalKey<'_>) -> Result<(), FileError> {
+        self.approach(target.user_key)?;
+        self.hold_approached()?;
+        self.seek_for_prev_approached(target)
+    }
+
+    /// As [`TableCursor::seek_approached`], for [`TableCursor::seek_for_prev`].
+    ///
+    /// # Errors
+    /// As [`TableCursor::seek`].
+    pub fn seek_for_prev_approached(&mut self, target: InternalKey<'_>) -> Result<(), FileError> {
         if self.seqno.is_some() {
             return self.seek_adopted_for_prev(target);
         }
@@ -188,6 +262,7 @@ impl TableCursor {
         match entry.checked_sub(1) {
             Some(before) => {
                 self.settle(before);
+                prefetch_bytes(self.value(), VALUE_ASKED_LEN_MAX);
                 Ok(())
             }
             None => self.prev_block(),
@@ -281,46 +356,65 @@ impl TableCursor {
         self.prev_block()
     }
 
-    /// Moves to the next entry if it is in the same block, and returns its head; `None` if only
-    /// [`TableCursor::next`] can say, and then nothing has changed.
+    /// Moves to the next entry if it is in the same block and of another user key, and returns its
+    /// head; `None` if only [`TableCursor::next`] can say, and then nothing has changed.
     #[inline]
     pub fn step(&mut self) -> Option<u64> {
         let next = self.entry + 1;
-        (self.is_valid && next < self.entry_count).then(|| {
-            self.settle(next);
-            self.head
-        })
+        if !self.is_valid || next >= self.entry_count {
+            return None;
+        }
+        self.step_to(next)
     }
 
     /// As [`TableCursor::step`], going back.
     #[inline]
     pub fn step_back(&mut self) -> Option<u64> {
         let before = self.entry.checked_sub(1).filter(|_| self.is_valid)?;
-        self.settle(before);
-        Some(self.head)
+        self.step_to(before)
     }
 
-    /// Whether the entry before is in the same block, and of another user key.
+    /// Moves to `entry`, a neighbour in the block, if it is of another user key.
+    #[inline]
+    fn step_to(&mut self, entry: usize) -> Option<u64> {
+        let data = self.block.as_ref()?.data();
+        let suffix = data.suffix(entry);
+        let head = self.prefix_head.of(suffix);
+        if head == self.head && data.has_same_key(self.entry, entry) {
+            return None;
+        }
+        self.key.set_after(self.prefix_len, suffix);
+        self.head = head;
+        self.trailer = with_seqno(data.trailer(entry), self.seqno);
+        self.entry = entry;
+        Some(head)
+    }
+
+    /// Whether the entry before is of another user key, for certain.
     ///
     /// # Panics
     /// If the cursor stands on no entry.
     #[inline]
     #[must_use]
     pub fn is_first_of_key(&self) -> bool {
-        let data = self.standing().data();
-        let before = self.entry.checked_sub(1);
-        before.is_some_and(|before| !data.has_same_key(before, self.entry))
+        match self.entry.checked_sub(1) {
+            Some(before) => !self.standing().data().has_same_key(before, self.entry),
+            None => self.is_first_of_block(),
+        }
+    }
+
+    /// [`TableCursor::is_first_of_key`] of the first entry of a block: a key that reaches across
+    /// blocks is the separator between them, and none reaches across partitions.
+    fn is_first_of_block(&self) -> bool {
+        let before = self.block_number.checked_sub(1);
+        before.is_none_or(|before| !self.current_index().is_separator(before, &self.key))
     }
 
     /// Enters the block of the first entry that is not less than `target`, and returns the number
     /// of that entry; one past the block's last if it is the first of the block that follows.
-    /// `None` if all entries are less.
+    /// `None` if all entries are less. The key of `target` was approached.
     fn locate(&mut self, target: InternalKey<'_>) -> Result<Option<usize>, FileError> {
-        let Some(partition) = self.table.open()?.top.candidate(target.user_key) else {
-            return Ok(None);
-        };
-        self.enter_partition(partition)?;
-        let Some(candidates) = self.current_index().candidates(target.user_key) else {
+        let Some(candidates) = self.approached else {
             return Ok(None);
         };
         // More than one block only where versions of one key reach across blocks.
@@ -349,6 +443,7 @@ impl TableCursor {
         } else {
             return Ok(());
         }
+        self.look_ahead(Direction::Ascending)?;
         self.settle(0);
         Ok(())
     }
@@ -364,6 +459,7 @@ impl TableCursor {
         } else {
             return Ok(());
         }
+        self.look_ahead(Direction::Descending)?;
         self.settle(self.entry_count - 1);
         Ok(())
     }
@@ -379,19 +475,51 @@ impl TableCursor {
         Ok(())
     }
 
-    /// Holds data block `number` of the partition.
+    /// Holds data block `number` of the partition, and looks into it.
     fn enter_block(&mut self, number: usize, direction: Direction) -> Result<(), FileError> {
+        self.hold_block(number, direction)?;
+        if self.entry_count == 0 {
+            let data = self.block.as_ref().expect("a block is held").data();
+            let prefix = data.prefix();
+            self.key.set(prefix);
+            self.prefix_len = prefix.len();
+            self.prefix_head = PrefixHead::new(prefix);
+            self.entry_count = data.count();
+        }
+        Ok(())
+    }
+
+    /// Holds data block `number` of the partition.
+    fn hold_block(&mut self, number: usize, direction: Direction) -> Result<(), FileError> {
         if self.block.is_some() && self.block_number == number {
             return Ok(());
         }
         self.block = None;
+        self.entry_count = 0;
         let block = self.load_block(number, direction)?;
-        let data = block.data();
-        self.entry_count = data.count();
-        self.key.set(data.prefix());
-        self.prefix_len = self.key.len();
         self.block_number = number;
         self.block = Some(block);
+        Ok(())
+    }
+
+    /// Before the block that was entered is walked through: has the one behind it on its way, and
+    /// what the one behind that starts with.
+    fn look_ahead(&self, direction: Direction) -> Result<(), FileError> {
+        if self.readahead.in_a_row() < IN_A_ROW_MIN {
+            return Ok(());
+        }
+        let open = self.table.open()?;
+        let number = open.block_number(self.partition, self.block_number);
+        let ahead = |count: u32| match direction {
+            Direction::Ascending => number.checked_add(count),
+            Direction::Descending => number.checked_sub(count),
+        };
+        if let Some(next) = ahead(1) {
+            open.peek_data_block(next, |data| prefetch_bytes(data.payload(), BLOCK_ASKED_LEN_MAX));
+        }
+        if let Some(after) = ahead(2) {
+            open.peek_data_block(after, prefetch);
+        }
         Ok(())
     }
 
@@ -424,8 +552,10 @@ impl TableCursor {
     #[inline]
     fn settle(&mut self, entry: usize) {
         let data = self.block.as_ref().expect("a block was entered").data();
-        self.key.set_after(self.prefix_len, data.suffix(entry));
-        self.head = key_head(&self.key);
+        let suffix = data.suffix(entry);
+        self.key.set_after(self.prefix_len, suffix);
+        // Not of the key: it is still on its way to memory, in two pieces.
+        self.head = self.prefix_head.of(suffix);
         self.trailer = with_seqno(data.trailer(entry), self.seqno);
         self.entry = entry;
         self.is_valid = true;

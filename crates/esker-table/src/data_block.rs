@@ -104,10 +104,10 @@ impl DataBlock {
         self.tags().iter().position(|&other| other == tag)
     }
 
-    /// The prefix of all user keys, and what follows it in each.
+    /// What follows the prefix in all user keys, one after the other.
     #[inline]
-    pub(crate) fn keys(&self) -> &[u8] {
-        &self.payload[self.prefix_at as usize..self.values_at as usize]
+    pub(crate) fn suffixes(&self) -> &[u8] {
+        &self.payload[self.suffixes_at as usize..self.values_at as usize]
     }
 
     /// The tag of entry `index`.

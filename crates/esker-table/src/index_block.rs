@@ -137,6 +137,11 @@ impl IndexBlock {
         (first <= last_block).then_some(Candidates { first, last })
     }
 
+    /// Whether the separator of data block `number` is `user_key`.
+    pub(crate) fn is_separator(&self, number: usize, user_key: &[u8]) -> bool {
+        self.separators.is_at(&self.payload, number, user_key)
+    }
+
     /// Appends the separator of data block `number`.
     pub(crate) fn append_separator(&self, number: usize, out: &mut Vec<u8>) {
         self.separators.append_to(&self.payload, number, out);

@@ -13,6 +13,7 @@ use esker_cache::{CacheSlots, Charge, Lookup, Owner, Priority};
 use esker_env::{Clock, FileError};
 
 use crate::cached_block::{CachedBlock, Content};
+use crate::data_block::DataBlock;
 use crate::filter::FilterBlock;
 use crate::index_block::IndexBlock;
 use crate::table_file::TableFile;
@@ -149,6 +150,14 @@ impl OpenTable {
     #[inline]
     pub(crate) fn peek_with(&self, slot: u32, look: impl FnOnce(&CachedBlock)) {
         self.slots.peek_with(slot, look);
+    }
+
+    /// Runs `look` on data block `number` of the table, if there is one and it is in the cache; no
+    /// use of it.
+    pub(crate) fn peek_data_block(&self, number: u32, look: impl FnOnce(&DataBlock)) {
+        if number < self.index_slot(0) {
+            self.slots.peek_with(number, |block| look(block.data()));
+        }
     }
 
     /// Where `slot` is in memory.

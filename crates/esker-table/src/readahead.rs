@@ -61,6 +61,11 @@ impl Readahead {
         self.last = Some(number);
     }
 
+    /// How many blocks were visited in a row, each beside the one before.
+    pub(crate) const fn in_a_row(&self) -> u32 {
+        self.in_a_row
+    }
+
     /// The stored bytes of the block at `handle`, which was visited, and perhaps those of its
     /// neighbours inside of `within`. What is held is charged to `budget`.
     pub(crate) fn read(

@@ -138,6 +138,14 @@ impl Separators {
         (start, (start..tied_end).take_while(is_equal).count())
     }
 
+    /// Whether separator `index` is `user_key`.
+    pub(crate) fn is_at(&self, payload: &[u8], index: usize, user_key: &[u8]) -> bool {
+        strip_key_prefix(user_key, self.prefix(payload)).is_some_and(|suffix| {
+            self.heads.get(index) == Some(&key_head(suffix))
+                && self.suffix(payload, index) == suffix
+        })
+    }
+
     /// Appends separator `index` to `out`.
     pub(crate) fn append_to(&self, payload: &[u8], index: usize, out: &mut Vec<u8>) {
         out.extend_from_slice(self.prefix(payload));

@@ -17,7 +17,7 @@ use std::sync::Arc;
 use esker_base::{InternalKey, SeqNo};
 use esker_env::FileError;
 use esker_memtable::MemtableSlice;
-use esker_table::{BlockAhead, BlockSlice};
+use esker_table::BlockSlice;
 
 /// A place in a sorted source of entries, or outside of it ("not valid").
 ///
@@ -75,13 +75,6 @@ pub trait Cursor {
     /// A reference count; no copy.
     fn pinned_value(&self) -> PinnedValue;
 
-    /// The block that a seek to `user_key` would look into, if it is known and may be far away; its
-    /// slot in the cache is asked for.
-    #[inline]
-    fn block_of_seek(&self, _user_key: &[u8]) -> Option<BlockAhead<'_>> {
-        None
-    }
-
     /// Moves to the first entry at or after `target`.
     ///
     /// # Errors
@@ -93,6 +86,48 @@ pub trait Cursor {
     /// # Errors
     /// Of reading a table.
     fn seek_for_prev(&mut self, target: InternalKey<'_>) -> Result<(), FileError>;
+
+    /// The first part of a seek to an entry of `user_key`, where that has parts: finds out where to
+    /// look. Whoever seeks in several sources does this in all of them, then each of the following
+    /// parts, and nothing in between, so that they wait for memory together.
+    ///
+    /// # Errors
+    /// As [`Cursor::seek`].
+    #[inline]
+    fn approach(&mut self, _user_key: &[u8]) -> Result<(), FileError> {
+        Ok(())
+    }
+
+    /// The second part, which may be left out: asks for what that place starts with.
+    #[inline]
+    fn ask_head(&self) {}
+
+    /// The third part: holds the place, and asks for its keys.
+    ///
+    /// # Errors
+    /// As [`Cursor::seek`].
+    #[inline]
+    fn hold_approached(&mut self) -> Result<(), FileError> {
+        Ok(())
+    }
+
+    /// The last part of [`Cursor::seek`]: the user key of `target` was approached.
+    ///
+    /// # Errors
+    /// As [`Cursor::seek`].
+    #[inline]
+    fn seek_approached(&mut self, target: InternalKey<'_>) -> Result<(), FileError> {
+        self.seek(target)
+    }
+
+    /// The last part of [`Cursor::seek_for_prev`].
+    ///
+    /// # Errors
+    /// As [`Cursor::seek`].
+    #[inline]
+    fn seek_for_prev_approached(&mut self, target: InternalKey<'_>) -> Result<(), FileError> {
+        self.seek_for_prev(target)
+    }
 
     /// Moves to the first entry.
     ///
@@ -124,14 +159,14 @@ pub trait Cursor {
     /// If the cursor is not valid.
     fn prev(&mut self) -> Result<(), FileError>;
 
-    /// Moves one entry on if that one is at hand, and returns its head; `None` if it takes
-    /// [`Cursor::next`] to say, and then nothing has changed.
+    /// Moves one entry on if that one is at hand and of another user key, and returns its head;
+    /// `None` if it takes [`Cursor::next`] to say, and then nothing has changed.
     fn step(&mut self) -> Option<u64>;
 
     /// As [`Cursor::step`], going back.
     fn step_back(&mut self) -> Option<u64>;
 
-    /// Whether it is certain, without a move, that the entry before is of another user key. Only
+    /// Whether it is certain, without a move, that the entry before is of another user key; only
     /// for a cursor that goes back.
     ///
     /// # Panics

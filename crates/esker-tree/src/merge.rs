@@ -18,16 +18,15 @@
 //! four equal runs in random interleaving, 60 for eight, 32 for runs of 1, 1, 1, 10 and 100 parts.
 
 use std::cmp::Ordering;
+use std::hint::select_unpredictable;
 
-use esker_base::{InternalKey, SeqNo};
+use esker_base::{InternalKey, SeqNo, is_same_key};
 use esker_env::FileError;
-use esker_table::BlockAhead;
 
 use crate::cursor::{Cursor, PinnedValue};
 
-/// Of so many sources the blocks are asked for before a seek: about as many loads as a processor
-/// has under way at a time.
-const APPROACHED_MAX: usize = 8;
+/// So many places are put in order without branches.
+const UNBRANCHED_MAX: usize = 8;
 
 /// The entries of several sources as one sorted source.
 ///
@@ -51,6 +50,17 @@ struct Place {
     rank: u64,
     /// Its index among the sources.
     source: u32,
+}
+
+impl Place {
+    /// `a` if `is_first`, else `b`, without a branch.
+    #[inline]
+    fn either(is_first: bool, a: Self, b: Self) -> Self {
+        Self {
+            rank: select_unpredictable(is_first, a.rank, b.rank),
+            source: select_unpredictable(is_first, a.source, b.source),
+        }
+    }
 }
 
 /// Which side of the shown entry the other sources stand on.
@@ -100,21 +110,15 @@ impl<C: Cursor> MergingCursor<C> {
         Ok(())
     }
 
-    /// Before a seek of every source to `user_key`: has their blocks on the way while the first is
-    /// searched.
-    fn approach(&self, user_key: &[u8]) {
-        if self.sources.len() < 2 {
-            return;
+    /// The parts of a seek before the last, in every source: what is far away in memory is on its
+    /// way from all of them while the first is searched.
+    fn approach_all(&mut self, user_key: &[u8]) -> Result<(), FileError> {
+        self.order.clear();
+        self.sources.iter_mut().try_for_each(|source| source.approach(user_key))?;
+        if self.sources.len() > 1 {
+            self.sources.iter().for_each(C::ask_head);
         }
-        let mut blocks = [const { None }; APPROACHED_MAX];
-        for (block, source) in blocks.iter_mut().zip(&self.sources) {
-            *block = source.block_of_seek(user_key);
-        }
-        let blocks = || blocks.iter().flatten();
-        if blocks().count() > 1 {
-            blocks().for_each(BlockAhead::ask_head);
-            blocks().for_each(BlockAhead::ask_keys);
-        }
+        self.sources.iter_mut().try_for_each(C::hold_approached)
     }
 
     /// Makes the order anew from where the sources stand.
@@ -158,11 +162,14 @@ impl<C: Cursor> MergingCursor<C> {
         self.settle(moved)
     }
 
-    /// Moves the shown source one entry in the current direction if that is at hand, and returns the
-    /// head of what is shown then.
+    /// Moves the shown source one entry in the current direction if that is at hand and leads to
+    /// another user key, and returns the head of what is shown then.
     #[inline]
     fn advance_at_hand(&mut self, step: impl FnOnce(&mut C) -> Option<u64>) -> Option<u64> {
         let (shown, others) = self.order.split_last_mut()?;
+        if others.last().is_some_and(|runner_up| has_same_key(&self.sources, *shown, *runner_up)) {
+            return None;
+        }
         let head = step(&mut self.sources[shown.source as usize])?;
         shown.rank = self.direction.rank(head);
         match others.last() {
@@ -297,8 +304,34 @@ impl Direction {
     }
 }
 
+/// Whether two sources stand on entries of one user key.
+#[inline]
+fn has_same_key<C: Cursor>(sources: &[C], a: Place, b: Place) -> bool {
+    let user_key = |place: Place| sources[place.source as usize].key().user_key;
+    a.rank == b.rank && is_same_key(user_key(a), user_key(b))
+}
+
 /// Moves the last place of `order` down to where it belongs; the others are in order.
+#[inline]
 fn sink<C: Cursor>(sources: &[C], order: &mut [Place], direction: Direction) {
+    let Some((moved, others)) = order.split_last() else { return };
+    if others.len() > UNBRANCHED_MAX || others.iter().any(|other| other.rank == moved.rank) {
+        return sink_by_keys(sources, order, direction);
+    }
+    // Which source comes next cannot be foretold, and a guess that fails costs more than this pass
+    // over all places, which has no branch to guess.
+    let mut later = *moved;
+    for at in (0..others.len()).rev() {
+        let other = order[at];
+        let is_later = other.rank < later.rank;
+        order[at + 1] = Place::either(is_later, other, later);
+        later = Place::either(is_later, later, other);
+    }
+    order[0] = later;
+}
+
+/// As [`sink`], for many places, or some whose ranks say nothing.
+fn sink_by_keys<C: Cursor>(sources: &[C], order: &mut [Place], direction: Direction) {
     let Some((moved, others)) = order.split_last() else { return };
     let (moved, mut at) = (*moved, others.len());
     while at > 0 && direction.compare(sources, order[at - 1], moved) == Ordering::Less {
@@ -356,8 +389,8 @@ impl<C: Cursor> Cursor for MergingCursor<C> {
         if is_near && self.key() <= target {
             return self.seek_near(target, C::seek);
         }
-        self.approach(target.user_key);
-        self.seek_all(Direction::Forward, |source| source.seek(target))
+        self.approach_all(target.user_key)?;
+        self.seek_all(Direction::Forward, |source| source.seek_approached(target))
     }
 
     /// # Cost
@@ -367,8 +400,8 @@ impl<C: Cursor> Cursor for MergingCursor<C> {
         if is_near && self.key() >= target {
             return self.seek_near(target, C::seek_for_prev);
         }
-        self.approach(target.user_key);
-        self.seek_all(Direction::Reverse, |source| source.seek_for_prev(target))
+        self.approach_all(target.user_key)?;
+        self.seek_all(Direction::Reverse, |source| source.seek_for_prev_approached(target))
     }
 
     fn seek_to_first(&mut self) -> Result<(), FileError> {
@@ -415,14 +448,9 @@ impl<C: Cursor> Cursor for MergingCursor<C> {
     #[inline]
     fn is_first_of_key(&self) -> bool {
         let Some((shown, others)) = self.order.split_last() else { return false };
-        let source = &self.sources[shown.source as usize];
-        let is_other_key = |place: &Place| {
-            place.rank != shown.rank
-                || self.sources[place.source as usize].key().user_key != source.key().user_key
-        };
         self.direction == Direction::Reverse
-            && others.last().is_none_or(is_other_key)
-            && source.is_first_of_key()
+            && others.last().is_none_or(|place| !has_same_key(&self.sources, *shown, *place))
+            && self.sources[shown.source as usize].is_first_of_key()
     }
 }
 

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use esker_base::{InternalKey, KeyRange, SeqNo};
 use esker_env::FileError;
-use esker_table::{BlockAhead, Table, TableCursor};
+use esker_table::{Table, TableCursor};
 
 use crate::cursor::{Cursor, PinnedValue};
 use crate::run::Run;
@@ -160,35 +160,60 @@ impl Cursor for RunCursor {
         Ok(true)
     }
 
-    #[inline]
-    fn block_of_seek(&self, user_key: &[u8]) -> Option<BlockAhead<'_>> {
-        self.run.tables().get(self.run.lower_bound(user_key))?.block_of_seek(user_key)
+    fn seek(&mut self, target: InternalKey<'_>) -> Result<(), FileError> {
+        self.approach(target.user_key)?;
+        self.hold_approached()?;
+        self.seek_approached(target)
     }
 
-    fn seek(&mut self, target: InternalKey<'_>) -> Result<(), FileError> {
-        let index = self.run.lower_bound(target.user_key).max(self.first);
+    fn seek_for_prev(&mut self, target: InternalKey<'_>) -> Result<(), FileError> {
+        self.approach(target.user_key)?;
+        self.hold_approached()?;
+        self.seek_for_prev_approached(target)
+    }
+
+    /// The first table that ends at or after the key, or none.
+    fn approach(&mut self, user_key: &[u8]) -> Result<(), FileError> {
+        let index = self.run.lower_bound(user_key).max(self.first);
         if index >= self.end {
             self.table = None;
             return Ok(());
         }
-        self.open(index).seek(target)?;
+        self.open(index).approach(user_key)
+    }
+
+    fn ask_head(&self) {
+        if let Some(table) = &self.table {
+            table.ask_head();
+        }
+    }
+
+    fn hold_approached(&mut self) -> Result<(), FileError> {
+        self.table.as_mut().map_or(Ok(()), TableCursor::hold_approached)
+    }
+
+    fn seek_approached(&mut self, target: InternalKey<'_>) -> Result<(), FileError> {
+        let Some(table) = &mut self.table else { return Ok(()) };
+        table.seek_approached(target)?;
         self.cross_next()
     }
 
-    fn seek_for_prev(&mut self, target: InternalKey<'_>) -> Result<(), FileError> {
-        let mut end = self.run.lower_bound(target.user_key);
-        // The first table that ends at or after the key: it may start after it too.
-        if let Some(table) = self.run.tables().get(end)
-            && table.properties().smallest_key.as_slice() <= target.user_key
+    fn seek_for_prev_approached(&mut self, target: InternalKey<'_>) -> Result<(), FileError> {
+        // The table that was approached may start after the key, too.
+        let starts_before =
+            |table: &Table| table.properties().smallest_key.as_slice() <= target.user_key;
+        if let Some(table) = &mut self.table
+            && starts_before(table.table())
         {
-            end += 1;
+            table.seek_for_prev_approached(target)?;
+            return self.cross_prev();
         }
-        let end = end.min(self.end);
+        let end = if self.table.is_some() { self.index } else { self.end };
         if end <= self.first {
             self.table = None;
             return Ok(());
         }
-        self.open(end - 1).seek_for_prev(target)?;
+        self.open(end - 1).seek_to_last()?;
         self.cross_prev()
     }
 

@@ -3,7 +3,7 @@
 use esker_base::{InternalKey, SeqNo};
 use esker_env::FileError;
 use esker_memtable::MemtableCursor;
-use esker_table::{BlockAhead, TableCursor};
+use esker_table::TableCursor;
 
 use crate::cursor::{Cursor, PinnedValue};
 use crate::run_cursor::RunCursor;
@@ -62,9 +62,24 @@ impl Cursor for SourceCursor {
         on_source!(self, cursor => cursor.skip_back_to(start, below))
     }
 
-    #[inline]
-    fn block_of_seek(&self, user_key: &[u8]) -> Option<BlockAhead<'_>> {
-        on_source!(self, cursor => cursor.block_of_seek(user_key))
+    fn approach(&mut self, user_key: &[u8]) -> Result<(), FileError> {
+        on_source!(self, cursor => Cursor::approach(cursor, user_key))
+    }
+
+    fn ask_head(&self) {
+        on_source!(self, cursor => Cursor::ask_head(cursor));
+    }
+
+    fn hold_approached(&mut self) -> Result<(), FileError> {
+        on_source!(self, cursor => Cursor::hold_approached(cursor))
+    }
+
+    fn seek_approached(&mut self, target: InternalKey<'_>) -> Result<(), FileError> {
+        on_source!(self, cursor => Cursor::seek_approached(cursor, target))
+    }
+
+    fn seek_for_prev_approached(&mut self, target: InternalKey<'_>) -> Result<(), FileError> {
+        on_source!(self, cursor => Cursor::seek_for_prev_approached(cursor, target))
     }
 
     fn seek(&mut self, target: InternalKey<'_>) -> Result<(), FileError> {

@@ -48,7 +48,8 @@ const STEPS_MAX: u32 = 8;
 /// first key of the range, and one beyond it finds nothing.
 ///
 /// # Cost
-/// One copy of each user key that is reached; in reverse, also of a small value.
+/// Mostly no copy: keys and values are shown where the source has them. Where the source has to move
+/// on before a key is shown, one of the key and of a small value.
 pub struct VisibleCursor<C> {
     source: C,
     snapshot: SeqNo,
@@ -57,7 +58,8 @@ pub struct VisibleCursor<C> {
     /// Keys with a smaller head than this are before the end of the range for certain.
     end_head: u64,
     position: Position,
-    /// The key that is shown, or that was shown or judged last; with its head.
+    /// A copy of the key that is shown while the source stands elsewhere, or of one that is judged
+    /// or left; with its head.
     key: KeyBuffer,
     key_head: u64,
     seqno: SeqNo,
@@ -175,8 +177,11 @@ impl<C: Cursor> VisibleCursor<C> {
     #[inline]
     #[must_use]
     pub fn key(&self) -> &[u8] {
-        assert!(self.is_valid(), "the cursor is valid");
-        &self.key
+        match self.position {
+            Position::Invalid => panic!("the cursor is valid"),
+            Position::OnEntry => self.source.key().user_key,
+            Position::Before | Position::After => &self.key,
+        }
     }
 
     /// The value of the key.
@@ -337,13 +342,12 @@ impl<C: Cursor> VisibleCursor<C> {
         if self.position == Position::OnEntry
             && let Some(head) = self.source.step()
         {
-            if self.shows_other_put(head, |cursor, key| {
-                head >= cursor.end_head && cursor.range.ends_before(key)
-            }) {
+            if self
+                .shows_put(|cursor, key| head >= cursor.end_head && cursor.range.ends_before(key))
+            {
                 return Ok(());
             }
             self.position = Position::Invalid;
-            self.pass_versions()?;
             return self.show_next();
         }
         self.next_afar()
@@ -353,27 +357,27 @@ impl<C: Cursor> VisibleCursor<C> {
     fn next_afar(&mut self) -> Result<(), ReadError> {
         match std::mem::replace(&mut self.position, Position::Invalid) {
             Position::Invalid => panic!("the cursor is valid"),
-            Position::OnEntry => self.leave_key()?,
+            Position::OnEntry => {
+                self.take_key();
+                self.leave_key()?;
+            }
             Position::Before => self.source.seek(last_of_key(&self.key))?,
             Position::After => {}
         }
         self.show_next()
     }
 
-    /// Shows the entry that the source has come to if it is a put of another key than the one shown
-    /// before, in the range, and nothing has to be asked about it.
+    /// Shows the entry of another key that the source has stepped to if it is a put in the range,
+    /// and nothing has to be asked about it.
     #[inline]
-    fn shows_other_put(&mut self, head: u64, is_outside: impl Fn(&Self, &[u8]) -> bool) -> bool {
+    fn shows_put(&mut self, is_outside: impl Fn(&Self, &[u8]) -> bool) -> bool {
         let entry = self.source.key();
         let is_shown = entry.trailer.is_put()
             && entry.seqno() <= self.snapshot
             && self.coverage.is_none()
-            && (head != self.key_head || *entry.user_key != *self.key)
             && !is_outside(self, entry.user_key);
         if is_shown {
             self.seqno = entry.seqno();
-            self.key_head = head;
-            self.key.set(entry.user_key);
             self.shown = Shown::Source { from: 0 };
         }
         is_shown
@@ -401,8 +405,6 @@ impl<C: Cursor> VisibleCursor<C> {
             }
             let entry = self.source.key();
             self.seqno = entry.seqno();
-            self.key_head = head;
-            self.key.set(entry.user_key);
             steps = 0;
             match entry.kind() {
                 EntryKind::Put => {
@@ -412,10 +414,15 @@ impl<C: Cursor> VisibleCursor<C> {
                 }
                 EntryKind::Tombstone => {
                     self.stepped_over.tombstones += 1;
+                    self.take_key();
                     self.leave_key()?;
                 }
-                _ if self.show_resolved()? => break,
-                _ => {}
+                _ => {
+                    self.take_key();
+                    if self.show_resolved()? {
+                        break;
+                    }
+                }
             }
         }
         Ok(())

@@ -14,7 +14,7 @@ fn nothing_is_opened_loaded_or_counted_and_the_block_is_the_one_that_is_read() {
     let table = bed.table(&bed.build(1, options(512, Compression::Lz4), &entries));
     let (first, hash) = (&entries[0].user_key, hash_key(&entries[0].user_key));
     table.ask_filter(first, hash);
-    assert!(table.block_of_key(first, hash).is_none() && table.block_of_seek(first).is_none());
+    assert!(table.block_of_key(first, hash).is_none());
     assert_eq!((bed.context.cache.stats().loads, table.memory_bytes()), (0, 0), "it is not open");
 
     let (mut blocks, mut cursor) = (Vec::new(), table.cursor(true));
@@ -27,11 +27,9 @@ fn nothing_is_opened_loaded_or_counted_and_the_block_is_the_one_that_is_read() {
         let (key, hash) = (&entry.user_key, hash_key(&entry.user_key));
         table.ask_filter(key, hash);
         let block = table.block_of_key(key, hash).expect("the filter has the key");
-        assert_eq!(block.slot, table.block_of_seek(key).unwrap().slot);
         block.ask_head();
         block.ask_tags();
         block.ask_entry();
-        block.ask_keys();
         // Of all versions of a key the first stands in the first block that may hold it.
         let mut has_key = false;
         block.look(|block| {

@@ -79,16 +79,17 @@ fn random_walk_agrees_with_a_sorted_vector() {
                 _ => {}
             }
             check(&cursor, &entries, place);
-            if cursor.is_valid() && cursor.is_first_of_key() {
-                let place = place.unwrap();
-                assert_ne!(entries[place - 1].user_key, entries[place].user_key);
+            if let Some(place) = place.filter(|_| cursor.is_valid()) {
+                let before = place.checked_sub(1).map(|before| &entries[before].user_key);
+                let is_first = before != Some(&entries[place].user_key);
+                assert_eq!(cursor.is_first_of_key(), is_first);
             }
         }
     }
 }
 
 #[test]
-fn steps_end_at_blocks_alone_and_know_the_first_entry_of_a_key() {
+fn steps_end_at_blocks_and_at_entries_of_the_same_key() {
     let entries = hard_entries(5, 600);
     let bed = Bed::with_cache(1 << 20);
     let properties = bed.build(1, options(500, Compression::None), &entries);
@@ -96,19 +97,31 @@ fn steps_end_at_blocks_alone_and_know_the_first_entry_of_a_key() {
     let mut cursor = table.cursor(true);
     assert_eq!((cursor.step(), cursor.step_back()), (None, None), "it stands nowhere");
     cursor.seek_to_first().unwrap();
-    let (mut far, mut unknown) = (0, 0);
+    let (mut far, mut far_back) = (0, 0);
     for pair in entries.windows(2) {
-        if cursor.step().is_none() {
-            far += 1;
-            cursor.next().unwrap();
-        }
         let is_other = pair[0].user_key != pair[1].user_key;
-        unknown += u32::from(is_other && !cursor.is_first_of_key());
+        if cursor.step().is_none() {
+            far += u32::from(is_other);
+            assert_eq!(cursor.key(), pair[0].key(), "nothing has changed");
+            cursor.next().unwrap();
+        } else {
+            assert!(is_other);
+        }
     }
-    assert_eq!(cursor.key(), entries[entries.len() - 1].key());
     assert_eq!(cursor.step(), None);
-    assert_eq!(far, properties.data_block_count - 1);
-    assert!(0 < unknown && unknown <= far, "{unknown} of {far}");
+    for pair in entries.windows(2).rev() {
+        let is_other = pair[0].user_key != pair[1].user_key;
+        if cursor.step_back().is_none() {
+            far_back += u32::from(is_other);
+            assert_eq!(cursor.key(), pair[1].key(), "nothing has changed");
+            cursor.prev().unwrap();
+        } else {
+            assert!(is_other);
+        }
+    }
+    assert_eq!((cursor.step_back(), cursor.key()), (None, entries[0].key()));
+    assert_eq!(far, far_back);
+    assert!(0 < far && far < properties.data_block_count, "some keys reach across blocks");
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use esker_base::{InternalKey, SeqNo};
 use esker_env::FileError;
 use esker_memtable::MemtableCursor;
-use esker_table::{BlockAhead, TableCursor};
+use esker_table::TableCursor;
 
 use super::{Cursor, PinnedValue};
 
@@ -138,9 +138,24 @@ impl Cursor for TableCursor {
         Ok(true)
     }
 
-    #[inline]
-    fn block_of_seek(&self, user_key: &[u8]) -> Option<BlockAhead<'_>> {
-        self.table().block_of_seek(user_key)
+    fn approach(&mut self, user_key: &[u8]) -> Result<(), FileError> {
+        self.approach(user_key)
+    }
+
+    fn ask_head(&self) {
+        self.ask_head();
+    }
+
+    fn hold_approached(&mut self) -> Result<(), FileError> {
+        self.hold_approached()
+    }
+
+    fn seek_approached(&mut self, target: InternalKey<'_>) -> Result<(), FileError> {
+        self.seek_approached(target)
+    }
+
+    fn seek_for_prev_approached(&mut self, target: InternalKey<'_>) -> Result<(), FileError> {
+        self.seek_for_prev_approached(target)
     }
 
     fn seek(&mut self, target: InternalKey<'_>) -> Result<(), FileError> {

@@ -61,7 +61,8 @@ impl VecCursor {
     }
 
     fn step_to(&mut self, place: usize, is_far: bool) -> Option<u64> {
-        if is_far || place >= self.entries.len() || self.fails_at == Some(place) {
+        let entry = self.entries.get(place)?;
+        if is_far || self.fails_at == Some(place) || entry.user_key == self.entry().user_key {
             return None;
         }
         self.place = Some(place);

@@ -30,16 +30,13 @@ impl<C: Cursor> VisibleCursor<C> {
     /// If the cursor is not valid.
     #[inline]
     pub fn prev(&mut self) -> Result<(), ReadError> {
-        if self.position == Position::OnEntry
-            && let Some(head) = self.source.step_back()
-        {
+        if self.position == Position::OnEntry && self.source.step_back().is_some() {
             if self.source.is_first_of_key()
-                && self.shows_other_put(head, |cursor, key| cursor.range.starts_after(key))
+                && self.shows_put(|cursor, key| cursor.range.starts_after(key))
             {
                 return Ok(());
             }
             self.position = Position::Invalid;
-            self.pass_versions_back()?;
             return self.show_prev();
         }
         self.prev_afar()
@@ -49,7 +46,10 @@ impl<C: Cursor> VisibleCursor<C> {
     fn prev_afar(&mut self) -> Result<(), ReadError> {
         match std::mem::replace(&mut self.position, Position::Invalid) {
             Position::Invalid => panic!("the cursor is valid"),
-            Position::OnEntry => self.leave_key_back()?,
+            Position::OnEntry => {
+                self.take_key();
+                self.leave_key_back()?;
+            }
             Position::Before => {}
             Position::After => self.source.seek_for_prev(first_of_key(&self.key))?,
         }
@@ -60,7 +60,7 @@ impl<C: Cursor> VisibleCursor<C> {
     pub(super) fn show_prev(&mut self) -> Result<(), ReadError> {
         while self.find_visible_back()? {
             if self.source.is_first_of_key() && self.source.key().trailer.is_put() {
-                self.take_key();
+                self.seqno = self.source.key().seqno();
                 self.shown = Shown::Source { from: 0 };
                 self.position = Position::OnEntry;
                 break;
