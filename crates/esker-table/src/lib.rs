@@ -65,6 +65,8 @@ pub mod fuzzing;
 #[cfg(test)]
 mod damage_tests;
 #[cfg(test)]
+mod refusal_tests;
+#[cfg(test)]
 mod testing;
 
 pub use adoption::Adoption;
