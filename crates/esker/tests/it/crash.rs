@@ -3,7 +3,8 @@
 //!
 //! A list of operations runs once; in front of each change a copy of the file system is taken,
 //! with the promises that stood then. Each copy then crashes in every way, is opened, and is
-//! compared with the states that the promises allow. `ESKER_SEED` and `ESKER_BUDGET` as in `model`.
+//! compared with the states that the promises allow. With even seeds the log lies in a directory of
+//! its own. `ESKER_SEED` and `ESKER_BUDGET` as in `model`.
 
 mod nested;
 mod profiles;
@@ -15,7 +16,7 @@ use esker::env::{CrashPolicy, FaultFileSystem, FileSystem, ManualClock, MemoryFi
 
 use crate::journal::Marks;
 use crate::random::{Rng, budget, for_each_seed};
-use crate::recovered::{DIR, Loss, env_over, go_on, options, recover};
+use crate::recovered::{DIR, LOG_DIR, Loss, env_over, go_on, options_over, recover};
 use crate::shrink::run_shrinking;
 use crate::state::State;
 use crate::tally::Tally;
@@ -52,9 +53,12 @@ fn observed(
 fn record(steps: &[Step], seed: u64) -> History {
     let fs = MemoryFileSystem::new(seed);
     fs.create_dir_all(Path::new(DIR)).unwrap();
+    if seed.is_multiple_of(2) {
+        fs.create_dir_all(Path::new(LOG_DIR)).unwrap();
+    }
     let moments = Arc::new(Mutex::new(Vec::new()));
     let (list, below) = (Arc::clone(&moments), fs.clone());
-    let mut driver = Driver::new(env_over(Arc::new(fs.clone())), options());
+    let mut driver = Driver::new(env_over(Arc::new(fs.clone())), options_over(&fs));
     let journal = driver.journal.clone();
     let add = move |next: String| {
         let moment = Moment { fs: below.snapshot(), marks: journal.marks(), next };

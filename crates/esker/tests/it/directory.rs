@@ -8,6 +8,8 @@ use esker::env::FileSystem;
 use esker_base::{FileId, FileKind};
 use esker_tree::Manifest;
 
+use crate::recovered::LOG_DIR;
+
 /// Spare log segments that a running database may keep for reuse.
 const SPARE_SEGMENTS_MAX: usize = 2;
 
@@ -24,8 +26,9 @@ fn referenced_and_found(fs: &dyn FileSystem, dir: &Path) -> (BTreeSet<String>, B
         referenced.insert(properties.id.file_name());
         referenced.extend(properties.blob_uses().map(|one| one.facts.id.file_name()));
     }
+    let logs = fs.list(LOG_DIR.as_ref()).unwrap_or_default();
     let mut found: BTreeSet<String> =
-        fs.list(dir).unwrap().into_iter().map(|entry| entry.name).collect();
+        fs.list(dir).unwrap().into_iter().chain(logs).map(|entry| entry.name).collect();
     // The predecessor is kept; only a recovery may not have renamed it yet.
     let kind = |name: &String| FileId::parse_file_name(name).map(|(_, kind)| kind);
     let is_old = |name: &&String| {

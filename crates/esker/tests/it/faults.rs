@@ -10,12 +10,13 @@ use std::time::Duration;
 
 use esker::Durability::{self, Buffered, Power, Process};
 use esker::env::{
-    CrashPolicy, Env, Fault, FaultFileSystem, ManualClock, MemoryFileSystem, Operation, Rule, When,
+    CrashPolicy, Env, Fault, FaultFileSystem, FileSystem as _, ManualClock, MemoryFileSystem,
+    Operation, Rule, When,
 };
 use esker::{Error, ErrorKind};
 
 use crate::random::{budget, for_each_seed};
-use crate::recovered::{Found, Loss, options, recover};
+use crate::recovered::{Found, LOG_DIR, Loss, options_over, recover};
 use crate::state::Write;
 use crate::tally::Tally;
 use crate::workload::{Driver, Profile, Step, script};
@@ -82,10 +83,13 @@ impl Drop for Run {
 impl Run {
     fn new(seed: u64, when: String) -> Self {
         let fs = MemoryFileSystem::new(seed);
+        if seed.is_multiple_of(2) {
+            fs.create_dir_all(LOG_DIR.as_ref()).unwrap();
+        }
         let clock = Arc::new(ManualClock::new(Duration::from_secs(1)));
         let faults = FaultFileSystem::new(Arc::new(fs.clone()), clock.clone());
         let env = Env { fs: Arc::new(faults.clone()), clock: clock.clone(), ..Env::memory(seed) };
-        let driver = Driver::new(env, options());
+        let driver = Driver::new(env, options_over(&fs));
         Self { fs, clock, faults, driver, when, trace: Vec::new() }
     }
 

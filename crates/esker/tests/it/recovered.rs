@@ -15,6 +15,9 @@ use crate::watchdog;
 /// Where the databases of crash and fault tests lie.
 pub(crate) const DIR: &str = "db";
 
+/// Where their logs lie, if they lie apart.
+pub(crate) const LOG_DIR: &str = "log";
+
 /// Keyspaces whose names start so have no log.
 pub(crate) const UNLOGGED: &str = "unlogged";
 
@@ -26,6 +29,12 @@ pub(crate) fn options() -> Options {
     // Small compactions are done whole, larger ones in parts.
     let part_bytes = Some(4000);
     Options { background_threads: 0, log_segment_bytes: 0, part_bytes, ..Options::default() }
+}
+
+/// The same for a database in `fs`: its log lies apart from it if there is a directory for that.
+pub(crate) fn options_over(fs: &dyn FileSystem) -> Options {
+    let log_dir = fs.list(LOG_DIR.as_ref()).is_ok().then(|| LOG_DIR.into());
+    Options { log_dir, ..options() }
 }
 
 pub(crate) fn open(env: &Env, options: &Options) -> Result<Db> {
@@ -157,14 +166,15 @@ pub(crate) fn recover(
     loss: Loss,
     when: &str,
 ) -> usize {
-    let db = open(&env_of(fs), &options()).unwrap_or_else(|error| panic!("{when}: {error:?}"));
+    let db =
+        open(&env_of(fs), &options_over(fs)).unwrap_or_else(|error| panic!("{when}: {error:?}"));
     Found::read(&db).unwrap().index(states, marks, loss, when)
 }
 
 /// Recovers once more, goes on working, crashes again: the database is as good as any.
 pub(crate) fn go_on(fs: &MemoryFileSystem, states: &[State], recovered: usize, when: &str) {
     let env = env_of(fs);
-    let db = open(&env, &options()).unwrap();
+    let db = open(&env, &options_over(fs)).unwrap();
     let before = Found::read(&db).unwrap();
     // The marks allow this one state only.
     let only = Marks {
@@ -196,7 +206,7 @@ pub(crate) fn go_on(fs: &MemoryFileSystem, states: &[State], recovered: usize, w
             keyspace.flush().unwrap();
         }
         let crashed = fs.crash(CrashPolicy::AllLost, 0);
-        let again = open(&env_of(&crashed), &options()).unwrap();
+        let again = open(&env_of(&crashed), &options_over(&crashed)).unwrap();
         let again = again.existing_keyspace(&name).unwrap().expect("it was there before");
         assert_contents(&again, &expected.contents("default"), when);
     }

@@ -6,7 +6,7 @@ use esker::env::{CrashPolicy, MemoryFileSystem};
 
 use super::{History, Moment, observed, profiles, record};
 use crate::random::{Rng, budget, for_each_seed};
-use crate::recovered::{Loss, env_over, open, options, recover};
+use crate::recovered::{Loss, env_over, open, options_over, recover};
 use crate::tally::Tally;
 use crate::workload::{Profile, script};
 
@@ -51,7 +51,7 @@ fn recover_step_by_step(
         let copy = (below.snapshot(), next);
         list.lock().unwrap_or_else(PoisonError::into_inner).push(copy);
     });
-    let db = open(&env_over(Arc::new(observed)), &options()).unwrap();
+    let db = open(&env_over(Arc::new(observed)), &options_over(fs)).unwrap();
     db.wait_until_settled().unwrap();
     drop(db);
     let whole = if is_kill { Loss::Process } else { Loss::Power };

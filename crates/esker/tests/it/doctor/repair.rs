@@ -4,12 +4,12 @@ use std::ops::RangeBounds as _;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
-use esker::doctor::{RepairOptions, RepairReport};
-use esker::env::{CrashPolicy, FaultFileSystem, ManualClock, MemoryFileSystem};
-use esker::{Db, KeyspaceOptions, RecoveryMode};
+use esker::doctor::{Doctor, RepairOptions, RepairReport};
+use esker::env::{CrashPolicy, Env, FaultFileSystem, FileExt as _, ManualClock, MemoryFileSystem};
+use esker::{Db, Durability, ErrorKind, KeyspaceOptions, Options, RecoveryMode};
 
 use super::modes;
-use super::sample::{Files, Left, Sample};
+use super::sample::{DIR, Files, Left, Sample};
 use crate::random::{Rng, for_each_seed};
 use crate::reading::assert_state;
 use crate::state::State;
@@ -401,4 +401,77 @@ fn a_repair_that_is_cut_short_can_be_begun_again() {
             }
         }
     }
+}
+
+#[test]
+fn what_was_renamed_dropped_or_set_anew_is_known_without_the_manifest_that_says_so() {
+    let sample = Sample { env: Env::memory(1), model: State::new(), history: Vec::new() };
+    let files = sample.files();
+    let db = sample.open();
+    let [dropped, renamed, set] = ["dropped", "old name", "set"]
+        .map(|name| db.keyspace(name, KeyspaceOptions::default()).unwrap());
+    for keyspace in [&dropped, &renamed, &set] {
+        keyspace.put("k", keyspace.name().as_bytes()).unwrap();
+        keyspace.flush().unwrap();
+    }
+    let small = KeyspaceOptions { memtable_bytes: 123_456, ..KeyspaceOptions::default() };
+    db.keyspace("set", small).unwrap();
+    db.rename_keyspace(&renamed, "new name").unwrap();
+    db.drop_keyspace(&dropped).unwrap();
+    db.close().unwrap();
+    // Its last edit says that it was closed. The others are as they were.
+    let name = files.newest_manifest();
+    let end = files.read(&name).iter().rposition(|byte| *byte != 0).unwrap();
+    files.flip(&name, end);
+    assert!(!files.verify().is_sound());
+    let report = repair(files);
+    assert!(report.lost.is_empty(), "{report}");
+    let db = sample.open();
+    assert_eq!(db.keyspaces(), ["default", "new name", "set"]);
+    let value = |name: &str| {
+        db.existing_keyspace(name).unwrap().unwrap().get("k").unwrap().map(|value| value.to_vec())
+    };
+    assert_eq!(value("new name").unwrap(), b"old name");
+    assert_eq!(value("set").unwrap(), b"set");
+    let options = db.existing_keyspace("set").unwrap().unwrap().options();
+    assert_eq!(options.memtable_bytes, 123_456);
+    db.close().unwrap();
+    assert_works(&sample, &report, "afterwards");
+}
+
+#[test]
+fn a_log_that_lies_apart_is_verified_and_repaired_too() {
+    let env = Env::memory(1);
+    let options = Options {
+        background_threads: 0,
+        log_dir: Some("log".into()),
+        durability: Durability::Power,
+        ..Options::default()
+    };
+    let builder = || Db::builder(DIR).env(env.clone()).options(options.clone());
+    let db = builder().open().unwrap();
+    for index in 0..100_u8 {
+        db.put([index], vec![index; 500]).unwrap();
+    }
+    drop(db);
+    let doctor = || Doctor::new(DIR).log_dir("log").env(env.clone());
+    assert!(doctor().verify(&mut |_| {}).unwrap().is_sound());
+    let error = Db::builder(DIR).env(env.clone()).open().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Corruption, "{error}");
+    assert!(error.to_string().contains(".log is missing"), "{error}");
+
+    let logs = env.fs.list(Path::new("log")).unwrap();
+    let names = || logs.iter().map(|entry| entry.name.clone());
+    let path = Path::new("log").join(names().find(|name| name.ends_with(".log")).unwrap());
+    let file = env.fs.open_for_write(&path).unwrap();
+    file.write_all_at(20_000, b"damage").unwrap();
+    assert!(!doctor().verify(&mut |_| {}).unwrap().is_sound());
+    assert_eq!(builder().open().unwrap_err().kind(), ErrorKind::Corruption);
+    let report = doctor().repair(&RepairOptions::default(), &mut |_| {}).unwrap();
+    assert_eq!(report.lost.len(), 1, "{report}");
+    assert!(doctor().verify(&mut |_| {}).unwrap().is_sound());
+    let db = builder().open().unwrap();
+    let kept = (0..100_u8).take_while(|index| db.get([*index]).unwrap().is_some()).count();
+    assert!((30..=40).contains(&kept), "{kept}");
+    assert_eq!(db.iter().count(), kept, "nothing from behind the damage");
 }
