@@ -97,6 +97,7 @@ mod operation;
 pub mod operators;
 mod option_sections;
 mod options;
+mod orphans;
 mod outputs;
 
 mod planned;

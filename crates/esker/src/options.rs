@@ -45,7 +45,8 @@ pub struct Options {
     pub compaction_bytes_per_second: Option<u64>,
     /// Durability of writes that do not name one. Default [`Durability::Process`].
     pub durability: Durability,
-    /// Where the log lies, if not beside the tables. A database must be reopened with the same.
+    /// Where the log lies, if not beside the tables: a directory that no other database uses. A
+    /// database must be reopened with the same.
     pub log_dir: Option<PathBuf>,
     /// Size at which a log segment is full, in bytes. Default 64 MiB.
     pub log_segment_bytes: u64,

@@ -12,16 +12,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use esker_base::{
-    BlobFileId, Corruption, DatabaseId, FileHeader, FileId, FileKind, KeyspaceId, LogId,
-    ManifestId, OwnerId, planted,
+    Corruption, DatabaseId, FileHeader, FileId, FileKind, KeyspaceId, ManifestId, OwnerId, planted,
 };
 use esker_cache::{BlockCache, Budget};
 use esker_env::{DirEntry, Env, LockMode};
-use esker_log::{ExpectedHeader, LogEnd, LogReader};
+use esker_log::LogEnd;
 use esker_table::{BlobFiles, CachedBlock, Table, TableContext};
-use esker_tree::{
-    BlobAccount, Catalog, EditRecord, KeyspaceState, Manifest, Recovered, Version, VersionEdit,
-};
+use esker_tree::{Catalog, EditRecord, KeyspaceState, Manifest, Recovered, Version, VersionEdit};
 
 use crate::commit_queue::{CommitPipeline, Leader};
 use crate::engine::{Engine, Parts, check_new_order};
@@ -30,8 +27,9 @@ use crate::events::{Event, EventListener};
 use crate::key_order::Order;
 use crate::keyspace_core::{KeyspaceCore, Settings};
 use crate::ledger::Ledger;
-use crate::logs::{LOG_FORMAT, Logs, RecoveredSegment, changed_ends};
+use crate::logs::{Logs, RecoveredSegment, changed_ends};
 use crate::options::{KeyspaceOptions, Options};
+use crate::orphans::{Places, blobs_of};
 use crate::recovery_mode::RecoveryMode;
 use crate::replay::{Replay, ReplayedSegment};
 
@@ -100,6 +98,10 @@ pub(crate) fn open(request: OpenRequest) -> Result<Arc<Engine>> {
     let mut replay = Replay::new(&*env.fs, &recovered.catalog, &keyspaces, &budget, &log_dir);
     replay.run(request.recovery)?;
 
+    let places = Places { fs: &*env.fs, dir, log_dir: &log_dir };
+    if !request.is_read_only {
+        places.check_log_dir(recovered.catalog.database)?;
+    }
     // From here on the directory is changed, if it may be.
     let Replay { segments, last_seqno, last_logged, operation_count, dropped, .. } = replay;
     let (ledger, segments) = if request.is_read_only && !planted::is("read-only-open-writes") {
@@ -110,7 +112,8 @@ pub(crate) fn open(request: OpenRequest) -> Result<Arc<Engine>> {
         // and what they made obsolete is needed again if they are lost.
         let ledger = open_ledger(&request, recovered)?;
         note_cuts(&segments, &ledger)?;
-        ledger.with_catalog(|catalog| remove_orphans(&request, &log_dir, catalog, &segments))?;
+        let logs = segments.iter().map(|segment| segment.id).collect();
+        ledger.with_catalog(|catalog| places.remove_orphans(catalog, &logs))?;
         (ledger, segments)
     };
     let database = ledger.database();
@@ -214,8 +217,11 @@ fn create(request: &OpenRequest) -> Result<Recovered> {
     catalog.apply(&VersionEdit { records }).expect("the first edit fits an empty catalog");
     let manifest = ManifestId(FileId { owner: OwnerId::FIRST, counter: 1 });
     drop(Manifest::create(Arc::clone(&request.env.fs), &request.dir, manifest, catalog)?);
-    if let Some(parent) = request.dir.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-        request.env.fs.sync_dir(parent)?;
+    // An earlier attempt may have made the directories and not have ended.
+    for dir in [Some(&request.dir), request.options.log_dir.as_ref()].into_iter().flatten() {
+        if let Some(parent) = dir.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+            request.env.fs.sync_dir(parent)?;
+        }
     }
     Manifest::recover(&*request.env.fs, &request.dir)?.ok_or_else(|| no_database(&request.dir))
 }
@@ -269,11 +275,6 @@ fn check_tables(request: &OpenRequest, catalog: &Catalog) -> Result<()> {
         }
     }
     Ok(())
-}
-
-/// The blob files that the tables of a keyspace refer to.
-fn blobs_of(state: &KeyspaceState) -> BlobAccount {
-    BlobAccount::of(state.tables.values().map(|place| &*place.properties))
 }
 
 fn keyspaces(
@@ -352,58 +353,6 @@ fn note_cuts(segments: &[RecoveredSegment], ledger: &Ledger) -> Result<()> {
     let cut = segments.iter().filter(is_cut).map(|segment| (segment.id, segment.bytes)).collect();
     let edit = changed_ends(cut, ledger);
     if edit.records.is_empty() { Ok(()) } else { ledger.commit(edit, |_| ()) }
-}
-
-/// Removes the files that nothing refers to: of jobs that did not end, and of edits whose files
-/// could not be removed before the end.
-fn remove_orphans(
-    request: &OpenRequest,
-    log_dir: &Path,
-    catalog: &Catalog,
-    segments: &[RecoveredSegment],
-) -> Result<()> {
-    let fs = &request.env.fs;
-    let dir = &request.dir;
-    let dirs: &[&Path] = if dir == log_dir { &[dir] } else { &[dir, log_dir] };
-    let mut blobs: Vec<BlobAccount> =
-        catalog.keyspaces.values().map(|state| blobs_of(state)).collect();
-    if planted::is("blob-file-taken-for-an-orphan") {
-        blobs.truncate(1);
-    }
-    for dir in dirs {
-        for entry in fs.list(dir)? {
-            let is_orphan = match FileId::parse_file_name(&entry.name) {
-                Some((id, FileKind::Table)) => {
-                    catalog.find_table(esker_base::TableId(id)).is_none()
-                }
-                Some((id, FileKind::Log)) => {
-                    !segments.iter().any(|segment| segment.id == LogId(id))
-                        && (*dir == request.dir || is_log_of(request, catalog, dir, id))
-                }
-                Some((id, FileKind::Blob)) => {
-                    blobs.iter().all(|blobs| blobs.file(BlobFileId(id)).is_none())
-                }
-                // The manifest removes its own; foreign files are left alone.
-                _ => false,
-            };
-            if is_orphan {
-                fs.remove(&dir.join(&entry.name))?;
-            }
-        }
-    }
-    Ok(())
-}
-
-/// Whether a log segment in a directory of its own is one of this database: several may share it.
-fn is_log_of(request: &OpenRequest, catalog: &Catalog, log_dir: &Path, id: FileId) -> bool {
-    let path = log_dir.join(LogId(id).file_name());
-    let expected = ExpectedHeader {
-        kind: FileKind::Log,
-        id,
-        database: Some(catalog.database),
-        newest_format: LOG_FORMAT,
-    };
-    LogReader::open(&*request.env.fs, &path, &expected).is_ok()
 }
 
 fn open_ledger(request: &OpenRequest, recovered: Recovered) -> Result<Ledger> {

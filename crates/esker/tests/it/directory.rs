@@ -3,12 +3,12 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use esker::Db;
-use esker::env::FileSystem;
+use esker::env::{Env, FileExt as _, FileSystem};
+use esker::{Db, ErrorKind, Options};
 use esker_base::{FileId, FileKind};
 use esker_tree::Manifest;
 
-use crate::recovered::LOG_DIR;
+use crate::recovered::{self, LOG_DIR};
 
 /// Spare log segments that a running database may keep for reuse.
 const SPARE_SEGMENTS_MAX: usize = 2;
@@ -65,4 +65,48 @@ pub(crate) fn orphans(db: &Db, fs: &dyn FileSystem, when: &str) -> Vec<String> {
         found.difference(&referenced).cloned().partition(|name| name.ends_with(".log"));
     orphans.extend(spare.split_off(spare.len().min(SPARE_SEGMENTS_MAX)));
     orphans
+}
+
+#[test]
+fn a_log_directory_belongs_to_one_database_and_keeps_what_is_not_of_the_log() {
+    let env = Env::memory(1);
+    let open = |dir: &str, log_dir: Option<&str>| {
+        let options = Options { log_dir: log_dir.map(Into::into), ..recovered::options() };
+        Db::builder(dir).env(env.clone()).options(options).open()
+    };
+    let names = |dir: &str| -> Vec<String> {
+        env.fs.list(dir.as_ref()).unwrap().into_iter().map(|entry| entry.name).collect()
+    };
+    let first = open("first", None).unwrap();
+    first.put("k", "of the first").unwrap();
+    first.flush().unwrap();
+    first.put("k2", "in its log").unwrap();
+    drop(first);
+    let before = names("first");
+    assert!(before.iter().any(|name| name.ends_with(".table")));
+
+    let error = open("second", Some("first")).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidInput);
+    let what = ".log is a log of another database: a log directory belongs to one";
+    assert!(error.to_string().ends_with(what), "{error}");
+    assert_eq!(names("first"), before);
+
+    // Without logs that would say so, tables still are not its own.
+    let third = open("third", Some("tables")).unwrap();
+    third.put("k", "of the third").unwrap();
+    drop(third);
+    for name in before.iter().filter(|name| name.ends_with(".table")) {
+        let copy = Path::new("tables").join(name);
+        env.fs.rename(&Path::new("first").join(name), &copy).unwrap();
+    }
+    // What an open that was cut short leaves: nothing yet, or nothing but zeros.
+    for (name, len) in [("1-00000900.log", 0), ("1-00000901.log", 100)] {
+        let file = env.fs.create(&Path::new("tables").join(name)).unwrap();
+        file.write_all_at(0, &vec![0; len]).unwrap();
+    }
+    let third = open("third", Some("tables")).unwrap();
+    assert_eq!(third.get("k").unwrap().unwrap(), "of the third");
+    let after = names("tables");
+    assert!(after.iter().any(|name| name.ends_with(".table")), "{after:?}");
+    assert!(!after.iter().any(|name| name.starts_with("1-000009")), "{after:?}");
 }
