@@ -25,9 +25,9 @@ use crate::{NoTrace, Table};
 /// Most bytes of a value that are asked for when a seek has found it.
 const VALUE_ASKED_LEN_MAX: usize = 128;
 
-/// Most bytes of the keys of a block that are asked for before they are searched: all, in blocks of
-/// 4 KiB with entries of some hundred bytes.
-const KEYS_ASKED_LEN_MAX: usize = 512;
+/// Most bytes before the values of a block that are asked for before they are searched: all, in
+/// blocks of 4 KiB with entries of some hundred bytes.
+const KEYS_ASKED_LEN_MAX: usize = 768;
 
 /// So many blocks in a row are a scan that may go on; fewer are a seek with some steps, which would
 /// ask for memory that it does not come to.
@@ -138,6 +138,13 @@ impl TableCursor {
         self.head
     }
 
+    /// Sequence number and kind of the entry. Without meaning unless the cursor stands on an entry.
+    #[inline]
+    #[must_use]
+    pub const fn trailer(&self) -> Trailer {
+        self.trailer
+    }
+
     /// The entry's value.
     ///
     /// # Panics
@@ -200,7 +207,7 @@ impl TableCursor {
     pub fn hold_approached(&mut self) -> Result<(), FileError> {
         if let Some(candidates) = self.approached {
             self.hold_block(candidates.first, Direction::Ascending)?;
-            prefetch_bytes(self.current_block().data().suffixes(), KEYS_ASKED_LEN_MAX);
+            prefetch_bytes(self.current_block().data().columns_and_keys(), KEYS_ASKED_LEN_MAX);
         }
         Ok(())
     }

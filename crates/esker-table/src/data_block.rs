@@ -104,10 +104,10 @@ impl DataBlock {
         self.tags().iter().position(|&other| other == tag)
     }
 
-    /// What follows the prefix in all user keys, one after the other.
+    /// What a seek may look at: the columns behind the kinds, and all keys.
     #[inline]
-    pub(crate) fn suffixes(&self) -> &[u8] {
-        &self.payload[self.suffixes_at as usize..self.values_at as usize]
+    pub(crate) fn columns_and_keys(&self) -> &[u8] {
+        &self.payload[self.seqnos_at as usize..self.values_at as usize]
     }
 
     /// The tag of entry `index`.
@@ -162,10 +162,11 @@ impl DataBlock {
         Trailer::new(seqno.expect("and so were sequence numbers"), kind)
     }
 
-    /// Whether two entries have one user key.
+    /// Whether two entries have one user key. Not by their tags, which a walk has no use for and
+    /// which may be far away in memory.
     #[inline]
     pub(crate) fn has_same_key(&self, a: usize, b: usize) -> bool {
-        self.tag(a) == self.tag(b) && is_same_key(self.suffix(a), self.suffix(b))
+        is_same_key(self.suffix(a), self.suffix(b))
     }
 
     #[inline]

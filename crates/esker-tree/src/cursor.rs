@@ -14,7 +14,7 @@ use std::fmt;
 use std::ops::Deref;
 use std::sync::Arc;
 
-use esker_base::{InternalKey, SeqNo};
+use esker_base::{InternalKey, SeqNo, Trailer};
 use esker_env::FileError;
 use esker_memtable::MemtableSlice;
 use esker_table::BlockSlice;
@@ -159,12 +159,12 @@ pub trait Cursor {
     /// If the cursor is not valid.
     fn prev(&mut self) -> Result<(), FileError>;
 
-    /// Moves one entry on if that one is at hand and of another user key, and returns its head;
-    /// `None` if it takes [`Cursor::next`] to say, and then nothing has changed.
-    fn step(&mut self) -> Option<u64>;
+    /// Moves one entry on if that one is at hand and of another user key, and returns where that
+    /// leads; `None` if it takes [`Cursor::next`] to say, and then nothing has changed.
+    fn step(&mut self) -> Option<Step>;
 
     /// As [`Cursor::step`], going back.
-    fn step_back(&mut self) -> Option<u64>;
+    fn step_back(&mut self) -> Option<Step>;
 
     /// Whether it is certain, without a move, that the entry before is of another user key; only
     /// for a cursor that goes back.
@@ -172,6 +172,15 @@ pub trait Cursor {
     /// # Panics
     /// If the cursor is not valid.
     fn is_first_of_key(&self) -> bool;
+}
+
+/// The entry to which a step has led, as far as mostly nothing more has to be known about it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Step {
+    /// [`Cursor::head`].
+    pub head: u64,
+    /// That of [`Cursor::key`].
+    pub trailer: Trailer,
 }
 
 /// A value that outlives the cursor which showed it.

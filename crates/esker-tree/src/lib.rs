@@ -68,7 +68,7 @@ pub use blob_options::{BlobBound, BlobOptions};
 pub use catalog::{Catalog, KeyspaceState, TablePlace};
 pub use compaction::{CompactedPart, CompactionOutput, compact, compact_part, join_parts};
 pub use coverage::Coverage;
-pub use cursor::{Cursor, PinnedValue};
+pub use cursor::{Cursor, PinnedValue, Step};
 pub use edit::{EditError, EditRecord, EditRefused, MANIFEST_FORMAT, VersionEdit};
 pub use expired::drop_expired;
 pub use filter::{

@@ -23,7 +23,7 @@ use std::hint::select_unpredictable;
 use esker_base::{InternalKey, SeqNo, is_same_key};
 use esker_env::FileError;
 
-use crate::cursor::{Cursor, PinnedValue};
+use crate::cursor::{Cursor, PinnedValue, Step};
 
 /// So many places are put in order without branches.
 const UNBRANCHED_MAX: usize = 8;
@@ -163,21 +163,21 @@ impl<C: Cursor> MergingCursor<C> {
     }
 
     /// Moves the shown source one entry in the current direction if that is at hand and leads to
-    /// another user key, and returns the head of what is shown then.
+    /// another user key, and returns where that leads.
     #[inline]
-    fn advance_at_hand(&mut self, step: impl FnOnce(&mut C) -> Option<u64>) -> Option<u64> {
+    fn advance_at_hand(&mut self, step: impl FnOnce(&mut C) -> Option<Step>) -> Option<Step> {
         let (shown, others) = self.order.split_last_mut()?;
         if others.last().is_some_and(|runner_up| has_same_key(&self.sources, *shown, *runner_up)) {
             return None;
         }
-        let head = step(&mut self.sources[shown.source as usize])?;
-        shown.rank = self.direction.rank(head);
+        let step = step(&mut self.sources[shown.source as usize])?;
+        shown.rank = self.direction.rank(step.head);
         match others.last() {
             Some(runner_up) if shown.rank >= runner_up.rank => {
                 self.sink();
-                Some(self.head())
+                Some(Step { head: self.head(), trailer: self.key().trailer })
             }
-            _ => Some(head),
+            _ => Some(step),
         }
     }
 
@@ -429,7 +429,7 @@ impl<C: Cursor> Cursor for MergingCursor<C> {
     }
 
     #[inline]
-    fn step(&mut self) -> Option<u64> {
+    fn step(&mut self) -> Option<Step> {
         match self.direction {
             Direction::Forward => self.advance_at_hand(C::step),
             Direction::Reverse => None,
@@ -437,7 +437,7 @@ impl<C: Cursor> Cursor for MergingCursor<C> {
     }
 
     #[inline]
-    fn step_back(&mut self) -> Option<u64> {
+    fn step_back(&mut self) -> Option<Step> {
         match self.direction {
             Direction::Forward => None,
             Direction::Reverse => self.advance_at_hand(C::step_back),

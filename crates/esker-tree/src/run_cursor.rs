@@ -10,7 +10,7 @@ use esker_base::{InternalKey, KeyRange, SeqNo};
 use esker_env::FileError;
 use esker_table::{Table, TableCursor};
 
-use crate::cursor::{Cursor, PinnedValue};
+use crate::cursor::{Cursor, PinnedValue, Step};
 use crate::run::Run;
 
 /// The entries of the tables of one run.
@@ -248,13 +248,13 @@ impl Cursor for RunCursor {
     }
 
     #[inline]
-    fn step(&mut self) -> Option<u64> {
-        self.table.as_mut()?.step()
+    fn step(&mut self) -> Option<Step> {
+        Cursor::step(self.table.as_mut()?)
     }
 
     #[inline]
-    fn step_back(&mut self) -> Option<u64> {
-        self.table.as_mut()?.step_back()
+    fn step_back(&mut self) -> Option<Step> {
+        Cursor::step_back(self.table.as_mut()?)
     }
 
     #[inline]

@@ -5,7 +5,7 @@ use esker_env::FileError;
 use esker_memtable::MemtableCursor;
 use esker_table::TableCursor;
 
-use crate::cursor::{Cursor, PinnedValue};
+use crate::cursor::{Cursor, PinnedValue, Step};
 use crate::run_cursor::RunCursor;
 
 /// A cursor over any source of a tree, without virtual calls.
@@ -109,12 +109,12 @@ impl Cursor for SourceCursor {
     }
 
     #[inline]
-    fn step(&mut self) -> Option<u64> {
+    fn step(&mut self) -> Option<Step> {
         on_source!(self, cursor => Cursor::step(cursor))
     }
 
     #[inline]
-    fn step_back(&mut self) -> Option<u64> {
+    fn step_back(&mut self) -> Option<Step> {
         on_source!(self, cursor => Cursor::step_back(cursor))
     }
 

@@ -28,7 +28,7 @@ mod stepped_over;
 
 use std::ops::Bound;
 
-use esker_base::{EntryKind, InternalKey, KeyBuffer, KeyRange, SeqNo, key_head};
+use esker_base::{EntryKind, InternalKey, KeyBuffer, KeyRange, SeqNo, Trailer, key_head};
 
 use crate::coverage::Coverage;
 use crate::cursor::{Cursor, PinnedValue};
@@ -55,6 +55,8 @@ pub struct VisibleCursor<C> {
     snapshot: SeqNo,
     range: KeyRange,
     context: ReadContext,
+    /// Keys with a larger head than this are after the start of the range for certain.
+    start_head: u64,
     /// Keys with a smaller head than this are before the end of the range for certain.
     end_head: u64,
     position: Position,
@@ -128,6 +130,10 @@ impl<C: Cursor> VisibleCursor<C> {
     /// Shows what a reader at `snapshot` sees of `source` inside `range`.
     #[must_use]
     pub fn new(source: C, snapshot: SeqNo, range: KeyRange, context: ReadContext) -> Self {
+        let start_head = match &range.start {
+            Bound::Included(start) | Bound::Excluded(start) => key_head(start),
+            Bound::Unbounded => 0,
+        };
         let end_head = match &range.end {
             Bound::Included(end) | Bound::Excluded(end) => key_head(end),
             Bound::Unbounded => u64::MAX,
@@ -137,6 +143,7 @@ impl<C: Cursor> VisibleCursor<C> {
             snapshot,
             range,
             context,
+            start_head,
             end_head,
             position: Position::Invalid,
             key: KeyBuffer::new(),
@@ -340,11 +347,11 @@ impl<C: Cursor> VisibleCursor<C> {
     #[inline]
     pub fn next(&mut self) -> Result<(), ReadError> {
         if self.position == Position::OnEntry
-            && let Some(head) = self.source.step()
+            && let Some(step) = self.source.step()
         {
-            if self
-                .shows_put(|cursor, key| head >= cursor.end_head && cursor.range.ends_before(key))
-            {
+            let is_outside =
+                step.head >= self.end_head && self.range.ends_before(self.source.key().user_key);
+            if !is_outside && self.shows_put(step.trailer) {
                 return Ok(());
             }
             self.position = Position::Invalid;
@@ -367,17 +374,14 @@ impl<C: Cursor> VisibleCursor<C> {
         self.show_next()
     }
 
-    /// Shows the entry of another key that the source has stepped to if it is a put in the range,
+    /// Shows the entry of another key, in the range, that the source has stepped to, if it is a put
     /// and nothing has to be asked about it.
     #[inline]
-    fn shows_put(&mut self, is_outside: impl Fn(&Self, &[u8]) -> bool) -> bool {
-        let entry = self.source.key();
-        let is_shown = entry.trailer.is_put()
-            && entry.seqno() <= self.snapshot
-            && self.coverage.is_none()
-            && !is_outside(self, entry.user_key);
+    fn shows_put(&mut self, trailer: Trailer) -> bool {
+        let seqno = trailer.seqno();
+        let is_shown = trailer.is_put() && seqno <= self.snapshot && self.coverage.is_none();
         if is_shown {
-            self.seqno = entry.seqno();
+            self.seqno = seqno;
             self.shown = Shown::Source { from: 0 };
         }
         is_shown

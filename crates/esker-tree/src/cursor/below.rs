@@ -5,7 +5,7 @@ use esker_env::FileError;
 use esker_memtable::MemtableCursor;
 use esker_table::TableCursor;
 
-use super::{Cursor, PinnedValue};
+use super::{Cursor, PinnedValue, Step};
 
 impl Cursor for MemtableCursor {
     #[inline]
@@ -83,13 +83,15 @@ impl Cursor for MemtableCursor {
     }
 
     #[inline]
-    fn step(&mut self) -> Option<u64> {
-        self.step()
+    fn step(&mut self) -> Option<Step> {
+        let head = self.step()?;
+        Some(Step { head, trailer: self.key().trailer })
     }
 
     #[inline]
-    fn step_back(&mut self) -> Option<u64> {
-        self.step_back()
+    fn step_back(&mut self) -> Option<Step> {
+        let head = self.step_back()?;
+        Some(Step { head, trailer: self.key().trailer })
     }
 
     #[inline]
@@ -185,13 +187,15 @@ impl Cursor for TableCursor {
     }
 
     #[inline]
-    fn step(&mut self) -> Option<u64> {
-        self.step()
+    fn step(&mut self) -> Option<Step> {
+        let head = self.step()?;
+        Some(Step { head, trailer: self.trailer() })
     }
 
     #[inline]
-    fn step_back(&mut self) -> Option<u64> {
-        self.step_back()
+    fn step_back(&mut self) -> Option<Step> {
+        let head = self.step_back()?;
+        Some(Step { head, trailer: self.trailer() })
     }
 
     #[inline]

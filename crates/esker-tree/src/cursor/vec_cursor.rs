@@ -7,7 +7,7 @@ use std::sync::Arc;
 use esker_base::{EntryKind, InternalKey, SeqNo, Trailer, key_head};
 use esker_env::{FileError, IoError};
 
-use super::{Cursor, PinnedValue};
+use super::{Cursor, PinnedValue, Step};
 
 /// One entry, owned.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -60,13 +60,13 @@ impl VecCursor {
         Ok(())
     }
 
-    fn step_to(&mut self, place: usize, is_far: bool) -> Option<u64> {
+    fn step_to(&mut self, place: usize, is_far: bool) -> Option<Step> {
         let entry = self.entries.get(place)?;
         if is_far || self.fails_at == Some(place) || entry.user_key == self.entry().user_key {
             return None;
         }
         self.place = Some(place);
-        Some(self.head())
+        Some(Step { head: self.head(), trailer: self.key().trailer })
     }
 
     fn entry(&self) -> &Entry {
@@ -132,12 +132,12 @@ impl Cursor for VecCursor {
     }
 
     /// Not past every third entry, as a table ends at a block.
-    fn step(&mut self) -> Option<u64> {
+    fn step(&mut self) -> Option<Step> {
         let next = self.place? + 1;
         self.step_to(next, next.is_multiple_of(3))
     }
 
-    fn step_back(&mut self) -> Option<u64> {
+    fn step_back(&mut self) -> Option<Step> {
         let place = self.place?;
         self.step_to(place.checked_sub(1)?, place.is_multiple_of(3))
     }

@@ -30,10 +30,12 @@ impl<C: Cursor> VisibleCursor<C> {
     /// If the cursor is not valid.
     #[inline]
     pub fn prev(&mut self) -> Result<(), ReadError> {
-        if self.position == Position::OnEntry && self.source.step_back().is_some() {
-            if self.source.is_first_of_key()
-                && self.shows_put(|cursor, key| cursor.range.starts_after(key))
-            {
+        if self.position == Position::OnEntry
+            && let Some(step) = self.source.step_back()
+        {
+            let is_outside =
+                step.head <= self.start_head && self.range.starts_after(self.source.key().user_key);
+            if !is_outside && self.source.is_first_of_key() && self.shows_put(step.trailer) {
                 return Ok(());
             }
             self.position = Position::Invalid;
