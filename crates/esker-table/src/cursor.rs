@@ -2,13 +2,12 @@
 //!
 //! Owned and `'static`: it keeps its table and the block it stands on alive. The user key is
 //! assembled in a buffer that is reused; from entry to entry only what follows the block's shared
-//! prefix is replaced. Values stay where they are.
+//! prefix is replaced. Values stay where they are. A cursor that has walked through some blocks has
+//! those that follow on their way from memory.
 //!
 //! After an error the cursor is not valid, and can be used again from a seek on.
 //!
-//! Best of several runs of `examples/figures.rs` on a busy machine of two cores, 1 million entries
-//! of 16 + 100 bytes in the cache: 9 ns to the next entry where memory is near, 24 to 31 ns over
-//! 120 MB; 0.65 us for a seek to a random key, 1.3 us for one and ten entries.
+//! Figures: docs/BENCHMARKS.md, under what was tried.
 
 use std::sync::Arc;
 

@@ -3,12 +3,17 @@
 //! The valid sources stand in a list ordered by their current entries, the one to show last, so
 //! that showing and removing it is cheap. When it has moved, it is compared with its neighbour,
 //! the *runner-up*: while it still comes first nothing else happens (a gallop: one comparison of
-//! two words per entry), and otherwise it is moved down the list to its place.
+//! two words per entry), and otherwise it is moved down the list to its place. Where sources are of
+//! one size, which of them comes next cannot be foretold, so that few places are moved without
+//! branches.
+//!
+//! A seek of several sources goes through all of them part by part, so that they wait for memory
+//! together.
 //!
 //! Why not a loser tree: sources of an LSM tree differ in size by factors, so the moved one mostly
 //! belongs first or second again, which the list finds in one or two comparisons, without the
 //! replay of a tree and with the runner-up for nothing. For equal sources the list costs half
-//! their number in comparisons of adjacent words; a tree would win beyond a few dozen sources,
+//! their number in moves of adjacent words; a tree would win beyond a few dozen sources,
 //! which the triggers of compaction keep away.
 //!
 //! Comparisons go by the head of the key, and reach for the whole key only when heads tie.
