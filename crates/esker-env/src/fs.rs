@@ -152,6 +152,16 @@ pub trait File: Send + Sync + fmt::Debug {
     /// Says how the file will be used. A hint: it may do nothing, and it cannot fail.
     fn advise(&self, advice: Advice);
 
+    /// The first offset from `offset` on that may hold something else than room which was never
+    /// written: all before it reads as zeros. The length of the file, if nothing follows.
+    ///
+    /// # Cost
+    /// One call of the system, which looks at no contents. Where there is no such call the answer is
+    /// `offset`.
+    fn data_from(&self, offset: u64) -> u64 {
+        offset
+    }
+
     /// A window of `len` bytes at `offset`, a multiple of [`PAGE_BYTES`](crate::PAGE_BYTES), to
     /// write through; `None` if there is none to be had, which is no failure: writes do as well.
     /// What is written through it counts as written by [`File::write_at`], and a sync of the file

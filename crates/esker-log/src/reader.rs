@@ -290,6 +290,8 @@ impl LogReader {
             }
             return Err(self.corruption("file has contents, but no header"));
         };
+        // Read-ahead fills room that was never written with zeros, and so hides that it is.
+        self.window.file().advise(Advice::Random);
         let mut ahead = LookAhead::new(identity, offset, self.window.file_len());
         while let Some((later, head)) = ahead.next(&mut self.window)? {
             if offset < head.durable && !esker_base::planted::is("torn-tail-accepted") {

@@ -96,6 +96,15 @@ impl File for OsFile {
         let (Ok(()) | Err(_)) = rustix::fs::fadvise(&self.file, 0, None, advice);
     }
 
+    fn data_from(&self, offset: u64) -> u64 {
+        // Moves a position that no read or write goes by.
+        match rustix::fs::seek(&self.file, rustix::fs::SeekFrom::Data(offset)) {
+            Ok(data) => data.max(offset),
+            Err(rustix::io::Errno::NXIO) => self.len().map_or(offset, |len| len.max(offset)),
+            Err(_) => offset,
+        }
+    }
+
     fn window(&self, offset: u64, len: usize) -> Option<FileWindow> {
         FileWindow::open(&self.file, offset, len)
     }

@@ -175,3 +175,16 @@ fn lock_of_another_process_names_it_and_ends_with_it() {
     child.wait().unwrap();
     assert!(OsFileSystem.lock(&path, LockMode::Exclusive).is_ok());
 }
+
+#[test]
+fn room_that_was_never_written_is_told_from_data() {
+    let dir = TestDir::new("data-from");
+    let file = OsFileSystem.create(&dir.path().join("f")).unwrap();
+    file.allocate(0, 1 << 20).unwrap();
+    file.write_all_at(600_000, b"abc").unwrap();
+    let data = file.data_from(100);
+    assert!((100..=600_000).contains(&data), "{data}");
+    assert!((600_001..=1 << 20).contains(&file.data_from(600_001)));
+    assert_eq!(file.data_from(600_002), 600_002);
+    assert_eq!(file.data_from(1 << 20), 1 << 20);
+}

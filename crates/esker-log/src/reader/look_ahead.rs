@@ -83,6 +83,8 @@ impl LookAhead {
     fn next_tag(&mut self, window: &mut Window) -> Result<Option<u64>, FileError> {
         let tag = self.identity.tag_bytes();
         loop {
+            // No tag starts with a zero.
+            self.position = window.data_from(self.position, TAG_LEN);
             let room = window.room(self.position);
             let bytes = window.at_least(self.position, TAG_LEN)?;
             if bytes.is_empty() {

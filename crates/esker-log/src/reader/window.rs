@@ -71,6 +71,13 @@ impl Window {
         Ok(self.buffered(offset))
     }
 
+    /// `offset`, if `len` bytes from there on are in memory; else the first offset from there on that
+    /// may hold something else than zeros.
+    pub(super) fn data_from(&self, offset: u64, len: usize) -> u64 {
+        let is_buffered = len <= self.buffered(offset).len();
+        if is_buffered { offset } else { self.file.data_from(offset) }
+    }
+
     /// Whether only zeros stand from `offset` on.
     pub(super) fn is_zeros_from(&mut self, mut offset: u64) -> Result<bool, FileError> {
         loop {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use esker_env::{FaultFileSystem, FileSystem, OsFileSystem, SystemClock};
+use esker_env::{FaultFileSystem, FileError, FileExt, FileSystem, OsFileSystem, SystemClock};
 use esker_log::{LogEnd, LogReader, LogSync, LogWriter};
 
 use crate::segment::{expected, header};
@@ -128,4 +128,45 @@ fn windows_that_are_readied_ahead_change_nothing() {
     let [plain, ahead, beside] = names.map(|path| std::fs::read(path).unwrap());
     assert_eq!(plain, ahead);
     assert_eq!(plain, beside);
+}
+
+/// All but the first `start` bytes and those from `end` on was never written.
+fn with_hole(path: &Path, bytes: &[u8], start: usize, end: usize) {
+    let file = OsFileSystem.create(path).unwrap();
+    file.allocate(0, bytes.len() as u64).unwrap();
+    file.write_all_at(0, &bytes[..start]).unwrap();
+    file.write_all_at(end as u64, &bytes[end..]).unwrap();
+}
+
+#[test]
+fn room_that_was_never_written_hides_nothing_behind_it() {
+    let dir = TestDir::new("holes");
+    let path = dir.0.join("whole");
+    let mut log = LogWriter::create(&OsFileSystem, &path, header(7), 0).unwrap();
+    let mut ends = Vec::new();
+    for index in 0..6000 {
+        ends.push(log.append(&[&[index as u8; 1000]]) as usize);
+    }
+    log.write().unwrap();
+    log.sync_handle().sync().unwrap();
+    ends.push(log.append(&[b"it was durable"]) as usize);
+    log.write().unwrap();
+    let bytes = std::fs::read(&path).unwrap();
+    let start = ends[100];
+    // Nothing but room follows.
+    let holey = dir.0.join("room");
+    with_hole(&holey, &bytes[..start], start, start);
+    OsFileSystem.open_for_write(&holey).unwrap().allocate(0, 8 << 20).unwrap();
+    assert_eq!(read_end(&OsFileSystem, &holey), LogEnd::Clean { offset: start as u64 });
+    // The last frame stands behind it, and says that all before it was there.
+    let holey = dir.0.join("hole");
+    with_hole(&holey, &bytes, start, ends[5999]);
+    let mut reader = LogReader::open(&OsFileSystem, &holey, &expected(7)).unwrap();
+    let error = loop {
+        match reader.next_frame() {
+            Ok(frame) => assert!(frame.is_some(), "the damage was taken for an end"),
+            Err(error) => break error,
+        }
+    };
+    assert!(matches!(error, FileError::Corruption(_)), "{error}");
 }
