@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use esker_base::{EntryKind, KeyspaceId, limits};
 
-use crate::commit_queue::Request;
 use crate::deleted_range::DeletedRange;
 use crate::error::{Error, Result};
 use crate::expiry::Expiry;
@@ -15,6 +14,7 @@ use crate::keyspace::Keyspace;
 use crate::keyspace_core::KeyspaceCore;
 use crate::operation::Operation;
 use crate::options::Durability;
+use crate::waiter::Request;
 
 /// Writes that take effect together, in the order in which they were added, or not at all.
 ///

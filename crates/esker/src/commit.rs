@@ -19,11 +19,12 @@ use std::sync::Arc;
 use esker_base::coding::Decoder;
 use esker_base::{LogId, SeqNo};
 
-use crate::commit_queue::{Leader, Request, Waiter, WaiterState};
+use crate::commit_queue::Leader;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::operation::{GroupHeader, Operation};
 use crate::options::Durability;
+use crate::waiter::{Request, Waiter};
 use crate::write_times::as_millis;
 
 /// After this many groups a leader hands on, if somebody waits.
@@ -65,16 +66,16 @@ impl Engine {
 
     /// Writes one batch, alone or in a group, and returns the position of the log's end after it.
     fn submit(&self, request: Request<'_>) -> Result<u64> {
-        if let Some(waiter) = self.pipeline.join(&request) {
-            match waiter.wait() {
-                WaiterState::Done(result) => return result,
-                WaiterState::Leads | WaiterState::Waiting => {}
-            }
+        if let Some(result) = self.pipeline.join(&request).and_then(|waiter| waiter.wait()) {
+            return result;
         }
-        let mut reign = Reign { engine: self, group: Vec::new(), is_over: false };
+        let mut reign = Reign::new(self);
         let mut leader = self.pipeline.lead();
         let result = leader.write_group(self, &[request]);
         reign.serve(&mut leader);
+        drop(leader);
+        // Last: a wake-up takes as long as ten writes, and others lead meanwhile.
+        reign.wake_all();
         result
     }
 
@@ -92,49 +93,86 @@ struct Reign<'a> {
     engine: &'a Engine,
     /// Whose batches are being written.
     group: Vec<Arc<Waiter>>,
+    /// Who has an answer, and sleeps.
+    asleep: Vec<Arc<Waiter>>,
     is_over: bool,
 }
 
-impl Reign<'_> {
+impl<'a> Reign<'a> {
+    const fn new(engine: &'a Engine) -> Self {
+        Self { engine, group: Vec::new(), asleep: Vec::new(), is_over: false }
+    }
+
     /// Writes the groups that gathered, then gives up leadership.
     fn serve(&mut self, leader: &mut Leader) {
-        for _ in 0..GROUPS_PER_LEADER {
-            let Some(group) = self.engine.pipeline.take_group() else {
-                self.is_over = true;
-                return;
-            };
-            self.group = group;
-            // A batch to a keyspace that was dropped fails alone; nobody drops one meanwhile.
-            let is_live = |request: &Request<'_>| request.check_live().is_ok();
-            let requests = self.group.iter().map(|waiter| waiter.request());
-            let requests: Vec<Request<'_>> = requests.filter(is_live).collect();
-            let result = match requests.as_slice() {
-                [] => Ok(self.engine.logs.written_position()),
-                requests => leader.write_group(self.engine, requests),
-            };
-            for waiter in self.group.drain(..) {
-                let own = waiter.request().check_live();
-                waiter.answer(WaiterState::Done(own.and_then(|()| result.clone())));
-            }
+        let pipeline = &self.engine.pipeline;
+        let clock = || self.engine.now();
+        if let Some(is_busy) = leader.turns.begin_reign(clock) {
+            pipeline.set_busy(is_busy);
         }
-        self.engine.pipeline.hand_over();
+        let mut group_count = 0;
+        while !self.hands_over(leader, group_count)
+            && pipeline.take_group(&mut self.group, &mut leader.served)
+        {
+            self.write_group(leader);
+            group_count += 1;
+        }
         self.is_over = true;
+        leader.turns.end_reign(&mut self.asleep, clock);
+    }
+
+    /// Lets another lead, if it is time for that and one is awake.
+    fn hands_over(&self, leader: &mut Leader, group_count: usize) -> bool {
+        let is_time = GROUPS_PER_LEADER <= group_count || leader.turns.is_over();
+        let has_ended = is_time && self.engine.pipeline.hand_over();
+        if has_ended {
+            leader.turns.begin();
+        }
+        has_ended
+    }
+
+    fn write_group(&mut self, leader: &mut Leader) {
+        let write = |leader: &mut Leader, requests: &[Request<'_>]| match requests {
+            [] => Ok(self.engine.logs.written_position()),
+            requests => leader.write_group(self.engine, requests),
+        };
+        // A batch to a keyspace that was dropped fails alone; nobody drops one meanwhile.
+        let is_live = |request: &Request<'_>| request.check_live().is_ok();
+        let result = match self.group.as_slice() {
+            // The usual case, without an allocation.
+            [one] if is_live(&one.request()) => write(leader, &[one.request()]),
+            group => {
+                let requests = group.iter().map(|waiter| waiter.request());
+                write(leader, &requests.filter(is_live).collect::<Vec<_>>())
+            }
+        };
+        for waiter in self.group.drain(..) {
+            let own = waiter.request().check_live();
+            let is_asleep = waiter.answer(own.and_then(|()| result.clone()));
+            let others = if is_asleep { &mut self.asleep } else { &mut leader.served };
+            others.push(waiter);
+        }
+    }
+
+    fn wake_all(&mut self) {
+        self.asleep.drain(..).for_each(|waiter| waiter.wake());
     }
 }
 
 impl Drop for Reign<'_> {
     /// After a panic: what the leader was about to write may be half written.
     fn drop(&mut self) {
-        if self.is_over {
-            return;
+        if !self.is_over {
+            self.engine.poison_by_panic(&"the commit leader");
+            let error = self.engine.check_writable().err().unwrap_or_else(Error::closed);
+            let waiting = self.engine.pipeline.abandon();
+            for waiter in self.group.drain(..).chain(waiting) {
+                if waiter.answer(Err(error.clone().with_unknown_outcome())) {
+                    self.asleep.push(waiter);
+                }
+            }
         }
-        self.engine.poison_by_panic(&"the commit leader");
-        let error = self.engine.check_writable().err().unwrap_or_else(Error::closed);
-        let waiting = self.engine.pipeline.abandon();
-        let waiting = self.group.drain(..).chain(waiting);
-        for waiter in waiting {
-            waiter.answer(WaiterState::Done(Err(error.clone().with_unknown_outcome())));
-        }
+        self.wake_all();
     }
 }
 

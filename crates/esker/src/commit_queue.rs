@@ -8,41 +8,45 @@ use std::sync::Arc;
 
 use esker_base::SeqNo;
 
-use crate::error::Result;
-use crate::keyspace_core::KeyspaceCore;
 use crate::logs::Appender;
-use crate::options::Durability;
-use crate::sync::atomic::{AtomicBool, Ordering};
-use crate::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use crate::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use crate::sync::{Mutex, MutexGuard, PoisonError};
+use crate::turns::Turns;
+use crate::waiter::{Request, Waiter};
 
 /// A group takes no further batch once it has this many bytes: the members that came first should
 /// not wait for a huge frame.
 const GROUP_BYTES_MAX: usize = 1 << 20;
 
-/// A batch on its way into the database.
-#[derive(Clone, Copy)]
-pub(crate) struct Request<'a> {
-    /// Encoded operations.
-    pub(crate) operations: &'a [u8],
-    pub(crate) count: u64,
-    /// Every keyspace that an operation names.
-    pub(crate) keyspaces: &'a [Arc<KeyspaceCore>],
-    pub(crate) durability: Durability,
-}
+/// How many waiters are kept for the next batches.
+const SPARE_COUNT_MAX: usize = 16;
 
 #[derive(Debug, Default)]
 pub(crate) struct CommitPipeline {
+    /// 0 if nobody leads; else 1, and 2 for each batch in `queue`. From 0 to 1 and back it is changed
+    /// by anyone, otherwise under `queue`. Acquire on entering pairs with Release on leaving; what a
+    /// leader leaves to the next is behind `leader`.
+    state: AtomicUsize,
     /// Lock order: before everything else. Never held while working.
     queue: Mutex<Queue>,
     /// Held by whoever leads, and by who must keep everybody from leading. Lock order: after
     /// `queue`, before the ledger.
     leader: Mutex<Leader>,
+    /// Several threads write without pause. Counter only: it says how long to look for an answer.
+    is_busy: AtomicBool,
 }
+
+/// Of [`CommitPipeline`]'s state: somebody leads.
+const LED: usize = 1;
+
+/// Of [`CommitPipeline`]'s state: one batch that waits.
+const ONE_WAITS: usize = 2;
 
 #[derive(Debug, Default)]
 struct Queue {
-    has_leader: bool,
     waiting: VecDeque<Arc<Waiter>>,
+    /// Used up, kept for their memory.
+    spare: Vec<Arc<Waiter>>,
 }
 
 /// What only the leader touches.
@@ -57,6 +61,9 @@ pub(crate) struct Leader {
     pub(crate) header: Vec<u8>,
     /// Whether the group that is being applied has filled a memtable.
     pub(crate) has_full_memtable: bool,
+    /// Waiters that have been answered, for others to use.
+    pub(crate) served: Vec<Arc<Waiter>>,
+    pub(crate) turns: Turns,
 }
 
 impl Leader {
@@ -65,88 +72,9 @@ impl Leader {
     }
 }
 
-/// A batch whose writer waits for a leader.
-#[derive(Debug)]
-pub(crate) struct Waiter {
-    operations: Vec<u8>,
-    count: u64,
-    keyspaces: Vec<Arc<KeyspaceCore>>,
-    durability: Durability,
-    answer: Mutex<Answer>,
-    /// Set with Release after `answer` was given; lets the waiter spin a little first.
-    is_answered: AtomicBool,
-    answered: Condvar,
-}
-
-#[derive(Debug)]
-struct Answer {
-    state: WaiterState,
-    /// Whether the waiter has to be woken: a call of the system, which the leader saves where the
-    /// waiter still looks.
-    is_asleep: bool,
-}
-
-#[derive(Debug)]
-pub(crate) enum WaiterState {
-    Waiting,
-    /// Leadership was handed over; the batch is not written.
-    Leads,
-    /// The end position of the log, for a later sync.
-    Done(Result<u64>),
-}
-
-/// How often a waiter looks before it sleeps. A wake-up costs about a microsecond, a look about
-/// ten nanoseconds; more looks only take the processor from the leader on a small machine.
-const SPINS: usize = if cfg!(any(loom, shuttle)) { 1 } else { 50 };
-
-impl Waiter {
-    pub(crate) fn answer(&self, state: WaiterState) {
-        let mut answer = self.locked();
-        answer.state = state;
-        let is_asleep = answer.is_asleep;
-        drop(answer);
-        // Release pairs with the Acquire in `wait`.
-        self.is_answered.store(true, Ordering::Release);
-        if is_asleep && !esker_base::planted::is("waiter-not-woken") {
-            self.answered.notify_one();
-        }
-    }
-
-    fn locked(&self) -> MutexGuard<'_, Answer> {
-        self.answer.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    pub(crate) fn wait(&self) -> WaiterState {
-        for _ in 0..SPINS {
-            if self.is_answered.load(Ordering::Acquire) {
-                break;
-            }
-            std::hint::spin_loop();
-        }
-        let mut answer = self.locked();
-        // Seen by whoever answers after this: it takes the lock first.
-        answer.is_asleep = true;
-        let waiting = |answer: &mut Answer| matches!(answer.state, WaiterState::Waiting);
-        let mut answer =
-            self.answered.wait_while(answer, waiting).unwrap_or_else(PoisonError::into_inner);
-        answer.is_asleep = false;
-        self.is_answered.store(false, Ordering::Relaxed);
-        std::mem::replace(&mut answer.state, WaiterState::Waiting)
-    }
-
-    pub(crate) fn request(&self) -> Request<'_> {
-        Request {
-            operations: &self.operations,
-            count: self.count,
-            keyspaces: &self.keyspaces,
-            durability: self.durability,
-        }
-    }
-}
-
 impl CommitPipeline {
     pub(crate) fn starting_at(leader: Leader) -> Self {
-        Self { queue: Mutex::default(), leader: Mutex::new(leader) }
+        Self { leader: Mutex::new(leader), ..Self::default() }
     }
 
     fn queue(&self) -> MutexGuard<'_, Queue> {
@@ -158,79 +86,102 @@ impl CommitPipeline {
         self.leader.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn change_state(&self, from: usize, to: usize) -> bool {
+        self.state.compare_exchange(from, to, Ordering::AcqRel, Ordering::Relaxed).is_ok()
+    }
+
     /// Puts a copy of `request` into the queue, if somebody leads. `None` if nobody did: the caller
     /// leads now.
+    #[inline]
     pub(crate) fn join(&self, request: &Request<'_>) -> Option<Arc<Waiter>> {
-        let mut queue = self.queue();
-        if !queue.has_leader {
-            queue.has_leader = true;
-            return None;
-        }
-        let waiter = Arc::new(Waiter {
-            operations: request.operations.to_vec(),
-            count: request.count,
-            keyspaces: request.keyspaces.to_vec(),
-            durability: request.durability,
-            answer: Mutex::new(Answer { state: WaiterState::Waiting, is_asleep: false }),
-            is_answered: AtomicBool::new(false),
-            answered: Condvar::new(),
-        });
-        queue.waiting.push_back(Arc::clone(&waiter));
-        Some(waiter)
+        if self.change_state(0, LED) { None } else { self.enqueue(request) }
     }
 
-    /// The next group; `None` if nobody waits: the caller leads no more.
-    pub(crate) fn take_group(&self) -> Option<Vec<Arc<Waiter>>> {
+    fn enqueue(&self, request: &Request<'_>) -> Option<Arc<Waiter>> {
         let mut queue = self.queue();
-        if queue.waiting.is_empty() {
-            queue.has_leader = false;
-            return None;
+        let mut waiter = queue.spare_waiter();
+        let own = Arc::get_mut(&mut waiter).expect("a spare waiter is nobody's");
+        own.fill(request, self.is_busy.load(Ordering::Relaxed));
+        loop {
+            let state = self.state.load(Ordering::Relaxed);
+            if state == 0 && self.change_state(0, LED) {
+                queue.keep(waiter);
+                return None;
+            }
+            if state != 0 && self.change_state(state, state + ONE_WAITS) {
+                queue.waiting.push_back(Arc::clone(&waiter));
+                return Some(waiter);
+            }
         }
-        Some(queue.take_group())
     }
 
-    /// Gives leadership to who waits longest, if anybody waits.
-    pub(crate) fn hand_over(&self) {
-        let mut queue = self.queue();
-        match queue.waiting.pop_front() {
-            Some(_) if esker_base::planted::is("leadership-not-handed-over") => {}
-            Some(next) => next.answer(WaiterState::Leads),
-            None => queue.has_leader = false,
+    /// Takes the next group into `group`, and what of it was answered out of `served`. False if
+    /// nobody waits: the caller leads no more.
+    pub(crate) fn take_group(
+        &self,
+        group: &mut Vec<Arc<Waiter>>,
+        served: &mut Vec<Arc<Waiter>>,
+    ) -> bool {
+        if self.change_state(LED, 0) {
+            return false;
         }
+        let mut queue = self.queue();
+        served.drain(..).for_each(|waiter| queue.keep(waiter));
+        let mut bytes = 0;
+        while let Some(waiter) = queue.waiting.pop_front_if(|_| bytes <= GROUP_BYTES_MAX) {
+            bytes += waiter.request().operations.len();
+            group.push(waiter);
+        }
+        self.state.fetch_sub(group.len() * ONE_WAITS, Ordering::Relaxed);
+        true
+    }
+
+    /// Gives leadership to one who waits, unless all of them sleep: they would keep everybody waiting
+    /// until they are awake, and are served sooner than woken.
+    pub(crate) fn hand_over(&self) -> bool {
+        let mut queue = self.queue();
+        let mut waiting = queue.waiting.iter();
+        let position = match esker_base::planted::is("leadership-not-handed-over") {
+            true => waiting.next().map(|_| 0),
+            false => waiting.position(|waiter| waiter.let_lead()),
+        };
+        let Some(position) = position else { return false };
+        queue.waiting.remove(position);
+        self.state.fetch_sub(ONE_WAITS, Ordering::Relaxed);
+        true
+    }
+
+    /// Says how long waiters look for an answer.
+    pub(crate) fn set_busy(&self, is_busy: bool) {
+        self.is_busy.store(is_busy, Ordering::Relaxed);
+    }
+
+    /// Whether nobody leads, and so nobody waits.
+    #[cfg(test)]
+    pub(crate) fn is_idle(&self) -> bool {
+        self.state.load(Ordering::Acquire) == 0 && self.queue().waiting.is_empty()
     }
 
     /// Gives up leadership for good, and returns everybody who waits.
     pub(crate) fn abandon(&self) -> Vec<Arc<Waiter>> {
         let mut queue = self.queue();
-        queue.has_leader = false;
-        queue.waiting.drain(..).collect()
+        let waiting = queue.waiting.drain(..).collect();
+        self.state.store(0, Ordering::Release);
+        waiting
     }
 }
 
 impl Queue {
-    fn take_group(&mut self) -> Vec<Arc<Waiter>> {
-        let mut bytes = 0;
-        let mut group = Vec::with_capacity(self.waiting.len());
-        while let Some(waiter) = self.waiting.pop_front() {
-            bytes += waiter.operations.len();
-            group.push(waiter);
-            if GROUP_BYTES_MAX < bytes {
-                break;
-            }
+    /// A waiter that nobody else has.
+    fn spare_waiter(&mut self) -> Arc<Waiter> {
+        // Its former writer may not have gone yet.
+        let spare = self.spare.iter_mut().position(|waiter| Arc::get_mut(waiter).is_some());
+        spare.map_or_else(|| Arc::new(Waiter::new()), |index| self.spare.swap_remove(index))
+    }
+
+    fn keep(&mut self, waiter: Arc<Waiter>) {
+        if self.spare.len() < SPARE_COUNT_MAX {
+            self.spare.push(waiter);
         }
-        group
-    }
-}
-
-impl Request<'_> {
-    /// # Errors
-    /// `Closed` if one of the keyspaces was dropped.
-    pub(crate) fn check_live(&self) -> Result<()> {
-        self.keyspaces.iter().try_for_each(|keyspace| keyspace.check_live())
-    }
-
-    /// A batch goes to the log as a whole if any of its keyspaces has one.
-    pub(crate) fn is_logged(&self) -> bool {
-        self.keyspaces.iter().any(|keyspace| keyspace.is_logged())
     }
 }

@@ -8,7 +8,6 @@ use std::time::Duration;
 use esker_base::{EntryKind, KeyRange};
 
 use crate::bytes::Value;
-use crate::commit_queue::Request;
 use crate::compaction_handle::CompactionHandle;
 use crate::cursor::Cursor;
 use crate::deleted_range::DeletedRange;
@@ -22,6 +21,7 @@ use crate::operation::Operation;
 use crate::options::{Durability, KeyspaceOptions};
 use crate::read::Found;
 use crate::scan::Scan;
+use crate::waiter::Request;
 use crate::what_if::{FLUSHES_DEFAULT, WhatIf};
 
 thread_local! {

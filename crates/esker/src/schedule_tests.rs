@@ -16,11 +16,12 @@ use esker_cache::Budget;
 use esker_env::ManualClock;
 use esker_tree::Version;
 
-use crate::commit_queue::{CommitPipeline, Leader, Request, WaiterState};
+use crate::commit_queue::{CommitPipeline, Leader};
 use crate::keyspace_core::{KeyspaceCore, Settings};
 use crate::options::{Durability, KeyspaceOptions};
 use crate::snapshots::Snapshots;
 use crate::sync::Mutex;
+use crate::waiter::{Request, Waiter};
 
 /// Runs `model` in many orders.
 #[cfg(loom)]
@@ -65,15 +66,18 @@ fn spawn(task: impl FnOnce() + Send + 'static) -> impl FnOnce() {
 struct Queue {
     pipeline: CommitPipeline,
     log: Mutex<Vec<u8>>,
+    /// Whether those that sleep are woken once they have an answer.
+    wakes: bool,
 }
 
 /// Groups after which a leader of the model hands on.
 const GROUPS_PER_LEADER: usize = 1;
 
 impl Queue {
-    fn new() -> Arc<Self> {
+    fn new(wakes: bool) -> Arc<Self> {
         let pipeline = CommitPipeline::starting_at(Leader::default());
-        Arc::new(Self { pipeline, log: Mutex::new(Vec::new()) })
+        pipeline.set_busy(!wakes);
+        Arc::new(Self { pipeline, log: Mutex::new(Vec::new()), wakes })
     }
 
     /// Appends `name`, as a writer does, and returns once that is done.
@@ -86,40 +90,62 @@ impl Queue {
             durability: Durability::Buffered,
         };
         if let Some(waiter) = self.pipeline.join(&request)
-            && let WaiterState::Done(result) = waiter.wait()
+            && let Some(result) = waiter.wait()
         {
             assert!(result.is_ok());
             assert!(self.log.lock().unwrap().contains(&name), "it was said to be done");
             return;
         }
-        let _leader = self.pipeline.lead();
-        self.log.lock().unwrap().push(name);
-        for _ in 0..GROUPS_PER_LEADER {
-            let Some(group) = self.pipeline.take_group() else { return };
-            for waiter in group {
-                self.log.lock().unwrap().extend(waiter.request().operations);
-                waiter.answer(WaiterState::Done(Ok(0)));
-            }
+        let asleep = self.lead(name);
+        if self.wakes {
+            asleep.iter().for_each(|waiter| waiter.wake());
         }
-        self.pipeline.hand_over();
     }
+
+    /// Appends `name` and what others left, as `Reign` does; returns whom to wake.
+    fn lead(&self, name: u8) -> Vec<Arc<Waiter>> {
+        let mut leader = self.pipeline.lead();
+        self.log.lock().unwrap().push(name);
+        let (mut group, mut asleep, mut group_count) = (Vec::new(), Vec::new(), 0);
+        while (group_count < GROUPS_PER_LEADER || !self.pipeline.hand_over())
+            && self.pipeline.take_group(&mut group, &mut leader.served)
+        {
+            for waiter in group.drain(..) {
+                self.log.lock().unwrap().extend(waiter.request().operations);
+                let is_asleep = waiter.answer(Ok(0));
+                if is_asleep { &mut asleep } else { &mut leader.served }.push(waiter);
+            }
+            group_count += 1;
+        }
+        asleep
+    }
+}
+
+fn check_that_each_is_served_once(wakes: bool) {
+    let queue = Queue::new(wakes);
+    let writers = [1, 2].map(|name| {
+        let queue = Arc::clone(&queue);
+        spawn(move || queue.commit(name))
+    });
+    queue.commit(0);
+    queue.commit(3);
+    writers.into_iter().for_each(|join| join());
+    let mut log = queue.log.lock().unwrap().clone();
+    log.sort_unstable();
+    assert_eq!(log, [0, 1, 2, 3]);
+    assert!(queue.pipeline.is_idle(), "nobody leads or waits");
 }
 
 #[test]
 fn each_writer_is_served_once_whoever_leads() {
-    in_many_orders(|| {
-        let queue = Queue::new();
-        let writers = [1, 2].map(|name| {
-            let queue = Arc::clone(&queue);
-            spawn(move || queue.commit(name))
-        });
-        queue.commit(0);
-        writers.into_iter().for_each(|join| join());
-        let mut log = queue.log.lock().unwrap().clone();
-        log.sort_unstable();
-        assert_eq!(log, [0, 1, 2]);
-        assert!(queue.pipeline.take_group().is_none(), "nobody waits");
-    });
+    in_many_orders(|| check_that_each_is_served_once(true));
+}
+
+/// Under loom no time passes.
+#[cfg(not(loom))]
+#[test]
+fn who_is_not_woken_comes_back_in_time() {
+    in_many_orders(|| check_that_each_is_served_once(false));
 }
 
 /// A keyspace, and what is visible in it.

@@ -1,0 +1,201 @@
+//! A batch on its way into the database, and its writer's wait for somebody who leads.
+//!
+//! Promises that a waiter comes back once it has an answer, woken or not. Knows nothing of who leads.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::error::{Error, Result};
+use crate::keyspace_core::KeyspaceCore;
+use crate::options::Durability;
+use crate::sync::atomic::{AtomicU64, Ordering};
+use crate::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+
+/// Memory that a waiter keeps for the next batch, in bytes.
+const KEPT_BYTES_MAX: usize = 4 << 10;
+
+/// A batch on its way into the database.
+#[derive(Clone, Copy)]
+pub(crate) struct Request<'a> {
+    /// Encoded operations.
+    pub(crate) operations: &'a [u8],
+    pub(crate) count: u64,
+    /// Every keyspace that an operation names.
+    pub(crate) keyspaces: &'a [Arc<KeyspaceCore>],
+    pub(crate) durability: Durability,
+}
+
+impl Request<'_> {
+    /// # Errors
+    /// `Closed` if one of the keyspaces was dropped.
+    pub(crate) fn check_live(&self) -> Result<()> {
+        self.keyspaces.iter().try_for_each(|keyspace| keyspace.check_live())
+    }
+
+    /// A batch goes to the log as a whole if any of its keyspaces has one.
+    pub(crate) fn is_logged(&self) -> bool {
+        self.keyspaces.iter().any(|keyspace| keyspace.is_logged())
+    }
+}
+
+/// A batch whose writer waits for a leader.
+#[derive(Debug)]
+pub(crate) struct Waiter {
+    operations: Vec<u8>,
+    count: u64,
+    keyspaces: Vec<Arc<KeyspaceCore>>,
+    durability: Durability,
+    /// Soon goes to sleep, and not for long: the log is busy.
+    is_brief: bool,
+    /// One of the states below, or `DONE` and the position of the log's end times eight. Release
+    /// by who answers pairs with Acquire in `wait`.
+    state: AtomicU64,
+    /// Why the batch was not written. Set before `FAILED`; the waiter sleeps with this lock.
+    failure: Mutex<Option<Error>>,
+    answered: Condvar,
+}
+
+/// States of a [`Waiter`]: it looks for an answer.
+const WAITING: u64 = 0;
+/// It has to be woken, a call of the system that is saved where it still looks.
+const ASLEEP: u64 = 1;
+/// Leadership was handed over; the batch is not written.
+const LEADS: u64 = 2;
+/// The batch was not written, or nobody knows.
+const FAILED: u64 = 3;
+/// The batch is written.
+const DONE: u64 = 4;
+
+/// How often a waiter looks before it sleeps, at 27 ns a look: longer than a leader takes for its own
+/// batch and the next group. To sleep and be woken costs some 15 us of processor time.
+const LOOKS: usize = if cfg!(any(loom, shuttle)) { 1 } else { 200 };
+
+/// The same while the log is busy: just so that a leader whose turn is over finds it awake.
+const LOOKS_IF_BUSY: usize = if cfg!(any(loom, shuttle)) { 1 } else { 30 };
+
+/// While the log is busy, a waiter that has an answer and is not woken sleeps no longer than this: see
+/// `turns`.
+const SLEEP_MAX: Duration = Duration::from_millis(2);
+
+impl Waiter {
+    pub(crate) fn new() -> Self {
+        Self {
+            operations: Vec::new(),
+            count: 0,
+            keyspaces: Vec::new(),
+            durability: Durability::Buffered,
+            is_brief: false,
+            state: AtomicU64::new(WAITING),
+            failure: Mutex::default(),
+            answered: Condvar::new(),
+        }
+    }
+
+    /// Takes a copy of `request`. While the log is busy, whoever waits soon sleeps.
+    pub(crate) fn fill(&mut self, request: &Request<'_>, is_busy: bool) {
+        self.operations.clear();
+        self.operations.extend_from_slice(request.operations);
+        self.operations.shrink_to(KEPT_BYTES_MAX);
+        self.count = request.count;
+        // Mostly they are those of the last time, and others count references to them, too.
+        let same = |(one, other): (&Arc<KeyspaceCore>, _)| Arc::ptr_eq(one, other);
+        let is_same = self.keyspaces.len() == request.keyspaces.len()
+            && self.keyspaces.iter().zip(request.keyspaces).all(same);
+        if !is_same {
+            self.keyspaces = request.keyspaces.to_vec();
+        }
+        self.durability = request.durability;
+        self.is_brief = is_busy;
+        self.state = AtomicU64::new(WAITING);
+    }
+
+    /// Says what became of the batch: the end position of the log, for a later sync. Returns whether
+    /// the waiter has to be woken.
+    #[must_use]
+    pub(crate) fn answer(&self, result: Result<u64>) -> bool {
+        let state = match result {
+            Ok(position) => position << 3 | DONE,
+            Err(error) => {
+                *self.failure() = Some(error);
+                FAILED
+            }
+        };
+        self.state.swap(state, Ordering::AcqRel) == ASLEEP
+    }
+
+    /// Lets the waiter lead, unless it sleeps.
+    pub(crate) fn let_lead(&self) -> bool {
+        let exchange = (Ordering::AcqRel, Ordering::Relaxed);
+        self.state.compare_exchange(WAITING, LEADS, exchange.0, exchange.1).is_ok()
+    }
+
+    /// Wakes a waiter that slept when it was answered.
+    pub(crate) fn wake(&self) {
+        // Between saying that it sleeps and sleeping, the waiter holds the lock.
+        drop(self.failure());
+        if !esker_base::planted::is("waiter-not-woken") {
+            self.answered.notify_one();
+        }
+    }
+
+    fn failure(&self) -> MutexGuard<'_, Option<Error>> {
+        self.failure.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits for the answer; `None` if the caller is to lead.
+    pub(crate) fn wait(&self) -> Option<Result<u64>> {
+        let looks = if self.is_brief { LOOKS_IF_BUSY } else { LOOKS };
+        for _ in 0..looks {
+            // Only whether it is worth asking; what it says is loaded below.
+            if self.state.load(Ordering::Relaxed) != WAITING {
+                break;
+            }
+            std::hint::spin_loop();
+        }
+        let state = match self.state.load(Ordering::Acquire) {
+            WAITING => self.sleep(),
+            state => state,
+        };
+        match state {
+            LEADS => None,
+            FAILED => Some(Err(self.failure().take().unwrap_or_else(Error::closed))),
+            done => Some(Ok(done >> 3)),
+        }
+    }
+
+    #[cold]
+    fn sleep(&self) -> u64 {
+        let exchange = (Ordering::AcqRel, Ordering::Acquire);
+        let mut guard = self.failure();
+        if let Err(answer) = self.state.compare_exchange(WAITING, ASLEEP, exchange.0, exchange.1) {
+            return answer;
+        }
+        let is_asleep = || self.state.load(Ordering::Acquire) == ASLEEP;
+        let sleeps = |_: &mut Option<Error>| is_asleep();
+        let changed = &self.answered;
+        while is_asleep() {
+            guard = if self.is_brief && !esker_base::planted::is("sleeper-without-limit") {
+                let waited = changed.wait_timeout_while(guard, SLEEP_MAX, sleeps);
+                waited.unwrap_or_else(PoisonError::into_inner).0
+            } else {
+                changed.wait_while(guard, sleeps).unwrap_or_else(PoisonError::into_inner)
+            };
+        }
+        self.state.load(Ordering::Acquire)
+    }
+
+    /// Whether it need not be woken at once: it wakes by itself. One that waits for the device is to
+    /// share the next sync.
+    pub(crate) fn may_sleep_on(&self) -> bool {
+        self.is_brief && self.durability != Durability::Power
+    }
+
+    pub(crate) fn request(&self) -> Request<'_> {
+        Request {
+            operations: &self.operations,
+            count: self.count,
+            keyspaces: &self.keyspaces,
+            durability: self.durability,
+        }
+    }
+}
