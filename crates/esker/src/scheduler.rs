@@ -19,8 +19,11 @@ use crate::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 pub(crate) struct Scheduler {
     /// Not held while working.
     state: Mutex<State>,
-    /// Signalled on every request and every end of a job.
+    /// Signalled on every request and every end of a job, but not on requests for the log.
     pub(crate) changed: Condvar,
+    /// As `changed`, and on requests for the log: for the thread that serves it. Writers make such a
+    /// request, and to wake a thread takes them as long as ten writes.
+    pub(crate) log_changed: Condvar,
     /// Jobs look at it once for each block, so it is outside of `state`; written inside, so that no
     /// thread goes to sleep having missed it. Counter only.
     is_stopping: AtomicBool,
@@ -88,6 +91,7 @@ impl Scheduler {
         state.epoch += 1;
         if !esker_base::planted::is("workers-not-woken") {
             self.changed.notify_all();
+            self.log_changed.notify_all();
         }
     }
 
@@ -138,7 +142,12 @@ impl Scheduler {
 
     /// The log is to ready what writers need next.
     pub(crate) fn request_log(&self) {
-        self.change(|state| state.wants_log = true);
+        let mut state = self.state();
+        state.wants_log = true;
+        state.epoch += 1;
+        if !esker_base::planted::is("workers-not-woken") {
+            self.log_changed.notify_all();
+        }
     }
 
     /// A job that was taken has ended.

@@ -72,13 +72,13 @@ impl Engine {
             let until_look = self.next_look(now).filter(|_| looks);
             let limits = [self.next_retry(now), until_log, until_look];
             let limit = limits.into_iter().flatten().min();
+            let changed = if looks { &scheduler.log_changed } else { &scheduler.changed };
             let Some(limit) = limit else {
-                state = scheduler.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+                state = changed.wait(state).unwrap_or_else(PoisonError::into_inner);
                 continue;
             };
             let epoch = state.epoch;
-            let (woken, _) = scheduler
-                .changed
+            let (woken, _) = changed
                 .wait_timeout_while(state, limit, |state| state.epoch == epoch)
                 .unwrap_or_else(PoisonError::into_inner);
             state = woken;
