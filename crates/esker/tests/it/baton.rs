@@ -20,6 +20,7 @@
 
 mod client;
 mod coverage;
+mod failed_write;
 mod filtering;
 mod generation;
 mod history;
