@@ -282,9 +282,15 @@ impl Engine {
             let version = Arc::clone(&keyspace.view().version);
             let plan = self.pick_drop(keyspace, &version, &busy);
             let plan = plan.or_else(|| self.next_plan(keyspace, &version.shape(), &busy));
-            plan.map(|plan| (busy.start(plan.clone()), plan, version))
+            match plan {
+                Some(plan) => Ok((busy.start(plan.clone()), plan, version)),
+                None => Err(busy.is_empty()),
+            }
         };
-        let Some((job, plan, version)) = picked else { return };
+        let (job, plan, version) = match picked {
+            Ok(picked) => picked,
+            Err(is_idle) => return self.forget_failure(keyspace, is_idle),
+        };
         // Another thread may find something that can run beside this.
         self.scheduler.request_compaction(keyspace.id);
         let result = self.run_plan(keyspace, job, version, &plan, None);
@@ -294,6 +300,16 @@ impl Engine {
             self.note_job(keyspace, "compaction", &result);
         }
         self.scheduler.request_compaction(keyspace.id);
+    }
+
+    /// Nothing is to be compacted, nor is anything if `is_idle`: what failed before is not wanted any
+    /// more, since somebody else has done it. A flush that failed still is, while its memtables wait.
+    fn forget_failure(&self, keyspace: &KeyspaceCore, is_idle: bool) {
+        let wants_flush = || !keyspace.view().immutables.is_empty();
+        if is_idle && keyspace.failure().is_some() && !wants_flush() {
+            keyspace.note_outcome(&Ok(()), self.now());
+            self.scheduler.wake();
+        }
     }
 
     /// What range tombstones make needless, where compaction is automatic. Tables whose range

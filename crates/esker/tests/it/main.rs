@@ -49,6 +49,7 @@ mod orders;
 mod parts;
 mod policies;
 mod ranges;
+mod retries;
 mod segments;
 #[cfg(shuttle)]
 mod shuttle;
