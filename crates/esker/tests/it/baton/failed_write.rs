@@ -40,6 +40,8 @@ fn fail(seed: u64) -> MemoryFileSystem {
     let world = World::new(fs, Vec::new(), "", seed);
     let db = Db::builder(DIR).env(world.env.clone()).options(options()).open().unwrap();
     let [a, b] = ["a", "b"].map(|name| db.keyspace(name, KeyspaceOptions::default()).unwrap());
+    // All that is written is durable, so that no sync meets the failure.
+    db.put_with("first", "value", Durability::Power).unwrap();
     let mut batch = db.batch();
     batch.put(&a, "key", "value");
     batch.put(&b, "key", "value");

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use esker::env::{Event, Fault, FileSystem as _, MemoryFileSystem, Operation, Rule, When};
-use esker::{CompactionEnd, CompactionPolicy, Db, Keyspace, KeyspaceOptions, Options};
+use esker::{CompactionEnd, CompactionPolicy, Compression, Db, Keyspace, KeyspaceOptions, Options};
 use esker_base::baton::{self, Policy, Settings};
 
 use super::world::{self, World};
@@ -22,13 +22,14 @@ fn open(world: &World) -> (Db, Keyspace) {
     let options = KeyspaceOptions {
         compaction: CompactionPolicy::None,
         block_size_bytes: 512,
+        shallow_compression: Compression::None,
         ..KeyspaceOptions::default()
     };
     let keyspace = db.keyspace("k", options).unwrap();
     for run in 0..3_u32 {
         let mut batch = db.batch();
         for key in 0..1000 {
-            batch.put(&keyspace, format!("key {:05}", key * 3 + run), vec![run as u8; 100]);
+            batch.put(&keyspace, format!("key {:05}", key * 3 + run), vec![run as u8; 2000]);
         }
         batch.commit().unwrap();
         keyspace.flush().unwrap();
