@@ -5,9 +5,12 @@
 #[inline]
 #[must_use]
 pub fn is_same_key(a: &[u8], b: &[u8]) -> bool {
-    a.len() == b.len()
-        && match a.len() {
+    let len = a.len();
+    len == b.len()
+        && match len {
             0 => true,
+            // The first, the one in the middle, the last: all there are.
+            1..=3 => [0, len / 2, len - 1].iter().all(|&place| a[place] == b[place]),
             4..=7 => ends::<4>(a) == ends::<4>(b),
             8..=16 => ends::<8>(a) == ends::<8>(b),
             17..=32 => ends::<16>(a) == ends::<16>(b),

@@ -120,7 +120,7 @@ impl<V: Weigh> BlockCache<V> {
     pub(crate) fn release(&self, array: &SlotArray<V>) {
         let mut freed = [(0_usize, 0_u64); 3];
         for slot in &array.slots {
-            let mut state = lock(slot);
+            let mut state = slot.lock();
             if let Some(block) = state.block.take() {
                 let weight_bytes = block.weight_bytes() as u64;
                 let (count, bytes) = &mut freed[state.class as usize];

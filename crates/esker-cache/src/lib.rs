@@ -20,5 +20,5 @@ mod loom_tests;
 
 pub use block_cache::{BlockCache, CacheStats};
 pub use budget::{Budget, Charge, Owner};
-pub use slot::{Priority, Weigh};
+pub use slot::{FirstLook, Priority, Weigh};
 pub use slots::{CacheSlots, Lookup};

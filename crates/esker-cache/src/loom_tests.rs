@@ -13,7 +13,7 @@ use std::sync::Arc;
 use loom::thread;
 
 use crate::sync::{AtomicU64, Ordering};
-use crate::{BlockCache, Budget, CacheSlots, Owner, Priority, Weigh};
+use crate::{BlockCache, Budget, CacheSlots, FirstLook, Owner, Priority, Weigh};
 
 /// A block that knows which slot it is of.
 #[derive(Debug)]
@@ -28,6 +28,9 @@ impl Weigh for Brick {
     }
     fn owner(&self) -> Owner {
         Owner::BlockCache
+    }
+    fn first_look(&self) -> FirstLook {
+        FirstLook { address: self.0 as usize, len: 1 }
     }
 }
 
@@ -92,6 +95,24 @@ fn loom_eviction_beside_readers_keeps_the_count_of_bytes() {
         model.read(1);
         reader.join().expect("the reader ends");
         // One that was in use when it should have gone may have stayed until somebody asks.
+        model.cache.trim();
+        model.check();
+    });
+}
+
+#[test]
+fn loom_who_asks_beside_eviction_is_told_of_the_block_that_he_gets() {
+    loom::model(|| {
+        let model = Model::new(1);
+        let other = Arc::clone(&model);
+        let reader = thread::spawn(move || {
+            other.read(0);
+            other.read(1);
+        });
+        let mut told = None;
+        let block = model.slots.get_asking(1, |block, look| told = Some((block, look.address)));
+        assert_eq!(block.map(|block| (Arc::as_ptr(&block), 1)), told);
+        reader.join().expect("the reader ends");
         model.cache.trim();
         model.check();
     });

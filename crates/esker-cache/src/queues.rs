@@ -13,7 +13,7 @@
 //! a hit writes one byte in a slot that it holds anyway.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, TryLockError, Weak};
+use std::sync::{Arc, Weak};
 
 use crate::slot::{Class, SlotArray, Weigh};
 
@@ -150,13 +150,9 @@ impl<V: Weigh> Queues<V> {
     fn visit(&mut self, class: Class, entry: Entry<V>) -> Option<Arc<V>> {
         let array = entry.array.upgrade()?;
         let slot = &array.slots[entry.slot as usize];
-        let mut state = match slot.try_lock() {
-            Ok(state) => state,
-            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
-            Err(TryLockError::WouldBlock) => {
-                self.queue(class).entries.push_back(entry);
-                return None;
-            }
+        let Some(mut state) = slot.try_lock() else {
+            self.queue(class).entries.push_back(entry);
+            return None;
         };
         // None: its table is being dropped by another thread.
         let weight_bytes = state.block.as_deref()?.weight_bytes() as u64;

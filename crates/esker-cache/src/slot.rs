@@ -1,6 +1,6 @@
 //! One slot: where a block stands when it is resident, and what is remembered when it is not.
 
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, PoisonError, TryLockError};
 
 use crate::budget::Owner;
 use crate::sync::{Mutex, MutexGuard};
@@ -12,6 +12,22 @@ pub trait Weigh {
 
     /// Whom the bytes are charged to. Must never change.
     fn owner(&self) -> Owner;
+
+    /// What a reader of the block looks at first, besides the block itself. Must never change.
+    fn first_look(&self) -> FirstLook {
+        FirstLook::default()
+    }
+}
+
+/// Where the bytes of a block are that its readers look at first, kept in its slot: so that they
+/// can be asked for together with the block, and need not wait until the block is there and says
+/// where they are.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct FirstLook {
+    /// Address of the first of them.
+    pub address: usize,
+    /// How many there are.
+    pub len: u16,
 }
 
 /// How hard the cache holds on to a block.
@@ -42,6 +58,8 @@ pub(crate) const USES_MAX: u8 = 3;
 #[derive(Debug)]
 pub(crate) struct SlotState<V> {
     pub(crate) block: Option<Arc<V>>,
+    /// [`FirstLook::address`] of `block`; without meaning while there is none.
+    pub(crate) look_at: usize,
     /// When the block was last evicted from the small queue without a use, as a count of such
     /// evictions; zero if it was not.
     pub(crate) ghost: u32,
@@ -49,17 +67,53 @@ pub(crate) struct SlotState<V> {
     pub(crate) uses: u8,
     /// Where `block` is queued; without meaning while there is none.
     pub(crate) class: Class,
+    /// [`FirstLook::len`] of `block`; without meaning while there is none.
+    pub(crate) look_len: u16,
+}
+
+impl<V> SlotState<V> {
+    pub(crate) const EMPTY: Self =
+        Self { block: None, look_at: 0, ghost: 0, uses: 0, class: Class::Small, look_len: 0 };
+
+    pub(crate) const fn first_look(&self) -> FirstLook {
+        FirstLook { address: self.look_at, len: self.look_len }
+    }
+}
+
+/// One slot, which never lies across two cache lines.
+#[derive(Debug)]
+#[repr(align(32))]
+pub(crate) struct Slot<V>(Mutex<SlotState<V>>);
+
+impl<V> Slot<V> {
+    pub(crate) fn empty() -> Self {
+        Self(Mutex::new(SlotState::EMPTY))
+    }
+
+    #[inline]
+    pub(crate) fn lock(&self) -> MutexGuard<'_, SlotState<V>> {
+        lock(&self.0)
+    }
+
+    /// `None` if it is locked.
+    pub(crate) fn try_lock(&self) -> Option<MutexGuard<'_, SlotState<V>>> {
+        match self.0.try_lock() {
+            Ok(state) => Some(state),
+            Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
+        }
+    }
 }
 
 /// The slots, as the queues refer to them.
 #[derive(Debug)]
 pub(crate) struct SlotArray<V> {
-    pub(crate) slots: Box<[Mutex<SlotState<V>>]>,
+    pub(crate) slots: Box<[Slot<V>]>,
 }
 
-// One slot for every block of every open table, resident or not: 24 bytes beside a block of 4 KiB.
+// One slot for every block of every open table, resident or not: 32 bytes beside a block of 4 KiB.
 #[cfg(not(any(shuttle, all(test, loom))))]
-const _: () = assert!(size_of::<Mutex<SlotState<Vec<u8>>>>() == 24);
+const _: () = assert!(size_of::<Slot<Vec<u8>>>() == 32);
 
 /// Locks, whatever became of the last holder: a panic inside of a load leaves the slot empty and
 /// whole.

@@ -11,8 +11,7 @@
 use std::sync::Arc;
 
 use crate::block_cache::BlockCache;
-use crate::slot::{Class, Priority, SlotArray, SlotState, USES_MAX, Weigh, lock};
-use crate::sync::Mutex;
+use crate::slot::{FirstLook, Priority, Slot, SlotArray, SlotState, USES_MAX, Weigh};
 
 /// Where [`CacheSlots::get_or_load`] found a block.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -40,13 +39,12 @@ impl<V: Weigh> BlockCache<V> {
 
 impl<V: Weigh> CacheSlots<V> {
     fn new(cache: Arc<BlockCache<V>>, slot_count: u32) -> Self {
-        let empty = || SlotState { block: None, ghost: 0, uses: 0, class: Class::Small };
-        let slots = (0..slot_count).map(|_| Mutex::new(empty())).collect();
+        let slots = (0..slot_count).map(|_| Slot::empty()).collect();
         Self { cache, array: Arc::new(SlotArray { slots }) }
     }
 
     /// Bytes of memory that one slot takes, beside its block.
-    pub const SLOT_LEN: usize = size_of::<Mutex<SlotState<V>>>();
+    pub const SLOT_LEN: usize = size_of::<Slot<V>>();
 
     /// What the resident blocks weigh.
     ///
@@ -54,8 +52,8 @@ impl<V: Weigh> CacheSlots<V> {
     /// Looks at every slot.
     #[must_use]
     pub fn resident_bytes(&self) -> u64 {
-        let weigh = |slot: &Mutex<SlotState<V>>| {
-            lock(slot).block.as_deref().map_or(0, |block| block.weight_bytes() as u64)
+        let weigh = |slot: &Slot<V>| {
+            slot.lock().block.as_deref().map_or(0, |block| block.weight_bytes() as u64)
         };
         self.array.slots.iter().map(weigh).sum()
     }
@@ -76,9 +74,22 @@ impl<V: Weigh> CacheSlots<V> {
     #[inline]
     #[must_use]
     pub fn get(&self, slot: u32) -> Option<Arc<V>> {
+        self.get_asking(slot, |_, _| ())
+    }
+
+    /// As [`CacheSlots::get`]; calls `ask` with where the block is and what its reader looks at
+    /// first, both of which are still to come from memory, before it touches the block.
+    ///
+    /// # Panics
+    /// If there is no such slot.
+    #[inline]
+    #[must_use]
+    pub fn get_asking(&self, slot: u32, ask: impl FnOnce(*const V, FirstLook)) -> Option<Arc<V>> {
         let slot = if esker_base::planted::is("cache-mixes-slots") { slot & !1 } else { slot };
-        let mut state = lock(&self.array.slots[slot as usize]);
-        let block = state.block.as_ref().map(Arc::clone)?;
+        let mut state = self.array.slots[slot as usize].lock();
+        let block = state.block.as_ref()?;
+        ask(Arc::as_ptr(block), state.first_look());
+        let block = Arc::clone(block);
         state.uses = (state.uses + 1).min(USES_MAX);
         self.cache.hits.add_one();
         Some(block)
@@ -91,7 +102,7 @@ impl<V: Weigh> CacheSlots<V> {
     /// If there is no such slot.
     #[must_use]
     pub fn peek(&self, slot: u32) -> Option<Arc<V>> {
-        lock(&self.array.slots[slot as usize]).block.as_ref().map(Arc::clone)
+        self.array.slots[slot as usize].lock().block.as_ref().map(Arc::clone)
     }
 
     /// Where `slot` is in memory, for who asks for it before he uses it.
@@ -104,6 +115,19 @@ impl<V: Weigh> CacheSlots<V> {
         std::ptr::from_ref(&self.array.slots[slot as usize]).cast()
     }
 
+    /// Calls `ask` as [`CacheSlots::get_asking`] does, if the block is resident; no use of it, nor a
+    /// hit.
+    ///
+    /// # Panics
+    /// If there is no such slot.
+    #[inline]
+    pub fn ask(&self, slot: u32, ask: impl FnOnce(*const V, FirstLook)) {
+        let state = self.array.slots[slot as usize].lock();
+        if let Some(block) = &state.block {
+            ask(Arc::as_ptr(block), state.first_look());
+        }
+    }
+
     /// As [`CacheSlots::with`], but does not count as a use, nor as a hit: for who only prepares
     /// one.
     ///
@@ -111,7 +135,7 @@ impl<V: Weigh> CacheSlots<V> {
     /// If there is no such slot.
     #[inline]
     pub fn peek_with<R>(&self, slot: u32, look: impl FnOnce(&V) -> R) -> Option<R> {
-        lock(&self.array.slots[slot as usize]).block.as_deref().map(look)
+        self.array.slots[slot as usize].lock().block.as_deref().map(look)
     }
 
     /// Runs `look` on the block in `slot`, if it is resident; counts as a use.
@@ -123,7 +147,7 @@ impl<V: Weigh> CacheSlots<V> {
     /// If there is no such slot.
     #[inline]
     pub fn with<R>(&self, slot: u32, look: impl FnOnce(&V) -> R) -> Option<R> {
-        let mut state = lock(&self.array.slots[slot as usize]);
+        let mut state = self.array.slots[slot as usize].lock();
         let result = look(state.block.as_deref()?);
         state.uses = (state.uses + 1).min(USES_MAX);
         self.cache.hits.add_one();
@@ -146,7 +170,7 @@ impl<V: Weigh> CacheSlots<V> {
         priority: Priority,
         load: impl FnOnce() -> Result<V, E>,
     ) -> Result<(Arc<V>, Lookup), E> {
-        let mut state = lock(&self.array.slots[slot as usize]);
+        let mut state = self.array.slots[slot as usize].lock();
         if let Some(block) = state.block.as_ref().map(Arc::clone) {
             state.uses = (state.uses + 1).min(USES_MAX);
             self.cache.hits.add_one();
@@ -154,7 +178,9 @@ impl<V: Weigh> CacheSlots<V> {
         }
         let block = Arc::new(load()?);
         let class = self.cache.class_of(priority, state.ghost);
-        *state = SlotState { block: Some(Arc::clone(&block)), ghost: 0, uses: 0, class };
+        let FirstLook { address: look_at, len: look_len } = block.first_look();
+        let resident = Some(Arc::clone(&block));
+        *state = SlotState { block: resident, look_at, ghost: 0, uses: 0, class, look_len };
         drop(state);
         // Nobody else can queue it: while it stands in the slot, nobody loads it, and what is not
         // queued is not evicted.

@@ -1,7 +1,7 @@
 //! Reads announced ahead, so that several of them wait for memory together.
 //!
-//! A read from the cache waits for memory four or five times, each time for what the load before
-//! named: the line of the filter, the slot, the head of the block, its tags or keys, the value.
+//! A read from the cache waits for memory four times, each time for what the load before named: the
+//! line of the filter, the slot, the block with the front of its payload, the value.
 //! Whoever has several reads to do asks for the first of these of all reads, then for the second,
 //! and so on, before he does the reads themselves.
 //!
@@ -11,7 +11,7 @@
 use crate::builder::tag_of;
 use crate::filter::FilterBlock;
 use crate::open_table::OpenTable;
-use crate::prefetch::{prefetch, prefetch_at, prefetch_bytes};
+use crate::prefetch::{prefetch_at, prefetch_bytes};
 use crate::{Table, cached_block::CachedBlock};
 
 /// Most bytes of a value that are asked for.
@@ -56,31 +56,24 @@ impl OpenTable {
     fn block_ahead(&self, partition: usize, user_key: &[u8], tag: u8) -> Option<BlockAhead<'_>> {
         let number = self.cached_candidate(partition, user_key)?;
         let slot = self.block_number(partition, number);
-        prefetch_at(self.slot_address(slot), size_of::<[usize; 3]>());
+        prefetch_at(self.slot_address(slot), 1);
         Some(BlockAhead { open: self, slot, tag })
     }
 }
 
 impl BlockAhead<'_> {
-    /// Second, after its slot: asks for the head of the block.
+    /// Second, after its slot: asks for the block, and for its tags and keys.
     #[inline]
-    pub fn ask_head(&self) {
-        self.open.peek_with(self.slot, prefetch);
+    pub fn ask_block(&self) {
+        self.open.ask_data(self.slot);
     }
 
-    /// Third: asks for the tags of its entries.
+    /// Third, for a point read: asks for the value of the first entry with the tag.
     #[inline]
-    pub fn ask_tags(&self) {
-        self.look(|block| prefetch_bytes(block.data().tags(), VALUE_LEN_MAX));
-    }
-
-    /// Fourth: asks for the key and the value of the first entry with the tag.
-    #[inline]
-    pub fn ask_entry(&self) {
+    pub fn ask_value(&self) {
         self.look(|block| {
             let data = block.data();
             if let Some(entry) = data.first_with_tag(self.tag) {
-                prefetch_bytes(data.suffix(entry), VALUE_LEN_MAX);
                 prefetch_bytes(data.value(entry), VALUE_LEN_MAX);
             }
         });

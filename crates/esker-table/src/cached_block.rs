@@ -4,12 +4,13 @@ use std::fmt;
 use std::ops::{Deref, Range};
 use std::sync::Arc;
 
-use esker_cache::{Owner, Weigh};
+use esker_cache::{FirstLook, Owner, Weigh};
 
 use crate::blob_record::BlobRecord;
 use crate::data_block::DataBlock;
 use crate::filter::FilterBlock;
 use crate::index_block::IndexBlock;
+use crate::prefetch::prefetch_at;
 
 /// A block of a table, checked and ready for lookups. What is in it is this crate's business.
 #[derive(Debug)]
@@ -25,6 +26,22 @@ pub(crate) enum Content {
     /// A value of a blob file, with its key.
     Blob(BlobRecord),
 }
+
+/// Most bytes of the front of a data block that are asked for together with the block: its tags and
+/// all keys, where it is one of 4 KiB with values of a hundred bytes.
+const FRONT_LEN_MAX: usize = 640;
+
+/// Asks for a data block: what the cache counts and points to, and the front of its payload.
+#[inline]
+pub(crate) fn ask_data(block: *const CachedBlock, look: FirstLook) {
+    // The counts of the `Arc` stand before what it points to.
+    let counts = block.cast::<u8>().wrapping_sub(COUNTS_LEN);
+    prefetch_at(counts, COUNTS_LEN + size_of::<CachedBlock>());
+    prefetch_at(std::ptr::without_provenance(look.address), usize::from(look.len));
+}
+
+/// Bytes of the two counts of an `Arc`.
+const COUNTS_LEN: usize = 2 * size_of::<usize>();
 
 impl CachedBlock {
     /// # Panics
@@ -87,9 +104,7 @@ impl CachedBlock {
 
 impl Weigh for CachedBlock {
     fn weight_bytes(&self) -> usize {
-        // The two counts of the `Arc` and this enum around the block.
-        const AROUND: usize = 2 * size_of::<usize>();
-        AROUND
+        COUNTS_LEN
             + match &self.0 {
                 Content::Data(block) => block.memory_bytes(),
                 Content::Index(block) => block.memory_bytes(),
@@ -104,6 +119,19 @@ impl Weigh for CachedBlock {
             Content::Data(_) | Content::Blob(_) => Owner::BlockCache,
             Content::Index(_) => Owner::Indexes,
             Content::Filter(_) => Owner::Filters,
+        }
+    }
+
+    fn first_look(&self) -> FirstLook {
+        match &self.0 {
+            Content::Data(block) => {
+                let front = block.front();
+                FirstLook {
+                    address: front.as_ptr().addr(),
+                    len: front.len().min(FRONT_LEN_MAX) as u16,
+                }
+            }
+            _ => FirstLook::default(),
         }
     }
 }

@@ -36,12 +36,16 @@ use std::ops::Range;
 use esker_base::{EntryKind, InternalKey, SeqNo, Trailer, is_same_key, key_head, strip_key_prefix};
 
 use crate::ends::Ends;
+use crate::prefetch::prefetch_bytes;
 
 /// Bytes before the columns.
 pub(crate) const HEADER_LEN: usize = 16;
 
 /// More entries than this are searched by halving: every 256th tag matches by chance.
 const TAG_SCAN_MAX: usize = 1024;
+
+/// Most bytes of a value that a point read asks for.
+const VALUE_ASKED_MAX: usize = 128;
 
 /// A data block, resident: the payload as it was stored, and where its columns are.
 ///
@@ -108,6 +112,12 @@ impl DataBlock {
     #[inline]
     pub(crate) fn columns_and_keys(&self) -> &[u8] {
         &self.payload[self.seqnos_at as usize..self.values_at as usize]
+    }
+
+    /// What a search may look at: everything before the values.
+    #[inline]
+    pub(crate) fn front(&self) -> &[u8] {
+        &self.payload[..self.values_at as usize]
     }
 
     /// The tag of entry `index`.
@@ -203,6 +213,8 @@ impl DataBlock {
             let mut matches = zero_bytes(u64::from_le_bytes(*word) ^ splat);
             while matches != 0 {
                 let index = number * 8 + matches.trailing_zeros() as usize / 8;
+                // Asked for before the key says that it is the one, since it mostly is.
+                prefetch_bytes(self.value(index), VALUE_ASKED_MAX);
                 if self.settles(index, suffix, snapshot, &mut found) {
                     return found;
                 }

@@ -12,7 +12,7 @@ use esker_base::sync::atomic::{AtomicU64, Ordering};
 use esker_cache::{CacheSlots, Charge, Lookup, Owner, Priority};
 use esker_env::{Clock, FileError};
 
-use crate::cached_block::{CachedBlock, Content};
+use crate::cached_block::{CachedBlock, Content, ask_data};
 use crate::data_block::DataBlock;
 use crate::filter::FilterBlock;
 use crate::index_block::IndexBlock;
@@ -146,6 +146,12 @@ impl OpenTable {
         Some(candidates?.first)
     }
 
+    /// Asks for the data block in `slot`, if it is in the cache; no use of it.
+    #[inline]
+    pub(crate) fn ask_data(&self, slot: u32) {
+        self.slots.ask(slot, ask_data);
+    }
+
     /// Runs `look` on the block in `slot`, if it is in the cache; no use of it.
     #[inline]
     pub(crate) fn peek_with(&self, slot: u32, look: impl FnOnce(&CachedBlock)) {
@@ -204,7 +210,7 @@ impl OpenTable {
     ) -> Result<Arc<CachedBlock>, FileError> {
         let slot = self.block_number(partition, number);
         if !T::ENABLED
-            && let Some(block) = self.slots.get(slot)
+            && let Some(block) = self.slots.get_asking(slot, ask_data)
         {
             return Ok(block);
         }

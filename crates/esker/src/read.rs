@@ -449,7 +449,6 @@ fn ask_ahead(view: &ReadView, keys: &[Cow<'_, [u8]>]) {
         *block = candidates.find_map(|(_, table)| table.block_of_key(key, hash));
     }
     let blocks = || blocks.iter().flatten();
-    blocks().for_each(BlockAhead::ask_head);
-    blocks().for_each(BlockAhead::ask_tags);
-    blocks().for_each(BlockAhead::ask_entry);
+    blocks().for_each(BlockAhead::ask_block);
+    blocks().for_each(BlockAhead::ask_value);
 }

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier};
 
 use super::*;
-use crate::{CacheSlots, Lookup, Owner};
+use crate::{CacheSlots, FirstLook, Lookup, Owner};
 
 /// A block that says what it weighs.
 #[derive(Debug)]
@@ -21,6 +21,9 @@ impl Weigh for Brick {
     }
     fn owner(&self) -> Owner {
         self.owner
+    }
+    fn first_look(&self) -> FirstLook {
+        FirstLook { address: self.id as usize + 1_000, len: 7 }
     }
 }
 
@@ -65,6 +68,29 @@ fn loaded_block_is_found_and_absent_one_is_not() {
     assert_eq!(slots.with(1, |brick| brick.id), None);
     let stats = cache.stats();
     assert_eq!((stats.hits, stats.loads), (3, 1));
+}
+
+#[test]
+fn who_asks_is_told_where_the_resident_block_is_and_what_is_looked_at_first() {
+    let (_, cache) = cache_of(10);
+    let slots = cache.register(3);
+    let expected = |block: &Arc<Brick>| {
+        let address = block.id as usize + 1_000;
+        vec![(Arc::as_ptr(block), FirstLook { address, len: 7 })]
+    };
+    for slot in [0, 1] {
+        assert!(!read(&slots, slot));
+        let mut told = Vec::new();
+        let block = slots.get_asking(slot, |block, look| told.push((block, look))).unwrap();
+        assert_eq!(told, expected(&block));
+        let before = cache.stats();
+        told.clear();
+        slots.ask(slot, |block, look| told.push((block, look)));
+        assert_eq!((told, cache.stats()), (expected(&block), before), "and it is no use");
+    }
+    let asked = slots.get_asking(2, |_, _| panic!("nothing is there"));
+    slots.ask(2, |_, _| panic!("nothing is there"));
+    assert!(asked.is_none());
 }
 
 #[test]

@@ -27,9 +27,8 @@ fn nothing_is_opened_loaded_or_counted_and_the_block_is_the_one_that_is_read() {
         let (key, hash) = (&entry.user_key, hash_key(&entry.user_key));
         table.ask_filter(key, hash);
         let block = table.block_of_key(key, hash).expect("the filter has the key");
-        block.ask_head();
-        block.ask_tags();
-        block.ask_entry();
+        block.ask_block();
+        block.ask_value();
         // Of all versions of a key the first stands in the first block that may hold it.
         let mut has_key = false;
         block.look(|block| {

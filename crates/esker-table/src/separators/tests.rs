@@ -87,3 +87,16 @@ fn search_agrees_with_a_linear_one() {
 const fn random_len(round: usize) -> usize {
     [0, 1, 7, 8, 9, 300][round % 6]
 }
+
+#[test]
+fn search_of_many_heads_at_a_time_agrees_with_halving() {
+    let mut random = Random(2);
+    for count in (0..300).chain([1_000, 1_024, 4_097]) {
+        let mut heads: Vec<u64> = (0..count).map(|_| random.below(count / 2 + 3)).collect();
+        heads.sort_unstable();
+        for head in (0..count / 2 + 4).chain([u64::MAX]) {
+            let expected = heads.partition_point(|&other| other < head);
+            assert_eq!(first_not_less(&heads, head), expected, "{head} in {heads:?}");
+        }
+    }
+}
