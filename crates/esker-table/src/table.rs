@@ -113,9 +113,9 @@ impl Table {
     /// most one data block is read, unless versions of the key reach across blocks.
     ///
     /// Best of several runs of `examples/figures.rs` on a busy machine of two cores, 1 million
-    /// entries of 16 + 100 bytes: 110 ns for hot keys, 0.7 us for random ones (memory latency:
-    /// slot, counts, tags and key are four misses, one after another), 50 ns for absent keys,
-    /// 2 us with a block from the page cache.
+    /// entries of 16 + 100 bytes: 110 ns for hot keys, 0.7 us for random ones (memory latency; that
+    /// was before block, tags and keys were asked for together: slot, block and value are three
+    /// misses, one after another), 50 ns for absent keys, 2 us with a block from the page cache.
     #[inline]
     pub fn get<T: ReadTrace>(
         &self,
