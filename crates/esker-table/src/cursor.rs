@@ -16,7 +16,7 @@ use esker_env::FileError;
 
 use crate::cached_block::{BlockSlice, CachedBlock};
 use crate::index_block::{Candidates, IndexBlock};
-use crate::prefetch::{prefetch, prefetch_bytes};
+use crate::prefetch::prefetch_bytes;
 use crate::readahead::Readahead;
 use crate::table::with_seqno;
 use crate::{NoTrace, Table};
@@ -195,7 +195,7 @@ impl TableCursor {
     /// The second part, which may be left out: asks for what the block starts with.
     pub fn ask_head(&self) {
         if let (Some(candidates), Some(open)) = (self.approached, self.table.opened()) {
-            open.peek_data_block(open.block_number(self.partition, candidates.first), prefetch);
+            open.ask_data_block(open.block_number(self.partition, candidates.first));
         }
     }
 
@@ -524,7 +524,7 @@ impl TableCursor {
             open.peek_data_block(next, |data| prefetch_bytes(data.payload(), BLOCK_ASKED_LEN_MAX));
         }
         if let Some(after) = ahead(2) {
-            open.peek_data_block(after, prefetch);
+            open.ask_data_block(after);
         }
         Ok(())
     }

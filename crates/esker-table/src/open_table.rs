@@ -152,6 +152,13 @@ impl OpenTable {
         self.slots.ask(slot, ask_data);
     }
 
+    /// As [`OpenTable::ask_data`], for data block `number` of the table, if there is one.
+    pub(crate) fn ask_data_block(&self, number: u32) {
+        if number < self.index_slot(0) {
+            self.ask_data(number);
+        }
+    }
+
     /// Runs `look` on the block in `slot`, if it is in the cache; no use of it.
     #[inline]
     pub(crate) fn peek_with(&self, slot: u32, look: impl FnOnce(&CachedBlock)) {
@@ -231,7 +238,7 @@ impl OpenTable {
         counts: bool,
     ) -> Option<Arc<CachedBlock>> {
         let slot = self.block_number(partition, number);
-        if counts { self.slots.get(slot) } else { self.slots.peek(slot) }
+        if counts { self.slots.get_asking(slot, ask_data) } else { self.slots.peek(slot) }
     }
 
     /// Puts data block `number` of `partition` into the cache, unless it is there: from the bytes
