@@ -162,12 +162,15 @@ fn indexes_that_fit_no_table_are_refused() {
     assert_eq!(error.what, "index counts other blocks than the top index");
 }
 
+/// Makes properties wrong.
+type Change = fn(&mut TableProperties);
+
 #[test]
 fn properties_that_no_finished_table_has_are_refused() {
     let bed = Bed::new();
     let entries = [Entry::put(b"a", 1, b"x"), Entry::put(b"b", 2, b"y")];
     let good = bed.build(1, options(4096, Compression::None), &entries);
-    let decode = |change: fn(&mut TableProperties)| {
+    let decode = |change: Change| {
         let mut properties = good.clone();
         change(&mut properties);
         let mut bytes = Vec::new();
@@ -175,7 +178,7 @@ fn properties_that_no_finished_table_has_are_refused() {
         TableProperties::decode(&mut Decoder::new(&bytes)).map(drop).map_err(|error| error.what)
     };
     assert_eq!(decode(|_| ()), Ok(()));
-    let cases: [(fn(&mut TableProperties), &str); 9] = [
+    let cases: [(Change, &str); 9] = [
         (
             |it| it.smallest_key = b"c".to_vec(),
             "table properties have their keys in the wrong order",
