@@ -129,7 +129,7 @@ impl TableCursor {
         InternalKey { user_key: &self.key, trailer: self.trailer }
     }
 
-    /// The head of the entry's user key, see [`key_head`]. Without meaning unless the cursor stands
+    /// The head of the entry's user key, see [`esker_base::key_head`]. Without meaning unless the cursor stands
     /// on an entry.
     #[inline]
     #[must_use]
