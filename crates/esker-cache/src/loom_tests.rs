@@ -83,15 +83,20 @@ fn loom_two_readers_of_one_block_load_it_once() {
     });
 }
 
+/// A thread that reads both blocks, of which only one fits.
+fn read_both(model: &Arc<Model>) -> thread::JoinHandle<()> {
+    let model = Arc::clone(model);
+    thread::spawn(move || {
+        model.read(0);
+        model.read(1);
+    })
+}
+
 #[test]
 fn loom_eviction_beside_readers_keeps_the_count_of_bytes() {
     loom::model(|| {
         let model = Model::new(1);
-        let other = Arc::clone(&model);
-        let reader = thread::spawn(move || {
-            other.read(0);
-            other.read(1);
-        });
+        let reader = read_both(&model);
         model.read(1);
         reader.join().expect("the reader ends");
         // One that was in use when it should have gone may have stayed until somebody asks.
@@ -104,11 +109,7 @@ fn loom_eviction_beside_readers_keeps_the_count_of_bytes() {
 fn loom_who_asks_beside_eviction_is_told_of_the_block_that_he_gets() {
     loom::model(|| {
         let model = Model::new(1);
-        let other = Arc::clone(&model);
-        let reader = thread::spawn(move || {
-            other.read(0);
-            other.read(1);
-        });
+        let reader = read_both(&model);
         let mut told = None;
         let block = model.slots.get_asking(1, |block, look| told = Some((block, look.address)));
         assert_eq!(block.map(|block| (Arc::as_ptr(&block), 1)), told);

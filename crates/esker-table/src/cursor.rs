@@ -129,8 +129,8 @@ impl TableCursor {
         InternalKey { user_key: &self.key, trailer: self.trailer }
     }
 
-    /// The head of the entry's user key, see [`esker_base::key_head`]. Without meaning unless the cursor stands
-    /// on an entry.
+    /// The head of the entry's user key, see [`esker_base::key_head`]. Without meaning unless the
+    /// cursor stands on an entry.
     #[inline]
     #[must_use]
     pub const fn head(&self) -> u64 {
