@@ -1,34 +1,26 @@
-//! The public handle of a database, and how it is opened.
+//! The public handle of a database.
 
 use std::ops::RangeBounds;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use esker_base::KeyspaceId;
 use esker_env::Env;
 
 use crate::batch::Batch;
 use crate::bulk_loader::BulkLoader;
-use crate::bytes::Value;
 use crate::compaction_handle::CompactionHandle;
-use crate::cursor::Cursor;
+use crate::db_builder::DbBuilder;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
-use crate::events::{Event, EventListener};
-use crate::expiry::Expiry;
+use crate::events::Event;
 use crate::explain::{GetExplanation, ScanExplanation};
-use crate::handle::Handle;
 use crate::health::Health;
 use crate::ingest::{IngestOptions, IngestReport};
-use crate::key_order::{KeyOrder, Order};
 use crate::keyspace::Keyspace;
 use crate::levels::Levels;
-use crate::options::{Durability, KeyspaceOptions, Options};
+use crate::options::{KeyspaceOptions, Options};
 use crate::planned::PlannedJob;
-use crate::recovery::{self, OpenRequest};
-use crate::recovery_mode::RecoveryMode;
-use crate::scan::Scan;
 use crate::snapshot::Snapshot;
 use crate::stats::Stats;
 use crate::what_if::WhatIf;
@@ -43,125 +35,11 @@ pub struct Db {
     default: Keyspace,
 }
 
-/// Opens a database with other than the default choices.
-#[derive(Clone)]
-#[must_use = "a builder opens nothing until `open` is called"]
-pub struct DbBuilder {
-    dir: PathBuf,
-    env: Option<Env>,
-    options: Options,
-    default_keyspace: Option<KeyspaceOptions>,
-    orders: Vec<Order>,
-    is_read_only: bool,
-    creates: bool,
-    recovery: RecoveryMode,
-    listener: Option<EventListener>,
-}
-
-impl DbBuilder {
-    fn new(dir: &Path) -> Self {
-        Self {
-            dir: dir.to_path_buf(),
-            env: None,
-            options: Options::default(),
-            default_keyspace: None,
-            orders: Vec::new(),
-            is_read_only: false,
-            creates: true,
-            recovery: RecoveryMode::default(),
-            listener: None,
-        }
-    }
-
-    /// Options of the database.
-    pub fn options(mut self, options: Options) -> Self {
-        self.options = options;
-        self
-    }
-
-    /// Options of the default keyspace. Without this call it keeps those that are recorded.
-    pub fn default_keyspace(mut self, options: KeyspaceOptions) -> Self {
-        self.default_keyspace = Some(options);
-        self
-    }
-
-    /// Makes a key order of the caller's own known, for keyspaces that were created with it: their
-    /// keys can be read without naming it again for each. A keyspace whose order is not known is
-    /// recovered and compacted, and refuses calls that name or return keys.
-    pub fn key_order(mut self, order: impl KeyOrder) -> Self {
-        self.orders.push(Order::new(order));
-        self
-    }
-
-    /// Opens for reading only: nothing on disk changes but the lock file, and writes are refused.
-    /// What the log holds is read into memory. Any number of readers may have the database open, in
-    /// one process or many, while nobody has it open for writing.
-    pub const fn read_only(mut self, is_read_only: bool) -> Self {
-        self.is_read_only = is_read_only;
-        self
-    }
-
-    /// Whether a database that does not exist is created. Default true.
-    pub const fn create_if_missing(mut self, creates: bool) -> Self {
-        self.creates = creates;
-        self
-    }
-
-    /// What to do about damage in the log. Default [`RecoveryMode::TornTail`].
-    pub const fn recovery(mut self, mode: RecoveryMode) -> Self {
-        self.recovery = mode;
-        self
-    }
-
-    /// The outside that the database lives in: the operating system by default. For tests, and for
-    /// databases in memory.
-    pub fn env(mut self, env: Env) -> Self {
-        self.env = Some(env);
-        self
-    }
-
-    /// Tells `listener` each event as it happens; see [`EventListener`].
-    pub fn on_event(mut self, listener: EventListener) -> Self {
-        self.listener = Some(listener);
-        self
-    }
-
-    /// Opens the database.
-    ///
-    /// # Errors
-    /// - `Locked`: it is open elsewhere, in this process or another.
-    /// - `InvalidInput`: there is none and it is not to be created, or the directory holds
-    ///   something else, or an option makes no sense.
-    /// - `Corruption`: the manifest or the log is damaged, or a file is missing.
-    /// - `UnsupportedFormat`: a newer release wrote it.
-    /// - `Io`, `NoSpace`.
-    ///
-    /// An open that fails with one of the first four changes nothing in the directory.
-    ///
-    /// # Cost
-    /// Follows the number of live tables and the length of the log that was not flushed, not the
-    /// size or history of the database. Tables are opened when they are first read.
-    pub fn open(self) -> Result<Db> {
-        let engine = recovery::open(OpenRequest {
-            env: self.env.unwrap_or_else(Env::os),
-            dir: self.dir,
-            options: self.options,
-            default_keyspace: self.default_keyspace,
-            orders: self.orders,
-            is_read_only: self.is_read_only,
-            creates: self.creates,
-            recovery: self.recovery,
-            listener: self.listener,
-        })?;
-        let default = engine.keyspace(KeyspaceId::DEFAULT).ok_or_else(|| {
-            Error::new(crate::ErrorKind::Corruption, "the manifest has no default keyspace")
-        })?;
-        let handle = Arc::new(Handle::new(engine)?);
-        Ok(Db { default: Keyspace::new(handle, default) })
-    }
-}
-
 impl Db {
+    pub(crate) const fn new(default: Keyspace) -> Self {
+        Self { default }
+    }
+
     /// Opens the database in `dir` with the default options, creating it if there is none.
     ///
     /// # Errors
@@ -316,175 +194,6 @@ impl Db {
     #[must_use]
     pub fn snapshot(&self) -> Snapshot {
         Snapshot::new(self.engine(), self.default.core())
-    }
-
-    /// Sets `key` to `value`. See [`Keyspace::put`].
-    ///
-    /// # Errors
-    /// As [`Keyspace::put`].
-    pub fn put(&self, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Result<()> {
-        self.default.put(key, value)
-    }
-
-    /// Sets `key` to `value` with the given durability. See [`Keyspace::put_with`].
-    ///
-    /// # Errors
-    /// As [`Keyspace::put_with`].
-    pub fn put_with(
-        &self,
-        key: impl AsRef<[u8]>,
-        value: impl AsRef<[u8]>,
-        durability: Durability,
-    ) -> Result<()> {
-        self.default.put_with(key, value, durability)
-    }
-
-    /// Sets `key` to `value` for as long as `ttl`. See [`Keyspace::put_with_ttl`].
-    ///
-    /// # Errors
-    /// As [`Keyspace::put_with_ttl`].
-    pub fn put_with_ttl(
-        &self,
-        key: impl AsRef<[u8]>,
-        value: impl AsRef<[u8]>,
-        ttl: Duration,
-    ) -> Result<()> {
-        self.default.put_with_ttl(key, value, ttl)
-    }
-
-    /// Until when `key` has its value. See [`Keyspace::expires_at`].
-    ///
-    /// # Errors
-    /// As [`Keyspace::get`].
-    pub fn expires_at(&self, key: impl AsRef<[u8]>) -> Result<Option<Expiry>> {
-        self.default.expires_at(key)
-    }
-
-    /// Removes `key`. See [`Keyspace::delete`].
-    ///
-    /// # Errors
-    /// As [`Keyspace::delete`].
-    pub fn delete(&self, key: impl AsRef<[u8]>) -> Result<()> {
-        self.default.delete(key)
-    }
-
-    /// Merges `operand` into the value of `key`. See [`Keyspace::merge`].
-    ///
-    /// # Errors
-    /// As [`Keyspace::merge`].
-    pub fn merge(&self, key: impl AsRef<[u8]>, operand: impl AsRef<[u8]>) -> Result<()> {
-        self.default.merge(key, operand)
-    }
-
-    /// Merges `operand` into the value of `key` with the given durability. See
-    /// [`Keyspace::merge`].
-    ///
-    /// # Errors
-    /// As [`Keyspace::merge`].
-    pub fn merge_with(
-        &self,
-        key: impl AsRef<[u8]>,
-        operand: impl AsRef<[u8]>,
-        durability: Durability,
-    ) -> Result<()> {
-        self.default.merge_with(key, operand, durability)
-    }
-
-    /// Removes `key`, which was put once. See [`Keyspace::single_delete`].
-    ///
-    /// # Errors
-    /// As [`Keyspace::single_delete`].
-    pub fn single_delete(&self, key: impl AsRef<[u8]>) -> Result<()> {
-        self.default.single_delete(key)
-    }
-
-    /// Removes every key of `range`. See [`Keyspace::delete_range`].
-    ///
-    /// # Errors
-    /// As [`Keyspace::delete_range`].
-    pub fn delete_range<K: AsRef<[u8]>>(&self, range: impl RangeBounds<K>) -> Result<()> {
-        self.default.delete_range(range)
-    }
-
-    /// The value of `key`. See [`Keyspace::get`].
-    ///
-    /// # Errors
-    /// As [`Keyspace::get`].
-    pub fn get(&self, key: impl AsRef<[u8]>) -> Result<Option<Value>> {
-        self.default.get(key)
-    }
-
-    /// Hands the value of `key` to `use_value` where it lies. See [`Keyspace::get_with`].
-    ///
-    /// # Errors
-    /// As [`Keyspace::get_with`].
-    pub fn get_with<R>(
-        &self,
-        key: impl AsRef<[u8]>,
-        use_value: impl FnOnce(&[u8]) -> R,
-    ) -> Result<Option<R>> {
-        self.default.get_with(key, use_value)
-    }
-
-    /// Reads the value of `key` into `buffer`. See [`Keyspace::get_into`].
-    ///
-    /// # Errors
-    /// As [`Keyspace::get_into`].
-    pub fn get_into(&self, key: impl AsRef<[u8]>, buffer: &mut Vec<u8>) -> Result<bool> {
-        self.default.get_into(key, buffer)
-    }
-
-    /// The values of `keys`. See [`Keyspace::multi_get`].
-    ///
-    /// # Errors
-    /// As [`Keyspace::multi_get`].
-    pub fn multi_get<K: AsRef<[u8]>>(&self, keys: &[K]) -> Result<Vec<Option<Value>>> {
-        self.default.multi_get(keys)
-    }
-
-    /// Whether `key` has a value.
-    ///
-    /// # Errors
-    /// As [`Keyspace::contains`].
-    pub fn contains(&self, key: impl AsRef<[u8]>) -> Result<bool> {
-        self.default.contains(key)
-    }
-
-    /// The entries of a range, from both ends. See [`Keyspace::scan`].
-    ///
-    /// # Examples
-    /// ```
-    /// # fn main() -> esker::Result<()> {
-    /// let db = esker::Db::in_memory()?;
-    /// for word in ["ant", "bee", "cat", "dog"] {
-    ///     db.put(word, "animal")?;
-    /// }
-    /// let backwards: Result<Vec<_>, _> = db.scan("b".."d").rev().collect();
-    /// let keys: Vec<_> = backwards?.into_iter().map(|(key, _)| key).collect();
-    /// assert_eq!(keys, ["cat", "bee"]);
-    /// # Ok(())
-    /// # }
-    /// ```
-    pub fn scan<K: AsRef<[u8]>>(&self, range: impl RangeBounds<K>) -> Scan {
-        self.default.scan(range)
-    }
-
-    /// The entries whose keys start with `prefix`, exactly those.
-    pub fn prefix(&self, prefix: impl AsRef<[u8]>) -> Scan {
-        self.default.prefix(prefix)
-    }
-
-    /// Every entry of the default keyspace.
-    pub fn iter(&self) -> Scan {
-        self.default.iter()
-    }
-
-    /// A cursor over every entry of the default keyspace.
-    ///
-    /// # Errors
-    /// `Closed`.
-    pub fn cursor(&self) -> Result<Cursor> {
-        self.default.cursor()
     }
 
     /// Makes every write that was acknowledged before this call, whatever its durability, survive

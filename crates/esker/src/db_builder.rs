@@ -1,0 +1,137 @@
+//! How a database is opened with other than the default choices.
+//!
+//! Collects the choices and hands them to recovery; knows nothing of what is on disk.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use esker_base::KeyspaceId;
+use esker_env::Env;
+
+use crate::db::Db;
+use crate::error::{Error, ErrorKind, Result};
+use crate::events::EventListener;
+use crate::handle::Handle;
+use crate::key_order::{KeyOrder, Order};
+use crate::keyspace::Keyspace;
+use crate::options::{KeyspaceOptions, Options};
+use crate::recovery::{self, OpenRequest};
+use crate::recovery_mode::RecoveryMode;
+
+/// Opens a database with other than the default choices.
+#[derive(Clone)]
+#[must_use = "a builder opens nothing until `open` is called"]
+pub struct DbBuilder {
+    dir: PathBuf,
+    env: Option<Env>,
+    options: Options,
+    default_keyspace: Option<KeyspaceOptions>,
+    orders: Vec<Order>,
+    is_read_only: bool,
+    creates: bool,
+    recovery: RecoveryMode,
+    listener: Option<EventListener>,
+}
+
+impl DbBuilder {
+    pub(crate) fn new(dir: &Path) -> Self {
+        Self {
+            dir: dir.to_path_buf(),
+            env: None,
+            options: Options::default(),
+            default_keyspace: None,
+            orders: Vec::new(),
+            is_read_only: false,
+            creates: true,
+            recovery: RecoveryMode::default(),
+            listener: None,
+        }
+    }
+
+    /// Options of the database.
+    pub fn options(mut self, options: Options) -> Self {
+        self.options = options;
+        self
+    }
+
+    /// Options of the default keyspace. Without this call it keeps those that are recorded.
+    pub fn default_keyspace(mut self, options: KeyspaceOptions) -> Self {
+        self.default_keyspace = Some(options);
+        self
+    }
+
+    /// Makes a key order of the caller's own known, for keyspaces that were created with it: their
+    /// keys can be read without naming it again for each. A keyspace whose order is not known is
+    /// recovered and compacted, and refuses calls that name or return keys.
+    pub fn key_order(mut self, order: impl KeyOrder) -> Self {
+        self.orders.push(Order::new(order));
+        self
+    }
+
+    /// Opens for reading only: nothing on disk changes but the lock file, and writes are refused.
+    /// What the log holds is read into memory. Any number of readers may have the database open, in
+    /// one process or many, while nobody has it open for writing.
+    pub const fn read_only(mut self, is_read_only: bool) -> Self {
+        self.is_read_only = is_read_only;
+        self
+    }
+
+    /// Whether a database that does not exist is created. Default true.
+    pub const fn create_if_missing(mut self, creates: bool) -> Self {
+        self.creates = creates;
+        self
+    }
+
+    /// What to do about damage in the log. Default [`RecoveryMode::TornTail`].
+    pub const fn recovery(mut self, mode: RecoveryMode) -> Self {
+        self.recovery = mode;
+        self
+    }
+
+    /// The outside that the database lives in: the operating system by default. For tests, and for
+    /// databases in memory.
+    pub fn env(mut self, env: Env) -> Self {
+        self.env = Some(env);
+        self
+    }
+
+    /// Tells `listener` each event as it happens; see [`EventListener`].
+    pub fn on_event(mut self, listener: EventListener) -> Self {
+        self.listener = Some(listener);
+        self
+    }
+
+    /// Opens the database.
+    ///
+    /// # Errors
+    /// - `Locked`: it is open elsewhere, in this process or another.
+    /// - `InvalidInput`: there is none and it is not to be created, or the directory holds
+    ///   something else, or an option makes no sense.
+    /// - `Corruption`: the manifest or the log is damaged, or a file is missing.
+    /// - `UnsupportedFormat`: a newer release wrote it.
+    /// - `Io`, `NoSpace`.
+    ///
+    /// An open that fails with one of the first four changes nothing in the directory.
+    ///
+    /// # Cost
+    /// Follows the number of live tables and the length of the log that was not flushed, not the
+    /// size or history of the database. Tables are opened when they are first read.
+    pub fn open(self) -> Result<Db> {
+        let engine = recovery::open(OpenRequest {
+            env: self.env.unwrap_or_else(Env::os),
+            dir: self.dir,
+            options: self.options,
+            default_keyspace: self.default_keyspace,
+            orders: self.orders,
+            is_read_only: self.is_read_only,
+            creates: self.creates,
+            recovery: self.recovery,
+            listener: self.listener,
+        })?;
+        let default = engine.keyspace(KeyspaceId::DEFAULT).ok_or_else(|| {
+            Error::new(ErrorKind::Corruption, "the manifest has no default keyspace")
+        })?;
+        let handle = Arc::new(Handle::new(engine)?);
+        Ok(Db::new(Keyspace::new(handle, default)))
+    }
+}
