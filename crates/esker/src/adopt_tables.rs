@@ -155,6 +155,10 @@ impl Engine {
             records.push(EditRecord::TableAdded { keyspace, level, run, properties });
         }
         records.push(EditRecord::LastSeqno(seqno));
+        if esker_base::planted::is("load-split-over-edits") {
+            let first = VersionEdit { records: vec![records.remove(0)] };
+            self.install(keyspace, first, &[])?;
+        }
         self.install(keyspace, VersionEdit { records }, &[]).map_err(|error| {
             // The manifest may have the edit, until another one without it is there.
             match self.ledger.settle() {

@@ -21,7 +21,7 @@
 mod client;
 mod coverage;
 mod failed_write;
-mod filtering;
+pub(crate) mod filtering;
 mod generation;
 mod history;
 mod loads;

@@ -16,7 +16,7 @@ use esker::env::{CrashPolicy, FaultFileSystem, FileSystem, ManualClock, MemoryFi
 
 use crate::journal::Marks;
 use crate::random::{Rng, budget, for_each_seed};
-use crate::recovered::{DIR, LOG_DIR, Loss, env_over, go_on, options_over, recover};
+use crate::recovered::{DIR, Loss, env_over, go_on, log_dir_of, options_over, recover};
 use crate::shrink::run_shrinking;
 use crate::state::State;
 use crate::tally::Tally;
@@ -54,7 +54,7 @@ fn record(steps: &[Step], seed: u64) -> History {
     let fs = MemoryFileSystem::new(seed);
     fs.create_dir_all(Path::new(DIR)).unwrap();
     if seed.is_multiple_of(2) {
-        fs.create_dir_all(Path::new(LOG_DIR)).unwrap();
+        fs.create_dir_all(&log_dir_of(DIR)).unwrap();
     }
     let moments = Arc::new(Mutex::new(Vec::new()));
     let (list, below) = (Arc::clone(&moments), fs.clone());

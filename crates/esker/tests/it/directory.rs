@@ -8,7 +8,7 @@ use esker::{Db, ErrorKind, Options};
 use esker_base::{FileId, FileKind};
 use esker_tree::Manifest;
 
-use crate::recovered::{self, LOG_DIR};
+use crate::recovered::{self, log_dir_of};
 
 /// Spare log segments that a running database may keep for reuse.
 const SPARE_SEGMENTS_MAX: usize = 2;
@@ -26,7 +26,7 @@ fn referenced_and_found(fs: &dyn FileSystem, dir: &Path) -> (BTreeSet<String>, B
         referenced.insert(properties.id.file_name());
         referenced.extend(properties.blob_uses().map(|one| one.facts.id.file_name()));
     }
-    let logs = fs.list(LOG_DIR.as_ref()).unwrap_or_default();
+    let logs = fs.list(&log_dir_of(dir)).unwrap_or_default();
     let mut found: BTreeSet<String> =
         fs.list(dir).unwrap().into_iter().chain(logs).map(|entry| entry.name).collect();
     // The predecessor is kept; only a recovery may not have renamed it yet.

@@ -16,7 +16,7 @@ use esker::env::{
 use esker::{Error, ErrorKind};
 
 use crate::random::{budget, for_each_seed};
-use crate::recovered::{Found, LOG_DIR, Loss, options_over, recover};
+use crate::recovered::{DIR, Found, Loss, log_dir_of, options_over, recover};
 use crate::state::Write;
 use crate::tally::Tally;
 use crate::workload::{Driver, Profile, Step, script};
@@ -84,7 +84,7 @@ impl Run {
     fn new(seed: u64, when: String) -> Self {
         let fs = MemoryFileSystem::new(seed);
         if seed.is_multiple_of(2) {
-            fs.create_dir_all(LOG_DIR.as_ref()).unwrap();
+            fs.create_dir_all(&log_dir_of(DIR)).unwrap();
         }
         let clock = Arc::new(ManualClock::new(Duration::from_secs(1)));
         let faults = FaultFileSystem::new(Arc::new(fs.clone()), clock.clone());

@@ -5,6 +5,7 @@
 //! one seed, `ESKER_BUDGET` multiplies how many are run.
 
 pub(crate) mod choices;
+mod filtered;
 mod readers;
 
 use std::ops::Bound;
@@ -57,6 +58,8 @@ fn every_answer_is_that_of_the_model_beside_background_threads() {
 struct Run {
     rng: Rng,
     env: Env,
+    /// Whether keyspaces have a compaction filter, from time to time.
+    has_filter: bool,
     /// Moved by the test, where no thread waits on it.
     clock: Option<Arc<ManualClock>>,
     options: Options,
@@ -80,7 +83,10 @@ impl Run {
         let part_bytes = choices::part_bytes(seed);
         let options = Options { part_bytes, ..choices::options(&mut rng, background_threads) };
         let order = choices::order(&mut rng);
-        let keyspace_options = KeyspaceOptions { order, ..choices::keyspace_options(&mut rng) };
+        let has_filter = seed.is_multiple_of(3);
+        let compaction_filter = filtered::choose(&mut rng, has_filter);
+        let keyspace_options =
+            KeyspaceOptions { order, compaction_filter, ..choices::keyspace_options(&mut rng) };
         let db = Db::builder(DIR)
             .env(env.clone())
             .options(options.clone())
@@ -93,7 +99,19 @@ impl Run {
         }
         model.pass_time(START.as_millis() as u64);
         let readers = Readers::default();
-        Self { rng, env, clock, options, keyspace_options, db, model, snapshots, readers, step: 0 }
+        Self {
+            rng,
+            env,
+            has_filter,
+            clock,
+            options,
+            keyspace_options,
+            db,
+            model,
+            snapshots,
+            readers,
+            step: 0,
+        }
     }
 
     fn run(mut self) {
@@ -102,7 +120,9 @@ impl Run {
             self.operate();
         }
         self.settle();
+        let hold = self.note_filtered();
         assert_state(&self.db, &self.model, "at the end");
+        drop(hold);
         self.reopen(true);
         assert_state(&self.db, &self.model, "after the last reopening");
     }
@@ -132,6 +152,7 @@ impl Run {
             68..=79 => {
                 let name = self.some_name();
                 let keyspace = self.keyspace(&name);
+                let _hold = self.note_filtered();
                 self.readers.work(&mut self.rng, &self.db, &keyspace, &self.model);
             }
             80..=83 => self.flush(),
@@ -165,6 +186,14 @@ impl Run {
         self.db.existing_keyspace(name).unwrap().unwrap_or_else(|| panic!("no keyspace {name}"))
     }
 
+    fn some_key(&mut self) -> Vec<u8> {
+        if self.has_filter && self.rng.one_in(4) {
+            filtered::key(&mut self.rng)
+        } else {
+            self.rng.key()
+        }
+    }
+
     fn durability(&mut self) -> Durability {
         *self.rng.pick(&[Durability::Buffered, Durability::Process, Durability::Power])
     }
@@ -174,6 +203,9 @@ impl Run {
         if self.rng.one_in(16) {
             let is_reversed = self.model.is_reversed(&name);
             return Write::delete_range(&name, self.rng.range_to_delete(), is_reversed);
+        }
+        if self.has_filter && self.rng.one_in(6) {
+            return filtered::write(&mut self.rng, &name);
         }
         match self.rng.below(8) {
             0 | 1 => return Write::delete(&name, &self.rng.key()),
@@ -211,7 +243,9 @@ impl Run {
     fn some_options(&mut self, order: Order) -> KeyspaceOptions {
         let is_timed = self.rng.one_in(4) && self.clock.is_some();
         let default_ttl = is_timed.then(|| Duration::from_millis(1 + self.rng.below(20_000)));
-        KeyspaceOptions { order, default_ttl, ..choices::keyspace_options(&mut self.rng) }
+        let compaction_filter = filtered::choose(&mut self.rng, self.has_filter);
+        let options = choices::keyspace_options(&mut self.rng);
+        KeyspaceOptions { order, default_ttl, compaction_filter, ..options }
     }
 
     fn write_one(&mut self) {
@@ -285,8 +319,9 @@ impl Run {
 
     /// All ways to read a key, as of now or of a snapshot.
     fn get(&mut self) {
-        let (name, key) = (self.some_name(), self.rng.key());
+        let (name, key) = (self.some_name(), self.some_key());
         let keyspace = self.keyspace(&name);
+        let _hold = self.note_filtered();
         let contents = self.model.contents(&name);
         let expected = contents.get(key.as_slice()).map(|value| value.to_vec());
         let found = keyspace.get(&key).unwrap().map(Vec::from);
@@ -299,7 +334,7 @@ impl Run {
         assert_eq!(keyspace.explain_get(&key).unwrap().value_len, expected.as_ref().map(Vec::len));
         let expiry = self.model.expiry(&name, &key).map_or(Expiry::Never, expiry_at);
         assert_eq!(keyspace.expires_at(&key).unwrap(), expected.as_ref().map(|_| expiry));
-        let keys: Vec<_> = (0..self.rng.below(6)).map(|_| self.rng.key()).collect();
+        let keys: Vec<_> = (0..self.rng.below(6)).map(|_| self.some_key()).collect();
         let expected: Vec<_> = keys.iter().map(|key| contents.get(key.as_slice())).collect();
         let found = keyspace.multi_get(&keys).unwrap();
         assert!(found.iter().map(|v| v.as_deref()).eq(expected.iter().map(|v| v.map(|v| &**v))));
@@ -309,6 +344,7 @@ impl Run {
     fn scan(&mut self) {
         let name = self.some_name();
         let keyspace = self.keyspace(&name);
+        let _hold = self.note_filtered();
         if self.rng.one_in(4) {
             let key = self.rng.key();
             let prefix = &key[..self.rng.index(key.len() + 1)];
@@ -327,7 +363,8 @@ impl Run {
 
     fn take_snapshot_or_drop_one(&mut self) {
         if self.snapshots.len() < 4 && !self.rng.one_in(3) {
-            self.snapshots.push((self.db.snapshot(), self.model.clone()));
+            let snapshot = self.note_filtered().unwrap_or_else(|| self.db.snapshot());
+            self.snapshots.push((snapshot, self.model.clone()));
         } else if !self.snapshots.is_empty() {
             let index = self.rng.index(self.snapshots.len());
             self.check_snapshot(index);
@@ -341,8 +378,9 @@ impl Run {
 
     /// A snapshot shows every keyspace that still exists as it was, those made since as empty.
     fn check_snapshot(&mut self, index: usize) {
+        let keys: Vec<_> = self.model.names().iter().map(|_| self.some_key()).collect();
         let (snapshot, state) = &self.snapshots[index];
-        for name in self.model.names() {
+        for (name, key) in self.model.names().into_iter().zip(keys) {
             let id = self.model.id(&name).expect("it is in the list");
             let expected = state.by_id(id);
             let view = snapshot.keyspace(&self.keyspace(&name));
@@ -350,7 +388,6 @@ impl Run {
             let all = (Bound::Unbounded, Bound::Unbounded);
             let entries = between(&expected, &all, self.model.is_reversed(&name));
             readers::take_from_both_ends(&mut self.rng, &mut scan, entries, "snapshot");
-            let key = self.rng.key();
             let found = view.get(&key).unwrap();
             assert_eq!(found.as_deref(), expected.get(key.as_slice()).map(|value| &**value));
         }
@@ -463,6 +500,7 @@ impl Run {
             builder = builder.default_keyspace(self.keyspace_options.clone());
         }
         self.db = builder.open().unwrap();
+        let _hold = self.note_filtered();
         assert_state(&self.db, &self.model, "reopened");
     }
 }

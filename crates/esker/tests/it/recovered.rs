@@ -1,5 +1,6 @@
 //! Opens what a crash has left, and checks the laws of recovery.
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,8 +16,10 @@ use crate::watchdog;
 /// Where the databases of crash and fault tests lie.
 pub(crate) const DIR: &str = "db";
 
-/// Where their logs lie, if they lie apart.
-pub(crate) const LOG_DIR: &str = "log";
+/// Where the log of the database in `dir` lies, if it lies apart.
+pub(crate) fn log_dir_of(dir: impl AsRef<Path>) -> PathBuf {
+    format!("{} log", dir.as_ref().display()).into()
+}
 
 /// Keyspaces whose names start so have no log.
 pub(crate) const UNLOGGED: &str = "unlogged";
@@ -31,9 +34,16 @@ pub(crate) fn options() -> Options {
     Options { background_threads: 0, log_segment_bytes: 0, part_bytes, ..Options::default() }
 }
 
-/// The same for a database in `fs`: its log lies apart from it if there is a directory for that.
+/// The same for the database in [`DIR`] of `fs`.
 pub(crate) fn options_over(fs: &dyn FileSystem) -> Options {
-    let log_dir = fs.list(LOG_DIR.as_ref()).is_ok().then(|| LOG_DIR.into());
+    options_in(DIR, fs)
+}
+
+/// The same for the database in `dir` of `fs`: its log lies apart from it if there is a directory
+/// for that.
+pub(crate) fn options_in(dir: &str, fs: &dyn FileSystem) -> Options {
+    let log_dir = log_dir_of(dir);
+    let log_dir = fs.list(&log_dir).is_ok().then_some(log_dir);
     Options { log_dir, ..options() }
 }
 
@@ -59,11 +69,12 @@ pub(crate) enum Loss {
 
 /// An environment over `fs` whose clock stands still.
 pub(crate) fn env_over(fs: Arc<dyn FileSystem>) -> Env {
-    Env {
-        fs,
-        clock: Arc::new(ManualClock::new(Duration::from_millis(NOW_MILLIS))),
-        ..Env::memory(1)
-    }
+    env_at(fs, Duration::from_millis(NOW_MILLIS))
+}
+
+/// The same, at that time after the epoch.
+pub(crate) fn env_at(fs: Arc<dyn FileSystem>, wall: Duration) -> Env {
+    Env { fs, clock: Arc::new(ManualClock::new(wall)), ..Env::memory(1) }
 }
 
 pub(crate) fn env_of(fs: &MemoryFileSystem) -> Env {

@@ -215,6 +215,14 @@ impl State {
         Some(self.expiries.get(&(self.id(name)?, key.into()))?.0)
     }
 
+    /// The times after `start` up to `end` at which a value of the keyspace expires.
+    pub(crate) fn expiries_of(&self, name: &str, start: u64, end: u64) -> Vec<u64> {
+        let id = self.id(name);
+        let own = self.expiries.iter().filter(|((other, _), _)| Some(*other) == id);
+        let times = own.map(|(_, (expiry, _))| *expiry);
+        times.filter(|expiry| start < *expiry && *expiry <= end).collect()
+    }
+
     /// Lets time pass until so many milliseconds after the epoch.
     pub(crate) fn pass_time(&mut self, now: u64) {
         self.now = now;

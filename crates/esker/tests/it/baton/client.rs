@@ -2,18 +2,21 @@
 //! answer with the history.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 use std::sync::Arc;
 
 use esker::{
     CompactionEnd, CompactionHandle, Cursor, Db, Durability, Error, ErrorKind, Keyspace,
-    KeyspaceOptions, Outcome, Result,
+    KeyspaceOptions, Outcome, Result, Value,
 };
 
 use super::coverage;
 use super::filtering;
 use super::history::{Id, ORDER_KEY, name_of};
 use super::plan::{ORDER, rule};
-use super::reader::{ALL, Entries, check_cursor, check_range, look, read_all, state_of};
+use super::reader::{
+    ALL, Entries, Kept, Taken, check_cursor, check_range, look, read_all, state_of,
+};
 use super::script::{Op, Steer};
 use super::world::World;
 use crate::state::{Bounds, Bytes, How, State, Write};
@@ -23,6 +26,8 @@ struct Held {
     name: &'static str,
     cursor: Cursor,
     entries: Entries,
+    /// The keys from which on it stands.
+    ahead: BTreeSet<Bytes>,
 }
 
 pub(super) struct Client {
@@ -35,6 +40,7 @@ pub(super) struct Client {
     pub(super) world: Arc<World>,
     pub(super) db: Db,
     held: Vec<Held>,
+    kept: Vec<Kept>,
     compactions: Vec<CompactionHandle>,
     /// Which of its own keys it has put and not deleted again; none while that is not known.
     toggles: Option<BTreeMap<(String, Bytes), bool>>,
@@ -51,8 +57,8 @@ impl Client {
         db: Db,
     ) -> Self {
         let toggles = Some(world.history(home).toggles(id));
-        let (held, compactions) = (Vec::new(), Vec::new());
-        Self { id, home, number, has_faults, world, db, held, compactions, toggles }
+        let (held, kept, compactions) = (Vec::new(), Vec::new(), Vec::new());
+        Self { id, home, number, has_faults, world, db, held, kept, compactions, toggles }
     }
 
     /// Does everything, until the database is closed.
@@ -68,6 +74,11 @@ impl Client {
         while !self.held.is_empty() {
             if let Err(error) = self.release() {
                 self.excuse(&error, &Op::Release);
+            }
+        }
+        while !self.kept.is_empty() {
+            if let Err(error) = self.look_again(true) {
+                self.excuse(&error, &Op::LookAgain(true));
             }
         }
     }
@@ -89,10 +100,17 @@ impl Client {
             Op::Ingest(writes, how) => self.ingest(writes, *how),
             Op::BulkLoad(writes, ends) => self.bulk_load(writes, *ends),
             Op::Get(name, key) => self.get(name, key),
+            Op::MultiGet(name, keys) => self.multi_get(name, keys),
             Op::Scan(name, bounds) => self.scan(name, bounds),
             Op::ReadAll => read_all(&self.world, self.home, &self.db, &self.required(), "all"),
-            Op::Hold(name) => self.hold(name),
+            Op::Hold(name, from) => self.hold(name, from.as_deref()),
             Op::Release => self.release(),
+            Op::Keep => {
+                let kept = Kept::new(&self.world, self.home, &self.db, &self.required())?;
+                self.kept.push(kept);
+                Ok(())
+            }
+            Op::LookAgain(drops) => self.look_again(*drops),
             Op::Flush(name) => self.keyspace(name)?.flush(),
             Op::Compact(name, bounds) => self.keyspace(name)?.compact(bounds.clone()),
             Op::StartCompaction(name, bounds, cancels) => {
@@ -130,6 +148,7 @@ impl Client {
                 coverage::add("closes beside clients", 1);
                 self.world.set_closing(self.home);
                 self.held.clear();
+                self.kept.clear();
                 self.compactions.clear();
                 self.db.clone().close()
             }
@@ -189,12 +208,14 @@ impl Client {
         result
     }
 
-    /// Turns toggles into puts and single deletes; leaves them out if it is not known which.
+    /// Turns toggles into puts and single deletes; leaves them out if it is not known which. What
+    /// expires soon gets its time.
     fn resolve(&mut self, writes: &[Write]) -> Vec<Write> {
         let mut resolved = Vec::new();
         for write in writes {
             if write.how != How::Toggle {
-                resolved.push(write.clone());
+                let expiry = write.expiry.map(|expiry| self.world.expiry(expiry));
+                resolved.push(Write { expiry, ..write.clone() });
                 continue;
             }
             let Some(toggles) = &mut self.toggles else { continue };
@@ -213,38 +234,71 @@ impl Client {
 
     /// What is read now is what was there after some event from before the call to after it.
     fn get(&self, name: &str, key: &[u8]) -> Result<()> {
+        self.look_up(name, &[key], |keyspace| Ok(vec![keyspace.get(key)?]))
+    }
+
+    fn multi_get(&self, name: &str, keys: &[Vec<u8>]) -> Result<()> {
+        coverage::add("keys of multi-gets", keys.len() as u64);
+        // First and last one that every batch writes to.
+        let mut all = vec![ORDER_KEY];
+        all.extend(keys.iter().map(|key| &**key).chain([ORDER_KEY]));
+        self.look_up(name, &all, |keyspace| keyspace.multi_get(&all))
+    }
+
+    /// What is found is what was there, all of it at one moment.
+    fn look_up(
+        &self,
+        name: &str,
+        keys: &[&[u8]],
+        read: impl FnOnce(&Keyspace) -> Result<Vec<Option<Value>>>,
+    ) -> Result<()> {
         let required = self.required();
+        let before = self.world.millis();
         let first = look(&self.world, self.home, &self.db, &required)?;
-        let found = self.keyspace(name)?.get(key)?;
+        let found = read(&self.keyspace(name)?)?;
         let last = look(&self.world, self.home, &self.db, &required)?;
+        let after = self.world.millis();
         let history = self.world.history(self.home);
-        let allowed = |count| {
-            let contents = history.state(count).contents(name);
-            filtering::allows(key, contents.get(key).map(|value| &**value), found.as_deref())
+        let allows = |count, millis| {
+            let contents = history.state(count, millis).contents(name);
+            let written = keys.iter().map(|key| contents.get(*key).map(|value| &**value));
+            let found = found.iter().map(Option::as_deref);
+            keys.iter().zip(written).zip(found).all(|((key, w), f)| filtering::allows(key, w, f))
         };
+        let is_allowed = (first..=last).any(|count| {
+            let times = history.state(count, before).expiries_of(name, before, after);
+            times.into_iter().chain([before]).any(|millis| allows(count, millis))
+        });
         assert!(
-            (first..=last).any(allowed),
-            "get of {name} {} gives {found:?}, not one of the states {first} to {last}",
-            key.escape_ascii()
+            is_allowed,
+            "get of {name} {:?} gives {found:?}, not one of the states {first} to {last}, at \
+             {before} to {after}",
+            keys.iter().map(|key| key.escape_ascii().to_string()).collect::<Vec<_>>()
         );
         Ok(())
     }
 
     fn scan(&self, name: &str, bounds: &Bounds) -> Result<()> {
         let required = self.required();
-        let snapshot = self.db.snapshot();
-        let state = state_of(&self.world, self.home, &self.db, &snapshot, &required)?;
-        let view = snapshot.keyspace(&self.keyspace(name)?);
+        let taken = Taken::new(&self.world, &self.db);
+        let state = state_of(&self.world, self.home, &self.db, &taken, &required)?;
+        let view = taken.snapshot.keyspace(&self.keyspace(name)?);
         check_range(&view, bounds, state.between(name, bounds), name).map(drop)
     }
 
-    fn hold(&mut self, name: &'static str) -> Result<()> {
+    fn hold(&mut self, name: &'static str, from: Option<&[u8]>) -> Result<()> {
         let required = self.required();
-        let snapshot = self.db.snapshot();
-        // Not looked at before it must: its tables may be those that nobody has opened.
-        let cursor = snapshot.keyspace(&self.keyspace(name)?).cursor()?;
-        let state = state_of(&self.world, self.home, &self.db, &snapshot, &required)?;
-        self.held.push(Held { name, cursor, entries: state.between(name, &ALL) });
+        let taken = Taken::new(&self.world, &self.db);
+        let mut cursor = taken.snapshot.keyspace(&self.keyspace(name)?).cursor()?;
+        // Else not looked at before it must: its tables may be those that nobody has opened.
+        if let Some(from) = from {
+            cursor.seek(from)?;
+        }
+        let state = state_of(&self.world, self.home, &self.db, &taken, &required)?;
+        let ahead = from.map(|from| (Bound::Included(from.to_vec()), Bound::Unbounded));
+        let ahead = ahead.map(|bounds| state.between(name, &bounds)).unwrap_or_default();
+        let ahead = ahead.into_iter().map(|(key, _)| key).collect();
+        self.held.push(Held { name, cursor, entries: state.between(name, &ALL), ahead });
         Ok(())
     }
 
@@ -253,7 +307,18 @@ impl Client {
             return Ok(());
         }
         let mut held = self.held.remove(0);
-        check_cursor(&mut held.cursor, held.entries, held.name)
+        check_cursor(&mut held.cursor, held.entries, &held.ahead, held.name)
+    }
+
+    /// At the snapshot that was kept first.
+    fn look_again(&mut self, drops: bool) -> Result<()> {
+        let Some(kept) = self.kept.first() else { return Ok(()) };
+        coverage::add("snapshots looked at again", 1);
+        let result = kept.look_again(&self.db);
+        if drops {
+            self.kept.remove(0);
+        }
+        result
     }
 
     fn steer(&mut self, steer: Steer) -> Result<()> {
@@ -292,6 +357,6 @@ impl Client {
         keyspace.flush()?;
         let mut cursor = keyspace.cursor()?;
         self.db.drop_keyspace(&keyspace)?;
-        check_cursor(&mut cursor, entries, &name)
+        check_cursor(&mut cursor, entries, &BTreeSet::new(), &name)
     }
 }

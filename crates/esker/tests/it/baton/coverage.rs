@@ -7,7 +7,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 static COUNTS: Mutex<BTreeMap<&'static str, u64>> = Mutex::new(BTreeMap::new());
 
 /// What must have happened in any run over all seeds.
-const REQUIRED: [&str; 35] = [
+const REQUIRED: [&str; 40] = [
     // Counted by the engine.
     "flushes",
     "compactions",
@@ -36,6 +36,8 @@ const REQUIRED: [&str; 35] = [
     "closes beside clients",
     "entries that a filter removed",
     "entries that a filter changed",
+    "keys of multi-gets",
+    "snapshots looked at again",
     "writes that were refused",
     "writes of unknown outcome",
     // How generations ended, and what they began with.
@@ -44,6 +46,9 @@ const REQUIRED: [&str; 35] = [
     "poisoned",
     "power lost",
     "two databases",
+    "logs apart",
+    "openings that failed",
+    "generations in which it did not open",
     "options changed",
     "files that a fault left",
     "recoveries that left nothing",

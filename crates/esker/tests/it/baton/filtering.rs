@@ -12,11 +12,11 @@ use super::coverage;
 use crate::state::Bytes;
 
 /// How the keys start that the filter acts on. They are put and deleted, and no more.
-pub(super) const FILTERED: &[u8] = b"~";
+pub(crate) const FILTERED: &[u8] = b"~";
 
 /// Removes values that start with `-`, and cuts a `+` off others.
 #[derive(Clone)]
-pub(super) struct BySign;
+pub(crate) struct BySign;
 
 impl CompactionFilterFactory for BySign {
     fn name(&self) -> &str {
@@ -48,7 +48,7 @@ impl CompactionFilter for BySign {
 }
 
 /// Whether a reader may find `found` under `key` where `written` was written.
-pub(super) fn allows(key: &[u8], written: Option<&[u8]>, found: Option<&[u8]>) -> bool {
+pub(crate) fn allows(key: &[u8], written: Option<&[u8]>, found: Option<&[u8]>) -> bool {
     let filtered = match written {
         _ if !key.starts_with(FILTERED) => written,
         Some([b'-', ..]) => None,
@@ -62,7 +62,7 @@ pub(super) fn allows(key: &[u8], written: Option<&[u8]>, found: Option<&[u8]>) -
 ///
 /// # Panics
 /// If `found` holds anything else in place of an entry of `expected`.
-pub(super) fn as_found<'a>(
+pub(crate) fn as_found<'a>(
     expected: impl IntoIterator<Item = (Bytes, Bytes)>,
     found: impl Fn(&[u8]) -> Option<&'a Bytes>,
     when: &str,

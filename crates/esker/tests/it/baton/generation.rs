@@ -1,30 +1,32 @@
 //! One run of the clients on their databases, from opening them to their end, whatever that is.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use esker::env::{CrashPolicy, Event, MemoryFileSystem, Operation};
-use esker::{Db, Options};
+use esker::{Db, ErrorKind, Options, Result};
 use esker_base::baton::{self, Outcome};
 
 use super::client::Client;
 use super::coverage;
 use super::history::{History, Id, Promises};
-use super::plan::{KeyspaceChoices, Plan};
+use super::plan::{FailingOpens, KeyspaceChoices, Plan, rule};
 use super::reader::{read_all, seen_by};
 use super::recovery::{crash_and_recover, recover};
 use super::script::{Act, Op};
-use super::world::{self, Moment, World};
+use super::world::{self, Moment, START, World};
 use crate::directory::{assert_exact, orphans};
 use crate::random::Rng;
-use crate::recovered::{DIR, Loss};
+use crate::recovered::{DIR, Loss, log_dir_of};
 
 /// What a generation starts from.
 pub(super) struct Start {
     fs: MemoryFileSystem,
     /// One of each database.
     histories: Vec<History>,
+    /// What the wall clock shows.
+    wall: Duration,
     is_new: bool,
 }
 
@@ -34,6 +36,8 @@ pub(super) struct End {
     fs: MemoryFileSystem,
     histories: Vec<History>,
     moments: Vec<Moment>,
+    /// What the wall clock shows.
+    wall: Duration,
     loaded: &'static str,
 }
 
@@ -52,7 +56,7 @@ pub(super) fn dir_of(home: usize) -> String {
 impl Start {
     pub(super) fn new(fs: MemoryFileSystem, plan: &Plan) -> Self {
         let histories = (0..plan.database_count).map(|_| History::new(plan.state())).collect();
-        Self { fs, histories, is_new: true }
+        Self { fs, histories, wall: START, is_new: true }
     }
 }
 
@@ -61,19 +65,25 @@ pub(super) fn run(plan: &Plan, seed: u64, number: u32, start: Start, acts: Vec<A
     let run_seed = seed.wrapping_mul(1000).wrapping_add(u64::from(number));
     let databases = start.histories.iter().zip(0..).map(|(history, home)| {
         let (options, keyspaces) = plan.choices(number, home).clone();
+        let log_dir = plan.has_log_dir.then(|| log_dir_of(dir_of(home as usize)));
+        coverage::add("logs apart", u64::from(log_dir.is_some()));
+        let options = Options { log_dir, ..options };
         let changed = number > 0 && *plan.choices(number - 1, home) != *plan.choices(number, home);
         coverage::add("options changed", u64::from(changed));
         Database { options, keyspaces, required: history.promises.process.clone() }
     });
     let databases: Vec<Database> = databases.collect();
     coverage::add("two databases", u64::from(databases.len() == 2));
-    let world = World::new(start.fs, start.histories, plan.loaded, run_seed);
+    let failing_opens = plan.failing_opens(seed, number);
+    let world = World::new(start.fs, start.histories, plan.loaded, start.wall, run_seed);
     let world = Arc::new(world);
+    let end = Arc::new(Mutex::new(start.wall));
     let life = Life {
         world: Arc::clone(&world),
         databases,
-        has_faults: plan.has_faults,
+        has_faults: plan.has_faults || !failing_opens.rules.is_empty(),
         is_new: start.is_new,
+        failing_opens,
         run_seed,
         clients: (0..plan.client_count)
             .map(|id| {
@@ -83,10 +93,17 @@ pub(super) fn run(plan: &Plan, seed: u64, number: u32, start: Start, acts: Vec<A
             .collect(),
     };
     let settings = baton::Settings::new(run_seed, Plan::policy(seed, number));
-    let outcome = world::run(settings, move || life.live());
+    let set_end = Arc::clone(&end);
+    let outcome = world::run(settings, move || {
+        let clock = Arc::clone(&life.world.env.clock);
+        life.live();
+        let wall = clock.wall();
+        *set_end.lock().unwrap_or_else(PoisonError::into_inner) = wall;
+    });
     let moments = world.take_moments();
     let (fs, histories, loaded) = (world.fs.clone(), world.histories(), world.loaded);
-    End { outcome, fs, histories, moments, loaded }
+    let wall = *end.lock().unwrap_or_else(PoisonError::into_inner);
+    End { outcome, fs, histories, moments, wall, loaded }
 }
 
 /// How a database is opened, and which events must be in it.
@@ -102,6 +119,7 @@ struct Life {
     databases: Vec<Database>,
     has_faults: bool,
     is_new: bool,
+    failing_opens: FailingOpens,
     run_seed: u64,
     /// Each with the number of its first event.
     clients: Vec<(u32, u32, Vec<Op>)>,
@@ -112,7 +130,10 @@ impl Life {
         if !self.is_new {
             self.world.observe(self.run_seed);
         }
-        let dbs: Vec<Db> = (0..self.databases.len()).map(|home| self.open(home)).collect();
+        let dbs: Option<Vec<Db>> = (0..self.databases.len()).map(|home| self.open(home)).collect();
+        let Some(dbs) = dbs else {
+            return coverage::add("generations in which it did not open", 1);
+        };
         if self.is_new {
             self.world.observe(self.run_seed);
         }
@@ -134,16 +155,33 @@ impl Life {
         }
     }
 
-    /// Opens a database; if it is not a new one, learns what is left of it.
-    fn open(&self, home: usize) -> Db {
-        let Database { options, keyspaces, required } = &self.databases[home];
-        let builder = Db::builder(dir_of(home)).env(self.world.env.clone());
-        let builder = builder.options(options.clone());
-        let db = builder.default_keyspace(keyspaces[0].1.clone()).open().unwrap();
-        for (name, options) in &keyspaces[1..] {
-            db.keyspace(name, options.clone()).unwrap();
+    /// Opens a database, at first perhaps beside faults; if it is not a new one, learns what is left
+    /// of it. None if it is given up.
+    fn open(&self, home: usize) -> Option<Db> {
+        let mut opened = None;
+        for (kind, seed) in &self.failing_opens.rules {
+            self.world.faults.add(rule(*kind, *seed));
+            let result = self.try_open(home);
+            self.world.faults.clear();
+            match result {
+                Ok(db) => {
+                    opened = Some(db);
+                    break;
+                }
+                Err(error) => {
+                    let is_expected = matches!(error.kind(), ErrorKind::Io | ErrorKind::NoSpace);
+                    assert!(is_expected, "an open that meets faults: {error:?}");
+                    coverage::add("openings that failed", 1);
+                    self.world.env.clock.sleep(Duration::from_millis(seed % 2000));
+                }
+            }
         }
+        if opened.is_none() && self.failing_opens.gives_up && !self.is_new {
+            return None;
+        }
+        let db = opened.unwrap_or_else(|| self.try_open(home).unwrap());
         if !self.is_new {
+            let Database { required, .. } = &self.databases[home];
             let seen = seen_by(&db.snapshot(), &db, self.world.loaded).unwrap();
             let mut history = self.world.history(home);
             let count = history.at(&seen, required, "recovered");
@@ -151,7 +189,18 @@ impl Life {
             drop(history);
             read_all(&self.world, home, &db, required, "recovered").unwrap();
         }
-        db
+        Some(db)
+    }
+
+    fn try_open(&self, home: usize) -> Result<Db> {
+        let Database { options, keyspaces, .. } = &self.databases[home];
+        let builder = Db::builder(dir_of(home)).env(self.world.env.clone());
+        let builder = builder.options(options.clone());
+        let db = builder.default_keyspace(keyspaces[0].1.clone()).open()?;
+        for (name, options) in &keyspaces[1..] {
+            db.keyspace(name, options.clone())?;
+        }
+        Ok(db)
     }
 
     /// The faults are over: all work ends, and everything can be read.
@@ -233,7 +282,8 @@ impl Life {
 fn may_leave(event: &Event, name: &str, dir: &str) -> bool {
     let of_event = event.path.file_name().unwrap_or_default().to_string_lossy();
     let is_removal = of_event == name && event.operation == Operation::Remove;
-    event.path.starts_with(dir) && (is_removal || of_event.contains(".manifest"))
+    let is_inside = event.path.starts_with(dir) || event.path.starts_with(log_dir_of(dir));
+    is_inside && (is_removal || of_event.contains(".manifest"))
 }
 
 fn count_work(db: &Db) {
@@ -256,8 +306,10 @@ impl End {
 
     /// What the next generation starts from: the end, or a crash.
     pub(super) fn next(mut self, rng: &mut Rng) -> Start {
+        let outage = Duration::from_millis(rng.below(30_000));
         if self.moments.is_empty() || rng.one_in(3) {
-            return Start { fs: self.fs, histories: self.histories, is_new: false };
+            let (fs, histories, wall) = (self.fs, self.histories, self.wall + outage);
+            return Start { fs, histories, wall, is_new: false };
         }
         coverage::add("power lost", 1);
         let moment = self.moments.swap_remove(rng.index(self.moments.len()));
@@ -267,7 +319,8 @@ impl End {
             let power = promises.power;
             history.promises = Promises { process: power.clone(), power };
         }
-        Start { fs, histories: self.histories, is_new: false }
+        let wall = moment.wall + outage;
+        Start { fs, histories: self.histories, wall, is_new: false }
     }
 }
 
@@ -275,6 +328,7 @@ impl Start {
     /// Opens for the last time: all that was promised is there, and nothing that nothing refers to.
     pub(super) fn finish(self, loaded: &str) {
         let required = self.histories.iter().map(|history| &history.promises.process);
-        recover(&self.fs, &self.histories, required, loaded, true, "for the last time");
+        let what = (loaded, true, "for the last time");
+        recover((&self.fs, self.wall), &self.histories, required, what);
     }
 }

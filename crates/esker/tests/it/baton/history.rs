@@ -205,9 +205,11 @@ impl History {
         }
     }
 
-    /// What there is after the first `count` events.
-    pub(super) fn state(&self, count: usize) -> State {
-        self.states[count].clone()
+    /// What a reader sees of the first `count` events at that time, in milliseconds since the epoch.
+    pub(super) fn state(&self, count: usize, millis: u64) -> State {
+        let mut state = self.states[count].clone();
+        state.pass_time(millis);
+        state
     }
 
     /// Which of its own keys `client` has put and not deleted again, and which it has.

@@ -28,11 +28,22 @@ pub(super) struct Plan {
     /// The keyspace that loads go to.
     pub(super) loaded: &'static str,
     pub(super) has_faults: bool,
+    /// Whether the logs lie in directories of their own.
+    pub(super) has_log_dir: bool,
     pub(super) has_filter: bool,
     pub(super) act_count: u64,
     pub(super) closes_one_in: u64,
     /// Of each generation of the first database.
     choices: Vec<(Options, KeyspaceChoices)>,
+}
+
+/// Faults that an open meets, each time others, before it meets none.
+#[derive(Default)]
+pub(super) struct FailingOpens {
+    /// By their numbers, see [`rule`].
+    pub(super) rules: Vec<(usize, u64)>,
+    /// Whether it is not tried without faults.
+    pub(super) gives_up: bool,
 }
 
 impl Plan {
@@ -57,6 +68,7 @@ impl Plan {
             has_filter,
             act_count: 15 + rng.below(60),
             closes_one_in: *rng.pick(&[40, 1_000_000]),
+            has_log_dir: rng.one_in(4),
             choices,
         }
     }
@@ -76,6 +88,20 @@ impl Plan {
             // Threads that are held up for long, often.
             _ => Policy::Priorities { falls: *rng.pick(&[100, 400]), among: 20_000 },
         }
+    }
+
+    /// What happens when the databases of a generation are opened.
+    pub(super) fn failing_opens(&self, seed: u64, generation: u32) -> FailingOpens {
+        let mut rng = Rng::new(seed ^ 0x09e7 ^ u64::from(generation));
+        if rng.one_in(if self.has_faults { 4 } else { 2 }) {
+            return FailingOpens::default();
+        }
+        let gives_up = rng.one_in(2);
+        let count = if gives_up { 1 } else { 1 + rng.index(4) };
+        // An open reads more than anything else.
+        let kind = |rng: &mut Rng| if rng.one_in(3) { READ_RULE } else { rng.index(RULE_COUNT) };
+        let rules = (0..count).map(|_| (kind(&mut rng), rng.next())).collect();
+        FailingOpens { rules, gives_up }
     }
 
     pub(super) fn is_reversed(&self, name: &str) -> bool {
@@ -116,10 +142,16 @@ fn choose(rng: &mut Rng, seed: u64, order: &Order, has_filter: bool) -> (Options
     (options, keyspaces)
 }
 
+/// How many ways there are for the files to go wrong.
+pub(super) const RULE_COUNT: usize = 8;
+
+/// The one of them that lets reads fail.
+const READ_RULE: usize = 3;
+
 /// What goes wrong under the number `kind`.
 pub(super) fn rule(kind: usize, seed: u64) -> Rule {
     let write = [Operation::Write, Operation::Allocate, Operation::Create];
-    let rules = [
+    let rules: [Rule; RULE_COUNT] = [
         Rule::new(Fault::Error(5)).on(&[Operation::Write, Operation::Sync]),
         Rule::new(Fault::Error(28)).on(&write),
         Rule::new(Fault::Error(24)).on(&[Operation::Open, Operation::Create]),
@@ -130,5 +162,5 @@ pub(super) fn rule(kind: usize, seed: u64) -> Rule {
         Rule::new(Fault::Delay(Duration::from_millis(300))).on(&[Operation::Sync]),
     ];
     let count = [1, 3, 10, 40][seed as usize % 4];
-    rules[kind % rules.len()].clone().when(When::OneIn { count, seed })
+    rules[kind].clone().when(When::OneIn { count, seed })
 }

@@ -25,27 +25,47 @@ pub(super) fn seen_by(snapshot: &Snapshot, db: &Db, loaded: &str) -> Result<Seen
     Ok(Seen::new(get(ORDER)?.as_deref(), get(loaded)?.as_deref()))
 }
 
+/// A snapshot, and the time at which it was taken, in milliseconds since the epoch: what expires
+/// goes by that for whoever reads in it.
+pub(super) struct Taken {
+    pub(super) snapshot: Snapshot,
+    millis: u64,
+}
+
+impl Taken {
+    /// Taken again until no time passes meanwhile.
+    pub(super) fn new(world: &World, db: &Db) -> Self {
+        loop {
+            let before = world.millis();
+            let snapshot = db.snapshot();
+            if world.millis() == before {
+                return Self { snapshot, millis: before };
+            }
+        }
+    }
+}
+
 /// How many events a reader sees now.
 pub(super) fn look(world: &World, home: usize, db: &Db, required: &BTreeSet<Id>) -> Result<usize> {
     let seen = seen_by(&db.snapshot(), db, world.loaded)?;
     Ok(world.history(home).at(&seen, required, "a look"))
 }
 
-/// What a snapshot shows, by the events that it holds.
+/// What a snapshot shows, by the events that it holds and the time.
 pub(super) fn state_of(
     world: &World,
     home: usize,
     db: &Db,
-    snapshot: &Snapshot,
+    taken: &Taken,
     required: &BTreeSet<Id>,
 ) -> Result<State> {
-    let seen = seen_by(snapshot, db, world.loaded)?;
+    let seen = seen_by(&taken.snapshot, db, world.loaded)?;
     let mut history = world.history(home);
     let count = history.at(&seen, required, "snapshot");
-    Ok(history.state(count))
+    Ok(history.state(count, taken.millis))
 }
 
-/// Reads everything in a snapshot, forwards, backwards and key by key.
+/// Reads everything in a snapshot, forwards, backwards, key by key, and many keys at once.
 pub(super) fn read_all(
     world: &World,
     home: usize,
@@ -53,21 +73,72 @@ pub(super) fn read_all(
     required: &BTreeSet<Id>,
     when: &str,
 ) -> Result<()> {
-    let snapshot = db.snapshot();
-    let state = state_of(world, home, db, &snapshot, required)?;
+    let taken = Taken::new(world, db);
+    let state = state_of(world, home, db, &taken, required)?;
     for name in SHARED {
-        let keyspace = db.existing_keyspace(name)?.expect("nobody drops the shared keyspaces");
-        let view = snapshot.keyspace(&keyspace);
-        let what = format!("{when}, {name}");
-        let expected = check_range(&view, &ALL, state.between(name, &ALL), &what)?;
-        for (number, (key, value)) in expected.iter().enumerate() {
-            if number % 7 == 0 || key.starts_with(FILTERED) {
-                let found = view.get(key)?;
-                assert!(found.is_some_and(|f| *f == **value), "{what}: {}", key.escape_ascii());
-            }
-        }
+        let expected = state.between(name, &ALL);
+        read_view(&taken.snapshot, db, name, expected, &format!("{when}, {name}"))?;
     }
     Ok(())
+}
+
+/// Reads all that a snapshot shows of a keyspace, in every way; returns what is there.
+fn read_view(
+    snapshot: &Snapshot,
+    db: &Db,
+    name: &str,
+    expected: Entries,
+    what: &str,
+) -> Result<Entries> {
+    let keyspace = db.existing_keyspace(name)?.expect("nobody drops the shared keyspaces");
+    let view = snapshot.keyspace(&keyspace);
+    let expected = check_range(&view, &ALL, expected, what)?;
+    let is_read = |(number, (key, _)): &(usize, &(Bytes, Bytes))| {
+        number % 7 == 0 || key.starts_with(FILTERED)
+    };
+    let some: Vec<_> = expected.iter().enumerate().filter(is_read).map(|(_, one)| one).collect();
+    let keys: Vec<&Bytes> = some.iter().map(|(key, _)| key).collect();
+    let many = view.multi_get(&keys)?;
+    for ((key, value), together) in some.into_iter().zip(many) {
+        for found in [view.get(key)?, together] {
+            assert!(found.is_some_and(|f| *f == **value), "{what}: {}", key.escape_ascii());
+        }
+    }
+    Ok(expected)
+}
+
+/// A snapshot that is kept, and what it showed when it was looked at first.
+pub(super) struct Kept {
+    taken: Taken,
+    /// Of each shared keyspace.
+    shown: Vec<Entries>,
+}
+
+impl Kept {
+    pub(super) fn new(
+        world: &World,
+        home: usize,
+        db: &Db,
+        required: &BTreeSet<Id>,
+    ) -> Result<Self> {
+        let taken = Taken::new(world, db);
+        let state = state_of(world, home, db, &taken, required)?;
+        let shown = SHARED.iter().map(|name| {
+            let expected = state.between(name, &ALL);
+            read_view(&taken.snapshot, db, name, expected, &format!("kept, {name}"))
+        });
+        Ok(Self { shown: shown.collect::<Result<_>>()?, taken })
+    }
+
+    /// Whatever was compacted since, and whatever has expired, it shows the same.
+    pub(super) fn look_again(&self, db: &Db) -> Result<()> {
+        for (name, shown) in SHARED.iter().zip(&self.shown) {
+            let what = format!("looked at again, {name}");
+            let found = read_view(&self.taken.snapshot, db, name, shown.clone(), &what)?;
+            assert_same(&found, shown, &what);
+        }
+        Ok(())
+    }
 }
 
 /// Reads a range forwards and backwards; returns what is there.
@@ -88,8 +159,19 @@ pub(super) fn check_range(
     Ok(expected)
 }
 
-/// Reads all of `cursor`, forwards and backwards.
-pub(super) fn check_cursor(cursor: &mut Cursor, expected: Entries, name: &str) -> Result<()> {
+/// Takes `cursor` on from where it stands to the end, over the keys of `ahead`; then reads all of it,
+/// forwards and backwards.
+pub(super) fn check_cursor(
+    cursor: &mut Cursor,
+    expected: Entries,
+    ahead: &BTreeSet<Bytes>,
+    name: &str,
+) -> Result<()> {
+    let mut rest = Entries::new();
+    while cursor.is_valid() {
+        rest.push((cursor.key().into(), cursor.value().into()));
+        cursor.next()?;
+    }
     let mut found = Entries::new();
     cursor.seek_to_first()?;
     while cursor.is_valid() {
@@ -105,6 +187,8 @@ pub(super) fn check_cursor(cursor: &mut Cursor, expected: Entries, name: &str) -
     }
     found.reverse();
     assert_same(&found, &expected, &format!("{name}, by a cursor, backwards"));
+    let ahead = expected.into_iter().filter(|(key, _)| ahead.contains(key)).collect();
+    assert_same(&rest, &ahead, &format!("{name}, by a cursor that stood somewhere"));
     Ok(())
 }
 

@@ -12,11 +12,13 @@ use super::reader::seen_by;
 use super::world::Moment;
 use crate::directory::{assert_exact, assert_tidy};
 use crate::reading::{assert_contents, contents};
-use crate::recovered::{Loss, env_of, open_in, options};
+use crate::recovered::{Loss, env_at, open_in, options_in};
 use crate::state::Contents;
 use crate::tally::Tally;
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
 
 /// Crashes, each followed by a recovery and a comparison.
 pub(super) static CRASHES: Tally = Tally::new("simulated crashes of threads at work");
@@ -40,29 +42,28 @@ pub(super) fn crash_and_recover(
         Loss::Power => &promises.power,
     });
     let ends = seed.is_multiple_of(4);
-    recover(&fs, histories, required, loaded, ends, &when);
+    recover((&fs, moment.wall), histories, required, (loaded, ends, &when));
     CRASHES.add(1);
 }
 
-/// Opens what is in `fs` and compares it with `histories`; and if `ends`, does all that is left to
-/// do, closes, and sees that nothing is there that nothing refers to.
+/// Opens what is in `fs` at that time and compares it with `histories`; and if it `ends`, does all
+/// that is left to do, closes, and sees that nothing is there that nothing refers to.
 pub(super) fn recover<'a>(
-    fs: &MemoryFileSystem,
+    (fs, wall): (&MemoryFileSystem, Duration),
     histories: &[History],
     required: impl Iterator<Item = &'a BTreeSet<Id>>,
-    loaded: &str,
-    ends: bool,
-    when: &str,
+    (loaded, ends, when): (&str, bool, &str),
 ) {
     for (home, (history, required)) in histories.iter().zip(required).enumerate() {
         let when = format!("{when}, database {home}");
-        let db = open_in(&dir_of(home), &env_of(fs), &options());
+        let (dir, env) = (dir_of(home), env_at(Arc::new(fs.clone()), wall));
+        let db = open_in(&dir, &env, &options_in(&dir, fs));
         let db = db.unwrap_or_else(|error| panic!("{when}: {error:?}"));
         let seen = seen_by(&db.snapshot(), &db, loaded).unwrap();
         let mut history = history.clone();
         let count = history.at(&seen, required, &when);
-        let state = history.state(count);
         let compare = |db: &Db, when: &str| {
+            let state = history.state(count, env.clock.wall().as_millis() as u64);
             for name in SHARED {
                 let keyspace = db.existing_keyspace(name).unwrap().expect("it was created before");
                 let written = state.contents(name);

@@ -1,16 +1,19 @@
 //! What a simulation consists of: who does what, in which generation.
 
-use std::ops::Bound;
+use std::ops::{Bound, Range};
 use std::time::Duration;
 
 use esker::Durability;
 
 use super::filtering::FILTERED;
 use super::history::{ORDER_KEY, TOGGLED};
-use super::plan::{Plan, SHARED};
+use super::plan::{Plan, RULE_COUNT, SHARED};
 use crate::outside;
 use crate::random::Rng;
 use crate::state::{Bounds, Bytes, State, Write};
+
+/// Values that expire so long after they were written, in milliseconds.
+pub(super) const SHORT_MILLIS: Range<u64> = 2..20_000;
 
 /// Later than any clock of a run.
 const FAR_MILLIS: u64 = 1 << 50;
@@ -26,14 +29,20 @@ pub(super) enum Op {
     BulkLoad(Vec<Write>, bool),
     /// Reads a key of a keyspace as of now.
     Get(&'static str, Vec<u8>),
+    /// Reads several keys of a keyspace, as of one moment.
+    MultiGet(&'static str, Vec<Vec<u8>>),
     /// Reads a range both ways, in a snapshot.
     Scan(&'static str, Bounds),
     /// Reads everything in every way, in a snapshot.
     ReadAll,
-    /// Opens a cursor on a snapshot, to be looked at later.
-    Hold(&'static str),
+    /// Opens a cursor on a snapshot, perhaps at some key, to be looked at later.
+    Hold(&'static str, Option<Vec<u8>>),
     /// Reads all of the cursor that was opened first.
     Release,
+    /// Takes a snapshot and reads everything in it, to be read again later.
+    Keep,
+    /// Reads again everything in the snapshot that was kept first, and may drop it.
+    LookAgain(bool),
     Flush(&'static str),
     Compact(&'static str, Bounds),
     /// Begins a compaction, and cancels it, or leaves it to be steered later.
@@ -119,7 +128,7 @@ fn op(plan: &Plan, client: u32, rng: &mut Rng) -> Op {
         return Op::Close;
     }
     if plan.has_faults && rng.one_in(12) {
-        return if rng.one_in(3) { Op::Heal } else { Op::Spoil(rng.index(8), rng.next()) };
+        return if rng.one_in(3) { Op::Heal } else { Op::Spoil(rng.index(RULE_COUNT), rng.next()) };
     }
     match rng.below(100) {
         0..=34 => {
@@ -136,11 +145,14 @@ fn op(plan: &Plan, client: u32, rng: &mut Rng) -> Op {
             let writes = (0..rng.below(60)).map(|_| one(rng)).collect();
             Op::BulkLoad(writes, !rng.one_in(4))
         }
-        40..=46 => Op::Get(name, if rng.one_in(8) { filtered_key(rng) } else { rng.key() }),
+        40..=46 => Op::Get(name, some_key(rng)),
         47..=52 => Op::Scan(name, rng.bounds()),
-        53..=57 => Op::ReadAll,
-        58..=63 => Op::Hold(name),
-        64..=69 => Op::Release,
+        53..=55 => Op::ReadAll,
+        56..=57 => Op::MultiGet(name, (0..rng.below(20)).map(|_| some_key(rng)).collect()),
+        58..=62 => Op::Hold(name, rng.one_in(2).then(|| rng.key())),
+        63..=66 => Op::Release,
+        67 => Op::Keep,
+        68..=69 => Op::LookAgain(rng.one_in(2)),
         70..=76 => Op::Flush(name),
         77..=80 => Op::Compact(name, rng.bounds()),
         81..=84 => Op::StartCompaction(name, range_to_compact(rng), rng.one_in(3)),
@@ -159,6 +171,10 @@ fn op(plan: &Plan, client: u32, rng: &mut Rng) -> Op {
 
 fn range_to_compact(rng: &mut Rng) -> Bounds {
     if rng.one_in(2) { (Bound::Unbounded, Bound::Unbounded) } else { rng.bounds() }
+}
+
+fn some_key(rng: &mut Rng) -> Vec<u8> {
+    if rng.one_in(8) { filtered_key(rng) } else { rng.key() }
 }
 
 fn filtered_key(rng: &mut Rng) -> Vec<u8> {
@@ -194,7 +210,7 @@ fn one_write(plan: &Plan, client: u32, rng: &mut Rng) -> Write {
     match rng.below(9) {
         0 | 1 => Write::delete(name, &key),
         2 => Write::merge(name, &key, &value),
-        3 => Write::put_until(name, &key, &value, rng.expiry(FAR_MILLIS)),
+        3 => Write::put_until(name, &key, &value, expiry(rng)),
         // Of the client alone, which knows whether it has put it.
         4 => {
             let own = format!("{client}.{}", rng.below(4));
@@ -202,6 +218,15 @@ fn one_write(plan: &Plan, client: u32, rng: &mut Rng) -> Write {
         }
         _ => Write::put(name, &key, &value),
     }
+}
+
+/// Mostly soon; never before a time, which no clock of a run shows, and for ever.
+fn expiry(rng: &mut Rng) -> u64 {
+    if rng.one_in(4) {
+        return rng.expiry(FAR_MILLIS);
+    }
+    let length = SHORT_MILLIS.end - SHORT_MILLIS.start;
+    SHORT_MILLIS.start + rng.below(length) / *rng.pick(&[1, 1, 10])
 }
 
 /// A delete of a range, but for the key that tells which events there are.

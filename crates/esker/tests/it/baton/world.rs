@@ -12,18 +12,23 @@ use esker_base::sync;
 
 use super::coverage;
 use super::history::{History, Promises};
+use super::script::SHORT_MILLIS;
 use crate::random::Rng;
 use crate::watchdog;
 
-/// Where the wall clock starts.
-const START: Duration = Duration::from_secs(1_700_000_000);
+/// Where the wall clock of the first generation starts.
+pub(super) const START: Duration = Duration::from_secs(1_700_000_000);
 
 /// Moments at which a crash is tried, of one generation, at most.
 const MOMENT_COUNT_MAX: usize = 6;
 
-/// Time of the run.
+/// One in how many changes is such a moment: by the generation, since some have few changes and the
+/// moments of others should not all be in their beginning.
+const MOMENT_ONE_IN: [u64; 4] = [8, 24, 60, 200];
+
+/// Time of the run, and where the wall clock stood when it began.
 #[derive(Debug)]
-struct BatonClock;
+struct BatonClock(Duration);
 
 impl Clock for BatonClock {
     fn now(&self) -> Duration {
@@ -31,7 +36,7 @@ impl Clock for BatonClock {
     }
 
     fn wall(&self) -> Duration {
-        START + baton::now()
+        self.0 + baton::now()
     }
 
     fn sleep(&self, duration: Duration) {
@@ -55,6 +60,8 @@ pub(super) struct Moment {
     pub(super) fs: MemoryFileSystem,
     /// Of each database.
     pub(super) promises: Vec<Promises>,
+    /// What the wall clock showed.
+    pub(super) wall: Duration,
     /// What was about to happen.
     pub(super) next: String,
 }
@@ -85,9 +92,10 @@ impl World {
         fs: MemoryFileSystem,
         histories: Vec<History>,
         loaded: &'static str,
+        wall: Duration,
         seed: u64,
     ) -> Self {
-        let clock = Arc::new(BatonClock);
+        let clock = Arc::new(BatonClock(wall));
         let faults = FaultFileSystem::new(Arc::new(fs.clone()), clock.clone());
         let env = Env {
             fs: Arc::new(faults.clone()),
@@ -111,17 +119,23 @@ impl World {
     /// in front of some.
     pub(super) fn observe(&self, seed: u64) {
         let (fs, histories) = (self.fs.clone(), self.histories.clone());
-        let moments = Arc::clone(&self.moments);
-        let rng = Mutex::new(Rng::new(seed));
+        let (moments, clock) = (Arc::clone(&self.moments), Arc::clone(&self.env.clock));
+        let mut rng = Rng::new(seed);
+        let one_in = *rng.pick(&MOMENT_ONE_IN);
+        let rng = Mutex::new(rng);
         self.faults.observe(move |event| {
             baton::step(what(event));
             count(event);
+            let wall = clock.wall();
             let mut moments = locked(&moments);
-            let is_chosen = event.operation.is_change() && locked(&rng).one_in(24);
+            // What is done whole or not at all is done by an edit.
+            let is_edit = event.path.extension().is_some_and(|e| e == "manifest");
+            let one_in = if is_edit { one_in.div_ceil(6) } else { one_in };
+            let is_chosen = event.operation.is_change() && locked(&rng).one_in(one_in);
             if is_chosen && moments.len() < MOMENT_COUNT_MAX {
                 let promises = histories.iter().map(|one| locked(one).promises.clone()).collect();
                 let next = format!("{:?} of {}", event.operation, event.path.display());
-                moments.push(Moment { fs: fs.snapshot(), promises, next });
+                moments.push(Moment { fs: fs.snapshot(), promises, wall, next });
             }
         });
     }
@@ -132,6 +146,18 @@ impl World {
 
     pub(super) fn histories(&self) -> Vec<History> {
         self.histories.iter().map(|one| locked(one).clone()).collect()
+    }
+
+    /// The time that expiry goes by, in milliseconds since the epoch.
+    pub(super) fn millis(&self) -> u64 {
+        self.env.clock.wall().as_millis() as u64
+    }
+
+    /// When a value expires that is written now: what the script has is a time, or if it is short,
+    /// for how long.
+    pub(super) fn expiry(&self, scripted: u64) -> u64 {
+        let is_short = (SHORT_MILLIS.start..SHORT_MILLIS.end).contains(&scripted);
+        if is_short { self.millis() + scripted } else { scripted }
     }
 
     /// Only one thread loads at a time.
