@@ -1,7 +1,7 @@
 //! Segments cut and damaged at every byte and bit.
 
 use esker_env::{FileError, FileExt, FileSystem, MemoryFileSystem, Random, SeededRandom};
-use esker_log::{LogEnd, LogReader};
+use esker_log::{ExpectedHeader, LogEnd, LogReader};
 
 use crate::segment::{
     assert_corruption, bytes, create, expected, path, payload, payloads, read_bytes,
@@ -149,6 +149,55 @@ fn end_before_what_is_known_to_be_durable_is_damage() {
             Ok(end) => assert_eq!((cut, end.offset()), (whole.len(), whole.len() as u64)),
             Err(FileError::Corruption(_)) => assert!(cut < whole.len()),
             Err(error) => panic!("{error}"),
+        }
+    }
+}
+
+#[test]
+fn segment_without_a_header_is_torn_unless_something_says_that_it_was_there() {
+    let (whole, ends) = unsealed(|index| index == 5);
+    let known = expected(7).database;
+    let blank = |len: usize| vec![0; len];
+    let headless = |mut bytes: Vec<u8>| {
+        bytes[..48].fill(0);
+        bytes
+    };
+    let later = format!("header was durable when the frame at {} was written", ends[6]);
+    let before = "segment ends before what is known to be durable";
+    let contents = "file has contents, but no header";
+    // Bytes, whether the database is known, up to where it is known to be durable, the damage.
+    let cases = [
+        (whole[..30].to_vec(), true, 0, None),
+        (whole[..30].to_vec(), false, 0, None),
+        (whole[..30].to_vec(), true, 1, Some(before)),
+        (whole[..30].to_vec(), false, 1, Some(before)),
+        (blank(0), false, 0, None),
+        (blank(48), false, 0, None),
+        (blank(500), true, 0, None),
+        (blank(500), false, 0, None),
+        (blank(500), true, 1, Some(before)),
+        (blank(500), false, 1, Some(before)),
+        (headless(whole.clone()), true, 0, Some(later.as_str())),
+        (headless(whole.clone()), false, 0, Some(contents)),
+        (headless(whole[..ends[5]].to_vec()), true, 0, None),
+    ];
+    for (bytes, is_known, durable, damage) in cases {
+        let fs = MemoryFileSystem::new(0);
+        fs.create(path()).unwrap().write_all_at(0, &bytes).unwrap();
+        let database = known.filter(|_| is_known);
+        let header = ExpectedHeader { database, ..expected(7) };
+        let mut reader = LogReader::open(&fs, path(), &header).unwrap();
+        reader.expect_durable(durable);
+        let case = format!("{} bytes, {is_known}, {durable}", bytes.len());
+        match reader.next_frame() {
+            Err(FileError::Corruption(found)) => {
+                assert_eq!((Some(&*found.what), found.offset), (damage, 0), "{case}");
+            }
+            Ok(None) => {
+                assert_eq!(damage, None, "{case}");
+                assert_eq!(reader.end(), LogEnd::Torn { offset: 0 }, "{case}");
+            }
+            other => panic!("{case}: {other:?}"),
         }
     }
 }
