@@ -7,6 +7,7 @@ mod damage;
 mod golden;
 mod ordinary;
 mod recycled;
+mod room;
 mod segment;
 mod windows;
 mod writer;
