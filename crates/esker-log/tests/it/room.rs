@@ -53,6 +53,10 @@ fn where_a_piece_does_not_fit_what_is_needed_may() {
     fs.add(Rule::new(Fault::Error(28)).on(&[Operation::Allocate]).when(When::Nth(1)));
     log.reserve(500).unwrap();
     assert_eq!((len(&memory), *count.lock().unwrap()), (log.end_offset() + 500, 2));
+    log.reserve(500).unwrap();
+    assert_eq!(*count.lock().unwrap(), 2);
+    log.reserve(501).unwrap();
+    assert_eq!(*count.lock().unwrap(), 3);
 }
 
 #[test]
