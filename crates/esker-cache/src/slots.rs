@@ -138,6 +138,16 @@ impl<V: Weigh> CacheSlots<V> {
         self.array.slots[slot as usize].lock().block.as_deref().map(look)
     }
 
+    /// Runs `look` on what is in `slot`, no use of it; `None` if somebody has the slot just now.
+    /// Never waits, so it may be called while a block is loaded.
+    ///
+    /// # Panics
+    /// If there is no such slot.
+    pub fn glance<R>(&self, slot: u32, look: impl FnOnce(Option<&V>) -> R) -> Option<R> {
+        let state = self.array.slots[slot as usize].try_lock()?;
+        Some(look(state.block.as_deref()))
+    }
+
     /// Runs `look` on the block in `slot`, if it is resident; counts as a use.
     ///
     /// The slot is locked meanwhile, so `look` is short and touches no cache. Saves the two counts

@@ -111,7 +111,7 @@ impl Side {
         let index = random.below(self.files.len() as u64) as usize;
         let file = Arc::clone(&self.files[index]);
         let (offset, len) = (random.below(9_000), random.below(5_000) as usize);
-        match random.below(12) {
+        match random.below(13) {
             0..3 => {
                 let mut bytes = vec![0; len];
                 random.fill(&mut bytes);
@@ -123,10 +123,21 @@ impl Side {
                 show(count.map(|count| bytes[..count].to_vec()))
             }
             6 => show(file.read_exact_at(offset, &mut vec![0; len])),
-            7 => show(file.truncate(offset)),
-            8 => show(file.allocate(offset, len as u64 + 1)),
-            9 => show(file.len().and_then(|len| Ok((len, file.is_empty()?)))),
-            10 => show(file.sync_data().and_then(|()| file.sync_all())),
+            // Room that was never written is not at hand in the one, and is in the other.
+            7 => {
+                file.will_need(offset, len as u64);
+                let mut bytes = vec![0; len];
+                let count = file.read_at_hand(offset, &mut bytes).and_then(|at_hand| {
+                    let at_hand = at_hand.unwrap_or(0);
+                    let rest = file.read_at(offset + at_hand as u64, &mut bytes[at_hand..])?;
+                    Ok(at_hand + rest)
+                });
+                show(count.map(|count| bytes[..count].to_vec()))
+            }
+            8 => show(file.truncate(offset)),
+            9 => show(file.allocate(offset, len as u64 + 1)),
+            10 => show(file.len().and_then(|len| Ok((len, file.is_empty()?)))),
+            11 => show(file.sync_data().and_then(|()| file.sync_all())),
             _ => {
                 drop(self.files.swap_remove(index));
                 "closed".into()

@@ -103,6 +103,21 @@ pub trait File: Send + Sync + fmt::Debug {
     /// Of the system.
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<usize, IoError>;
 
+    /// As [`File::read_at`] of what can be had without waiting for the device; `None` if that is
+    /// not even one byte. Where a system cannot tell, everything is at hand, and this may wait.
+    ///
+    /// # Errors
+    /// As [`File::read_at`].
+    fn read_at_hand(&self, offset: u64, buffer: &mut [u8]) -> Result<Option<usize>, IoError> {
+        self.read_at(offset, buffer).map(Some)
+    }
+
+    /// Says that `len` bytes at `offset` will be read soon: the system may start to fetch them, and
+    /// does not wait for them. A hint: it may do nothing, and it cannot fail.
+    fn will_need(&self, offset: u64, len: u64) {
+        let _ = (offset, len);
+    }
+
     /// Writes up to `bytes.len()` bytes at `offset`; fewer at any time. Extends the file.
     ///
     /// # Errors

@@ -36,6 +36,19 @@ impl Table {
         }
     }
 
+    /// Says to the file system what a point read of `user_key` will read from the file; whether it
+    /// may find the key here. Nothing is read for it: what is not known without reading is left out.
+    ///
+    /// # Cost
+    /// Three locks, none of which is waited for, and a call of the system for a block that is not in
+    /// the cache.
+    #[must_use]
+    pub fn announce(&self, user_key: &[u8], hash: u64) -> bool {
+        let Some(open) = self.opened() else { return true };
+        let partition = open.top.candidate(user_key);
+        partition.is_some_and(|partition| open.announce(partition, user_key, hash))
+    }
+
     /// The block that a point read of `user_key` looks into, whose slot is asked for; `None` if the
     /// filter rules the key out.
     #[inline]

@@ -170,7 +170,7 @@ impl TableCursor {
     /// Of the file system; `Corruption` if a block that is needed is damaged.
     pub fn seek(&mut self, target: InternalKey<'_>) -> Result<(), FileError> {
         self.approach(target.user_key)?;
-        self.hold_approached()?;
+        self.hold_approached(None)?;
         self.seek_approached(target)
     }
 
@@ -199,13 +199,25 @@ impl TableCursor {
         }
     }
 
-    /// The third part: holds the block, and asks for its keys.
+    /// Instead of the second part, for a seek that will wait for the device: has the system start
+    /// to read the block, unless that is in the cache. Waits for nobody.
+    pub fn announce(&self) {
+        if let (Some(candidates), Some(open), Some(index)) =
+            (self.approached, self.table.opened(), &self.index)
+        {
+            let slot = open.block_number(self.partition, candidates.first);
+            open.announce_block(slot, index.index().handle(candidates.first));
+        }
+    }
+
+    /// The third part: holds the block, and asks for its keys. `waits` is called before it is waited
+    /// for the device; it must not wait for anything in the cache.
     ///
     /// # Errors
     /// As [`TableCursor::seek`].
-    pub fn hold_approached(&mut self) -> Result<(), FileError> {
+    pub fn hold_approached(&mut self, waits: Option<&mut dyn FnMut()>) -> Result<(), FileError> {
         if let Some(candidates) = self.approached {
-            self.hold_block(candidates.first, Direction::Ascending)?;
+            self.hold_block(candidates.first, Direction::Ascending, waits)?;
             prefetch_bytes(self.current_block().data().columns_and_keys(), KEYS_ASKED_LEN_MAX);
         }
         Ok(())
@@ -243,7 +255,7 @@ impl TableCursor {
     /// As [`TableCursor::seek`].
     pub fn seek_for_prev(&mut self, target: InternalKey<'_>) -> Result<(), FileError> {
         self.approach(target.user_key)?;
-        self.hold_approached()?;
+        self.hold_approached(None)?;
         self.seek_for_prev_approached(target)
     }
 
@@ -483,7 +495,7 @@ impl TableCursor {
 
     /// Holds data block `number` of the partition, and looks into it.
     fn enter_block(&mut self, number: usize, direction: Direction) -> Result<(), FileError> {
-        self.hold_block(number, direction)?;
+        self.hold_block(number, direction, None)?;
         if self.entry_count == 0 {
             let data = self.block.as_ref().expect("a block is held").data();
             let prefix = data.prefix();
@@ -496,13 +508,18 @@ impl TableCursor {
     }
 
     /// Holds data block `number` of the partition.
-    fn hold_block(&mut self, number: usize, direction: Direction) -> Result<(), FileError> {
+    fn hold_block(
+        &mut self,
+        number: usize,
+        direction: Direction,
+        waits: Option<&mut dyn FnMut()>,
+    ) -> Result<(), FileError> {
         if self.block.is_some() && self.block_number == number {
             return Ok(());
         }
         self.block = None;
         self.entry_count = 0;
-        let block = self.load_block(number, direction)?;
+        let block = self.load_block(number, direction, waits)?;
         self.block_number = number;
         self.block = Some(block);
         Ok(())
@@ -533,6 +550,7 @@ impl TableCursor {
         &mut self,
         number: usize,
         direction: Direction,
+        waits: Option<&mut dyn FnMut()>,
     ) -> Result<Arc<CachedBlock>, FileError> {
         let open = self.table.open()?;
         self.readahead.visit(open.block_number(self.partition, number));
@@ -543,8 +561,10 @@ impl TableCursor {
         let handle = index.handle(number);
         let is_descending = direction == Direction::Descending;
         let (readahead, budget) = (&mut self.readahead, &self.table.context().budget);
-        let mut read = || {
-            let stored = readahead.read(&open.file, budget, handle, index.data(), is_descending)?;
+        let read = || {
+            let within = index.data();
+            let stored =
+                readahead.read(&open.file, budget, handle, within, is_descending, waits)?;
             open.decode_data_block(handle, stored)
         };
         if self.fill_cache {

@@ -112,7 +112,7 @@ impl OpenTable {
         handle: BlockHandle,
         trace: &mut T,
     ) -> Result<Arc<CachedBlock>, FileError> {
-        self.load(slot, BlockKind::Filter, handle, trace, || {
+        self.load(slot, BlockKind::Filter, handle, trace, |_| {
             let filter = match self.file.read_filter(handle) {
                 Ok(filter) => Some(filter),
                 Err(FileError::Corruption(_)) => {
@@ -179,6 +179,43 @@ impl OpenTable {
         self.slots.address(slot)
     }
 
+    /// Says that what a point read of `user_key` reads from the file will be needed soon, as far as
+    /// that is known from the cache; whether the read may look into `partition` at all.
+    ///
+    /// Waits for nobody: a slot that somebody has is on its way.
+    pub(crate) fn announce(&self, partition: usize, user_key: &[u8], hash: u64) -> bool {
+        let place = &self.top.partitions()[partition];
+        let index_slot = self.index_slot(partition);
+        if let Some(handle) = place.filter {
+            match self.slots.glance(index_slot + 1, |block| block.map(|it| verdict_of(it, hash))) {
+                Some(Some(FilterVerdict::Excluded)) => return false,
+                Some(None) => self.file.will_need(handle),
+                _ => {}
+            }
+        }
+        let find = |block: &CachedBlock| {
+            let first = block.index().candidates(user_key)?.first;
+            Some((self.block_number(partition, first), block.index().handle(first)))
+        };
+        match self.slots.glance(index_slot, |block| block.map(find)) {
+            Some(Some(Some((slot, handle)))) => {
+                self.announce_block(slot, handle);
+            }
+            Some(Some(None)) => return false,
+            Some(None) => self.file.will_need(place.index),
+            None => {}
+        }
+        true
+    }
+
+    /// Says that the data block at `handle` will be needed soon, unless its `slot` has it or is in
+    /// use.
+    pub(crate) fn announce_block(&self, slot: u32, handle: BlockHandle) {
+        if self.slots.glance(slot, |block| block.is_none()).unwrap_or(false) {
+            self.file.will_need(handle);
+        }
+    }
+
     /// Runs `look` on the index of `partition`.
     #[inline]
     pub(crate) fn with_index<R, T: ReadTrace>(
@@ -202,7 +239,7 @@ impl OpenTable {
         trace: &mut T,
     ) -> Result<Arc<CachedBlock>, FileError> {
         let place: &Partition = &self.top.partitions()[partition];
-        self.load(self.index_slot(partition), BlockKind::Index, place.index, trace, || {
+        self.load(self.index_slot(partition), BlockKind::Index, place.index, trace, |_| {
             Ok(CachedBlock(Content::Index(self.file.read_index(place)?)))
         })
     }
@@ -223,8 +260,13 @@ impl OpenTable {
         }
         let handle =
             self.with_index(partition, &mut crate::NoTrace, |index| index.handle(number))?;
-        self.load(slot, BlockKind::Data, handle, trace, || {
-            let payload = self.file.read_block(handle)?.payload;
+        self.load(slot, BlockKind::Data, handle, trace, |trace| {
+            let unsealed = if T::LISTENS_TO_WAITS {
+                self.file.read_block_telling(handle, || trace.waits())
+            } else {
+                self.file.read_block(handle)
+            };
+            let payload = unsealed?.payload;
             Ok(CachedBlock(Content::Data(self.file.decode_data(handle, payload)?)))
         })
     }
@@ -275,14 +317,14 @@ impl OpenTable {
         kind: BlockKind,
         handle: BlockHandle,
         trace: &mut T,
-        read: impl FnOnce() -> Result<CachedBlock, FileError>,
+        read: impl FnOnce(&mut T) -> Result<CachedBlock, FileError>,
     ) -> Result<Arc<CachedBlock>, FileError> {
         let priority = match kind {
             BlockKind::Data => Priority::Normal,
             _ => Priority::High,
         };
         let start = if T::ENABLED { self.clock.now() } else { Duration::ZERO };
-        let (block, lookup) = self.slots.get_or_load(slot, priority, read)?;
+        let (block, lookup) = self.slots.get_or_load(slot, priority, || read(trace))?;
         if lookup == Lookup::Hit {
             self.trace_hit(trace, kind, handle);
         } else if T::ENABLED {

@@ -67,7 +67,8 @@ impl Readahead {
     }
 
     /// The stored bytes of the block at `handle`, which was visited, and perhaps those of its
-    /// neighbours inside of `within`. What is held is charged to `budget`.
+    /// neighbours inside of `within`. What is held is charged to `budget`. `waits` is called before
+    /// a block that is read alone is waited for.
     pub(crate) fn read(
         &mut self,
         file: &TableFile,
@@ -75,6 +76,7 @@ impl Readahead {
         handle: BlockHandle,
         within: BlockHandle,
         is_descending: bool,
+        waits: Option<&mut dyn FnMut()>,
     ) -> Result<Vec<u8>, FileError> {
         if let Some(bytes) = self.ahead.as_ref().and_then(|ahead| ahead.bytes(handle)) {
             return Ok(bytes.to_vec());
@@ -83,7 +85,10 @@ impl Readahead {
         let (in_a_row_min, window_max) =
             if self.passes { (1, WINDOW_MAX_PASSING) } else { (2, WINDOW_MAX_CACHED) };
         if self.in_a_row < in_a_row_min {
-            return file.read_bytes(handle.offset, handle.len as usize);
+            return match waits {
+                Some(waits) => file.read_bytes_telling(handle.offset, handle.len as usize, waits),
+                None => file.read_bytes(handle.offset, handle.len as usize),
+            };
         }
         self.window = (self.window * 2).clamp(WINDOW_FIRST, window_max);
         let range = if is_descending {

@@ -179,6 +179,33 @@ impl TableFile {
 
     /// Reads and checks the block at `handle`.
     pub(crate) fn read_block(&self, handle: BlockHandle) -> Result<Unsealed, FileError> {
+        self.read_block_by(handle, || {
+            read(&*self.file, self.id, handle.offset, handle.len as usize)
+        })
+    }
+
+    /// As [`TableFile::read_block`]; calls `waits` before it waits for the device.
+    pub(crate) fn read_block_telling(
+        &self,
+        handle: BlockHandle,
+        waits: impl FnOnce(),
+    ) -> Result<Unsealed, FileError> {
+        self.read_block_by(handle, || {
+            self.read_bytes_telling(handle.offset, handle.len as usize, waits)
+        })
+    }
+
+    /// Says that the block at `handle` will be read soon.
+    pub(crate) fn will_need(&self, handle: BlockHandle) {
+        self.file.will_need(handle.offset, handle.len);
+    }
+
+    /// Checks the block at `handle`, which `read` reads.
+    fn read_block_by(
+        &self,
+        handle: BlockHandle,
+        read: impl FnOnce() -> Result<Vec<u8>, FileError>,
+    ) -> Result<Unsealed, FileError> {
         let least = FileHeader::LEN as u64;
         // Bounded by the file before anything is allocated.
         if handle.offset < least
@@ -192,7 +219,7 @@ impl TableFile {
             Some(at) if !self.tail.is_empty() => {
                 self.tail[at as usize..(at + handle.len) as usize].to_vec()
             }
-            _ => read(&*self.file, self.id, handle.offset, handle.len as usize)?,
+            _ => read()?,
         };
         self.unseal(handle, stored)
     }
@@ -320,6 +347,23 @@ impl TableFile {
         read(&*self.file, self.id, offset, len)
     }
 
+    /// As [`TableFile::read_bytes`]; calls `waits` before it waits for the device.
+    pub(crate) fn read_bytes_telling(
+        &self,
+        offset: u64,
+        len: usize,
+        waits: impl FnOnce(),
+    ) -> Result<Vec<u8>, FileError> {
+        let mut bytes = vec![0; len];
+        let at_hand = self.file.read_at_hand(offset, &mut bytes)?.unwrap_or(0);
+        if at_hand < len {
+            waits();
+            let rest = &mut bytes[at_hand..];
+            read_into(&*self.file, self.id, offset + at_hand as u64, rest)?;
+        }
+        Ok(bytes)
+    }
+
     fn undecodable(&self, handle: BlockHandle, kind: BlockKind, error: DecodeError) -> FileError {
         let unit = format!("{kind} block");
         let file = self.id.file_name();
@@ -335,8 +379,13 @@ pub(crate) struct Unsealed {
 
 fn read(file: &dyn File, id: TableId, offset: u64, len: usize) -> Result<Vec<u8>, FileError> {
     let mut bytes = vec![0; len];
-    match file.read_exact_at(offset, &mut bytes) {
-        Ok(()) => Ok(bytes),
+    read_into(file, id, offset, &mut bytes)?;
+    Ok(bytes)
+}
+
+fn read_into(file: &dyn File, id: TableId, offset: u64, bytes: &mut [u8]) -> Result<(), FileError> {
+    match file.read_exact_at(offset, bytes) {
+        Ok(()) => Ok(()),
         // The length was taken from the file itself: it has shrunk since.
         Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => {
             Err(Corruption::new(id.file_name(), offset, "file was cut while it was open").into())

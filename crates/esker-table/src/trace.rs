@@ -76,6 +76,13 @@ pub trait ReadTrace {
     /// Whether anybody listens. Where not, no event is even put together.
     const ENABLED: bool = true;
 
+    /// Whether [`ReadTrace::waits`] is listened to. Where not, no read is tried first.
+    const LISTENS_TO_WAITS: bool = false;
+
+    /// A data block is not at hand: the read will wait for the device. Called while the block's
+    /// slot in the cache is held.
+    fn waits(&mut self) {}
+
     /// A table is asked.
     fn table(&mut self, _properties: &TableProperties) {}
 

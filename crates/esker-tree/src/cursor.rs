@@ -102,12 +102,18 @@ pub trait Cursor {
     #[inline]
     fn ask_head(&self) {}
 
-    /// The third part: holds the place, and asks for its keys.
+    /// Instead of the second part, for a seek that will wait for the device: has the system start
+    /// to read the place. Waits for nobody.
+    #[inline]
+    fn announce(&self) {}
+
+    /// The third part: holds the place, and asks for its keys. `waits` is called before it is waited
+    /// for the device, and may announce other sources.
     ///
     /// # Errors
     /// As [`Cursor::seek`].
     #[inline]
-    fn hold_approached(&mut self) -> Result<(), FileError> {
+    fn hold_approached(&mut self, _waits: Option<&mut dyn FnMut()>) -> Result<(), FileError> {
         Ok(())
     }
 

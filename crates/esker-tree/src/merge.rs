@@ -22,6 +22,7 @@
 //! value, while other work loaded both cores three times over): 27 ns an entry for one run, 50 for
 //! four equal runs in random interleaving, 60 for eight, 32 for runs of 1, 1, 1, 10 and 100 parts.
 
+use std::cell::Cell;
 use std::cmp::Ordering;
 use std::hint::select_unpredictable;
 
@@ -123,7 +124,20 @@ impl<C: Cursor> MergingCursor<C> {
         if self.sources.len() > 1 {
             self.sources.iter().for_each(C::ask_head);
         }
-        self.sources.iter_mut().try_for_each(C::hold_approached)
+        let mut sources = self.sources.as_mut_slice();
+        let is_announced = Cell::new(sources.len() < 2);
+        while let Some((source, others)) = sources.split_first_mut() {
+            // When one has to wait for the device, the others are read meanwhile.
+            let mut announce = || {
+                others.iter().for_each(C::announce);
+                is_announced.set(true);
+            };
+            let waits: Option<&mut dyn FnMut()> =
+                if is_announced.get() { None } else { Some(&mut announce) };
+            source.hold_approached(waits)?;
+            sources = others;
+        }
+        Ok(())
     }
 
     /// Makes the order anew from where the sources stand.

@@ -162,13 +162,13 @@ impl Cursor for RunCursor {
 
     fn seek(&mut self, target: InternalKey<'_>) -> Result<(), FileError> {
         self.approach(target.user_key)?;
-        self.hold_approached()?;
+        self.hold_approached(None)?;
         self.seek_approached(target)
     }
 
     fn seek_for_prev(&mut self, target: InternalKey<'_>) -> Result<(), FileError> {
         self.approach(target.user_key)?;
-        self.hold_approached()?;
+        self.hold_approached(None)?;
         self.seek_for_prev_approached(target)
     }
 
@@ -188,8 +188,14 @@ impl Cursor for RunCursor {
         }
     }
 
-    fn hold_approached(&mut self) -> Result<(), FileError> {
-        self.table.as_mut().map_or(Ok(()), TableCursor::hold_approached)
+    fn announce(&self) {
+        if let Some(table) = &self.table {
+            table.announce();
+        }
+    }
+
+    fn hold_approached(&mut self, waits: Option<&mut dyn FnMut()>) -> Result<(), FileError> {
+        self.table.as_mut().map_or(Ok(()), |table| table.hold_approached(waits))
     }
 
     fn seek_approached(&mut self, target: InternalKey<'_>) -> Result<(), FileError> {

@@ -70,8 +70,12 @@ impl Cursor for SourceCursor {
         on_source!(self, cursor => Cursor::ask_head(cursor));
     }
 
-    fn hold_approached(&mut self) -> Result<(), FileError> {
-        on_source!(self, cursor => Cursor::hold_approached(cursor))
+    fn announce(&self) {
+        on_source!(self, cursor => Cursor::announce(cursor));
+    }
+
+    fn hold_approached(&mut self, waits: Option<&mut dyn FnMut()>) -> Result<(), FileError> {
+        on_source!(self, cursor => Cursor::hold_approached(cursor, waits))
     }
 
     fn seek_approached(&mut self, target: InternalKey<'_>) -> Result<(), FileError> {

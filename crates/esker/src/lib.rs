@@ -106,6 +106,7 @@ mod planned;
 mod presets;
 mod pressure;
 mod read;
+mod read_ahead;
 mod read_view;
 mod recovery;
 mod recovery_mode;

@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use esker_base::{EntryKind, KeyRange, SeqNo, Trailer, checksum::hash_key};
 use esker_memtable::Memtable;
-use esker_table::{BlockAhead, BlockSlice, NoTrace, ReadTrace, Table};
+use esker_table::{BlockSlice, NoTrace, ReadTrace, Table};
 use esker_tree::{
     Cursor, MergeError, MergingCursor, PointMerge, PointStep, ReadContext, Run, UnsupportedKind,
     VisibleCursor,
@@ -25,6 +25,7 @@ use crate::engine::Engine;
 use crate::error::{Error, ErrorKind, Result};
 use crate::expiry::Expiry;
 use crate::keyspace_core::KeyspaceCore;
+use crate::read_ahead::{ASKED_MAX, Announcer, ask_ahead};
 use crate::read_view::ReadView;
 use crate::snapshots::PinnedSeqNo;
 
@@ -89,6 +90,8 @@ pub(crate) trait GetTrace: ReadTrace {
 }
 
 impl GetTrace for NoTrace {}
+
+impl GetTrace for Announcer<'_> {}
 
 /// Notes when the value expires that is found.
 #[derive(Default)]
@@ -409,48 +412,18 @@ impl Engine {
         let (view, snapshot) = keyspace.view_with_seqno(|| self.seqno_of(pin));
         // One time for all, asked for only if one of them needs it.
         let time = OnceCell::new();
-        let one = |key: &Cow<'k, [u8]>| {
+        let mut values = Vec::with_capacity(keys.len());
+        let mut ahead = Announcer::new(&view, snapshot, &keys);
+        for (number, key) in keys.iter().enumerate() {
+            if number.is_multiple_of(ASKED_MAX) {
+                ask_ahead(&view, &keys[number..keys.len().min(number + ASKED_MAX)]);
+            }
+            ahead.go_on_to(number);
             let target = Target { view: &view, key, snapshot };
             let now = || *time.get_or_init(|| self.time_of(pin));
-            let found = find(target, || self.read_context(keyspace, now()), &mut NoTrace)?;
-            Ok::<_, Error>(found.map(Found::into_value))
-        };
-        let mut values = Vec::with_capacity(keys.len());
-        for keys in keys.chunks(ASKED_MAX) {
-            ask_ahead(&view, keys);
-            for key in keys {
-                values.push(one(key)?);
-            }
+            let found = find(target, || self.read_context(keyspace, now()), &mut ahead)?;
+            values.push(found.map(Found::into_value));
         }
         Ok(values)
     }
-}
-
-/// So many keys of a multi-get wait for memory together: enough for as many loads as a processor
-/// has under way, few enough for what they asked for to be still there.
-const ASKED_MAX: usize = 16;
-
-/// Asks for the memory that gets of `keys` will read: one load of every key, then the next.
-///
-/// Only where one run holds everything: there it saves most of a key's five waits, while of several
-/// runs it costs more than the waits for their filters, which a get has under way together with
-/// the rest. Processor time of a key, `multireadrandom` of `esker bench`, with and without it: one
-/// run of 580 MB 0.79 and 1.00 us, three runs of 116 MB 1.12 and 0.71.
-fn ask_ahead(view: &ReadView, keys: &[Cow<'_, [u8]>]) {
-    if keys.len() < 2 || view.version.runs().len() != 1 {
-        return;
-    }
-    let mut hashes = [0; ASKED_MAX];
-    for (hash, key) in hashes.iter_mut().zip(keys) {
-        *hash = hash_key(key);
-        view.version.candidates(key).for_each(|(_, table)| table.ask_filter(key, *hash));
-    }
-    let mut blocks = [const { None }; ASKED_MAX];
-    for ((block, key), hash) in blocks.iter_mut().zip(keys).zip(hashes) {
-        let candidates = &mut view.version.candidates(key);
-        *block = candidates.find_map(|(_, table)| table.block_of_key(key, hash));
-    }
-    let blocks = || blocks.iter().flatten();
-    blocks().for_each(BlockAhead::ask_block);
-    blocks().for_each(BlockAhead::ask_value);
 }

@@ -18,6 +18,27 @@ impl FaultFile {
         self.shared.pass(operation, verb, &[self.path()])
     }
 
+    /// Reads as `fault` has it.
+    fn read_with(
+        &self,
+        fault: Option<Fault>,
+        offset: u64,
+        buffer: &mut [u8],
+    ) -> Result<usize, IoError> {
+        match fault {
+            Some(Fault::Short) => {
+                let half = half(buffer.len());
+                self.inner.read_at(offset, &mut buffer[..half])
+            }
+            Some(Fault::CorruptRead) => {
+                let count = self.inner.read_at(offset, buffer)?;
+                self.flip_bit(&mut buffer[..count]);
+                Ok(count)
+            }
+            _ => self.inner.read_at(offset, buffer),
+        }
+    }
+
     /// A bit that differs from call to call, and not from run to run.
     fn flip_bit(&self, bytes: &mut [u8]) {
         let bits = bytes.len() as u64 * 8;
@@ -38,17 +59,21 @@ impl File for FaultFile {
     }
 
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<usize, IoError> {
+        let fault = self.pass(Operation::Read, "read")?;
+        self.read_with(fault, offset, buffer)
+    }
+
+    fn read_at_hand(&self, offset: u64, buffer: &mut [u8]) -> Result<Option<usize>, IoError> {
         match self.pass(Operation::Read, "read")? {
-            Some(Fault::Short) => {
-                let half = half(buffer.len());
-                self.inner.read_at(offset, &mut buffer[..half])
-            }
-            Some(Fault::CorruptRead) => {
-                let count = self.inner.read_at(offset, buffer)?;
-                self.flip_bit(&mut buffer[..count]);
-                Ok(count)
-            }
-            _ => self.inner.read_at(offset, buffer),
+            Some(Fault::NotAtHand) => Ok(None),
+            fault => self.read_with(fault, offset, buffer).map(Some),
+        }
+    }
+
+    fn will_need(&self, offset: u64, len: u64) {
+        // What rules have against it does not matter: it is a hint.
+        if self.pass(Operation::WillNeed, "ask for").is_ok() {
+            self.inner.will_need(offset, len);
         }
     }
 

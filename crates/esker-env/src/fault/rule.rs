@@ -32,8 +32,10 @@ pub enum Operation {
     Lock,
     /// `FileSystem::space`.
     Space,
-    /// `File::read_at`.
+    /// `File::read_at` and `File::read_at_hand`.
     Read,
+    /// `File::will_need`, which cannot fail.
+    WillNeed,
     /// `File::write_at`.
     Write,
     /// `File::sync_data` and `File::sync_all`.
@@ -59,6 +61,7 @@ impl Operation {
                 | Self::Exists
                 | Self::Space
                 | Self::Read
+                | Self::WillNeed
                 | Self::Len
         )
     }
@@ -84,6 +87,8 @@ pub enum Fault {
     CorruptWrite,
     /// A read has one of its bits flipped on the way.
     CorruptRead,
+    /// Nothing of what is read is at hand; no fault to a read that waits.
+    NotAtHand,
     /// The caller's thread panics.
     Panic,
 }
@@ -93,7 +98,7 @@ impl Fault {
         match self {
             Self::Error(_) | Self::Delay(_) | Self::Panic => true,
             Self::Short => matches!(operation, Operation::Read | Operation::Write),
-            Self::CorruptRead => matches!(operation, Operation::Read),
+            Self::CorruptRead | Self::NotAtHand => matches!(operation, Operation::Read),
             Self::TornWrite(_)
             | Self::LostWrite
             | Self::MisdirectedWrite(_)

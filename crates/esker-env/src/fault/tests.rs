@@ -143,6 +143,26 @@ fn reads_are_shortened_and_corrupted_but_whole_reads_still_come_through() {
 }
 
 #[test]
+fn what_is_not_at_hand_is_still_read_by_who_waits() {
+    let Rig { fs, .. } = rig();
+    let file = fs.create(Path::new("f")).unwrap();
+    file.write_all_at(0, b"abcdefgh").unwrap();
+    let mut bytes = [0; 8];
+    assert_eq!(file.read_at_hand(0, &mut bytes).unwrap(), Some(8));
+    fs.add(Rule::new(Fault::NotAtHand));
+    assert_eq!(file.read_at_hand(0, &mut bytes).unwrap(), None);
+    bytes.fill(0);
+    assert_eq!(file.read_at(0, &mut bytes).unwrap(), 8);
+    assert_eq!(&bytes, b"abcdefgh");
+    fs.clear();
+    fs.add(Rule::new(Fault::Error(EIO)));
+    let calls = fs.calls();
+    file.will_need(0, 8);
+    assert_eq!(fs.calls(), calls + 1);
+    assert!(file.read_at_hand(0, &mut bytes).is_err());
+}
+
+#[test]
 fn delays_pass_on_the_clock_and_panics_are_panics() {
     let Rig { fs, clock, .. } = rig();
     fs.add(Rule::new(Fault::Delay(Duration::from_secs(3))));

@@ -2,11 +2,12 @@
 
 use std::fs;
 use std::io;
+use std::num::NonZeroU64;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::FallocateFlags;
-use rustix::io::Errno;
+use rustix::io::{Errno, ReadWriteFlags, preadv2};
 
 use crate::{Advice, File, FileWindow, IoError};
 
@@ -48,6 +49,24 @@ impl File for OsFile {
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<usize, IoError> {
         uninterrupted(|| self.file.read_at(buffer, offset))
             .map_err(|source| self.error("read", source))
+    }
+
+    fn read_at_hand(&self, offset: u64, buffer: &mut [u8]) -> Result<Option<usize>, IoError> {
+        let mut buffers = [io::IoSliceMut::new(buffer)];
+        match preadv2(&self.file, &mut buffers, offset, ReadWriteFlags::NOWAIT) {
+            Ok(count) => Ok(Some(count)),
+            Err(Errno::AGAIN | Errno::INTR) => Ok(None),
+            // A file system that knows no such reads.
+            Err(Errno::OPNOTSUPP | Errno::NOSYS) => self.read_at(offset, buffer).map(Some),
+            Err(error) => Err(self.error("read", error.into())),
+        }
+    }
+
+    fn will_need(&self, offset: u64, len: u64) {
+        let advice = rustix::fs::Advice::WillNeed;
+        // No length would stand for the whole file. A hint that is not taken is no failure.
+        let (Ok(()) | Err(_)) = NonZeroU64::new(len)
+            .map_or(Ok(()), |len| rustix::fs::fadvise(&self.file, offset, Some(len), advice));
     }
 
     fn write_at(&self, offset: u64, bytes: &[u8]) -> Result<usize, IoError> {

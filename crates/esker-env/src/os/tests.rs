@@ -188,3 +188,30 @@ fn room_that_was_never_written_is_told_from_data() {
     assert_eq!(file.data_from(600_002), 600_002);
     assert_eq!(file.data_from(1 << 20), 1 << 20);
 }
+
+#[test]
+fn bytes_at_hand_are_those_of_the_file_wherever_they_are() {
+    let dir = TestDir::new("at-hand");
+    let file = OsFileSystem.create(&dir.path().join("f")).unwrap();
+    let written: Vec<u8> = (0..40_000_u32).map(|at| at as u8).collect();
+    file.write_all_at(0, &written).unwrap();
+    let mut bytes = [0; 100];
+    assert_eq!(file.read_at_hand(5_000, &mut bytes).unwrap(), Some(100));
+    assert_eq!(bytes, written[5_000..5_100]);
+    assert_eq!(file.read_at_hand(39_990, &mut bytes).unwrap(), Some(10));
+    assert_eq!(file.read_at_hand(40_000, &mut bytes).unwrap(), Some(0));
+    // The system may drop what is stored, and need not.
+    file.sync_data().unwrap();
+    file.advise(crate::Advice::DontNeed);
+    file.will_need(20_000, 100);
+    file.will_need(20_000, 0);
+    file.will_need(50_000, 100);
+    for at in [0, 8_100, 20_000, 30_000] {
+        let mut bytes = vec![0; 5_000];
+        if let Some(count) = file.read_at_hand(at, &mut bytes).unwrap() {
+            assert_eq!(bytes[..count], written[at as usize..][..count]);
+        }
+        file.read_exact_at(at, &mut bytes).unwrap();
+        assert_eq!(bytes, written[at as usize..][..5_000]);
+    }
+}

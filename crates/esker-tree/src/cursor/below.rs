@@ -148,8 +148,12 @@ impl Cursor for TableCursor {
         self.ask_head();
     }
 
-    fn hold_approached(&mut self) -> Result<(), FileError> {
-        self.hold_approached()
+    fn announce(&self) {
+        self.announce();
+    }
+
+    fn hold_approached(&mut self, waits: Option<&mut dyn FnMut()>) -> Result<(), FileError> {
+        self.hold_approached(waits)
     }
 
     fn seek_approached(&mut self, target: InternalKey<'_>) -> Result<(), FileError> {
