@@ -98,6 +98,15 @@ impl FileHeader {
         header
     }
 
+    /// The database that `bytes` would name, were they a whole header: whose a file is that was
+    /// only begun, where nothing depends on it. None if they are too few.
+    #[must_use]
+    pub fn database_named_by(bytes: &[u8]) -> Option<DatabaseId> {
+        let mut decoder = Decoder::new(bytes);
+        decoder.take(24).ok()?;
+        Some(DatabaseId(decoder.take(16).ok()?.try_into().ok()?))
+    }
+
     /// Reads a header from the first bytes of a file.
     ///
     /// # Errors
@@ -150,6 +159,9 @@ mod tests {
              0000"
         );
         assert_eq!(FileHeader::decode(&header().encode()), Ok(header()));
+        let database = FileHeader::database_named_by(&header().encode());
+        assert_eq!(database, Some(header().database));
+        assert_eq!(FileHeader::database_named_by(&[0; 39]), None);
     }
 
     #[test]

@@ -9,12 +9,15 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use esker_base::file_header::FileHeaderError;
 use esker_base::{BlobFileId, DatabaseId, FileHeader, FileId, FileKind, LogId, TableId, planted};
 use esker_env::{FileError, FileExt as _, FileSystem};
 use esker_tree::{BlobAccount, Catalog, KeyspaceState};
 
 use crate::error::{Error, Result};
+use crate::logs::LOG_FORMAT;
+
+/// Bytes that tell whose a log segment is: its header, and where its first frame would start.
+const START_LEN: usize = 2 * FileHeader::LEN;
 
 /// The blob files that the tables of a keyspace refer to.
 pub(crate) fn blobs_of(state: &KeyspaceState) -> BlobAccount {
@@ -46,8 +49,8 @@ impl Places<'_> {
         if self.log_dir == self.dir {
             return Ok(());
         }
-        for (path, _) in self.logs_apart()? {
-            if matches!(self.owner(&path, database)?, Owner::Other) {
+        for (path, id) in self.logs_apart()? {
+            if matches!(self.owner(&path, id, database)?, Owner::Other) {
                 return Err(Error::invalid_input(format!(
                     "{} is a log of another database: a log directory belongs to one",
                     path.display()
@@ -85,7 +88,8 @@ impl Places<'_> {
             return Ok(());
         }
         for (path, id) in self.logs_apart()? {
-            if !logs.contains(&id) && matches!(self.owner(&path, catalog.database)?, Owner::Own) {
+            if !logs.contains(&id) && matches!(self.owner(&path, id, catalog.database)?, Owner::Own)
+            {
                 self.fs.remove(&path)?;
             }
         }
@@ -102,18 +106,27 @@ impl Places<'_> {
         Ok(logs.collect())
     }
 
-    /// A segment that is used again keeps the header of its former name until it gets its own, and a
-    /// new one has none at first.
-    fn owner(&self, path: &Path, database: DatabaseId) -> Result<Owner> {
-        let mut bytes = [0; FileHeader::LEN];
+    fn owner(&self, path: &Path, id: LogId, database: DatabaseId) -> Result<Owner> {
+        let mut bytes = [0; START_LEN];
         let file = self.fs.open(path)?;
-        let len = file.len()?.min(FileHeader::LEN as u64) as usize;
+        let len = file.len()?.min(START_LEN as u64) as usize;
         file.read_exact_at(0, &mut bytes[..len]).map_err(FileError::from)?;
         Ok(match FileHeader::decode(&bytes) {
             Ok(header) if header.database == database => Owner::Own,
             Ok(_) => Owner::Other,
-            Err(FileHeaderError::NotOurs | FileHeaderError::TooShort) => Owner::Own,
-            Err(FileHeaderError::Damaged | FileHeaderError::UnknownKind(_)) => Owner::Unknown,
+            Err(_) if is_begun(&bytes, id, database) => Owner::Own,
+            Err(_) => Owner::Unknown,
         })
     }
+}
+
+/// Whether `bytes` are what a write of the header of the segment `id` may have left that was cut
+/// short: over zeros, or over the header of a segment of this database that was to be used again.
+fn is_begun(bytes: &[u8; START_LEN], id: LogId, database: DatabaseId) -> bool {
+    let header =
+        FileHeader { kind: FileKind::Log, format: LOG_FORMAT, id: id.0, database }.encode();
+    let is_zero = |byte: &u8| *byte == 0;
+    let written = bytes.len() - bytes.iter().rev().take_while(|byte| is_zero(byte)).count();
+    let is_over_zeros = header.get(..written).is_some_and(|start| bytes.starts_with(start));
+    is_over_zeros || FileHeader::database_named_by(bytes) == Some(database)
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use esker::env::{Env, FileExt as _, FileSystem};
 use esker::{Db, ErrorKind, Options};
-use esker_base::{FileId, FileKind};
+use esker_base::{FileHeader, FileId, FileKind, LogId};
 use esker_tree::Manifest;
 
 use crate::recovered::{self, log_dir_of};
@@ -109,4 +109,52 @@ fn a_log_directory_belongs_to_one_database_and_keeps_what_is_not_of_the_log() {
     let after = names("tables");
     assert!(after.iter().any(|name| name.ends_with(".table")), "{after:?}");
     assert!(!after.iter().any(|name| name.starts_with("1-000009")), "{after:?}");
+}
+
+/// A write of a header that was cut short left a segment that looked damaged, and so like one that
+/// somebody else may need: it stayed in a log directory of its own for good. Found by the simulator:
+/// a file that nothing refers to, after a crash behind a short write.
+#[test]
+fn a_log_segment_that_was_only_begun_is_removed_from_a_log_directory() {
+    let env = Env::memory(1);
+    let open = || {
+        let options = Options { log_dir: Some("logs".into()), ..recovered::options() };
+        Db::builder("db").env(env.clone()).options(options).open().unwrap()
+    };
+    let names = || -> Vec<String> {
+        env.fs.list("logs".as_ref()).unwrap().into_iter().map(|entry| entry.name).collect()
+    };
+    let db = open();
+    db.put("k", "v").unwrap();
+    drop(db);
+    let log = env.fs.open(&Path::new("logs").join(&names()[0])).unwrap();
+    let mut header = [0; FileHeader::LEN];
+    log.read_exact_at(0, &mut header).unwrap();
+    let own = FileHeader::decode(&header).unwrap();
+    let id = |counter| FileId { counter, ..own.id };
+    let header = |counter| FileHeader { id: id(counter), ..own }.encode();
+    let write = |counter: u64, bytes: &[u8]| {
+        let file = env.fs.create(&Path::new("logs").join(LogId(id(counter)).file_name())).unwrap();
+        file.write_all_at(0, bytes).unwrap();
+    };
+    let cut = |counter, len: usize| [&header(counter)[..len], &vec![0; 300 - len]].concat();
+    let before = names();
+    for (counter, len) in [(900, 0), (901, 8), (902, 20), (903, 47)] {
+        write(counter, &cut(counter, len));
+    }
+    // Over the header of a segment that was to be used again.
+    write(904, &[&header(904)[..20], &header(3)[20..], b"a frame of its former life"].concat());
+    // Not ours, as far as anybody can tell.
+    write(905, b"a text that is about something else");
+    write(906, &[cut(907, 20), cut(907, 20)].concat());
+    write(907, &[[0; FileHeader::LEN].as_slice(), b"frames whose header is gone"].concat());
+    let db = open();
+    assert_eq!(db.get("k").unwrap().unwrap(), "v");
+    drop(db);
+    let stays = [905, 906, 907].map(|counter| LogId(id(counter)).file_name());
+    let mut expected = [before, stays.to_vec()].concat();
+    expected.sort();
+    let mut found = names();
+    found.sort();
+    assert_eq!(found, expected);
 }
