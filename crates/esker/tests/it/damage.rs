@@ -5,15 +5,16 @@
 
 use std::path::Path;
 
-use esker::ErrorKind;
 use esker::env::MemoryFileSystem;
+use esker::{Durability, ErrorKind};
 use esker_tree::Manifest;
 
 use crate::files;
+use crate::journal::Marks;
 use crate::random::{Rng, budget};
-use crate::recovered::{DIR, env_of, open, options};
+use crate::recovered::{DIR, Found, Loss, env_of, open, options};
 use crate::sample;
-use crate::state::State;
+use crate::state::{State, Write};
 
 /// What came of reading damaged files.
 #[derive(Default, Debug)]
@@ -112,4 +113,65 @@ fn missing_file_is_noticed() {
     }
     // All but the manifest before the newest.
     assert!(2 < tally.refused && tally.harmless == 1, "{tally:?}");
+}
+
+/// A database whose process was killed, all of its writes being durable; the state after each.
+fn killed() -> (MemoryFileSystem, Vec<State>) {
+    let fs = MemoryFileSystem::new(1);
+    let db = open(&env_of(&fs), &options()).unwrap();
+    let mut states = vec![State::new()];
+    for i in 0..30 {
+        let (key, value) = (format!("key {:02}", i % 20), format!("value {i}"));
+        db.put_with(&key, &value, Durability::Power).unwrap();
+        let mut state = states[i].clone();
+        state.apply(&[Write::put("default", key.as_bytes(), value.as_bytes())]);
+        states.push(state);
+        match i {
+            8 | 16 => db.flush().unwrap(),
+            20 => db.compact::<&[u8]>(..).unwrap(),
+            _ => {}
+        }
+    }
+    let killed = fs.snapshot();
+    db.close().unwrap();
+    (killed, states)
+}
+
+/// Nothing tells the last frame of a log or manifest that nobody closed from one that a crash has
+/// torn; all before it was durable when it was written.
+#[test]
+fn flipped_bit_of_a_killed_database_is_an_error_or_costs_the_last_write_at_most() {
+    let (fs, states) = killed();
+    let dir = Path::new(DIR);
+    let mut rng = Rng::new(1);
+    let (mut refused, mut exact, mut shorter) = (0, 0, 0);
+    let last = states.len() - 1;
+    for (name, bytes) in files::read_all(&fs, dir) {
+        let written = bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+        for at in 0..bytes.len().min(written + 64) {
+            let mut damaged = bytes.clone();
+            damaged[at] ^= 1 << rng.below(8);
+            let what = format!("byte {at} of {name}");
+            let fs = files::with(&fs, dir, &name, &damaged);
+            let read = open(&env_of(&fs), &options()).and_then(|db| Found::read(&db));
+            match read {
+                Ok(found) => {
+                    let marks = Marks { issued: last, durable: last - 1, ..Marks::default() };
+                    let index = found.index(&states, &marks, Loss::Power, &what);
+                    exact += usize::from(index == last);
+                    shorter += usize::from(index != last);
+                }
+                Err(error) => {
+                    let is_typed = matches!(
+                        error.kind(),
+                        ErrorKind::Corruption | ErrorKind::UnsupportedFormat
+                    );
+                    assert!(is_typed, "{what}: {error:?}");
+                    refused += 1;
+                }
+            }
+        }
+    }
+    eprintln!("counted: {refused} flipped bits refused, {exact} harmless, {shorter} at the end");
+    assert!(0 < shorter && shorter < 60 && exact < refused, "{refused}, {exact}, {shorter}");
 }
