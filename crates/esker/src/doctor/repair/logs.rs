@@ -1,0 +1,89 @@
+//! The log of a database that is repaired: kept as it is, or moved into tables as far as it is intact.
+
+use std::sync::Arc;
+
+use esker_base::{FileKind, Fragments, LogId};
+use esker_memtable::Memtable;
+use esker_tree::{KeyspaceState, RunId, TablePlace};
+
+use super::super::log_rescue::rescue;
+use super::super::new_tables::NewTables;
+use super::super::repair_report::Rebuilt;
+use super::Repair;
+use crate::error::Result;
+
+impl Repair<'_> {
+    /// Keeps the log as it is, if it is whole; else moves what is intact of it into tables.
+    pub(super) fn logs(&mut self) -> Result<()> {
+        let is_log = |name: &String| name.ends_with(FileKind::Log.extension());
+        if self.history.is_whole && !self.damaged.iter().any(is_log) {
+            return Ok(());
+        }
+        let logs: Vec<LogId> = match self.history.is_whole {
+            true => self.history.catalog.logs.iter().copied().collect(),
+            false => self.place.logs_of(self.history.database())?,
+        };
+        let logs: Vec<LogId> =
+            logs.into_iter().filter(|log| !self.history.released.contains(log)).collect();
+        let rescued = rescue(self.place, &self.history, &logs, self.options.past_holes)?;
+        self.report.lost.extend(rescued.lost);
+        for log in rescued.spoilt {
+            if self.place.logs().contains_key(&log.0) {
+                self.aside.push(self.place.log_dir.join(log.file_name()));
+            }
+        }
+        if rescued.operation_count > 0 {
+            let from = "the log".to_owned();
+            self.report.rebuilt.push(Rebuilt { from, entries: rescued.operation_count });
+        }
+        self.catalog.logs.clear();
+        self.catalog.last_seqno = self.catalog.last_seqno.max(rescued.last_seqno);
+        for (keyspace, memtable) in rescued.memtables {
+            self.make_keyspace(keyspace);
+            if self.options.dry_run {
+                continue;
+            }
+            let options = self.table_options(keyspace);
+            let memtable = Arc::new(memtable);
+            let ranges = ranges_in_memory(&memtable, &self.catalog.keyspaces[&keyspace]);
+            let mut tables = NewTables::new(&self.tables, &mut self.ids, keyspace, 0, options)
+                .with_ranges(ranges);
+            let mut cursor = memtable.cursor();
+            cursor.seek_to_first();
+            while cursor.is_valid() {
+                tables.add(cursor.key(), cursor.value())?;
+                cursor.next();
+            }
+            let made = tables.finish()?;
+            let run = RunId(self.ids.mint().counter);
+            for properties in made.into_iter().map(Arc::new) {
+                self.put(keyspace, TablePlace { level: 0, run, properties });
+            }
+        }
+        let last_seqno = self.catalog.last_seqno;
+        for state in self.catalog.keyspaces.values_mut() {
+            let state = Arc::make_mut(state);
+            state.flushed_up_to = state.flushed_up_to.max(last_seqno);
+        }
+        Ok(())
+    }
+}
+
+/// The range tombstones of what was in the log, as a table may hold them: one without an end ends
+/// behind everything that is older.
+fn ranges_in_memory(memtable: &Arc<Memtable>, state: &KeyspaceState) -> Fragments {
+    let mut cursor = memtable.cursor();
+    cursor.seek_to_last();
+    let last = cursor.is_valid().then(|| cursor.key().user_key.to_vec());
+    let in_tables = state.tables.values().map(|place| place.properties.largest_key.clone());
+    let mut end = in_tables.chain(last).max().unwrap_or_default();
+    if end.len() <= esker_base::limits::KEY_LEN_MAX {
+        end.push(0);
+    }
+    let mut tombstones = memtable.range_tombstones();
+    for tombstone in tombstones.iter_mut().filter(|tombstone| tombstone.end.is_empty()) {
+        tombstone.end.clone_from(&end);
+    }
+    tombstones.retain(|tombstone| tombstone.start < tombstone.end);
+    Fragments::of(tombstones)
+}

@@ -1,0 +1,245 @@
+//! The tables of a database that is repaired: which of them stay, and what is intact of the others.
+//!
+//! A table with a finding becomes a new one, at the same place, of the entries that can be read;
+//! the keys of those that cannot are listed. Does not know how the result is made durable.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
+use std::sync::Arc;
+
+use esker_base::{BlobFileId, Corruption, FileId, FileKind, Fragments, KeyspaceId, TableId};
+use esker_env::FileError;
+use esker_table::{BlockKind, KeyBounds, Table, TableContext, TableProperties};
+use esker_tree::{LEVEL_COUNT_MAX, RunId, TablePlace};
+
+use super::super::blob_check::{blob_files_of, salvaged};
+use super::super::new_tables::NewTables;
+use super::super::repair_report::{Loss, Rebuilt};
+use super::super::report::AffectedKeys;
+use super::super::table_check::{DamageMap, all_keys, walk};
+use super::Repair;
+use crate::error::Result;
+
+impl Repair<'_> {
+    /// Tables that the manifests name.
+    pub(super) fn known_tables(&mut self) -> Result<()> {
+        let states: Vec<_> = self.history.catalog.keyspaces.clone().into_iter().collect();
+        for (id, state) in states {
+            for place in state.tables.values() {
+                let name = place.properties.id.file_name();
+                let table = Table::new(Arc::clone(&self.tables), Arc::clone(&place.properties));
+                if self.place.file_len(place.properties.id.0, FileKind::Table).is_none() {
+                    let keys = Some(all_keys(&table, &state.name));
+                    let what = match self.history.is_whole {
+                        true => "the file is missing",
+                        false => "the file is missing, unless it had been replaced",
+                    };
+                    self.report.lost.push(Loss { file: name, what: what.to_owned(), keys });
+                } else if self.damaged.contains(&name) || self.lacks_blobs(&place.properties) {
+                    self.salvage(&table, id, place.level, place.run)?;
+                } else {
+                    self.report.kept.push(name);
+                    self.put(id, place.clone());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Tables on disk of which the manifests say nothing.
+    pub(super) fn unknown_tables(&mut self) -> Result<()> {
+        let ids: Vec<FileId> = self.place.files_of(FileKind::Table).map(|(id, _)| id).collect();
+        for id in ids.into_iter().map(TableId) {
+            let is_known = self.history.catalog.find_table(id).is_some();
+            if is_known || self.history.removed.contains(&id) {
+                continue;
+            }
+            let name = id.file_name();
+            let patched = self.place.with_header(id.0, FileKind::Table, self.history.database())?;
+            let context = patched.map_or_else(
+                || Arc::clone(&self.tables),
+                |fs| Arc::new(TableContext { fs, ..TableContext::clone(&self.tables) }),
+            );
+            let table = match Table::open_file(context, id) {
+                Ok(table) => table,
+                Err(FileError::Corruption(corruption)) => {
+                    self.aside.push(self.place.dir.join(&name));
+                    let what = corruption.what.into_owned();
+                    self.report.lost.push(Loss { file: name, what, keys: None });
+                    continue;
+                }
+                Err(error) => return Err(error.into()),
+            };
+            let properties = Arc::clone(table.properties());
+            let keyspace = properties.keyspace;
+            if self.history.dropped.contains(&keyspace) {
+                continue;
+            }
+            self.make_keyspace(keyspace);
+            let level = usize::from(properties.level).min(LEVEL_COUNT_MAX - 1);
+            let run = self.run_for(keyspace, level, &properties);
+            if self.damaged.contains(&name) || self.lacks_blobs(&properties) {
+                self.salvage(&table, keyspace, level, run)?;
+            } else {
+                self.report.kept.push(name);
+                self.put(keyspace, TablePlace { level, run, properties });
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the table refers to a blob file that is damaged or missing.
+    fn lacks_blobs(&self, table: &TableProperties) -> bool {
+        blob_files_of(table).any(|facts| self.lacks_blob(facts.id))
+    }
+
+    /// The blob files that the table refers to, and that are damaged or missing.
+    fn lacking_blobs(&self, table: &TableProperties) -> BTreeSet<BlobFileId> {
+        let ids = blob_files_of(table).map(|facts| facts.id);
+        ids.filter(|id| self.lacks_blob(*id)).collect()
+    }
+
+    fn lacks_blob(&self, id: BlobFileId) -> bool {
+        self.damaged.contains(&id.file_name())
+            || self.place.file_len(id.0, FileKind::Blob).is_none()
+    }
+
+    /// A run that the table can stand in: of a deeper level one that it does not overlap; else one
+    /// of its own, as new as the table.
+    fn run_for(&self, keyspace: KeyspaceId, level: usize, table: &TableProperties) -> RunId {
+        let own = RunId(table.id.0.counter);
+        if level == 0 {
+            return own;
+        }
+        let mut free: BTreeMap<RunId, bool> = BTreeMap::new();
+        for place in self.catalog.keyspaces[&keyspace].tables.values() {
+            let other = &place.properties;
+            if place.level == level {
+                let is_apart = other.ends_before(&table.smallest_key)
+                    || table.ends_before(&other.smallest_key);
+                *free.entry(place.run).or_insert(true) &= is_apart;
+            }
+        }
+        free.into_iter().rev().find(|(_, is_free)| *is_free).map_or(own, |(run, _)| run)
+    }
+
+    /// The table as it is with the header that it should have, if it has another.
+    fn with_header(&self, table: &Table) -> Result<Option<Table>> {
+        let id = table.properties().id.0;
+        let patched = self.place.with_header(id, FileKind::Table, self.history.database())?;
+        Ok(patched.map(|fs| {
+            let context = TableContext { fs, ..TableContext::clone(&self.tables) };
+            Table::new(Arc::new(context), Arc::clone(table.properties()))
+        }))
+    }
+
+    /// Takes over what is intact of a damaged table, and lists the keys of what is not.
+    fn salvage(
+        &mut self,
+        table: &Table,
+        keyspace: KeyspaceId,
+        level: usize,
+        run: RunId,
+    ) -> Result<()> {
+        let name = table.properties().id.file_name();
+        let keyspace_name = self.catalog.keyspaces[&keyspace].name.clone();
+        self.aside.push(self.place.dir.join(&name));
+        let options = self.table_options(keyspace);
+        let born = u8::try_from(level).expect("levels are few");
+        let patched = self.with_header(table)?;
+        let table = patched.as_ref().unwrap_or(table);
+        let walk = match walk(table) {
+            Ok(walk) => walk,
+            Err(FileError::Corruption(corruption)) => {
+                let keys = Some(all_keys(table, &keyspace_name));
+                let what = corruption.what.into_owned();
+                self.report.lost.push(Loss { file: name, what, keys });
+                return Ok(());
+            }
+            Err(error) => return Err(error.into()),
+        };
+        let unfound = walk.unfound().iter().cloned();
+        let lost = unfound.map(|keys| loss(&name, "no index leads there", &keyspace_name, keys));
+        self.report.lost.extend(lost);
+        let map = DamageMap::of(table)?;
+        let lacking = self.lacking_blobs(table.properties());
+        let ranges =
+            if self.options.dry_run { Fragments::default() } else { intact_ranges(table)? };
+        let mut tables = NewTables::new(&self.tables, &mut self.ids, keyspace, born, options)
+            .with_ranges(ranges);
+        tables.know_blob_files(table.properties());
+        let mut entries = 0;
+        let mut last: Option<(Vec<u8>, u64)> = None;
+        for item in walk {
+            let block = match item {
+                Ok(block) => block,
+                Err(FileError::Corruption(corruption)) => {
+                    let Some(keys) = map.affected_by(&corruption) else { continue };
+                    self.report.lost.push(loss(&name, &corruption.what, &keyspace_name, keys));
+                    continue;
+                }
+                Err(error) => return Err(error.into()),
+            };
+            if block.kind != BlockKind::Data {
+                continue;
+            }
+            let mut result = Ok(());
+            let mut broken = Vec::new();
+            block.for_each_entry(|key, value| {
+                // A builder takes nothing else; what does not ascend was never written by one.
+                let ascends = last.as_ref().is_none_or(|(user_key, trailer)| {
+                    (user_key.as_slice(), std::cmp::Reverse(*trailer))
+                        < (key.user_key, std::cmp::Reverse(key.trailer.word()))
+                });
+                if result.is_err() || !ascends {
+                    return;
+                }
+                last = Some((key.user_key.to_vec(), key.trailer.word()));
+                result = salvaged(&self.tables, &lacking, key, value, |key, value| {
+                    entries += 1;
+                    if self.options.dry_run { Ok(()) } else { tables.add(key, value) }
+                })
+                .map(|lost| broken.extend(lost));
+            });
+            result?;
+            self.report.lost.extend(losses(&keyspace_name, broken));
+        }
+        let made = tables.finish()?;
+        self.report.rebuilt.push(Rebuilt { from: name, entries });
+        for properties in made {
+            let properties = Arc::new(properties);
+            self.put(keyspace, TablePlace { level, run, properties });
+        }
+        Ok(())
+    }
+}
+
+/// The range tombstones of a damaged table, if they can be read.
+fn intact_ranges(table: &Table) -> Result<Fragments> {
+    if table.properties().extras.ranges.is_some() {
+        for item in walk(table)? {
+            match item {
+                Ok(block) if block.ranges().is_some() => {
+                    return Ok(block.ranges().cloned().unwrap_or_default());
+                }
+                Ok(_) | Err(FileError::Corruption(_)) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+    Ok(Fragments::default())
+}
+
+/// Keys of a file that cannot be read.
+fn loss(file: &str, what: &str, keyspace: &str, (start, end): KeyBounds) -> Loss {
+    let keys = Some(AffectedKeys { keyspace: keyspace.to_owned(), start, end });
+    Loss { file: file.to_owned(), what: what.to_owned(), keys }
+}
+
+/// Keys whose values in blob files could not be read.
+fn losses(keyspace: &str, broken: Vec<(Vec<u8>, Corruption)>) -> impl Iterator<Item = Loss> {
+    broken.into_iter().map(move |(key, corruption)| {
+        let keys = (Bound::Included(key.clone()), Bound::Included(key));
+        loss(&corruption.file, &corruption.what, keyspace, keys)
+    })
+}
