@@ -5,4 +5,5 @@ mod sample;
 mod modes;
 mod repair;
 mod salvage;
+mod unlikely;
 mod verify;

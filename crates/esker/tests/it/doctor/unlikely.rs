@@ -1,0 +1,186 @@
+//! What no crash and no single flipped bit leaves: manifests that make no sense, files that are
+//! whole and not the right ones; and what reports say, word for word.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use esker::doctor::RepairOptions;
+use esker::env::{Env, FileExt as _};
+use esker::{Db, Error, ErrorKind, KeyspaceOptions, Options};
+use esker_base::{FileHeader, FileId, FileKind, KeyspaceId, ManifestId, OwnerId, SeqNo};
+use esker_tree::{Catalog, Manifest};
+
+use super::sample::{DIR, Files};
+
+/// A closed database with a table in each of two keyspaces, and one write in the log of each.
+fn database() -> Env {
+    let env = Env::memory(1);
+    let options = Options { background_threads: 0, ..Options::default() };
+    let db = Db::builder(DIR).env(env.clone()).options(options).open().unwrap();
+    let users = db.keyspace("users", KeyspaceOptions::default()).unwrap();
+    for key in ["a", "b"] {
+        db.put(key, "of the default").unwrap();
+        users.put(key, "of users").unwrap();
+    }
+    db.flush().unwrap();
+    db.put("c", "in the log").unwrap();
+    users.put("c", "in the log").unwrap();
+    db.close().unwrap();
+    env
+}
+
+/// Writes a newer manifest, of the catalog as `change` leaves it.
+fn with_manifest(env: &Env, change: impl FnOnce(&mut Catalog)) {
+    let dir = Path::new(DIR);
+    let mut catalog = Manifest::recover(&*env.fs, dir).unwrap().unwrap().catalog;
+    let id = ManifestId(FileId { owner: OwnerId::FIRST, counter: catalog.next_file_counter });
+    change(&mut catalog);
+    drop(Manifest::create(Arc::clone(&env.fs), dir, id, catalog).unwrap());
+}
+
+/// What verification finds, a line for each.
+fn found(env: &Env) -> Vec<String> {
+    Files(env).verify().findings.iter().map(ToString::to_string).collect()
+}
+
+fn assert_finds(env: &Env, what: &str) {
+    let found = found(env);
+    assert!(found.iter().any(|line| line.contains(what)), "{what}: {found:?}");
+}
+
+#[test]
+fn manifests_that_make_no_sense_are_found() {
+    let env = database();
+    assert_eq!(found(&env), [""; 0]);
+    with_manifest(&env, |catalog| catalog.last_seqno = SeqNo::new(1).unwrap());
+    assert_finds(&env, "the table holds sequence number 3, and the manifest knows none past 1");
+    assert_finds(&env, "the table holds sequence number 4, and the manifest knows none past 1");
+
+    let env = database();
+    with_manifest(&env, |catalog| {
+        let state = Arc::make_mut(catalog.keyspaces.get_mut(&KeyspaceId::DEFAULT).unwrap());
+        state.options = vec![0xff; 3];
+    });
+    assert_finds(&env, "the options of default do not decode: ");
+
+    let env = database();
+    with_manifest(&env, |catalog| {
+        catalog.keyspaces.remove(&KeyspaceId(1));
+        catalog.next_keyspace_id = 1;
+    });
+    assert_finds(&env, "the group has an operation on a keyspace that never was");
+}
+
+#[test]
+fn a_table_from_beyond_what_the_manifest_knows_says_that_a_newer_one_is_missing() {
+    let env = database();
+    let files = Files(&env);
+    let table = files.ending_with(".table").remove(0);
+    let bytes = files.read(&table);
+    let header = FileHeader::decode(&bytes).unwrap();
+    let copy = |counter: u64, header: FileHeader| {
+        let id = FileId { counter, ..header.id };
+        let header = FileHeader { id, ..header }.encode();
+        let name = id.file_name(FileKind::Table);
+        files.replace(&name, &[header.as_slice(), &bytes[FileHeader::LEN..]].concat());
+        name
+    };
+    // One of another database, which somebody has put there.
+    let other = copy(90_000, FileHeader { database: esker_base::DatabaseId([9; 16]), ..header });
+    assert_eq!(found(&env), [""; 0]);
+    let report = files.verify();
+    assert_eq!(report.unreferenced[0].file, other);
+    files.remove(&other);
+    let newer = copy(90_001, header);
+    let manifest = files.newest_manifest();
+    let line = format!(
+        "{manifest} at 0: a newer one is missing: {newer} is newer than all that the manifest knows"
+    );
+    assert_eq!(found(&env), [line]);
+}
+
+#[test]
+fn without_a_manifest_every_file_is_checked_by_itself() {
+    let env = database();
+    let files = Files(&env);
+    files.manifests().iter().for_each(|name| files.remove(name));
+    assert_eq!(found(&env), ["manifest at 0: there are files of a database, and no manifest"]);
+    let table = files.ending_with(".table").remove(0);
+    let len = files.read(&table).len();
+    files.flip(&table, len - 5);
+    let found_now = found(&env);
+    assert_eq!(found_now.len(), 2, "{found_now:?}");
+    assert!(found_now[1].starts_with(&table), "{found_now:?}");
+}
+
+#[test]
+fn what_a_newer_release_wrote_is_refused_and_not_repaired() {
+    let env = database();
+    let files = Files(&env);
+    let manifest = files.newest_manifest();
+    let mut bytes = files.read(&manifest);
+    let header = FileHeader::decode(&bytes).unwrap();
+    let newer = FileHeader { format: 77, ..header };
+    bytes[..FileHeader::LEN].copy_from_slice(&newer.encode());
+    files.replace(&manifest, &bytes);
+    let before = files.everything();
+    let check = |error: Error| {
+        assert_eq!(error.kind(), ErrorKind::UnsupportedFormat, "{error:?}");
+        assert!(error.to_string().contains("77"), "{error}");
+        assert!(error.to_string().contains(&manifest), "{error}");
+    };
+    check(files.doctor().verify(&mut |_| {}).unwrap_err());
+    check(files.doctor().repair(&RepairOptions::default(), &mut |_| {}).unwrap_err());
+    check(files.doctor().salvage("copy", false, &mut |_| {}).unwrap_err());
+    check(Db::builder(DIR).env(env.clone()).open().unwrap_err());
+    check(Db::builder(DIR).env(env.clone()).read_only(true).open().unwrap_err());
+    assert_eq!(files.everything(), before);
+}
+
+#[test]
+fn a_directory_with_nothing_but_a_lock_is_no_database() {
+    let env = Env::memory(1);
+    env.fs.create_dir_all(Path::new(DIR)).unwrap();
+    env.fs.create(&Path::new(DIR).join("LOCK")).unwrap().write_all_at(0, b"7\n").unwrap();
+    let error = Files(&env).doctor().verify(&mut |_| {}).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidInput);
+    assert_eq!(error.to_string(), "there is no database in db");
+}
+
+#[test]
+fn reports_say_word_for_word_what_was_found_and_done() {
+    let env = database();
+    let files = Files(&env);
+    let options = RepairOptions::default();
+    let sound = files.doctor().repair(&options, &mut |_| {}).unwrap();
+    assert_eq!(sound.to_string(), "sound: nothing to repair, and nothing was changed\n");
+
+    let table = files.ending_with(".table").remove(0);
+    files.remove(&table);
+    let missing = format!(
+        "{table} at 0: the manifest names this file, and it is missing; \
+         affects keys from \"a\" up to \"b\" of default"
+    );
+    let report = files.verify().to_string();
+    assert_eq!(report.lines().next(), Some(missing.as_str()), "{report}");
+    assert_eq!(report.lines().last(), Some("damaged: 1 findings"), "{report}");
+
+    let expected = |end: &str| {
+        format!(
+            "found: {missing}\nkept: 1 tables as they are\n\
+             lost: keys from \"a\" up to \"b\" of default ({table}: the file is missing)\n{end}\n"
+        )
+    };
+    let before = files.everything();
+    let dry = files.doctor().repair(&RepairOptions { dry_run: true, ..options }, &mut |_| {});
+    assert_eq!(dry.unwrap().to_string(), expected("nothing was changed"));
+    assert_eq!(files.everything(), before);
+    let done = files.doctor().repair(&options, &mut |_| {}).unwrap();
+    assert_eq!(done.to_string(), expected("repaired"));
+    let report = files.verify();
+    assert!(report.is_sound(), "{report}");
+    assert!(report.to_string().ends_with("\nsound\n"), "{report}");
+    let db = Db::builder(DIR).env(env.clone()).open().unwrap();
+    assert_eq!(db.get("a").unwrap(), None);
+    assert_eq!(db.get("c").unwrap().unwrap(), "in the log");
+}
