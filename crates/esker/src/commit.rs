@@ -71,6 +71,9 @@ impl Engine {
         }
         let mut reign = Reign::new(self);
         let mut leader = self.pipeline.lead();
+        if let Some(is_busy) = leader.turns.begin_reign(|| self.now()) {
+            self.pipeline.set_busy(is_busy);
+        }
         let result = leader.write_group(self, &[request]);
         reign.serve(&mut leader);
         drop(leader);
@@ -106,19 +109,16 @@ impl<'a> Reign<'a> {
     /// Writes the groups that gathered, then gives up leadership.
     fn serve(&mut self, leader: &mut Leader) {
         let pipeline = &self.engine.pipeline;
-        let clock = || self.engine.now();
-        if let Some(is_busy) = leader.turns.begin_reign(clock) {
-            pipeline.set_busy(is_busy);
-        }
         let mut group_count = 0;
         while !self.hands_over(leader, group_count)
             && pipeline.take_group(&mut self.group, &mut leader.served)
         {
+            leader.turns.note_group(group_count, self.group.len());
             self.write_group(leader);
             group_count += 1;
         }
         self.is_over = true;
-        leader.turns.end_reign(&mut self.asleep, clock);
+        leader.turns.end_reign(&mut self.asleep, || self.engine.now());
     }
 
     /// Lets another lead, if it is time for that and one is awake.

@@ -21,6 +21,7 @@ use crate::keyspace_core::{KeyspaceCore, Settings};
 use crate::options::{Durability, KeyspaceOptions};
 use crate::snapshots::Snapshots;
 use crate::sync::Mutex;
+use crate::turns::Turns;
 use crate::waiter::{Request, Waiter};
 
 /// Runs `model` in many orders.
@@ -67,17 +68,43 @@ struct Queue {
     pipeline: CommitPipeline,
     log: Mutex<Vec<u8>>,
     /// Whether those that sleep are woken once they have an answer.
-    wakes: bool,
+    wakes: Wakes,
+    /// Advances by this at each look.
+    clock: Mutex<Duration>,
+    step: Duration,
+}
+
+/// Who wakes those that sleep once they have an answer.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Wakes {
+    /// The leader that answered.
+    Leader,
+    /// Nobody.
+    Nobody,
+    /// The leader of whom [`Turns`] say so.
+    Turns,
 }
 
 /// Groups after which a leader of the model hands on.
 const GROUPS_PER_LEADER: usize = 1;
 
 impl Queue {
-    fn new(wakes: bool) -> Arc<Self> {
-        let pipeline = CommitPipeline::starting_at(Leader::default());
-        pipeline.set_busy(!wakes);
-        Arc::new(Self { pipeline, log: Mutex::new(Vec::new()), wakes })
+    fn new(wakes: Wakes) -> Arc<Self> {
+        Self::with_turns(wakes, Turns::default(), Duration::ZERO)
+    }
+
+    fn with_turns(wakes: Wakes, turns: Turns, step: Duration) -> Arc<Self> {
+        let leader = Leader { turns, ..Leader::default() };
+        let pipeline = CommitPipeline::starting_at(leader);
+        pipeline.set_busy(wakes != Wakes::Leader);
+        let (log, clock) = (Mutex::new(Vec::new()), Mutex::new(Duration::ZERO));
+        Arc::new(Self { pipeline, log, wakes, clock, step })
+    }
+
+    fn now(&self) -> Duration {
+        let mut clock = self.clock.lock().unwrap();
+        *clock += self.step;
+        *clock
     }
 
     /// Appends `name`, as a writer does, and returns once that is done.
@@ -97,7 +124,7 @@ impl Queue {
             return;
         }
         let asleep = self.lead(name);
-        if self.wakes {
+        if self.wakes != Wakes::Nobody {
             asleep.iter().for_each(|waiter| waiter.wake());
         }
     }
@@ -105,11 +132,17 @@ impl Queue {
     /// Appends `name` and what others left, as `Reign` does; returns whom to wake.
     fn lead(&self, name: u8) -> Vec<Arc<Waiter>> {
         let mut leader = self.pipeline.lead();
+        if self.wakes == Wakes::Turns
+            && let Some(is_busy) = leader.turns.begin_reign(|| self.now())
+        {
+            self.pipeline.set_busy(is_busy);
+        }
         self.log.lock().unwrap().push(name);
         let (mut group, mut asleep, mut group_count) = (Vec::new(), Vec::new(), 0);
-        while (group_count < GROUPS_PER_LEADER || !self.pipeline.hand_over())
+        while !self.hands_over(&mut leader, group_count)
             && self.pipeline.take_group(&mut group, &mut leader.served)
         {
+            leader.turns.note_group(group_count, group.len());
             for waiter in group.drain(..) {
                 self.log.lock().unwrap().extend(waiter.request().operations);
                 let is_asleep = waiter.answer(Ok(0));
@@ -117,14 +150,25 @@ impl Queue {
             }
             group_count += 1;
         }
+        if self.wakes == Wakes::Turns {
+            leader.turns.end_reign(&mut asleep, || self.now());
+        }
         asleep
+    }
+
+    fn hands_over(&self, leader: &mut Leader, group_count: usize) -> bool {
+        let is_time = GROUPS_PER_LEADER <= group_count || leader.turns.is_over();
+        let has_ended = is_time && self.pipeline.hand_over();
+        if has_ended {
+            leader.turns.begin();
+        }
+        has_ended
     }
 }
 
-fn check_that_each_is_served_once(wakes: bool) {
-    let queue = Queue::new(wakes);
+fn check_that_each_is_served_once(queue: &Arc<Queue>) {
     let writers = [1, 2].map(|name| {
-        let queue = Arc::clone(&queue);
+        let queue = Arc::clone(queue);
         spawn(move || queue.commit(name))
     });
     queue.commit(0);
@@ -138,14 +182,27 @@ fn check_that_each_is_served_once(wakes: bool) {
 
 #[test]
 fn each_writer_is_served_once_whoever_leads() {
-    in_many_orders(|| check_that_each_is_served_once(true));
+    in_many_orders(|| check_that_each_is_served_once(&Queue::new(Wakes::Leader)));
 }
 
 /// Under loom no time passes.
 #[cfg(not(loom))]
 #[test]
 fn who_is_not_woken_comes_back_in_time() {
-    in_many_orders(|| check_that_each_is_served_once(false));
+    in_many_orders(|| check_that_each_is_served_once(&Queue::new(Wakes::Nobody)));
+}
+
+/// In a turn, at its end, and when the leader is found to do other things, too.
+#[cfg(not(loom))]
+#[test]
+fn each_writer_is_served_once_whosever_turn_it_is() {
+    for (turn, step) in [(0, 0), (255, 0), (3, 1)] {
+        in_many_orders(move || {
+            let turns = Turns::busy_at(turn);
+            let queue = Queue::with_turns(Wakes::Turns, turns, Duration::from_micros(step));
+            check_that_each_is_served_once(&queue);
+        });
+    }
 }
 
 /// A keyspace, and what is visible in it.

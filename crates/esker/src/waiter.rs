@@ -66,9 +66,9 @@ const FAILED: u64 = 3;
 /// The batch is written.
 const DONE: u64 = 4;
 
-/// How often a waiter looks before it sleeps, at 27 ns a look: longer than a leader takes for its own
-/// batch and the next group. To sleep and be woken costs some 15 us of processor time.
-const LOOKS: usize = if cfg!(any(loom, shuttle)) { 1 } else { 200 };
+/// How often a waiter looks before it sleeps, at 27 ns a look: as long as to sleep and be woken takes of
+/// a processor, some 15 us.
+const LOOKS: usize = if cfg!(any(loom, shuttle)) { 1 } else { 600 };
 
 /// The same while the log is busy: just so that a leader whose turn is over finds it awake.
 const LOOKS_IF_BUSY: usize = if cfg!(any(loom, shuttle)) { 1 } else { 30 };
