@@ -93,7 +93,7 @@ impl<V: Weigh> BlockCache<V> {
             self.budget.subtract(victim.owner(), victim.weight_bytes() as u64);
             drop(queues);
             // Freed here, outside of the lock.
-            drop(victim);
+            Arc::into_inner(victim).into_iter().for_each(V::retire);
         }
     }
 

@@ -17,6 +17,14 @@ pub trait Weigh {
     fn first_look(&self) -> FirstLook {
         FirstLook::default()
     }
+
+    /// Is called in place of a drop for a block that was evicted and that nobody else holds, by the
+    /// thread that made room, without a lock.
+    fn retire(self)
+    where
+        Self: Sized,
+    {
+    }
 }
 
 /// Where the bytes of a block are that its readers look at first, kept in its slot: so that they

@@ -11,6 +11,7 @@ use crate::data_block::DataBlock;
 use crate::filter::FilterBlock;
 use crate::index_block::IndexBlock;
 use crate::prefetch::prefetch_at;
+use crate::spare;
 
 /// A block of a table, checked and ready for lookups. What is in it is this crate's business.
 #[derive(Debug)]
@@ -119,6 +120,12 @@ impl Weigh for CachedBlock {
             Content::Data(_) | Content::Blob(_) => Owner::BlockCache,
             Content::Index(_) => Owner::Indexes,
             Content::Filter(_) => Owner::Filters,
+        }
+    }
+
+    fn retire(self) {
+        if let Content::Data(block) = self.0 {
+            spare::keep_payload(block.into_payload());
         }
     }
 

@@ -53,6 +53,7 @@ const VALUE_ASKED_MAX: usize = 128;
 /// takes two cache lines with the counts of its `Arc`, instead of three.
 #[derive(Debug)]
 pub(crate) struct DataBlock {
+    /// May be longer than the payload; what is behind it is never looked at.
     payload: Box<[u8]>,
     seqno_base: u64,
     count: u32,
@@ -140,7 +141,7 @@ impl DataBlock {
         &self.payload[suffixes_at + bounds.start..suffixes_at + bounds.end]
     }
 
-    /// The payload's bytes; ranges of values are relative to it.
+    /// The payload's bytes, and what may stand behind them; ranges of values are relative to it.
     #[inline]
     pub(crate) const fn payload(&self) -> &[u8] {
         &self.payload
@@ -327,6 +328,11 @@ impl DataBlock {
     /// Whether entry `index` is not less than `target`.
     pub(crate) fn is_at_or_after(&self, index: usize, target: InternalKey<'_>) -> bool {
         index >= self.lower_bound(target)
+    }
+
+    /// The memory of the payload, for another block.
+    pub(crate) fn into_payload(self) -> Box<[u8]> {
+        self.payload
     }
 
     pub(crate) const fn memory_bytes(&self) -> usize {

@@ -13,7 +13,7 @@ use crate::top_index::TopIndex;
 
 /// A data block, read from end to end and searched.
 pub fn data_block(payload: &[u8]) {
-    let Ok(block) = DataBlock::decode(payload.into()) else { return };
+    let Ok(block) = DataBlock::decode(payload.into(), payload.len()) else { return };
     let mut bytes = 0;
     for index in 0..block.count() {
         bytes += block.suffix(index).len() + block.value(index).len();

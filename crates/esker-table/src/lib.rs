@@ -54,6 +54,7 @@ mod found_partitions;
 mod open_table;
 mod prefetch;
 mod readahead;
+mod spare;
 mod table;
 mod table_file;
 mod verify;

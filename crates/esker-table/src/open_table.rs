@@ -261,13 +261,8 @@ impl OpenTable {
         let handle =
             self.with_index(partition, &mut crate::NoTrace, |index| index.handle(number))?;
         self.load(slot, BlockKind::Data, handle, trace, |trace| {
-            let unsealed = if T::LISTENS_TO_WAITS {
-                self.file.read_block_telling(handle, || trace.waits())
-            } else {
-                self.file.read_block(handle)
-            };
-            let payload = unsealed?.payload;
-            Ok(CachedBlock(Content::Data(self.file.decode_data(handle, payload)?)))
+            let waits = T::LISTENS_TO_WAITS.then_some(|| trace.waits());
+            Ok(CachedBlock(Content::Data(self.file.read_data(handle, waits)?)))
         })
     }
 

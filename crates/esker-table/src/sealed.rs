@@ -161,6 +161,44 @@ pub(crate) fn unseal(
     offset: u64,
     dictionary: Option<&Dictionary>,
 ) -> Result<(Vec<u8>, Compression), &'static str> {
+    let (body, compression) = checked_body(&stored, file_seed, offset)?;
+    if compression == Compression::None {
+        let len = body.len();
+        stored.truncate(len);
+        return Ok((stored, compression));
+    }
+    let room = |len| vec![0; len].into_boxed_slice();
+    let (payload, _) = unpack(body, compression, dictionary, room)?;
+    Ok((payload.into_vec(), compression))
+}
+
+/// As [`unseal`], from bytes that stay with the caller. The payload is put at the front of the buffer
+/// that `room` makes for its length, and returned with that.
+///
+/// # Errors
+/// What is wrong with the block.
+pub(crate) fn unseal_into(
+    stored: &[u8],
+    file_seed: u64,
+    offset: u64,
+    dictionary: Option<&Dictionary>,
+    room: impl FnOnce(usize) -> Box<[u8]>,
+) -> Result<(Box<[u8]>, usize), &'static str> {
+    let (body, compression) = checked_body(stored, file_seed, offset)?;
+    if compression == Compression::None {
+        let mut payload = room(body.len());
+        payload.get_mut(..body.len()).unwrap_or_default().copy_from_slice(body);
+        return Ok((payload, body.len()));
+    }
+    unpack(body, compression, dictionary, room)
+}
+
+/// The body of a stored block that was read at `offset`, and how it is compressed.
+fn checked_body(
+    stored: &[u8],
+    file_seed: u64,
+    offset: u64,
+) -> Result<(&[u8], Compression), &'static str> {
     let (checked, checksum) = stored.split_last_chunk::<4>().ok_or("block is too short")?;
     if checksum32(file_seed.wrapping_add(offset), checked) != u32::from_le_bytes(*checksum)
         && !esker_base::planted::is("block-checksum-not-checked")
@@ -169,27 +207,39 @@ pub(crate) fn unseal(
     }
     let (&byte, body) = checked.split_last().ok_or("block is too short")?;
     let compression = Compression::from_byte(byte).ok_or("block has an unknown compression")?;
-    if compression == Compression::None {
-        stored.truncate(body.len());
-        return Ok((stored, compression));
-    }
+    Ok((body, compression))
+}
+
+/// The payload that a compressed body stands for, at the front of a buffer, and its length.
+fn unpack(
+    body: &[u8],
+    compression: Compression,
+    dictionary: Option<&Dictionary>,
+    room: impl FnOnce(usize) -> Box<[u8]>,
+) -> Result<(Box<[u8]>, usize), &'static str> {
     let mut decoder = Decoder::new(body);
     let len = decoder.varint().map_err(|error| error.what)?;
     let packed = decoder.rest();
-    let payload = match compression {
-        Compression::Zstd => unpack_zstd(packed, len, dictionary)?,
-        _ => unpack_lz4(packed, len)?,
-    };
-    Ok((payload, compression))
+    if compression == Compression::Zstd {
+        let payload = unpack_zstd(packed, len, dictionary)?.into_boxed_slice();
+        let len = payload.len();
+        return Ok((payload, len));
+    }
+    unpack_lz4(packed, len, room)
 }
 
-fn unpack_lz4(packed: &[u8], len: u64) -> Result<Vec<u8>, &'static str> {
+fn unpack_lz4(
+    packed: &[u8],
+    len: u64,
+    room: impl FnOnce(usize) -> Box<[u8]>,
+) -> Result<(Box<[u8]>, usize), &'static str> {
     // Bounded before anything is allocated.
     let most = (packed.len() as u64).saturating_mul(LZ4_RATIO_MAX);
     let len = payload_len(len, most)?;
-    let mut payload = vec![0; len];
-    match lz4_flex::block::decompress_into(packed, &mut payload) {
-        Ok(written) if written == len => Ok(payload),
+    let mut payload = room(len);
+    let front = payload.get_mut(..len).unwrap_or_default();
+    match lz4_flex::block::decompress_into(packed, front) {
+        Ok(written) if written == len => Ok((payload, len)),
         Ok(_) => Err("block unpacks to fewer bytes than it says"),
         Err(_) => Err("block does not unpack"),
     }

@@ -17,7 +17,8 @@ use crate::footer::Footer;
 use crate::format::check_header;
 use crate::index_block::IndexBlock;
 use crate::range_block;
-use crate::sealed::{BLOCK_TRAILER_LEN, unseal};
+use crate::sealed::{BLOCK_TRAILER_LEN, unseal, unseal_into};
+use crate::spare;
 use crate::top_index::{Partition, TopIndex};
 use crate::{
     Adoption, BlockHandle, BlockKind, Compression, Dictionary, TableProperties, TableRanges,
@@ -179,20 +180,15 @@ impl TableFile {
 
     /// Reads and checks the block at `handle`.
     pub(crate) fn read_block(&self, handle: BlockHandle) -> Result<Unsealed, FileError> {
-        self.read_block_by(handle, || {
-            read(&*self.file, self.id, handle.offset, handle.len as usize)
-        })
-    }
-
-    /// As [`TableFile::read_block`]; calls `waits` before it waits for the device.
-    pub(crate) fn read_block_telling(
-        &self,
-        handle: BlockHandle,
-        waits: impl FnOnce(),
-    ) -> Result<Unsealed, FileError> {
-        self.read_block_by(handle, || {
-            self.read_bytes_telling(handle.offset, handle.len as usize, waits)
-        })
+        self.check_handle(handle)?;
+        let tail_start = self.file_bytes - self.tail.len() as u64;
+        let stored = match handle.offset.checked_sub(tail_start) {
+            Some(at) if !self.tail.is_empty() => {
+                self.tail[at as usize..(at + handle.len) as usize].to_vec()
+            }
+            _ => read(&*self.file, self.id, handle.offset, handle.len as usize)?,
+        };
+        self.unseal(handle, stored)
     }
 
     /// Says that the block at `handle` will be read soon.
@@ -200,28 +196,43 @@ impl TableFile {
         self.file.will_need(handle.offset, handle.len);
     }
 
-    /// Checks the block at `handle`, which `read` reads.
-    fn read_block_by(
-        &self,
-        handle: BlockHandle,
-        read: impl FnOnce() -> Result<Vec<u8>, FileError>,
-    ) -> Result<Unsealed, FileError> {
+    /// Bounds what is read, and allocated for it, by the file.
+    fn check_handle(&self, handle: BlockHandle) -> Result<(), FileError> {
         let least = FileHeader::LEN as u64;
-        // Bounded by the file before anything is allocated.
         if handle.offset < least
             || handle.len < BLOCK_TRAILER_LEN as u64
             || handle.offset.checked_add(handle.len).is_none_or(|end| end > self.content_end())
         {
             return Err(self.corruption(handle.offset, "block handle reaches out of the file"));
         }
-        let tail_start = self.file_bytes - self.tail.len() as u64;
-        let stored = match handle.offset.checked_sub(tail_start) {
-            Some(at) if !self.tail.is_empty() => {
-                self.tail[at as usize..(at + handle.len) as usize].to_vec()
-            }
-            _ => read()?,
+        Ok(())
+    }
+
+    /// Reads the data block at `handle`, by buffers that the thread keeps; calls `waits`, if there is
+    /// one, before it waits for the device.
+    pub(crate) fn read_data(
+        &self,
+        handle: BlockHandle,
+        waits: Option<impl FnOnce()>,
+    ) -> Result<DataBlock, FileError> {
+        self.check_handle(handle)?;
+        let read = |stored: &mut [u8]| match waits {
+            Some(waits) => self.read_telling(handle.offset, stored, waits),
+            None => read_into(&*self.file, self.id, handle.offset, stored),
         };
-        self.unseal(handle, stored)
+        if handle.len > spare::LEN_MAX as u64 {
+            let mut stored = vec![0; handle.len as usize];
+            read(&mut stored)?;
+            return self.decode_data(handle, self.unseal(handle, stored)?.payload);
+        }
+        let (payload, len) = spare::with_stored(handle.len as usize, |stored| {
+            read(stored)?;
+            let dictionary = self.dictionary.as_ref();
+            unseal_into(stored, self.seed, handle.offset, dictionary, spare::payload)
+                .map_err(|what| self.corruption(handle.offset, what))
+        })?;
+        DataBlock::decode(payload, len)
+            .map_err(|error| self.undecodable(handle, BlockKind::Data, error))
     }
 
     /// Checks a block that was read at `handle`.
@@ -339,7 +350,9 @@ impl TableFile {
         handle: BlockHandle,
         payload: Box<[u8]>,
     ) -> Result<DataBlock, FileError> {
-        DataBlock::decode(payload).map_err(|error| self.undecodable(handle, BlockKind::Data, error))
+        let len = payload.len();
+        DataBlock::decode(payload, len)
+            .map_err(|error| self.undecodable(handle, BlockKind::Data, error))
     }
 
     /// Reads `len` bytes at `offset`, which lie inside the file.
@@ -355,13 +368,23 @@ impl TableFile {
         waits: impl FnOnce(),
     ) -> Result<Vec<u8>, FileError> {
         let mut bytes = vec![0; len];
-        let at_hand = self.file.read_at_hand(offset, &mut bytes)?.unwrap_or(0);
-        if at_hand < len {
-            waits();
-            let rest = &mut bytes[at_hand..];
-            read_into(&*self.file, self.id, offset + at_hand as u64, rest)?;
-        }
+        self.read_telling(offset, &mut bytes, waits)?;
         Ok(bytes)
+    }
+
+    /// Fills `bytes` from `offset`; calls `waits` before it waits for the device.
+    fn read_telling(
+        &self,
+        offset: u64,
+        bytes: &mut [u8],
+        waits: impl FnOnce(),
+    ) -> Result<(), FileError> {
+        let at_hand = self.file.read_at_hand(offset, bytes)?.unwrap_or(0);
+        if at_hand == bytes.len() {
+            return Ok(());
+        }
+        waits();
+        read_into(&*self.file, self.id, offset + at_hand as u64, &mut bytes[at_hand..])
     }
 
     fn undecodable(&self, handle: BlockHandle, kind: BlockKind, error: DecodeError) -> FileError {

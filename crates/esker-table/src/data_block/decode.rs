@@ -19,13 +19,14 @@ use super::{DataBlock, Seqnos};
 use crate::ends::Ends;
 
 impl DataBlock {
-    /// Reads a payload whose checksum held. Checks all that lookups rely on, except the order of
-    /// keys, which [`Table::verify`](crate::Table::verify) checks.
+    /// Reads a payload whose checksum held, the first `len` bytes of `payload`. Checks all that
+    /// lookups rely on, except the order of keys, which
+    /// [`Table::verify`](crate::Table::verify) checks.
     ///
     /// # Errors
     /// If the columns are not those of a block.
-    pub(crate) fn decode(payload: Box<[u8]>) -> Result<Self, DecodeError> {
-        let mut decoder = Decoder::new(&payload);
+    pub(crate) fn decode(payload: Box<[u8]>, len: usize) -> Result<Self, DecodeError> {
+        let mut decoder = Decoder::new(payload.get(..len).unwrap_or_default());
         let entry_count = decoder.u32()?;
         let count = entry_count as usize;
         let prefix_len = usize::from(decoder.u16()?);

@@ -1,0 +1,89 @@
+//! Buffers that a thread keeps from one block that it loads to the next.
+//!
+//! A read that misses the cache needs two for a moment or for good: one for the bytes of the file, one
+//! for the payload that they unpack to. The cache is full then, and evicts a block of about the same
+//! size on the same thread, so the memory of that one is what the next is unpacked to: the allocator,
+//! which would look at the cold neighbours of both, is left alone.
+//!
+//! Promises that a thread keeps no more than two buffers of [`LEN_MAX`] bytes, which are charged to
+//! nobody. Bytes of an earlier block may stand behind those that were asked for, and in them until
+//! they are written.
+
+use std::cell::Cell;
+
+/// The longest buffer that is kept.
+pub(crate) const LEN_MAX: usize = 16 * 1024;
+
+/// Buffers of payloads are as long as a multiple of this, so that blocks of about the same size can
+/// have the same.
+const LEN_STEP: usize = 128;
+
+thread_local! {
+    static STORED: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+    static PAYLOAD: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
+
+/// Runs `fill` on a buffer of `len` bytes for what is read from a file.
+///
+/// # Panics
+/// If `len` is greater than [`LEN_MAX`].
+pub(crate) fn with_stored<R>(len: usize, fill: impl FnOnce(&mut [u8]) -> R) -> R {
+    assert!(len <= LEN_MAX, "longer buffers are not kept");
+    let mut stored = STORED.take();
+    if stored.len() < len {
+        stored.resize(len, 0);
+    }
+    let result = fill(&mut stored[..len]);
+    STORED.set(stored);
+    result
+}
+
+/// A buffer for a payload of `len` bytes, not much longer.
+pub(crate) fn payload(len: usize) -> Box<[u8]> {
+    let room = len.next_multiple_of(LEN_STEP);
+    let spare = PAYLOAD.take();
+    // One step more than needed is little; sizes around a multiple would alternate otherwise.
+    if spare.len() == room || spare.len() == room + LEN_STEP {
+        spare.into_boxed_slice()
+    } else {
+        vec![0; room].into_boxed_slice()
+    }
+}
+
+/// Keeps the buffer of a payload that nobody reads any more for the next one.
+pub(crate) fn keep_payload(payload: Box<[u8]>) {
+    if payload.len() <= LEN_MAX {
+        // A thread that is ending keeps nothing.
+        PAYLOAD.try_with(|spare| spare.set(payload.into_vec())).ok();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kept_payload_is_used_again_for_one_of_about_its_length() {
+        let first = payload(4_100);
+        assert_eq!(first.len(), 4_224);
+        let place = first.as_ptr();
+        keep_payload(first);
+        let second = payload(4_000);
+        assert_eq!((second.as_ptr(), second.len()), (place, 4_224), "one step more will do");
+        keep_payload(second);
+        assert_eq!(payload(3_900).len(), 3_968, "two steps more will not");
+        keep_payload(vec![7; LEN_MAX + LEN_STEP].into());
+        assert_eq!(payload(LEN_MAX + 1)[0], 0, "one that is too long is not kept");
+        assert!(payload(0).is_empty());
+    }
+
+    #[test]
+    fn buffer_for_what_is_read_grows_and_is_handed_out_at_the_length_that_was_asked_for() {
+        let place = with_stored(100, |stored| {
+            stored.fill(7);
+            stored.as_ptr()
+        });
+        with_stored(50, |stored| assert_eq!((stored.len(), stored.as_ptr()), (50, place)));
+        with_stored(LEN_MAX, |stored| assert_eq!(stored.len(), LEN_MAX));
+    }
+}
