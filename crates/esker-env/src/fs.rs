@@ -6,6 +6,7 @@
 
 use std::fmt;
 use std::io;
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -166,6 +167,12 @@ pub trait File: Send + Sync + fmt::Debug {
 
     /// Says how the file will be used. A hint: it may do nothing, and it cannot fail.
     fn advise(&self, advice: Advice);
+
+    /// Says that the bytes of `range` are not read again soon: the system may drop its copy of
+    /// those that are durable. A hint, as [`File::advise`] is.
+    fn forget(&self, range: Range<u64>) {
+        let _ = range;
+    }
 
     /// The first offset from `offset` on that may hold something else than room which was never
     /// written: all before it reads as zeros. The length of the file, if nothing follows.

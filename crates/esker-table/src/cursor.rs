@@ -17,7 +17,7 @@ use esker_env::FileError;
 use crate::cached_block::{BlockSlice, CachedBlock};
 use crate::index_block::{Candidates, IndexBlock};
 use crate::prefetch::prefetch_bytes;
-use crate::readahead::Readahead;
+use crate::readahead::{Blocks, Readahead};
 use crate::table::with_seqno;
 use crate::{NoTrace, Table};
 
@@ -75,20 +75,26 @@ enum Direction {
 
 impl Table {
     /// A cursor over all entries. With `fill_cache`, blocks that it reads stay in the cache; without
-    /// it, they pass by: for compactions and scans of everything.
+    /// it, they pass by: for scans of everything.
     #[must_use]
     pub fn cursor(self: &Arc<Self>, fill_cache: bool) -> TableCursor {
-        TableCursor::new(Arc::clone(self), fill_cache)
+        self.cursor_with(if fill_cache { Blocks::Kept } else { Blocks::Passing })
+    }
+
+    /// A cursor over all entries, which does with the blocks that it reads what `blocks` says.
+    #[must_use]
+    pub fn cursor_with(self: &Arc<Self>, blocks: Blocks) -> TableCursor {
+        TableCursor::new(Arc::clone(self), blocks)
     }
 }
 
 impl TableCursor {
-    fn new(table: Arc<Table>, fill_cache: bool) -> Self {
+    fn new(table: Arc<Table>, blocks: Blocks) -> Self {
         Self {
             seqno: table.seqno(),
             table,
-            fill_cache,
-            readahead: Readahead::new(fill_cache),
+            fill_cache: blocks == Blocks::Kept,
+            readahead: Readahead::new(blocks),
             partition: 0,
             index: None,
             block: None,

@@ -52,6 +52,8 @@ mod cursor;
 mod external;
 mod found_partitions;
 mod open_table;
+#[cfg(test)]
+mod page_cache_tests;
 mod prefetch;
 mod readahead;
 mod spare;
@@ -92,6 +94,7 @@ pub use options::{Compression, TableIdentity, TableOptions};
 pub use origin::Origin;
 pub use properties::TableProperties;
 pub use range_block::TableRanges;
+pub use readahead::Blocks;
 pub use table::{Table, TableEntry};
 pub use table_expiry::TableExpiry;
 pub use table_extras::{TableExtras, TableTimes};

@@ -20,6 +20,23 @@ const WINDOW_MAX_CACHED: u64 = 256 << 10;
 /// The largest window of a scan that passes by, such as a compaction.
 const WINDOW_MAX_PASSING: u64 = 1 << 20;
 
+/// What a cursor has read is dropped from the page cache in pieces of this many bytes: a system that
+/// keeps pages together in large ones drops those that lie in a piece as a whole.
+const FORGET_BYTES: u64 = 2 << 20;
+
+/// What becomes of the blocks that a cursor reads.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Blocks {
+    /// They stay in the cache.
+    Kept,
+    /// They pass by the cache.
+    Passing,
+    /// They pass by the cache, and the system may drop its copy of them as well, since who reads
+    /// them is about to replace the table. So what a compaction writes takes the memory of what it
+    /// has read, and not memory that nobody has touched for long.
+    ReadLast,
+}
+
 /// How a cursor goes through its table, and what was read ahead of it.
 ///
 /// Small while nothing was: most cursors seek once, find their blocks in the cache and end.
@@ -31,8 +48,7 @@ pub(crate) struct Readahead {
     last: Option<u32>,
     /// How many blocks were asked for in a row, each beside the one before.
     in_a_row: u32,
-    /// Whether blocks pass by the cache: then pieces are larger, and read sooner.
-    passes: bool,
+    blocks: Blocks,
 }
 
 /// Bytes read ahead.
@@ -42,12 +58,13 @@ struct Ahead {
     /// Offset in the file of the first byte of `buffer`.
     start: u64,
     charge: Charge,
+    /// Up to where the system was told to forget what was read.
+    forgotten: u64,
 }
 
 impl Readahead {
-    /// Without `fill_cache` the cursor passes by.
-    pub(crate) const fn new(fill_cache: bool) -> Self {
-        Self { ahead: None, window: 0, last: None, in_a_row: 0, passes: !fill_cache }
+    pub(crate) const fn new(blocks: Blocks) -> Self {
+        Self { ahead: None, window: 0, last: None, in_a_row: 0, blocks }
     }
 
     /// Takes note that the cursor is on data block `number` of the table, wherever it came from.
@@ -82,8 +99,9 @@ impl Readahead {
             return Ok(bytes.to_vec());
         }
         // The second block in a row may be chance; the third is a scan.
+        let passes = self.blocks != Blocks::Kept;
         let (in_a_row_min, window_max) =
-            if self.passes { (1, WINDOW_MAX_PASSING) } else { (2, WINDOW_MAX_CACHED) };
+            if passes { (1, WINDOW_MAX_PASSING) } else { (2, WINDOW_MAX_CACHED) };
         if self.in_a_row < in_a_row_min {
             return match waits {
                 Some(waits) => file.read_bytes_telling(handle.offset, handle.len as usize, waits),
@@ -98,13 +116,15 @@ impl Readahead {
             handle.offset
                 ..handle.offset.saturating_add(self.window).min(within.end()).max(handle.end())
         };
-        let owner = if self.passes { Owner::Compaction } else { Owner::Iterators };
+        let owner = if passes { Owner::Compaction } else { Owner::Iterators };
         let ahead = self.ahead.get_or_insert_with(|| {
-            Box::new(Ahead { buffer: Vec::new(), start: 0, charge: budget.charge(owner, 0) })
+            let (buffer, charge) = (Vec::new(), budget.charge(owner, 0));
+            Box::new(Ahead { buffer, start: 0, charge, forgotten: range.start })
         });
-        // The buffer is dropped before the next is read, so that only one is held.
-        ahead.buffer = Vec::new();
-        ahead.buffer = file.read_bytes(range.start, (range.end - range.start) as usize)?;
+        if self.blocks == Blocks::ReadLast {
+            ahead.forget_before(range.start, file);
+        }
+        file.read_into(range.start, (range.end - range.start) as usize, &mut ahead.buffer)?;
         ahead.start = range.start;
         ahead.charge.set(ahead.buffer.capacity() as u64);
         Ok(ahead.bytes(handle).expect("the block is part of what was read").to_vec())
@@ -116,5 +136,14 @@ impl Ahead {
     fn bytes(&self, handle: BlockHandle) -> Option<&[u8]> {
         let at = handle.offset.checked_sub(self.start)? as usize;
         self.buffer.get(at..at.saturating_add(handle.len as usize))
+    }
+
+    /// Lets the system drop what lies before `offset`, once that is a piece.
+    fn forget_before(&mut self, offset: u64, file: &TableFile) {
+        if offset >= self.forgotten.saturating_add(FORGET_BYTES) {
+            // Again from a piece before: a large page may reach from there to here.
+            file.forget(self.forgotten.saturating_sub(FORGET_BYTES)..offset);
+            self.forgotten = offset;
+        }
     }
 }

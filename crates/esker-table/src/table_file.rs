@@ -2,6 +2,7 @@
 //!
 //! Does not know the cache; every call reads from the file.
 
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -385,6 +386,27 @@ impl TableFile {
         }
         waits();
         read_into(&*self.file, self.id, offset + at_hand as u64, &mut bytes[at_hand..])
+    }
+
+    /// As [`TableFile::read_bytes`], in place of what is in `buffer`, which is empty after a failure.
+    pub(crate) fn read_into(
+        &self,
+        offset: u64,
+        len: usize,
+        buffer: &mut Vec<u8>,
+    ) -> Result<(), FileError> {
+        // Only what the buffer grows by is zeroed.
+        buffer.resize(len, 0);
+        let result = read_into(&*self.file, self.id, offset, buffer);
+        if result.is_err() {
+            buffer.clear();
+        }
+        result
+    }
+
+    /// Lets the system drop its copy of what is in `range`.
+    pub(crate) fn forget(&self, range: Range<u64>) {
+        self.file.forget(range);
     }
 
     fn undecodable(&self, handle: BlockHandle, kind: BlockKind, error: DecodeError) -> FileError {

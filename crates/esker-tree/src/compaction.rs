@@ -153,7 +153,7 @@ pub fn compact_part(
     let needed: Vec<Arc<Run>> =
         sources.iter().filter_map(|(_, run)| without_hidden(run, &ranges)).collect();
     let keys = part.keys();
-    let cursors = needed.iter().map(|run| RunCursor::new(Arc::clone(run), &keys, false));
+    let cursors = needed.iter().map(|run| RunCursor::last_reader(Arc::clone(run), &keys));
     let mut source = MergingCursor::new(cursors.collect());
 
     let cuts = Cuts { keys: &plan.cut_keys, bytes_max: plan.output_bytes_max };

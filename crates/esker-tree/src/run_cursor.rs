@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use esker_base::{InternalKey, KeyRange, SeqNo};
 use esker_env::FileError;
-use esker_table::{Table, TableCursor};
+use esker_table::{Blocks, Table, TableCursor};
 
 use crate::cursor::{Cursor, PinnedValue, Step};
 use crate::run::Run;
@@ -23,7 +23,7 @@ pub struct RunCursor {
     /// The tables of the run from `first` up to `end`, exclusive, are shown.
     first: usize,
     end: usize,
-    fill_cache: bool,
+    blocks: Blocks,
     /// On the table at `index`; `None` until the first seek.
     table: Option<TableCursor>,
     index: usize,
@@ -34,8 +34,18 @@ impl RunCursor {
     /// that it reads stay in the cache.
     #[must_use]
     pub fn new(run: Arc<Run>, range: &KeyRange, fill_cache: bool) -> Self {
+        Self::with_blocks(run, range, if fill_cache { Blocks::Kept } else { Blocks::Passing })
+    }
+
+    /// As [`RunCursor::new`], for whoever replaces the tables by what it reads.
+    #[must_use]
+    pub fn last_reader(run: Arc<Run>, range: &KeyRange) -> Self {
+        Self::with_blocks(run, range, Blocks::ReadLast)
+    }
+
+    fn with_blocks(run: Arc<Run>, range: &KeyRange, blocks: Blocks) -> Self {
         let Range { start: first, end } = run.places(range);
-        Self { run, first, end, fill_cache, table: None, index: 0 }
+        Self { run, first, end, blocks, table: None, index: 0 }
     }
 
     /// The table that the cursor stands in.
@@ -58,7 +68,7 @@ impl RunCursor {
             self.table = None;
         }
         self.index = index;
-        self.table.get_or_insert_with(|| self.run.tables()[index].cursor(self.fill_cache))
+        self.table.get_or_insert_with(|| self.run.tables()[index].cursor_with(self.blocks))
     }
 
     /// Goes on to the first entry of the next table, where this one is used up.

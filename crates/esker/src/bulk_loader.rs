@@ -184,7 +184,7 @@ impl BulkLoader {
         let settings = self.keyspace.core().settings();
         let level = LEVEL_COUNT_MAX - 1;
         let options = table_options(&settings, TargetLevel { level, deepest: level });
-        self.tables(options, settings.table_bytes)
+        self.tables(options, settings.table_bytes).leaving_no_copies()
     }
 
     /// Writes the buffer, which follows all before it, to the tables of the last level.
@@ -306,7 +306,7 @@ impl BulkLoader {
         let all = KeyRange::all();
         let runs = self.runs.iter().rev().map(TableSequence::run).collect::<Result<Vec<_>>>()?;
         // Newest first: of equal keys, all at sequence number zero, the newest run's comes first.
-        let cursors = runs.into_iter().map(|run| RunCursor::new(run, &all, false)).collect();
+        let cursors = runs.into_iter().map(|run| RunCursor::last_reader(run, &all)).collect();
         let mut cursor = MergingCursor::new(cursors);
         let mut last: Option<Vec<u8>> = None;
         cursor.seek_to_first()?;

@@ -1,5 +1,6 @@
 //! An open file with faults between it and its user.
 
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -122,5 +123,9 @@ impl File for FaultFile {
 
     fn advise(&self, advice: Advice) {
         self.inner.advise(advice);
+    }
+
+    fn forget(&self, range: Range<u64>) {
+        self.inner.forget(range);
     }
 }

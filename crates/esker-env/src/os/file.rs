@@ -3,6 +3,7 @@
 use std::fs;
 use std::io;
 use std::num::NonZeroU64;
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
@@ -113,6 +114,14 @@ impl File for OsFile {
         };
         // A hint that the system does not take is no failure.
         let (Ok(()) | Err(_)) = rustix::fs::fadvise(&self.file, 0, None, advice);
+    }
+
+    fn forget(&self, range: Range<u64>) {
+        // To the system, no length means all that follows.
+        if let Some(len) = NonZeroU64::new(range.end.saturating_sub(range.start)) {
+            let advice = rustix::fs::Advice::DontNeed;
+            let (Ok(()) | Err(_)) = rustix::fs::fadvise(&self.file, range.start, Some(len), advice);
+        }
     }
 
     fn data_from(&self, offset: u64) -> u64 {

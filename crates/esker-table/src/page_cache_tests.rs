@@ -1,0 +1,121 @@
+//! What the system keeps a copy of, on a real file system.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use esker_cache::{BlockCache, Budget};
+use esker_env::Env;
+use rustix::io::{Errno, ReadWriteFlags, preadv2};
+
+use crate::testing::{DATABASE, Entry, id, identity, options};
+use crate::{BlobFiles, Blocks, Compression, Table, TableBuilder, TableContext};
+
+/// A directory of the system, removed with what is in it.
+struct Directory(PathBuf);
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        drop(std::fs::remove_dir_all(&self.0));
+    }
+}
+
+fn context(dir: &Path) -> Arc<TableContext> {
+    let env = Env::os();
+    let budget = Budget::new(64 << 20);
+    env.fs.create_dir_all(dir).unwrap();
+    Arc::new(TableContext {
+        fs: env.fs,
+        dir: dir.to_path_buf(),
+        database: DATABASE,
+        cache: BlockCache::new(Arc::clone(&budget), None),
+        budget,
+        clock: env.clock,
+        blobs: BlobFiles::default(),
+    })
+}
+
+/// How many of the first `len` bytes of a file, looked at here and there, the system has a copy of;
+/// `None` if it does not say, or the file is in memory alone.
+#[expect(clippy::disallowed_types, reason = "asks the system what no one else asks")]
+fn copied(path: &Path, len: u64) -> Option<usize> {
+    const TMPFS: i64 = 0x0102_1994;
+    if rustix::fs::statfs(path).unwrap().f_type == TMPFS {
+        return None;
+    }
+    let file = std::fs::File::open(path).unwrap();
+    let mut count = 0;
+    for offset in (0..len).step_by(256 << 10) {
+        let mut byte = [0];
+        let buffers = &mut [std::io::IoSliceMut::new(&mut byte)];
+        match preadv2(&file, buffers, offset, ReadWriteFlags::NOWAIT) {
+            Ok(_) => count += 1,
+            Err(Errno::AGAIN) => {}
+            Err(_) => return None,
+        }
+    }
+    Some(count)
+}
+
+fn entry(number: u32) -> Entry {
+    Entry::put(format!("{number:05}").as_bytes(), 1, &[number as u8; 4_000])
+}
+
+/// Table 1 of 12 MB, by a builder that `with` has changed.
+fn table(
+    context: &Arc<TableContext>,
+    with: impl FnOnce(TableBuilder) -> TableBuilder,
+) -> Arc<Table> {
+    let file = context.fs.create(&context.dir.join(id(1).file_name())).unwrap();
+    let options = options(4096, Compression::None);
+    let mut builder = with(TableBuilder::new(file, identity(1), options));
+    for number in 0..3_000 {
+        let entry = entry(number);
+        builder.add(entry.key(), &entry.value).unwrap();
+    }
+    let properties = Arc::new(builder.finish().unwrap());
+    Arc::new(Table::new(Arc::clone(context), properties))
+}
+
+#[test]
+fn last_reader_leaves_no_copy_of_what_it_has_passed() {
+    let name = format!("esker-last-reader-{}", std::process::id());
+    let dir = Directory(std::env::temp_dir().join(name));
+    let context = context(&dir.0);
+    let path = dir.0.join(id(1).file_name());
+    let table = table(&context, |builder| builder);
+    let read_all = |blocks| {
+        let mut cursor = table.cursor_with(blocks);
+        cursor.seek_to_first().unwrap();
+        for number in 0..3_000 {
+            assert_eq!(
+                (cursor.key(), cursor.value()),
+                (entry(number).key(), &entry(number).value[..])
+            );
+            cursor.next().unwrap();
+        }
+        assert!(!cursor.is_valid());
+    };
+    // All but the last windows.
+    let passed_bytes = 8 << 20;
+    read_all(Blocks::Passing);
+    let before = copied(&path, passed_bytes);
+    read_all(Blocks::ReadLast);
+    let after = copied(&path, passed_bytes);
+    if let (Some(before), Some(after)) = (before, after) {
+        assert!(after <= before / 4, "{after} of {before}");
+    }
+    read_all(Blocks::ReadLast);
+}
+
+#[test]
+fn table_that_leaves_no_copy_is_read_from_the_disk() {
+    let name = format!("esker-no-copy-{}", std::process::id());
+    let dir = Directory(std::env::temp_dir().join(name));
+    let context = context(&dir.0);
+    let path = dir.0.join(id(1).file_name());
+    let table = table(&context, TableBuilder::leaving_no_copy);
+    if let Some(count) = copied(&path, table.properties().file_bytes) {
+        assert!(count <= 4, "{count}");
+    }
+    table.verify().unwrap();
+}
