@@ -13,10 +13,12 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use esker::env::{CrashPolicy, FaultFileSystem, FileSystem, ManualClock, MemoryFileSystem};
+use esker::{Durability, KeyspaceOptions};
 
+use crate::directory::assert_exact;
 use crate::journal::Marks;
 use crate::random::{Rng, budget, for_each_seed};
-use crate::recovered::{DIR, Loss, env_over, go_on, log_dir_of, options_over, recover};
+use crate::recovered::{DIR, Loss, env_over, go_on, log_dir_of, open, options_over, recover};
 use crate::shrink::run_shrinking;
 use crate::state::State;
 use crate::tally::Tally;
@@ -181,4 +183,43 @@ fn keyspace_without_a_log_keeps_what_was_flushed() {
         crash_everywhere(&profiles::WITHOUT_LOG, seed);
     });
     CRASHES.print();
+}
+
+/// Names that come again, for keyspaces that do not: of each, the files of the former ones go, and
+/// its contents never come back, wherever the power is lost.
+#[test]
+fn many_keyspaces_dropped_and_made_again_leave_nothing_behind() {
+    let mut fs = MemoryFileSystem::new(1);
+    let mut rng = Rng::new(1);
+    let name = |number: u64| format!("keyspace {number}");
+    let small = KeyspaceOptions { memtable_bytes: 200, ..KeyspaceOptions::default() };
+    for round in 0..12_u64 {
+        let env = env_over(Arc::new(fs.clone()));
+        let db = open(&env, &options_over(&fs)).unwrap();
+        assert_eq!(db.keyspaces().len(), if round == 0 { 1 } else { 65 });
+        for number in 0..64 {
+            if round > 0 {
+                let old = db.existing_keyspace(&name(number)).unwrap().expect("it was made");
+                let found = old.get("key").unwrap();
+                assert_eq!(found.unwrap(), format!("{}", round - 1), "{number} of round {round}");
+                assert_eq!(old.iter().count(), 1 + (number as usize + round as usize - 1) % 3);
+                db.drop_keyspace(&old).unwrap();
+            }
+            let keyspace = db.keyspace(&name(number), small.clone()).unwrap();
+            keyspace.put_with("key", format!("{round}"), Durability::Power).unwrap();
+            for extra in 0..(number + round) % 3 {
+                keyspace.put_with(format!("{extra}"), vec![b'x'; 300], Durability::Power).unwrap();
+            }
+            if rng.one_in(3) {
+                db.run_background_job();
+            }
+        }
+        let policy = *rng.pick(&CrashPolicy::ALL);
+        fs = fs.crash(policy, rng.next());
+        drop(db);
+    }
+    let db = open(&env_over(Arc::new(fs.clone())), &options_over(&fs)).unwrap();
+    db.wait_until_settled().unwrap();
+    db.close().unwrap();
+    assert_exact(&fs, DIR.as_ref(), "after all rounds");
 }
