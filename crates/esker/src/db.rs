@@ -5,12 +5,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use esker_env::Env;
-
 use crate::batch::Batch;
 use crate::bulk_loader::BulkLoader;
 use crate::compaction_handle::CompactionHandle;
-use crate::db_builder::DbBuilder;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::events::Event;
@@ -38,41 +35,6 @@ pub struct Db {
 impl Db {
     pub(crate) const fn new(default: Keyspace) -> Self {
         Self { default }
-    }
-
-    /// Opens the database in `dir` with the default options, creating it if there is none.
-    ///
-    /// # Errors
-    /// As [`DbBuilder::open`].
-    ///
-    /// # Examples
-    /// ```
-    /// # fn main() -> esker::Result<()> {
-    /// # let dir = std::env::temp_dir().join(format!("esker-doc-open-{}", std::process::id()));
-    /// let db = esker::Db::open(&dir)?;
-    /// db.put("answer", "42")?;
-    /// assert_eq!(db.get("answer")?.unwrap(), "42");
-    /// db.close()?;
-    /// # std::fs::remove_dir_all(&dir).unwrap();
-    /// # Ok(())
-    /// # }
-    /// ```
-    pub fn open(dir: impl AsRef<Path>) -> Result<Self> {
-        Self::builder(dir).open()
-    }
-
-    /// Opens the database in `dir` with other than the default choices.
-    pub fn builder(dir: impl AsRef<Path>) -> DbBuilder {
-        DbBuilder::new(dir.as_ref())
-    }
-
-    /// Opens a new database that lives in memory and ends with its last handle. The same engine,
-    /// over files in memory.
-    ///
-    /// # Errors
-    /// If the system gives no threads.
-    pub fn in_memory() -> Result<Self> {
-        Self::builder("memory").env(Env { clock: Env::os().clock, ..Env::memory(0) }).open()
     }
 
     fn engine(&self) -> &Arc<Engine> {

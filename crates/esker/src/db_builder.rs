@@ -1,4 +1,4 @@
-//! How a database is opened with other than the default choices.
+//! How a database is opened, with the default choices or others.
 //!
 //! Collects the choices and hands them to recovery; knows nothing of what is on disk.
 
@@ -34,7 +34,7 @@ pub struct DbBuilder {
 }
 
 impl DbBuilder {
-    pub(crate) fn new(dir: &Path) -> Self {
+    fn new(dir: &Path) -> Self {
         Self {
             dir: dir.to_path_buf(),
             env: None,
@@ -133,5 +133,42 @@ impl DbBuilder {
         })?;
         let handle = Arc::new(Handle::new(engine)?);
         Ok(Db::new(Keyspace::new(handle, default)))
+    }
+}
+
+impl Db {
+    /// Opens the database in `dir` with the default options, creating it if there is none.
+    ///
+    /// # Errors
+    /// As [`DbBuilder::open`].
+    ///
+    /// # Examples
+    /// ```
+    /// # fn main() -> esker::Result<()> {
+    /// # let dir = std::env::temp_dir().join(format!("esker-doc-open-{}", std::process::id()));
+    /// let db = esker::Db::open(&dir)?;
+    /// db.put("answer", "42")?;
+    /// assert_eq!(db.get("answer")?.unwrap(), "42");
+    /// db.close()?;
+    /// # std::fs::remove_dir_all(&dir).unwrap();
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn open(dir: impl AsRef<Path>) -> Result<Self> {
+        Self::builder(dir).open()
+    }
+
+    /// Opens the database in `dir` with other than the default choices.
+    pub fn builder(dir: impl AsRef<Path>) -> DbBuilder {
+        DbBuilder::new(dir.as_ref())
+    }
+
+    /// Opens a new database that lives in memory and ends with its last handle. The same engine,
+    /// over files in memory.
+    ///
+    /// # Errors
+    /// If the system gives no threads.
+    pub fn in_memory() -> Result<Self> {
+        Self::builder("memory").env(Env { clock: Env::os().clock, ..Env::memory(0) }).open()
     }
 }
