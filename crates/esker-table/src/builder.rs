@@ -183,13 +183,6 @@ impl TableBuilder {
         self
     }
 
-    /// Leaves no copy of the file in the page cache: for many tables that are written at once.
-    #[must_use]
-    pub fn leaving_no_copy(mut self) -> Self {
-        self.writer.leave_no_copy();
-        self
-    }
-
     /// Compresses data blocks with `dictionary`, if there is one and they are compressed with
     /// Zstandard.
     ///

@@ -60,14 +60,11 @@ fn entry(number: u32) -> Entry {
     Entry::put(format!("{number:05}").as_bytes(), 1, &[number as u8; 4_000])
 }
 
-/// Table 1 of 12 MB, by a builder that `with` has changed.
-fn table(
-    context: &Arc<TableContext>,
-    with: impl FnOnce(TableBuilder) -> TableBuilder,
-) -> Arc<Table> {
+/// Table 1, of 12 MB.
+fn table(context: &Arc<TableContext>) -> Arc<Table> {
     let file = context.fs.create(&context.dir.join(id(1).file_name())).unwrap();
     let options = options(4096, Compression::None);
-    let mut builder = with(TableBuilder::new(file, identity(1), options));
+    let mut builder = TableBuilder::new(file, identity(1), options);
     for number in 0..3_000 {
         let entry = entry(number);
         builder.add(entry.key(), &entry.value).unwrap();
@@ -82,7 +79,7 @@ fn last_reader_leaves_no_copy_of_what_it_has_passed() {
     let dir = Directory(std::env::temp_dir().join(name));
     let context = context(&dir.0);
     let path = dir.0.join(id(1).file_name());
-    let table = table(&context, |builder| builder);
+    let table = table(&context);
     let read_all = |blocks| {
         let mut cursor = table.cursor_with(blocks);
         cursor.seek_to_first().unwrap();
@@ -105,17 +102,4 @@ fn last_reader_leaves_no_copy_of_what_it_has_passed() {
         assert!(after <= before / 4, "{after} of {before}");
     }
     read_all(Blocks::ReadLast);
-}
-
-#[test]
-fn table_that_leaves_no_copy_is_read_from_the_disk() {
-    let name = format!("esker-no-copy-{}", std::process::id());
-    let dir = Directory(std::env::temp_dir().join(name));
-    let context = context(&dir.0);
-    let path = dir.0.join(id(1).file_name());
-    let table = table(&context, TableBuilder::leaving_no_copy);
-    if let Some(count) = copied(&path, table.properties().file_bytes) {
-        assert!(count <= 4, "{count}");
-    }
-    table.verify().unwrap();
 }

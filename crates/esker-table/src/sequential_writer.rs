@@ -8,13 +8,6 @@ use esker_env::{File, FileExt, IoError};
 /// What is handed to the system at once: large enough that the call costs nothing per byte.
 const BUFFER_BYTES: usize = 1 << 20;
 
-/// A file that leaves no copy in the page cache is dropped from it in pieces of this many bytes.
-const FORGET_BYTES: u64 = 8 << 20;
-
-/// So many pieces before the last are dropped again with it: the system starts to write a piece when
-/// it is first told, and drops it only once it has written it.
-const FORGET_AGAIN: u64 = 3;
-
 /// A file that is written from front to back.
 pub(crate) struct SequentialWriter {
     file: Arc<dyn File>,
@@ -22,8 +15,6 @@ pub(crate) struct SequentialWriter {
     /// Bytes handed to the system.
     written_bytes: u64,
     checksum: Checksummer,
-    /// Up to where the system was told to drop its copy, if it is to have none.
-    forgotten: Option<u64>,
     /// The first failure. What was written is unknown from then on, so every later call fails too.
     failure: Option<IoError>,
 }
@@ -35,15 +26,8 @@ impl SequentialWriter {
             buffer: Vec::new(),
             written_bytes: 0,
             checksum: Checksummer::new(),
-            forgotten: None,
             failure: None,
         }
-    }
-
-    /// Has the system drop its copy of what was written, as soon as that is durable. What follows in
-    /// the file then takes the memory of what came before, and not memory that was free for long.
-    pub(crate) const fn leave_no_copy(&mut self) {
-        self.forgotten = Some(0);
     }
 
     /// The offset at which the next byte will stand.
@@ -83,13 +67,6 @@ impl SequentialWriter {
             self.buffer = Vec::new();
         }
         self.failure = outcome.err();
-        if let Some(forgotten) = self.forgotten
-            && self.written_bytes >= forgotten + FORGET_BYTES
-        {
-            let start = forgotten.saturating_sub(FORGET_AGAIN * FORGET_BYTES);
-            self.file.forget(start..self.written_bytes);
-            self.forgotten = Some(self.written_bytes);
-        }
         self.check()
     }
 
@@ -106,9 +83,6 @@ impl SequentialWriter {
         } else {
             self.file.sync_data().err()
         };
-        if self.forgotten.is_some() {
-            self.file.forget(0..self.written_bytes);
-        }
         self.check()
     }
 

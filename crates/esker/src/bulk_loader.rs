@@ -184,7 +184,7 @@ impl BulkLoader {
         let settings = self.keyspace.core().settings();
         let level = LEVEL_COUNT_MAX - 1;
         let options = table_options(&settings, TargetLevel { level, deepest: level });
-        self.tables(options, settings.table_bytes).leaving_no_copies()
+        self.tables(options, settings.table_bytes)
     }
 
     /// Writes the buffer, which follows all before it, to the tables of the last level.

@@ -20,7 +20,6 @@ pub(crate) struct TableSequence {
     options: TableOptions,
     /// A table that has reached this many bytes is ended.
     bytes_max: u64,
-    leaves_copies: bool,
     builder: Option<TableBuilder>,
     finished: Vec<TableProperties>,
     paths: Vec<PathBuf>,
@@ -38,18 +37,10 @@ impl TableSequence {
             keyspace,
             options,
             bytes_max,
-            leaves_copies: true,
             builder: None,
             finished: Vec::new(),
             paths: Vec::new(),
         }
-    }
-
-    /// Leaves no copies of the tables in the page cache: a load is too much at once, and pushes out
-    /// what is read.
-    pub(crate) const fn leaving_no_copies(mut self) -> Self {
-        self.leaves_copies = false;
-        self
     }
 
     /// Adds an entry, whose key is greater than the last.
@@ -76,9 +67,7 @@ impl TableSequence {
         let level = u8::try_from(LEVEL_COUNT_MAX - 1).expect("levels are few");
         let (database, keyspace) = (self.engine.tables.database, self.keyspace);
         let identity = TableIdentity { database, id, keyspace, level };
-        let builder = TableBuilder::new(file, identity, self.options);
-        let builder = if self.leaves_copies { builder } else { builder.leaving_no_copy() };
-        Ok(self.builder.insert(builder))
+        Ok(self.builder.insert(TableBuilder::new(file, identity, self.options)))
     }
 
     #[cold]
