@@ -61,7 +61,10 @@ fn frames_not_written_are_not_there() {
     let mut log = create(&fs, 0);
     log.append(&[b"written"]);
     log.write().unwrap();
+    assert_eq!(log.buffered_bytes(), 0);
+    let written = log.end_offset();
     log.append(&[b"buffered"]);
+    assert_eq!(log.buffered_bytes() as u64, log.end_offset() - written);
     assert_eq!(read(&fs, path()).unwrap().payloads, [b"written".to_vec()]);
 }
 
