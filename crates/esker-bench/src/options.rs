@@ -95,6 +95,8 @@ pub(crate) fn parse(arguments: &[String]) -> Result<RunOptions> {
             "--name" => options.name = value.clone(),
             "--engines" => {
                 options.engines = value.split(',').map(engines::named).collect::<Result<_>>()?;
+                // Ratios are those of the first, whatever the order in which they were named.
+                options.engines.sort_by_key(|kind| kind.name != ENGINES[0].name);
             }
             "--rows" => {
                 let begins = |row: &&Row| value.split(';').any(|name| row.name.starts_with(name));
@@ -137,5 +139,13 @@ mod tests {
         let words = ["full", "--dir", "/x", "--count", "10000", "--rows", "a b;c", "--out", "y"];
         let arguments = words.map(String::from);
         assert_eq!(without_places(&arguments), "full --count 10000 --rows \"a b;c\"");
+    }
+
+    #[test]
+    fn esker_is_the_first_engine_wherever_it_was_named() {
+        let words: Vec<&str> = ENGINES.iter().rev().map(|kind| kind.name).collect();
+        let arguments = ["full", "--engines", &words.join(",")].map(String::from);
+        let engines = parse(&arguments).unwrap().engines;
+        assert_eq!((engines[0].name, engines.len()), ("esker", ENGINES.len()));
     }
 }

@@ -77,14 +77,15 @@ fn refused_room_is_an_error_that_changes_nothing_and_can_be_asked_for_again() {
 }
 
 #[test]
-fn segment_that_is_resumed_has_no_room_until_it_is_reserved() {
+fn room_that_was_given_back_can_be_reserved_again() {
     let (memory, fs, count) = counted();
     let mut log = LogWriter::create(&fs, path(), header(7), 0).unwrap();
     log.append(&[&[7; 100]]);
+    log.reserve(500).unwrap();
     log.write().unwrap();
     log.give_back_room().unwrap();
     let end = log.end_offset();
     assert_eq!(len(&memory), end);
     log.reserve(1).unwrap();
-    assert_eq!((len(&memory), *count.lock().unwrap()), (end + PIECE, 1));
+    assert_eq!((len(&memory), *count.lock().unwrap()), (end + PIECE, 2));
 }
