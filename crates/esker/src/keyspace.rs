@@ -295,7 +295,8 @@ impl Keyspace {
         durability: Durability,
         encode: impl FnOnce(&mut Vec<u8>) -> Result<()>,
     ) -> Result<()> {
-        let mut operations = SCRATCH.take();
+        // A thread that is ending has none: `take` would panic there.
+        let mut operations = SCRATCH.try_with(RefCell::take).unwrap_or_default();
         operations.clear();
         let result = encode(&mut operations).and_then(|()| {
             self.db.engine().commit(Request {
@@ -306,7 +307,7 @@ impl Keyspace {
             })
         });
         if operations.capacity() <= KEPT_BYTES_MAX {
-            SCRATCH.set(operations);
+            SCRATCH.try_with(|scratch| scratch.replace(operations)).ok();
         }
         result
     }

@@ -1,5 +1,6 @@
 //! Calls that are under way when the database is closed under them, and waits that must end.
 
+use std::cell::RefCell;
 use std::sync::Mutex;
 use std::sync::mpsc;
 use std::sync::{Arc, PoisonError};
@@ -8,6 +9,42 @@ use esker::env::{Env, Fault, FaultFileSystem, MemoryFileSystem, Operation, Rule,
 use esker::{Db, ErrorKind, KeyspaceOptions, Options, Outcome};
 
 use crate::recovered::{DIR, env_of, env_over, open, options};
+
+/// Reads and writes as its thread ends.
+struct AtTheEnd(Db);
+
+impl Drop for AtTheEnd {
+    fn drop(&mut self) {
+        let value = self.0.get("key").unwrap().unwrap();
+        self.0.put("last", value).unwrap();
+    }
+}
+
+/// What the engine keeps for a thread, such as buffers, may be gone before what the program keeps.
+#[test]
+fn thread_may_read_and_write_until_it_has_ended() {
+    thread_local!(static KEPT: RefCell<Option<AtTheEnd>> = const { RefCell::new(None) });
+    let fs = MemoryFileSystem::new(1);
+    let db = open(&env_of(&fs), &Options { cache_bytes: Some(0), ..options() }).unwrap();
+    db.put("key", [b'x'; 1000]).unwrap();
+    db.flush().unwrap();
+    for is_kept_first in [true, false] {
+        let of_thread = db.clone();
+        let thread = std::thread::spawn(move || {
+            let keep = || KEPT.set(Some(AtTheEnd(of_thread.clone())));
+            if is_kept_first {
+                keep();
+            }
+            of_thread.put("of the thread", of_thread.get("key").unwrap().unwrap()).unwrap();
+            if !is_kept_first {
+                keep();
+            }
+        });
+        thread.join().unwrap();
+        assert!(db.contains("last").unwrap());
+        db.delete("last").unwrap();
+    }
+}
 
 /// A compaction on one thread had written its tables when another thread closed the database and
 /// gave the lock back. It then appended its edit to the manifest, which had another owner by then.
