@@ -10,7 +10,6 @@
 //! an earlier block may stand behind those that were asked for, and in them until they are written.
 
 use std::cell::Cell;
-use std::thread::LocalKey;
 
 /// The longest buffer that is kept.
 pub(crate) const LEN_MAX: usize = 16 * 1024;
@@ -30,19 +29,20 @@ thread_local! {
 /// If `len` is greater than [`LEN_MAX`].
 pub(crate) fn with_stored<R>(len: usize, fill: impl FnOnce(&mut [u8]) -> R) -> R {
     assert!(len <= LEN_MAX, "longer buffers are not kept");
-    let mut stored = take(&STORED);
+    // Not by `take`, which panics where a destructor of the thread reads after this one's.
+    let mut stored = STORED.try_with(Cell::take).unwrap_or_default();
     if stored.len() < len {
         stored.resize(len, 0);
     }
     let result = fill(&mut stored[..len]);
-    keep(&STORED, stored);
+    STORED.try_with(|kept| kept.set(stored)).ok();
     result
 }
 
 /// A buffer for a payload of `len` bytes, not much longer.
 pub(crate) fn payload(len: usize) -> Box<[u8]> {
     let room = len.next_multiple_of(LEN_STEP);
-    let spare = take(&PAYLOAD);
+    let spare = PAYLOAD.try_with(Cell::take).unwrap_or_default();
     // One step more than needed is little; sizes around a multiple would alternate otherwise.
     if spare.len() == room || spare.len() == room + LEN_STEP {
         spare.into_boxed_slice()
@@ -54,17 +54,8 @@ pub(crate) fn payload(len: usize) -> Box<[u8]> {
 /// Keeps the buffer of a payload that nobody reads any more for the next one.
 pub(crate) fn keep_payload(payload: Box<[u8]>) {
     if payload.len() <= LEN_MAX {
-        keep(&PAYLOAD, payload.into_vec());
+        PAYLOAD.try_with(|kept| kept.set(payload.into_vec())).ok();
     }
-}
-
-/// Not by `LocalKey::take`, which panics where a destructor of the thread reads after this one's.
-fn take(place: &'static LocalKey<Cell<Vec<u8>>>) -> Vec<u8> {
-    place.try_with(Cell::take).unwrap_or_default()
-}
-
-fn keep(place: &'static LocalKey<Cell<Vec<u8>>>, buffer: Vec<u8>) {
-    place.try_with(|kept| kept.set(buffer)).ok();
 }
 
 #[cfg(test)]
@@ -84,31 +75,6 @@ mod tests {
         keep_payload(vec![7; LEN_MAX + LEN_STEP].into());
         assert_eq!(payload(LEN_MAX + 1)[0], 0, "one that is too long is not kept");
         assert!(payload(0).is_empty());
-    }
-
-    #[test]
-    fn thread_that_is_ending_reads_without_buffers_of_its_own() {
-        struct ReadsAtTheEnd;
-        impl Drop for ReadsAtTheEnd {
-            fn drop(&mut self) {
-                assert_eq!(with_stored(10, |stored| stored.len()), 10);
-                keep_payload(payload(10));
-            }
-        }
-        thread_local!(static LATE: ReadsAtTheEnd = const { ReadsAtTheEnd });
-        let ended = std::thread::spawn(|| {
-            // Registered first or last: its end comes before theirs or after.
-            LATE.with(|_| ());
-            with_stored(10, |_| ());
-            keep_payload(payload(10));
-        });
-        ended.join().unwrap();
-        let ended = std::thread::spawn(|| {
-            with_stored(10, |_| ());
-            keep_payload(payload(10));
-            LATE.with(|_| ());
-        });
-        ended.join().unwrap();
     }
 
     #[test]

@@ -5,7 +5,10 @@ use std::sync::Mutex;
 use std::sync::mpsc;
 use std::sync::{Arc, PoisonError};
 
-use esker::env::{Env, Fault, FaultFileSystem, MemoryFileSystem, Operation, Rule, When};
+use esker::env::{
+    Env, Fault, FaultFileSystem, MemoryFileSystem, Operation, Rule, SystemThreads, Threads as _,
+    When,
+};
 use esker::{Db, ErrorKind, KeyspaceOptions, Options, Outcome};
 
 use crate::recovered::{DIR, env_of, env_over, open, options};
@@ -30,7 +33,7 @@ fn thread_may_read_and_write_until_it_has_ended() {
     db.flush().unwrap();
     for is_kept_first in [true, false] {
         let of_thread = db.clone();
-        let thread = std::thread::spawn(move || {
+        let live = move || {
             let keep = || KEPT.set(Some(AtTheEnd(of_thread.clone())));
             if is_kept_first {
                 keep();
@@ -39,8 +42,8 @@ fn thread_may_read_and_write_until_it_has_ended() {
             if !is_kept_first {
                 keep();
             }
-        });
-        thread.join().unwrap();
+        };
+        SystemThreads.spawn("ends", Box::new(live)).unwrap().join();
         assert!(db.contains("last").unwrap());
         db.delete("last").unwrap();
     }

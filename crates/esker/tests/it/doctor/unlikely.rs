@@ -100,6 +100,26 @@ fn a_table_from_beyond_what_the_manifest_knows_says_that_a_newer_one_is_missing(
 }
 
 #[test]
+fn a_manifest_of_before_does_not_make_a_repair_give_up_what_came_after() {
+    let env = database();
+    let files = Files(&env);
+    let manifest = files.newest_manifest();
+    let before = files.read(&manifest);
+    let db = Db::builder(DIR).env(env.clone()).open().unwrap();
+    db.put("later", "than the manifest").unwrap();
+    db.flush().unwrap();
+    db.close().unwrap();
+    assert_ne!(files.newest_manifest(), manifest, "an open begins a new one");
+    files.manifests().iter().for_each(|name| files.remove(name));
+    files.replace(&manifest, &before);
+    let report = files.doctor().repair(&RepairOptions::default(), &mut |_| {}).unwrap();
+    assert!(!report.was_sound());
+    let db = Db::builder(DIR).env(env.clone()).open().unwrap();
+    assert_eq!(db.get("later").unwrap().unwrap(), "than the manifest", "{report}");
+    assert_eq!(db.get("c").unwrap().unwrap(), "in the log", "{report}");
+}
+
+#[test]
 fn without_a_manifest_every_file_is_checked_by_itself() {
     let env = database();
     let files = Files(&env);
