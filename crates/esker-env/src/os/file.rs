@@ -57,9 +57,8 @@ impl File for OsFile {
         match preadv2(&self.file, &mut buffers, offset, ReadWriteFlags::NOWAIT) {
             Ok(count) => Ok(Some(count)),
             Err(Errno::AGAIN | Errno::INTR) => Ok(None),
-            // A file system that knows no such reads.
-            Err(Errno::OPNOTSUPP | Errno::NOSYS) => self.read_at(offset, buffer).map(Some),
-            Err(error) => Err(self.error("read", error.into())),
+            // A system that knows or allows no such reads; of any other failure the plain one tells.
+            Err(_) => self.read_at(offset, buffer).map(Some),
         }
     }
 
