@@ -143,8 +143,8 @@ impl Batch {
 
     fn add_stored(&mut self, keyspace: &Keyspace, encode: impl FnOnce(&mut Vec<u8>) -> Result<()>) {
         let core = keyspace.core();
-        let result = if !Arc::ptr_eq(keyspace.handle(), &self.db) {
-            Err(Error::invalid_input("the keyspace belongs to another database than the batch"))
+        let result = if let Err(error) = keyspace.core_in(self.db.engine()) {
+            Err(error)
         } else if self.count == limits::BATCH_COUNT_MAX {
             Err(Error::invalid_input("the batch has too many operations"))
         } else {

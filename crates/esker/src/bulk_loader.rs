@@ -203,7 +203,10 @@ impl BulkLoader {
     fn spill(&mut self) -> Result<()> {
         if let Some(mut tables) = self.streamed.take() {
             tables.end()?;
-            self.runs.push(tables);
+            // None, if the buffer has kept all there was: one entry that filled it.
+            if !tables.finished().is_empty() {
+                self.runs.push(tables);
+            }
         }
         // Read once and removed: no filter, and no time for compression.
         let options = TableOptions {

@@ -92,23 +92,23 @@ impl Db {
     /// Gives a keyspace another name.
     ///
     /// # Errors
-    /// `InvalidInput` if another one has the name, or for the default keyspace; `Closed` if it was
-    /// dropped; as of a write otherwise.
+    /// `InvalidInput` if another one has the name, for the default keyspace, or for one of another
+    /// database; `Closed` if it was dropped; as of a write otherwise.
     pub fn rename_keyspace(&self, keyspace: &Keyspace, name: &str) -> Result<()> {
-        self.engine().rename_keyspace(keyspace.core(), name)
+        self.engine().rename_keyspace(keyspace.core_in(self.engine())?, name)
     }
 
     /// Drops a keyspace with everything in it. Durable when this returns.
     ///
     /// # Errors
-    /// `InvalidInput` for the default keyspace; `Closed` if it was dropped already; as of a write
-    /// otherwise.
+    /// `InvalidInput` for the default keyspace, or for one of another database; `Closed` if it was
+    /// dropped already; as of a write otherwise.
     ///
     /// # Cost
     /// One edit of the manifest, however much the keyspace holds. Files go as soon as no scan or
     /// cursor reads them.
     pub fn drop_keyspace(&self, keyspace: &Keyspace) -> Result<()> {
-        self.engine().drop_keyspace(keyspace.core())
+        self.engine().drop_keyspace(keyspace.core_in(self.engine())?)
     }
 
     /// A batch of writes to any keyspaces, applied together or not at all.
@@ -126,7 +126,7 @@ impl Db {
     ///
     /// # Errors
     /// - `InvalidInput`: a file was not written by a table writer, is for another keyspace or in
-    ///   another order of keys, or two of them overlap.
+    ///   another order of keys, or two of them overlap; the keyspace is of another database.
     /// - `Corruption`, `UnsupportedFormat`: a file is damaged, or a newer release wrote it.
     /// - `Io`, `NoSpace`, `Closed`, `ReadOnly`, `Poisoned`.
     ///
@@ -141,14 +141,15 @@ impl Db {
         files: &[P],
         options: IngestOptions,
     ) -> Result<IngestReport> {
-        self.engine().ingest(keyspace.core(), files, options)
+        self.engine().ingest(keyspace.core_in(self.engine())?, files, options)
     }
 
     /// A loader of many entries into `keyspace`, past log and memtables. See [`BulkLoader`].
     ///
     /// # Errors
-    /// `Closed`, `ReadOnly`, `Poisoned`.
+    /// `InvalidInput` for a keyspace of another database; `Closed`, `ReadOnly`, `Poisoned`.
     pub fn bulk_loader(&self, keyspace: &Keyspace) -> Result<BulkLoader> {
+        keyspace.core_in(self.engine())?;
         BulkLoader::new(keyspace.clone())
     }
 

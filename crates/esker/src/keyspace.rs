@@ -11,7 +11,8 @@ use crate::bytes::Value;
 use crate::compaction_handle::CompactionHandle;
 use crate::cursor::Cursor;
 use crate::deleted_range::DeletedRange;
-use crate::error::Result;
+use crate::engine::Engine;
+use crate::error::{Error, Result};
 use crate::expiry::Expiry;
 use crate::explain::{GetExplanation, ScanExplanation};
 use crate::handle::Handle;
@@ -52,6 +53,18 @@ impl Keyspace {
 
     pub(crate) const fn handle(&self) -> &Arc<Handle> {
         &self.db
+    }
+
+    /// What `engine` knows the keyspace by.
+    ///
+    /// # Errors
+    /// `InvalidInput` if it belongs to another database: ids mean nothing there, or something else.
+    pub(crate) fn core_in(&self, engine: &Arc<Engine>) -> Result<&Arc<KeyspaceCore>> {
+        if Arc::ptr_eq(self.db.engine(), engine) {
+            return Ok(&self.core);
+        }
+        let what = format!("the keyspace {:?} belongs to another database", self.name());
+        Err(Error::invalid_input(what))
     }
 
     /// The name, as of the last rename.

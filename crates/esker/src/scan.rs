@@ -65,9 +65,9 @@ impl Scan {
         range: Result<KeyRange>,
         pin: Option<Arc<PinnedSeqNo>>,
     ) -> Self {
-        let (range, refused) = match range {
-            Ok(range) => (range, None),
-            Err(error) => (KeyRange::all(), Some(error)),
+        let range = match range {
+            Ok(range) => range,
+            Err(error) => return Self::refused(error),
         };
         // Both ends read at one sequence number, however late the second one starts.
         let pin = pin.unwrap_or_else(|| Arc::new(engine.snapshots.pin(engine.now())));
@@ -83,7 +83,13 @@ impl Scan {
             last: None,
             keys_only: false,
         };
-        Self { front: end(), back: end(), refused, is_done: false }
+        Self { front: end(), back: end(), refused: None, is_done: false }
+    }
+
+    /// A scan that yields `error`, and nothing else.
+    pub(crate) fn refused(error: Error) -> Self {
+        let end = || End { cursor: None, source: None, prefix: None, last: None, keys_only: false };
+        Self { front: end(), back: end(), refused: Some(error), is_done: false }
     }
 
     /// A scan of the keys that start with `prefix`.

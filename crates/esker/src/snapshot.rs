@@ -8,7 +8,7 @@ use esker_base::KeyRange;
 use crate::bytes::Value;
 use crate::cursor::Cursor;
 use crate::engine::Engine;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::keyspace::Keyspace;
 use crate::keyspace_core::KeyspaceCore;
 use crate::read::Found;
@@ -38,16 +38,17 @@ impl Snapshot {
         self.pin.seqno().get()
     }
 
-    /// This snapshot's view of `keyspace`.
+    /// This snapshot's view of `keyspace`. Of one that belongs to another database, every read is
+    /// refused as `InvalidInput`.
     #[must_use]
     pub fn keyspace(&self, keyspace: &Keyspace) -> SnapshotView {
-        self.view(keyspace.core())
+        self.view(keyspace.core_in(&self.engine))
     }
 
-    fn view(&self, core: &Arc<KeyspaceCore>) -> SnapshotView {
+    fn view(&self, core: Result<&Arc<KeyspaceCore>>) -> SnapshotView {
         SnapshotView {
             engine: Arc::clone(&self.engine),
-            core: Arc::clone(core),
+            core: core.cloned(),
             pin: Arc::clone(&self.pin),
         }
     }
@@ -62,12 +63,12 @@ impl Snapshot {
 
     /// The entries of the default keyspace whose keys lie in `range`.
     pub fn scan<K: AsRef<[u8]>>(&self, range: impl RangeBounds<K>) -> Scan {
-        self.view(&self.default).scan(range)
+        self.view(Ok(&self.default)).scan(range)
     }
 
     /// The entries of the default keyspace whose keys start with `prefix`.
     pub fn prefix(&self, prefix: impl AsRef<[u8]>) -> Scan {
-        self.view(&self.default).prefix(prefix)
+        self.view(Ok(&self.default)).prefix(prefix)
     }
 }
 
@@ -75,17 +76,22 @@ impl Snapshot {
 #[derive(Clone, Debug)]
 pub struct SnapshotView {
     engine: Arc<Engine>,
-    core: Arc<KeyspaceCore>,
+    /// Why nothing is read, for a keyspace of another database.
+    core: Result<Arc<KeyspaceCore>>,
     pin: Arc<PinnedSeqNo>,
 }
 
 impl SnapshotView {
+    fn core(&self) -> Result<&Arc<KeyspaceCore>> {
+        self.core.as_ref().map_err(Error::clone)
+    }
+
     /// The value of `key`.
     ///
     /// # Errors
     /// As [`Keyspace::get`].
     pub fn get(&self, key: impl AsRef<[u8]>) -> Result<Option<Value>> {
-        self.engine.get(&self.core, key.as_ref(), Some(&self.pin))
+        self.engine.get(self.core()?, key.as_ref(), Some(&self.pin))
     }
 
     /// Hands the value of `key` to `use_value` where it lies.
@@ -98,7 +104,7 @@ impl SnapshotView {
         use_value: impl FnOnce(&[u8]) -> R,
     ) -> Result<Option<R>> {
         let use_found = |found: Found<'_>| use_value(found.as_bytes());
-        self.engine.get_with(&self.core, key.as_ref(), Some(&self.pin), use_found)
+        self.engine.get_with(self.core()?, key.as_ref(), Some(&self.pin), use_found)
     }
 
     /// The values of `keys`, in their order.
@@ -106,7 +112,7 @@ impl SnapshotView {
     /// # Errors
     /// As [`Keyspace::get`].
     pub fn multi_get<K: AsRef<[u8]>>(&self, keys: &[K]) -> Result<Vec<Option<Value>>> {
-        self.engine.multi_get(&self.core, keys, Some(&self.pin))
+        self.engine.multi_get(self.core()?, keys, Some(&self.pin))
     }
 
     /// Whether `key` has a value.
@@ -114,19 +120,29 @@ impl SnapshotView {
     /// # Errors
     /// As [`Keyspace::get`].
     pub fn contains(&self, key: impl AsRef<[u8]>) -> Result<bool> {
-        self.engine.contains(&self.core, key.as_ref(), Some(&self.pin))
+        self.engine.contains(self.core()?, key.as_ref(), Some(&self.pin))
     }
 
     /// The entries whose keys lie in `range`.
     pub fn scan<K: AsRef<[u8]>>(&self, range: impl RangeBounds<K>) -> Scan {
-        let range = self.core.stored_range(&range);
-        Scan::new(&self.engine, &self.core, range, Some(Arc::clone(&self.pin)))
+        match self.core() {
+            Ok(core) => {
+                let pin = Some(Arc::clone(&self.pin));
+                Scan::new(&self.engine, core, core.stored_range(&range), pin)
+            }
+            Err(error) => Scan::refused(error),
+        }
     }
 
     /// The entries whose keys start with `prefix`.
     pub fn prefix(&self, prefix: impl AsRef<[u8]>) -> Scan {
-        let pin = Some(Arc::clone(&self.pin));
-        Scan::of_prefix(&self.engine, &self.core, prefix.as_ref(), pin)
+        match self.core() {
+            Ok(core) => {
+                let pin = Some(Arc::clone(&self.pin));
+                Scan::of_prefix(&self.engine, core, prefix.as_ref(), pin)
+            }
+            Err(error) => Scan::refused(error),
+        }
     }
 
     /// A cursor over every entry.
@@ -134,6 +150,6 @@ impl SnapshotView {
     /// # Errors
     /// `Closed`.
     pub fn cursor(&self) -> Result<Cursor> {
-        Cursor::new(&self.engine, &self.core, KeyRange::all(), Some(Arc::clone(&self.pin)))
+        Cursor::new(&self.engine, self.core()?, KeyRange::all(), Some(Arc::clone(&self.pin)))
     }
 }

@@ -172,3 +172,17 @@ fn writes_beside_a_load_are_neither_lost_nor_in_its_way() {
     assert_eq!(db.get("c").unwrap().unwrap(), "in the log");
     assert_eq!(db.iter().count(), 102);
 }
+
+/// The first entry filled the buffer, which keeps the last key of sorted input: the tables of the last
+/// level were begun and had nothing, and to make a run of them panicked.
+#[test]
+fn first_value_larger_than_the_buffer_is_followed_by_a_smaller_key() {
+    let env = Env::memory(1);
+    let db = open(&env);
+    let large = vec![b'x'; 300 << 10];
+    let entries = [("b", large.as_slice()), ("a", b"1"), ("b", b"2"), ("c", &large)];
+    let entries = entries.map(|(key, value)| (key.as_bytes().to_vec(), value.to_vec()));
+    let report = load(&db, &entries);
+    assert_eq!((report.entries, report.replaced, report.tables), (3, 1, 1));
+    assert_holds(&db, &entries.into_iter().collect());
+}

@@ -36,6 +36,7 @@ mod deletes;
 mod doctor;
 mod endings;
 mod errors;
+mod extremes;
 mod faults;
 mod golden;
 mod held_tables;

@@ -1,6 +1,6 @@
 //! Calls that are refused by a database that works.
 
-use esker::{Db, Error, KeyspaceOptions, Order, Outcome, limits};
+use esker::{Db, Error, IngestOptions, KeyspaceOptions, Order, Outcome, limits};
 
 use crate::recovered::{DIR, env_of, open, options};
 use crate::sample;
@@ -22,12 +22,6 @@ pub(super) fn error(name: &str) -> Error {
             let error = batch.commit().unwrap_err();
             assert!(!users.contains("in the batch").unwrap());
             error
-        }
-        "batch with a keyspace of another database" => {
-            let other = Db::in_memory().unwrap();
-            let mut batch = db.batch();
-            batch.put(other.default_keyspace(), "key", "value");
-            batch.commit().unwrap_err()
         }
         "put into a dropped keyspace" => {
             db.drop_keyspace(&users).unwrap();
@@ -71,9 +65,52 @@ pub(super) fn error(name: &str) -> Error {
             let db = open(&env_of(&fs), &options()).unwrap();
             db.existing_keyspace("ordered").unwrap().expect("it is there").get("key").unwrap_err()
         }
+        name if name.ends_with("of another database") => error_beside_another(name, &db),
         name => return error_at_the_end(name, db),
     };
     assert_eq!(error.outcome(), Outcome::NotDone);
+    error
+}
+
+/// The error of a case in which a keyspace of another database has the id of `users`.
+fn error_beside_another(name: &str, db: &Db) -> Error {
+    let other = Db::in_memory().unwrap();
+    let foreign = other.keyspace("foreign", KeyspaceOptions::default()).unwrap();
+    foreign.put("key", "value").unwrap();
+    let keyspaces = db.keyspaces();
+    let error = match name {
+        "batch with a keyspace of another database" => {
+            let mut batch = db.batch();
+            batch.put(&foreign, "key", "value");
+            batch.commit().unwrap_err()
+        }
+        "drop of a keyspace of another database" => db.drop_keyspace(&foreign).unwrap_err(),
+        "rename of a keyspace of another database" => {
+            db.rename_keyspace(&foreign, "new").unwrap_err()
+        }
+        "load into a keyspace of another database" => db.bulk_loader(&foreign).unwrap_err(),
+        "ingest into a keyspace of another database" => {
+            db.ingest::<&str>(&foreign, &[], IngestOptions::default()).unwrap_err()
+        }
+        "reads by a snapshot in a keyspace of another database" => {
+            let view = db.snapshot().keyspace(&foreign);
+            let errors = [
+                view.get("key").unwrap_err(),
+                view.get_with("key", |_| ()).unwrap_err(),
+                view.multi_get(&["key"]).unwrap_err(),
+                view.contains("key").unwrap_err(),
+                view.scan::<&str>(..).next().expect("it says so").unwrap_err(),
+                view.prefix("k").next_back().expect("it says so").unwrap_err(),
+                view.cursor().unwrap_err(),
+            ];
+            let [first, rest @ ..] = errors;
+            assert!(rest.iter().all(|error| error.to_string() == first.to_string()));
+            first
+        }
+        name => panic!("no such case: {name}"),
+    };
+    assert_eq!(db.keyspaces(), keyspaces);
+    assert_eq!(foreign.get("key").unwrap().unwrap(), "value");
     error
 }
 
