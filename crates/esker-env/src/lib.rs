@@ -35,4 +35,4 @@ pub use memory::{CrashPolicy, MemoryFileSystem};
 pub use os::OsFileSystem;
 pub use random::{Random, SeededRandom, SystemRandom};
 pub use threads::{JoinHandle, SystemThreads, Threads};
-pub use window::{FileWindow, PAGE_BYTES};
+pub use window::{FileWindow, HUGE_PAGE_BYTES, PAGE_BYTES};

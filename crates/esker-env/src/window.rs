@@ -15,6 +15,11 @@
 //! a page which the system has stored meanwhile needs no further room. What is left is somebody who
 //! cuts the file short under a running process, and a disk that cannot read back a page which it
 //! dropped from memory since the window was opened.
+//!
+//! A window over exactly one [`HUGE_PAGE_BYTES`] is asked for as one page. Where the file system keeps
+//! large pieces of files in one piece of memory (ext4 and XFS of late), it is then readied by one fault,
+//! in 65 to 140 us, and in 35 to 130 on XFS; page by page the same took 2.8 ms on ext4 (5.4 us each), since
+//! each fault there notes every block of the piece of memory that the page is part of.
 
 #![expect(unsafe_code, reason = "writes to mapped memory; see UNSAFE.md")]
 
@@ -26,6 +31,10 @@ use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap, munmap};
 
 /// Where a window may start, and the unit that the system stores.
 pub const PAGE_BYTES: u64 = 4096;
+
+/// A page of the next size, of x86-64 and of AArch64 with small pages of 4 KiB: a window that covers
+/// exactly one costs the least.
+pub const HUGE_PAGE_BYTES: u64 = 2 << 20;
 
 /// File systems that overwrite in place, as `statfs` names them: ext4 (and 2 and 3), XFS, tmpfs.
 /// XFS does so for files that share no blocks with others, and ours share none.
@@ -61,11 +70,26 @@ impl FileWindow {
         let start =
             unsafe { mmap(ptr::null_mut(), len, protection, MapFlags::SHARED, file, offset) };
         let window = Self { start: NonNull::new(start.ok()?.cast())?, len, offset };
-        // SAFETY: the range is the mapping just made, and the advice changes no contents.
-        let readied = unsafe {
-            madvise(window.start.as_ptr().cast(), window.len, Advice::LinuxPopulateWrite)
-        };
-        readied.ok().map(|()| window)
+        if window.is_huge() {
+            // Where there are none, small pages do.
+            window.advise(Advice::LinuxHugepage).unwrap_or_default();
+        }
+        window.advise(Advice::LinuxPopulateWrite).ok().map(|()| window)
+    }
+
+    fn advise(&self, advice: Advice) -> rustix::io::Result<()> {
+        // SAFETY: the range is the mapping that `self` owns, and neither advice that `open` gives
+        // changes its contents.
+        unsafe { madvise(self.start.as_ptr().cast(), self.len, advice) }
+    }
+
+    /// Whether it can be one huge page. One that is mapped in small pages would cost more than many
+    /// small ones.
+    fn is_huge(&self) -> bool {
+        let at = self.start.as_ptr() as u64;
+        self.len as u64 == HUGE_PAGE_BYTES
+            && self.offset.is_multiple_of(HUGE_PAGE_BYTES)
+            && at.is_multiple_of(HUGE_PAGE_BYTES)
     }
 
     /// Whether `len` bytes at `offset` of the file lie inside.

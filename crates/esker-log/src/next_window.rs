@@ -1,9 +1,9 @@
 //! The window that comes after the one in use: readied by another thread, so that the writer need
 //! not wait for the system.
 //!
-//! Readying a window takes 90 to 370 us, and as long as the file system needs to end what it is
-//! about: with a sync of another file under way, tens of milliseconds. A writer that finds none ready
-//! opens it itself.
+//! Readying a window takes 65 to 140 us, over room that was never written 0.5 to 3 ms, and as long as the
+//! file system needs to end what it is about: with a sync of another file under way, tens of
+//! milliseconds. A writer that finds none ready opens it itself.
 //!
 //! Promises that no window is handed out for a place that the writer has not asked for, or asks for
 //! no more. Does not know what is written.
@@ -16,6 +16,13 @@ use esker_env::{File, FileWindow};
 pub(crate) struct Place {
     pub(crate) offset: u64,
     pub(crate) len: usize,
+}
+
+impl Place {
+    /// The offset behind it.
+    pub(crate) const fn end(self) -> u64 {
+        self.offset + self.len as u64
+    }
 }
 
 /// What the writer and who readies windows hand each other.

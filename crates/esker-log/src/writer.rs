@@ -4,7 +4,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use esker_base::FileHeader;
-use esker_env::{File, FileError, FileExt, FileSystem, FileWindow, IoError, PAGE_BYTES};
+use esker_env::{
+    File, FileError, FileExt, FileSystem, FileWindow, HUGE_PAGE_BYTES, IoError, PAGE_BYTES,
+};
 
 use crate::frame::{self, Content, HEAD_LEN_MAX, SegmentIdentity};
 use crate::next_window::Place;
@@ -15,13 +17,8 @@ use crate::sync::{LogSync, Shared};
 /// its memory for the life of the segment.
 const BUFFER_KEPT_BYTES: usize = 1 << 20;
 
-/// What is written through one window, in bytes: as much as counts for the memory of the process,
-/// and as is readied in one go, which takes 90 to 370 us.
-const WINDOW_BYTES: u64 = 1 << 20;
-
-/// How far a window that is readied ahead reaches back into the one before it, in bytes: a frame that
-/// does not fit into the end of that one then stands in the next as a whole, if it is not longer.
-const OVERLAP_BYTES: u64 = WINDOW_BYTES / 8;
+/// What is written through one window, in bytes, and what its offset is a multiple of: see there.
+const WINDOW_BYTES: u64 = HUGE_PAGE_BYTES;
 
 /// A segment with less room than this is not worth a mapping: a manifest.
 const MAPPED_BYTES_MIN: u64 = 128 << 10;
@@ -270,45 +267,72 @@ impl LogWriter {
         if !self.may_map || is_clean || self.shared.check().is_err() {
             return false;
         }
-        let len = self.buffer.len();
-        if !self.window.as_ref().is_some_and(|window| window.contains(self.written, len)) {
-            self.open_window();
-        }
         match &mut self.window {
-            Some(window) if window.contains(self.written, len) => {
+            Some(window) if window.contains(self.written, self.buffer.len()) => {
                 window.write(self.written, &self.buffer);
+                true
+            }
+            _ => self.write_into_next_window(),
+        }
+    }
+
+    /// Writes what fits through the window at hand, and the rest through the one that comes after it.
+    /// What is left unwritten by that, the call writes again.
+    #[cold]
+    fn write_into_next_window(&mut self) -> bool {
+        let rest = match &mut self.window {
+            Some(window) if window.contains(self.written, 0) => {
+                let fits = (window.end_offset() - self.written) as usize;
+                let (head, rest) = self.buffer.split_at(fits);
+                window.write(self.written, head);
+                rest.len()
+            }
+            _ => self.buffer.len(),
+        };
+        let start = self.end_offset() - rest as u64;
+        self.open_window(start, rest);
+        let rest = &self.buffer[self.buffer.len() - rest..];
+        match &mut self.window {
+            Some(window) if window.contains(start, rest.len()) => {
+                window.write(start, rest);
                 true
             }
             _ => false,
         }
     }
 
-    /// Opens the window that the buffer goes through, unless it is too large for any.
-    #[cold]
-    fn open_window(&mut self) {
-        let offset = self.written - self.written % PAGE_BYTES;
-        let len = WINDOW_BYTES.min(self.room_end.saturating_sub(offset));
-        if self.room_end < MAPPED_BYTES_MIN || len < self.end_offset() - offset {
+    /// Opens the window in which `len` bytes from `start` lie, unless there is none that holds them.
+    fn open_window(&mut self, start: u64, len: usize) {
+        let place = self.window_place(start);
+        if self.room_end < MAPPED_BYTES_MIN || place.end() < start + len as u64 {
             return;
         }
         let next = &self.shared.next_window;
         let ready = next.exchange(self.window.take());
-        let fits = |window: &FileWindow| window.contains(self.written, self.buffer.len());
-        self.window = ready.filter(fits).or_else(|| self.shared.file.window(offset, len as usize));
+        let fits = |window: &FileWindow| window.contains(start, len);
+        let open = || self.shared.file.window(place.offset, place.len);
+        self.window = ready.filter(fits).or_else(open);
         self.may_map = self.window.is_some();
-        let end = self.window.as_ref().map_or(0, FileWindow::end_offset);
-        if end.is_multiple_of(PAGE_BYTES) && OVERLAP_BYTES < end && end < self.room_end {
-            let offset = end - OVERLAP_BYTES;
-            let len = WINDOW_BYTES.min(self.room_end - offset) as usize;
-            next.want(Place { offset, len });
+        if self.may_map && place.end() < self.room_end {
+            next.want(self.window_place(place.end()));
             self.wants_window = true;
         }
+    }
+
+    /// Where the window lies that `offset` is in: a whole one, or the pages that are left of the room.
+    const fn window_place(&self, offset: u64) -> Place {
+        let whole = Place { offset: offset - offset % WINDOW_BYTES, len: WINDOW_BYTES as usize };
+        if whole.end() <= self.room_end {
+            return whole;
+        }
+        let offset = offset - offset % PAGE_BYTES;
+        Place { offset, len: self.room_end.saturating_sub(offset) as usize }
     }
 
     /// Opens the first window of a new segment, for a thread that has the time.
     pub fn ready_first_window(&mut self) {
         if self.may_map && self.window.is_none() {
-            self.open_window();
+            self.open_window(self.written, 0);
         }
     }
 
