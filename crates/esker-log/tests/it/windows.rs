@@ -27,8 +27,8 @@ impl Drop for TestDir {
     }
 }
 
-/// Room for two windows and a half.
-const ROOM_BYTES: u64 = 5 << 20;
+/// Room for six windows and a half.
+const ROOM_BYTES: u64 = 13 << 20;
 
 /// Writes a segment with frames of many lengths, more than the room holds, and some syncs; calls
 /// `serve` after each frame, and returns how often the writer asked for a window.
@@ -40,7 +40,8 @@ fn write(fs: &dyn FileSystem, path: &Path, mut log: LogWriter, serve: impl Fn(&L
     while log.end_offset() < ROOM_BYTES + (1 << 19) {
         random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
         let len = match random >> 24 {
-            0 if random >> 22 & 3 == 0 => 2_500_000,
+            // More than a window holds.
+            _ if frames == 700 => 2_500_000,
             0 => 70_000,
             1..4 => 40_000,
             _ => (random >> 8) as usize % 400,
