@@ -116,6 +116,7 @@ fn settings(task: &Task, row: &Row) -> Settings {
         cache_bytes,
         syncs: row.syncs(),
         keys_ascend: row.is_sequential,
+        compacts: !(row.workload == Workload::Compact && row.data == Data::JustFilled),
         file_bytes_max: (1 << 32) + data_bytes * 8,
     }
 }
@@ -171,6 +172,10 @@ fn measure(kind: &EngineKind, settings: &Settings, plan: &Plan<'_>) -> Result<Ce
     if row.data == Data::JustFilled {
         let size = if kind.writes_few { 1000 } else { 1 };
         work::put_in_batches(plan, &mut *engine.session()?, 0..plan.keys.count, size)?;
+        if row.workload == Workload::Compact {
+            engine.flush()?;
+            engine.settle()?;
+        }
     } else if row.cache == CacheSize::Everything {
         warm(plan, &*engine)?;
     }

@@ -31,6 +31,8 @@ pub(crate) struct Settings {
     pub(crate) syncs: bool,
     /// Whether keys are written in ascending order, for engines that can append.
     pub(crate) keys_ascend: bool,
+    /// Whether compactions run by themselves, for engines that can do without.
+    pub(crate) compacts: bool,
     /// An upper bound of what the files may hold, for engines that map them.
     pub(crate) file_bytes_max: u64,
 }
@@ -67,6 +69,11 @@ pub(crate) trait Engine: Send + Sync {
     /// Waits until no flush and no compaction runs or is due. Memtables stay. Returns how long it
     /// only looked on to be sure, where the engine can but be asked again and again.
     fn settle(&self) -> Result<Duration>;
+
+    /// Writes memtables into tables, and waits for it.
+    fn flush(&self) -> Result<()> {
+        Ok(())
+    }
 
     /// Rewrites everything into its final place; `false` if the engine has no such thing.
     fn compact(&self) -> Result<bool>;

@@ -64,8 +64,12 @@ impl Engine for Fjall {
         }
     }
 
+    fn flush(&self) -> Result<()> {
+        Ok(self.keyspace.rotate_memtable_and_wait()?)
+    }
+
     fn compact(&self) -> Result<bool> {
-        self.keyspace.rotate_memtable_and_wait()?;
+        self.flush()?;
         self.keyspace.major_compact()?;
         Ok(true)
     }

@@ -3,7 +3,7 @@
 use std::hint::black_box;
 use std::time::Duration;
 
-use esker::{Batch, Db, Durability, KeyspaceOptions, Options};
+use esker::{Batch, CompactionPolicy, Db, Durability, KeyspaceOptions, Options};
 
 use super::EngineKind;
 use crate::engine::{Direction, Engine, MEMTABLE_BYTES, Result, Seen, Session, Settings};
@@ -35,8 +35,11 @@ fn open(settings: &Settings) -> Result<Box<dyn Engine>> {
         cache_bytes: Some(settings.cache_bytes),
         ..Options::default()
     };
-    let keyspace =
+    let mut keyspace =
         KeyspaceOptions { memtable_bytes: MEMTABLE_BYTES as u64, ..KeyspaceOptions::default() };
+    if !settings.compacts {
+        keyspace.compaction = CompactionPolicy::None;
+    }
     let db = Db::builder(&settings.dir).options(options).default_keyspace(keyspace).open()?;
     let durability = if settings.syncs { Durability::Power } else { Durability::Process };
     Ok(Box::new(Own { db, durability }))
@@ -51,6 +54,10 @@ impl Engine for Own {
     fn settle(&self) -> Result<Duration> {
         self.db.wait_until_settled()?;
         Ok(Duration::ZERO)
+    }
+
+    fn flush(&self) -> Result<()> {
+        Ok(self.db.flush()?)
     }
 
     fn compact(&self) -> Result<bool> {

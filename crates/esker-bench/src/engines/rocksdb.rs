@@ -54,6 +54,12 @@ fn open(settings: &Settings, is_tuned: bool) -> Result<Box<dyn Engine>> {
     options.set_write_buffer_size(MEMTABLE_BYTES);
     options.set_max_write_buffer_number(4);
     options.set_max_background_jobs(2);
+    if !settings.compacts {
+        options.set_disable_auto_compactions(true);
+        // Nobody is to wait for what does not come.
+        options.set_level_zero_slowdown_writes_trigger(i32::MAX);
+        options.set_level_zero_stop_writes_trigger(i32::MAX);
+    }
     let mut table = BlockBasedOptions::default();
     table.set_block_size(4096);
     table.set_bloom_filter(10.0, false);
@@ -84,6 +90,10 @@ impl Engine for Rocks {
     fn settle(&self) -> Result<Duration> {
         self.db.wait_for_compact(&WaitForCompactOptions::default())?;
         Ok(Duration::ZERO)
+    }
+
+    fn flush(&self) -> Result<()> {
+        Ok(self.db.flush()?)
     }
 
     fn compact(&self) -> Result<bool> {
