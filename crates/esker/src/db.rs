@@ -307,7 +307,8 @@ impl Db {
     /// out or leaves them in the log, makes everything durable and marks the end of log and
     /// manifest, so that damage to any of it is noticed at the next open.
     ///
-    /// Snapshots, scans and cursors go on reading what they hold; everything else returns `Closed`.
+    /// Cursors, and scans that have begun, go on reading what they hold; everything else returns
+    /// `Closed`.
     ///
     /// # Errors
     /// If something cannot be written. The database is closed nevertheless, and the next open

@@ -6,14 +6,14 @@ use std::ops::Bound;
 use std::sync::Arc;
 
 use esker::{
-    CompactionEnd, CompactionHandle, Cursor, Db, Durability, Error, ErrorKind, Keyspace,
+    Batch, CompactionEnd, CompactionHandle, Cursor, Db, Durability, Error, ErrorKind, Keyspace,
     KeyspaceOptions, Outcome, Result, Value,
 };
 
 use super::coverage;
 use super::filtering;
 use super::history::{Id, ORDER_KEY, name_of};
-use super::plan::{ORDER, rule};
+use super::plan::{UNLOGGED, rule};
 use super::reader::{
     ALL, Entries, Kept, Taken, check_cursor, check_range, look, read_all, state_of,
 };
@@ -32,7 +32,7 @@ struct Held {
 
 pub(super) struct Client {
     id: u32,
-    /// The database that it works with.
+    /// The database that it works with, and the number of its part with a log.
     pub(super) home: usize,
     /// Events and keyspaces so far.
     number: u32,
@@ -96,22 +96,34 @@ impl Client {
 
     fn act(&mut self, op: &Op) -> Result<()> {
         match op {
-            Op::Write(writes, durability) => self.write(writes, *durability),
+            Op::Write(writes, durability) => self.write(self.home, writes, *durability),
+            Op::WriteUnlogged(writes, durability) => {
+                coverage::add("batches without a log", 1);
+                self.write(self.part_of(UNLOGGED), writes, *durability)
+            }
             Op::Ingest(writes, how) => self.ingest(writes, *how),
             Op::BulkLoad(writes, ends) => self.bulk_load(writes, *ends),
             Op::Get(name, key) => self.get(name, key),
             Op::MultiGet(name, keys) => self.multi_get(name, keys),
             Op::Scan(name, bounds) => self.scan(name, bounds),
-            Op::ReadAll => read_all(&self.world, self.home, &self.db, &self.required(), "all"),
+            Op::ReadAll => {
+                let world = &self.world;
+                let mut parts = world.parts(self.home).into_iter();
+                parts.try_for_each(|part| {
+                    read_all(world, part, &self.db, &self.required_of(part), "all")
+                })
+            }
             Op::Hold(name, from) => self.hold(name, from.as_deref()),
             Op::Release => self.release(),
             Op::Keep => {
-                let kept = Kept::new(&self.world, self.home, &self.db, &self.required())?;
-                self.kept.push(kept);
+                for part in self.world.parts(self.home) {
+                    let required = self.required_of(part);
+                    self.kept.push(Kept::new(&self.world, part, &self.db, &required)?);
+                }
                 Ok(())
             }
             Op::LookAgain(drops) => self.look_again(*drops),
-            Op::Flush(name) => self.keyspace(name)?.flush(),
+            Op::Flush(name) => self.flush(name),
             Op::Compact(name, bounds) => self.keyspace(name)?.compact(bounds.clone()),
             Op::StartCompaction(name, bounds, cancels) => {
                 let handle = self.keyspace(name)?.start_compaction(bounds.clone())?;
@@ -159,9 +171,20 @@ impl Client {
         Ok(self.db.existing_keyspace(name)?.expect("nobody drops the shared keyspaces"))
     }
 
-    /// What every reader sees that begins now.
+    /// The number of the part that a keyspace belongs to.
+    fn part_of(&self, name: &str) -> usize {
+        let parts = self.world.parts(self.home);
+        *if name == UNLOGGED { parts.last() } else { parts.first() }.expect("there is one")
+    }
+
+    /// What every reader of keyspaces with a log sees that begins now.
     pub(super) fn required(&self) -> BTreeSet<Id> {
-        self.world.history(self.home).acknowledged()
+        self.required_of(self.home)
+    }
+
+    /// What every reader of a part sees that begins now.
+    fn required_of(&self, part: usize) -> BTreeSet<Id> {
+        self.world.history(part).acknowledged()
     }
 
     pub(super) fn next_id(&mut self) -> Id {
@@ -179,23 +202,22 @@ impl Client {
         }
     }
 
-    fn write(&mut self, writes: &[Write], durability: Durability) -> Result<()> {
+    /// Writes a batch to the keyspaces of a part.
+    fn write(&mut self, number: usize, writes: &[Write], durability: Durability) -> Result<()> {
         let id = self.next_id();
         let toggles = self.toggles.clone();
         let mut writes = self.resolve(writes);
-        for name in BTreeSet::from([ORDER, self.world.loaded]) {
+        let part = self.world.part(number);
+        for name in BTreeSet::from([part.order, part.loaded]) {
             writes.push(Write::merge(name, ORDER_KEY, name_of(id).as_bytes()));
         }
-        let mut batch = self.db.batch();
-        // Nothing of this batch depends on what was there before.
-        let state = State::new();
-        for write in &writes {
-            write.add_to(&mut batch, &self.keyspace(&write.keyspace)?, &state);
-        }
-        self.world.history(self.home).issue(id, writes);
+        let (batch, writes) = self.fill(writes)?;
+        self.world.history(number).issue(id, writes);
         let result = batch.commit_with(durability);
-        let mut history = self.world.history(self.home);
+        let mut history = self.world.history(number);
         match &result {
+            // Without a log it stays when it is flushed.
+            Ok(()) if !part.is_logged => history.acknowledge(id, Durability::Buffered),
             Ok(()) => history.acknowledge(id, durability),
             Err(error) if error.outcome() == Outcome::NotDone => {
                 history.refuse(id);
@@ -206,6 +228,42 @@ impl Client {
         drop(history);
         self.count_outcome(&result);
         result
+    }
+
+    /// A batch of `writes`, and what becomes of them: puts that do not say when they expire have it
+    /// from their keyspace. Filled again until no time passes meanwhile.
+    fn fill(&self, writes: Vec<Write>) -> Result<(Batch, Vec<Write>)> {
+        // Nothing of this batch depends on what was there before.
+        let state = State::new();
+        loop {
+            let mut batch = self.db.batch();
+            let mut filled = Vec::with_capacity(writes.len());
+            let now = self.world.millis();
+            for write in &writes {
+                let keyspace = self.keyspace(&write.keyspace)?;
+                write.add_to(&mut batch, &keyspace, &state);
+                let is_plain = write.how == How::Plain && write.value.is_some();
+                let ttl = keyspace.options().default_ttl.filter(|_| is_plain);
+                let expiry = write.expiry.or(ttl.map(|ttl| now + ttl.as_millis() as u64));
+                filled.push(Write { expiry, ..write.clone() });
+            }
+            if self.world.millis() == now {
+                let new = |(a, b): (&Write, &Write)| u64::from(a.expiry != b.expiry);
+                coverage::add("default ttls", filled.iter().zip(&writes).map(new).sum());
+                return Ok((batch, filled));
+            }
+        }
+    }
+
+    /// What the keyspace without a log holds stays from then on.
+    fn flush(&self, name: &str) -> Result<()> {
+        let part = self.part_of(name);
+        let before = self.required_of(part);
+        self.keyspace(name)?.flush()?;
+        if !self.world.part(part).is_logged {
+            self.world.history(part).promise(&before);
+        }
+        Ok(())
     }
 
     /// Turns toggles into puts and single deletes; leaves them out if it is not known which. What
@@ -252,13 +310,14 @@ impl Client {
         keys: &[&[u8]],
         read: impl FnOnce(&Keyspace) -> Result<Vec<Option<Value>>>,
     ) -> Result<()> {
-        let required = self.required();
+        let part = self.part_of(name);
+        let required = self.required_of(part);
         let before = self.world.millis();
-        let first = look(&self.world, self.home, &self.db, &required)?;
+        let first = look(&self.world, part, &self.db, &required)?;
         let found = read(&self.keyspace(name)?)?;
-        let last = look(&self.world, self.home, &self.db, &required)?;
+        let last = look(&self.world, part, &self.db, &required)?;
         let after = self.world.millis();
-        let history = self.world.history(self.home);
+        let history = self.world.history(part);
         let allows = |count, millis| {
             let contents = history.state(count, millis).contents(name);
             let written = keys.iter().map(|key| contents.get(*key).map(|value| &**value));
@@ -279,22 +338,24 @@ impl Client {
     }
 
     fn scan(&self, name: &str, bounds: &Bounds) -> Result<()> {
-        let required = self.required();
+        let part = self.part_of(name);
+        let required = self.required_of(part);
         let taken = Taken::new(&self.world, &self.db);
-        let state = state_of(&self.world, self.home, &self.db, &taken, &required)?;
+        let state = state_of(&self.world, part, &self.db, &taken, &required)?;
         let view = taken.snapshot.keyspace(&self.keyspace(name)?);
         check_range(&view, bounds, state.between(name, bounds), name).map(drop)
     }
 
     fn hold(&mut self, name: &'static str, from: Option<&[u8]>) -> Result<()> {
-        let required = self.required();
+        let part = self.part_of(name);
+        let required = self.required_of(part);
         let taken = Taken::new(&self.world, &self.db);
         let mut cursor = taken.snapshot.keyspace(&self.keyspace(name)?).cursor()?;
         // Else not looked at before it must: its tables may be those that nobody has opened.
         if let Some(from) = from {
             cursor.seek(from)?;
         }
-        let state = state_of(&self.world, self.home, &self.db, &taken, &required)?;
+        let state = state_of(&self.world, part, &self.db, &taken, &required)?;
         let ahead = from.map(|from| (Bound::Included(from.to_vec()), Bound::Unbounded));
         let ahead = ahead.map(|bounds| state.between(name, &bounds)).unwrap_or_default();
         let ahead = ahead.into_iter().map(|(key, _)| key).collect();

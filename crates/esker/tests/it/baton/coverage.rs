@@ -7,7 +7,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 static COUNTS: Mutex<BTreeMap<&'static str, u64>> = Mutex::new(BTreeMap::new());
 
 /// What must have happened in any run over all seeds.
-const REQUIRED: [&str; 40] = [
+const REQUIRED: [&str; 44] = [
     // Counted by the engine.
     "flushes",
     "compactions",
@@ -26,11 +26,15 @@ const REQUIRED: [&str; 40] = [
     "log segments used again",
     "manifests begun",
     "faults",
+    "reads that would wait",
+    "reads announced",
     // What clients did.
     "ingests",
     "bulk loads",
     "bulk loads given up",
     "single deletes",
+    "default ttls",
+    "batches without a log",
     "compactions cancelled",
     "compactions that were paused",
     "closes beside clients",

@@ -37,7 +37,7 @@ fn what_a_failed_write_has_lost_is_not_flushed() {
 fn fail(seed: u64) -> MemoryFileSystem {
     let fs = MemoryFileSystem::new(seed);
     fs.create_dir_all(Path::new(DIR)).unwrap();
-    let world = World::new(fs, Vec::new(), "", world::START, seed);
+    let world = World::new(fs, Vec::new(), world::START, seed);
     let db = Db::builder(DIR).env(world.env.clone()).options(options()).open().unwrap();
     let [a, b] = ["a", "b"].map(|name| db.keyspace(name, KeyspaceOptions::default()).unwrap());
     // All that is written is durable, so that no sync meets the failure.

@@ -4,14 +4,14 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use esker::env::{CrashPolicy, Event, MemoryFileSystem, Operation};
+use esker::env::{CrashPolicy, Event, MemoryFileSystem, Operation, When};
 use esker::{Db, ErrorKind, Options, Result};
 use esker_base::baton::{self, Outcome};
 
 use super::client::Client;
 use super::coverage;
 use super::history::{History, Id, Promises};
-use super::plan::{FailingOpens, KeyspaceChoices, Plan, rule};
+use super::plan::{FailingOpens, KeyspaceChoices, Plan, not_at_hand, rule};
 use super::reader::{read_all, seen_by};
 use super::recovery::{crash_and_recover, recover};
 use super::script::{Act, Op};
@@ -23,7 +23,7 @@ use crate::recovered::{DIR, Loss, log_dir_of};
 /// What a generation starts from.
 pub(super) struct Start {
     fs: MemoryFileSystem,
-    /// One of each database.
+    /// One of each part, see [`Plan::parts`].
     histories: Vec<History>,
     /// What the wall clock shows.
     wall: Duration,
@@ -38,7 +38,6 @@ pub(super) struct End {
     moments: Vec<Moment>,
     /// What the wall clock shows.
     wall: Duration,
-    loaded: &'static str,
 }
 
 /// Tries to settle, a second of virtual time apart. Failed jobs are tried again after a minute at
@@ -55,7 +54,8 @@ pub(super) fn dir_of(home: usize) -> String {
 
 impl Start {
     pub(super) fn new(fs: MemoryFileSystem, plan: &Plan) -> Self {
-        let histories = (0..plan.database_count).map(|_| History::new(plan.state())).collect();
+        let parts = plan.parts().into_iter();
+        let histories = parts.map(|part| History::new(part, plan.state(part))).collect();
         Self { fs, histories, wall: START, is_new: true }
     }
 }
@@ -63,24 +63,27 @@ impl Start {
 /// Runs the clients.
 pub(super) fn run(plan: &Plan, seed: u64, number: u32, start: Start, acts: Vec<Act>) -> End {
     let run_seed = seed.wrapping_mul(1000).wrapping_add(u64::from(number));
-    let databases = start.histories.iter().zip(0..).map(|(history, home)| {
+    let required = start.histories.iter().map(|history| history.promises.process.clone()).collect();
+    let databases = (0..plan.database_count).map(|home| {
         let (options, keyspaces) = plan.choices(number, home).clone();
         let log_dir = plan.has_log_dir.then(|| log_dir_of(dir_of(home as usize)));
         coverage::add("logs apart", u64::from(log_dir.is_some()));
         let options = Options { log_dir, ..options };
         let changed = number > 0 && *plan.choices(number - 1, home) != *plan.choices(number, home);
         coverage::add("options changed", u64::from(changed));
-        Database { options, keyspaces, required: history.promises.process.clone() }
+        Database { options, keyspaces }
     });
     let databases: Vec<Database> = databases.collect();
     coverage::add("two databases", u64::from(databases.len() == 2));
     let failing_opens = plan.failing_opens(seed, number);
-    let world = World::new(start.fs, start.histories, plan.loaded, start.wall, run_seed);
+    let world = World::new(start.fs, start.histories, start.wall, run_seed);
     let world = Arc::new(world);
     let end = Arc::new(Mutex::new(start.wall));
     let life = Life {
         world: Arc::clone(&world),
         databases,
+        required,
+        waits_for_device: plan.waits_for_device,
         has_faults: plan.has_faults || !failing_opens.rules.is_empty(),
         is_new: start.is_new,
         failing_opens,
@@ -104,22 +107,24 @@ pub(super) fn run(plan: &Plan, seed: u64, number: u32, start: Start, acts: Vec<A
         *set_end.lock().unwrap_or_else(PoisonError::into_inner) = wall;
     });
     let moments = world.take_moments();
-    let (fs, histories, loaded) = (world.fs.clone(), world.histories(), world.loaded);
+    let (fs, histories) = (world.fs.clone(), world.histories());
     let wall = *end.lock().unwrap_or_else(PoisonError::into_inner);
-    End { outcome, fs, histories, moments, wall, loaded }
+    End { outcome, fs, histories, moments, wall }
 }
 
-/// How a database is opened, and which events must be in it.
+/// How a database is opened.
 struct Database {
     options: Options,
     keyspaces: KeyspaceChoices,
-    required: BTreeSet<Id>,
 }
 
 /// What the first thread of a run needs.
 struct Life {
     world: Arc<World>,
     databases: Vec<Database>,
+    /// Which events must be in it, of each part.
+    required: Vec<BTreeSet<Id>>,
+    waits_for_device: bool,
     has_faults: bool,
     is_new: bool,
     failing_opens: FailingOpens,
@@ -139,6 +144,10 @@ impl Life {
         };
         if self.is_new {
             self.world.observe(self.run_seed);
+        }
+        if self.waits_for_device {
+            let when = When::OneIn { count: 2, seed: self.run_seed };
+            self.world.faults.add(not_at_hand().when(when));
         }
         let threads: Vec<baton::Thread> = self
             .clients
@@ -184,13 +193,15 @@ impl Life {
         }
         let db = opened.unwrap_or_else(|| self.try_open(home).unwrap());
         if !self.is_new {
-            let Database { required, .. } = &self.databases[home];
-            let seen = seen_by(&db.snapshot(), &db, self.world.loaded).unwrap();
-            let mut history = self.world.history(home);
-            let count = history.at(&seen, required, "recovered");
-            history.cut(count);
-            drop(history);
-            read_all(&self.world, home, &db, required, "recovered").unwrap();
+            for part in self.world.parts(home) {
+                let required = &self.required[part];
+                let seen = seen_by(&db.snapshot(), &db, self.world.part(part)).unwrap();
+                let mut history = self.world.history(part);
+                let count = history.at(&seen, required, "recovered");
+                history.cut(count);
+                drop(history);
+                read_all(&self.world, part, &db, required, "recovered").unwrap();
+            }
         }
         Some(db)
     }
@@ -212,8 +223,11 @@ impl Life {
             // By who closed it.
             return self.promise_all_if_closed(home, db);
         }
-        let acknowledged = self.world.history(home).acknowledged();
-        read_all(&self.world, home, &db, &acknowledged, "at the end").unwrap();
+        let parts = self.world.parts(home);
+        for part in &parts {
+            let acknowledged = self.world.history(*part).acknowledged();
+            read_all(&self.world, *part, &db, &acknowledged, "at the end").unwrap();
+        }
         let is_poisoned = || db.health().poisoned.is_some();
         if !is_poisoned() {
             self.settle(home, &db);
@@ -231,12 +245,24 @@ impl Life {
             if !self.has_faults {
                 assert_exact(&self.world.fs, dir_of(home).as_ref(), "closed");
             }
-            self.world.history(home).promises.power.extend(&acknowledged);
+            self.promise_all(home);
         } else {
             coverage::add("dropped", 1);
             drop(db);
+            // What has no log is gone, but for what was flushed.
+            let mut history = self.world.history(home);
+            let acknowledged = history.acknowledged();
+            history.promises.process.extend(&acknowledged);
         }
-        self.world.history(home).promises.process.extend(&acknowledged);
+    }
+
+    /// The database was closed: what was acknowledged is there.
+    fn promise_all(&self, home: usize) {
+        for part in self.world.parts(home) {
+            let mut history = self.world.history(part);
+            let acknowledged = history.acknowledged();
+            history.promise(&acknowledged);
+        }
     }
 
     fn settle(&self, home: usize, db: &Db) {
@@ -283,9 +309,7 @@ impl Life {
     fn promise_all_if_closed(&self, home: usize, db: Db) {
         drop(db);
         if !self.has_faults {
-            let mut history = self.world.history(home);
-            let acknowledged = history.acknowledged();
-            history.promise(&acknowledged);
+            self.promise_all(home);
         }
     }
 }
@@ -311,9 +335,9 @@ impl End {
         for moment in &self.moments {
             let histories = &self.histories;
             let (loss, how) = (Loss::Process, (CrashPolicy::AllKept, rng.next()));
-            crash_and_recover(moment, histories, self.loaded, loss, how);
+            crash_and_recover(moment, histories, loss, how);
             let how = (*rng.pick(&CrashPolicy::ALL), rng.next());
-            crash_and_recover(moment, histories, self.loaded, Loss::Power, how);
+            crash_and_recover(moment, histories, Loss::Power, how);
         }
     }
 
@@ -339,9 +363,9 @@ impl End {
 
 impl Start {
     /// Opens for the last time: all that was promised is there, and nothing that nothing refers to.
-    pub(super) fn finish(self, loaded: &str) {
+    pub(super) fn finish(self) {
         let required = self.histories.iter().map(|history| &history.promises.process);
-        let what = (loaded, true, "for the last time");
+        let what = (true, "for the last time");
         recover((&self.fs, self.wall), &self.histories, required, what);
     }
 }

@@ -21,9 +21,25 @@ pub(super) const TOGGLED: &[u8] = b"toggled";
 /// An event: whose it is, and which one of those.
 pub(super) type Id = (u32, u32);
 
-/// Events of one database.
+/// Keyspaces of a database that events go to, in an order of their own: those with a log, which tells
+/// the order of what is in all of them, or the one without.
+#[derive(Clone, Copy)]
+pub(super) struct Part {
+    /// The number of the database.
+    pub(super) home: usize,
+    /// Which keyspaces are compared.
+    pub(super) names: &'static [&'static str],
+    /// The keyspace of the order.
+    pub(super) order: &'static str,
+    /// The keyspace that loads go to; that of the order, if there are none.
+    pub(super) loaded: &'static str,
+    pub(super) is_logged: bool,
+}
+
+/// Events of one part.
 #[derive(Clone)]
 pub(super) struct History {
+    pub(super) part: Part,
     events: BTreeMap<Id, Vec<Write>>,
     /// Those that are loads.
     loads: BTreeSet<Id>,
@@ -94,8 +110,9 @@ impl Seen {
 }
 
 impl History {
-    pub(super) fn new(state: State) -> Self {
+    pub(super) fn new(part: Part, state: State) -> Self {
         Self {
+            part,
             events: BTreeMap::new(),
             loads: BTreeSet::new(),
             refused: BTreeSet::new(),

@@ -25,7 +25,7 @@ impl Client {
         let by_key = writes.iter().chain([&name]).map(|write| (write.key.clone(), write.clone()));
         let by_key: BTreeMap<Bytes, Write> = by_key.collect();
         let writes: Vec<Write> = by_key.into_values().collect();
-        let keyspace = self.keyspace(world.loaded)?;
+        let keyspace = self.keyspace(world.part(self.home).loaded)?;
         let order = keyspace.options().order;
         let paths = outside::write_tables(&world.env, &order, &writes, how.file_count)?;
         let options = IngestOptions { move_files: how.moves, verify_entries: how.verifies };
@@ -40,7 +40,7 @@ impl Client {
         look(&world, self.home, &self.db, &self.required())?;
         let (id, name) = self.next_load();
         let writes: Vec<Write> = writes.iter().chain([&name]).cloned().collect();
-        let mut loader = self.db.bulk_loader(&self.keyspace(world.loaded)?)?;
+        let mut loader = self.db.bulk_loader(&self.keyspace(world.part(self.home).loaded)?)?;
         for write in &writes {
             loader.put(&write.key, write.value.as_ref().expect("a bulk load puts"))?;
         }
@@ -57,7 +57,7 @@ impl Client {
     /// The name of the next load, and the write that says so.
     fn next_load(&mut self) -> (Id, Write) {
         let id = self.next_id();
-        (id, Write::put(self.world.loaded, ORDER_KEY, load_name_of(id).as_bytes()))
+        (id, Write::put(self.world.part(self.home).loaded, ORDER_KEY, load_name_of(id).as_bytes()))
     }
 
     /// Does a load, which makes durable what was there before it, and looks whether it is there.

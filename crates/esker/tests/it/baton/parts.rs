@@ -65,7 +65,7 @@ fn in_a_run(seed: u64, test: impl FnOnce(&World) + Send + 'static) {
     world::run(settings, move || {
         let fs = MemoryFileSystem::new(seed);
         fs.create_dir_all(Path::new(DIR)).unwrap();
-        test(&World::new(fs, Vec::new(), "", world::START, seed));
+        test(&World::new(fs, Vec::new(), world::START, seed));
     });
 }
 

@@ -7,6 +7,7 @@ use esker::{Filter, KeyspaceOptions, Options, Order};
 use esker_base::baton::Policy;
 
 use super::filtering::BySign;
+use super::history::Part;
 use crate::model::choices;
 use crate::random::Rng;
 use crate::state::State;
@@ -17,7 +18,10 @@ pub(super) const SHARED: [&str; 3] = ["default", "a", "b"];
 /// The keyspace of the key that every batch appends its name to.
 pub(super) const ORDER: &str = "order";
 
-/// Options of the shared keyspaces and that of the order.
+/// The keyspace that has no log, if there is one. It has batches of its own, and their order.
+pub(super) const UNLOGGED: &str = "unlogged";
+
+/// Options of the shared keyspaces, that of the order and perhaps the one without a log.
 pub(super) type KeyspaceChoices = Vec<(&'static str, KeyspaceOptions)>;
 
 /// What stays the same when acts are left out.
@@ -31,6 +35,9 @@ pub(super) struct Plan {
     /// Whether the logs lie in directories of their own.
     pub(super) has_log_dir: bool,
     pub(super) has_filter: bool,
+    pub(super) has_unlogged: bool,
+    /// Whether blocks that are read must now and then be waited for.
+    pub(super) waits_for_device: bool,
     pub(super) act_count: u64,
     pub(super) closes_one_in: u64,
     /// Of each generation of the first database.
@@ -51,12 +58,17 @@ impl Plan {
         let mut rng = Rng::new(seed);
         let generation_count = 3;
         let has_filter = rng.one_in(3);
+        let has_unlogged = rng.one_in(3);
         let order = choices::order(&mut rng);
         let mut choices: Vec<(Options, KeyspaceChoices)> = Vec::new();
         for number in 0..u64::from(generation_count) {
             // Half of all seeds keep their options.
             let changes = number == 0 || seed.is_multiple_of(2);
-            let one = changes.then(|| choose(&mut rng, seed + number, &order, has_filter));
+            let one = changes.then(|| {
+                let mut one = choose(&mut rng, seed + number, &order, has_filter);
+                one.1.retain(|(name, _)| has_unlogged || *name != UNLOGGED);
+                one
+            });
             choices.push(one.unwrap_or_else(|| choices[0].clone()));
         }
         Self {
@@ -66,6 +78,8 @@ impl Plan {
             loaded: *rng.pick(&SHARED),
             has_faults: rng.one_in(3),
             has_filter,
+            has_unlogged,
+            waits_for_device: rng.one_in(3),
             act_count: 15 + rng.below(60),
             closes_one_in: *rng.pick(&[40, 1_000_000]),
             has_log_dir: rng.one_in(4),
@@ -109,10 +123,24 @@ impl Plan {
         of_name.is_some_and(|(_, options)| options.order == Order::reverse_bytewise())
     }
 
-    /// A new database with the shared keyspaces.
-    pub(super) fn state(&self) -> State {
+    /// The parts of the databases, those with a log first.
+    pub(super) fn parts(&self) -> Vec<Part> {
+        let loaded = self.loaded;
+        let logged = |home| Part { home, names: &SHARED, order: ORDER, loaded, is_logged: true };
+        let (names, order) = (&[UNLOGGED], UNLOGGED);
+        let unlogged = |home| Part { home, names, order, loaded: order, is_logged: false };
+        let homes = || 0..self.database_count as usize;
+        let unlogged = homes().map(unlogged).filter(|_| self.has_unlogged);
+        homes().map(logged).chain(unlogged).collect()
+    }
+
+    /// The keyspaces of a part in a new database.
+    pub(super) fn state(&self, part: Part) -> State {
         let mut state = State::new();
-        for (name, _) in &self.choices[0].1[1..] {
+        for (name, options) in &self.choices[0].1[1..] {
+            if options.log != part.is_logged {
+                continue;
+            }
             state.create(name);
             if self.is_reversed(name) {
                 state.reverse(name);
@@ -120,6 +148,12 @@ impl Plan {
         }
         state
     }
+}
+
+/// After how long values expire that do not say so: mostly never, or within a run.
+fn default_ttl(rng: &mut Rng) -> Option<Duration> {
+    let millis = *rng.pick(&[1, 100, 5000, 20_000, 3_600_000]);
+    rng.one_in(4).then_some(Duration::from_millis(millis))
 }
 
 fn choose(rng: &mut Rng, seed: u64, order: &Order, has_filter: bool) -> (Options, KeyspaceChoices) {
@@ -136,17 +170,24 @@ fn choose(rng: &mut Rng, seed: u64, order: &Order, has_filter: bool) -> (Options
         let compaction_filter = (has_filter && name != ORDER).then(|| Filter::new(BySign));
         let options = choices::keyspace_options(rng);
         let delete_deadline = options.delete_deadline.filter(|_| has_deadlines);
-        (name, KeyspaceOptions { order, compaction_filter, delete_deadline, ..options })
+        let (log, default_ttl) = (name != UNLOGGED, default_ttl(rng));
+        let options = KeyspaceOptions { order, compaction_filter, delete_deadline, ..options };
+        (name, KeyspaceOptions { log, default_ttl, ..options })
     };
-    let keyspaces = SHARED.into_iter().chain([ORDER]).map(&mut keyspace).collect();
+    let keyspaces = SHARED.into_iter().chain([ORDER, UNLOGGED]).map(&mut keyspace).collect();
     (options, keyspaces)
 }
 
 /// How many ways there are for the files to go wrong.
-pub(super) const RULE_COUNT: usize = 8;
+pub(super) const RULE_COUNT: usize = 9;
 
 /// The one of them that lets reads fail.
 const READ_RULE: usize = 3;
+
+/// Blocks that the system would have to wait for, which is no failure.
+pub(super) fn not_at_hand() -> Rule {
+    Rule::new(Fault::NotAtHand).path("*.table")
+}
 
 /// What goes wrong under the number `kind`.
 pub(super) fn rule(kind: usize, seed: u64) -> Rule {
@@ -160,6 +201,7 @@ pub(super) fn rule(kind: usize, seed: u64) -> Rule {
         Rule::new(Fault::TornWrite(5)),
         Rule::new(Fault::Short),
         Rule::new(Fault::Delay(Duration::from_millis(300))).on(&[Operation::Sync]),
+        not_at_hand(),
     ];
     let count = [1, 3, 10, 40][seed as usize % 4];
     rules[kind].clone().when(When::OneIn { count, seed })

@@ -6,8 +6,7 @@ use std::ops::Bound;
 use esker::{Cursor, Db, Result, Snapshot, SnapshotView};
 
 use super::filtering::{FILTERED, as_found};
-use super::history::{Id, ORDER_KEY, Seen};
-use super::plan::{ORDER, SHARED};
+use super::history::{Id, ORDER_KEY, Part, Seen};
 use super::world::World;
 use crate::state::{Bounds, Bytes, State};
 
@@ -16,13 +15,13 @@ pub(super) const ALL: Bounds = (Bound::Unbounded, Bound::Unbounded);
 /// Entries in their order.
 pub(super) type Entries = Vec<(Bytes, Bytes)>;
 
-/// Which events a snapshot holds.
-pub(super) fn seen_by(snapshot: &Snapshot, db: &Db, loaded: &str) -> Result<Seen> {
+/// Which events of a part a snapshot holds.
+pub(super) fn seen_by(snapshot: &Snapshot, db: &Db, part: Part) -> Result<Seen> {
     let get = |name: &str| {
         let keyspace = db.existing_keyspace(name)?.expect("nobody drops the shared keyspaces");
         snapshot.keyspace(&keyspace).get(ORDER_KEY)
     };
-    Ok(Seen::new(get(ORDER)?.as_deref(), get(loaded)?.as_deref()))
+    Ok(Seen::new(get(part.order)?.as_deref(), get(part.loaded)?.as_deref()))
 }
 
 /// A snapshot, and the time at which it was taken, in milliseconds since the epoch: what expires
@@ -45,37 +44,37 @@ impl Taken {
     }
 }
 
-/// How many events a reader sees now.
-pub(super) fn look(world: &World, home: usize, db: &Db, required: &BTreeSet<Id>) -> Result<usize> {
-    let seen = seen_by(&db.snapshot(), db, world.loaded)?;
-    Ok(world.history(home).at(&seen, required, "a look"))
+/// How many events of a part, by its number, a reader sees now.
+pub(super) fn look(world: &World, part: usize, db: &Db, required: &BTreeSet<Id>) -> Result<usize> {
+    let seen = seen_by(&db.snapshot(), db, world.part(part))?;
+    Ok(world.history(part).at(&seen, required, "a look"))
 }
 
-/// What a snapshot shows, by the events that it holds and the time.
+/// What a snapshot shows of a part, by the events that it holds and the time.
 pub(super) fn state_of(
     world: &World,
-    home: usize,
+    part: usize,
     db: &Db,
     taken: &Taken,
     required: &BTreeSet<Id>,
 ) -> Result<State> {
-    let seen = seen_by(&taken.snapshot, db, world.loaded)?;
-    let mut history = world.history(home);
+    let seen = seen_by(&taken.snapshot, db, world.part(part))?;
+    let mut history = world.history(part);
     let count = history.at(&seen, required, "snapshot");
     Ok(history.state(count, taken.millis))
 }
 
-/// Reads everything in a snapshot, forwards, backwards, key by key, and many keys at once.
+/// Reads everything of a part in a snapshot, forwards, backwards, key by key, and many keys at once.
 pub(super) fn read_all(
     world: &World,
-    home: usize,
+    part: usize,
     db: &Db,
     required: &BTreeSet<Id>,
     when: &str,
 ) -> Result<()> {
     let taken = Taken::new(world, db);
-    let state = state_of(world, home, db, &taken, required)?;
-    for name in SHARED {
+    let state = state_of(world, part, db, &taken, required)?;
+    for name in world.part(part).names {
         let expected = state.between(name, &ALL);
         read_view(&taken.snapshot, db, name, expected, &format!("{when}, {name}"))?;
     }
@@ -110,29 +109,30 @@ fn read_view(
 /// A snapshot that is kept, and what it showed when it was looked at first.
 pub(super) struct Kept {
     taken: Taken,
-    /// Of each shared keyspace.
+    part: Part,
+    /// Of each of its keyspaces.
     shown: Vec<Entries>,
 }
 
 impl Kept {
     pub(super) fn new(
         world: &World,
-        home: usize,
+        number: usize,
         db: &Db,
         required: &BTreeSet<Id>,
     ) -> Result<Self> {
-        let taken = Taken::new(world, db);
-        let state = state_of(world, home, db, &taken, required)?;
-        let shown = SHARED.iter().map(|name| {
+        let (taken, part) = (Taken::new(world, db), world.part(number));
+        let state = state_of(world, number, db, &taken, required)?;
+        let shown = part.names.iter().map(|name| {
             let expected = state.between(name, &ALL);
             read_view(&taken.snapshot, db, name, expected, &format!("kept, {name}"))
         });
-        Ok(Self { shown: shown.collect::<Result<_>>()?, taken })
+        Ok(Self { part, shown: shown.collect::<Result<_>>()?, taken })
     }
 
     /// Whatever was compacted since, and whatever has expired, it shows the same.
     pub(super) fn look_again(&self, db: &Db) -> Result<()> {
-        for (name, shown) in SHARED.iter().zip(&self.shown) {
+        for (name, shown) in self.part.names.iter().zip(&self.shown) {
             let what = format!("looked at again, {name}");
             let found = read_view(&self.taken.snapshot, db, name, shown.clone(), &what)?;
             assert_same(&found, shown, &what);

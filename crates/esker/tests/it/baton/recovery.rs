@@ -6,14 +6,13 @@ use esker::env::{CrashPolicy, MemoryFileSystem};
 use super::coverage;
 use super::filtering::as_found;
 use super::generation::dir_of;
-use super::history::{History, Id};
-use super::plan::SHARED;
+use super::history::{History, Id, Part};
 use super::reader::seen_by;
 use super::world::Moment;
 use crate::directory::{assert_exact, assert_tidy};
 use crate::reading::{assert_contents, contents};
 use crate::recovered::{Loss, env_at, open_in, options_in};
-use crate::state::Contents;
+use crate::state::{Contents, State};
 use crate::tally::Tally;
 
 use std::collections::BTreeSet;
@@ -28,7 +27,6 @@ pub(super) static CRASHES: Tally = Tally::new("simulated crashes of threads at w
 pub(super) fn crash_and_recover(
     moment: &Moment,
     histories: &[History],
-    loaded: &str,
     loss: Loss,
     (policy, seed): (CrashPolicy, u64),
 ) {
@@ -42,7 +40,7 @@ pub(super) fn crash_and_recover(
         Loss::Power => &promises.power,
     });
     let ends = seed.is_multiple_of(4);
-    recover((&fs, moment.wall), histories, required, (loaded, ends, &when));
+    recover((&fs, moment.wall), histories, required, (ends, &when));
     CRASHES.add(1);
 }
 
@@ -52,26 +50,28 @@ pub(super) fn recover<'a>(
     (fs, wall): (&MemoryFileSystem, Duration),
     histories: &[History],
     required: impl Iterator<Item = &'a BTreeSet<Id>>,
-    (loaded, ends, when): (&str, bool, &str),
+    (ends, when): (bool, &str),
 ) {
-    for (home, (history, required)) in histories.iter().zip(required).enumerate() {
+    let parts: Vec<_> = histories.iter().zip(required).collect();
+    let homes: BTreeSet<usize> = histories.iter().map(|history| history.part.home).collect();
+    for home in homes {
         let when = format!("{when}, database {home}");
         let (dir, env) = (dir_of(home), env_at(Arc::new(fs.clone()), wall));
         let db = open_in(&dir, &env, &options_in(&dir, fs));
         let db = db.unwrap_or_else(|error| panic!("{when}: {error:?}"));
-        let seen = seen_by(&db.snapshot(), &db, loaded).unwrap();
-        let mut history = history.clone();
-        let count = history.at(&seen, required, &when);
+        let parts = parts.iter().filter(|(history, _)| history.part.home == home);
+        let found = parts.map(|(history, required)| {
+            let mut history = History::clone(history);
+            let seen = seen_by(&db.snapshot(), &db, history.part).unwrap();
+            let count = history.at(&seen, required, &when);
+            (history, count)
+        });
+        let found: Vec<(History, usize)> = found.collect();
         let compare = |db: &Db, when: &str| {
-            let state = history.state(count, env.clock.wall().as_millis() as u64);
-            for name in SHARED {
-                let keyspace = db.existing_keyspace(name).unwrap().expect("it was created before");
-                let written = state.contents(name);
-                let found = contents(&keyspace).unwrap();
-                let written = written.iter().map(|(key, value)| (key.clone(), value.clone()));
-                let expected: Contents = as_found(written, |key| found.get(key), when).collect();
-                assert_contents(&keyspace, &expected, when);
-            }
+            let millis = env.clock.wall().as_millis() as u64;
+            found.iter().for_each(|(history, count)| {
+                compare(db, history.part, &history.state(*count, millis), when);
+            });
         };
         compare(&db, &when);
         if !ends {
@@ -83,5 +83,17 @@ pub(super) fn recover<'a>(
         db.close().unwrap();
         assert_exact(fs, dir_of(home).as_ref(), &when);
         coverage::add("recoveries that left nothing", 1);
+    }
+}
+
+/// Compares what the keyspaces of a part hold with `state`.
+fn compare(db: &Db, part: Part, state: &State, when: &str) {
+    for name in part.names {
+        let keyspace = db.existing_keyspace(name).unwrap().expect("it was created before");
+        let written = state.contents(name);
+        let found = contents(&keyspace).unwrap();
+        let written = written.iter().map(|(key, value)| (key.clone(), value.clone()));
+        let expected: Contents = as_found(written, |key| found.get(key), when).collect();
+        assert_contents(&keyspace, &expected, when);
     }
 }

@@ -7,7 +7,7 @@ use esker::Durability;
 
 use super::filtering::FILTERED;
 use super::history::{ORDER_KEY, TOGGLED};
-use super::plan::{Plan, RULE_COUNT, SHARED};
+use super::plan::{Plan, RULE_COUNT, SHARED, UNLOGGED};
 use crate::outside;
 use crate::random::Rng;
 use crate::state::{Bounds, Bytes, State, Write};
@@ -23,6 +23,8 @@ const FAR_MILLIS: u64 = 1 << 50;
 pub(super) enum Op {
     /// A batch.
     Write(Vec<Write>, Durability),
+    /// A batch to the keyspace without a log.
+    WriteUnlogged(Vec<Write>, Durability),
     /// Writes tables somewhere else, and ingests them.
     Ingest(Vec<Write>, Ingest),
     /// Loads them in bulk, or gives up in the end.
@@ -101,6 +103,9 @@ impl Act {
     pub(super) fn name(&self) -> String {
         let op = match &self.op {
             Op::Write(writes, durability) => format!("Write {durability:?}: {}", keys_of(writes)),
+            Op::WriteUnlogged(writes, durability) => {
+                format!("WriteUnlogged {durability:?}: {}", keys_of(writes))
+            }
             Op::Ingest(writes, how) => format!("{how:?}: {}", keys_of(writes)),
             Op::BulkLoad(writes, ends) => format!("BulkLoad {ends}: {}", keys_of(writes)),
             op => format!("{op:?}"),
@@ -123,7 +128,8 @@ pub(super) fn script(plan: &Plan, seed: u64) -> Vec<Act> {
 }
 
 fn op(plan: &Plan, client: u32, rng: &mut Rng) -> Op {
-    let name = *rng.pick(&SHARED);
+    let is_unlogged = plan.has_unlogged && rng.one_in(5);
+    let name = if is_unlogged { UNLOGGED } else { *rng.pick(&SHARED) };
     if rng.one_in(plan.closes_one_in) {
         return Op::Close;
     }
@@ -133,7 +139,11 @@ fn op(plan: &Plan, client: u32, rng: &mut Rng) -> Op {
     match rng.below(100) {
         0..=34 => {
             let durability = [Durability::Buffered, Durability::Process, Durability::Power];
-            Op::Write(writes(plan, client, rng), *rng.pick(&durability))
+            let durability = *rng.pick(&durability);
+            if is_unlogged {
+                return Op::WriteUnlogged(unlogged_writes(plan, rng), durability);
+            }
+            Op::Write(writes(plan, client, rng), durability)
         }
         35..=37 => {
             let (file_count, moves, verifies) = (1 + rng.index(3), rng.one_in(2), rng.one_in(2));
@@ -192,6 +202,21 @@ fn writes(plan: &Plan, client: u32, rng: &mut Rng) -> Vec<Write> {
     }
     let count = if rng.one_in(10) { 60 } else { 1 + rng.below(4) };
     (0..count).map(|_| one_write(plan, client, rng)).collect()
+}
+
+/// A batch to the keyspace without a log.
+fn unlogged_writes(plan: &Plan, rng: &mut Rng) -> Vec<Write> {
+    let one = |rng: &mut Rng| {
+        let (key, value) = (rng.key(), rng.value());
+        match rng.below(9) {
+            0 | 1 => Write::delete(UNLOGGED, &key),
+            2 => Write::merge(UNLOGGED, &key, &value),
+            3 => Write::put_until(UNLOGGED, &key, &value, expiry(rng)),
+            4 => range_delete(plan, UNLOGGED, rng),
+            _ => Write::put(UNLOGGED, &key, &value),
+        }
+    };
+    (0..=rng.below(6)).map(|_| one(rng)).collect()
 }
 
 fn one_write(plan: &Plan, client: u32, rng: &mut Rng) -> Write {

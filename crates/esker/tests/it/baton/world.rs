@@ -5,13 +5,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use esker::env::{
-    Clock, Env, Event, FaultFileSystem, IoError, JoinHandle, MemoryFileSystem, Operation, Threads,
+    Clock, Env, Event, Fault, FaultFileSystem, IoError, JoinHandle, MemoryFileSystem, Operation,
+    Threads,
 };
 use esker_base::baton::{self, Outcome, Settings};
 use esker_base::sync;
 
 use super::coverage;
-use super::history::{History, Promises};
+use super::history::{History, Part, Promises};
 use super::script::SHORT_MILLIS;
 use crate::random::Rng;
 use crate::watchdog;
@@ -58,7 +59,7 @@ impl Threads for BatonThreads {
 /// The files in front of a change, and what was promised by then.
 pub(super) struct Moment {
     pub(super) fs: MemoryFileSystem,
-    /// Of each database.
+    /// Of each part.
     pub(super) promises: Vec<Promises>,
     /// What the wall clock showed.
     pub(super) wall: Duration,
@@ -71,12 +72,10 @@ pub(super) struct World {
     pub(super) env: Env,
     pub(super) fs: MemoryFileSystem,
     pub(super) faults: FaultFileSystem,
-    /// The keyspace that loads go to.
-    pub(super) loaded: &'static str,
     /// Held during a load, and until it has been seen, so that of two loads one is known before the
     /// other one is. A lock of the run, at which others may go on.
     loading: sync::Mutex<()>,
-    /// One of each database. Never held at a step.
+    /// One of each part, those with a log first. Never held at a step.
     histories: Vec<Arc<Mutex<History>>>,
     moments: Arc<Mutex<Vec<Moment>>>,
     /// Databases that somebody closes while others work.
@@ -91,7 +90,6 @@ impl World {
     pub(super) fn new(
         fs: MemoryFileSystem,
         histories: Vec<History>,
-        loaded: &'static str,
         wall: Duration,
         seed: u64,
     ) -> Self {
@@ -107,7 +105,6 @@ impl World {
             env,
             fs,
             faults,
-            loaded,
             loading: sync::Mutex::new(()),
             histories: histories.into_iter().map(|one| Arc::new(Mutex::new(one))).collect(),
             moments: Arc::default(),
@@ -140,8 +137,18 @@ impl World {
         });
     }
 
-    pub(super) fn history(&self, home: usize) -> MutexGuard<'_, History> {
-        locked(&self.histories[home])
+    /// That of a part, by its number; of those with a log it is that of the database.
+    pub(super) fn history(&self, part: usize) -> MutexGuard<'_, History> {
+        locked(&self.histories[part])
+    }
+
+    pub(super) fn part(&self, part: usize) -> Part {
+        self.history(part).part
+    }
+
+    /// The parts of a database, the one with a log first.
+    pub(super) fn parts(&self, home: usize) -> Vec<usize> {
+        (0..self.histories.len()).filter(|part| self.part(*part).home == home).collect()
     }
 
     pub(super) fn histories(&self) -> Vec<History> {
@@ -188,7 +195,11 @@ fn count(event: &Event) {
         Operation::Create if is_manifest => coverage::add("manifests begun", 1),
         _ => {}
     }
-    coverage::add("faults", u64::from(event.fault.is_some()));
+    match event.fault {
+        Some(Fault::NotAtHand) => coverage::add("reads that would wait", 1),
+        Some(_) => coverage::add("faults", 1),
+        None => coverage::add("reads announced", u64::from(event.operation == Operation::WillNeed)),
+    }
 }
 
 fn what(event: &Event) -> &'static str {
