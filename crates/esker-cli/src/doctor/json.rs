@@ -23,6 +23,9 @@ pub(super) fn of_verification(report: &VerifyReport) -> Value {
             "table_bytes": totals.table_bytes,
             "blocks": totals.blocks,
             "entries": totals.entries,
+            "blob_files": totals.blob_files,
+            "blob_bytes": totals.blob_bytes,
+            "blob_values": totals.blob_values,
             "logs": totals.logs,
             "log_bytes": totals.log_bytes,
             "groups": totals.groups,
@@ -101,4 +104,138 @@ fn of_keys(keys: &AffectedKeys) -> Value {
         };
     }
     object.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use esker::doctor::{Rebuilt, Totals, UnreadablePart, UnreferencedFile};
+
+    fn keys(start: Bound<&[u8]>, end: Bound<&[u8]>) -> AffectedKeys {
+        let (start, end) = (start.map(<[u8]>::to_vec), end.map(<[u8]>::to_vec));
+        AffectedKeys { keyspace: "users".into(), start, end }
+    }
+
+    #[test]
+    fn keys_have_a_name_for_each_sort_of_bound_and_another_where_they_are_no_text() {
+        use Bound::{Excluded, Included, Unbounded};
+        let cases = [
+            (Unbounded, Unbounded, json!({ "keyspace": "users" })),
+            (Included(&b"a"[..]), Unbounded, json!({ "keyspace": "users", "from": "a" })),
+            (Unbounded, Excluded(&b"z"[..]), json!({ "keyspace": "users", "before": "z" })),
+            (
+                Excluded(&b"a\n"[..]),
+                Included(&b"\xc3\xa4"[..]),
+                json!({ "keyspace": "users", "after": "a\n", "to": "\u{e4}" }),
+            ),
+            (
+                Included(&b"\xff"[..]),
+                Included(&b"\x00\xfe"[..]),
+                json!({ "keyspace": "users", "from_hex": "ff", "to_hex": "00fe" }),
+            ),
+            (
+                Excluded(&b"\xff"[..]),
+                Excluded(&b"\xfe"[..]),
+                json!({ "keyspace": "users", "after_hex": "ff", "before_hex": "fe" }),
+            ),
+        ];
+        for (start, end, expected) in cases {
+            assert_eq!(of_keys(&keys(start, end)), expected);
+        }
+    }
+
+    #[test]
+    fn a_verification_has_all_that_the_report_has() {
+        let affected = Some(keys(Bound::Included(b"a"), Bound::Included(b"b")));
+        let finding = |affected| Finding {
+            file: "1.table".into(),
+            offset: 77,
+            what: "block checksum does not match".into(),
+            affected,
+        };
+        let report = VerifyReport {
+            findings: vec![finding(affected), finding(None)],
+            unreferenced: vec![UnreferencedFile { file: "2.table".into(), bytes: 5 }],
+            totals: Totals {
+                keyspaces: 1,
+                tables: 2,
+                table_bytes: 3,
+                blocks: 4,
+                entries: 5,
+                blob_files: 6,
+                blob_bytes: 7,
+                blob_values: 8,
+                logs: 9,
+                log_bytes: 10,
+                groups: 11,
+                operations: 12,
+            },
+        };
+        let finding = |affected: Value| {
+            let what = "block checksum does not match";
+            json!({ "file": "1.table", "offset": 77, "what": what, "affected": affected })
+        };
+        let affected = json!({ "keyspace": "users", "from": "a", "to": "b" });
+        let expected = json!({
+            "sound": false,
+            "findings": [finding(affected), finding(Value::Null)],
+            "unreferenced": [{ "file": "2.table", "bytes": 5 }],
+            "totals": {
+                "keyspaces": 1, "tables": 2, "table_bytes": 3, "blocks": 4, "entries": 5,
+                "blob_files": 6, "blob_bytes": 7, "blob_values": 8,
+                "logs": 9, "log_bytes": 10, "groups": 11, "operations": 12,
+            },
+        });
+        assert_eq!(of_verification(&report), expected);
+        assert_eq!(of_verification(&VerifyReport::default())["sound"], true);
+    }
+
+    #[test]
+    fn a_salvage_has_all_that_its_report_and_that_of_the_repair_have() {
+        let lost = |keys| Loss { file: "1.table".into(), what: "the file is missing".into(), keys };
+        let repair = RepairReport {
+            is_dry_run: true,
+            findings: vec![Finding {
+                file: "1.log".into(),
+                offset: 48,
+                what: "damaged".into(),
+                affected: None,
+            }],
+            kept: vec!["3.table".into()],
+            rebuilt: vec![Rebuilt { from: "4.table".into(), entries: 9 }],
+            lost: vec![lost(None), lost(Some(keys(Bound::Unbounded, Bound::Excluded(b"m"))))],
+            set_aside: vec!["1.table".into()],
+            notes: vec!["the manifest is new".into()],
+        };
+        let part = UnreadablePart {
+            file: "1.table".into(),
+            offset: 4096,
+            bytes: 8192,
+            what: "input/output error".into(),
+        };
+        let report = SalvageReport { files: 3, bytes: 70, unreadable: vec![part], repair };
+        let lost =
+            |keys: Value| json!({ "file": "1.table", "what": "the file is missing", "keys": keys });
+        let keys = json!({ "keyspace": "users", "before": "m" });
+        let finding = json!({ "file": "1.log", "offset": 48, "what": "damaged", "affected": null });
+        let expected = json!({
+            "files": 3,
+            "bytes": 70,
+            "unreadable": [{
+                "file": "1.table", "offset": 4096, "bytes": 8192, "what": "input/output error",
+            }],
+            "repair": {
+                "was_sound": false,
+                "dry_run": true,
+                "findings": [finding],
+                "kept": ["3.table"],
+                "rebuilt": [{ "from": "4.table", "entries": 9 }],
+                "lost": [lost(Value::Null), lost(keys)],
+                "set_aside": ["1.table"],
+                "notes": ["the manifest is new"],
+            },
+        });
+        assert_eq!(of_salvage(&report), expected);
+        assert_eq!(of_repair(&RepairReport::default())["was_sound"], true);
+    }
 }

@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use serde_json::Value;
+
 use crate::program::{Run, TestDir, program, run};
 
 /// Runs `esker doctor TASK DIR`.
@@ -26,6 +28,20 @@ fn database(dir: &TestDir) -> (PathBuf, PathBuf) {
     let table = tables.next().unwrap();
     assert_eq!(tables.next(), None);
     (path, table)
+}
+
+/// The object that the program prints.
+fn json(run: &Run) -> Value {
+    assert_eq!(run.out.lines().count(), 1, "{run:?}");
+    serde_json::from_str(&run.out).unwrap_or_else(|error| panic!("{error}: {run:?}"))
+}
+
+/// Names of the fields of an object, in alphabetical order.
+fn fields(object: &Value) -> Vec<&str> {
+    let object = object.as_object().unwrap_or_else(|| panic!("no object: {object}"));
+    let mut names: Vec<&str> = object.keys().map(String::as_str).collect();
+    names.sort_unstable();
+    names
 }
 
 #[test]
@@ -81,4 +97,77 @@ fn a_damaged_table_is_found_and_repaired() {
     let all: Vec<String> = (0..3000).map(|n| format!("key{n:04}")).collect();
     let missing: Vec<&String> = all.iter().filter(|key| !keys.contains(&key.as_str())).collect();
     assert!(missing.iter().all(|key| from <= **key && **key <= to), "{from} {to} {missing:?}");
+}
+
+/// Names of fields are part of the interface: a script goes by them.
+#[test]
+fn reports_as_json_have_the_same_fields_whatever_they_say() {
+    const VERIFICATION: [&str; 4] = ["findings", "sound", "totals", "unreferenced"];
+    const REPAIR: [&str; 8] =
+        ["dry_run", "findings", "kept", "lost", "notes", "rebuilt", "set_aside", "was_sound"];
+    let dir = TestDir::new("doctor-json");
+    let (path, table) = database(&dir);
+    let name = table.file_name().unwrap().to_str().unwrap().to_owned();
+    let sound = doctor("verify", &path, &["--json"]);
+    assert_eq!(sound.status, Some(0), "{sound:?}");
+    let sound = json(&sound);
+    assert_eq!(fields(&sound), VERIFICATION);
+    assert_eq!((&sound["sound"], &sound["findings"]), (&Value::Bool(true), &Value::Array(vec![])));
+    assert_eq!(sound["totals"]["entries"], 3000);
+    let repaired = json(&doctor("repair", &path, &["--json"]));
+    assert_eq!(fields(&repaired), REPAIR);
+    assert_eq!(repaired["was_sound"], true);
+
+    std::fs::write(path.join("1-00000090.table"), b"left behind").unwrap();
+    let mut bytes = std::fs::read(&table).unwrap();
+    bytes[10_000] ^= 1;
+    std::fs::write(&table, &bytes).unwrap();
+    let verified = doctor("verify", &path, &["--json"]);
+    assert_eq!(verified.status, Some(4), "{verified:?}");
+    let verified = json(&verified);
+    assert_eq!(fields(&verified), VERIFICATION);
+    let of_table = |finding: &&Value| finding["file"] == name.as_str();
+    let findings = verified["findings"].as_array().unwrap();
+    let finding = findings.iter().find(of_table).unwrap();
+    assert_eq!(fields(finding), ["affected", "file", "offset", "what"]);
+    assert!((1..=10_000).contains(&finding["offset"].as_u64().unwrap()), "{finding}");
+    assert!(finding["what"].as_str().unwrap().contains("checksum"), "{finding}");
+    assert_eq!(fields(&finding["affected"]), ["from", "keyspace", "to"]);
+    assert_eq!(fields(&verified["totals"]), fields(&sound["totals"]));
+    let unreferenced = &verified["unreferenced"][0];
+    assert_eq!(fields(unreferenced), ["bytes", "file"]);
+    assert_eq!(
+        (&unreferenced["bytes"], &unreferenced["file"]),
+        (&11.into(), &"1-00000090.table".into())
+    );
+
+    let check_repair = |report: &Value, dry_run: bool| {
+        assert_eq!(fields(report), REPAIR);
+        assert_eq!((&report["was_sound"], &report["dry_run"]), (&false.into(), &dry_run.into()));
+        assert_eq!(report["findings"], verified["findings"]);
+        let rebuilt = &report["rebuilt"][0];
+        assert_eq!(fields(rebuilt), ["entries", "from"]);
+        assert_eq!(rebuilt["from"], name.as_str());
+        let entries = rebuilt["entries"].as_u64().unwrap();
+        assert!((2700..3000).contains(&entries), "{report}");
+        assert_eq!(fields(&report["lost"][0]), ["file", "keys", "what"]);
+        assert_eq!(report["lost"][0]["keys"], finding["affected"]);
+        assert_eq!(report["set_aside"][0], name.as_str());
+        entries
+    };
+    let planned = doctor("repair", &path, &["--json", "--dry-run"]);
+    assert_eq!(planned.status, Some(4), "{planned:?}");
+    let entries = check_repair(&json(&planned), true);
+    let copy = dir.path("copy");
+    let salvaged = doctor("salvage", &path, &["--json", "--to", copy.to_str().unwrap()]);
+    assert_eq!(salvaged.status, Some(0), "{salvaged:?}");
+    let salvaged = json(&salvaged);
+    assert_eq!(fields(&salvaged), ["bytes", "files", "repair", "unreadable"]);
+    assert_eq!(salvaged["unreadable"], Value::Array(vec![]));
+    assert!(salvaged["bytes"].as_u64().unwrap() > bytes.len() as u64, "{salvaged}");
+    assert_eq!(check_repair(&salvaged["repair"], false), entries);
+    let left = run("scan", &copy, &["--keys-only"]).out.lines().count() as u64;
+    assert_eq!(left, entries);
+    assert_eq!(std::fs::read(&table).unwrap(), bytes, "it is only read");
+    assert_eq!(check_repair(&json(&doctor("repair", &path, &["--json"])), false), entries);
 }
