@@ -24,6 +24,14 @@ pub(crate) fn blobs_of(state: &KeyspaceState) -> BlobAccount {
     BlobAccount::of(state.tables.values().map(|place| &*place.properties))
 }
 
+/// Whether the file `path`, under a name of ours, says itself that it is one of another database than
+/// `database`: somebody has put it there.
+pub(crate) fn is_foreign(fs: &dyn FileSystem, path: &Path, database: DatabaseId) -> bool {
+    let mut bytes = [0; FileHeader::LEN];
+    let is_read = fs.open(path).is_ok_and(|file| file.read_exact_at(0, &mut bytes).is_ok());
+    is_read && FileHeader::decode(&bytes).is_ok_and(|header| header.database != database)
+}
+
 /// Where the files of a database lie.
 pub(crate) struct Places<'a> {
     pub(crate) fs: &'a dyn FileSystem,

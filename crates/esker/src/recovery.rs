@@ -29,7 +29,7 @@ use crate::keyspace_core::{KeyspaceCore, Settings};
 use crate::ledger::Ledger;
 use crate::logs::{Logs, RecoveredSegment, changed_ends};
 use crate::options::{KeyspaceOptions, Options};
-use crate::orphans::{Places, blobs_of};
+use crate::orphans::{Places, blobs_of, is_foreign};
 use crate::recovery_mode::RecoveryMode;
 use crate::replay::{Replay, ReplayedSegment};
 
@@ -244,7 +244,10 @@ fn check_tables(request: &OpenRequest, catalog: &Catalog) -> Result<()> {
     // No id is given before the manifest says durably that it may be.
     let is_beyond = |entry: &&DirEntry| match FileId::parse_file_name(&entry.name) {
         Some((id, FileKind::Table | FileKind::Blob)) => {
-            id.owner == OwnerId::FIRST && catalog.next_file_counter <= id.counter
+            let path = || request.dir.join(&entry.name);
+            id.owner == OwnerId::FIRST
+                && catalog.next_file_counter <= id.counter
+                && !is_foreign(&*request.env.fs, &path(), catalog.database)
         }
         _ => false,
     };

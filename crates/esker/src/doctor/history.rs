@@ -7,7 +7,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use esker_base::{Corruption, DatabaseId, FileKind, KeyspaceId, LogId, ManifestId, SeqNo, TableId};
+use esker_base::{
+    Corruption, DatabaseId, FileId, FileKind, KeyspaceId, LogId, ManifestId, SeqNo, TableId,
+};
 use esker_env::FileError;
 use esker_log::{ExpectedHeader, LogEnd, LogReader};
 use esker_tree::{
@@ -225,11 +227,14 @@ impl History {
 /// Whether a manifest that could be read is all there is to know.
 fn is_whole(place: &Place, recovered: &Recovered) -> bool {
     let catalog = &recovered.catalog;
-    let tables = place.files_of(FileKind::Table).map(|(id, _)| id);
-    let blobs = place.files_of(FileKind::Blob).map(|(id, _)| id);
-    let mut ids = tables.chain(blobs).chain(place.logs().keys().copied());
+    let of_kind = |kind| place.files_of(kind).map(move |(id, _)| (id, kind));
+    let logs = place.logs().keys().map(|id| (*id, FileKind::Log));
+    let mut files = of_kind(FileKind::Table).chain(of_kind(FileKind::Blob)).chain(logs);
     // No id is given before a manifest says that it may be: a newer one is missing.
-    if ids.any(|id| catalog.next_file_counter <= id.counter) {
+    let is_beyond = |(id, kind): (FileId, FileKind)| {
+        catalog.next_file_counter <= id.counter && !place.is_foreign(id, kind, catalog.database)
+    };
+    if files.any(is_beyond) {
         return false;
     }
     // What looks like an edit that was never acknowledged was, if files have gone by it.

@@ -11,6 +11,7 @@ use esker_table::TableContext;
 use esker_tree::Manifest;
 
 use crate::error::{Error, Result};
+use crate::orphans::is_foreign;
 use crate::recovery::LOCK_FILE;
 
 /// Memory for the tables that are looked at: little is read twice.
@@ -92,6 +93,12 @@ impl Place {
     /// Length of a file of the directory; `None` if it is missing.
     pub(super) fn file_len(&self, id: FileId, kind: FileKind) -> Option<u64> {
         self.files.get(&(id, kind)).copied()
+    }
+
+    /// Whether a file says itself that it is one of another database.
+    pub(super) fn is_foreign(&self, id: FileId, kind: FileKind, database: DatabaseId) -> bool {
+        let dir = if kind == FileKind::Log { &self.log_dir } else { &self.dir };
+        is_foreign(&*self.env.fs, &dir.join(id.file_name(kind)), database)
     }
 
     /// The log segments, with their lengths.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use esker_base::{
     BlobFileId, DatabaseId, FileHeader, FileId, FileKind, KeyspaceId, LogId, SeqNo, TableId,
 };
-use esker_env::{FileError, FileExt as _};
+use esker_env::FileError;
 use esker_table::{BlobFileFacts, BlobFileWalk, Table, TableContext};
 use esker_tree::{BlobAccount, Catalog, KeyspaceState, Manifest, Run, Version};
 
@@ -281,24 +281,14 @@ impl<'a> Verification<'a> {
         for (id, kind, bytes) in tables.chain(logs).collect::<Vec<_>>() {
             let file = id.file_name(kind);
             // No id is given before a manifest says that it may be.
-            if catalog.next_file_counter <= id.counter && self.is_of(catalog.database, id, kind) {
+            if catalog.next_file_counter <= id.counter
+                && !place.is_foreign(id, kind, catalog.database)
+            {
                 let what = format!("{file} is newer than all that the manifest knows");
                 self.find(Finding::at(manifest, 0, format!("a newer one is missing: {what}")));
             }
             self.report.unreferenced.push(UnreferencedFile { file, bytes });
         }
-    }
-
-    /// Whether the file says itself that it is the one of its name, of this database.
-    fn is_of(&self, database: DatabaseId, id: FileId, kind: FileKind) -> bool {
-        let dir = if kind == FileKind::Log { &self.place.log_dir } else { &self.place.dir };
-        let mut bytes = [0; FileHeader::LEN];
-        let file = self.place.env.fs.open(&dir.join(id.file_name(kind)));
-        let is_read = file.is_ok_and(|file| file.read_exact_at(0, &mut bytes).is_ok());
-        is_read
-            && FileHeader::decode(&bytes).is_ok_and(|header| {
-                (header.database, header.id, header.kind) == (database, id, kind)
-            })
     }
 
     /// Checks the files each by itself.

@@ -90,13 +90,32 @@ fn a_table_from_beyond_what_the_manifest_knows_says_that_a_newer_one_is_missing(
     assert_eq!(found(&env), [""; 0]);
     let report = files.verify();
     assert_eq!(report.unreferenced[0].file, other);
+    Db::builder(DIR).env(env.clone()).read_only(true).open().unwrap();
+    // Nor does it make a repair doubt the manifest.
+    let table = files.ending_with(".table").remove(0);
+    let whole = files.read(&table);
+    files.remove(&table);
+    let plan = RepairOptions { dry_run: true, ..RepairOptions::default() };
+    let report = files.doctor().repair(&plan, &mut |_| {}).unwrap();
+    assert_eq!(report.notes, [""; 0]);
+    files.replace(&table, &whole);
     files.remove(&other);
     let newer = copy(90_001, header);
     let manifest = files.newest_manifest();
     let line = format!(
         "{manifest} at 0: a newer one is missing: {newer} is newer than all that the manifest knows"
     );
+    assert_eq!(found(&env), [line.clone()]);
+    let check_refused = || {
+        let error = Db::builder(DIR).env(env.clone()).read_only(true).open().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Corruption, "{error}");
+        assert!(error.to_string().contains(&newer), "{error}");
+    };
+    check_refused();
+    // One that does not say what it is may be ours.
+    files.flip(&newer, 3);
     assert_eq!(found(&env), [line]);
+    check_refused();
 }
 
 #[test]
@@ -125,12 +144,18 @@ fn without_a_manifest_every_file_is_checked_by_itself() {
     let files = Files(&env);
     files.manifests().iter().for_each(|name| files.remove(name));
     assert_eq!(found(&env), ["manifest at 0: there are files of a database, and no manifest"]);
-    let table = files.ending_with(".table").remove(0);
-    let len = files.read(&table).len();
-    files.flip(&table, len - 5);
+    let tables = files.ending_with(".table");
+    let [one, other] = tables.as_slice() else { panic!("two tables: {tables:?}") };
+    let len = files.read(one).len();
+    files.flip(one, len - 5);
     let found_now = found(&env);
     assert_eq!(found_now.len(), 2, "{found_now:?}");
-    assert!(found_now[1].starts_with(&table), "{found_now:?}");
+    assert!(found_now[1].starts_with(one), "{found_now:?}");
+    // Of one that opens, every block is read.
+    files.flip(other, FileHeader::LEN + 3);
+    let found_now = found(&env);
+    let of_other = found_now.iter().find(|line| line.starts_with(other));
+    assert!(of_other.is_some_and(|line| line.contains("checksum")), "{found_now:?}");
 }
 
 #[test]
