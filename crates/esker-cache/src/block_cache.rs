@@ -8,13 +8,16 @@
 //! A block that was evicted lives on while a reader holds its `Arc`, and is not charged any more:
 //! that is one block for each open cursor.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
+
+use esker_base::FileId;
 
 use crate::budget::Budget;
 use crate::hit_counter::HitCounter;
 use crate::queues::{Entry, Queues};
 use crate::slot::{Class, Priority, SlotArray, Weigh, lock};
-use crate::sync::{AtomicU64, Mutex, Ordering};
+use crate::sync::{AtomicU64, Mutex, MutexGuard, Ordering};
 
 /// What the cache keeps whatever the other owners take is one over this of the budget: without it,
 /// full memtables would leave readers with no memory at all.
@@ -29,6 +32,9 @@ pub struct BlockCache<V: Weigh> {
     loads: AtomicU64,
     /// The order of eviction. Taken by loads and evictions, never by hits; not held across I/O.
     queues: Mutex<Queues<V>>,
+    /// Slots of files that were written with blocks to keep, and that nobody has opened yet. Taken
+    /// once for each file; no other lock is taken under it.
+    unopened: Mutex<BTreeMap<FileId, Arc<SlotArray<V>>>>,
 }
 
 /// What the cache holds and how it fared.
@@ -60,7 +66,15 @@ impl<V: Weigh> BlockCache<V> {
             hits: HitCounter::default(),
             loads: AtomicU64::new(0),
             queues: Mutex::new(Queues::new()),
+            unopened: Mutex::new(BTreeMap::new()),
         })
+    }
+
+    /// How many bytes could come in without evicting anything.
+    #[must_use]
+    pub fn room_bytes(&self) -> u64 {
+        let queues = lock(&self.queues);
+        self.capacity(&queues).saturating_sub(queues.bytes())
     }
 
     /// What the cache holds and how it fared.
@@ -105,8 +119,15 @@ impl<V: Weigh> BlockCache<V> {
         }
     }
 
-    pub(crate) fn admit(&self, array: &Arc<SlotArray<V>>, slot: u32, class: Class, block: &V) {
+    pub(crate) fn unopened(&self) -> MutexGuard<'_, BTreeMap<FileId, Arc<SlotArray<V>>>> {
+        lock(&self.unopened)
+    }
+
+    pub(crate) fn count_load(&self) {
         self.loads.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn admit(&self, array: &Arc<SlotArray<V>>, slot: u32, class: Class, block: &V) {
         let weight_bytes = block.weight_bytes() as u64;
         let entry = Entry { array: Arc::downgrade(array), slot };
         let mut queues = lock(&self.queues);

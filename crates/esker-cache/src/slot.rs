@@ -119,6 +119,13 @@ pub(crate) struct SlotArray<V> {
     pub(crate) slots: Box<[Slot<V>]>,
 }
 
+impl<V> SlotArray<V> {
+    /// So many slots, none of them with a block.
+    pub(crate) fn empty(slot_count: u32) -> Arc<Self> {
+        Arc::new(Self { slots: (0..slot_count).map(|_| Slot::empty()).collect() })
+    }
+}
+
 // One slot for every block of every open table, resident or not: 32 bytes beside a block of 4 KiB.
 #[cfg(not(any(shuttle, all(test, loom))))]
 const _: () = assert!(size_of::<Slot<Vec<u8>>>() == 32);

@@ -10,8 +10,10 @@
 
 use std::sync::Arc;
 
+use esker_base::FileId;
+
 use crate::block_cache::BlockCache;
-use crate::slot::{FirstLook, Priority, Slot, SlotArray, SlotState, USES_MAX, Weigh};
+use crate::slot::{Class, FirstLook, Priority, Slot, SlotArray, SlotState, USES_MAX, Weigh};
 
 /// Where [`CacheSlots::get_or_load`] found a block.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -21,6 +23,9 @@ pub enum Lookup {
     /// Not in the cache: it was loaded by this call.
     Loaded,
 }
+
+/// How many slots are looked at to know how many are used.
+const SAMPLE_SLOTS: usize = 256;
 
 /// The cached blocks of one table. Dropping it frees them.
 #[derive(Debug)]
@@ -33,18 +38,72 @@ impl<V: Weigh> BlockCache<V> {
     /// Slots for a table of `slot_count` blocks, none of them resident.
     #[must_use]
     pub fn register(self: &Arc<Self>, slot_count: u32) -> CacheSlots<V> {
-        CacheSlots::new(Arc::clone(self), slot_count)
+        CacheSlots { cache: Arc::clone(self), array: SlotArray::empty(slot_count) }
+    }
+
+    /// Makes `blocks` resident for who opens `file`, which has so many slots, and calls
+    /// [`BlockCache::register_file`]. No use of them, nor a load.
+    ///
+    /// # Panics
+    /// If a block has no slot.
+    pub fn keep(&self, file: FileId, slot_count: u32, blocks: Vec<(u32, V)>) {
+        let array = SlotArray::empty(slot_count);
+        for (slot, block) in blocks {
+            self.put(&array, slot, block);
+        }
+        let before = self.unopened().insert(file, array);
+        before.iter().for_each(|array| self.release(array));
+    }
+
+    /// Slots for `file`: those that were kept for it, if there are any.
+    #[must_use]
+    pub fn register_file(self: &Arc<Self>, file: FileId, slot_count: u32) -> CacheSlots<V> {
+        let kept = self.unopened().remove(&file);
+        match kept {
+            Some(array) if array.slots.len() == slot_count as usize => {
+                CacheSlots { cache: Arc::clone(self), array }
+            }
+            other => {
+                other.iter().for_each(|array| self.release(array));
+                self.register(slot_count)
+            }
+        }
+    }
+
+    /// Frees what was kept for `file`, which nobody will open.
+    pub fn forget_file(&self, file: FileId) {
+        let kept = self.unopened().remove(&file);
+        kept.iter().for_each(|array| self.release(array));
+    }
+
+    /// Makes `block` resident in `slot`, which is empty and which nobody else has yet.
+    fn put(&self, array: &Arc<SlotArray<V>>, slot: u32, block: V) {
+        let FirstLook { address: look_at, len: look_len } = block.first_look();
+        let (block, class) = (Arc::new(block), Class::Small);
+        let resident = Some(Arc::clone(&block));
+        let state = SlotState { block: resident, look_at, ghost: 0, uses: 0, class, look_len };
+        *array.slots[slot as usize].lock() = state;
+        self.admit(array, slot, class, &*block);
     }
 }
 
 impl<V: Weigh> CacheSlots<V> {
-    fn new(cache: Arc<BlockCache<V>>, slot_count: u32) -> Self {
-        let slots = (0..slot_count).map(|_| Slot::empty()).collect();
-        Self { cache, array: Arc::new(SlotArray { slots }) }
-    }
-
     /// Bytes of memory that one slot takes, beside its block.
     pub const SLOT_LEN: usize = size_of::<Slot<V>>();
+
+    /// How many of a hundred slots have a block that was used since it came in, or since eviction last
+    /// passed it over: going by a few hundred
+    /// slots, where there are more.
+    #[must_use]
+    pub fn used_percent(&self) -> u64 {
+        let is_used = |slot: &&Slot<V>| {
+            let state = slot.lock();
+            state.block.is_some() && state.uses > 0
+        };
+        let step = self.array.slots.len().div_ceil(SAMPLE_SLOTS).max(1);
+        let sample = || self.array.slots.iter().step_by(step);
+        (sample().filter(is_used).count() * 100 / sample().count().max(1)) as u64
+    }
 
     /// What the resident blocks weigh.
     ///
@@ -192,6 +251,7 @@ impl<V: Weigh> CacheSlots<V> {
         let resident = Some(Arc::clone(&block));
         *state = SlotState { block: resident, look_at, ghost: 0, uses: 0, class, look_len };
         drop(state);
+        self.cache.count_load();
         // Nobody else can queue it: while it stands in the slot, nobody loads it, and what is not
         // queued is not evicted.
         self.cache.admit(&self.array, slot, class, &*block);

@@ -20,6 +20,7 @@ use std::sync::Arc;
 use esker_base::checksum::{file_seed, hash_key};
 use esker_base::limits::{KEY_LEN_MAX, VALUE_LEN_MAX};
 use esker_base::{BlobFileId, EntryKind, FileHeader, FileKind, Fragments, InternalKey, SeqNo};
+use esker_cache::BlockCache;
 use esker_env::{File, FileError};
 
 use crate::blob_uses::BlobCounts;
@@ -28,15 +29,16 @@ use crate::filter::FilterBlock;
 use crate::footer::Footer;
 use crate::format::format_of;
 use crate::index_block::IndexBlock;
+use crate::kept_blocks::KeptBlocks;
 use crate::range_block;
 use crate::sealed::Sealer;
 use crate::separators::append_separator;
 use crate::sequential_writer::SequentialWriter;
 use crate::table_expiry::ExpiryCount;
-use crate::top_index::{Partition, TopIndex};
+use crate::top_index::{Partition, TopIndex, slot_count};
 use crate::{
-    BlobFileFacts, BlobReference, BlockHandle, Compression, Dictionary, Origin, TableExtras,
-    TableIdentity, TableOptions, TableProperties, TableRanges, TableTimes,
+    BlobFileFacts, BlobReference, BlockHandle, CachedBlock, Compression, Dictionary, Origin,
+    TableExtras, TableIdentity, TableOptions, TableProperties, TableRanges, TableTimes,
 };
 
 /// When a partition is closed: at the first change of user key past either number.
@@ -117,6 +119,7 @@ pub struct TableBuilder {
     blob_counts: BlobCounts,
     blob_facts: BTreeMap<BlobFileId, BlobFileFacts>,
     scratch: Vec<u8>,
+    kept: Option<KeptBlocks>,
 }
 
 impl TableBuilder {
@@ -173,7 +176,15 @@ impl TableBuilder {
             blob_counts: BlobCounts::default(),
             blob_facts: BTreeMap::new(),
             scratch: Vec::new(),
+            kept: None,
         }
+    }
+
+    /// Puts data blocks into `cache` once the table is finished, as many as find room there.
+    #[must_use]
+    pub fn keeping_blocks(mut self, cache: &Arc<BlockCache<CachedBlock>>) -> Self {
+        self.kept = Some(KeptBlocks::new(cache));
+        self
     }
 
     /// Says in the table where it comes from.
@@ -270,6 +281,7 @@ impl TableBuilder {
             + self.block_ends.capacity() * size_of::<u64>()
             + self.separators.memory_bytes()
             + self.top_separators.memory_bytes()
+            + self.kept.as_ref().map_or(0, KeptBlocks::memory_bytes)
     }
 
     /// Says what is known of a blob file that entries may refer to.
@@ -353,6 +365,10 @@ impl TableBuilder {
         self.writer.sync()?;
         properties.checksum = content_checksum;
         properties.file_bytes = self.writer.offset();
+        let slot_count = slot_count(self.data_block_count, self.partitions.len());
+        if let (Some(kept), Some(slot_count)) = (self.kept, slot_count) {
+            kept.hand_over(properties.id.0, slot_count);
+        }
         Ok(properties)
     }
 
@@ -426,6 +442,9 @@ impl TableBuilder {
         let buffer = self.writer.buffer();
         let start = buffer.len();
         let facts = self.block.finish(buffer);
+        if let Some(kept) = &mut self.kept {
+            kept.note(self.data_block_count, &buffer[start..]);
+        }
         self.sealer.seal(buffer, start, offset, true);
         self.writer.advance()?;
         self.block_ends.push(self.writer.offset() - self.partition_start);

@@ -51,6 +51,7 @@ mod context;
 mod cursor;
 mod external;
 mod found_partitions;
+mod kept_blocks;
 mod open_table;
 #[cfg(test)]
 mod page_cache_tests;

@@ -17,7 +17,7 @@ use crate::data_block::DataBlock;
 use crate::filter::FilterBlock;
 use crate::index_block::IndexBlock;
 use crate::table_file::TableFile;
-use crate::top_index::{Partition, TopIndex};
+use crate::top_index::{Partition, TopIndex, slot_count};
 use crate::{
     BlockHandle, BlockKind, BlockRead, Dictionary, FilterVerdict, ReadTrace, TableContext,
     TableProperties,
@@ -56,11 +56,9 @@ impl OpenTable {
             let offset = file.footer().top_index.offset;
             return Err(file.corruption(offset, "top index counts other blocks than properties"));
         }
-        let slot_count = data_block_count as usize + 2 * top.partitions().len();
-        let slot_count = u32::try_from(slot_count)
-            .ok()
+        let slot_count = slot_count(data_block_count, top.partitions().len())
             .ok_or_else(|| file.corruption(file.content_end(), "table has too many blocks"))?;
-        let slots = context.cache.register(slot_count);
+        let slots = context.cache.register_file(properties.id.0, slot_count);
         let slots_bytes = slot_count as usize * CacheSlots::<CachedBlock>::SLOT_LEN;
         let dictionary_bytes = file.dictionary().map_or(0, Dictionary::memory_bytes);
         let memory = top.memory_bytes() + ranges.memory_bytes() + slots_bytes + dictionary_bytes;
@@ -76,6 +74,11 @@ impl OpenTable {
     /// Memory that is held while the table is open, and that of its blocks in the cache.
     pub(crate) fn memory_bytes(&self) -> u64 {
         self.charge.bytes() + self.slots.resident_bytes()
+    }
+
+    /// How many of a hundred blocks are in the cache and were used there.
+    pub(crate) fn used_percent(&self) -> u64 {
+        self.slots.used_percent()
     }
 
     fn index_slot(&self, partition: usize) -> u32 {

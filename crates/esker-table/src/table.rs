@@ -347,6 +347,13 @@ impl Table {
         self.open.get().map_or(0, OpenTable::memory_bytes)
     }
 
+    /// Whether at least half of its blocks are in the cache, and were used there, going by a few
+    /// hundred of them.
+    #[must_use]
+    pub fn is_hot(&self) -> bool {
+        self.open.get().is_some_and(|open| 50 <= open.used_percent())
+    }
+
     /// Filters that were found damaged, and that reads went on without.
     #[must_use]
     pub fn damaged_filter_count(&self) -> u64 {
@@ -412,6 +419,14 @@ impl Table {
     /// The sequence number of all entries, if the table came from outside.
     pub(crate) const fn seqno(&self) -> Option<SeqNo> {
         self.seqno
+    }
+}
+
+impl Drop for Table {
+    fn drop(&mut self) {
+        if self.open.get().is_none() {
+            self.context.cache.forget_file(self.properties.id.0);
+        }
     }
 }
 

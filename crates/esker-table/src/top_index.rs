@@ -117,3 +117,9 @@ impl TopIndex {
             .wrapping_add(self.separators.memory_bytes())
     }
 }
+/// How many blocks a table has that are cached: its data blocks, and an index and a filter for each
+/// partition. `None` if they are more than can be numbered.
+pub(crate) fn slot_count(data_block_count: u32, partition_count: usize) -> Option<u32> {
+    let others = u32::try_from(partition_count).ok()?.checked_mul(2)?;
+    data_block_count.checked_add(others)
+}

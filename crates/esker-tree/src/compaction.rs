@@ -30,7 +30,7 @@ use crate::gc::{Gc, Readers};
 use crate::job::{Job, JobError, TargetLevel};
 use crate::merge::MergingCursor;
 use crate::older::{OlderRuns, older_overlaps};
-use crate::output::{Cuts, NewFiles, Outputs};
+use crate::output::{Cuts, NewFiles, Outputs, are_hot};
 use crate::plan::{Plan, PlanInput, PlanReason};
 use crate::range_gc::RangeGc;
 use crate::rewrite::{Counts, rewrite};
@@ -169,7 +169,9 @@ pub fn compact_part(
     let dictionary = learn(job, &needed, &keys, &options)?;
     let outputs = Outputs::new(*job, target.level, options, cuts, times, &blobs);
     let kept = ranges.kept().clipped(&part.start, &part.end);
-    let mut outputs = outputs.with_dictionary(dictionary).with_ranges(kept);
+    let is_hot = are_hot(needed.iter().flat_map(|run| run.tables()));
+    let outputs = outputs.with_dictionary(dictionary).keeping_blocks(is_hot);
+    let mut outputs = outputs.with_ranges(kept);
     let counts = rewrite(
         job,
         &mut source,

@@ -14,7 +14,7 @@ use crate::gc::{Gc, Readers};
 use crate::job::{Job, JobError, TargetLevel};
 use crate::merge::MergingCursor;
 use crate::older::{OlderRuns, older_overlaps};
-use crate::output::{Cuts, Outputs};
+use crate::output::{Cuts, Outputs, are_hot};
 use crate::range_gc::RangeGc;
 use crate::rewrite::rewrite;
 use crate::sieve::Sieve;
@@ -63,7 +63,8 @@ pub fn flush(job: &Job<'_>, input: FlushInput<'_>) -> Result<Vec<TableProperties
     });
     let none = BlobAccount::default();
     let outputs = Outputs::new(*job, target.level, (job.options)(target), cuts, times, &none);
-    let mut outputs = outputs.with_ranges(ranges.kept().clone());
+    let mut outputs =
+        outputs.with_ranges(ranges.kept().clone()).keeping_blocks(are_hot(input.version.tables()));
     let counts = rewrite(
         job,
         &mut source,

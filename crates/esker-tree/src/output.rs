@@ -7,10 +7,13 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use esker_base::{EntryKind, Fragments, InternalKey};
-use esker_cache::{Charge, Owner};
+use esker_base::{EntryKind, Fragments, InternalKey, TableId};
+use esker_cache::{BlockCache, Charge, Owner};
 use esker_env::FileSystem;
-use esker_table::{Dictionary, TableBuilder, TableIdentity, TableOptions, TableProperties};
+use esker_table::{
+    CachedBlock, Dictionary, Table, TableBuilder, TableContext, TableIdentity, TableOptions,
+    TableProperties,
+};
 
 use crate::blob_account::BlobAccount;
 use crate::blob_output::{BlobOutput, Placed};
@@ -31,6 +34,7 @@ pub(crate) struct Outputs<'a> {
     level: usize,
     options: TableOptions,
     dictionary: Option<Arc<Dictionary>>,
+    keeps_blocks: bool,
     cuts: Cuts<'a>,
     times: OutputTimes<'a>,
     builder: Option<TableBuilder>,
@@ -51,16 +55,21 @@ pub(crate) struct Outputs<'a> {
 pub(crate) struct NewFiles {
     fs: Arc<dyn FileSystem>,
     paths: Vec<PathBuf>,
+    /// Where blocks of the tables are kept.
+    cache: Arc<BlockCache<CachedBlock>>,
+    tables: Vec<TableId>,
 }
 
 impl NewFiles {
-    const fn none(fs: Arc<dyn FileSystem>) -> Self {
-        Self { fs, paths: Vec::new() }
+    fn none(context: &TableContext) -> Self {
+        let (fs, cache) = (Arc::clone(&context.fs), Arc::clone(&context.cache));
+        Self { fs, paths: Vec::new(), cache, tables: Vec::new() }
     }
 
     /// The job is done, and they stay.
     pub(crate) fn claim(mut self) {
         self.paths.clear();
+        self.tables.clear();
     }
 }
 
@@ -70,7 +79,20 @@ impl Drop for NewFiles {
             // Best effort: the error that ended the job is the one to report.
             drop(self.fs.remove(&path));
         }
+        self.tables.drain(..).for_each(|table| self.cache.forget_file(table.0));
     }
+}
+
+/// Whether most of what `tables` hold is read from the cache: what replaces it, or stands above it,
+/// will be, too.
+pub(crate) fn are_hot<'t>(tables: impl Iterator<Item = &'t Arc<Table>>) -> bool {
+    let (mut bytes, mut hot_bytes) = (0_u64, 0_u64);
+    for table in tables {
+        let file_bytes = table.properties().file_bytes;
+        bytes += file_bytes;
+        hot_bytes += if table.is_hot() { file_bytes } else { 0 };
+    }
+    0 < hot_bytes && bytes <= hot_bytes.saturating_mul(2)
 }
 
 impl<'a> Outputs<'a> {
@@ -88,6 +110,7 @@ impl<'a> Outputs<'a> {
             level,
             options,
             dictionary: None,
+            keeps_blocks: false,
             cuts,
             times,
             builder: None,
@@ -98,13 +121,19 @@ impl<'a> Outputs<'a> {
             entry_count: 0,
             ranges: Fragments::default(),
             range_start: Vec::new(),
-            files: NewFiles::none(Arc::clone(&job.tables.fs)),
+            files: NewFiles::none(job.tables),
         }
     }
 
     /// Compresses the tables with `dictionary`, where they are compressed with Zstandard.
     pub(crate) fn with_dictionary(mut self, dictionary: Option<Arc<Dictionary>>) -> Self {
         self.dictionary = dictionary;
+        self
+    }
+
+    /// Puts data blocks into the cache as well, if `keeps` and as far as there is room.
+    pub(crate) const fn keeping_blocks(mut self, keeps: bool) -> Self {
+        self.keeps_blocks = keeps;
         self
     }
 
@@ -205,10 +234,13 @@ impl<'a> Outputs<'a> {
         let path = context.dir.join(id.file_name());
         let file = context.fs.create(&path).map_err(esker_env::FileError::from)?;
         self.files.paths.push(path);
+        self.files.tables.push(id);
         let level = u8::try_from(self.level).expect("levels are few");
         let keyspace = self.job.keyspace;
         let identity = TableIdentity { database: context.database, id, keyspace, level };
         let builder = TableBuilder::new(Arc::clone(&file), identity, self.options);
+        let builder =
+            if self.keeps_blocks { builder.keeping_blocks(&context.cache) } else { builder };
         Ok(self.builder.insert(builder.with_dictionary(self.dictionary.clone())))
     }
 

@@ -269,6 +269,7 @@ impl Engine {
         for table in tables.clone() {
             // Left where it is, it is an orphan that the next open removes.
             drop(self.env.fs.remove(&self.dir.join(table.id.file_name())));
+            self.cache.forget_file(table.id.0);
         }
         self.remove_blob_files_of(tables);
     }

@@ -276,3 +276,51 @@ fn readers_evictions_and_drops_together_lose_no_charge() {
     assert_eq!(budget.used_total(), 0);
     assert_eq!(cache.stats().resident_bytes, 0);
 }
+
+const FILE: FileId = FileId { owner: esker_base::OwnerId::FIRST, counter: 7 };
+
+fn bricks(ids: std::ops::Range<u32>) -> Vec<(u32, Brick)> {
+    ids.map(|id| (id, data(id).unwrap())).collect()
+}
+
+#[test]
+fn kept_blocks_are_found_by_who_opens_their_file_and_by_nobody_else() {
+    let (budget, cache) = cache_of(10);
+    cache.keep(FILE, 8, bricks(2..5));
+    assert_eq!((cache.room_bytes(), budget.used_total()), (7 * 100, 3 * 100));
+    let other = cache.register_file(FileId { counter: 8, ..FILE }, 8);
+    assert!(other.peek(2).is_none());
+    let slots = cache.register_file(FILE, 8);
+    let found: Vec<bool> = (0..8).map(|slot| slots.peek(slot).is_some()).collect();
+    assert_eq!(found, [false, false, true, true, true, false, false, false]);
+    assert_eq!((cache.stats().loads, slots.used_percent()), (0, 0), "neither loaded nor used");
+    assert!(read(&slots, 3), "a hit");
+    assert_eq!(slots.used_percent(), 12, "one of eight");
+    assert!(cache.register_file(FILE, 8).peek(2).is_none(), "they are given away once");
+    drop((slots, other));
+    assert_eq!(budget.used_total(), 0);
+}
+
+#[test]
+fn kept_blocks_that_nobody_will_open_are_freed() {
+    let (budget, cache) = cache_of(10);
+    cache.keep(FILE, 8, bricks(0..3));
+    cache.keep(FILE, 8, bricks(0..2));
+    assert_eq!(budget.used_total(), 200, "the second took the place of the first");
+    assert!(cache.register_file(FILE, 9).peek(0).is_none(), "it is another file");
+    assert_eq!(budget.used_total(), 0);
+    cache.keep(FILE, 8, bricks(0..3));
+    cache.forget_file(FILE);
+    cache.forget_file(FILE);
+    assert_eq!((budget.used_total(), cache.stats().resident_count), (0, 0));
+}
+
+#[test]
+fn kept_blocks_can_be_evicted_before_their_file_is_opened() {
+    let (budget, cache) = cache_of(4);
+    cache.keep(FILE, 8, bricks(0..4));
+    let slots = cache.register(4);
+    assert_eq!(read_all(&slots, 0..4), 0);
+    assert!(budget.used_total() <= 400);
+    assert!(cache.register_file(FILE, 8).peek(0).is_none());
+}

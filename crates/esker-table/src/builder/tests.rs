@@ -125,3 +125,49 @@ fn entry_that_is_not_greater_is_refused() {
     builder.add(entry.key(), b"").unwrap();
     builder.add(entry.key(), b"").unwrap();
 }
+
+/// A table of `entries` whose blocks are kept in the cache of `bed`.
+fn build_keeping(bed: &Bed, entries: &[Entry]) -> Arc<Table> {
+    let options = options(4096, Compression::Lz4);
+    let builder = TableBuilder::new(bed.create(1), identity(1), options);
+    let mut builder = builder.keeping_blocks(&bed.context.cache);
+    entries.iter().for_each(|entry| builder.add(entry.key(), &entry.value).unwrap());
+    bed.table(&builder.finish().unwrap())
+}
+
+#[test]
+fn kept_blocks_are_those_of_the_file_and_are_not_read() {
+    let entries = entries();
+    let bed = Bed::new();
+    let table = build_keeping(&bed, &entries);
+    for entry in &entries {
+        let found = get(&table, &entry.user_key, SeqNo::MAX).unwrap();
+        assert_eq!(found.as_ref(), Some(entry));
+    }
+    let partition_count = table.open().unwrap().top.partitions().len() as u64;
+    assert_eq!(bed.context.cache.stats().loads, 2 * partition_count, "indexes and filters");
+    assert!(table.is_hot());
+    let unkept = Bed::new();
+    let (_, properties) = build_on(&unkept, 1, &entries);
+    let unkept = unkept.table(&properties.unwrap());
+    assert!(!unkept.is_hot());
+    assert!(get(&unkept, b"00001", SeqNo::MAX).unwrap().is_some());
+    assert!(!unkept.is_hot(), "one block of many is in use");
+}
+
+#[test]
+fn kept_blocks_evict_nothing_and_go_with_their_table() {
+    let entries = entries();
+    let bed = Bed::with_cache(1 << 20);
+    let used = bed.table(&bed.build(2, options(4096, Compression::None), &entries[..200]));
+    let read = |entry: &Entry| get(&used, &entry.user_key, SeqNo::MAX).unwrap();
+    assert!(entries[..200].iter().all(|entry| read(entry).is_some()));
+    let table = build_keeping(&bed, &entries);
+    let stats = bed.context.cache.stats();
+    assert_eq!(stats.evictions, 0);
+    let free_bytes = stats.capacity_bytes - stats.resident_bytes;
+    assert!(free_bytes < 16 << 10, "what was free is used: {stats:?}");
+    drop(table);
+    let after = bed.context.cache.stats().resident_bytes;
+    assert!(after < stats.resident_bytes / 2, "{after} of {}", stats.resident_bytes);
+}

@@ -40,6 +40,7 @@ mod extremes;
 mod faults;
 mod golden;
 mod held_tables;
+mod hot_trees;
 mod ingest;
 mod io_limit;
 mod kill;
