@@ -39,6 +39,7 @@ use crate::top_index::{Partition, TopIndex, slot_count};
 use crate::{
     BlobFileFacts, BlobReference, BlockHandle, CachedBlock, Compression, Dictionary, Origin,
     TableExtras, TableIdentity, TableOptions, TableProperties, TableRanges, TableTimes,
+    WriteBehind,
 };
 
 /// When a partition is closed: at the first change of user key past either number.
@@ -191,6 +192,15 @@ impl TableBuilder {
     #[must_use]
     pub fn from_origin(mut self, origin: Origin) -> Self {
         self.origin = Some(origin);
+        self
+    }
+
+    /// Leaves writes and syncs to `behind`: what is finished is durable once that is settled.
+    #[must_use]
+    pub fn writing_behind(mut self, behind: Option<Arc<WriteBehind>>) -> Self {
+        if let Some(behind) = behind {
+            self.writer.write_behind(behind);
+        }
         self
     }
 

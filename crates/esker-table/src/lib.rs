@@ -62,6 +62,7 @@ mod table;
 mod table_file;
 mod verify;
 mod walk;
+mod write_behind;
 
 #[doc(hidden)]
 pub mod fuzzing;
@@ -102,3 +103,4 @@ pub use table_extras::{TableExtras, TableTimes};
 pub use trace::{BlockKind, BlockRead, FilterVerdict, NoTrace, ReadTrace};
 pub use verify::TableReport;
 pub use walk::{TableWalk, WalkedBlock};
+pub use write_behind::WriteBehind;

@@ -5,14 +5,19 @@ use std::sync::Arc;
 use esker_base::checksum::Checksummer;
 use esker_env::{File, FileExt, IoError};
 
+use crate::WriteBehind;
+
 /// What is handed to the system at once: large enough that the call costs nothing per byte.
 const BUFFER_BYTES: usize = 1 << 20;
 
 /// A file that is written from front to back.
 pub(crate) struct SequentialWriter {
     file: Arc<dyn File>,
+    /// Who hands the buffer to the system and syncs, if not whoever fills it.
+    behind: Option<Arc<WriteBehind>>,
     buffer: Vec<u8>,
-    /// Bytes handed to the system.
+    buffer_bytes: usize,
+    /// Bytes handed on.
     written_bytes: u64,
     checksum: Checksummer,
     /// The first failure. What was written is unknown from then on, so every later call fails too.
@@ -23,11 +28,19 @@ impl SequentialWriter {
     pub(crate) fn new(file: Arc<dyn File>) -> Self {
         Self {
             file,
+            behind: None,
             buffer: Vec::new(),
+            buffer_bytes: BUFFER_BYTES,
             written_bytes: 0,
             checksum: Checksummer::new(),
             failure: None,
         }
+    }
+
+    /// Leaves writes and syncs to `behind`.
+    pub(crate) fn write_behind(&mut self, behind: Arc<WriteBehind>) {
+        self.buffer_bytes = behind.piece_bytes();
+        self.behind = Some(behind);
     }
 
     /// The offset at which the next byte will stand.
@@ -45,22 +58,33 @@ impl SequentialWriter {
     pub(crate) fn buffer(&mut self) -> &mut Vec<u8> {
         if self.buffer.capacity() == 0 {
             // Room for the block that fills it, too.
-            self.buffer.reserve(BUFFER_BYTES + BUFFER_BYTES / 8);
+            self.buffer.reserve(self.buffer_bytes + BUFFER_BYTES / 8);
         }
         &mut self.buffer
     }
 
-    /// Hands the buffer to the system if it is full.
+    /// Hands the buffer on if it is full.
     pub(crate) fn advance(&mut self) -> Result<(), IoError> {
-        if self.buffer.len() < BUFFER_BYTES { Ok(()) } else { self.write() }
+        if self.buffer.len() < self.buffer_bytes { Ok(()) } else { self.write() }
     }
 
-    /// Hands the buffer to the system.
+    /// Hands the buffer on.
     pub(crate) fn write(&mut self) -> Result<(), IoError> {
         self.check()?;
+        if self.written_bytes == 0 && self.buffer.len() < self.buffer_bytes {
+            // A short file is not worth a thread.
+            self.behind = None;
+        }
         self.checksum.update(&self.buffer);
-        let outcome = self.file.write_all_at(self.written_bytes, &self.buffer);
+        let offset = self.written_bytes;
         self.written_bytes += self.buffer.len() as u64;
+        if let Some(behind) = &self.behind {
+            let bytes = std::mem::take(&mut self.buffer);
+            let empty = behind.write(&self.file, offset, bytes);
+            self.failure = empty.map(|empty| self.buffer = empty).err();
+            return self.check();
+        }
+        let outcome = self.file.write_all_at(offset, &self.buffer);
         self.buffer.clear();
         if self.buffer.capacity() > 4 * BUFFER_BYTES {
             // Grown for one large value.
@@ -70,18 +94,19 @@ impl SequentialWriter {
         self.check()
     }
 
-    /// The checksum of everything handed to the system.
+    /// The checksum of everything handed on.
     pub(crate) fn written_checksum(&self) -> u64 {
         self.checksum.finish()
     }
 
-    /// Makes everything handed to the system durable.
+    /// Makes everything handed on durable: at once, or once it is written.
     pub(crate) fn sync(&mut self) -> Result<(), IoError> {
         self.check()?;
         self.failure = if esker_base::planted::is("skip-table-sync") {
             None
         } else {
-            self.file.sync_data().err()
+            let behind = self.behind.as_ref();
+            behind.map_or_else(|| self.file.sync_data(), |behind| behind.sync(&self.file)).err()
         };
         self.check()
     }

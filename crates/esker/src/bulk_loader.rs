@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use esker_base::KeyRange;
 use esker_cache::{Charge, Owner};
-use esker_table::TableOptions;
+use esker_table::{TableOptions, WriteBehind};
 use esker_tree::{Cursor as _, LEVEL_COUNT_MAX, MergingCursor, RunCursor, TargetLevel};
 
 use crate::adopt_tables::LooseTable;
@@ -30,6 +30,9 @@ const SORTED_BUFFER_BYTES: u64 = 256 << 10;
 /// memory budget. More makes fewer runs to merge, which a few hundred do not slow down.
 const BUFFER_BYTES_MIN: u64 = 1 << 20;
 const BUFFER_BYTES_MAX: u64 = 256 << 20;
+
+/// What is handed at once to the thread that writes the files.
+const PIECE_BYTES: u64 = 1 << 20;
 
 /// By how much the buffer grows between two updates of what the budget is charged.
 const CHARGE_STEP_BYTES: u64 = 4 << 20;
@@ -68,6 +71,8 @@ pub struct BulkLoader {
     look_at: u64,
     /// Tables of the last level that have taken all entries so far, as long as keys ascend.
     streamed: Option<TableSequence>,
+    /// Who writes and syncs the files, while the caller's thread makes up the next blocks.
+    behind: Option<Arc<WriteBehind>>,
     /// Spilled, the oldest first.
     runs: Vec<TableSequence>,
     entries: u64,
@@ -101,6 +106,8 @@ impl BulkLoader {
         engine.check_writable()?;
         keyspace.core().check_live()?;
         let budget = engine.options.memory_budget_bytes;
+        let piece_bytes = engine.options.part_bytes.unwrap_or(PIECE_BYTES) as usize;
+        let threads = Some(&engine.env.threads).filter(|_| 0 < engine.options.background_threads);
         Ok(Self {
             started_at: engine.snapshots.visible(),
             started: engine.now(),
@@ -109,6 +116,7 @@ impl BulkLoader {
             buffer_bytes_max: (budget / 4).clamp(BUFFER_BYTES_MIN, BUFFER_BYTES_MAX),
             look_at: SORTED_BUFFER_BYTES,
             streamed: None,
+            behind: threads.map(|threads| WriteBehind::new(Arc::clone(threads), piece_bytes)),
             runs: Vec::new(),
             entries: 0,
             replaced: 0,
@@ -129,8 +137,11 @@ impl BulkLoader {
     ///   and what was loaded is removed with the loader.
     ///
     /// # Cost
-    /// Two copies, and a third if keys do not ascend, beside the work of writing tables, which
-    /// happens in the call that fills the buffer.
+    /// Two copies, and a third if keys do not ascend, beside the work of making up tables, which
+    /// happens in the call that fills the buffer. A thread that the load has to itself writes and
+    /// syncs files of a megabyte or more; with no background threads, or if there is none to be had,
+    /// the caller does. What that thread fails at, the call after the next megabyte says at the
+    /// latest, or the end.
     #[inline]
     pub fn put(&mut self, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Result<()> {
         let (key, value) = (key.as_ref(), value.as_ref());
@@ -176,7 +187,8 @@ impl BulkLoader {
     }
 
     fn tables(&self, options: TableOptions, bytes_max: u64) -> TableSequence {
-        TableSequence::new(self.engine(), self.keyspace.core().id, options, bytes_max)
+        let behind = self.behind.clone();
+        TableSequence::new(self.engine(), self.keyspace.core().id, options, bytes_max, behind)
     }
 
     /// Tables as the last level has them.
@@ -291,6 +303,7 @@ impl BulkLoader {
             }
             if let Some(tables) = &mut self.streamed {
                 tables.end()?;
+                tables.settle()?;
             }
             return Ok(0);
         }
@@ -307,6 +320,7 @@ impl BulkLoader {
     fn merge(&mut self) -> Result<()> {
         let mut output = self.last_level_tables();
         let all = KeyRange::all();
+        self.runs.iter().try_for_each(TableSequence::settle)?;
         let runs = self.runs.iter().rev().map(TableSequence::run).collect::<Result<Vec<_>>>()?;
         // Newest first: of equal keys, all at sequence number zero, the newest run's comes first.
         let cursors = runs.into_iter().map(|run| RunCursor::last_reader(run, &all)).collect();
@@ -328,6 +342,7 @@ impl BulkLoader {
             cursor.next()?;
         }
         output.end()?;
+        output.settle()?;
         self.streamed = Some(output);
         Ok(())
     }

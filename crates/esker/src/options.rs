@@ -50,8 +50,8 @@ pub struct Options {
     pub log_dir: Option<PathBuf>,
     /// Size at which a log segment is full, in bytes. Default 64 MiB.
     pub log_segment_bytes: u64,
-    /// For tests: compactions are cut into parts of about so many bytes, whatever threads there are
-    /// to share them. Default none: where it pays.
+    /// For tests: compactions are cut into parts, and bulk loads write behind in pieces, of about so
+    /// many bytes, whatever threads there are to share them. Default none: where it pays.
     #[doc(hidden)]
     pub part_bytes: Option<u64>,
 }

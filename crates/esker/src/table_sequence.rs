@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use esker_base::{EntryKind, InternalKey, KeyspaceId, SeqNo};
-use esker_table::{Table, TableBuilder, TableIdentity, TableOptions, TableProperties};
+use esker_table::{Table, TableBuilder, TableIdentity, TableOptions, TableProperties, WriteBehind};
 use esker_tree::{LEVEL_COUNT_MAX, Run, RunId};
 
 use crate::engine::Engine;
@@ -20,6 +20,8 @@ pub(crate) struct TableSequence {
     options: TableOptions,
     /// A table that has reached this many bytes is ended.
     bytes_max: u64,
+    /// Who writes the files, if not whoever adds entries.
+    behind: Option<Arc<WriteBehind>>,
     builder: Option<TableBuilder>,
     finished: Vec<TableProperties>,
     paths: Vec<PathBuf>,
@@ -31,12 +33,14 @@ impl TableSequence {
         keyspace: KeyspaceId,
         options: TableOptions,
         bytes_max: u64,
+        behind: Option<Arc<WriteBehind>>,
     ) -> Self {
         Self {
             engine: Arc::clone(engine),
             keyspace,
             options,
             bytes_max,
+            behind,
             builder: None,
             finished: Vec::new(),
             paths: Vec::new(),
@@ -67,7 +71,8 @@ impl TableSequence {
         let level = u8::try_from(LEVEL_COUNT_MAX - 1).expect("levels are few");
         let (database, keyspace) = (self.engine.tables.database, self.keyspace);
         let identity = TableIdentity { database, id, keyspace, level };
-        Ok(self.builder.insert(TableBuilder::new(file, identity, self.options)))
+        let builder = TableBuilder::new(file, identity, self.options);
+        Ok(self.builder.insert(builder.writing_behind(self.behind.clone())))
     }
 
     #[cold]
@@ -84,9 +89,16 @@ impl TableSequence {
         self.end_table()
     }
 
-    /// What the table that is open holds in memory, in bytes.
+    /// Returns once the tables that are ended are written and durable.
+    pub(crate) fn settle(&self) -> Result<()> {
+        Ok(self.behind.as_ref().map_or(Ok(()), |behind| behind.settle())?)
+    }
+
+    /// What is held in memory until it is written, in bytes.
     pub(crate) fn memory_bytes(&self) -> u64 {
-        self.builder.as_ref().map_or(0, TableBuilder::memory_bytes) as u64
+        let open = self.builder.as_ref().map_or(0, TableBuilder::memory_bytes);
+        let behind = self.behind.as_ref().map_or(0, |behind| behind.memory_bytes());
+        (open + behind) as u64
     }
 
     /// The tables that are ended.
@@ -94,7 +106,7 @@ impl TableSequence {
         &self.finished
     }
 
-    /// The tables that are ended, to read them.
+    /// The tables that are ended and settled, to read them.
     ///
     /// # Panics
     /// If there are none.
@@ -114,6 +126,9 @@ impl TableSequence {
 impl Drop for TableSequence {
     fn drop(&mut self) {
         self.builder = None;
+        if let Some(behind) = self.behind.as_ref().filter(|_| !self.paths.is_empty()) {
+            behind.abandon();
+        }
         for path in self.paths.drain(..) {
             // Best effort: the next open removes it.
             drop(self.engine.env.fs.remove(&path));

@@ -1,17 +1,25 @@
 //! The bulk loader: sorted and unsorted input, what it replaces, and what it leaves behind.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 
-use esker::env::Env;
-use esker::{BulkLoadReport, Db, KeyspaceOptions, Options};
+use esker::env::{
+    CrashPolicy, Env, Fault, FaultFileSystem, MemoryFileSystem, Operation, Rule, When,
+};
+use esker::{BulkLoadReport, Db, ErrorKind, KeyspaceOptions, Options};
 
 use crate::directory::assert_tidy;
 use crate::random::Rng;
 
 /// A database in memory whose loaders buffer a megabyte at most, with small tables.
 fn open(env: &Env) -> Db {
+    open_with(env, 0)
+}
+
+fn open_with(env: &Env, background_threads: usize) -> Db {
     let options =
-        Options { background_threads: 0, memory_budget_bytes: 4 << 20, ..Options::default() };
+        Options { background_threads, memory_budget_bytes: 4 << 20, ..Options::default() };
     let small = KeyspaceOptions { memtable_bytes: 64 << 10, ..KeyspaceOptions::default() };
     Db::builder("db").env(env.clone()).options(options).default_keyspace(small).open().unwrap()
 }
@@ -69,23 +77,24 @@ fn sorted_input_streams_into_a_settled_last_level() {
 
 #[test]
 fn unsorted_input_is_spilled_and_merged_and_the_last_write_of_a_key_wins() {
-    let env = Env::memory(0);
-    let db = open(&env);
-    let mut given = entries(&mut Rng::new(2), 3_000, 1 << 40);
-    given.sort();
-    // First ascending for a while, then not, over keys that repeat.
-    given.extend(entries(&mut Rng::new(3), 20_000, 8_000));
-    let report = load(&db, &given);
-    let count = given.len() as u64;
-    let model: Model = given.into_iter().collect();
-    assert_eq!((report.entries, report.entries + report.replaced), (model.len() as u64, count));
-    assert!(report.spilled_runs > 2, "{report:?}");
-    assert_holds(&db, &model);
-    assert_tidy(&db, &*env.fs, "loaded");
-    assert_eq!(
-        db.stats().memory.iter().find(|(owner, _)| *owner == "compaction").map(|m| m.1),
-        Some(0)
-    );
+    for background_threads in [0, 2] {
+        let env = Env::memory(0);
+        let db = open_with(&env, background_threads);
+        let mut given = entries(&mut Rng::new(2), 3_000, 1 << 40);
+        given.sort();
+        // First ascending for a while, then not, over keys that repeat.
+        given.extend(entries(&mut Rng::new(3), 20_000, 8_000));
+        let report = load(&db, &given);
+        let count = given.len() as u64;
+        let model: Model = given.into_iter().collect();
+        assert_eq!((report.entries, report.entries + report.replaced), (model.len() as u64, count));
+        assert!(report.spilled_runs > 2, "{report:?}");
+        assert_holds(&db, &model);
+        db.wait_until_settled().unwrap();
+        assert_tidy(&db, &*env.fs, "loaded");
+        let held = |(owner, bytes)| (owner == "compaction").then_some(bytes);
+        assert_eq!(db.stats().memory.into_iter().find_map(held), Some(0));
+    }
 }
 
 #[test]
@@ -185,4 +194,112 @@ fn first_value_larger_than_the_buffer_is_followed_by_a_smaller_key() {
     let report = load(&db, &entries);
     assert_eq!((report.entries, report.replaced, report.tables), (3, 1, 1));
     assert_holds(&db, &entries.into_iter().collect());
+}
+
+/// A database with threads, whose loads write behind in pieces of about 1,500 bytes.
+fn open_with_threads(env: &Env) -> Db {
+    let options =
+        Options { memory_budget_bytes: 4 << 20, part_bytes: Some(1_500), ..Options::default() };
+    Db::builder("db").env(env.clone()).options(options).open().unwrap()
+}
+
+fn with_faults(fs: &MemoryFileSystem) -> (Env, FaultFileSystem) {
+    let env = Env::memory(0);
+    let faults = FaultFileSystem::new(Arc::new(fs.clone()), env.clock.clone());
+    (Env { fs: Arc::new(faults.clone()), ..env }, faults)
+}
+
+/// 300 entries.
+fn few_entries(are_sorted: bool) -> Vec<(Vec<u8>, Vec<u8>)> {
+    let mut given = entries(&mut Rng::new(6), 300, 1 << 40);
+    if are_sorted {
+        given.sort();
+    }
+    given
+}
+
+#[test]
+fn load_that_cannot_write_or_sync_says_so_and_leaves_nothing() {
+    for (fault, operation, are_sorted) in [
+        (Fault::Error(5), Operation::Write, true),
+        (Fault::Error(28), Operation::Write, false),
+        (Fault::Error(5), Operation::Sync, true),
+        (Fault::Panic, Operation::Write, true),
+    ] {
+        let mut nth = 1;
+        loop {
+            let (env, faults) = with_faults(&MemoryFileSystem::new(0));
+            let db = open_with_threads(&env);
+            let rule = Rule::new(fault.clone()).on(&[operation]).path("*.table");
+            faults.add(rule.when(When::Nth(nth)));
+            let given = few_entries(are_sorted);
+            let load = || {
+                let mut loader = db.bulk_loader(db.default_keyspace())?;
+                given.iter().try_for_each(|(key, value)| loader.put(key, value))?;
+                loader.finish()
+            };
+            let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(load));
+            let has_failed = !faults.injected().is_empty();
+            faults.clear();
+            // What is written after the last piece, the caller writes.
+            let Ok(outcome) = outcome else {
+                nth += 1;
+                continue;
+            };
+            if !has_failed {
+                assert_holds(&db, &given.into_iter().collect());
+                break;
+            }
+            let kind = if fault == Fault::Error(28) { ErrorKind::NoSpace } else { ErrorKind::Io };
+            assert_eq!(outcome.unwrap_err().kind(), kind, "{operation:?} {nth}");
+            assert_eq!(db.iter().count(), 0);
+            assert_tidy(&db, &*env.fs, "failed");
+            load_again(&db, &given);
+            nth += 1;
+        }
+        assert!(nth > 2 || operation == Operation::Sync, "{operation:?} {nth}");
+    }
+}
+
+/// What failed once succeeds when it is tried again.
+fn load_again(db: &Db, given: &[(Vec<u8>, Vec<u8>)]) {
+    let model: Model = given.iter().cloned().collect();
+    assert_eq!(load(db, given).entries, model.len() as u64);
+    assert_holds(db, &model);
+}
+
+#[test]
+fn power_lost_at_any_moment_of_a_load_leaves_all_of_it_or_nothing() {
+    for are_sorted in [true, false] {
+        let fs = MemoryFileSystem::new(0);
+        let (env, faults) = with_faults(&fs);
+        let db = open_with_threads(&env);
+        let moments = Arc::new(Mutex::new(Vec::new()));
+        let is_done = Arc::new(AtomicBool::new(false));
+        let (taken, done) = (Arc::clone(&moments), Arc::clone(&is_done));
+        faults.observe(move |event| {
+            if event.operation.is_change() {
+                let mut taken = taken.lock().unwrap();
+                let must_be_there = done.load(Ordering::Acquire);
+                for policy in [CrashPolicy::AllLost, CrashPolicy::Coin] {
+                    let seed = taken.len() as u64;
+                    taken.push((fs.crash(policy, seed), must_be_there));
+                }
+            }
+        });
+        let given = few_entries(are_sorted);
+        load(&db, &given);
+        is_done.store(true, Ordering::Release);
+        db.put("z", "after").unwrap();
+        db.close().unwrap();
+        let model: Model = given.into_iter().collect();
+        let moments = std::mem::take(&mut *moments.lock().unwrap());
+        assert!(moments.len() > 50, "{}", moments.len());
+        for (crashed, must_be_there) in moments {
+            let env = Env { fs: Arc::new(crashed), ..Env::memory(0) };
+            let db = open(&env);
+            let found = db.iter().filter(|entry| entry.as_ref().unwrap().0 != "z").count();
+            assert!(found == model.len() || found == 0 && !must_be_there, "{found}");
+        }
+    }
 }
