@@ -15,13 +15,21 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Weak};
 
-use crate::slot::{Class, SlotArray, Weigh};
+use crate::slot::{Class, Slot, SlotArray, Weigh};
 
 /// The small queue's share of the capacity is one over this.
 const SMALL_PART: u64 = 10;
 
 /// What data keeps before indexes and filters are evicted is one over this of the capacity.
 const DATA_PART: u64 = 8;
+
+/// How far behind the front of a queue the entry is whose block is asked for, and the one whose slot is:
+/// an eviction waits for both, the block once the slot has said where it is.
+const BLOCK_ASKED_AT: usize = 1;
+const SLOT_ASKED_AT: usize = 3;
+
+/// Bytes of the two counts of an `Arc`, which stand before what it points to.
+const COUNTS_LEN: usize = 2 * size_of::<usize>();
 
 /// A resident block, or one whose table is gone.
 #[derive(Debug)]
@@ -125,11 +133,31 @@ impl<V: Weigh> Queues<V> {
         for _ in 0..self.entry_count() * (usize::from(crate::slot::USES_MAX) + 2) {
             let class = self.victim_class(capacity_bytes);
             let entry = self.queue(class).entries.pop_front()?;
+            self.ask_ahead(class);
             if let Some(block) = self.visit(class, entry) {
                 return Some(block);
             }
         }
         None
+    }
+
+    /// Asks for what the next evictions from the queue of `class` will look at.
+    fn ask_ahead(&mut self, class: Class) {
+        let entries = &self.queue(class).entries;
+        let slot_at = |place: usize| {
+            let entry = entries.get(place)?;
+            Some((entry.array.upgrade()?, entry.slot as usize))
+        };
+        if let Some((array, slot)) = slot_at(BLOCK_ASKED_AT)
+            && let Some(state) = array.slots[slot].try_lock()
+            && let Some(block) = &state.block
+        {
+            let counts = Arc::as_ptr(block).cast::<u8>().wrapping_sub(COUNTS_LEN);
+            V::ask(counts, COUNTS_LEN + size_of::<V>());
+        }
+        if let Some((array, slot)) = slot_at(SLOT_ASKED_AT) {
+            V::ask(std::ptr::from_ref(&array.slots[slot]).cast(), size_of::<Slot<V>>());
+        }
     }
 
     fn victim_class(&self, capacity_bytes: u64) -> Class {

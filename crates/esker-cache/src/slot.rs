@@ -18,6 +18,14 @@ pub trait Weigh {
         FirstLook::default()
     }
 
+    /// Asks the processor for `len` bytes at `start`, which the cache will look at soon. A hint: by
+    /// default nothing happens.
+    fn ask(_start: *const u8, _len: usize)
+    where
+        Self: Sized,
+    {
+    }
+
     /// Is called in place of a drop for a block that was evicted and that nobody else holds, by the
     /// thread that made room, without a lock.
     fn retire(self)

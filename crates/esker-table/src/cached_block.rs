@@ -123,6 +123,10 @@ impl Weigh for CachedBlock {
         }
     }
 
+    fn ask(start: *const u8, len: usize) {
+        prefetch_at(start, len);
+    }
+
     fn retire(self) {
         if let Content::Data(block) = self.0 {
             spare::keep_payload(block.into_payload());

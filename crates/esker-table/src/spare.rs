@@ -11,6 +11,8 @@
 
 use std::cell::Cell;
 
+use crate::prefetch::prefetch_bytes;
+
 /// The longest buffer that is kept.
 pub(crate) const LEN_MAX: usize = 16 * 1024;
 
@@ -49,6 +51,17 @@ pub(crate) fn payload(len: usize) -> Box<[u8]> {
     } else {
         vec![0; room].into_boxed_slice()
     }
+}
+
+/// Asks for the memory of the payload that is kept: nobody has read it for long. For who is about to
+/// wait for something else first.
+pub(crate) fn ask_payload() {
+    let ask = |kept: &Cell<Vec<u8>>| {
+        let spare = kept.take();
+        prefetch_bytes(&spare, LEN_MAX);
+        kept.set(spare);
+    };
+    PAYLOAD.try_with(ask).ok();
 }
 
 /// Keeps the buffer of a payload that nobody reads any more for the next one.
