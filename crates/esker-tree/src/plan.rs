@@ -78,6 +78,8 @@ pub enum PlanReason {
     Deadline,
     /// Nobody writes, and reads become cheaper.
     Idle,
+    /// Seeks have spent as much on searching several runs as merging them costs.
+    Searches,
     /// Everything in the tables has expired.
     Expired,
     /// Range tombstones hide all that the tables hold.
@@ -104,6 +106,7 @@ impl PlanReason {
             Self::Age => "age",
             Self::Deadline => "deadline",
             Self::Idle => "idle",
+            Self::Searches => "searches",
             Self::Expired => "expired",
             Self::RangeDeleted => "range-deleted",
             Self::BlobWaste => "blob-waste",

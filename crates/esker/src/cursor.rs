@@ -47,7 +47,32 @@ struct Origin {
     pin: Option<Arc<PinnedSeqNo>>,
     /// How many memtables and runs are merged.
     sources: usize,
+    /// How many runs of them each seek searches beyond one.
+    extra_runs: u32,
+    /// Seeks that were not counted for the keyspace yet.
+    seeks: u32,
     keys_only: bool,
+}
+
+/// Seeks of one cursor that are counted for its keyspace together.
+const SEEKS_COUNTED: u32 = 1024;
+
+impl Origin {
+    /// Counts a seek. One that lives on tells the keyspace now and then.
+    #[inline]
+    fn count_seek(&mut self) {
+        self.seeks += 1;
+        if self.seeks == SEEKS_COUNTED {
+            self.tell_seeks();
+        }
+    }
+
+    fn tell_seeks(&mut self) {
+        let searches = u64::from(std::mem::take(&mut self.seeks)) * u64::from(self.extra_runs);
+        if searches > 0 {
+            self.engine.note_searches(&self.keyspace, searches);
+        }
+    }
 }
 
 impl Cursor {
@@ -72,6 +97,8 @@ impl Cursor {
             range: range.clone(),
             pin,
             sources: sources.len(),
+            extra_runs: run_count(&sources).saturating_sub(1),
+            seeks: 0,
             keys_only: false,
         };
         let context = engine.read_context(keyspace, engine.time_of(origin.pin.as_deref()));
@@ -150,6 +177,7 @@ impl Cursor {
     /// # Errors
     /// If a table cannot be read.
     pub fn seek_to_first(&mut self) -> Result<()> {
+        self.origin.count_seek();
         self.inner.seek_to_first()?;
         self.show_key()
     }
@@ -159,6 +187,7 @@ impl Cursor {
     /// # Errors
     /// If a table cannot be read.
     pub fn seek_to_last(&mut self) -> Result<()> {
+        self.origin.count_seek();
         self.inner.seek_to_last()?;
         self.show_key()
     }
@@ -169,6 +198,7 @@ impl Cursor {
     /// If a table cannot be read.
     pub fn seek(&mut self, key: impl AsRef<[u8]>) -> Result<()> {
         let key = self.origin.keyspace.stored_bound(key.as_ref())?;
+        self.origin.count_seek();
         self.inner.seek(&key)?;
         self.show_key()
     }
@@ -179,6 +209,7 @@ impl Cursor {
     /// If a table cannot be read.
     pub fn seek_for_prev(&mut self, key: impl AsRef<[u8]>) -> Result<()> {
         let key = self.origin.keyspace.stored_bound(key.as_ref())?;
+        self.origin.count_seek();
         self.inner.seek_for_prev(&key)?;
         self.show_key()
     }
@@ -257,6 +288,7 @@ impl Cursor {
 
 impl Drop for Origin {
     fn drop(&mut self) {
+        self.tell_seeks();
         // The sources are gone by now: fields drop in order, and `inner` is before `origin`.
         if !self.engine.garbage.is_empty() {
             self.engine.collect_garbage();
@@ -268,6 +300,12 @@ impl std::fmt::Debug for Cursor {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "cursor over {:?}", self.origin.keyspace)
     }
+}
+
+/// How many of `sources` are not memtables.
+fn run_count(sources: &[SourceCursor]) -> u32 {
+    let is_run = |source: &&SourceCursor| !matches!(source, SourceCursor::Memtable(_));
+    sources.iter().filter(is_run).count() as u32
 }
 
 /// What range tombstones hide of `view` from a reader at `seqno`.

@@ -285,7 +285,11 @@ impl Engine {
             let plan = plan.or_else(|| self.next_plan(keyspace, &version.shape(), &busy));
             match plan {
                 Some(plan) => Ok((busy.start(plan.clone()), plan, version)),
-                None => Err(busy.is_empty()),
+                None => {
+                    let due = || keyspace.settings().upkeep.searches_due(&version.shape());
+                    keyspace.upkeep.looked_at_searches(due);
+                    Err(busy.is_empty())
+                }
             }
         };
         let (job, plan, version) = match picked {

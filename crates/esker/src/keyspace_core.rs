@@ -337,6 +337,9 @@ impl KeyspaceCore {
     ) -> std::result::Result<(), E> {
         let mut view = self.view.write().unwrap_or_else(PoisonError::into_inner);
         let next = change(&view)?;
+        if !Arc::ptr_eq(&view.version, &next.version) {
+            self.upkeep.restart_searches();
+        }
         let replaced = std::mem::replace(&mut *view, Arc::new(next));
         // Within the lock: a reader that gets the new view sees the new generation or a later one.
         if !esker_base::planted::is("view-generation-not-counted") {

@@ -29,7 +29,18 @@ impl Engine {
     fn moment(&self, keyspace: &KeyspaceCore, settings: &Settings) -> Moment {
         let idle_after = settings.options.idle_compaction;
         let is_idle = idle_after.is_some_and(|after| after <= self.quiet_for(keyspace));
-        Moment { now: self.wall(), oldest_reader: self.readers().0.oldest(), is_idle }
+        // Flushes come first, and change what is searched.
+        let is_flushed = keyspace.view().immutables.is_empty();
+        let searches = if is_flushed { keyspace.upkeep.searches() } else { 0 };
+        let oldest_reader = self.readers().0.oldest();
+        Moment { now: self.wall(), oldest_reader, is_idle, searches }
+    }
+
+    /// Notes what a cursor has searched; asks for a compaction once that may be paid for.
+    pub(crate) fn note_searches(&self, keyspace: &KeyspaceCore, count: u64) {
+        if keyspace.upkeep.note_searches(count) {
+            self.scheduler.request_compaction(keyspace.id);
+        }
     }
 
     /// How long nothing has been written to the keyspace, as far as looks have seen.

@@ -26,7 +26,18 @@ pub(crate) struct UpkeepNotes {
     /// How many of a hundred newer entries replaced an older one in the last compactions. Counter
     /// only.
     overwrite_percent: AtomicU64,
+    /// How many runs seeks have searched beyond one each, since the tables last changed. Counter only.
+    searches: AtomicU64,
+    /// At how many of them somebody looks whether they pay for a merge; [`NOT_DUE`] once he does, or if
+    /// nothing could be spared. Counter only: who exchanges it looks.
+    searches_due: AtomicU64,
 }
+
+/// More searches than there will be.
+const NOT_DUE: u64 = u64::MAX;
+
+/// Searches after which somebody looks what a merge costs.
+const SEARCHES_FIRST: u64 = 256;
 
 /// Changes whenever something is written: generation of the view and entries in the active memtable.
 pub(crate) type WriteMark = (u64, u64);
@@ -37,6 +48,8 @@ impl Default for UpkeepNotes {
             quiet: Mutex::new(((u64::MAX, 0), Duration::ZERO)),
             tombstone_limit: AtomicU64::new(TOMBSTONES_SWITCH_MIN),
             overwrite_percent: AtomicU64::new(0),
+            searches: AtomicU64::new(0),
+            searches_due: AtomicU64::new(SEARCHES_FIRST),
         }
     }
 }
@@ -67,6 +80,34 @@ impl UpkeepNotes {
         now.saturating_sub(quiet.1)
     }
 
+    /// How many runs seeks have searched beyond one each, since the tables last changed.
+    pub(crate) fn searches(&self) -> u64 {
+        self.searches.load(Ordering::Relaxed)
+    }
+
+    /// Adds so many searches; whether the caller is to ask for a look at what they pay for.
+    pub(crate) fn note_searches(&self, count: u64) -> bool {
+        let total = self.searches.fetch_add(count, Ordering::Relaxed).saturating_add(count);
+        self.searches_due.load(Ordering::Relaxed) <= total
+            && self.searches_due.swap(NOT_DUE, Ordering::Relaxed) != NOT_DUE
+    }
+
+    /// Other tables are searched from now on.
+    pub(crate) fn restart_searches(&self) {
+        self.searches.store(0, Ordering::Relaxed);
+        self.searches_due.store(SEARCHES_FIRST, Ordering::Relaxed);
+    }
+
+    /// After a look for which nothing was to be done: `due` tells how many searches are worth
+    /// the next, if any are.
+    pub(crate) fn looked_at_searches(&self, due: impl FnOnce() -> Option<u64>) {
+        if self.searches_due.load(Ordering::Relaxed) == NOT_DUE && SEARCHES_FIRST <= self.searches()
+        {
+            let due = due().map_or(NOT_DUE, |due| due.max(self.searches() + SEARCHES_FIRST));
+            self.searches_due.store(due, Ordering::Relaxed);
+        }
+    }
+
     pub(crate) fn overwrite_percent(&self) -> u64 {
         self.overwrite_percent.load(Ordering::Relaxed)
     }
@@ -92,6 +133,8 @@ pub(crate) fn rules(options: &KeyspaceOptions, leveled: LeveledOptions) -> Upkee
         rewrite_after: options.periodic_compaction,
         frees_space: is_automatic && !options.compaction.keeps_ages_apart(),
         uses_idle_time: options.compaction == CompactionPolicy::Leveled
+            && options.idle_compaction.is_some(),
+        spares_searches: options.compaction == CompactionPolicy::Leveled
             && options.idle_compaction.is_some(),
     }
 }

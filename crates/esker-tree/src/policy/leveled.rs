@@ -114,6 +114,13 @@ impl Leveled {
         Self { options }
     }
 
+    /// The plan that merges neighbouring runs of level 0 with each other at the lowest price for each
+    /// run less; `None` if there are no two.
+    #[must_use]
+    pub fn merge_within_level_zero(&self, shape: &Shape, busy: &Busy) -> Option<Plan> {
+        View::new(&self.options, shape, busy).merge_within(2)
+    }
+
     /// The options it was made with.
     #[must_use]
     pub const fn options(&self) -> &LeveledOptions {

@@ -16,10 +16,11 @@ fn upkeep() -> Upkeep {
         rewrite_after: None,
         frees_space: false,
         uses_idle_time: false,
+        spares_searches: false,
     }
 }
 
-/// Reads `deadline=100 rewrite=50 frees idle`.
+/// Reads `deadline=100 rewrite=50 frees idle searches`.
 fn parse(words: &str) -> Upkeep {
     let mut parsed = upkeep();
     for word in words.split_whitespace() {
@@ -28,14 +29,15 @@ fn parse(words: &str) -> Upkeep {
             ("rewrite", text) => parsed.rewrite_after = Some(seconds(text)),
             ("frees", "") => parsed.frees_space = true,
             ("idle", "") => parsed.uses_idle_time = true,
+            ("searches", "") => parsed.spares_searches = true,
             other => panic!("{other:?} is no word"),
         }
     }
     parsed
 }
 
-/// Commands: `upkeep [deadline=SECONDS] [rewrite=SECONDS] [frees] [idle]`, `shape`, `pick
-/// [now=SECONDS] [reader=SEQNO] [idle]`, `reclaimable [PERCENT]`.
+/// Commands: `upkeep [deadline=SECONDS] [rewrite=SECONDS] [frees] [idle] [searches]`, `shape`, `pick
+/// [now=SECONDS] [reader=SEQNO] [idle] [searches=COUNT]`, `due`, `reclaimable [PERCENT]`.
 #[test]
 fn upkeep_decides_as_written() {
     let (mut upkeep, mut shape) = (upkeep(), Shape::default());
@@ -57,9 +59,14 @@ fn upkeep_decides_as_written() {
                 });
                 format!("{}{oldest}", Bytes(reclaimable_bytes(&shape, percent)))
             }
+            "due" => upkeep.searches_due(&shape).map_or("never".to_owned(), |due| due.to_string()),
             "pick" => {
-                let now = Duration::ZERO;
-                let mut moment = Moment { now, oldest_reader: SeqNo::MAX, is_idle: false };
+                let mut moment = Moment {
+                    now: Duration::ZERO,
+                    oldest_reader: SeqNo::MAX,
+                    is_idle: false,
+                    searches: 0,
+                };
                 for word in rest.split_whitespace() {
                     match word.split_once('=').unwrap_or((word, "")) {
                         ("now", text) => moment.now = seconds(text),
@@ -67,6 +74,7 @@ fn upkeep_decides_as_written() {
                             moment.oldest_reader = SeqNo::new(text.parse().unwrap()).unwrap();
                         }
                         ("idle", "") => moment.is_idle = true,
+                        ("searches", text) => moment.searches = text.parse().unwrap(),
                         other => panic!("{other:?} is no word"),
                     }
                 }
@@ -89,7 +97,12 @@ fn deletes_reach_the_end_from_wherever_they_stand() {
         "L0\n  #9: 9[a..k 1MiB tombstones=500 deleted=1]\nL3\n  #5: 5[b..c 1MiB] 6[j..z 1MiB]\nL6\n  \
          #2: 2[a..z 8MiB]\n",
     );
-    let moment = Moment { now: Duration::from_secs(6), oldest_reader: SeqNo::MAX, is_idle: false };
+    let moment = Moment {
+        now: Duration::from_secs(6),
+        oldest_reader: SeqNo::MAX,
+        is_idle: false,
+        searches: 0,
+    };
     let plan = upkeep.pick_overdue(&shape, &Busy::new(), moment).unwrap();
     assert_eq!((plan.reason, plan.target_level), (PlanReason::Deadline, 3));
     assert!(!plan.is_trivial_move && plan.table_count() == 3);

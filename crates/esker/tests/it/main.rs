@@ -52,6 +52,7 @@ mod parts;
 mod policies;
 mod ranges;
 mod retries;
+mod searches;
 mod segments;
 #[cfg(shuttle)]
 mod shuttle;

@@ -113,7 +113,7 @@ impl<'a> View<'a> {
 
     /// The plan that merges neighbouring runs of level 0, at least `run_count_min` of them, into
     /// the newest of them: those for which each run less costs the fewest bytes.
-    fn merge_within(&self, run_count_min: usize) -> Option<Plan> {
+    pub(super) fn merge_within(&self, run_count_min: usize) -> Option<Plan> {
         let runs: &'a [RunShape] = &self.shape.levels[0].runs;
         let is_idle = |run: &RunShape| run.tables.iter().all(|t| !self.busy.has(t.id));
         let mut cheapest: Option<(u64, &'a [RunShape])> = None;
