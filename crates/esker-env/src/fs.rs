@@ -174,6 +174,13 @@ pub trait File: Send + Sync + fmt::Debug {
         let _ = range;
     }
 
+    /// Says that the bytes of `range` are as they will stay: the system may begin to bring them to the
+    /// device, so that a later sync waits for less, and this does not wait for them. A hint, as
+    /// [`File::advise`] is.
+    fn begin_sync(&self, range: Range<u64>) {
+        let _ = range;
+    }
+
     /// The first offset from `offset` on that may hold something else than room which was never
     /// written: all before it reads as zeros. The length of the file, if nothing follows.
     ///

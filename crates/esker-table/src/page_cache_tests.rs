@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use esker_cache::{BlockCache, Budget};
-use esker_env::Env;
+use esker_env::{Env, FileExt as _};
 use rustix::io::{Errno, ReadWriteFlags, preadv2};
 
 use crate::testing::{DATABASE, Entry, id, identity, options};
@@ -102,4 +102,28 @@ fn last_reader_leaves_no_copy_of_what_it_has_passed() {
         assert!(after <= before / 4, "{after} of {before}");
     }
     read_all(Blocks::ReadLast);
+}
+
+#[test]
+fn file_whose_sync_was_begun_keeps_its_copy_and_its_bytes() {
+    let name = format!("esker-begun-{}", std::process::id());
+    let dir = Directory(std::env::temp_dir().join(name));
+    let context = context(&dir.0);
+    let path = dir.0.join("file");
+    let file = context.fs.create(&path).unwrap();
+    let piece: Vec<u8> = (0..3_000_001_u32).map(|byte| (byte % 251) as u8).collect();
+    let len = piece.len() as u64;
+    for number in 0..4 {
+        file.write_all_at(number * len, &piece).unwrap();
+        file.begin_sync(number * len..(number + 1) * len);
+        file.begin_sync(number * len + 1..number * len + 2);
+    }
+    if let Some(count) = copied(&path, 4 * len) {
+        // Some that were durable at once may be gone.
+        assert!(40 <= count, "{count} of 46");
+    }
+    file.sync_data().unwrap();
+    let mut bytes = vec![0; 4 * piece.len()];
+    file.read_exact_at(0, &mut bytes).unwrap();
+    assert!(bytes == piece.repeat(4));
 }

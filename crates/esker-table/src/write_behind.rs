@@ -2,7 +2,8 @@
 //! which they were given.
 //!
 //! It is started by the first piece. Where there is no thread to be had, whoever gives a piece writes it.
-//! What has been given waits in memory, up to a limit; past that the giver waits. The memory of pieces
+//! The system is told to bring each piece to the device at once, beside what is done next, so that a sync
+//! has little left to wait for. What has been given waits in memory, up to a limit; past that the giver waits. The memory of pieces
 //! goes back to the giver, to be filled again. After the first failure nothing more is written, and
 //! every later call fails with it. A panic of the thread is such a failure.
 //!
@@ -204,7 +205,11 @@ impl Shared {
         state.under_way = Some(Arc::clone(step.file()));
         drop(state);
         let (outcome, bytes) = match step {
-            Step::Write { file, offset, bytes } => (file.write_all_at(offset, &bytes), bytes),
+            Step::Write { file, offset, bytes } => {
+                let outcome = file.write_all_at(offset, &bytes);
+                file.begin_sync(offset..offset + bytes.len() as u64);
+                (outcome, bytes)
+            }
             Step::Sync(file) => (file.sync_data(), Vec::new()),
         };
         let mut state = self.state();

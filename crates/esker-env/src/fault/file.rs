@@ -128,4 +128,8 @@ impl File for FaultFile {
     fn forget(&self, range: Range<u64>) {
         self.inner.forget(range);
     }
+
+    fn begin_sync(&self, range: Range<u64>) {
+        self.inner.begin_sync(range);
+    }
 }

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::FallocateFlags;
 use rustix::io::{Errno, ReadWriteFlags, preadv2};
 
-use crate::{Advice, File, FileWindow, IoError};
+use crate::{Advice, File, FileWindow, IoError, PAGE_BYTES};
 
 #[expect(clippy::disallowed_types, reason = "the one place that talks to the system")]
 pub(super) type SystemFile = fs::File;
@@ -121,6 +121,14 @@ impl File for OsFile {
             let advice = rustix::fs::Advice::DontNeed;
             let (Ok(()) | Err(_)) = rustix::fs::fadvise(&self.file, range.start, Some(len), advice);
         }
+    }
+
+    fn begin_sync(&self, range: Range<u64>) {
+        // There is a call of the system for just this, which is not to be had without unsafe code.
+        // To forget begins to write what is not durable, and only drops what is: of what was just
+        // written, nothing. A page that more may come to is left for later.
+        let whole = |offset: u64| offset - offset % PAGE_BYTES;
+        self.forget(whole(range.start)..whole(range.end));
     }
 
     fn data_from(&self, offset: u64) -> u64 {

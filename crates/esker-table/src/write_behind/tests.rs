@@ -1,11 +1,12 @@
 //! Order, limits, failures and ends of the thread that writes.
 
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use esker_env::{
-    CrashPolicy, Env, Fault, FaultFileSystem, FileSystem, MemoryFileSystem, Operation, Rule,
-    SystemThreads, When,
+    Advice, CrashPolicy, Env, Fault, FaultFileSystem, FileSystem, MemoryFileSystem, Operation,
+    Rule, SystemThreads, When,
 };
 
 use super::*;
@@ -107,6 +108,56 @@ fn pieces_are_written_and_synced_once_settled() {
     assert_eq!(bytes_of(&crashed, "a"), pieces(100));
     assert_eq!(bytes_of(&crashed, "b"), pieces(3));
     assert_eq!(bytes_of(&crashed, "c"), pieces(0));
+}
+
+/// A file that notes for which bytes a sync is begun.
+#[derive(Debug)]
+struct Noting(Arc<dyn File>, Arc<Mutex<Vec<Range<u64>>>>);
+
+impl File for Noting {
+    fn path(&self) -> &Path {
+        self.0.path()
+    }
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<usize, IoError> {
+        self.0.read_at(offset, buffer)
+    }
+    fn write_at(&self, offset: u64, bytes: &[u8]) -> Result<usize, IoError> {
+        self.0.write_at(offset, bytes)
+    }
+    fn sync_data(&self) -> Result<(), IoError> {
+        self.0.sync_data()
+    }
+    fn sync_all(&self) -> Result<(), IoError> {
+        self.0.sync_all()
+    }
+    fn allocate(&self, offset: u64, len: u64) -> Result<(), IoError> {
+        self.0.allocate(offset, len)
+    }
+    fn truncate(&self, len: u64) -> Result<(), IoError> {
+        self.0.truncate(len)
+    }
+    fn len(&self) -> Result<u64, IoError> {
+        self.0.len()
+    }
+    fn advise(&self, advice: Advice) {
+        self.0.advise(advice);
+    }
+    fn begin_sync(&self, range: Range<u64>) {
+        // Only of what is written.
+        assert!(range.end <= self.0.len().unwrap());
+        self.1.lock().unwrap().push(range);
+    }
+}
+
+#[test]
+fn sync_of_every_piece_is_begun_once_it_is_written() {
+    let noted = Arc::default();
+    let file: Arc<dyn File> = Arc::new(Noting(Files::new().create("a"), Arc::clone(&noted)));
+    let behind = behind();
+    give(&behind, &file, 5).1.unwrap();
+    behind.settle().unwrap();
+    let ranges = (0..5_u64).map(|piece| piece * 1_000..(piece + 1) * 1_000);
+    assert_eq!(*noted.lock().unwrap(), ranges.collect::<Vec<_>>());
 }
 
 #[test]
