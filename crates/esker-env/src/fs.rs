@@ -191,6 +191,14 @@ pub trait File: Send + Sync + fmt::Debug {
         offset
     }
 
+    /// Where the written piece ends that `offset` lies in: what follows was never written and not read
+    /// either, so that a read of it would be the first to cost memory. The largest number there is,
+    /// where that is not known.
+    fn data_end(&self, offset: u64) -> u64 {
+        let _ = offset;
+        u64::MAX
+    }
+
     /// A window of `len` bytes at `offset`, a multiple of [`PAGE_BYTES`](crate::PAGE_BYTES), to
     /// write through; `None` if there is none to be had, which is no failure: writes do as well.
     /// What is written through it counts as written by [`File::write_at`], and a sync of the file

@@ -71,6 +71,8 @@ impl FileWindow {
             unsafe { mmap(ptr::null_mut(), len, protection, MapFlags::SHARED, file, offset) };
         let window = Self { start: NonNull::new(start.ok()?.cast())?, len, offset };
         if window.is_huge() {
+            // Without the first, megabytes behind it are made ready, too, page by page.
+            window.advise(Advice::Random).unwrap_or_default();
             // Where there are none, small pages do.
             window.advise(Advice::LinuxHugepage).unwrap_or_default();
         }
@@ -78,8 +80,8 @@ impl FileWindow {
     }
 
     fn advise(&self, advice: Advice) -> rustix::io::Result<()> {
-        // SAFETY: the range is the mapping that `self` owns, and neither advice that `open` gives
-        // changes its contents.
+        // SAFETY: the range is the mapping that `self` owns, and no advice that `open` gives changes
+        // its contents.
         unsafe { madvise(self.start.as_ptr().cast(), self.len, advice) }
     }
 

@@ -128,7 +128,8 @@ impl LogReader {
         expected: &ExpectedHeader,
     ) -> Result<Self, FileError> {
         let file = fs.open(path)?;
-        file.advise(Advice::Sequential);
+        // The system would read ahead into room that was never written, for megabytes.
+        file.advise(Advice::Random);
         let mut window = Window::new(file)?;
         let (header, identity, position) = match read_header(&mut window, expected)? {
             Found::Header(header) => {
@@ -290,8 +291,6 @@ impl LogReader {
             }
             return Err(self.corruption("file has contents, but no header"));
         };
-        // Read-ahead fills room that was never written with zeros, and so hides that it is.
-        self.window.file().advise(Advice::Random);
         let mut ahead = LookAhead::new(identity, offset, self.window.file_len());
         while let Some((later, head)) = ahead.next(&mut self.window)? {
             if offset < head.durable && !esker_base::planted::is("torn-tail-accepted") {

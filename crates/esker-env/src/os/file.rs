@@ -140,6 +140,14 @@ impl File for OsFile {
         }
     }
 
+    fn data_end(&self, offset: u64) -> u64 {
+        // As above. What lies in a hole ends where it begins, which says nothing to a reader.
+        match rustix::fs::seek(&self.file, rustix::fs::SeekFrom::Hole(offset)) {
+            Ok(hole) if offset < hole => hole,
+            _ => u64::MAX,
+        }
+    }
+
     fn window(&self, offset: u64, len: usize) -> Option<FileWindow> {
         FileWindow::open(&self.file, offset, len)
     }

@@ -187,6 +187,8 @@ fn room_that_was_never_written_is_told_from_data() {
     assert!((600_001..=1 << 20).contains(&file.data_from(600_001)));
     assert_eq!(file.data_from(600_002), 600_002);
     assert_eq!(file.data_from(1 << 20), 1 << 20);
+    assert!(600_003 <= file.data_end(600_000));
+    assert_eq!(file.data_end(1 << 20), u64::MAX, "nothing follows");
 }
 
 #[test]

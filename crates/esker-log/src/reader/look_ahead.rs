@@ -84,9 +84,9 @@ impl LookAhead {
         let tag = self.identity.tag_bytes();
         loop {
             // No tag starts with a zero.
-            self.position = window.data_from(self.position, TAG_LEN);
+            self.position = window.data_from(self.position);
             let room = window.room(self.position);
-            let bytes = window.at_least(self.position, TAG_LEN)?;
+            let bytes = window.written(self.position, TAG_LEN)?;
             if bytes.is_empty() {
                 return Ok(None);
             }
@@ -97,12 +97,22 @@ impl LookAhead {
                 }
             }
             // The last bytes may be the start of a tag, unless the file ends with them.
-            let is_last = room <= bytes.len() as u64;
-            let searched = match bytes.len().checked_sub(TAG_LEN.saturating_sub(1)) {
-                Some(searched) if !is_last => searched,
-                _ => bytes.len(),
-            };
-            self.position = self.position.saturating_add(searched as u64);
+            let short = TAG_LEN.saturating_sub(1);
+            let last = bytes.get(bytes.len().saturating_sub(short)..).unwrap_or_default();
+            let is_end = room <= bytes.len() as u64;
+            let may_start =
+                |from: &usize| last.get(*from..).is_some_and(|end| tag.starts_with(end));
+            let started = (0..last.len()).find(may_start).filter(|_| !is_end);
+            let unsearched = last.len().saturating_sub(started.unwrap_or(last.len()));
+            self.position = self.position.saturating_add(bytes.len() as u64);
+            if unsearched != 0 {
+                self.position = self.position.saturating_sub(unsearched as u64);
+                let bytes = window.at_least(self.position, TAG_LEN)?;
+                if bytes.starts_with(&tag) {
+                    return Ok(Some(self.position));
+                }
+                self.position = self.position.saturating_add(1);
+            }
         }
     }
 }

@@ -12,17 +12,24 @@
 )]
 
 use std::io;
+use std::ops::Range;
 use std::sync::Arc;
 
 use esker_env::{File, FileError, IoError};
 
 /// How much is asked of the system at once, in bytes.
-const CHUNK_BYTES: usize = 1 << 20;
+const CHUNK_BYTES: u64 = 1 << 20;
+
+/// Pieces that are told apart; what follows them counts as one.
+const PIECES_MAX: usize = 256;
 
 /// Part of a file, in memory.
 #[derive(Debug)]
 pub(super) struct Window {
     file: Arc<dyn File>,
+    /// What was ever written of it, in order; between them it reads as zeros. As the system says before
+    /// the first read: what was read since, or was read ahead, counts as written for it.
+    pieces: Vec<Range<u64>>,
     /// Length of the file when it was opened: no length inside it can be larger.
     file_len: u64,
     buffer: Vec<u8>,
@@ -35,7 +42,8 @@ pub(super) struct Window {
 impl Window {
     pub(super) fn new(file: Arc<dyn File>) -> Result<Self, FileError> {
         let file_len = file.len()?;
-        Ok(Self { file, file_len, buffer: Vec::new(), start: 0, filled: 0 })
+        let pieces = pieces(&*file, file_len);
+        Ok(Self { file, pieces, file_len, buffer: Vec::new(), start: 0, filled: 0 })
     }
 
     pub(super) const fn file(&self) -> &Arc<dyn File> {
@@ -61,27 +69,47 @@ impl Window {
     /// The bytes from `offset` on: at least `len`, unless the file ends before.
     ///
     /// # Cost
-    /// None while they are in memory. Else one read of 1 MiB or `len`, whichever is more, and a
-    /// copy of the bytes that were in memory already.
+    /// None while they are in memory. Else one read of 1 MiB or `len`, whichever is more, of what was
+    /// ever written, and a copy of the bytes that were in memory already; the system is told that the
+    /// next mebibyte will be read.
     pub(super) fn at_least(&mut self, offset: u64, len: usize) -> Result<&[u8], FileError> {
         let wanted = self.room(offset).min(len as u64);
         if (self.buffered(offset).len() as u64) < wanted {
-            self.refill(offset, len)?;
+            let data_end = self.data_end(offset);
+            let data_len = data_end.saturating_sub(offset);
+            self.refill(offset, data_len.min(CHUNK_BYTES).max(wanted))?;
+            let next = offset.saturating_add(self.buffered(offset).len() as u64);
+            self.file.will_need(next, data_end.saturating_sub(next).min(CHUNK_BYTES));
         }
         Ok(self.buffered(offset))
     }
 
-    /// `offset`, if `len` bytes from there on are in memory; else the first offset from there on that
-    /// may hold something else than zeros.
-    pub(super) fn data_from(&self, offset: u64, len: usize) -> u64 {
-        let is_buffered = len <= self.buffered(offset).len();
-        if is_buffered { offset } else { self.file.data_from(offset) }
+    /// The bytes from `offset` on: `len`, unless the file ends before, or what follows was never written.
+    pub(super) fn written(&mut self, offset: u64, len: usize) -> Result<&[u8], FileError> {
+        if self.buffered(offset).len() < len {
+            let data_len = self.data_end(offset).saturating_sub(offset);
+            self.refill(offset, data_len.min(CHUNK_BYTES.max(len as u64)))?;
+        }
+        Ok(self.buffered(offset))
+    }
+
+    /// The first offset from `offset` on that was ever written; the length of the file, if none was.
+    pub(super) fn data_from(&self, offset: u64) -> u64 {
+        let piece = self.pieces.iter().find(|piece| offset < piece.end);
+        piece.map_or(self.file_len, |piece| piece.start).max(offset)
+    }
+
+    /// Where the piece ends that `offset` lies in; `offset`, if it lies in none.
+    fn data_end(&self, offset: u64) -> u64 {
+        let piece = self.pieces.iter().find(|piece| piece.contains(&offset));
+        piece.map_or(offset, |piece| piece.end)
     }
 
     /// Whether only zeros stand from `offset` on.
     pub(super) fn is_zeros_from(&mut self, mut offset: u64) -> Result<bool, FileError> {
         loop {
-            let bytes = self.at_least(offset, 1)?;
+            offset = self.data_from(offset);
+            let bytes = self.written(offset, 1)?;
             if bytes.is_empty() || !is_zeros(bytes) {
                 return Ok(bytes.is_empty());
             }
@@ -89,13 +117,13 @@ impl Window {
         }
     }
 
-    fn refill(&mut self, offset: u64, len: usize) -> Result<(), FileError> {
+    fn refill(&mut self, offset: u64, len: u64) -> Result<(), FileError> {
         let kept = self.buffered(offset).len();
         let from = self.filled.saturating_sub(kept);
         self.buffer.copy_within(from..self.filled, 0);
         (self.start, self.filled) = (offset, kept);
         // Bounded by the length of the file, whatever a damaged frame asks for.
-        let target = self.room(offset).min(len.max(CHUNK_BYTES) as u64) as usize;
+        let target = self.room(offset).min(len) as usize;
         if self.buffer.len() < target {
             let more = target.saturating_sub(self.buffer.len());
             self.buffer.try_reserve_exact(more).map_err(|error| {
@@ -118,6 +146,22 @@ impl Window {
         }
         Ok(())
     }
+}
+
+/// What was ever written of a file that has `len` bytes.
+fn pieces(file: &dyn File, len: u64) -> Vec<Range<u64>> {
+    let mut pieces = Vec::new();
+    let mut end = 0;
+    while end < len {
+        let start = file.data_from(end);
+        if len <= start {
+            break;
+        }
+        let is_last = pieces.len().saturating_add(1) == PIECES_MAX;
+        end = if is_last { len } else { file.data_end(start).min(len) };
+        pieces.push(start..end);
+    }
+    pieces
 }
 
 /// Whether all of `bytes` are 0. In pieces, each without an early exit, for vector instructions.

@@ -163,7 +163,18 @@ fn room_that_was_never_written_hides_nothing_behind_it() {
     // The last frame stands behind it, and says that all before it was there.
     let holey = dir.0.join("hole");
     with_hole(&holey, &bytes, start, ends[5999]);
-    let mut reader = LogReader::open(&OsFileSystem, &holey, &expected(7)).unwrap();
+    assert_damaged(&holey);
+    // The same behind more pieces than are told apart.
+    let file = OsFileSystem.open_for_write(&holey).unwrap();
+    for piece in 0..300 {
+        file.write_all_at((start + 8192 * (1 + piece)) as u64, b"x").unwrap();
+    }
+    file.sync_data().unwrap();
+    assert_damaged(&holey);
+}
+
+fn assert_damaged(path: &Path) {
+    let mut reader = LogReader::open(&OsFileSystem, path, &expected(7)).unwrap();
     let error = loop {
         match reader.next_frame() {
             Ok(frame) => assert!(frame.is_some(), "the damage was taken for an end"),
