@@ -105,7 +105,7 @@ fn a_table_from_beyond_what_the_manifest_knows_says_that_a_newer_one_is_missing(
     let line = format!(
         "{manifest} at 0: a newer one is missing: {newer} is newer than all that the manifest knows"
     );
-    assert_eq!(found(&env), [line.clone()]);
+    assert_eq!(found(&env), std::slice::from_ref(&line));
     let check_refused = || {
         let error = Db::builder(DIR).env(env.clone()).read_only(true).open().unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Corruption, "{error}");
