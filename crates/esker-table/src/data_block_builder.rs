@@ -13,6 +13,10 @@ use crate::separators::shared_prefix_len;
 /// A tag, and the two ends of two bytes each that most blocks need.
 const ENTRY_COLUMNS_LEN: usize = 5;
 
+/// Most bytes of keys that are held, in full, for one block: long ones that differ in their last bytes
+/// take next to nothing of its payload.
+const KEYS_HELD_MAX: usize = 16 << 20;
+
 /// A buffer that grew past this for one large value is not kept.
 const BUFFER_KEPT_MAX: usize = 4 << 20;
 
@@ -83,7 +87,7 @@ impl DataBlockBuilder {
     /// About how long the payload would be with one more entry.
     pub(crate) fn size_bytes_with(&self, user_key: &[u8], value_len: usize, limit: usize) -> usize {
         let size = self.size_bytes() + ENTRY_COLUMNS_LEN + user_key.len() + value_len;
-        if size <= limit {
+        if size <= limit || KEYS_HELD_MAX < self.keys.len() {
             return size;
         }
         // Only a block that seems full is worth the look at how much the prefix saves.

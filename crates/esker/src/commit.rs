@@ -294,8 +294,9 @@ impl Leader {
             let keyspace = request.keyspaces.iter().find(|keyspace| keyspace.id == first.keyspace);
             let keyspace = keyspace.expect("a batch lists every keyspace that it names");
             let view = keyspace.view();
-            if let Some(log) = log {
-                view.active.note_log(log);
+            match log {
+                Some(log) => view.active.note_log(log),
+                None => view.active.note_unlogged(),
             }
             let mut writer = view.active.memtable.writer();
             while let Some(operation) = next.filter(|next| next.keyspace == first.keyspace) {

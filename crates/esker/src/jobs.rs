@@ -71,7 +71,7 @@ impl Engine {
         let active_bytes =
             |keyspace: &Arc<KeyspaceCore>| keyspace.view().active.memtable.size_bytes();
         // Writers of a cold keyspace must not hold the log of the others.
-        if LOG_SEGMENTS_HELD_MAX * self.options.log_segment_bytes < log_bytes {
+        if LOG_SEGMENTS_HELD_MAX.saturating_mul(self.options.log_segment_bytes) < log_bytes {
             let held = |keyspace: &&Arc<KeyspaceCore>| keyspace.view().active.oldest_log();
             let oldest =
                 keyspaces.iter().filter(|keyspace| held(keyspace).is_some()).min_by_key(held);
@@ -564,7 +564,8 @@ impl Engine {
         let flushes_all = CLOSE_FLUSH_BYTES_MIN < keyspaces.iter().map(bytes).sum()
             || CLOSE_FLUSH_SEGMENTS_MIN <= segment_count;
         for keyspace in &keyspaces {
-            if flushes_all || !keyspace.is_logged() {
+            // Whatever the option says by now.
+            if flushes_all || keyspace.view().has_unlogged() {
                 self.flush_all(keyspace)?;
             }
         }

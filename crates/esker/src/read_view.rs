@@ -7,7 +7,7 @@ use esker_cache::{Budget, Charge, Owner};
 use esker_memtable::Memtable;
 use esker_tree::Version;
 
-use crate::sync::atomic::{AtomicU64, Ordering};
+use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use crate::sync::{Mutex, PoisonError};
 use crate::write_times::WriteTimes;
 
@@ -27,6 +27,12 @@ impl ReadView {
         std::iter::once(&self.active).chain(&self.immutables).map(|buffer| &buffer.memtable)
     }
 
+    /// Whether entries are in memory alone: in no table, and in no log.
+    pub(crate) fn has_unlogged(&self) -> bool {
+        let mut buffers = std::iter::once(&self.active).chain(&self.immutables);
+        buffers.any(|buffer| buffer.has_unlogged.load(Ordering::Relaxed))
+    }
+
     /// The log segment that holds the oldest entry which is in memory only.
     pub(crate) fn oldest_log(&self) -> Option<LogId> {
         let buffers = std::iter::once(&self.active).chain(&self.immutables);
@@ -39,6 +45,8 @@ pub(crate) struct WriteBuffer {
     pub(crate) memtable: Arc<Memtable>,
     /// Segment of the first logged entry. Set before the entry is published.
     log: OnceLock<LogId>,
+    /// Some entries are in no log. Counter only: it is asked for once nobody writes.
+    has_unlogged: AtomicBool,
     pub(crate) times: WriteTimes,
     /// Charged to the budget in steps, so that a put rarely touches it. Lock order: last.
     charge: Mutex<Charge>,
@@ -53,6 +61,7 @@ impl WriteBuffer {
         Arc::new(Self {
             memtable: Arc::new(Memtable::new()),
             log: OnceLock::new(),
+            has_unlogged: AtomicBool::new(false),
             times: WriteTimes::default(),
             charge: Mutex::new(budget.charge(Owner::Memtables, 0)),
             charged_bytes: AtomicU64::new(0),
@@ -66,6 +75,11 @@ impl WriteBuffer {
     /// Notes that entries come from `log`; the first call counts.
     pub(crate) fn note_log(&self, log: LogId) {
         self.log.get_or_init(|| log);
+    }
+
+    /// Notes that there are entries which are in no log.
+    pub(crate) fn note_unlogged(&self) {
+        self.has_unlogged.store(true, Ordering::Relaxed);
     }
 
     /// Brings the budget's charge near the size of the memtable.

@@ -171,3 +171,19 @@ fn kept_blocks_evict_nothing_and_go_with_their_table() {
     let after = bed.context.cache.stats().resident_bytes;
     assert!(after < stats.resident_bytes / 2, "{after} of {}", stats.resident_bytes);
 }
+
+/// The prefix that keys have in common stands in a block once, so that a block of long keys seemed empty
+/// however many were held for it in full.
+#[test]
+fn block_of_long_keys_that_differ_at_their_ends_is_ended_in_time() {
+    let bed = Bed::new();
+    let options = options(1 << 20, Compression::None);
+    let mut builder = TableBuilder::new(bed.create(1), identity(1), options);
+    let mut key = vec![b'k'; KEY_LEN_MAX];
+    for number in 0..600_u32 {
+        key[KEY_LEN_MAX - 4..].copy_from_slice(&number.to_be_bytes());
+        let key = InternalKey::new(&key, SeqNo::ZERO.plus(1), EntryKind::Put);
+        builder.add(key, b"").unwrap();
+    }
+    assert_eq!(builder.finish().unwrap().data_block_count, 3);
+}

@@ -147,3 +147,22 @@ fn frame_without_room_is_refused_and_writing_goes_on_by_itself() {
     let db = open(&env_of(&fs), &options()).unwrap();
     assert_eq!(db.get("large").unwrap().unwrap(), large);
 }
+
+/// A keyspace that has its log from some moment on held what it had taken before in memory alone; a
+/// close looked at the option, and left that behind.
+#[test]
+fn close_keeps_what_was_written_before_a_keyspace_had_a_log() {
+    let env = Env::memory(1);
+    let db = open(&env, &options()).unwrap();
+    let keyspace = |log| KeyspaceOptions { log, ..KeyspaceOptions::default() };
+    let own = db.keyspace("own", keyspace(false)).unwrap();
+    own.put("without", "a log").unwrap();
+    db.keyspace("own", keyspace(true)).unwrap();
+    own.put("with", "a log").unwrap();
+    drop(own);
+    db.close().unwrap();
+    let db = open(&env, &options()).unwrap();
+    let own = db.existing_keyspace("own").unwrap().expect("it was created");
+    assert_eq!(own.get("with").unwrap().unwrap(), "a log");
+    assert_eq!(own.get("without").unwrap().unwrap(), "a log");
+}

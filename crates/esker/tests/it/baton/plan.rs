@@ -137,8 +137,8 @@ impl Plan {
     /// The keyspaces of a part in a new database.
     pub(super) fn state(&self, part: Part) -> State {
         let mut state = State::new();
-        for (name, options) in &self.choices[0].1[1..] {
-            if options.log != part.is_logged {
+        for (name, _) in &self.choices[0].1[1..] {
+            if (*name == UNLOGGED) == part.is_logged {
                 continue;
             }
             state.create(name);
@@ -170,7 +170,8 @@ fn choose(rng: &mut Rng, seed: u64, order: &Order, has_filter: bool) -> (Options
         let compaction_filter = (has_filter && name != ORDER).then(|| Filter::new(BySign));
         let options = choices::keyspace_options(rng);
         let delete_deadline = options.delete_deadline.filter(|_| has_deadlines);
-        let (log, default_ttl) = (name != UNLOGGED, default_ttl(rng));
+        // Of that one, some generations have a log all the same.
+        let (log, default_ttl) = (name != UNLOGGED || rng.one_in(5), default_ttl(rng));
         let options = KeyspaceOptions { order, compaction_filter, delete_deadline, ..options };
         (name, KeyspaceOptions { log, default_ttl, ..options })
     };
