@@ -180,8 +180,8 @@ fn block_of_long_keys_that_differ_at_their_ends_is_ended_in_time() {
     let options = options(1 << 20, Compression::None);
     let mut builder = TableBuilder::new(bed.create(1), identity(1), options);
     let mut key = vec![b'k'; KEY_LEN_MAX];
-    for number in 0..600_u32 {
-        key[KEY_LEN_MAX - 4..].copy_from_slice(&number.to_be_bytes());
+    for number in 0..600_u16 {
+        key[KEY_LEN_MAX - 2..].copy_from_slice(&[(number >> 8) as u8, number as u8]);
         let key = InternalKey::new(&key, SeqNo::ZERO.plus(1), EntryKind::Put);
         builder.add(key, b"").unwrap();
     }

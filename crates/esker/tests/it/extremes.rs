@@ -514,11 +514,11 @@ fn try_options(options: &Options, keyspace: &KeyspaceOptions) {
             return;
         }
     };
-    for number in 0..60_u32 {
-        db.put(number.to_be_bytes(), [7; 1000]).unwrap_or_else(|error| panic!("{what}: {error}"));
+    for number in 0..60 {
+        db.put(format!("{number:02}"), [7; 1000]).unwrap_or_else(|error| panic!("{what}: {error}"));
         db.run_background_job();
     }
-    db.delete_range(10_u32.to_be_bytes()..20_u32.to_be_bytes()).unwrap();
+    db.delete_range("10".."20").unwrap();
     db.flush().unwrap();
     db.compact::<&[u8]>(..).unwrap();
     db.put("last", "value").unwrap();
