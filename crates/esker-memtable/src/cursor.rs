@@ -4,9 +4,11 @@
 //! it reads this one. Backwards across a leaf it goes down from the root again: leaves have no
 //! links in that direction.
 
-use esker_base::{InternalKey, key_head};
+use esker_base::{InternalKey, SeqNo, key_head};
 
-use crate::descent::{Position, first_leaf, last_before, last_leaf, lower_bound};
+use crate::descent::{
+    Position, first_leaf, last_before, last_leaf, leaf_for, lower_bound, lower_bound_from,
+};
 use crate::entry::EntryRef;
 use crate::leaf::Leaf;
 use crate::map::EntryCursor;
@@ -20,6 +22,8 @@ use crate::target::Target;
 pub struct TreeCursor<'a> {
     root: &'a Root,
     current: Option<Place<'a>>,
+    /// The leaf that covered the first entry that a user key may have, when it was approached.
+    approached: Option<&'a Leaf>,
 }
 
 /// An entry, and where it stands. The permutation is the leaf's at some time: it stays true.
@@ -50,7 +54,7 @@ impl<'a> Place<'a> {
 
 impl<'a> TreeCursor<'a> {
     pub(crate) fn new(root: &'a Root) -> Self {
-        Self { root, current: None }
+        Self { root, current: None, approached: None }
     }
 
     #[inline]
@@ -101,6 +105,52 @@ impl<'a> TreeCursor<'a> {
         is_other.then(|| self.current.insert(place).head)
     }
 
+    /// Finds the leaf to which a seek to an entry of `user_key` leads, and starts loading it.
+    pub(crate) fn approach(&mut self, user_key: &[u8]) {
+        self.approached = leaf_for(self.root, &Target::new(first_of(user_key)));
+    }
+
+    /// Starts loading the entry to which a seek leads, if its leaf was approached.
+    pub(crate) fn ask_approached(&self, user_key: &[u8]) {
+        let Some(leaf) = self.approached else { return };
+        let permutation = leaf.slots().permutation();
+        let position = leaf.lower_bound(permutation, &Target::new(first_of(user_key)));
+        leaf.prefetch_at(permutation, position..position + 1);
+    }
+
+    /// The rest of a seek to `key`, whose user key was approached. What was inserted since may have
+    /// split the leaf, which is as if it had come after the way down of any seek.
+    pub(crate) fn seek_approached(&mut self, key: InternalKey<'_>) {
+        let target = Target::new(key);
+        let leaf = self.approached.take();
+        let found = leaf.map_or_else(
+            || lower_bound(self.root, &target),
+            |leaf| lower_bound_from(leaf, &target),
+        );
+        if let Some(Position { leaf, permutation, position }) = found {
+            leaf.prefetch_at(permutation, position..position + ENTRIES_ASKED);
+        }
+        self.current = found.map(Place::new);
+    }
+
+    /// The rest of a seek to the last entry that is not behind `key`, whose user key was approached.
+    pub(crate) fn seek_for_prev_approached(&mut self, key: InternalKey<'_>) {
+        let target = Target::new(key);
+        let in_leaf = self.approached.take().and_then(|leaf| {
+            let permutation = leaf.slots().permutation();
+            let count = leaf.upper_bound(permutation, &target);
+            // Where all of the leaf is before the target, or nothing, it may be in another.
+            let position = count.checked_sub(1).filter(|_| count < permutation.count())?;
+            Some(Position { leaf, permutation, position })
+        });
+        let found = in_leaf.or_else(|| last_before(self.root, &target, Leaf::upper_bound));
+        if let Some(Position { leaf, permutation, position }) = found {
+            let first = position.saturating_sub(ENTRIES_ASKED - 1);
+            leaf.prefetch_at(permutation, first..position + 1);
+        }
+        self.current = found.map(Place::new);
+    }
+
     /// Whether the entry before the current one is in the same leaf, and of another user key.
     #[inline]
     pub(crate) fn is_first_of_key(&self) -> bool {
@@ -109,6 +159,15 @@ impl<'a> TreeCursor<'a> {
         // Heads that are equal, behind what all keys of the leaf have in common, say nothing.
         position.checked_sub(1).is_some_and(|before| head(before) != head(position))
     }
+}
+
+/// How many entries a seek asks for, of those that a short scan reads.
+const ENTRIES_ASKED: usize = 4;
+
+/// The place before every entry that `user_key` may have.
+#[inline]
+fn first_of(user_key: &[u8]) -> InternalKey<'_> {
+    InternalKey::seek(user_key, SeqNo::MAX)
 }
 
 impl EntryCursor for TreeCursor<'_> {
@@ -167,7 +226,11 @@ impl EntryCursor for TreeCursor<'_> {
             Some(position) => Some(Place::new(Position { leaf, permutation, position })),
             None => {
                 let target = Target::new(entry.key());
-                last_before(self.root, &target, Leaf::lower_bound).map(Place::new)
+                let before = last_before(self.root, &target, Leaf::lower_bound);
+                before.map(|position| {
+                    position.leaf.prefetch_entries();
+                    Place::new(position)
+                })
             }
         };
     }

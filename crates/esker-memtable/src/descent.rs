@@ -43,7 +43,12 @@ pub(crate) fn leaf_for<'a>(root: &'a Root, target: &Target<'_>) -> Option<&'a Le
 
 /// The first entry that is not before `target`.
 pub(crate) fn lower_bound<'a>(root: &'a Root, target: &Target<'_>) -> Option<Position<'a>> {
-    let leaf = leaf_for(root, target)?;
+    lower_bound_from(leaf_for(root, target)?, target)
+}
+
+/// The first entry that is not before `target`, going by a leaf that covers it, or covers the first
+/// entry that the same user key may have.
+pub(crate) fn lower_bound_from<'a>(leaf: &'a Leaf, target: &Target<'_>) -> Option<Position<'a>> {
     let permutation = leaf.slots().permutation();
     let position = leaf.lower_bound(permutation, target);
     if position < permutation.count() {
@@ -64,6 +69,8 @@ pub(crate) fn last_before<'a>(
         let (leaf, left) = leaf_and_left_for(node, target);
         let permutation = leaf.slots().permutation();
         let count = leaf.bound_from_outside(permutation, target, &count_before);
+        // Who goes back comes to it next.
+        left.inspect(|left| left.prefetch());
         if let Some(position) = count.checked_sub(1) {
             return Some(Position { leaf, permutation, position });
         }

@@ -10,6 +10,7 @@
 
 use std::array;
 use std::cmp::Ordering as Order;
+use std::ops::Range;
 use std::ptr::{self, NonNull};
 
 use esker_base::key_head;
@@ -130,6 +131,14 @@ impl Leaf {
     #[inline]
     pub(crate) fn prefetch(&self) {
         prefetch_lines::<4>(NonNull::from(self).cast());
+    }
+
+    /// Starts loading the lines of the entries at `positions` that a short scan reads.
+    #[inline]
+    pub(crate) fn prefetch_at(&self, permutation: Permutation, positions: Range<usize>) {
+        for position in positions.start..positions.end.min(permutation.count()) {
+            prefetch_lines::<2>(self.entry(permutation.slot(position)).as_raw());
+        }
     }
 
     /// Starts loading the first lines of every entry of the leaf.

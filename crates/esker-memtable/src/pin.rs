@@ -128,6 +128,29 @@ impl MemtableCursor {
         self.cursor.seek_for_prev(key);
     }
 
+    /// The first part of a seek to an entry of `user_key`: finds the place where to look, and asks for it.
+    /// Whoever seeks in several sources does this in all of them, then each of the following parts, so
+    /// that they wait for memory together. Of entries that are inserted in between, any or none are
+    /// found.
+    pub fn approach(&mut self, user_key: &[u8]) {
+        self.cursor.approach(user_key);
+    }
+
+    /// The second part, which may be left out: asks for the entry itself.
+    pub fn ask_approached(&self, user_key: &[u8]) {
+        self.cursor.ask_approached(user_key);
+    }
+
+    /// The last part of [`MemtableCursor::seek`]: the user key of `key` was approached.
+    pub fn seek_approached(&mut self, key: InternalKey<'_>) {
+        self.cursor.seek_approached(key);
+    }
+
+    /// The last part of [`MemtableCursor::seek_for_prev`].
+    pub fn seek_for_prev_approached(&mut self, key: InternalKey<'_>) {
+        self.cursor.seek_for_prev_approached(key);
+    }
+
     /// Goes to the next entry.
     ///
     /// # Panics

@@ -98,9 +98,9 @@ pub trait Cursor {
         Ok(())
     }
 
-    /// The second part, which may be left out: asks for what that place starts with.
+    /// The second part, which may be left out: asks for what that place starts with, or for the entry.
     #[inline]
-    fn ask_head(&self) {}
+    fn ask_head(&self, _user_key: &[u8]) {}
 
     /// Instead of the second part, for a seek that will wait for the device: has the system start
     /// to read the place. Waits for nobody.

@@ -122,7 +122,7 @@ impl<C: Cursor> MergingCursor<C> {
         self.order.clear();
         self.sources.iter_mut().try_for_each(|source| source.approach(user_key))?;
         if self.sources.len() > 1 {
-            self.sources.iter().for_each(C::ask_head);
+            self.sources.iter().for_each(|source| source.ask_head(user_key));
         }
         let mut sources = self.sources.as_mut_slice();
         let is_announced = Cell::new(sources.len() < 2);

@@ -192,7 +192,7 @@ impl Cursor for RunCursor {
         self.open(index).approach(user_key)
     }
 
-    fn ask_head(&self) {
+    fn ask_head(&self, _user_key: &[u8]) {
         if let Some(table) = &self.table {
             table.ask_head();
         }

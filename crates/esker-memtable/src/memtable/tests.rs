@@ -174,6 +174,23 @@ fn cursors_walk_the_whole_map_both_ways() {
     });
 }
 
+/// Seeks to `key`, or for what is before it, at once or in parts.
+fn seek(cursor: &mut MemtableCursor, key: InternalKey<'_>, is_forward: bool, rng: &mut Rng) {
+    let way = rng.below(3);
+    if way > 0 {
+        cursor.approach(key.user_key);
+    }
+    if way == 2 {
+        cursor.ask_approached(key.user_key);
+    }
+    match (way, is_forward) {
+        (0, true) => cursor.seek(key),
+        (0, false) => cursor.seek_for_prev(key),
+        (_, true) => cursor.seek_approached(key),
+        (_, false) => cursor.seek_for_prev_approached(key),
+    }
+}
+
 #[test]
 fn cursors_seek_and_turn_as_the_model_does() {
     for_each_source(1_500, |name, memtable, twin, model, mut rng, source| {
@@ -185,12 +202,12 @@ fn cursors_seek_and_turn_as_the_model_does() {
             let key = InternalKey::new(&user_key, seqno, kind(&mut rng));
             match rng.below(8) {
                 0 => {
-                    cursor.seek(key);
+                    seek(&mut cursor, key, true, &mut rng);
                     other.seek(key);
                     expected = model.range(model_key(key)..).next();
                 }
                 1 => {
-                    cursor.seek_for_prev(key);
+                    seek(&mut cursor, key, false, &mut rng);
                     other.seek_for_prev(key);
                     expected = model.range(..=model_key(key)).next_back();
                 }
@@ -220,6 +237,45 @@ fn cursors_seek_and_turn_as_the_model_does() {
                 let before = model.range(..key.clone()).next_back().expect("one is before it");
                 assert_ne!(before.0.0, key.0, "{name}");
             }
+        }
+    });
+}
+
+#[test]
+fn seeks_in_parts_find_all_that_was_there_before_they_began() {
+    for_each_source(300, |name, memtable, _, model, mut rng, source| {
+        let mut there: Vec<ModelKey> = model.into_keys().collect();
+        for round in 0..40 {
+            let newest = SeqNo::new(300 + round * 60).expect("small");
+            let user_key = source(&mut rng, rng_step(round));
+            let key = InternalKey::seek(&user_key, newest);
+            let mut cursors = [memtable.cursor(), memtable.cursor()];
+            cursors.iter_mut().for_each(|cursor| cursor.approach(&user_key));
+            let mut added = Vec::new();
+            for number in 1..=rng.below(60) {
+                let user_key = source(&mut rng, 300 + round * 60 + number);
+                let seqno = SeqNo::new(newest.get() + number).expect("small");
+                memtable.writer().insert(&user_key, seqno, EntryKind::Put, b"");
+                added.push(model_key(InternalKey::new(&user_key, seqno, EntryKind::Put)));
+            }
+            let [forward, back] = &mut cursors;
+            forward.ask_approached(&user_key);
+            forward.seek_approached(key);
+            back.seek_for_prev_approached(key);
+            while forward.is_valid() && newest < forward.key().seqno() {
+                forward.next();
+            }
+            while back.is_valid() && newest < back.key().seqno() {
+                back.prev();
+            }
+            let found =
+                |cursor: &MemtableCursor| cursor.is_valid().then(|| model_key(cursor.key()));
+            let place = there.partition_point(|there| *there < model_key(key));
+            assert_eq!(found(forward).as_ref(), there.get(place), "{name} {round}");
+            let before = place.checked_sub(1).map(|place| &there[place]);
+            assert_eq!(found(back).as_ref(), before, "{name} {round}");
+            there.extend(added);
+            there.sort();
         }
     });
 }

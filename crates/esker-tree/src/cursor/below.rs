@@ -60,6 +60,25 @@ impl Cursor for MemtableCursor {
         Ok(())
     }
 
+    fn approach(&mut self, user_key: &[u8]) -> Result<(), FileError> {
+        self.approach(user_key);
+        Ok(())
+    }
+
+    fn ask_head(&self, user_key: &[u8]) {
+        self.ask_approached(user_key);
+    }
+
+    fn seek_approached(&mut self, target: InternalKey<'_>) -> Result<(), FileError> {
+        self.seek_approached(target);
+        Ok(())
+    }
+
+    fn seek_for_prev_approached(&mut self, target: InternalKey<'_>) -> Result<(), FileError> {
+        self.seek_for_prev_approached(target);
+        Ok(())
+    }
+
     fn seek_to_first(&mut self) -> Result<(), FileError> {
         self.seek_to_first();
         Ok(())
@@ -144,7 +163,7 @@ impl Cursor for TableCursor {
         self.approach(user_key)
     }
 
-    fn ask_head(&self) {
+    fn ask_head(&self, _user_key: &[u8]) {
         self.ask_head();
     }
 
