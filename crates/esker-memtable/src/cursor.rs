@@ -1,8 +1,8 @@
 //! A position in the tree that moves both ways.
 //!
 //! Forwards it follows the links between leaves, and asks for the entries of the leaf ahead while
-//! it reads this one. Backwards across a leaf it goes down from the root again: leaves have no
-//! links in that direction.
+//! it reads this one. Backwards across a leaf it goes down from the root again, since leaves have no
+//! links in that direction; on the way it asks for the leaf to the left, where it will go next.
 
 use esker_base::{InternalKey, SeqNo, key_head};
 
