@@ -20,6 +20,12 @@ const BUFFER_KEPT_BYTES: usize = 1 << 20;
 /// What is written through one window, in bytes, and what its offset is a multiple of: see there.
 const WINDOW_BYTES: u64 = HUGE_PAGE_BYTES;
 
+/// What is written by calls behind a sync before windows are used again, in bytes. The first write
+/// through a window that was synced makes all of it dirty, so that the next sync writes 2 MiB: some two
+/// milliseconds, which is what calls cost for so many bytes. So syncs that come one after the other write
+/// what is new, and a log that is seldom synced is seldom written by calls.
+const CALLED_BYTES: u64 = 512 << 10;
+
 /// A segment with less room than this is not worth a mapping: a manifest.
 const MAPPED_BYTES_MIN: u64 = 128 << 10;
 
@@ -261,10 +267,8 @@ impl LogWriter {
     /// it was done.
     #[inline]
     fn write_through_window(&mut self) -> bool {
-        // A page that was synced is protected from writing until the system has noted the next one,
-        // which costs more than a call.
-        let is_clean = self.written - self.written % PAGE_BYTES < self.shared.durable_offset();
-        if !self.may_map || is_clean || self.shared.check().is_err() {
+        let is_near = self.written.saturating_sub(self.shared.durable_offset()) < CALLED_BYTES;
+        if !self.may_map || is_near || self.shared.check().is_err() {
             return false;
         }
         match &mut self.window {

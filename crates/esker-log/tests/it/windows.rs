@@ -53,7 +53,7 @@ fn write(fs: &dyn FileSystem, path: &Path, mut log: LogWriter, serve: impl Fn(&L
         }
         wanted += usize::from(log.wants_window());
         serve(&sync);
-        if random >> 14 & 63 == 0 {
+        if random >> 8 & 4095 == 0 {
             log.sync_handle().sync().unwrap();
         }
     }
@@ -87,6 +87,29 @@ fn a_segment_is_the_same_with_and_without_windows() {
         write(fs, path, LogWriter::create(fs, path, header(7), ROOM_BYTES).unwrap(), |_| ());
     }
     assert_eq!(std::fs::read(&through).unwrap(), std::fs::read(&by_calls).unwrap());
+}
+
+#[test]
+fn what_is_synced_all_the_time_is_written_by_calls() {
+    let dir = TestDir::new("synced");
+    let wanted = [100 << 10, u64::MAX].map(|sync_every| {
+        let path = dir.0.join(format!("every-{sync_every}"));
+        let mut log = LogWriter::create(&OsFileSystem, &path, header(7), ROOM_BYTES).unwrap();
+        let (mut wanted, mut synced) = (0, 0);
+        while log.end_offset() < 6 << 20 {
+            log.append(&[&[7; 1000]]);
+            log.write().unwrap();
+            wanted += usize::from(log.wants_window());
+            if sync_every < log.end_offset() - synced {
+                synced = log.end_offset();
+                log.sync_handle().sync().unwrap();
+            }
+        }
+        wanted
+    });
+    let gives_windows = OsFileSystem.open_for_write(&dir.0.join("every-102400")).unwrap();
+    let gives_windows = gives_windows.window(0, 4096).is_some();
+    assert_eq!(wanted.map(|count| 0 < count), [false, gives_windows]);
 }
 
 #[test]
