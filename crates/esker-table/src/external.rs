@@ -32,6 +32,7 @@ pub struct ExternalTable {
     header: FileHeader,
     footer: Footer,
     properties: TableProperties,
+    is_adopted: bool,
 }
 
 /// Why a file is not taken for a table from outside.
@@ -119,13 +120,21 @@ impl ExternalTable {
         if properties.extras.blobs.is_some() {
             return Err(ExternalError::NotExternal("it refers to blob files"));
         }
-        Ok(Self { path: path.to_path_buf(), file, header, footer, properties })
+        let is_adopted = content_bytes < file_bytes;
+        Ok(Self { path: path.to_path_buf(), file, header, footer, properties, is_adopted })
     }
 
     /// The file.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Whether an adoption, whole or not, stands behind it: it may be the table of a database, under
+    /// its old name, and another adoption would take it away from there.
+    #[must_use]
+    pub const fn is_adopted(&self) -> bool {
+        self.is_adopted
     }
 
     /// What the table says of itself.

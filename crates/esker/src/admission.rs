@@ -12,6 +12,7 @@ use crate::error::{ErrorKind, Result};
 use crate::io_limit::allowed_rate;
 use crate::keyspace_core::{Failure, KeyspaceCore};
 use crate::pressure::{Backlog, delay};
+use crate::running::JobKind;
 use crate::throttle::WAIT_MIN;
 
 /// A writer that finds no room looks again at least this often, so that a closed database or a
@@ -63,7 +64,7 @@ impl Engine {
                 return Ok(());
             }
             self.check_writable()?;
-            let failure = keyspace.failure();
+            let failure = keyspace.failure(JobKind::Flush);
             let is_lasting = |failure: &Failure| {
                 failure.error.kind() == ErrorKind::NoSpace || FLUSH_ATTEMPTS_MIN <= failure.attempts
             };

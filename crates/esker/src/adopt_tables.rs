@@ -15,16 +15,16 @@ use std::sync::{Arc, PoisonError};
 
 use esker_base::{DatabaseId, FileId, InternalKey, SeqNo, TableId};
 use esker_memtable::Memtable;
-use esker_table::{Adoption, TableProperties, adopt};
+use esker_table::{Adoption, TableProperties, TableTimes, adopt};
 use esker_tree::{Busy, EditRecord, LEVEL_COUNT_MAX, Placement, RunId, VersionEdit};
 
 use crate::commit_queue::Leader;
 use crate::counters::Counters;
 use crate::engine::Engine;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 use crate::events::Event;
 use crate::keyspace_core::KeyspaceCore;
-use crate::options::CompactionPolicy;
+use crate::write_times::as_millis;
 
 /// Sequence numbers that are passed over for each that was given out while tables were written.
 const SKIPPED_PER_WRITE: u64 = 4;
@@ -52,6 +52,18 @@ pub(crate) struct Adopted {
 struct Written {
     adoption: Adoption,
     file_bytes: u64,
+}
+
+impl Written {
+    /// What is known of `table` once it has joined a tree: as if all of it were written `now`, in
+    /// milliseconds since the epoch. Whoever made it knew nothing of when that would be.
+    fn joined(&self, table: &LooseTable, now: u64) -> TableProperties {
+        let mut properties = self.adoption.apply(table.properties.clone(), self.file_bytes);
+        let oldest_tombstone = (0 < properties.tombstone_count).then_some(now);
+        let times = TableTimes { oldest: now, newest: now, oldest_tombstone, written: now };
+        properties.extras.times = Some(times);
+        properties
+    }
 }
 
 impl LooseTable {
@@ -121,6 +133,7 @@ impl Engine {
         self.check_writable()?;
         keyspace.check_live()?;
         if overlaps_memory(keyspace, tables) {
+            self.note_deletes_in_log(keyspace);
             keyspace.switch_memtable(&self.budget);
             if let Err(error) = self.flush_switched(keyspace, || leader.write_log(self).map(drop)) {
                 self.scheduler.request_flush(keyspace.id);
@@ -140,6 +153,7 @@ impl Engine {
                 *written = self.write_adoption(keyspace, table, seqno, place.level)?;
             }
         }
+        let now = as_millis(self.wall());
         let mut own_runs: [Option<RunId>; LEVEL_COUNT_MAX] = [None; LEVEL_COUNT_MAX];
         let mut records = Vec::with_capacity(tables.len() + 1);
         let mut joined = Vec::with_capacity(tables.len());
@@ -148,8 +162,7 @@ impl Engine {
                 (Some(run), _) | (None, Some(run)) => run,
                 (None, None) => *own_runs[place.level].insert(self.ledger.allocate_run()?),
             };
-            let properties = written.adoption.apply(table.properties.clone(), written.file_bytes);
-            let properties = Arc::new(properties);
+            let properties = Arc::new(written.joined(table, now));
             joined.push((place.level, Arc::clone(&properties)));
             let (keyspace, level) = (keyspace.id, place.level);
             records.push(EditRecord::TableAdded { keyspace, level, run, properties });
@@ -183,9 +196,9 @@ impl Engine {
         tables: &[LooseTable],
     ) -> Vec<Placement> {
         // Runs that are dropped by their age stay in the order of their age.
-        let level_max = match keyspace.settings().options.compaction {
-            CompactionPolicy::Fifo { .. } => 0,
-            _ => LEVEL_COUNT_MAX - 1,
+        let level_max = match keyspace.settings().options.compaction.keeps_ages_apart() {
+            true => 0,
+            false => LEVEL_COUNT_MAX - 1,
         };
         let shape = keyspace.view().version.shape();
         let keys = tables.iter().map(LooseTable::keys);
@@ -216,13 +229,15 @@ impl Engine {
 
     /// Removes the files of tables that did not join a tree, after `error`.
     pub(crate) fn remove_loose(&self, tables: &[TableId], error: &Error) {
-        if error.outcome() == crate::error::Outcome::Unknown || error.kind() == ErrorKind::Closed {
+        if error.outcome() == crate::error::Outcome::Unknown {
             // The manifest may name them. If it does not, the next open removes them.
             return;
         }
-        for id in tables {
-            drop(self.env.fs.remove(&self.dir.join(id.file_name())));
-        }
+        self.while_locked(|| {
+            for id in tables {
+                drop(self.env.fs.remove(&self.dir.join(id.file_name())));
+            }
+        });
     }
 }
 

@@ -4,7 +4,7 @@
 //! for leadership. Knows nothing of logs and memtables: what leading means is in `commit`.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
+use std::sync::{Arc, TryLockError};
 
 use esker_base::SeqNo;
 
@@ -84,6 +84,15 @@ impl CommitPipeline {
     /// Keeps everybody from leading while the result is held.
     pub(crate) fn lead(&self) -> MutexGuard<'_, Leader> {
         self.leader.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// As [`CommitPipeline::lead`], unless somebody leads just now, the caller included.
+    pub(crate) fn try_lead(&self) -> Option<MutexGuard<'_, Leader>> {
+        match self.leader.try_lock() {
+            Ok(leader) => Some(leader),
+            Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
+        }
     }
 
     fn change_state(&self, from: usize, to: usize) -> bool {

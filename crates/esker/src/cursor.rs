@@ -84,12 +84,13 @@ impl Cursor {
         pin: Option<Arc<PinnedSeqNo>>,
     ) -> Result<Self> {
         engine.check_open()?;
-        keyspace.check_live()?;
         let shown = |code| ShownKey { code, key: Vec::new(), is_bad: false };
         let shown = keyspace.key_code()?.map(shown);
         let (view, seqno) = keyspace.view_with_seqno(|| {
             pin.as_ref().map_or_else(|| engine.snapshots.visible(), |pin| pin.seqno())
         });
+        // Behind the view: see `live_view`.
+        keyspace.check_live()?;
         let sources = source_cursors(&view, &range, seqno);
         let origin = Origin {
             engine: Arc::clone(engine),

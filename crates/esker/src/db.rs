@@ -9,12 +9,13 @@ use crate::batch::Batch;
 use crate::bulk_loader::BulkLoader;
 use crate::compaction_handle::CompactionHandle;
 use crate::engine::Engine;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::events::Event;
 use crate::explain::{GetExplanation, ScanExplanation};
 use crate::health::Health;
 use crate::ingest::{IngestOptions, IngestReport};
 use crate::keyspace::Keyspace;
+use crate::keyspace_core::KeyspaceCore;
 use crate::levels::Levels;
 use crate::options::{KeyspaceOptions, Options};
 use crate::planned::PlannedJob;
@@ -175,7 +176,9 @@ impl Db {
     /// As [`Keyspace::flush`].
     pub fn flush(&self) -> Result<()> {
         let engine = self.engine();
-        engine.keyspaces().iter().try_for_each(|keyspace| engine.flush(keyspace))
+        let mut keyspaces = engine.keyspaces().into_iter();
+        keyspaces
+            .try_for_each(|keyspace| over_if_dropped(engine, &keyspace, engine.flush(&keyspace)))
     }
 
     /// Compacts the default keyspace in a range of keys. See [`Keyspace::compact`].
@@ -205,7 +208,10 @@ impl Db {
     pub fn compact_all(&self) -> Result<()> {
         let engine = self.engine();
         let all = esker_base::KeyRange::all();
-        engine.keyspaces().iter().try_for_each(|keyspace| engine.compact(keyspace, &all))
+        let mut keyspaces = engine.keyspaces().into_iter();
+        keyspaces.try_for_each(|keyspace| {
+            over_if_dropped(engine, &keyspace, engine.compact(&keyspace, &all))
+        })
     }
 
     /// Returns when no flush or compaction is wanted any more and no write is waiting for one. While
@@ -320,5 +326,15 @@ impl Db {
         }
         handle.stop_threads();
         handle.engine().shut_down()
+    }
+}
+
+/// What came of work on `keyspace` as one of all: if it was dropped meanwhile, it was not one of them.
+fn over_if_dropped(engine: &Engine, keyspace: &KeyspaceCore, result: Result<()>) -> Result<()> {
+    match result {
+        Err(error) if error.kind() == ErrorKind::Closed && keyspace.is_dropped() => {
+            engine.check_open()
+        }
+        result => result,
     }
 }

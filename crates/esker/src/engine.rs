@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use esker_base::{FileKind, KeyspaceId, SeqNo, limits};
+use esker_base::{FileId, FileKind, KeyspaceId, SeqNo, limits};
 use esker_cache::{BlockCache, Budget};
 use esker_env::{Env, FileLock};
 use esker_table::{CachedBlock, Table, TableContext};
@@ -68,9 +68,11 @@ pub(crate) struct Engine {
     /// Frames may wait in memory; the background hands them to the system soon. Counter only: the
     /// leader's lock orders the frames themselves.
     pub(crate) has_buffered: AtomicBool,
+    /// Since when they do, in nanoseconds of the clock. Counter only, as `has_buffered`.
+    buffered_since: AtomicU64,
     /// Frames were written since the log was marked. Counter only, as `has_buffered`.
     pub(crate) has_unmarked: AtomicBool,
-    /// Given back when the database is closed.
+    /// Given back when the database is closed. Lock order: last; held while files are removed.
     lock: Mutex<Option<Box<dyn FileLock>>>,
 }
 
@@ -121,6 +123,7 @@ impl Engine {
             // What was in the log before this open may hold deletes of any age.
             deletes_in_log: AtomicU64::new(if has_log { 0 } else { u64::MAX }),
             has_buffered: AtomicBool::new(false),
+            buffered_since: AtomicU64::new(0),
             has_unmarked: AtomicBool::new(false),
             lock: Mutex::new(parts.lock),
         }
@@ -252,8 +255,10 @@ impl Engine {
 
     fn change_options(&self, keyspace: &KeyspaceCore, options: &KeyspaceOptions) -> Result<()> {
         let settings = keyspace.settings();
-        let options =
+        let mut options =
             options.over(&settings.options, &keyspace.name()).map_err(Error::invalid_input)?;
+        // What is given may have only the name of an order whose code was given before.
+        options.order = keyspace.order.known().unwrap_or(options.order);
         let has_code = options.merge_operator.is_some() || options.compaction_filter.is_some();
         if options == settings.options && !has_code {
             return Ok(());
@@ -314,10 +319,25 @@ impl Engine {
         Ok(())
     }
 
-    /// Removes the files that nothing refers to any more.
+    /// Runs `remove`, which removes files, while the directory is this engine's. After a close it
+    /// may hold another database, or this one as a backup had it, with other files of the same names.
+    pub(crate) fn while_locked(&self, remove: impl FnOnce()) {
+        let lock = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
+        if lock.is_some() {
+            remove();
+        }
+    }
+
+    /// Removes the files that nothing refers to any more; after a close, the next open does.
     pub(crate) fn collect_garbage(&self) {
         let removable = self.garbage.take_unreferenced();
-        for (id, kind) in removable {
+        if !removable.is_empty() {
+            self.while_locked(|| self.remove_files(removable));
+        }
+    }
+
+    fn remove_files(&self, files: Vec<(FileId, FileKind)>) {
+        for (id, kind) in files {
             let file = id.file_name(kind);
             let counter = match kind {
                 FileKind::Blob => &self.counters.blob_files_removed,
@@ -354,8 +374,17 @@ impl Engine {
     /// Frames wait in memory: the background should hand them to the system soon.
     pub(crate) fn note_buffered(&self) {
         if !self.has_buffered.swap(true, Ordering::Relaxed) {
+            let now = u64::try_from(self.now().as_nanos()).unwrap_or(u64::MAX);
+            self.buffered_since.store(now, Ordering::Relaxed);
             self.scheduler.wake();
         }
+    }
+
+    /// Whether frames have waited in memory for as long as they may.
+    pub(crate) fn is_buffered_overdue(&self) -> bool {
+        let since = || Duration::from_nanos(self.buffered_since.load(Ordering::Relaxed));
+        self.has_buffered.load(Ordering::Relaxed)
+            && Options::BUFFERED_INTERVAL <= self.now().saturating_sub(since())
     }
 }
 
@@ -367,11 +396,7 @@ impl std::fmt::Debug for Engine {
 
 /// Refuses to create a keyspace whose keys nobody could read.
 pub(crate) fn check_new_order(order: &Order) -> Result<()> {
-    if order.is_bytewise() || order.code().is_some() {
-        return Ok(());
-    }
-    let what = format!("the key order {:?} is known by name only", order.name());
-    Err(Error::invalid_input(what))
+    order.check_known().map_err(Error::invalid_input)
 }
 
 fn check_name(name: &str) -> Result<()> {

@@ -316,9 +316,8 @@ impl Engine {
         key: &[u8],
     ) -> Result<GetExplanation> {
         self.check_open()?;
-        keyspace.check_live()?;
         let stored = keyspace.stored_key(key)?;
-        let view = keyspace.view();
+        let view = keyspace.live_view()?;
         let snapshot = self.snapshots.visible();
         let mut recorder = Recorder::default();
         let started = self.now();

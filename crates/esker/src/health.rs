@@ -130,7 +130,7 @@ impl Engine {
         let (mut late_deletes, mut reclaimable_bytes) = (Vec::new(), 0);
         let holders = self.snapshots.holders();
         for keyspace in self.keyspaces() {
-            if let Some(failure) = keyspace.failure() {
+            for failure in keyspace.failures() {
                 failing_jobs.push(FailingJob {
                     keyspace: keyspace.name().to_string(),
                     error: failure.error,

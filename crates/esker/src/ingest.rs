@@ -142,8 +142,10 @@ impl Engine {
             let id = self.ledger.allocate_table()?;
             let path = self.dir.join(id.file_name());
             ids.push(id);
-            // A system that cannot link, or not from there, copies.
-            let is_linked = options.move_files && self.env.fs.link(table.path(), &path).is_ok();
+            // Linked by an ingest that could not remove it, it is a table already. And a system that
+            // cannot link, or not from there, copies.
+            let links = options.move_files && !table.is_adopted();
+            let is_linked = links && self.env.fs.link(table.path(), &path).is_ok();
             if is_linked {
                 table.check(None)?;
             } else {

@@ -14,6 +14,7 @@ use esker_tree::{
     pick_drop,
 };
 
+use crate::commit_queue::Leader;
 use crate::counters::Counters;
 use crate::engine::Engine;
 use crate::error::{Error, ErrorKind, Result};
@@ -115,20 +116,20 @@ impl Engine {
             return;
         }
         let result = self.flush_keyspace(keyspace);
-        self.note_job(keyspace, "flush", &result);
+        self.note_job(keyspace, JobKind::Flush, &result);
         if result.is_err() {
             self.scheduler.request_flush(keyspace.id);
         }
     }
 
-    fn note_job(&self, keyspace: &KeyspaceCore, job: &'static str, result: &Result<()>) {
-        keyspace.note_outcome(result, self.now());
+    fn note_job(&self, keyspace: &KeyspaceCore, kind: JobKind, result: &Result<()>) {
+        keyspace.note_outcome(kind, result, self.now());
         if let Err(error) = result {
             if error.kind() == ErrorKind::NoSpace && esker_base::planted::is("full-disk-poisons") {
                 self.poison(error);
             }
             Counters::add(&self.counters.job_failures, 1);
-            let keyspace = Some(keyspace.name().to_string());
+            let (keyspace, job) = (Some(keyspace.name().to_string()), kind.name());
             self.events
                 .record(self.now(), Event::JobFailed { keyspace, job, error: error.clone() });
         }
@@ -211,13 +212,14 @@ impl Engine {
         self.keyspaces().iter().any(|other| other.id != keyspace.id && holds_entries(other))
     }
 
-    /// Makes `edit` durable and shows it to readers, without the memtables that it replaces.
+    /// Makes `edit` durable and shows it to readers, without the memtables that it replaces. False if
+    /// the keyspace was dropped: then the files of the edit are removed.
     pub(crate) fn install(
         &self,
         keyspace: &KeyspaceCore,
         edit: VersionEdit,
         flushed: &[Arc<WriteBuffer>],
-    ) -> Result<()> {
+    ) -> Result<bool> {
         let is_flushed =
             |buffer: &Arc<WriteBuffer>| flushed.iter().any(|flushed| Arc::ptr_eq(flushed, buffer));
         // Looked at under the ledger's lock: a drop may have come first.
@@ -240,9 +242,9 @@ impl Engine {
         })?;
         let Some(exchanged) = exchanged else {
             self.remove_tables_of(&edit);
-            return Ok(());
+            return Ok(false);
         };
-        exchanged.map_err(|refused| {
+        exchanged.map(|()| true).map_err(|refused| {
             let error = Error::new(
                 ErrorKind::Poisoned,
                 format!("an edit that is durable does not fit the tree: {refused}"),
@@ -266,12 +268,14 @@ impl Engine {
         &self,
         tables: impl Iterator<Item = &'a TableProperties> + Clone,
     ) {
-        for table in tables.clone() {
-            // Left where it is, it is an orphan that the next open removes.
-            drop(self.env.fs.remove(&self.dir.join(table.id.file_name())));
-            self.cache.forget_file(table.id.0);
-        }
-        self.remove_blob_files_of(tables);
+        self.while_locked(|| {
+            for table in tables.clone() {
+                // Left where it is, it is an orphan that the next open removes.
+                drop(self.env.fs.remove(&self.dir.join(table.id.file_name())));
+                self.cache.forget_file(table.id.0);
+            }
+            self.remove_blob_files_of(tables);
+        });
     }
 
     pub(crate) fn compaction_job(&self, keyspace: &Arc<KeyspaceCore>) {
@@ -302,7 +306,7 @@ impl Engine {
         let gave_way = plan.reason == PlanReason::Idle
             && result.as_ref().is_err_and(|error| error.kind() == ErrorKind::Closed);
         if !self.scheduler.is_stopping() && !keyspace.is_dropped() && !gave_way {
-            self.note_job(keyspace, "compaction", &result);
+            self.note_job(keyspace, JobKind::Compaction, &result);
         }
         self.scheduler.request_compaction(keyspace.id);
     }
@@ -310,11 +314,14 @@ impl Engine {
     /// Nothing is to be compacted, nor is anything if `is_idle`: what failed before is not wanted any
     /// more, since somebody else has done it. A flush that failed still is, while its memtables wait.
     fn forget_failure(&self, keyspace: &KeyspaceCore, is_idle: bool) {
-        let wants_flush = || !keyspace.view().immutables.is_empty();
-        if is_idle && keyspace.failure().is_some() && !wants_flush() {
-            keyspace.note_outcome(&Ok(()), self.now());
-            self.scheduler.wake();
+        if !is_idle || keyspace.failures().is_empty() {
+            return;
         }
+        keyspace.note_outcome(JobKind::Compaction, &Ok(()), self.now());
+        if keyspace.view().immutables.is_empty() {
+            keyspace.note_outcome(JobKind::Flush, &Ok(()), self.now());
+        }
+        self.scheduler.wake();
     }
 
     /// What range tombstones make needless, where compaction is automatic. Tables whose range
@@ -357,7 +364,8 @@ impl Engine {
         keyspace.busy().finish(job);
         self.scheduler.unpark(keyspace.id);
         let (bytes_read, bytes_written) = match result {
-            Ok(done) => done?,
+            // Of a keyspace that was dropped meanwhile nobody else removes what the plan has held.
+            Ok(done) => done.inspect_err(|_| self.collect_garbage())?,
             Err(panic) => {
                 self.poison_by_panic(&*panic);
                 std::panic::resume_unwind(panic);
@@ -392,8 +400,10 @@ impl Engine {
             .map(|table| EditRecord::TableRemoved { keyspace: keyspace.id, table: *table })
             .collect();
         if plan.is_drop {
-            self.install(keyspace, VersionEdit { records }, &[])?;
-            self.garbage.add(version.tables().filter(is_removed));
+            // Whoever drops a keyspace takes over its tables.
+            if self.install(keyspace, VersionEdit { records }, &[])? {
+                self.garbage.add(version.tables().filter(is_removed));
+            }
             return Ok((0, 0));
         }
         let run = match plan.target_run {
@@ -420,8 +430,11 @@ impl Engine {
         if esker_base::planted::is("orphan-removed-early") {
             removed.iter().for_each(|id| drop(self.env.fs.remove(&self.dir.join(id.file_name()))));
         }
-        self.install(keyspace, VersionEdit { records }, &[])?;
+        let is_installed = self.install(keyspace, VersionEdit { records }, &[])?;
         drop(hold);
+        if !is_installed {
+            return Ok((0, 0));
+        }
         self.garbage.add(version.tables().filter(is_removed));
         let kept_apart = plan.inputs.last().map_or(&[][..], |oldest| &oldest.tables);
         let tables = version.tables().map(|table| table.properties());
@@ -451,12 +464,26 @@ impl Engine {
         if !self.has_buffered.load(Ordering::Acquire) {
             return Ok(());
         }
-        let mut leader = self.pipeline.lead();
+        self.write_buffered_led(&mut self.pipeline.lead())
+    }
+
+    fn write_buffered_led(&self, leader: &mut Leader) -> Result<()> {
         leader.write_log(self)?;
         // Only now: who finds it false relies on the frames being written. Release pairs with the
-        // Acquire above.
+        // Acquire in `write_buffered`.
         self.has_buffered.store(false, Ordering::Release);
         Ok(())
+    }
+
+    /// Asked by a running job once for each block: does it for the thread that serves the log, which
+    /// may be this one, if that has not come to it in time.
+    pub(crate) fn write_overdue(&self) {
+        if self.is_buffered_overdue()
+            && let Some(mut leader) = self.pipeline.try_lead()
+        {
+            // A failure has poisoned the database, and every later write says so.
+            drop(self.write_buffered_led(&mut leader));
+        }
     }
 
     /// After a time without writes: makes the log durable, and marks it so that damage to any of it
@@ -499,7 +526,7 @@ impl Engine {
             Ok(()) => {
                 let idle = self.scheduler.idle_epoch();
                 let keyspaces = self.keyspaces();
-                let failure = keyspaces.iter().find_map(|keyspace| keyspace.failure());
+                let failure = keyspaces.iter().flat_map(|keyspace| keyspace.failures()).next();
                 match failure {
                     Some(failure) => Some(Err(failure.error)),
                     None => {

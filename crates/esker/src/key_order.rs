@@ -203,6 +203,14 @@ impl Order {
         }
     }
 
+    /// What is wrong with the order for who writes keys: that only its name is known, if so.
+    pub(crate) fn check_known(&self) -> Result<(), String> {
+        match &self.0 {
+            Choice::NameOnly(name) => Err(format!("the key order {name:?} is known by name only")),
+            Choice::Bytewise | Choice::Coded(_) => Ok(()),
+        }
+    }
+
     /// What is wrong with the order, if anything is.
     pub(crate) fn check(&self) -> Result<(), String> {
         let Choice::Coded(order) = &self.0 else { return Ok(()) };
@@ -260,6 +268,11 @@ impl KeyspaceOrder {
     pub(crate) fn new(order: &Order) -> Self {
         let code = order.code().map_or_else(OnceLock::new, |code| Arc::clone(code).into());
         Self { name: order.name().into(), is_bytewise: order.is_bytewise(), code }
+    }
+
+    /// The order with its code; `None` if there is none, or it is not known.
+    pub(crate) fn known(&self) -> Option<Order> {
+        self.code.get().map(|code| Order(Choice::Coded(Arc::clone(code))))
     }
 }
 

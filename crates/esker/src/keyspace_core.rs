@@ -1,5 +1,6 @@
 //! One keyspace inside the engine: its name, settings, and what readers and writers share of it.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,6 +17,7 @@ use crate::key_order::KeyspaceOrder;
 use crate::looks::{Looks, look_every};
 use crate::options::{CompactionPolicy, KeyspaceOptions};
 use crate::read_view::{ReadView, WriteBuffer};
+use crate::running::JobKind;
 use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use crate::sync::{Mutex, MutexGuard, PoisonError, RwLock};
 use crate::upkeep_notes::{UpkeepNotes, WriteMark, rules};
@@ -65,8 +67,9 @@ pub(crate) struct KeyspaceCore {
     pub(crate) flushing: Mutex<()>,
     pub(crate) looks: Looks,
     pub(crate) upkeep: UpkeepNotes,
-    /// The last failure of a background job here, until one succeeds.
-    failure: Mutex<Option<Failure>>,
+    /// The last failure of each kind of background job here, until one of the kind succeeds. Apart,
+    /// so that a table which cannot be compacted keeps no flush waiting.
+    failures: Mutex<BTreeMap<JobKind, Failure>>,
 }
 
 /// Options of a keyspace with what follows from them.
@@ -140,8 +143,10 @@ impl Settings {
         let look_every = look_every(&options);
         let upkeep = rules(&options, sizes);
         let merge = options.merge_operator.clone().map(|merge| stored_merge(&options.order, merge));
-        let filter =
-            options.compaction_filter.clone().map(|filter| stored_filter(&options.order, filter));
+        let filter = options
+            .compaction_filter
+            .clone()
+            .and_then(|filter| stored_filter(&options.order, filter));
         Self {
             options,
             merge,
@@ -198,7 +203,7 @@ impl KeyspaceCore {
             flushing: Mutex::new(()),
             looks: Looks::default(),
             upkeep: UpkeepNotes::default(),
-            failure: Mutex::new(None),
+            failures: Mutex::default(),
         })
     }
 
@@ -292,6 +297,18 @@ impl KeyspaceCore {
     /// An uncontended read lock and a reference count: about 20 ns.
     pub(crate) fn view(&self) -> Arc<ReadView> {
         Arc::clone(&self.view.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The current view of a keyspace that has not been dropped.
+    ///
+    /// # Errors
+    /// `Closed` if it has. Asked once the view is taken: that of a keyspace that was dropped meanwhile
+    /// is empty, and whoever sees that sees the drop.
+    #[inline]
+    pub(crate) fn live_view(&self) -> Result<Arc<ReadView>> {
+        let view = self.view();
+        self.check_live()?;
+        Ok(view)
     }
 
     /// A view together with a sequence number at which it is complete: it holds every entry that
@@ -400,18 +417,28 @@ impl KeyspaceCore {
         self.busy.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(crate) fn failure(&self) -> Option<Failure> {
-        self.failure.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    fn noted_failures(&self) -> MutexGuard<'_, BTreeMap<JobKind, Failure>> {
+        self.failures.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn failure(&self, kind: JobKind) -> Option<Failure> {
+        self.noted_failures().get(&kind).cloned()
+    }
+
+    pub(crate) fn failures(&self) -> Vec<Failure> {
+        self.noted_failures().values().cloned().collect()
     }
 
     /// Notes how a background job ended. Failures wait longer each time, up to a minute.
-    pub(crate) fn note_outcome(&self, result: &Result<()>, now: Duration) {
-        let mut failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
-        *failure = result.as_ref().err().map(|error| {
-            let attempts = failure.as_ref().map_or(1, |failure| failure.attempts + 1);
-            let wait = Duration::from_millis(100 << attempts.min(10)).min(Duration::from_secs(60));
-            Failure { error: error.clone(), attempts, retry_at: now + wait }
-        });
+    pub(crate) fn note_outcome(&self, kind: JobKind, result: &Result<()>, now: Duration) {
+        let mut failures = self.noted_failures();
+        let Err(error) = result else {
+            failures.remove(&kind);
+            return;
+        };
+        let attempts = failures.get(&kind).map_or(1, |failure| failure.attempts + 1);
+        let wait = Duration::from_millis(100 << attempts.min(10)).min(Duration::from_secs(60));
+        failures.insert(kind, Failure { error: error.clone(), attempts, retry_at: now + wait });
     }
 }
 

@@ -136,27 +136,34 @@ impl Ledger {
         }
     }
 
-    /// Ends the manifest of a database that is being closed with `edit`, so that damage to any of
-    /// it, and any cut, is noticed.
-    pub(crate) fn end(&self, edit: &VersionEdit) -> Result<()> {
+    /// The edit that makes the manifest say that log segments are durable up to `ends`, where it
+    /// says something else.
+    pub(crate) fn changed_ends(&self, ends: &[(LogId, u64)]) -> VersionEdit {
+        self.with_catalog(|catalog| changed_ends(ends, catalog))
+    }
+
+    /// Ends the manifest of a database that is being closed, so that damage to any of it, and any
+    /// cut, is noticed; it says that log segments are durable up to `ends`. Takes no more edits then.
+    pub(crate) fn end(&self, ends: &[(LogId, u64)]) -> Result<()> {
         let mut state = self.lock();
         let writer = state.writer()?;
         writer.settle()?;
+        // Under the lock: a flush on a user's thread may have struck one of them just now.
+        let edit = changed_ends(ends, writer.manifest.catalog());
         let mut next = writer.next;
-        let result = writer.manifest.close(edit, || {
+        let result = writer.manifest.close(&edit, || {
             next += 1;
             ManifestId(file_id(next - 1))
         });
         writer.next = next;
-        Ok(result?)
+        result?;
+        state.close();
+        Ok(())
     }
 
     /// Takes no more edits: the directory is somebody else's from now on.
     pub(crate) fn close(&self) {
-        let mut state = self.lock();
-        if let State::Writable(writer) = &*state {
-            *state = State::Closed(writer.manifest.catalog().clone());
-        }
+        self.lock().close();
     }
 
     pub(crate) fn database(&self) -> DatabaseId {
@@ -172,6 +179,21 @@ impl State {
             Self::Closed(_) => Err(Error::closed()),
         }
     }
+
+    fn close(&mut self) {
+        if let Self::Writable(writer) = self {
+            *self = Self::Closed(writer.manifest.catalog().clone());
+        }
+    }
+}
+
+/// As [`Ledger::changed_ends`]. Segments that `catalog` does not name are none of its business.
+fn changed_ends(ends: &[(LogId, u64)], catalog: &Catalog) -> VersionEdit {
+    let is_new = |(log, end): &&(LogId, u64)| {
+        catalog.logs.contains(log) && catalog.durable_logs.get(log) != Some(end)
+    };
+    let changed = ends.iter().filter(is_new);
+    changed.map(|&(log, offset)| EditRecord::LogDurable { log, offset }).collect()
 }
 
 impl Writer {

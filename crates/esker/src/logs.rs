@@ -358,15 +358,15 @@ impl Logs {
     }
 
     /// Ends the log of a database that is being closed: all bytes durable, the end marked, and
-    /// what is no longer needed removed. Everything before is durable already. Returns the edit
-    /// that says where the segments end.
+    /// what is no longer needed removed. Everything before is durable already. Returns where the
+    /// segments end.
     pub(crate) fn close(
         &self,
         appender: &mut Appender,
         last_logged: SeqNo,
         oldest_needed: Option<LogId>,
         ledger: &Ledger,
-    ) -> Result<VersionEdit> {
+    ) -> Result<Vec<(LogId, u64)>> {
         if let Some(newest) = self.segments().live.back_mut() {
             newest.last_seqno = last_logged;
         }
@@ -389,24 +389,14 @@ impl Logs {
         self.release(&released, ledger)?;
         let spare = std::mem::take(&mut self.segments().spare);
         spare.iter().for_each(|path| self.remove_file(path));
-        let ends = self.segments().live.iter().map(|segment| (segment.id, segment.bytes)).collect();
-        Ok(changed_ends(ends, ledger))
+        let segments = self.segments();
+        Ok(segments.live.iter().map(|segment| (segment.id, segment.bytes)).collect())
     }
 
     /// Removes a file that nothing names; if that fails, the next open removes it.
     fn remove_file(&self, path: &Path) {
         drop(self.fs.remove(path));
     }
-}
-
-/// The edit that makes the manifest say that segments are durable up to `ends`, where it says
-/// something else.
-pub(crate) fn changed_ends(ends: Vec<(LogId, u64)>, ledger: &Ledger) -> VersionEdit {
-    ledger.with_catalog(|catalog| {
-        let is_new = |(log, end): &(LogId, u64)| catalog.durable_logs.get(log) != Some(end);
-        let changed = ends.into_iter().filter(is_new);
-        changed.map(|(log, offset)| EditRecord::LogDurable { log, offset }).collect()
-    })
 }
 
 /// Room that a frame wants: its own, and that of a mark and a seal behind it, which then need not ask.

@@ -61,6 +61,7 @@ impl Engine {
             (keyspace, passed_millis, progress),
             || {
                 self.serve_log();
+                self.write_overdue();
                 Signal::Continue
             },
             |job| {
@@ -172,6 +173,7 @@ impl Engine {
         let must_end = || self.scheduler.is_stopping() || keyspace.is_dropped() || is_cancelled();
         let blocks = Cell::new(0);
         let interrupt = || {
+            self.write_overdue();
             self.hold_back(task, must_end);
             self.pace_compaction(keyspace, &blocks, must_end);
             let is_idle = inputs.plan.reason == PlanReason::Idle;

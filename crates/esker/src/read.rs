@@ -330,12 +330,11 @@ impl Engine {
         use_value: impl FnOnce(Found<'_>) -> R,
     ) -> Result<Option<R>> {
         self.check_open()?;
-        keyspace.check_live()?;
         let key = &*keyspace.stored_key(key)?;
         // The view first, the number second: every version that the number needs and that is not
         // in a newer memtable is then in the view. For a single key either order of a concurrent
         // write and this read is right.
-        let view = keyspace.view();
+        let view = keyspace.live_view()?;
         let snapshot = self.seqno_of(pin);
         let target = Target { view: &view, key, snapshot };
         let context = || self.read_context(keyspace, self.time_of(pin));
@@ -378,9 +377,8 @@ impl Engine {
         trace: &mut T,
     ) -> Result<Option<()>> {
         self.check_open()?;
-        keyspace.check_live()?;
         let key = &*keyspace.stored_key(key)?;
-        let view = keyspace.view();
+        let view = keyspace.live_view()?;
         let target = Target { view: &view, key, snapshot: self.seqno_of(pin) };
         let context = || {
             let context = self.read_context(keyspace, self.time_of(pin));
@@ -406,10 +404,11 @@ impl Engine {
         pin: Option<&PinnedSeqNo>,
     ) -> Result<Vec<Option<Value>>> {
         self.check_open()?;
-        keyspace.check_live()?;
         let stored = |key: &'k K| keyspace.stored_key(key.as_ref());
         let keys: Vec<Cow<'k, [u8]>> = keys.iter().map(stored).collect::<Result<_>>()?;
         let (view, snapshot) = keyspace.view_with_seqno(|| self.seqno_of(pin));
+        // Behind the view: see `live_view`.
+        keyspace.check_live()?;
         // One time for all, asked for only if one of them needs it.
         let time = OnceCell::new();
         let mut values = Vec::with_capacity(keys.len());

@@ -27,7 +27,7 @@ use crate::events::{Event, EventListener};
 use crate::key_order::Order;
 use crate::keyspace_core::{KeyspaceCore, Settings};
 use crate::ledger::Ledger;
-use crate::logs::{Logs, RecoveredSegment, changed_ends};
+use crate::logs::{Logs, RecoveredSegment};
 use crate::options::{KeyspaceOptions, Options};
 use crate::orphans::{Places, blobs_of, is_foreign};
 use crate::recovery_mode::RecoveryMode;
@@ -353,8 +353,8 @@ fn note_cuts(segments: &[RecoveredSegment], ledger: &Ledger) -> Result<()> {
             catalog.durable_logs.get(&segment.id).is_some_and(|durable| segment.bytes < *durable)
         })
     };
-    let cut = segments.iter().filter(is_cut).map(|segment| (segment.id, segment.bytes)).collect();
-    let edit = changed_ends(cut, ledger);
+    let cut = segments.iter().filter(is_cut).map(|segment| (segment.id, segment.bytes));
+    let edit = ledger.changed_ends(&cut.collect::<Vec<_>>());
     if edit.records.is_empty() { Ok(()) } else { ledger.commit(edit, |_| ()) }
 }
 

@@ -13,7 +13,7 @@ use esker_tree::Progress;
 use crate::sync::{Mutex, MutexGuard, PoisonError};
 
 /// What a background job does.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 #[non_exhaustive]
 pub enum JobKind {
     /// Memtables become tables.
@@ -22,12 +22,18 @@ pub enum JobKind {
     Compaction,
 }
 
-impl fmt::Display for JobKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+impl JobKind {
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
             Self::Flush => "flush",
             Self::Compaction => "compaction",
-        })
+        }
+    }
+}
+
+impl fmt::Display for JobKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
     }
 }
 

@@ -10,6 +10,7 @@ use std::time::Duration;
 use esker_base::KeyspaceId;
 
 use crate::on_demand::OnDemand;
+use crate::running::JobKind;
 use crate::shared_merge::SharedMerge;
 use crate::sync::atomic::{AtomicBool, Ordering};
 use crate::sync::{Condvar, Mutex, MutexGuard, PoisonError};
@@ -208,7 +209,11 @@ impl State {
     /// The most urgent job that `duty` covers: flushes first, parts of what is under way once nothing
     /// else is automatic, what somebody asked for last. It counts as running until
     /// [`Scheduler::note_end`].
-    pub(crate) fn take(&mut self, duty: Duty, is_due: impl Fn(KeyspaceId) -> bool) -> Option<Job> {
+    pub(crate) fn take(
+        &mut self,
+        duty: Duty,
+        is_due: impl Fn(JobKind, KeyspaceId) -> bool,
+    ) -> Option<Job> {
         let job = self.most_urgent(duty, is_due).or_else(|| self.next_part(duty));
         let job = job.or_else(|| self.next_on_demand(duty))?;
         Some(self.begin(job))
@@ -224,7 +229,7 @@ impl State {
     pub(crate) fn take_automatic(
         &mut self,
         duty: Duty,
-        is_due: impl Fn(KeyspaceId) -> bool,
+        is_due: impl Fn(JobKind, KeyspaceId) -> bool,
     ) -> Option<Job> {
         let job = self.most_urgent(duty, is_due)?;
         Some(self.begin(job))
@@ -257,12 +262,18 @@ impl State {
         self.on_demand.remove(position).map(Job::OnDemand)
     }
 
-    fn most_urgent(&mut self, duty: Duty, is_due: impl Fn(KeyspaceId) -> bool) -> Option<Job> {
+    fn most_urgent(
+        &mut self,
+        duty: Duty,
+        is_due: impl Fn(JobKind, KeyspaceId) -> bool,
+    ) -> Option<Job> {
         if duty != Duty::Compacting {
             if std::mem::take(&mut self.wants_log) {
                 return Some(Job::PrepareLog);
             }
-            if let Some(position) = self.flushes.iter().position(|id| is_due(*id)) {
+            // A compaction that failed holds up no flush, which writers wait for.
+            let is_flush_due = |id: &KeyspaceId| is_due(JobKind::Flush, *id);
+            if let Some(position) = self.flushes.iter().position(is_flush_due) {
                 return self.flushes.remove(position).map(Job::Flush);
             }
         }
@@ -270,7 +281,8 @@ impl State {
             return None;
         }
         let after_last = |id: &KeyspaceId| self.last_compacted.is_some_and(|last| last < *id);
-        let mut due = self.compactions.iter().copied().filter(|id| is_due(*id));
+        let is_compaction_due = |id: &KeyspaceId| is_due(JobKind::Compaction, *id);
+        let mut due = self.compactions.iter().copied().filter(is_compaction_due);
         let first = due.clone().next();
         let next = due.find(after_last).or(first)?;
         self.compactions.remove(&next);

@@ -129,9 +129,12 @@ impl Drop for TableSequence {
         if let Some(behind) = self.behind.as_ref().filter(|_| !self.paths.is_empty()) {
             behind.abandon();
         }
-        for path in self.paths.drain(..) {
-            // Best effort: the next open removes it.
-            drop(self.engine.env.fs.remove(&path));
-        }
+        let paths = std::mem::take(&mut self.paths);
+        self.engine.while_locked(|| {
+            for path in paths {
+                // Best effort: the next open removes it.
+                drop(self.engine.env.fs.remove(&path));
+            }
+        });
     }
 }

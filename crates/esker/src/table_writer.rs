@@ -115,6 +115,7 @@ impl TableWriter {
         crate::options::check_layout(options.block_size_bytes, options.filter_bits_per_key)
             .map_err(Error::invalid_input)?;
         options.order.check().map_err(Error::invalid_input)?;
+        options.order.check_known().map_err(Error::invalid_input)?;
         let path = path.as_ref().to_path_buf();
         let mut database = [0; 16];
         env.random.fill(&mut database);

@@ -11,22 +11,27 @@ use esker_tree::{
 };
 
 use crate::key_order::{KeyOrder, Order};
+use crate::operators::by_name;
 
-/// `merge` for the stored keys of a keyspace in `order`.
+/// `merge` for the stored keys of a keyspace in `order`. Where only the name of that is known, so is
+/// that of an operator which may look at keys: nobody can show them to it.
 pub(crate) fn stored_merge(order: &Order, merge: Merge) -> Merge {
     match (order.code(), merge.operator()) {
         (Some(order), Some(operator)) => {
             Merge::new(StoredMerge { order: Arc::clone(order), operator: Arc::clone(operator) })
         }
+        (None, Some(_)) if !order.is_bytewise() && by_name(merge.name()).is_none() => {
+            Merge::named(merge.name())
+        }
         _ => merge,
     }
 }
 
-/// `filter` for the stored keys of a keyspace in `order`.
-pub(crate) fn stored_filter(order: &Order, filter: Filter) -> Filter {
+/// `filter` for the stored keys of a keyspace in `order`; none where only the name of that is known.
+pub(crate) fn stored_filter(order: &Order, filter: Filter) -> Option<Filter> {
     match order.code() {
-        Some(order) => Filter::new(StoredFilter { order: Arc::clone(order), filter }),
-        None => filter,
+        Some(order) => Some(Filter::new(StoredFilter { order: Arc::clone(order), filter })),
+        None => Some(filter).filter(|_| order.is_bytewise()),
     }
 }
 

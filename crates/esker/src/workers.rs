@@ -13,29 +13,32 @@ use crate::engine::Engine;
 use crate::keyspace_core::KeyspaceCore;
 use crate::on_demand::OnDemand;
 use crate::options::Options;
+use crate::running::JobKind;
 use crate::scheduler::{Duty, Job};
 use crate::sync::atomic::Ordering;
 
 impl Engine {
-    /// Starts the background threads.
+    /// Starts the background threads, and gives each to `keep`.
     ///
     /// # Errors
     /// If the system gives no thread; those that were started end when the engine is stopped.
-    pub(crate) fn start_threads(self: &Arc<Self>) -> Result<Vec<JoinHandle>, IoError> {
+    pub(crate) fn start_threads(
+        self: &Arc<Self>,
+        mut keep: impl FnMut(JoinHandle),
+    ) -> Result<(), IoError> {
         let count = self.options.background_threads;
         let duty_of = |index| match (index, count) {
             (0, 1) => Duty::Everything,
             (0, _) => Duty::Flushing,
             _ => Duty::Compacting,
         };
-        (0..count)
-            .map(|index| {
-                let engine = Arc::clone(self);
-                let duty = duty_of(index);
-                let name = if index == 0 { "esker-flush" } else { "esker-compact" };
-                self.env.threads.spawn(name, Box::new(move || engine.serve(duty)))
-            })
-            .collect()
+        (0..count).try_for_each(|index| {
+            let engine = Arc::clone(self);
+            let duty = duty_of(index);
+            let name = if index == 0 { "esker-flush" } else { "esker-compact" };
+            keep(self.env.threads.spawn(name, Box::new(move || engine.serve(duty)))?);
+            Ok(())
+        })
     }
 
     fn serve(&self, duty: Duty) {
@@ -54,7 +57,7 @@ impl Engine {
                 return None;
             }
             let now = self.now();
-            if let Some(job) = state.take(duty, |id| self.is_due(id, now)) {
+            if let Some(job) = state.take(duty, |kind, id| self.is_due(kind, id, now)) {
                 return Some(job);
             }
             let log_due = match duty {
@@ -85,15 +88,16 @@ impl Engine {
         }
     }
 
-    /// Whether the last failure of a job in this keyspace is long enough ago.
-    fn is_due(&self, id: KeyspaceId, now: Duration) -> bool {
-        let failure = self.keyspace(id).and_then(|keyspace| keyspace.failure());
+    /// Whether the last failure of such a job in this keyspace is long enough ago.
+    fn is_due(&self, kind: JobKind, id: KeyspaceId, now: Duration) -> bool {
+        let failure = self.keyspace(id).and_then(|keyspace| keyspace.failure(kind));
         failure.is_none_or(|failure| failure.retry_at <= now)
     }
 
     /// How long until the next failed job is tried again.
     fn next_retry(&self, now: Duration) -> Option<Duration> {
-        let failures = self.keyspaces().into_iter().filter_map(|keyspace| keyspace.failure());
+        let keyspaces = self.keyspaces();
+        let failures = keyspaces.iter().flat_map(|keyspace| keyspace.failures());
         let waits = failures.map(|failure| failure.retry_at.saturating_sub(now));
         // Never zero: a job may be due and yet not be this thread's duty.
         waits.min().map(|wait| wait.max(Duration::from_millis(10)))
@@ -103,7 +107,8 @@ impl Engine {
     pub(crate) fn run_background_job(&self) -> bool {
         self.look_at_time();
         let now = self.now();
-        let job = self.scheduler.state().take(Duty::Everything, |id| self.is_due(id, now));
+        let is_due = |kind, id| self.is_due(kind, id, now);
+        let job = self.scheduler.state().take(Duty::Everything, is_due);
         job.is_some_and(|job| {
             self.run_job(job);
             true
@@ -191,7 +196,8 @@ impl Engine {
             drop(self.write_buffered());
         }
         let now = self.now();
-        let job = self.scheduler.state().take_automatic(duty, |id| self.is_due(id, now));
+        let is_due = |kind, id| self.is_due(kind, id, now);
+        let job = self.scheduler.state().take_automatic(duty, is_due);
         job.is_some_and(|job| {
             self.run_job(job);
             true

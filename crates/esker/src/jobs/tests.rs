@@ -1,4 +1,5 @@
-//! The mark of an idle log, seen from the next open; and the log that a flush looks after.
+//! The mark of an idle log, seen from the next open; the log that a flush looks after; and a flush
+//! beside a close.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -82,4 +83,29 @@ fn a_flush_readies_the_next_log_segment_on_its_way() {
     db.flush().unwrap();
     assert!(!engine.logs.wants_prepare(u64::MAX));
     assert!(db.wait_until_settled().is_ok());
+}
+
+/// A flush on another thread struck a log segment from the manifest just before the close said where
+/// that ends. The edit did not fit, and the close panicked with the lock of the directory held.
+#[test]
+fn a_flush_that_ends_beside_a_close_may_strike_a_log_segment() {
+    let fs = MemoryFileSystem::new(1);
+    let db = open(&fs).unwrap();
+    db.put("k1", "first").unwrap();
+    db.close().unwrap();
+    let db = open(&fs).unwrap();
+    db.put("k2", "second").unwrap();
+    let engine = Arc::clone(db.default_keyspace().handle().engine());
+    let ends = {
+        let mut leader = engine.pipeline.lead();
+        let (last, needed) = (leader.last_logged, engine.oldest_log_needed());
+        engine.logs.close(&mut leader.appender, last, needed, &engine.ledger).unwrap()
+    };
+    assert_eq!(ends.len(), 2);
+    engine.flush_all(db.default_keyspace().core()).unwrap();
+    engine.ledger.end(&ends).unwrap();
+    drop((db, engine));
+    let db = open(&fs).unwrap();
+    assert_eq!(db.get("k1").unwrap().unwrap(), "first");
+    assert_eq!(db.get("k2").unwrap().unwrap(), "second");
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use esker::env::{Env, ManualClock};
+use esker::env::{Clock as _, Env, ManualClock};
 use esker::{CompactionPolicy, Db, FifoOptions, Keyspace, KeyspaceOptions, Options};
 use esker::{ErrorKind, TimeWindowOptions};
 
@@ -133,4 +133,55 @@ fn times_that_make_no_sense_are_refused_by_name() {
         assert!(error.to_string().ends_with(what), "{error}");
     }
     assert_eq!(keyspace.options().compaction, CompactionPolicy::Leveled);
+}
+
+/// Tables that came ready did not say when, and so never were too old. What was flushed after them
+/// stayed with them; and under time windows they joined the oldest run, whenever they came.
+#[test]
+fn what_is_loaded_grows_old_as_what_is_written_does() {
+    let age_max = Some(3 * HOUR);
+    for compaction in [
+        CompactionPolicy::Fifo(FifoOptions { age_max, ..Default::default() }),
+        CompactionPolicy::TimeWindow(TimeWindowOptions { age_max, ..Default::default() }),
+    ] {
+        let (env, clock) = machine();
+        let (db, keyspace) = open(&env, compaction);
+        let load = |key: &str| {
+            let mut loader = db.bulk_loader(&keyspace).unwrap();
+            loader.put(key, "value").unwrap();
+            loader.finish().unwrap();
+            clock.advance(HOUR);
+        };
+        load("a");
+        put(&keyspace, "b");
+        clock.advance(HOUR);
+        load("c");
+        run_jobs(&db);
+        assert_eq!(keys(&keyspace), ["b", "c"], "{compaction:?}");
+        load("d");
+        run_jobs(&db);
+        assert_eq!(keys(&keyspace), ["c", "d"], "{compaction:?}");
+        let written = |level: &esker::LevelInfo| level.runs[0].tables[0].written;
+        let levels = keyspace.levels().levels;
+        assert_eq!(levels.iter().map(written).collect::<Vec<_>>(), [Some(clock.wall() - HOUR)]);
+    }
+}
+
+/// What was loaded counted as old as time itself, and was rewritten at once.
+#[test]
+fn what_is_loaded_is_rewritten_once_it_is_old() {
+    let (env, clock) = machine();
+    let options = Options { background_threads: 0, ..Options::default() };
+    let db = Db::builder("db").env(env).options(options).open().unwrap();
+    let periodic_compaction = Some(24 * HOUR);
+    let options = KeyspaceOptions { periodic_compaction, ..KeyspaceOptions::default() };
+    let keyspace = db.keyspace("k", options).unwrap();
+    let mut loader = db.bulk_loader(&keyspace).unwrap();
+    loader.put("key", "value").unwrap();
+    loader.finish().unwrap();
+    for (hours, compactions) in [(0, 0), (23, 0), (2, 1)] {
+        clock.advance(hours * HOUR);
+        run_jobs(&db);
+        assert_eq!(db.stats().counters.compactions, compactions);
+    }
 }

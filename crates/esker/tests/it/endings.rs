@@ -1,13 +1,16 @@
 //! Calls that are under way when the database is closed under them, and waits that must end.
 
 use std::cell::RefCell;
+use std::io;
+use std::path::Path;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 use std::sync::{Arc, PoisonError};
 
 use esker::env::{
-    Env, Fault, FaultFileSystem, MemoryFileSystem, Operation, Rule, SystemThreads, Threads as _,
-    When,
+    Env, Fault, FaultFileSystem, FileSystem as _, IoError, JoinHandle, MemoryFileSystem, Operation,
+    Rule, SystemThreads, Threads, When,
 };
 use esker::{Db, ErrorKind, KeyspaceOptions, Options, Outcome};
 
@@ -165,4 +168,97 @@ fn close_keeps_what_was_written_before_a_keyspace_had_a_log() {
     let own = db.existing_keyspace("own").unwrap().expect("it was created");
     assert_eq!(own.get("with").unwrap().unwrap(), "a log");
     assert_eq!(own.get("without").unwrap().unwrap(), "a log");
+}
+
+/// The last holder of a table that a compaction had replaced removed its file by name, after the
+/// database had been closed, and its directory been emptied and filled anew.
+#[test]
+fn cursor_that_outlives_its_database_leaves_the_next_one_alone() {
+    let fs = MemoryFileSystem::new(1);
+    let open = || open(&env_of(&fs), &options()).unwrap();
+    let db = open();
+    db.put("key", "old").unwrap();
+    db.flush().unwrap();
+    let cursor = db.default_keyspace().cursor().unwrap();
+    db.put("key", "new").unwrap();
+    db.compact::<&[u8]>(..).unwrap();
+    db.close().unwrap();
+    for entry in fs.list(Path::new(DIR)).unwrap() {
+        fs.remove(&Path::new(DIR).join(entry.name)).unwrap();
+    }
+    let next = open();
+    next.put("key", "of the next").unwrap();
+    next.flush().unwrap();
+    drop(cursor);
+    next.close().unwrap();
+    assert_eq!(open().get("key").unwrap().unwrap(), "of the next");
+}
+
+/// Gives one thread, and notes whether somebody has waited for its end.
+#[derive(Default, Debug)]
+struct OneThread {
+    is_given: AtomicBool,
+    is_joined: Arc<AtomicBool>,
+}
+
+impl Threads for OneThread {
+    fn spawn(&self, name: &str, task: Box<dyn FnOnce() + Send>) -> Result<JoinHandle, IoError> {
+        if self.is_given.swap(true, Ordering::Relaxed) {
+            return Err(IoError::new("start thread", name, io::ErrorKind::WouldBlock.into()));
+        }
+        let thread = SystemThreads.spawn(name, task)?;
+        let is_joined = Arc::clone(&self.is_joined);
+        Ok(JoinHandle::new(Box::new(move || {
+            thread.join();
+            is_joined.store(true, Ordering::Relaxed);
+        })))
+    }
+}
+
+/// There was no second thread. The open failed and gave the lock back, while the first thread could
+/// still be at a flush of what was recovered, beside the next owner.
+#[test]
+fn open_without_all_of_its_threads_waits_for_those_that_it_has() {
+    let threads = Arc::new(OneThread::default());
+    let env = Env { threads: Arc::<OneThread>::clone(&threads), ..Env::memory(1) };
+    let error = Db::builder(DIR).env(env.clone()).open().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Io, "{error}");
+    assert!(threads.is_joined.load(Ordering::Relaxed));
+    let env = Env { threads: Arc::new(SystemThreads), ..env };
+    Db::builder(DIR).env(env).open().unwrap().close().unwrap();
+}
+
+/// A keyspace was dropped while the one before it was flushed: the call said that all was closed,
+/// and did not flush those behind it.
+#[test]
+fn flush_of_all_keyspaces_passes_over_one_that_is_dropped_meanwhile() {
+    let fs = MemoryFileSystem::new(1);
+    let faults = FaultFileSystem::new(Arc::new(fs.clone()), Env::memory(1).clock);
+    let db = open(&env_over(Arc::new(faults.clone())), &options()).unwrap();
+    let names = ["dropped", "last"];
+    let [dropped, last] = names.map(|name| db.keyspace(name, KeyspaceOptions::default()).unwrap());
+    for keyspace in [db.default_keyspace(), &dropped, &last] {
+        keyspace.put("key", "value").unwrap();
+    }
+    let (reached, is_reached) = mpsc::channel();
+    let (release, is_released) = mpsc::channel::<()>();
+    let gate = Mutex::new(Some((reached, is_released)));
+    faults.observe(move |event| {
+        let is_table = event.path.extension().is_some_and(|extension| extension == "table");
+        if event.operation == Operation::Sync && is_table {
+            let gate = gate.lock().unwrap_or_else(PoisonError::into_inner).take();
+            if let Some((reached, is_released)) = gate {
+                reached.send(()).unwrap();
+                is_released.recv().unwrap();
+            }
+        }
+    });
+    std::thread::scope(|scope| {
+        let flush = scope.spawn(|| db.flush());
+        is_reached.recv().unwrap();
+        db.drop_keyspace(&dropped).unwrap();
+        release.send(()).unwrap();
+        flush.join().unwrap().unwrap();
+    });
+    assert_eq!(last.levels().table_count(), 1);
 }

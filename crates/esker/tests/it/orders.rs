@@ -4,9 +4,15 @@
 //! prefix to a range, and what becomes of a keyspace whose order is not known.
 
 use std::ops::Bound;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
 
 use esker::env::{Env, MemoryFileSystem};
-use esker::{Db, ErrorKind, KeyOrder, Keyspace, KeyspaceOptions, Order, Result, UndecodableKey};
+use esker::{
+    CompactionFilter, CompactionFilterFactory, Db, ErrorKind, Filter, FilterContext,
+    FilterDecision, FilterFailure, KeyOrder, Keyspace, KeyspaceOptions, Order, Result, TableWriter,
+    TableWriterOptions, UndecodableKey,
+};
 
 use crate::recovered::{DIR, env_of, open, options};
 
@@ -158,8 +164,12 @@ fn a_keyspace_whose_order_is_not_known_is_kept_and_not_read() {
     let options = words.options();
     let same = db.keyspace("words", options.clone()).unwrap();
     refused(same.get("b").map(drop));
-    let error = db.keyspace("new", options).unwrap_err();
-    assert_eq!(error.to_string(), "the key order \"shortlex\" is known by name only");
+    // A table of such an order was begun, and got the empty key for whatever key came first.
+    let writing = TableWriterOptions { order: options.order.clone(), ..Default::default() };
+    let writer = TableWriter::create_in(&env_of(&fs), Path::new(DIR).join("new"), writing);
+    for error in [db.keyspace("new", options).unwrap_err(), writer.unwrap_err()] {
+        assert_eq!(error.to_string(), "the key order \"shortlex\" is known by name only");
+    }
 
     check(&db, &db.keyspace("words", shortlex()).unwrap());
     check(&db, &words);
@@ -213,4 +223,102 @@ fn the_default_keyspace_may_have_an_order_from_the_start() {
     drop(db);
     let db = builder().key_order(Shortlex { name: "shortlex" }).open().unwrap();
     assert_eq!(keys(db.iter().keys()), ["z", "long"]);
+}
+
+/// Keeps everything, and notes the keys that it is asked about.
+#[derive(Clone, Default)]
+struct NotesKeys(Arc<Mutex<Vec<Vec<u8>>>>);
+
+impl CompactionFilterFactory for NotesKeys {
+    fn name(&self) -> &str {
+        "notes keys"
+    }
+
+    fn create(&self, _: &FilterContext<'_>) -> Box<dyn CompactionFilter> {
+        Box::new(self.clone())
+    }
+}
+
+impl CompactionFilter for NotesKeys {
+    fn filter(
+        &mut self,
+        key: &[u8],
+        _: &[u8],
+    ) -> std::result::Result<FilterDecision, FilterFailure> {
+        self.0.lock().unwrap().push(key.to_vec());
+        Ok(FilterDecision::Keep)
+    }
+}
+
+/// Options that were read before the order was given have its name alone. A filter that came with
+/// them was asked about keys as they are stored, and could remove what it was not meant to.
+#[test]
+fn a_filter_is_never_shown_keys_as_they_are_stored() {
+    let fs = MemoryFileSystem::new(1);
+    drop(database(&fs));
+    let db = open(&env_of(&fs), &options()).unwrap();
+    let words = db.existing_keyspace("words").unwrap().unwrap();
+    let filter = NotesKeys::default();
+    let recorded = words.options();
+    let with_filter = || KeyspaceOptions {
+        compaction_filter: Some(Filter::new(filter.clone())),
+        ..recorded.clone()
+    };
+    // As long as nobody knows the order, nobody can show its keys.
+    db.keyspace("words", with_filter()).unwrap();
+    words.compact::<&[u8]>(..).unwrap();
+    assert_eq!(filter.0.lock().unwrap().len(), 0);
+    db.keyspace("words", shortlex()).unwrap();
+    db.keyspace("words", with_filter()).unwrap();
+    words.compact::<&[u8]>(..).unwrap();
+    assert_eq!(*filter.0.lock().unwrap(), WORDS.map(|word| word.as_bytes().to_vec()));
+    check(&db, &words);
+}
+
+type Read = fn(&Keyspace) -> Result<bool>;
+
+type Hook = Arc<Mutex<Option<Box<dyn FnOnce() + Send>>>>;
+
+/// Bytewise; does something else first, once.
+struct Hooked(Hook);
+
+impl KeyOrder for Hooked {
+    fn name(&self) -> &str {
+        "hooked"
+    }
+
+    fn encode(&self, key: &[u8], out: &mut Vec<u8>) {
+        let hook = self.0.lock().unwrap().take();
+        hook.into_iter().for_each(|hook| hook());
+        out.extend_from_slice(key);
+    }
+
+    fn decode(&self, stored: &[u8], out: &mut Vec<u8>) -> std::result::Result<(), UndecodableKey> {
+        out.extend_from_slice(stored);
+        Ok(())
+    }
+}
+
+/// The reader had found the keyspace alive, and then took the view that the drop had left: of every
+/// key it said that there is none.
+#[test]
+fn a_read_beside_a_drop_gives_the_value_or_says_that_it_is_gone() {
+    let hook = Hook::default();
+    let order = Order::new(Hooked(Arc::clone(&hook)));
+    let db = open(&Env::memory(1), &options()).unwrap();
+    let reads: [Read; 4] = [
+        |keyspace| Ok(keyspace.get("key")?.is_some()),
+        |keyspace| keyspace.contains("key"),
+        |keyspace| Ok(keyspace.multi_get(&["key"])?[0].is_some()),
+        |keyspace| Ok(keyspace.explain_get("key")?.value_len.is_some()),
+    ];
+    for read in reads {
+        let options = KeyspaceOptions { order: order.clone(), ..KeyspaceOptions::default() };
+        let keyspace = db.keyspace("k", options).unwrap();
+        keyspace.put("key", "value").unwrap();
+        assert!(read(&keyspace).unwrap());
+        let (of_hook, dropped) = (db.clone(), keyspace.clone());
+        *hook.lock().unwrap() = Some(Box::new(move || of_hook.drop_keyspace(&dropped).unwrap()));
+        assert_eq!(read(&keyspace).unwrap_err().kind(), ErrorKind::Closed);
+    }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use esker::env::{
     Env, Fault, FaultFileSystem, FileSystem as _, ManualClock, MemoryFileSystem, Operation, Rule,
 };
-use esker::{Db, Options};
+use esker::{Db, KeyspaceOptions, Options};
 
 use crate::recovered::{DIR, env_over};
 
@@ -36,4 +36,45 @@ fn a_failure_is_forgotten_when_somebody_else_has_done_the_work() {
     clock.advance(Duration::from_secs(120));
     db.wait_until_settled().unwrap();
     assert!(db.health().failing_jobs.is_empty(), "{}", db.health());
+}
+
+/// A compaction failed for good, since a table could not be read. Flushes waited for its next try,
+/// up to a minute, and writers that needed one were told of the table.
+#[test]
+fn a_compaction_that_fails_keeps_no_flush_waiting() {
+    let fs = MemoryFileSystem::new(1);
+    fs.create_dir_all(Path::new(DIR)).unwrap();
+    let clock = Arc::new(ManualClock::new(Duration::from_secs(1000)));
+    let faults = FaultFileSystem::new(Arc::new(fs), clock.clone());
+    let env = Env { clock: clock.clone(), ..env_over(Arc::new(faults.clone())) };
+    let cache_bytes = Some(0);
+    let options = Options { background_threads: 0, cache_bytes, ..Options::default() };
+    let small = KeyspaceOptions {
+        memtable_bytes: 20_000,
+        immutable_memtables_max: 1,
+        ..KeyspaceOptions::default()
+    };
+    let builder = Db::builder(DIR).env(env).options(options).default_keyspace(small);
+    let db = builder.open().unwrap();
+    for number in 0..8_u8 {
+        db.put([1], [number]).unwrap();
+        db.put([number], "value").unwrap();
+        db.flush().unwrap();
+    }
+    faults.add(Rule::new(Fault::Error(5)).on(&[Operation::Read]).path("*.table"));
+    for attempt in 1..=4 {
+        while db.run_background_job() {}
+        let failing = db.health().failing_jobs;
+        assert_eq!(failing.len(), 1, "{}", db.health());
+        assert_eq!(failing[0].attempts, attempt);
+        clock.advance(Duration::from_secs(60));
+    }
+    while db.run_background_job() {}
+    for number in 0..100 {
+        db.put(format!("key {number}"), [7; 1000]).unwrap();
+    }
+    assert_eq!(db.stats().keyspaces[0].memtable_count, 2);
+    while db.run_background_job() {}
+    assert_eq!(db.stats().keyspaces[0].memtable_count, 1);
+    assert_eq!(db.health().failing_jobs.len(), 1, "{}", db.health());
 }

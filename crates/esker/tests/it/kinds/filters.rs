@@ -1,12 +1,15 @@
 //! Compaction filters: what they are told and asked, and what becomes of their answers.
 
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
+use esker::env::{Env, FileSystem as _, ManualClock};
 use esker::{
-    CompactionFilter, CompactionFilterFactory, Db, ErrorKind, Filter, FilterContext,
-    FilterDecision, FilterFailure, KeyspaceOptions,
+    CompactionFilter, CompactionFilterFactory, Db, Durability, ErrorKind, Filter, FilterContext,
+    FilterDecision, FilterFailure, KeyspaceOptions, Options,
 };
 
 use super::{check, entry_count, open};
@@ -194,4 +197,76 @@ fn a_filter_that_fails_or_panics_ends_the_job_and_nothing_else() {
         open(&fs, None).unwrap()
     };
     assert_eq!(reopened.default_keyspace().options().compaction_filter, None);
+}
+
+/// Whoever dropped the keyspace and whoever compacted it both took over its tables, so that each was
+/// removed twice, and the second time was a failure.
+#[test]
+fn tables_of_a_keyspace_dropped_while_it_is_compacted_are_removed_once() {
+    let fs = esker::env::MemoryFileSystem::new(1);
+    let (filter, is_asked, go_on) = stopping();
+    let db = open(&fs, None).unwrap();
+    let keyspace = db.keyspace("k", filter.options()).unwrap();
+    keyspace.put("k", "v").unwrap();
+    let compacting = {
+        let keyspace = keyspace.clone();
+        std::thread::Builder::new().spawn(move || keyspace.compact::<&[u8]>(..)).unwrap()
+    };
+    is_asked.recv().unwrap();
+    db.drop_keyspace(&keyspace).unwrap();
+    go_on.send(()).unwrap();
+    assert_eq!(compacting.join().unwrap().unwrap_err().kind(), ErrorKind::Closed);
+    let removed = db.events().into_iter().map(|(_, event)| event.to_string());
+    assert_eq!(removed.filter(|event| event.contains("remove")).collect::<Vec<_>>(), [""; 0]);
+    let names = fs.list(Path::new("db")).unwrap().into_iter().map(|entry| entry.name);
+    assert_eq!(names.filter(|name| name.ends_with(".table")).count(), 0);
+}
+
+/// The only thread compacted for as long as it took, and what was written buffered meanwhile stayed in
+/// the memory of the process, which promises a tenth of a second.
+#[test]
+fn a_buffered_write_is_handed_over_in_time_while_the_only_thread_compacts() {
+    const KEY_COUNT: usize = 300;
+    let clock = Arc::new(ManualClock::new(Duration::from_secs(1000)));
+    let env = Env { clock: Arc::<ManualClock>::clone(&clock), ..Env::memory(1) };
+    let options = Options { background_threads: 1, ..Options::default() };
+    let db = Db::builder("db").env(env).options(options).open().unwrap();
+    // Of each compaction: the length of the log behind the write, and some blocks later.
+    let lengths: Arc<Mutex<Vec<(u64, u64)>>> = Arc::default();
+    let of_filter = Arc::new(Mutex::new(Some(db.clone())));
+    let filter = ByFunction::new({
+        let (lengths, of_filter) = (Arc::clone(&lengths), Arc::clone(&of_filter));
+        let mut first = None;
+        let asked = Mutex::new(move |key: &[u8]| {
+            let of_filter = of_filter.lock().unwrap();
+            let db = of_filter.as_ref().unwrap();
+            let log_bytes = || db.stats().counters.log_bytes;
+            if key == [0, 0] {
+                db.put_with("z", "buffered", Durability::Buffered).unwrap();
+                first = Some(log_bytes());
+                clock.advance(Duration::from_secs(1));
+            } else if key == [1, (KEY_COUNT - 257) as u8] {
+                let first = first.take().into_iter();
+                lengths.lock().unwrap().extend(first.map(|first| (first, log_bytes())));
+            }
+        });
+        move |key, _| {
+            (asked.lock().unwrap())(key);
+            Ok(FilterDecision::Keep)
+        }
+    });
+    db.keyspace("default", filter.options()).unwrap();
+    db.pause_compactions();
+    for _ in 0..6 {
+        for number in 0..KEY_COUNT {
+            db.put([(number >> 8) as u8, number as u8], [7; 1000]).unwrap();
+        }
+        db.flush().unwrap();
+    }
+    db.resume_compactions();
+    db.wait_until_settled().unwrap();
+    let lengths = lengths.lock().unwrap();
+    assert!(!lengths.is_empty(), "something was compacted");
+    assert!(lengths.iter().all(|(first, later)| first < later), "{lengths:?}");
+    of_filter.lock().unwrap().take();
 }
