@@ -169,7 +169,7 @@ impl TableProperties {
         let unknown = decoder.error("table properties name an unknown compression");
         let compression = Compression::from_byte(decoder.u8()?).ok_or(unknown)?;
         let filter_bits_per_key = decoder.varint_u32()?;
-        let smallest_key = decode_key(decoder, KEY_LEN_MAX)?;
+        let smallest_key = decode_key(decoder, END_LEN_MAX)?;
         let largest_key = decode_key(decoder, END_LEN_MAX)?;
         let properties = Self {
             id,

@@ -97,8 +97,9 @@ fn decode_flag(decoder: &mut Decoder<'_>) -> Result<bool, DecodeError> {
     }
 }
 
+/// A range may start where another one ends, so that both have the same bound.
 fn are_ends(start: &[u8], end: &[u8]) -> bool {
-    start < end && start.len() <= KEY_LEN_MAX && end.len() <= END_LEN_MAX
+    start < end && start.len() <= END_LEN_MAX && end.len() <= END_LEN_MAX
 }
 
 /// Appends the block of `fragments`, all of which have an end.

@@ -124,6 +124,28 @@ fn a_table_may_hold_range_tombstones_alone() {
     }
 }
 
+/// Where one range ends behind the longest key and another goes on, a fragment starts there. It
+/// could be written and not read: neither the table nor the manifest that named it.
+#[test]
+fn a_range_may_start_right_behind_the_longest_key() {
+    let bed = Bed::new();
+    let behind = [&[b'k'; KEY_LEN_MAX][..], b"\0"].concat();
+    for (number, given) in [
+        (1, fragments(&[(b"a", &behind, 12), (b"b", b"z", 10)])),
+        (2, fragments(&[(&behind, b"z", 10)])),
+    ] {
+        assert!(given.as_slice().iter().any(|fragment| fragment.start == behind));
+        let layout = options(100, Compression::Lz4);
+        let properties = bed.build_with_ranges(number, layout, &[], given.clone());
+        assert_eq!(round_trip(&properties), properties);
+        for table in [bed.table(&properties), bed.open_file(number).unwrap()] {
+            assert_eq!(table.ranges().unwrap(), Some(&given));
+            assert_eq!(table.covering(b"y", SeqNo::MAX).unwrap(), Some(seqno(10)));
+            assert_eq!(table.verify().unwrap().corruptions, []);
+        }
+    }
+}
+
 #[test]
 fn an_end_that_an_entry_has_as_its_key_belongs_to_the_table() {
     let bed = Bed::new();

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use esker::env::{Env, Event, FaultFileSystem, MemoryFileSystem, Operation};
-use esker::{CompactionPolicy, Db, IngestOptions, Keyspace, KeyspaceOptions, Options};
+use esker::{CompactionPolicy, Db, IngestOptions, Keyspace, KeyspaceOptions, Options, limits};
 
 use crate::outside;
 use crate::recovered::{DIR, env_over};
@@ -73,6 +73,31 @@ fn fill(bed: &Bed, db: &Db, keyspace: &Keyspace) {
     let order = keyspace.options().order;
     let paths = outside::write_tables(&bed.env(), &order, &writes, TABLE_COUNT).unwrap();
     db.ingest(keyspace, &paths, IngestOptions::default()).unwrap();
+}
+
+/// A delete without an end ends in a table right behind its longest key; one that went on from there
+/// made the table unreadable.
+#[test]
+fn deleted_ranges_may_meet_right_behind_the_longest_key() {
+    let bed = Bed::new();
+    let (db, keyspace) = bed.open(&options(CompactionPolicy::Leveled));
+    let longest = vec![b'k'; limits::KEY_LEN_MAX];
+    keyspace.put(&longest, "value").unwrap();
+    let snapshot = db.snapshot();
+    keyspace.delete_range("b".."z").unwrap();
+    keyspace.delete_range("a"..).unwrap();
+    keyspace.flush().unwrap();
+    assert_eq!(keyspace.get(&longest).unwrap(), None);
+    assert_eq!(snapshot.keyspace(&keyspace).get(&longest).unwrap().unwrap(), "value");
+    keyspace.compact::<&[u8]>(..).unwrap();
+    assert_eq!(snapshot.keyspace(&keyspace).get(&longest).unwrap().unwrap(), "value");
+    drop((snapshot, keyspace));
+    db.close().unwrap();
+    let (db, keyspace) = bed.open(&options(CompactionPolicy::Leveled));
+    assert_eq!(keyspace.iter().count(), 0);
+    keyspace.compact::<&[u8]>(..).unwrap();
+    drop(keyspace);
+    db.close().unwrap();
 }
 
 #[test]
