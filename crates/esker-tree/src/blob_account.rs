@@ -204,6 +204,10 @@ fn rewrite(
         })
         .collect();
     let (first, last) = (chosen.first()?, chosen.last()?);
+    // Something in flight may put a table into a gap between them, which what they become spans.
+    if busy.writes_into(level, &first.smallest_key, &last.largest_key) {
+        return None;
+    }
     Some(Plan {
         reason: PlanReason::BlobWaste,
         target_level: level,

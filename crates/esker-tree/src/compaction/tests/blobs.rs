@@ -103,6 +103,39 @@ fn what_is_rewritten_stands_side_by_side_and_is_not_in_flight() {
     assert_eq!(files, known);
 }
 
+/// What became of the tables on both sides of a gap overlapped what was merged into the gap
+/// meanwhile: the edit of whichever came last did not fit.
+#[test]
+fn tables_beside_a_gap_that_is_about_to_be_filled_wait() {
+    let mut tree = tree_with_garbage();
+    let smaller = Plan { output_bytes_max: 300, ..plan_of_all(&tree, 6) };
+    tree.compact(&smaller, &Readers::new(&[], seqno(400)));
+    let plan = pick(&tree, &Busy::new(), bound(9, None)).unwrap();
+    let chosen: Vec<TableId> = plan.tables().collect();
+    let tables = tree.version.levels()[6].runs()[0].tables();
+    let first = tables.iter().find(|table| table.properties().id == chosen[0]).unwrap();
+    assert!(chosen.len() > 1, "there is a gap behind the first");
+    let gap = [&first.properties().largest_key[..], b"!"].concat();
+    let filling = |level| {
+        let mut busy = Busy::new();
+        busy.start(Plan {
+            reason: PlanReason::LevelZero,
+            inputs: Vec::new(),
+            target_level: level,
+            first_key: gap.clone(),
+            last_key: gap.clone(),
+            ..plan.clone()
+        });
+        busy
+    };
+    assert_eq!(pick(&tree, &filling(6), bound(9, None)), None);
+    assert_eq!(
+        pick(&tree, &filling(5), bound(9, None)),
+        Some(plan.clone()),
+        "one above is no matter"
+    );
+}
+
 #[test]
 fn a_job_clears_files_that_are_due_and_leaves_the_others_where_they_are() {
     for (due, is_cleared) in [(None, false), (Some(u64::MAX), true)] {
