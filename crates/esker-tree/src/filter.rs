@@ -9,6 +9,8 @@ use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
+use esker_base::limits::VALUE_LEN_MAX;
+
 use crate::operator::panic_message;
 
 /// Makes a filter for each compaction of a keyspace.
@@ -55,7 +57,7 @@ pub enum FilterDecision {
     Keep,
     /// The key is deleted.
     Remove,
-    /// The key gets this value.
+    /// The key gets this value. One that is longer than values may be counts as a failure.
     Change(Vec<u8>),
 }
 
@@ -159,11 +161,26 @@ impl RunningFilter {
         }
     }
 
-    pub(crate) fn ask(&mut self, key: &[u8], value: &[u8]) -> Result<FilterDecision, FilterError> {
+    /// What becomes of `value`, which is stored behind `before_len` bytes.
+    pub(crate) fn ask(
+        &mut self,
+        key: &[u8],
+        value: &[u8],
+        before_len: usize,
+    ) -> Result<FilterDecision, FilterError> {
         // After a panic the filter is not asked again.
         let asked = catch_unwind(AssertUnwindSafe(|| self.filter.filter(key, value)));
         let decision =
             asked.unwrap_or_else(|panic| Err(FilterFailure::new(panic_message(&*panic))));
+        let len_max = VALUE_LEN_MAX.saturating_sub(before_len as u64);
+        let decision = decision.and_then(|decision| match &decision {
+            FilterDecision::Change(value) if len_max < value.len() as u64 => {
+                let len = value.len();
+                let what = format!("the value has {len} bytes, and at most {len_max} are allowed");
+                Err(FilterFailure::new(what))
+            }
+            _ => Ok(decision),
+        });
         decision.map_err(|failure| {
             let filter = Arc::clone(&self.name);
             FilterError { filter, key: Some(key.into()), failure }

@@ -9,6 +9,8 @@ use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
+use esker_base::limits::VALUE_LEN_MAX;
+
 /// What the operands of a keyspace do to its values.
 ///
 /// A write may give a key an *operand* instead of a value. Readers see the value that the operator
@@ -29,7 +31,8 @@ pub trait MergeOperator: Send + Sync + 'static {
     /// at least one. `existing` is the value beneath; `None` if the key has none.
     ///
     /// # Errors
-    /// If the operands or the value make no sense. Reads of the key then fail; nothing is lost.
+    /// If the operands or the value make no sense. Reads of the key then fail; nothing is lost. A
+    /// result that is longer than values may be counts as an error.
     fn merge(
         &self,
         key: &[u8],
@@ -217,14 +220,20 @@ impl<'a> Merger<'a> {
         out: &mut Vec<u8>,
     ) -> Result<(), MergeError> {
         out.clear();
-        self.guard(|| self.operator.merge(self.key, existing, operands, out))
+        self.guard(|| {
+            self.operator.merge(self.key, existing, operands, out)?;
+            check_len(out)
+        })
     }
 
     /// Replaces `out` by one operand that stands for `operands`, the oldest first; false if there
     /// is none.
     pub(crate) fn fold(self, operands: &[&[u8]], out: &mut Vec<u8>) -> Result<bool, MergeError> {
         out.clear();
-        self.guard(|| self.operator.fold_operands(self.key, operands, out))
+        self.guard(|| {
+            let folds = self.operator.fold_operands(self.key, operands, out)?;
+            check_len(out).map(|()| folds)
+        })
     }
 
     fn guard<T>(self, call: impl FnOnce() -> Result<T, MergeFailure>) -> Result<T, MergeError> {
@@ -237,6 +246,16 @@ impl<'a> Merger<'a> {
             MergeError { key: self.key.into(), cause }
         })
     }
+}
+
+/// Refuses a result that no table takes.
+fn check_len(result: &[u8]) -> Result<(), MergeFailure> {
+    let len = result.len();
+    if len as u64 <= VALUE_LEN_MAX {
+        return Ok(());
+    }
+    let what = format!("the result has {len} bytes, and at most {VALUE_LEN_MAX} are allowed");
+    Err(MergeFailure::new(what))
 }
 
 /// What a panic of the user's code said.

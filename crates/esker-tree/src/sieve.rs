@@ -266,7 +266,7 @@ fn add_filtered(
     is_all: bool,
     sink: &mut impl Sink,
 ) -> Result<Filtered, JobError> {
-    match filter.ask(key.user_key, shown)? {
+    match filter.ask(key.user_key, shown, before.len())? {
         FilterDecision::Keep => {
             sink.add(key, stored)?;
             return Ok(Filtered::Kept);

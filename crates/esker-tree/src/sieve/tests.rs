@@ -4,13 +4,14 @@
 use std::fmt::Write as _;
 
 use esker_base::expiry_of;
+use esker_base::limits::VALUE_LEN_MAX;
 
 use super::*;
 use crate::filter::{
     CompactionFilter, CompactionFilterFactory, Filter, FilterContext, FilterFailure,
 };
 use crate::gc::Readers;
-use crate::operator::{Merge, MergeFailure, MergeOperator};
+use crate::operator::{Merge, MergeFailure, MergeOperator, Merger};
 use crate::test_random::TestRandom;
 
 /// Appends operands with a comma. Fails for the operand `bad`; panics for `panic`.
@@ -182,6 +183,73 @@ fn operands_and_single_deletes_match_testdata() {
 #[test]
 fn filters_match_testdata() {
     crate::testing::replay("gc/filters.txt", run_case);
+}
+
+/// Makes results of 4 GiB, none of which is looked at.
+struct Huge;
+
+impl MergeOperator for Huge {
+    fn name(&self) -> &str {
+        "huge"
+    }
+
+    fn merge(
+        &self,
+        _key: &[u8],
+        _existing: Option<&[u8]>,
+        _operands: &[&[u8]],
+        out: &mut Vec<u8>,
+    ) -> Result<(), MergeFailure> {
+        *out = vec![0; VALUE_LEN_MAX as usize + 1];
+        Ok(())
+    }
+
+    fn is_associative(&self) -> bool {
+        true
+    }
+}
+
+impl CompactionFilterFactory for Huge {
+    fn name(&self) -> &str {
+        "huge"
+    }
+
+    fn create(&self, _context: &FilterContext<'_>) -> Box<dyn CompactionFilter> {
+        Box::new(Self)
+    }
+}
+
+impl CompactionFilter for Huge {
+    fn filter(&mut self, _key: &[u8], _value: &[u8]) -> Result<FilterDecision, FilterFailure> {
+        Ok(FilterDecision::Change(vec![0; VALUE_LEN_MAX as usize - 7]))
+    }
+}
+
+/// A table takes none of them: a job that tried to write one panicked, again at each attempt.
+#[test]
+fn results_that_are_longer_than_values_may_be_are_failures() {
+    let merge = Merge::new(Huge);
+    let merger = Merger::new(Some(&merge), b"k").unwrap();
+    let mut out = Vec::new();
+    let what = "the merge operator \"huge\" failed for the key \"k\": the result has 4294967296 \
+                bytes, and at most 4294967295 are allowed";
+    for error in
+        [merger.merge(None, &[b"a"], &mut out).err(), merger.fold(&[b"a", b"b"], &mut out).err()]
+    {
+        assert_eq!(error.map(|error| error.to_string()).as_deref(), Some(what));
+    }
+    let context = FilterContext {
+        keyspace: "default",
+        level: 1,
+        is_last_level: true,
+        is_full: true,
+        is_manual: true,
+    };
+    let mut filter = RunningFilter::start(&Filter::new(Huge), &context).unwrap();
+    assert!(filter.ask(b"k", b"v", 0).is_ok(), "it just fits");
+    let Err(error) = filter.ask(b"k", b"v", 8) else { panic!("it fits") };
+    let what = "the value has 4294967288 bytes, and at most 4294967287 are allowed";
+    assert_eq!(error.failure, FilterFailure::new(what), "behind its expiry it does not");
 }
 
 /// What a reader at `at` finds among entries of one key, the newest first.
