@@ -31,6 +31,9 @@ use esker_env::FileError;
 
 use crate::cursor::{Cursor, PinnedValue, Step};
 
+/// At a change of direction, a source that has come no further in so many steps seeks.
+const TURN_STEPS_MAX: u32 = 8;
+
 /// So many places are put in order without branches.
 const UNBRANCHED_MAX: usize = 8;
 
@@ -242,7 +245,8 @@ impl<C: Cursor> MergingCursor<C> {
     /// Changes direction at the shown entry, so that every other source stands on its far side.
     ///
     /// A source stands next to the shown entry, so that one step mostly does; a memtable that took
-    /// writes meanwhile needs more.
+    /// writes meanwhile needs more, and one that has jumped over what range tombstones hide may
+    /// need as many as they are, so that it seeks.
     #[cold]
     fn turn(&mut self, to: Direction) -> Result<(), FileError> {
         let (shown, _) = self.current();
@@ -309,12 +313,16 @@ impl Direction {
             (Self::Reverse, true) => source.prev()?,
             (Self::Reverse, false) => source.seek_to_last()?,
         }
+        let mut steps = 0;
         while source.is_valid() {
             let order = source.key().cmp(&key);
             if order != self.ordering() && !(passes_equal && order == Ordering::Equal) {
                 break;
             }
+            steps += 1;
             match self {
+                Self::Forward if steps == TURN_STEPS_MAX => source.seek(key)?,
+                Self::Reverse if steps == TURN_STEPS_MAX => source.seek_for_prev(key)?,
                 Self::Forward => source.next()?,
                 Self::Reverse => source.prev()?,
             }

@@ -36,6 +36,8 @@ pub(crate) struct VecCursor {
     pub(crate) seek_count: u64,
     /// Fails the move that would reach this place.
     pub(crate) fails_at: Option<usize>,
+    /// Jumps where it is told to skip.
+    pub(crate) skips: bool,
 }
 
 impl VecCursor {
@@ -47,7 +49,8 @@ impl VecCursor {
 
     /// Shows `entries` in whatever order they are: what no undamaged source does.
     pub(crate) fn as_given(entries: Vec<Entry>) -> Self {
-        Self { entries: entries.into(), place: None, seek_count: 0, fails_at: None }
+        let entries = entries.into();
+        Self { entries, place: None, seek_count: 0, fails_at: None, skips: false }
     }
 
     fn go(&mut self, place: Option<usize>) -> Result<(), FileError> {
@@ -95,12 +98,18 @@ impl Cursor for VecCursor {
         PinnedValue::Owned(self.value().into())
     }
 
-    fn skip_to(&mut self, _end: &[u8], _below: SeqNo) -> Result<bool, FileError> {
-        Ok(false)
+    fn skip_to(&mut self, end: &[u8], _below: SeqNo) -> Result<bool, FileError> {
+        if self.skips {
+            self.seek(InternalKey::seek(end, SeqNo::MAX))?;
+        }
+        Ok(self.skips)
     }
 
-    fn skip_back_to(&mut self, _start: &[u8], _below: SeqNo) -> Result<bool, FileError> {
-        Ok(false)
+    fn skip_back_to(&mut self, start: &[u8], _below: SeqNo) -> Result<bool, FileError> {
+        if self.skips {
+            self.seek_for_prev(InternalKey::seek(start, SeqNo::MAX))?;
+        }
+        Ok(self.skips)
     }
 
     fn seek(&mut self, target: InternalKey<'_>) -> Result<(), FileError> {

@@ -124,6 +124,34 @@ fn seek_to_a_near_target_leaves_sources_beyond_it_alone() {
     assert_eq!(seeks, [2, 1, 1]);
 }
 
+/// A source that has jumped over a long stretch walked back through all of it.
+#[test]
+fn a_change_of_direction_in_a_stretch_that_was_jumped_over_takes_a_few_steps() {
+    let source = |seqno: u64, numbers: &mut dyn Iterator<Item = u32>| {
+        let entry = |n: u32| Entry::new(format!("{n:04}").as_bytes(), seqno, EntryKind::Put, b"");
+        VecCursor::new(numbers.map(entry).collect())
+    };
+    let mut hidden = source(1, &mut (0..1000));
+    hidden.skips = true;
+    let newer = source(5, &mut [100, 500, 900].into_iter());
+    let mut cursor = MergingCursor::new(vec![newer, hidden]);
+    let middle = InternalKey::seek(b"0500", SeqNo::MAX);
+    let seeks = |cursor: &MergingCursor<VecCursor>| cursor.sources()[1].seek_count;
+    cursor.seek(InternalKey::seek(b"0100", SeqNo::MAX)).unwrap();
+    cursor.next().unwrap();
+    assert!(cursor.skip_to(b"0999", SeqNo::MAX).unwrap());
+    assert_eq!(cursor.key().user_key, middle.user_key);
+    let before = seeks(&cursor);
+    cursor.prev().unwrap();
+    assert_eq!((cursor.key().user_key, seeks(&cursor) - before), (&b"0499"[..], 1));
+    assert!(cursor.skip_back_to(b"0001", SeqNo::MAX).unwrap());
+    assert_eq!(cursor.key().user_key, b"0100");
+    let before = seeks(&cursor);
+    cursor.next().unwrap();
+    assert_eq!((cursor.key().user_key, seeks(&cursor) - before), (&b"0100"[..], 1));
+    assert_eq!(cursor.current().0, 1, "of the older source");
+}
+
 #[test]
 fn cursor_is_not_valid_after_an_error_and_recovers_by_a_seek() {
     let entries = |keys: &[&[u8]]| {
