@@ -167,6 +167,27 @@ fn what_is_loaded_grows_old_as_what_is_written_does() {
     }
 }
 
+/// A delete that was in the log while something else was loaded was dated with the load.
+#[test]
+fn a_delete_in_the_log_is_no_younger_for_what_was_loaded_after_it() {
+    let (env, clock) = machine();
+    let (db, keyspace) = open(&env, CompactionPolicy::Leveled);
+    put(&keyspace, "a");
+    keyspace.delete("a").unwrap();
+    let deleted = clock.wall();
+    clock.advance(HOUR);
+    let mut loader = db.bulk_loader(&keyspace).unwrap();
+    loader.put("b", "value").unwrap();
+    loader.finish().unwrap();
+    drop((db, keyspace));
+    let (_db, keyspace) = open(&env, CompactionPolicy::Leveled);
+    keyspace.flush().unwrap();
+    let levels = keyspace.levels().levels;
+    let tables = levels.iter().flat_map(|level| &level.runs).flat_map(|run| &run.tables);
+    let oldest = tables.filter_map(|table| table.oldest_delete).min().unwrap();
+    assert!(oldest <= deleted, "{oldest:?}");
+}
+
 /// What was loaded counted as old as time itself, and was rewritten at once.
 #[test]
 fn what_is_loaded_is_rewritten_once_it_is_old() {
