@@ -58,11 +58,22 @@ pub(crate) fn assert_tidy(db: &Db, fs: &dyn FileSystem, when: &str) {
 /// The files of a database as in [`assert_tidy`] that nothing refers to, beside a few log segments
 /// to be reused. What is referred to must be there.
 pub(crate) fn orphans(db: &Db, fs: &dyn FileSystem, when: &str) -> Vec<String> {
+    orphans_beside(db, fs, when, |_| false)
+}
+
+/// As [`orphans`]; files that `is_left` says a fault has left are no spare segments.
+pub(crate) fn orphans_beside(
+    db: &Db,
+    fs: &dyn FileSystem,
+    when: &str,
+    is_left: impl Fn(&str) -> bool,
+) -> Vec<String> {
     let (referenced, found) = referenced_and_found(fs, db.path());
     let missing: Vec<_> = referenced.difference(&found).collect();
     assert!(missing.is_empty(), "{when}: referred to, and missing: {missing:?}");
     let (mut spare, mut orphans): (Vec<_>, Vec<_>) =
         found.difference(&referenced).cloned().partition(|name| name.ends_with(".log"));
+    spare.sort_by_key(|name| is_left(name));
     orphans.extend(spare.split_off(spare.len().min(SPARE_SEGMENTS_MAX)));
     orphans
 }

@@ -16,7 +16,7 @@ use super::reader::{read_all, seen_by};
 use super::recovery::{crash_and_recover, recover};
 use super::script::{Act, Op};
 use super::world::{self, Moment, START, World};
-use crate::directory::{assert_exact, orphans};
+use crate::directory::{assert_exact, orphans_beside};
 use crate::random::Rng;
 use crate::recovered::{DIR, Loss, log_dir_of};
 
@@ -273,7 +273,10 @@ impl Life {
             if db.health().poisoned.is_some() {
                 return;
             }
-            let now = orphans(db, &self.world.fs, "settled");
+            let injected = self.world.faults.injected();
+            let is_left =
+                |name: &str| injected.iter().any(|event| may_leave(event, name, &dir_of(home)));
+            let now = orphans_beside(db, &self.world.fs, "settled", is_left);
             let stays = |name: &String| left.as_ref().is_none_or(|before| before.contains(name));
             left = Some(now.into_iter().filter(stays).collect());
             if left.as_ref().is_some_and(Vec::is_empty) {
