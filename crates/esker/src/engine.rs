@@ -72,8 +72,9 @@ pub(crate) struct Engine {
     buffered_since: AtomicU64,
     /// Frames were written since the log was marked. Counter only, as `has_buffered`.
     pub(crate) has_unmarked: AtomicBool,
-    /// Given back when the database is closed. Lock order: last; held while files are removed.
-    lock: Mutex<Option<Box<dyn FileLock>>>,
+    /// That of the directory, and of one that has only the log. Given back when the database is closed.
+    /// Lock order: last; held while files are removed.
+    locks: Mutex<Vec<Box<dyn FileLock>>>,
 }
 
 /// What recovery hands to the engine, beyond what it can make itself.
@@ -90,7 +91,7 @@ pub(crate) struct Parts {
     pub(crate) ledger: Ledger,
     pub(crate) visible: SeqNo,
     pub(crate) keyspaces: BTreeMap<KeyspaceId, Arc<KeyspaceCore>>,
-    pub(crate) lock: Option<Box<dyn FileLock>>,
+    pub(crate) locks: Vec<Box<dyn FileLock>>,
     pub(crate) listener: Option<EventListener>,
 }
 
@@ -125,7 +126,7 @@ impl Engine {
             has_buffered: AtomicBool::new(false),
             buffered_since: AtomicU64::new(0),
             has_unmarked: AtomicBool::new(false),
-            lock: Mutex::new(parts.lock),
+            locks: Mutex::new(parts.locks),
         }
     }
 
@@ -166,7 +167,7 @@ impl Engine {
 
     /// Lets another opener have the directory.
     pub(crate) fn unlock(&self) {
-        drop(self.lock.lock().unwrap_or_else(PoisonError::into_inner).take());
+        self.locks.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
     /// Stops all writing until the database is reopened. The first cause counts.
@@ -322,8 +323,8 @@ impl Engine {
     /// Runs `remove`, which removes files, while the directory is this engine's. After a close it
     /// may hold another database, or this one as a backup had it, with other files of the same names.
     pub(crate) fn while_locked(&self, remove: impl FnOnce()) {
-        let lock = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
-        if lock.is_some() {
+        let locks = self.locks.lock().unwrap_or_else(PoisonError::into_inner);
+        if !locks.is_empty() {
             remove();
         }
     }

@@ -1,6 +1,7 @@
 //! The one error of the public API: a kind that says what to do, and where it happened.
 
 use std::fmt;
+use std::path::Path;
 use std::sync::Arc;
 
 use esker_base::Corruption;
@@ -132,13 +133,20 @@ impl Error {
         }))
     }
 
-    pub(crate) fn locked(dir: &std::path::Path, error: LockError) -> Self {
+    pub(crate) fn locked(dir: &Path, error: LockError) -> Self {
+        Self::of_lock(&format!("the database in {} is open elsewhere", dir.display()), error)
+    }
+
+    pub(crate) fn log_dir_locked(dir: &Path, error: LockError) -> Self {
+        let what = format!("the log directory {} is in use by another database", dir.display());
+        Self::of_lock(&what, error)
+    }
+
+    fn of_lock(what: &str, error: LockError) -> Self {
         match error {
-            LockError::Held(_) => Self::with_source(
-                ErrorKind::Locked,
-                format!("the database in {} is open elsewhere: its lock is {error}", dir.display()),
-                error,
-            ),
+            LockError::Held(_) => {
+                Self::with_source(ErrorKind::Locked, format!("{what}: its lock is {error}"), error)
+            }
             LockError::Io(error) => error.into(),
         }
     }

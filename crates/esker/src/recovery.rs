@@ -1,6 +1,6 @@
 //! Opening: from what is on disk to a running engine.
 //!
-//! In this order: take the lock; read the manifest; check that every file that it names is there;
+//! In this order: take the lock; read the manifest; take the lock of a directory that has only the log; check that every file that it names is there;
 //! replay the log segments that it names into memtables; remove what nothing refers to. Until the
 //! last step nothing on disk is changed, so an open that fails leaves everything as it was.
 //!
@@ -15,7 +15,7 @@ use esker_base::{
     Corruption, DatabaseId, FileHeader, FileId, FileKind, KeyspaceId, ManifestId, OwnerId, planted,
 };
 use esker_cache::{BlockCache, Budget};
-use esker_env::{DirEntry, Env, LockMode};
+use esker_env::{DirEntry, Env, FileLock, LockMode};
 use esker_log::LogEnd;
 use esker_table::{BlobFiles, CachedBlock, Table, TableContext};
 use esker_tree::{Catalog, EditRecord, KeyspaceState, Manifest, Recovered, Version, VersionEdit};
@@ -33,7 +33,7 @@ use crate::orphans::{Places, blobs_of, is_foreign};
 use crate::recovery_mode::RecoveryMode;
 use crate::replay::{Replay, ReplayedSegment};
 
-/// Name of the lock file in a database directory. Never removed.
+/// Name of the lock file in a database directory, and in one that has only the log. Never removed.
 pub(crate) const LOCK_FILE: &str = "LOCK";
 
 /// Name of the keyspace that every database has.
@@ -89,6 +89,8 @@ pub(crate) fn open(request: OpenRequest) -> Result<Arc<Engine>> {
         Some(recovered) => recovered,
         None => create(&request)?,
     };
+    let mut locks = vec![lock];
+    locks.extend(lock_log_dir(&request, &log_dir, &recovered)?);
     check_end(&request, &recovered)?;
     check_tables(&request, &recovered.catalog)?;
     let budget = Budget::new(options.memory_budget_bytes);
@@ -122,7 +124,7 @@ pub(crate) fn open(request: OpenRequest) -> Result<Arc<Engine>> {
         logs: Logs::new(Arc::clone(&env.fs), log_dir, database, segment_bytes, segments),
         pipeline: CommitPipeline::starting_at(Leader::starting_at(last_seqno, last_logged)),
         visible: last_seqno,
-        lock: Some(lock),
+        locks,
         listener: request.listener,
         is_read_only: request.is_read_only,
         env: request.env,
@@ -143,6 +145,27 @@ pub(crate) fn open(request: OpenRequest) -> Result<Arc<Engine>> {
 
 fn no_database(dir: &Path) -> Error {
     Error::invalid_input(format!("there is no database in {}", dir.display()))
+}
+
+/// Keeps other databases from a directory that has only the log, as long as this one is open: there
+/// may be no segment yet that says whose it is. An open that only reads keeps nobody from anything.
+fn lock_log_dir(
+    request: &OpenRequest,
+    log_dir: &Path,
+    recovered: &Recovered,
+) -> Result<Option<Box<dyn FileLock>>> {
+    let fs = &*request.env.fs;
+    let manifest = log_dir.join(recovered.id.file_name());
+    // The directory of the database, whatever it is called here, is locked already.
+    let is_own = || -> Result<bool> {
+        let is_there = log_dir == request.dir || fs.exists(&manifest)?;
+        Ok(is_there && !is_foreign(fs, &manifest, recovered.catalog.database))
+    };
+    if request.is_read_only || is_own()? {
+        return Ok(None);
+    }
+    let lock = fs.lock(&log_dir.join(LOCK_FILE), LockMode::Exclusive);
+    lock.map(Some).map_err(|error| Error::log_dir_locked(log_dir, error))
 }
 
 /// What the tables of the database share.

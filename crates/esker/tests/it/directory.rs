@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use esker::env::{Env, FileExt as _, FileSystem};
-use esker::{Db, ErrorKind, Options};
+use esker::{Db, Durability, ErrorKind, Options};
 use esker_base::{FileHeader, FileId, FileKind, LogId};
 use esker_tree::Manifest;
 
@@ -122,6 +122,35 @@ fn a_log_directory_belongs_to_one_database_and_keeps_what_is_not_of_the_log() {
     assert!(!after.iter().any(|name| name.starts_with("1-000009")), "{after:?}");
 }
 
+/// Two databases with one log directory, neither of which had a log in it when the other was opened,
+/// gave their segments the same names. The second failed to make its first one, and removed the file
+/// of that name: the log of the first, with all that had been acknowledged.
+#[test]
+fn a_log_directory_is_locked_by_the_database_that_has_it_open() {
+    let env = Env::memory(1);
+    let open = |dir: &str, log_dir: Option<&str>| {
+        let options = Options { log_dir: log_dir.map(Into::into), ..recovered::options() };
+        Db::builder(dir).env(env.clone()).options(options).open()
+    };
+    let first = open("first", Some("logs")).unwrap();
+    let error = open("second", Some("logs")).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Locked);
+    let what = "the log directory logs is in use by another database: its lock is held by process ";
+    assert!(error.to_string().starts_with(what), "{error}");
+    // Nor may it be the directory of a database that is open.
+    assert_eq!(open("second", Some("first")).unwrap_err().kind(), ErrorKind::Locked);
+    first.put_with("k", "v", Durability::Power).unwrap();
+    first.close().unwrap();
+    let first = open("first", Some("logs")).unwrap();
+    assert_eq!(first.get("k").unwrap().unwrap(), "v");
+    drop(first);
+    // Its own directory under another name.
+    let third = open("third", Some("./third")).unwrap();
+    third.put("k", "v").unwrap();
+    drop(third);
+    assert_eq!(open("third", Some("other/../third")).unwrap().get("k").unwrap().unwrap(), "v");
+}
+
 /// A write of a header that was cut short left a segment that looked damaged, and so like one that
 /// somebody else may need: it stayed in a log directory of its own for good. Found by the simulator:
 /// a file that nothing refers to, after a crash behind a short write.
@@ -138,7 +167,8 @@ fn a_log_segment_that_was_only_begun_is_removed_from_a_log_directory() {
     let db = open();
     db.put("k", "v").unwrap();
     drop(db);
-    let log = env.fs.open(&Path::new("logs").join(&names()[0])).unwrap();
+    let log = names().into_iter().find(|name| name.ends_with(".log")).unwrap();
+    let log = env.fs.open(&Path::new("logs").join(log)).unwrap();
     let mut header = [0; FileHeader::LEN];
     log.read_exact_at(0, &mut header).unwrap();
     let own = FileHeader::decode(&header).unwrap();
