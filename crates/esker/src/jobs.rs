@@ -44,12 +44,12 @@ impl Engine {
         {
             return;
         }
-        if settings.options.immutable_memtables_max <= view.immutables.len() {
+        drop(view);
+        if !may_switch(keyspace) {
             // The next writes wait for room; see `throttle`.
             keyspace.set_under_pressure(true);
             return;
         }
-        drop(view);
         self.switch_memtable(keyspace);
         self.release_old_memtables();
     }
@@ -65,7 +65,8 @@ impl Engine {
     }
 
     /// Switches memtables that hold more memory, or older log segments, than is good. Only for who
-    /// leads; called when a memtable is switched or a log segment is full, which is rare.
+    /// leads; called when a memtable is switched or a log segment is full, which is rare. Not those of
+    /// keyspaces where too many wait already, whose writers are to wait: what waits holds older log.
     pub(crate) fn release_old_memtables(&self) {
         let (log_bytes, _) = self.logs.size();
         let keyspaces = self.keyspaces();
@@ -76,13 +77,13 @@ impl Engine {
             let held = |keyspace: &&Arc<KeyspaceCore>| keyspace.view().active.oldest_log();
             let oldest =
                 keyspaces.iter().filter(|keyspace| held(keyspace).is_some()).min_by_key(held);
-            if let Some(keyspace) = oldest {
+            if let Some(keyspace) = oldest.filter(|keyspace| may_switch(keyspace)) {
                 self.switch_memtable(keyspace);
             }
         }
         if self.options.memory_budget_bytes / 2 < keyspaces.iter().map(active_bytes).sum() {
             let largest = keyspaces.iter().max_by_key(|keyspace| active_bytes(keyspace));
-            if let Some(keyspace) = largest {
+            if let Some(keyspace) = largest.filter(|keyspace| may_switch(keyspace)) {
                 self.switch_memtable(keyspace);
             }
         }
@@ -635,6 +636,11 @@ impl Engine {
         );
         self.poison(&error);
     }
+}
+
+/// Whether another memtable may wait for its flush.
+fn may_switch(keyspace: &KeyspaceCore) -> bool {
+    keyspace.view().immutables.len() < keyspace.settings().options.immutable_memtables_max
 }
 
 /// More log than this, in segments, makes the keyspace that holds the oldest of it flush.
