@@ -242,10 +242,10 @@ impl Leader {
         let wants_write = logged().any(|request| request.durability != Durability::Buffered);
         if wants_write || BUFFERED_BYTES_MAX <= self.appender.buffered_bytes() {
             self.write_log(engine)?;
-            engine.note_unmarked();
         } else {
             engine.note_buffered();
         }
+        engine.note_unmarked();
         self.last_logged = self.last_seqno.plus(count);
         if self.appender.wants_window() || engine.logs.wants_prepare(self.appender.current_bytes())
         {

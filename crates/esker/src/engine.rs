@@ -70,7 +70,7 @@ pub(crate) struct Engine {
     pub(crate) has_buffered: AtomicBool,
     /// Since when they do, in nanoseconds of the clock. Counter only, as `has_buffered`.
     buffered_since: AtomicU64,
-    /// Frames were written since the log was marked. Counter only, as `has_buffered`.
+    /// There are frames that came after the last mark of the log. Counter only, as `has_buffered`.
     pub(crate) has_unmarked: AtomicBool,
     /// That of the directory, and of one that has only the log. Given back when the database is closed.
     /// Lock order: last; held while files are removed.
@@ -363,7 +363,7 @@ impl Engine {
         self.keyspaces().iter().filter_map(|keyspace| keyspace.view().oldest_log()).min()
     }
 
-    /// Frames were written: once nothing more comes for a while, the background marks the log.
+    /// There are new frames: once nothing more comes for a while, the background marks the log.
     #[inline]
     pub(crate) fn note_unmarked(&self) {
         if !self.has_unmarked.load(Ordering::Relaxed) {
@@ -381,11 +381,11 @@ impl Engine {
         }
     }
 
-    /// Whether frames have waited in memory for as long as they may.
-    pub(crate) fn is_buffered_overdue(&self) -> bool {
+    /// When frames will have waited in memory for as long as they may, if any wait and can be written.
+    pub(crate) fn buffered_due(&self) -> Option<Duration> {
+        let waits = self.has_buffered.load(Ordering::Relaxed) && self.poison.get().is_none();
         let since = || Duration::from_nanos(self.buffered_since.load(Ordering::Relaxed));
-        self.has_buffered.load(Ordering::Relaxed)
-            && Options::BUFFERED_INTERVAL <= self.now().saturating_sub(since())
+        waits.then(|| since().saturating_add(Options::BUFFERED_INTERVAL))
     }
 }
 

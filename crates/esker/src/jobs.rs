@@ -479,7 +479,7 @@ impl Engine {
     /// Asked by a running job once for each block: does it for the thread that serves the log, which
     /// may be this one, if that has not come to it in time.
     pub(crate) fn write_overdue(&self) {
-        if self.is_buffered_overdue()
+        if self.buffered_due().is_some_and(|due| due <= self.now())
             && let Some(mut leader) = self.pipeline.try_lead()
         {
             // A failure has poisoned the database, and every later write says so.
@@ -493,7 +493,9 @@ impl Engine {
     pub(crate) fn mark_log(&self, position: u64) -> Result<()> {
         self.sync_to(position)?;
         let mut leader = self.pipeline.lead();
-        if self.logs.written_position() != position || self.poison_cause().is_some() {
+        let has_moved =
+            self.logs.written_position() != position || leader.appender.buffered_bytes() != 0;
+        if has_moved || self.poison_cause().is_some() {
             return Ok(());
         }
         self.has_unmarked.store(false, Ordering::Relaxed);

@@ -49,6 +49,8 @@ pub(crate) struct Logs {
     /// Whether files of obsolete segments are used again, with their old bytes behind the new ones.
     /// Counter only.
     reuses: AtomicBool,
+    /// A segment could not be readied: not tried again before the log ends here. Counter only.
+    prepare_from: AtomicU64,
 }
 
 #[derive(Debug, Default)]
@@ -137,6 +139,7 @@ impl Logs {
             synced: Condvar::new(),
             sync_count: AtomicU64::new(0),
             reuses: AtomicBool::new(true),
+            prepare_from: AtomicU64::new(0),
         }
     }
 
@@ -194,15 +197,21 @@ impl Logs {
             }
             syncing.is_running = true;
             drop(syncing);
-            let result = self.sync_written();
+            let sync = std::panic::AssertUnwindSafe(|| self.sync_written());
+            let result = std::panic::catch_unwind(sync);
             syncing = self.syncing();
             syncing.is_running = false;
-            match result {
-                Ok(durable) => syncing.durable = syncing.durable.max(durable),
-                Err(error) => syncing.failure = Some(error),
+            match &result {
+                Ok(Ok(durable)) => syncing.durable = syncing.durable.max(*durable),
+                Ok(Err(error)) => syncing.failure = Some(error.clone()),
+                Err(_) => syncing.failure = Some(panicked()),
             }
             if !esker_base::planted::is("sync-waiters-not-woken") {
                 self.synced.notify_all();
+            }
+            if let Err(panic) = result {
+                drop(syncing);
+                std::panic::resume_unwind(panic);
             }
         }
     }
@@ -241,7 +250,11 @@ impl Logs {
         if !self.wants_prepare(used) {
             return Ok(());
         }
-        let (id, mut writer) = self.create_segment(ledger)?;
+        let (id, mut writer) = self.create_segment(ledger).inspect_err(|_| {
+            // Some more times until it is needed, and not with every write.
+            let later = self.written_position().saturating_add(self.segment_bytes / 16);
+            self.prepare_from.store(later, Ordering::Relaxed);
+        })?;
         writer.ready_first_window();
         self.segments().prepared = Some((id, writer));
         Ok(())
@@ -256,7 +269,9 @@ impl Logs {
 
     /// Whether a segment is to be readied, the current one being `used` bytes long.
     pub(crate) fn wants_prepare(&self, used: u64) -> bool {
-        self.segment_bytes / 2 < used && self.segments().prepared.is_none()
+        self.segment_bytes / 2 < used
+            && self.prepare_from.load(Ordering::Relaxed) <= self.written_position()
+            && self.segments().prepared.is_none()
     }
 
     /// Creates a segment: file, header and name durable, then named by the manifest.
@@ -397,6 +412,11 @@ impl Logs {
     fn remove_file(&self, path: &Path) {
         drop(self.fs.remove(path));
     }
+}
+
+/// What all later syncs answer behind one that panicked, of which nobody knows what it did.
+fn panicked() -> Error {
+    Error::new(ErrorKind::Poisoned, "a sync of the log panicked; reopen the database")
 }
 
 /// Room that a frame wants: its own, and that of a mark and a seal behind it, which then need not ask.

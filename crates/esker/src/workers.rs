@@ -61,7 +61,8 @@ impl Engine {
                 return Some(job);
             }
             let log_due = match duty {
-                Duty::Compacting => None,
+                // For the thread that serves the log, which may be waiting for the device.
+                Duty::Compacting => self.buffered_due().map(|due| due.max(now)),
                 Duty::Flushing | Duty::Everything => watch.look(self, now),
             };
             let looks = duty != Duty::Compacting;
@@ -105,6 +106,7 @@ impl Engine {
 
     /// Does one background job, if there is one, on this thread.
     pub(crate) fn run_background_job(&self) -> bool {
+        self.write_overdue();
         self.look_at_time();
         let now = self.now();
         let is_due = |kind, id| self.is_due(kind, id, now);

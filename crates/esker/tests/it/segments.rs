@@ -1,4 +1,5 @@
-//! Log segments that cannot be made: they leave nothing behind.
+//! Log segments: those that cannot be made leave nothing behind, and many of them bring no memory
+//! with them.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -6,7 +7,7 @@ use std::sync::Arc;
 use esker::env::{
     Fault, FaultFileSystem, FileSystem as _, ManualClock, MemoryFileSystem, Operation, Rule, When,
 };
-use esker::{Db, Durability, Options};
+use esker::{Db, Durability, ErrorKind, KeyspaceOptions, Options};
 
 use crate::directory::assert_tidy;
 use crate::recovered::{DIR, env_over};
@@ -52,5 +53,67 @@ fn a_log_segment_that_cannot_be_made_leaves_no_file() {
             assert_tidy(&db, &fs, &format!("{operation:?} {nth}"));
         }
         assert!(failures > 0, "{operation:?} of a log segment");
+    }
+}
+
+/// With more log than a few segments, its memtables were switched at each new one however many waited
+/// for their flush already. So no write ever found the memtable full that it would have had to wait
+/// for: where flushes failed, or nobody did them, memory and log grew without end.
+#[test]
+fn a_long_log_switches_no_memtable_of_a_keyspace_that_waits_for_flushes() {
+    const MEMTABLE_BYTES: u64 = 2 << 20;
+    for fails in [false, true] {
+        let fs = MemoryFileSystem::new(1);
+        let faults = FaultFileSystem::new(Arc::new(fs), Arc::new(ManualClock::default()));
+        let options = Options {
+            background_threads: 0,
+            log_segment_bytes: 64 << 10,
+            durability: Durability::Process,
+            ..Options::default()
+        };
+        let keyspace = KeyspaceOptions {
+            memtable_bytes: MEMTABLE_BYTES,
+            immutable_memtables_max: 2,
+            ..KeyspaceOptions::default()
+        };
+        let builder = Db::builder(DIR).env(env_over(Arc::new(faults.clone())));
+        let db = builder.options(options).default_keyspace(keyspace).open().unwrap();
+        if fails {
+            faults.add(Rule::new(Fault::Error(28)).on(&[Operation::Create]).path("*.table"));
+        }
+        let mut refused = 0;
+        for number in 0..20_000_u32 {
+            let result = db.put(number.to_be_bytes(), [7; 1000]);
+            refused += usize::from(result.is_err_and(|error| error.kind() == ErrorKind::NoSpace));
+            let memory = db.stats().keyspaces[0].memtable_bytes;
+            assert!(memory < 4 * MEMTABLE_BYTES, "{memory} bytes after {number} writes");
+        }
+        assert_eq!(refused > 0, fails);
+    }
+}
+
+/// With a segment over half full, each write asked for the next one; where that could not be made,
+/// each write had it tried again.
+#[test]
+fn a_segment_that_cannot_be_readied_is_not_tried_again_by_every_write() {
+    let faults =
+        FaultFileSystem::new(Arc::new(MemoryFileSystem::new(1)), Arc::new(ManualClock::default()));
+    let options =
+        Options { background_threads: 0, log_segment_bytes: 1 << 20, ..Options::default() };
+    let builder = Db::builder(DIR).env(env_over(Arc::new(faults.clone())));
+    let db = builder.options(options).open().unwrap();
+    db.put("first", "makes the log").unwrap();
+    let from = faults.injected().len();
+    faults.add(Rule::new(Fault::Error(24)).on(&[Operation::Create]).path("*.log"));
+    for number in 0..900_u32 {
+        db.put(number.to_be_bytes(), [7; 1000]).unwrap();
+        while db.run_background_job() {}
+    }
+    let tries = faults.injected().len() - from;
+    assert!((2..=8).contains(&tries), "{tries} tries");
+    faults.clear();
+    for number in 0..400_u32 {
+        db.put(number.to_be_bytes(), [7; 1000]).unwrap();
+        while db.run_background_job() {}
     }
 }

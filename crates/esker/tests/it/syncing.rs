@@ -1,13 +1,17 @@
 //! A sync that returned covers every write that was acknowledged before it began, whoever else is
-//! handing the log to the system meanwhile.
+//! handing the log to the system meanwhile; and what is done for the log without anybody asking.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::time::Duration;
 
-use esker::Durability;
-use esker::env::{CrashPolicy, Env, FaultFileSystem, MemoryFileSystem, Operation};
+use esker::env::{
+    CrashPolicy, Env, Fault, FaultFileSystem, ManualClock, MemoryFileSystem, Operation, Rule,
+    SystemClock, SystemThreads, Threads as _, When,
+};
+use esker::{Db, Durability, KeyspaceOptions, Options};
 
-use crate::recovered::{env_of, env_over, open, options};
+use crate::recovered::{DIR, env_of, env_over, open, options};
 
 /// One thread had taken it upon itself to write the buffered frames and had not done so yet; a
 /// sync on another one found nothing left to write, and returned.
@@ -44,4 +48,111 @@ fn sync_waits_for_frames_that_another_thread_is_writing() {
         release.send(()).unwrap();
         assert_eq!(second.join().unwrap().unwrap(), "value");
     });
+}
+
+/// Of writes to the log and its syncs, which `faults` sees from here on.
+fn log_operations(faults: &FaultFileSystem) -> mpsc::Receiver<Operation> {
+    let (seen, is_seen) = mpsc::channel();
+    let seen = Mutex::new(seen);
+    faults.observe(move |event| {
+        let is_log = event.path.extension().is_some_and(|extension| extension == "log");
+        if is_log && matches!(event.operation, Operation::Write | Operation::Sync) {
+            seen.lock().unwrap_or_else(PoisonError::into_inner).send(event.operation).ok();
+        }
+    });
+    is_seen
+}
+
+/// The thread that serves the log flushed, and waited for the device. What was written buffered
+/// meanwhile stayed in the memory of the process, though another thread had nothing to do.
+#[test]
+fn a_buffered_write_is_handed_over_while_a_flush_waits_for_the_device() {
+    let fs = MemoryFileSystem::new(1);
+    let clock = Arc::new(SystemClock::new());
+    let faults = FaultFileSystem::new(Arc::new(fs), clock.clone());
+    let env = Env { clock, ..env_over(Arc::new(faults.clone())) };
+    let small = KeyspaceOptions { memtable_bytes: 64 << 10, ..KeyspaceOptions::default() };
+    let builder = Db::builder(DIR).env(env).options(Options::default()).default_keyspace(small);
+    let db = builder.open().unwrap();
+    let (reached, is_reached) = mpsc::channel();
+    let (release, is_released) = mpsc::channel::<()>();
+    let (written, is_written) = mpsc::channel();
+    let (gate, written) = (Mutex::new((reached, is_released)), Mutex::new(written));
+    faults.observe(move |event| {
+        let is = |extension| event.path.extension().is_some_and(|it| it == extension);
+        if is("table") && event.operation == Operation::Sync {
+            let gate = gate.lock().unwrap_or_else(PoisonError::into_inner);
+            gate.0.send(()).ok();
+            // Of the compactions that follow, none is held up.
+            gate.1.recv().ok();
+        } else if is("log") && event.operation == Operation::Write {
+            written.lock().unwrap_or_else(PoisonError::into_inner).send(()).ok();
+        }
+    });
+    for number in 0..100_u8 {
+        db.put([number], [7; 1000]).unwrap();
+    }
+    is_reached.recv().unwrap();
+    while is_written.try_recv().is_ok() {}
+    db.put_with("key", "value", Durability::Buffered).unwrap();
+    let handed_over = is_written.recv_timeout(Duration::from_secs(5));
+    drop(release);
+    handed_over.expect("the write is handed over before the flush has ended");
+}
+
+/// Only frames that were handed to the system at once were followed by a mark. So a log that was
+/// written buffered was not synced, however long nothing followed, and damage to it not noticed.
+#[test]
+fn a_log_of_buffered_writes_is_synced_and_marked_once_it_rests() {
+    let clock = Arc::new(ManualClock::new(Duration::from_secs(1000)));
+    let faults = FaultFileSystem::new(Arc::new(MemoryFileSystem::new(1)), clock.clone());
+    let env = Env { clock: clock.clone(), ..env_over(Arc::new(faults.clone())) };
+    let db = Db::builder(DIR).env(env).options(Options::default()).open().unwrap();
+    db.put_with("key", "value", Durability::Buffered).unwrap();
+    let operations = log_operations(&faults);
+    let mut seen = Vec::new();
+    for _ in 0..100 {
+        clock.advance(Duration::from_secs(2));
+        // Lets the thread look at the clock.
+        db.resume_compactions();
+        seen.extend(operations.recv_timeout(Duration::from_millis(50)));
+    }
+    // What waited, what makes it durable, the mark, and what makes that durable.
+    let (write, sync) = (Operation::Write, Operation::Sync);
+    assert_eq!(seen, [write, sync, write, sync]);
+}
+
+/// Without threads, whoever runs jobs is to do what they would.
+#[test]
+fn a_buffered_write_is_handed_over_by_who_runs_background_jobs() {
+    let clock = Arc::new(ManualClock::new(Duration::from_secs(1000)));
+    let env = Env { clock: clock.clone(), ..env_of(&MemoryFileSystem::new(1)) };
+    let db = open(&env, &options()).unwrap();
+    db.put_with("key", "value", Durability::Buffered).unwrap();
+    let log_bytes = || db.stats().counters.log_bytes;
+    let before = log_bytes();
+    while db.run_background_job() {}
+    assert_eq!(log_bytes(), before);
+    clock.advance(Options::BUFFERED_INTERVAL);
+    while db.run_background_job() {}
+    assert!(before < log_bytes());
+}
+
+/// A panic of a sync, as of a file system of the caller's own, left all who wait for one waiting.
+#[test]
+fn a_sync_that_panics_keeps_nobody_waiting() {
+    let faults = FaultFileSystem::new(Arc::new(MemoryFileSystem::new(1)), Env::memory(1).clock);
+    let db = open(&env_over(Arc::new(faults.clone())), &options()).unwrap();
+    db.put("first", "makes the log").unwrap();
+    let rule = Rule::new(Fault::Panic).on(&[Operation::Sync]).path("*.log");
+    faults.add(rule.when(When::Nth(1)));
+    let put = AssertUnwindSafe(|| db.put_with("key", "value", Durability::Power));
+    assert!(std::panic::catch_unwind(put).is_err());
+    let (answer, is_answered) = mpsc::channel();
+    let of_thread = db.clone();
+    let write = move || drop(answer.send(of_thread.put_with("k", "v", Durability::Power)));
+    drop(SystemThreads.spawn("writes", Box::new(write)).unwrap());
+    let answered = is_answered.recv_timeout(Duration::from_secs(10)).expect("nobody waits");
+    let text = answered.unwrap_err().to_string();
+    assert!(text.contains("a sync of the log panicked"), "{text}");
 }
