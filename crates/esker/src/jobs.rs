@@ -593,13 +593,16 @@ impl Engine {
         let (_, segment_count) = self.logs.size();
         let flushes_all = CLOSE_FLUSH_BYTES_MIN < keyspaces.iter().map(bytes).sum()
             || CLOSE_FLUSH_SEGMENTS_MIN <= segment_count;
+        let mut flushed = Ok(());
         for keyspace in &keyspaces {
             // Whatever the option says by now.
             if flushes_all || keyspace.view().has_unlogged() {
-                self.flush_all(keyspace)?;
+                // One that cannot be flushed takes nothing from the others.
+                flushed = flushed.and(self.flush_all(keyspace));
             }
         }
         self.sync_to(self.logs.written_position())?;
+        flushed?;
         let mut leader = self.pipeline.lead();
         let last_logged = leader.last_logged;
         let needed = self.oldest_log_needed();
@@ -623,6 +626,8 @@ impl Engine {
                 );
             }
         }
+        // This may be the thread of a job, which ends later and changes nothing any more.
+        self.ledger.close();
         self.unlock();
     }
 

@@ -9,8 +9,8 @@ use std::sync::mpsc;
 use std::sync::{Arc, PoisonError};
 
 use esker::env::{
-    Env, Fault, FaultFileSystem, FileSystem as _, IoError, JoinHandle, MemoryFileSystem, Operation,
-    Rule, SystemThreads, Threads, When,
+    CrashPolicy, Env, Fault, FaultFileSystem, FileSystem as _, IoError, JoinHandle,
+    MemoryFileSystem, Operation, Rule, SystemThreads, Threads, When,
 };
 use esker::{Db, ErrorKind, KeyspaceOptions, Options, Outcome};
 
@@ -261,4 +261,27 @@ fn flush_of_all_keyspaces_passes_over_one_that_is_dropped_meanwhile() {
         flush.join().unwrap().unwrap();
     });
     assert_eq!(last.levels().table_count(), 1);
+}
+
+/// One keyspace could not be flushed, and the close ended there: what the others had in no log was
+/// lost, and what was in the log not made durable.
+#[test]
+fn close_writes_out_what_it_can_beside_a_keyspace_that_cannot_be_flushed() {
+    let fs = MemoryFileSystem::new(1);
+    let faults = FaultFileSystem::new(Arc::new(fs.clone()), Env::memory(1).clock);
+    let db = open(&env_over(Arc::new(faults.clone())), &options()).unwrap();
+    let unlogged = || KeyspaceOptions { log: false, ..KeyspaceOptions::default() };
+    for name in ["first", "second"] {
+        db.keyspace(name, unlogged()).unwrap().put("key", "value").unwrap();
+    }
+    db.put("logged", "value").unwrap();
+    let rule = Rule::new(Fault::Error(5)).on(&[Operation::Create]).path("*.table");
+    faults.add(rule.when(When::Nth(1)));
+    let error = db.close().unwrap_err();
+    assert!(error.to_string().contains("cannot create"), "{error}");
+    let db = open(&env_of(&fs.crash(CrashPolicy::AllLost, 0)), &options()).unwrap();
+    let get = |name| db.existing_keyspace(name).unwrap().unwrap().get("key").unwrap();
+    assert_eq!(get("first"), None);
+    assert_eq!(get("second").unwrap(), "value");
+    assert_eq!(db.get("logged").unwrap().unwrap(), "value");
 }
