@@ -270,3 +270,46 @@ fn a_buffered_write_is_handed_over_in_time_while_the_only_thread_compacts() {
     assert!(lengths.iter().all(|(first, later)| first < later), "{lengths:?}");
     of_filter.lock().unwrap().take();
 }
+
+/// A filter had the last handle, and dropped it on the thread of the compaction: the end of the
+/// database waited for that thread, panicked, and left out the writes that were in memory.
+#[test]
+fn a_database_may_end_on_the_thread_of_a_compaction() {
+    let env = Env::memory(1);
+    let of_filter: Arc<Mutex<Option<Db>>> = Arc::default();
+    let (asked, is_asked) = sync_channel(0);
+    let (go_on, may_go_on) = sync_channel::<()>(0);
+    let may_go_on = Mutex::new(may_go_on);
+    let filter = ByFunction::new({
+        let of_filter = Arc::clone(&of_filter);
+        move |_, _| {
+            if let Some(db) = of_filter.lock().unwrap().take() {
+                asked.send(()).unwrap();
+                may_go_on.lock().unwrap().recv().unwrap();
+                drop(db);
+            }
+            Ok(FilterDecision::Keep)
+        }
+    });
+    let open = || Db::builder("db").env(env.clone()).default_keyspace(filter.options()).open();
+    let db = open().unwrap();
+    db.pause_compactions();
+    for _ in 0..6 {
+        db.put("a", "1").unwrap();
+        db.put("b", "2").unwrap();
+        db.flush().unwrap();
+    }
+    db.put_with("z", "buffered", Durability::Buffered).unwrap();
+    *of_filter.lock().unwrap() = Some(db.clone());
+    db.resume_compactions();
+    is_asked.recv().unwrap();
+    drop(db);
+    go_on.send(()).unwrap();
+    let db = loop {
+        match open() {
+            Err(error) if error.kind() == ErrorKind::Locked => std::hint::spin_loop(),
+            opened => break opened.unwrap(),
+        }
+    };
+    assert_eq!(db.get("z").unwrap().unwrap(), "buffered");
+}
