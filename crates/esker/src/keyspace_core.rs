@@ -429,7 +429,8 @@ impl KeyspaceCore {
         self.noted_failures().values().cloned().collect()
     }
 
-    /// Notes how a background job ended. Failures wait longer each time, up to a minute.
+    /// Notes how a background job ended. Failures wait longer each time, up to a minute; a flush that
+    /// finds no space, for which writers are refused, up to five seconds.
     pub(crate) fn note_outcome(&self, kind: JobKind, result: &Result<()>, now: Duration) {
         let mut failures = self.noted_failures();
         let Err(error) = result else {
@@ -437,7 +438,11 @@ impl KeyspaceCore {
             return;
         };
         let attempts = failures.get(&kind).map_or(1, |failure| failure.attempts + 1);
-        let wait = Duration::from_millis(100 << attempts.min(10)).min(Duration::from_secs(60));
+        let longest = match (kind, error.kind()) {
+            (JobKind::Flush, ErrorKind::NoSpace) => Duration::from_secs(5),
+            _ => Duration::from_secs(60),
+        };
+        let wait = Duration::from_millis(100 << attempts.min(10)).min(longest);
         failures.insert(kind, Failure { error: error.clone(), attempts, retry_at: now + wait });
     }
 }

@@ -78,3 +78,29 @@ fn a_compaction_that_fails_keeps_no_flush_waiting() {
     assert_eq!(db.stats().keyspaces[0].memtable_count, 1);
     assert_eq!(db.health().failing_jobs.len(), 1, "{}", db.health());
 }
+
+/// A flush that had failed for a while was tried again after up to a minute, and until then writers
+/// were told that the disk is full.
+#[test]
+fn flushes_go_on_soon_after_a_disk_that_was_full_for_long_has_room() {
+    let clock = Arc::new(ManualClock::new(Duration::from_secs(1000)));
+    let faults = FaultFileSystem::new(Arc::new(MemoryFileSystem::new(1)), clock.clone());
+    let env = Env { clock: clock.clone(), ..env_over(Arc::new(faults.clone())) };
+    let options = Options { background_threads: 0, ..Options::default() };
+    let small = KeyspaceOptions { memtable_bytes: 20_000, ..KeyspaceOptions::default() };
+    let builder = Db::builder(DIR).env(env).options(options).default_keyspace(small);
+    let db = builder.open().unwrap();
+    faults.add(Rule::new(Fault::Error(28)).on(&[Operation::Create]).path("*.table"));
+    for number in 0..60_u8 {
+        db.put([number], [7; 1000]).unwrap();
+    }
+    for attempt in 1..=20 {
+        while db.run_background_job() {}
+        assert_eq!(db.health().failing_jobs[0].attempts, attempt);
+        clock.advance(Duration::from_secs(5));
+    }
+    faults.clear();
+    while db.run_background_job() {}
+    assert_eq!(db.stats().keyspaces[0].memtable_count, 1);
+    assert!(db.health().failing_jobs.is_empty(), "{}", db.health());
+}
