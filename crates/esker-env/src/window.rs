@@ -13,8 +13,9 @@
 //! room on the disk included, with an error where that fails ([`Advice::LinuxPopulateWrite`]); only
 //! over bytes that the file already has; and only on file systems that overwrite in place, so that
 //! a page which the system has stored meanwhile needs no further room. What is left is somebody who
-//! cuts the file short under a running process, and a disk that cannot read back a page which it
-//! dropped from memory since the window was opened.
+//! cuts the file short under a running process; a disk that cannot read back a page which it dropped
+//! from memory since the window was opened; and XFS once it has shut itself down, as after a failure of
+//! its device: it then refuses a page that it has stored meanwhile (ext4 does not; both tried).
 //!
 //! A window over exactly one [`HUGE_PAGE_BYTES`] is asked for as one page. Where the file system keeps
 //! large pieces of files in one piece of memory (ext4 and XFS of late), it is then readied by one fault,

@@ -7,8 +7,8 @@
 //! give the lock of the first back. For the same reason all of a process share one handle.
 //!
 //! One who holds it alone writes his process id into the file, for the message of those who come
-//! later; those who share it take the last one out, if they may write. The file is never removed: a
-//! third opener could then hold a lock on a new file of the same name.
+//! later, if there is room; those who share it take the last one out, if they may write. The file is
+//! never removed: a third opener could then hold a lock on a new file of the same name.
 
 use std::collections::BTreeMap;
 use std::fs::{self, Metadata, TryLockError};
@@ -91,7 +91,8 @@ pub(super) fn take(path: &Path, mode: LockMode) -> Result<OsFileLock, LockError>
     let identity = identity(&file.metadata().map_err(failed)?);
     let sharers = match mode {
         LockMode::Exclusive => {
-            write_process_id(&file).map_err(failed)?;
+            // It is for a message: where the disk is full, whoever frees it may have to open first.
+            drop(write_process_id(&file));
             0
         }
         LockMode::Shared => {

@@ -143,6 +143,18 @@ fn lock_file_left_behind_does_not_block() {
     assert!(path.exists());
 }
 
+#[test]
+fn lock_file_without_room_for_a_process_id_is_taken_all_the_same() {
+    // Takes no byte, as a lock file on a full disk.
+    let path = Path::new("/dev/full");
+    if !path.exists() {
+        return;
+    }
+    let lock = OsFileSystem.lock(path, LockMode::Exclusive).unwrap();
+    assert!(matches!(OsFileSystem.lock(path, LockMode::Exclusive), Err(LockError::Held(_))));
+    drop(lock);
+}
+
 /// Run by the test below in a process of its own: takes the lock, says so, and waits to be told.
 #[test]
 fn child_process_holds_the_lock() {
