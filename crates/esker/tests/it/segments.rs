@@ -83,7 +83,7 @@ fn a_long_log_switches_no_memtable_of_a_keyspace_that_waits_for_flushes() {
         }
         let mut refused = 0;
         for number in 0..20_000_u32 {
-            let result = db.put(number.to_be_bytes(), [7; 1000]);
+            let result = db.put(number.to_le_bytes(), [7; 1000]);
             refused += usize::from(result.is_err_and(|error| error.kind() == ErrorKind::NoSpace));
             let memory = db.stats().keyspaces[0].memtable_bytes;
             assert!(memory < 4 * MEMTABLE_BYTES, "{memory} bytes after {number} writes");
@@ -106,14 +106,14 @@ fn a_segment_that_cannot_be_readied_is_not_tried_again_by_every_write() {
     let from = faults.injected().len();
     faults.add(Rule::new(Fault::Error(24)).on(&[Operation::Create]).path("*.log"));
     for number in 0..900_u32 {
-        db.put(number.to_be_bytes(), [7; 1000]).unwrap();
+        db.put(number.to_le_bytes(), [7; 1000]).unwrap();
         while db.run_background_job() {}
     }
     let tries = faults.injected().len() - from;
     assert!((2..=8).contains(&tries), "{tries} tries");
     faults.clear();
     for number in 0..400_u32 {
-        db.put(number.to_be_bytes(), [7; 1000]).unwrap();
+        db.put(number.to_le_bytes(), [7; 1000]).unwrap();
         while db.run_background_job() {}
     }
 }
