@@ -175,13 +175,13 @@ impl<V: Weigh> CacheSlots<V> {
     }
 
     /// Calls `ask` as [`CacheSlots::get_asking`] does, if the block is resident; no use of it, nor a
-    /// hit.
+    /// hit. Never waits: a slot that somebody has just now is on its way.
     ///
     /// # Panics
     /// If there is no such slot.
     #[inline]
     pub fn ask(&self, slot: u32, ask: impl FnOnce(*const V, FirstLook)) {
-        let state = self.array.slots[slot as usize].lock();
+        let Some(state) = self.array.slots[slot as usize].try_lock() else { return };
         if let Some(block) = &state.block {
             ask(Arc::as_ptr(block), state.first_look());
         }

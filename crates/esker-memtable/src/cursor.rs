@@ -1,13 +1,17 @@
 //! A position in the tree that moves both ways.
 //!
-//! Forwards it follows the links between leaves, and asks for the entries of the leaf ahead while
-//! it reads this one. Backwards across a leaf it goes down from the root again, since leaves have no
-//! links in that direction; on the way it asks for the leaf to the left, where it will go next.
+//! Forwards it follows the links between leaves. Backwards, where leaves have no links, it goes by the
+//! inner node above, if it has come from there since its last seek, and goes down from the root again
+//! where that ends or has changed. Either way it asks for the entries of the leaf ahead while it reads
+//! this one.
+
+use std::ptr;
 
 use esker_base::{InternalKey, SeqNo, key_head};
 
 use crate::descent::{
-    Position, first_leaf, last_before, last_leaf, leaf_for, lower_bound, lower_bound_from,
+    Approach, Position, Way, approach, first_leaf, last_before, last_in, last_leaf, lower_bound,
+    lower_bound_from,
 };
 use crate::entry::EntryRef;
 use crate::leaf::Leaf;
@@ -22,8 +26,11 @@ use crate::target::Target;
 pub struct TreeCursor<'a> {
     root: &'a Root,
     current: Option<Place<'a>>,
-    /// The leaf that covered the first entry that a user key may have, when it was approached.
-    approached: Option<&'a Leaf>,
+    /// The way to the leaf that covered the first entry that a user key may have, when it was
+    /// approached.
+    approached: Option<Approach<'a>>,
+    /// The way to a leaf, found since the last seek began; for who goes back from there.
+    way: Option<Way<'a>>,
 }
 
 /// An entry, and where it stands. The permutation is the leaf's at some time: it stays true.
@@ -54,7 +61,7 @@ impl<'a> Place<'a> {
 
 impl<'a> TreeCursor<'a> {
     pub(crate) fn new(root: &'a Root) -> Self {
-        Self { root, current: None, approached: None }
+        Self { root, current: None, approached: None, way: None }
     }
 
     #[inline]
@@ -107,12 +114,12 @@ impl<'a> TreeCursor<'a> {
 
     /// Finds the leaf to which a seek to an entry of `user_key` leads, and starts loading it.
     pub(crate) fn approach(&mut self, user_key: &[u8]) {
-        self.approached = leaf_for(self.root, &Target::new(first_of(user_key)));
+        self.approached = approach(self.root, &Target::new(first_of(user_key)));
     }
 
     /// Starts loading the entry to which a seek leads, if its leaf was approached.
     pub(crate) fn ask_approached(&self, user_key: &[u8]) {
-        let Some(leaf) = self.approached else { return };
+        let Some(Way { leaf, .. }) = self.approached.map(Approach::way) else { return };
         let permutation = leaf.slots().permutation();
         let position = leaf.lower_bound(permutation, &Target::new(first_of(user_key)));
         leaf.prefetch_at(permutation, position..position + 1);
@@ -122,13 +129,16 @@ impl<'a> TreeCursor<'a> {
     /// split the leaf, which is as if it had come after the way down of any seek.
     pub(crate) fn seek_approached(&mut self, key: InternalKey<'_>) {
         let target = Target::new(key);
-        let leaf = self.approached.take();
-        let found = leaf.map_or_else(
+        self.way = self.approached.take().map(Approach::way);
+        let found = self.way.map_or_else(
             || lower_bound(self.root, &target),
-            |leaf| lower_bound_from(leaf, &target),
+            |way| lower_bound_from(way.leaf, &target),
         );
         if let Some(Position { leaf, permutation, position }) = found {
             leaf.prefetch_at(permutation, position..position + ENTRIES_ASKED);
+            if let Some(next) = leaf.next() {
+                next.prefetch();
+            }
         }
         self.current = found.map(Place::new);
     }
@@ -136,19 +146,50 @@ impl<'a> TreeCursor<'a> {
     /// The rest of a seek to the last entry that is not behind `key`, whose user key was approached.
     pub(crate) fn seek_for_prev_approached(&mut self, key: InternalKey<'_>) {
         let target = Target::new(key);
-        let in_leaf = self.approached.take().and_then(|leaf| {
+        let in_leaf = self.approached.take().and_then(|approach| {
+            let way = approach.way();
+            let leaf = way.leaf;
             let permutation = leaf.slots().permutation();
             let count = leaf.upper_bound(permutation, &target);
             // Where all of the leaf is before the target, or nothing, it may be in another.
             let position = count.checked_sub(1).filter(|_| count < permutation.count())?;
-            Some(Position { leaf, permutation, position })
+            Some((Position { leaf, permutation, position }, way))
         });
         let found = in_leaf.or_else(|| last_before(self.root, &target, Leaf::upper_bound));
-        if let Some(Position { leaf, permutation, position }) = found {
+        if let Some((Position { leaf, permutation, position }, way)) = found {
             let first = position.saturating_sub(ENTRIES_ASKED - 1);
             leaf.prefetch_at(permutation, first..position + 1);
+            if let Some(before) = leaf_before(way) {
+                before.leaf.prefetch();
+            }
         }
-        self.current = found.map(Place::new);
+        self.go_by(found);
+    }
+
+    /// Stands where a search has led, and keeps the way.
+    fn go_by(&mut self, found: Option<(Position<'a>, Way<'a>)>) {
+        self.way = found.map(|(_, way)| way);
+        self.current = found.map(|(position, _)| Place::new(position));
+    }
+
+    /// Goes back across the start of a leaf, at `first`, which stands there.
+    fn cross_back(&mut self, leaf: &Leaf, first: EntryRef<'_>) {
+        let target = Target::new(first.key());
+        let at_hand = self.way.filter(|way| ptr::eq(way.leaf, leaf)).and_then(|way| {
+            let way = leaf_before(way)?;
+            Some((last_in(way.leaf, &target, Leaf::lower_bound)?, way))
+        });
+        let found = at_hand.or_else(|| last_before(self.root, &target, Leaf::lower_bound));
+        if let Some((_, way)) = found {
+            way.leaf.prefetch_entries();
+            if let Some(ahead) = leaf_before(way) {
+                ahead.leaf.prefetch_entries();
+                if let Some(far) = leaf_before(ahead) {
+                    far.leaf.prefetch();
+                }
+            }
+        }
+        self.go_by(found);
     }
 
     /// Whether the entry before the current one is in the same leaf, and of another user key.
@@ -163,6 +204,11 @@ impl<'a> TreeCursor<'a> {
 
 /// How many entries a seek asks for, of those that a short scan reads.
 const ENTRIES_ASKED: usize = 4;
+
+/// The leaf before, if the way to it is at hand.
+fn leaf_before(way: Way<'_>) -> Option<Way<'_>> {
+    way.branch?.leaf_before()
+}
 
 /// The place before every entry that `user_key` may have.
 #[inline]
@@ -187,19 +233,22 @@ impl EntryCursor for TreeCursor<'_> {
     }
 
     fn seek_to_first(&mut self) {
+        self.way = None;
         self.current = first_leaf(self.root).map(Place::first_of);
     }
 
     fn seek_to_last(&mut self) {
+        self.way = None;
         self.current = last_leaf(self.root).map(Place::last_of);
     }
 
     fn seek(&mut self, key: InternalKey<'_>) {
+        self.way = None;
         self.current = lower_bound(self.root, &Target::new(key)).map(Place::new);
     }
 
     fn seek_for_prev(&mut self, key: InternalKey<'_>) {
-        self.current = last_before(self.root, &Target::new(key), Leaf::upper_bound).map(Place::new);
+        self.go_by(last_before(self.root, &Target::new(key), Leaf::upper_bound));
     }
 
     #[inline]
@@ -209,6 +258,7 @@ impl EntryCursor for TreeCursor<'_> {
             Some(Place::new(Position { leaf, permutation, position: position + 1 }))
         } else {
             leaf.next().map(|next| {
+                next.prefetch_entries();
                 if let Some(ahead) = next.next() {
                     ahead.prefetch_entries();
                     if let Some(far) = ahead.next() {
@@ -222,16 +272,11 @@ impl EntryCursor for TreeCursor<'_> {
 
     fn prev(&mut self) {
         let Place { at: Position { leaf, permutation, position }, entry, .. } = *self.place();
-        self.current = match position.checked_sub(1) {
-            Some(position) => Some(Place::new(Position { leaf, permutation, position })),
-            None => {
-                let target = Target::new(entry.key());
-                let before = last_before(self.root, &target, Leaf::lower_bound);
-                before.map(|position| {
-                    position.leaf.prefetch_entries();
-                    Place::new(position)
-                })
+        match position.checked_sub(1) {
+            Some(position) => {
+                self.current = Some(Place::new(Position { leaf, permutation, position }));
             }
-        };
+            None => self.cross_back(leaf, entry),
+        }
     }
 }

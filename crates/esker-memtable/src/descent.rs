@@ -24,21 +24,84 @@ impl<'a> Position<'a> {
     }
 }
 
+/// Where a node hangs: at the child of this index, under one of the inner node's permutations.
+#[derive(Clone, Copy)]
+pub(crate) struct Branch<'a> {
+    inner: &'a Inner,
+    permutation: Permutation,
+    index: usize,
+}
+
+impl<'a> Branch<'a> {
+    /// The child before this one, as of some moment since the branch was found; `None` if that takes
+    /// another way down: the inner node has none, or has changed.
+    pub(crate) fn before(self) -> Option<(NodeRef<'a>, Self)> {
+        let index = self.index.checked_sub(1)?;
+        let child = self.inner.child(self.permutation, index);
+        // By the reason of `Inner::read`. A node that was replaced has not changed, and holds what
+        // was old then.
+        let holds = self.inner.slots().permutation() == self.permutation;
+        holds.then_some((child, Self { index, ..self }))
+    }
+
+    /// The leaf before, if this is where a leaf hangs and that one is at hand.
+    pub(crate) fn leaf_before(self) -> Option<Way<'a>> {
+        let (node, branch) = self.before()?;
+        match node.node() {
+            Node::Leaf(leaf) => Some(Way { leaf, branch: Some(branch) }),
+            Node::Inner(_) => None,
+        }
+    }
+}
+
+/// A leaf, and where it hangs, if that is known; the root hangs nowhere.
+#[derive(Clone, Copy)]
+pub(crate) struct Way<'a> {
+    pub(crate) leaf: &'a Leaf,
+    pub(crate) branch: Option<Branch<'a>>,
+}
+
 /// The leaf that covers `target`.
 #[inline]
 pub(crate) fn leaf_for<'a>(root: &'a Root, target: &Target<'_>) -> Option<&'a Leaf> {
-    let mut node = root.load()?;
-    loop {
-        match node.node() {
-            Node::Leaf(leaf) => return Some(leaf),
-            Node::Inner(inner) => {
-                node = inner.read(|permutation| {
-                    inner.child(permutation, inner.child_index(permutation, target))
-                });
-                node.prefetch();
-            }
+    Some(approach(root, target)?.way().leaf)
+}
+
+/// The leaf to which a way leads, asked for, and not looked at.
+#[derive(Clone, Copy)]
+pub(crate) struct Approach<'a> {
+    leaf: NodeRef<'a>,
+    branch: Option<Branch<'a>>,
+}
+
+impl<'a> Approach<'a> {
+    /// Looks at the leaf.
+    #[inline]
+    pub(crate) fn way(self) -> Way<'a> {
+        match self.leaf.node() {
+            Node::Leaf(leaf) => Way { leaf, branch: self.branch },
+            Node::Inner(_) => unreachable!("below an inner node of level 1 are leaves"),
         }
     }
+}
+
+/// The way to the leaf that covers `target`.
+#[inline]
+pub(crate) fn approach<'a>(root: &'a Root, target: &Target<'_>) -> Option<Approach<'a>> {
+    let mut node = root.load()?;
+    let mut branch = None;
+    while let Node::Inner(inner) = node.node() {
+        let (child, permutation, index) = inner.read(|permutation| {
+            let index = inner.child_index(permutation, target);
+            (inner.child(permutation, index), permutation, index)
+        });
+        (node, branch) = (child, Some(Branch { inner, permutation, index }));
+        node.prefetch();
+        if inner.slots().level() == 1 {
+            break;
+        }
+    }
+    Some(Approach { leaf: node, branch })
 }
 
 /// The first entry that is not before `target`.
@@ -57,28 +120,39 @@ pub(crate) fn lower_bound_from<'a>(leaf: &'a Leaf, target: &Target<'_>) -> Optio
     first_not_before(leaf.next()?, target)
 }
 
-/// The last entry for which `count_before` counts it before `target`, given a leaf: with
-/// [`Leaf::lower_bound`] the last one before, with [`Leaf::upper_bound`] the last not behind.
+/// The last entry for which `count_before` counts it before `target`, given a leaf, and the way to it:
+/// with [`Leaf::lower_bound`] the last one before, with [`Leaf::upper_bound`] the last not behind.
 pub(crate) fn last_before<'a>(
     root: &'a Root,
     target: &Target<'_>,
     count_before: impl Fn(&Leaf, Permutation, &Target<'_>) -> usize,
-) -> Option<Position<'a>> {
-    let mut node = root.load()?;
+) -> Option<(Position<'a>, Way<'a>)> {
+    let (mut node, mut branch) = (root.load()?, None);
     loop {
-        let (leaf, left) = leaf_and_left_for(node, target);
-        let permutation = leaf.slots().permutation();
-        let count = leaf.bound_from_outside(permutation, target, &count_before);
+        let (way, left) = way_and_left_for(node, branch, target);
         // Who goes back comes to it next.
-        left.inspect(|left| left.prefetch());
-        if let Some(position) = count.checked_sub(1) {
-            return Some(Position { leaf, permutation, position });
+        left.inspect(|(left, _)| left.prefetch());
+        if let Some(position) = last_in(way.leaf, target, &count_before) {
+            return Some((position, way));
         }
         // All that belongs to the left is before the target. But the way down goes by the
         // target and not by the right edge: in the middle of a split, `left` may be the old
         // node, with what belongs to the right.
-        node = left?;
+        let (left, at) = left?;
+        (node, branch) = (left, Some(at));
     }
+}
+
+/// As [`last_before`], in one leaf, which need not cover the target.
+pub(crate) fn last_in<'a>(
+    leaf: &'a Leaf,
+    target: &Target<'_>,
+    count_before: impl Fn(&Leaf, Permutation, &Target<'_>) -> usize,
+) -> Option<Position<'a>> {
+    let permutation = leaf.slots().permutation();
+    let count = leaf.bound_from_outside(permutation, target, count_before);
+    let position = count.checked_sub(1)?;
+    Some(Position { leaf, permutation, position })
 }
 
 /// The leaf that covers the smallest keys.
@@ -110,27 +184,30 @@ pub(crate) fn first_not_before<'a>(
     }
 }
 
-/// The leaf below `node` that covers `target`, and the node left of the way to it: everything
-/// below `node` that stands before that leaf ends there.
-fn leaf_and_left_for<'a>(
+/// The way to the leaf below `node` that covers `target`, and the node left of it, with where that
+/// hangs: everything below `node` that stands before that leaf ends there. `branch` is where `node` hangs.
+fn way_and_left_for<'a>(
     mut node: NodeRef<'a>,
+    mut branch: Option<Branch<'a>>,
     target: &Target<'_>,
-) -> (&'a Leaf, Option<NodeRef<'a>>) {
+) -> (Way<'a>, Option<(NodeRef<'a>, Branch<'a>)>) {
     let mut left = None;
     loop {
         match node.node() {
-            Node::Leaf(leaf) => return (leaf, left),
+            Node::Leaf(leaf) => return (Way { leaf, branch }, left),
             Node::Inner(inner) => {
                 // Both children under one permutation, so that nothing lies between them.
-                let (child, before) = inner.read(|permutation| {
+                let (child, at, before) = inner.read(|permutation| {
                     let index = inner.child_index_from_outside(permutation, target);
+                    let at = |index| Branch { inner, permutation, index };
                     let child = inner.child(permutation, index);
                     // In the middle of a split whose right half is the old node, that node stands
                     // in both slots.
-                    let mut before = (0..index).rev().map(|left| inner.child(permutation, left));
-                    (child, before.find(|before| *before != child))
+                    let left = |left| (inner.child(permutation, left), at(left));
+                    let mut before = (0..index).rev().map(left);
+                    (child, at(index), before.find(|(before, _)| *before != child))
                 });
-                (node, left) = (child, before.or(left));
+                (node, branch, left) = (child, Some(at), before.or(left));
             }
         }
     }

@@ -33,6 +33,9 @@ pub(crate) struct Leaf {
 #[cfg(not(all(test, loom)))]
 const _: () = assert!(size_of::<Leaf>() == 256);
 
+/// So many lines of an entry are asked for: all of one with a value of a hundred bytes.
+const ENTRY_LINES: usize = 3;
+
 impl Leaf {
     /// A leaf of `entries` with their heads behind `skip`, in order; not yet in an arena.
     pub(crate) fn new<'a>(
@@ -137,15 +140,15 @@ impl Leaf {
     #[inline]
     pub(crate) fn prefetch_at(&self, permutation: Permutation, positions: Range<usize>) {
         for position in positions.start..positions.end.min(permutation.count()) {
-            prefetch_lines::<2>(self.entry(permutation.slot(position)).as_raw());
+            prefetch_lines::<ENTRY_LINES>(self.entry(permutation.slot(position)).as_raw());
         }
     }
 
-    /// Starts loading the first lines of every entry of the leaf.
+    /// Starts loading the lines of every entry of the leaf.
     #[inline]
     pub(crate) fn prefetch_entries(&self) {
         for slot in 0..self.slots.permutation().count() {
-            prefetch_lines::<1>(self.entry(slot).as_raw());
+            prefetch_lines::<ENTRY_LINES>(self.entry(slot).as_raw());
         }
     }
 }

@@ -166,7 +166,7 @@ impl MemtableCursor {
     /// If the cursor stands on none.
     ///
     /// # Cost
-    /// One descent from the root for every ten entries or so.
+    /// One descent from the root for every hundred entries or so.
     pub fn prev(&mut self) {
         self.cursor.prev();
     }

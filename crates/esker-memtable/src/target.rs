@@ -29,6 +29,10 @@ impl<'k> Target<'k> {
     /// before or behind all of them, or `Equal` if it begins so itself.
     #[inline]
     pub(crate) fn cmp_prefix(&self, entry: EntryRef<'_>, skip: usize) -> Ordering {
+        // Mostly; and then the entry, which is far away in memory, need not be looked at.
+        if skip == 0 {
+            return Ordering::Equal;
+        }
         let len = skip.min(self.user_key.len());
         self.user_key[..len].cmp(&entry.user_key()[..skip])
     }

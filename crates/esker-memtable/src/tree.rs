@@ -35,6 +35,10 @@
 //! be the old one, whole, with entries behind the key; so the search below it goes by the key too,
 //! not by the right edge. Where the right half is the old node itself (a row of descending keys
 //! splits so), the old node for a moment stands in both slots, and the one further left is meant.
+//! A cursor keeps the way that it came, and so finds the next leaf to the left without going down
+//! again: the child before, as long as the order of slots in the inner node is what it was, by the
+//! reason of `Inner::read`. An inner node that was replaced meanwhile is not touched any more, and
+//! its children hold what was old then.
 //! *Going forwards,* a leaf that keeps its place as the left half (a row of ascending keys) has
 //! its range cut short under readers who were sent there for a key that is now the next leaf's;
 //! so a search that runs off the end of a leaf goes on searching in the next.

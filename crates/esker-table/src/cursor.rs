@@ -15,14 +15,20 @@ use esker_base::{EntryKind, InternalKey, KeyBuffer, PrefixHead, SeqNo, Trailer};
 use esker_env::FileError;
 
 use crate::cached_block::{BlockSlice, CachedBlock};
+use crate::data_block::DataBlock;
 use crate::index_block::{Candidates, IndexBlock};
-use crate::prefetch::prefetch_bytes;
+use crate::prefetch::{prefetch_at, prefetch_bytes};
 use crate::readahead::{Blocks, Readahead};
 use crate::table::with_seqno;
 use crate::{NoTrace, Table};
 
-/// Most bytes of a value that are asked for when a seek has found it.
-const VALUE_ASKED_LEN_MAX: usize = 128;
+/// Most bytes of values that are asked for when a seek has found the first of them: what some steps
+/// of a merge read in one of its sources, or ten steps over one source, with values of a hundred bytes.
+const VALUES_ASKED_LEN_MAX: usize = 1024;
+
+/// When so many entries of the block are left before the cursor, the next block is asked for, and when
+/// none is, its values.
+const LEFT_ASKED: usize = 2;
 
 /// Most bytes before the values of a block that are asked for before they are searched: all, in
 /// blocks of 4 KiB with entries of some hundred bytes.
@@ -52,6 +58,9 @@ pub struct TableCursor {
     block_number: usize,
     /// Zero while the block is held but was not looked into.
     entry_count: usize,
+    /// With fewer entries than this left in the block, the next one is asked for: see
+    /// [`TableCursor::ask_beside`].
+    asks_below: usize,
     /// What [`TableCursor::approach`] has found.
     approached: Option<Candidates>,
 
@@ -100,6 +109,7 @@ impl TableCursor {
             block: None,
             block_number: 0,
             entry_count: 0,
+            asks_below: 0,
             approached: None,
             is_valid: false,
             entry: 0,
@@ -195,6 +205,11 @@ impl TableCursor {
         };
         self.enter_partition(partition)?;
         self.approached = self.current_index().candidates(user_key);
+        if let (Some(candidates), Some(open)) = (self.approached, self.table.opened()) {
+            // On its way while the other sources of a merge are approached.
+            let slot = open.block_number(self.partition, candidates.first);
+            prefetch_at(open.slot_address(slot), 1);
+        }
         Ok(())
     }
 
@@ -246,8 +261,7 @@ impl TableCursor {
         match self.locate(target)? {
             Some(entry) if entry < self.entry_count => {
                 self.settle(entry);
-                // On its way while the other sources of a merge are searched.
-                prefetch_bytes(self.value(), VALUE_ASKED_LEN_MAX);
+                self.ask_values(Direction::Ascending);
                 Ok(())
             }
             Some(_) => self.next_block(),
@@ -286,7 +300,7 @@ impl TableCursor {
         match entry.checked_sub(1) {
             Some(before) => {
                 self.settle(before);
-                prefetch_bytes(self.value(), VALUE_ASKED_LEN_MAX);
+                self.ask_values(Direction::Descending);
                 Ok(())
             }
             None => self.prev_block(),
@@ -388,14 +402,23 @@ impl TableCursor {
         if !self.is_valid || next >= self.entry_count {
             return None;
         }
-        self.step_to(next)
+        let head = self.step_to(next)?;
+        let left = self.entry_count - 1 - next;
+        if left < self.asks_below {
+            self.ask_beside(left, Direction::Ascending);
+        }
+        Some(head)
     }
 
     /// As [`TableCursor::step`], going back.
     #[inline]
     pub fn step_back(&mut self) -> Option<u64> {
         let before = self.entry.checked_sub(1).filter(|_| self.is_valid)?;
-        self.step_to(before)
+        let head = self.step_to(before)?;
+        if before < self.asks_below {
+            self.ask_beside(before, Direction::Descending);
+        }
+        Some(head)
     }
 
     /// Moves to `entry`, a neighbour in the block, if it is of another user key.
@@ -422,7 +445,11 @@ impl TableCursor {
     #[must_use]
     pub fn is_first_of_key(&self) -> bool {
         match self.entry.checked_sub(1) {
-            Some(before) => !self.standing().data().has_same_key(before, self.entry),
+            Some(before) => {
+                let data = self.standing().data();
+                self.prefix_head.of(data.suffix(before)) != self.head
+                    || !data.has_same_key(before, self.entry)
+            }
             None => self.is_first_of_block(),
         }
     }
@@ -528,7 +555,46 @@ impl TableCursor {
         let block = self.load_block(number, direction, waits)?;
         self.block_number = number;
         self.block = Some(block);
+        let is_scan = self.readahead.in_a_row() >= IN_A_ROW_MIN;
+        self.asks_below = if is_scan { 0 } else { LEFT_ASKED + 1 };
         Ok(())
+    }
+
+    /// Asks for the values that a short scan reads from where a seek has led, and for the next block where
+    /// that is near. On its way while the other sources of a merge are searched.
+    fn ask_values(&self, direction: Direction) {
+        let data = self.current_block().data();
+        ask_values(data, self.entry, direction);
+        let left = match direction {
+            Direction::Ascending => self.entry_count - 1 - self.entry,
+            Direction::Descending => self.entry,
+        };
+        if left < self.asks_below {
+            self.ask_beside(LEFT_ASKED, direction);
+        }
+    }
+
+    /// Asks for what the next block starts with when [`LEFT_ASKED`] entries are `left` in this one, and
+    /// for its first values when none is. A scan that goes on has [`TableCursor::look_ahead`] for that.
+    #[cold]
+    #[inline(never)]
+    fn ask_beside(&self, left: usize, direction: Direction) {
+        let Some(open) = self.table.opened() else { return };
+        let number = open.block_number(self.partition, self.block_number);
+        let beside = match direction {
+            Direction::Ascending => number.checked_add(1),
+            Direction::Descending => number.checked_sub(1),
+        };
+        let Some(beside) = beside else { return };
+        if left == LEFT_ASKED {
+            open.ask_data_block(beside);
+        } else if left == 0 {
+            let first = |data: &DataBlock| match direction {
+                Direction::Ascending => 0,
+                Direction::Descending => data.count() - 1,
+            };
+            open.peek_data_block(beside, |data| ask_values(data, first(data), direction));
+        }
     }
 
     /// Before the block that was entered is walked through: has the one behind it on its way, and
@@ -605,6 +671,19 @@ impl TableCursor {
 
     fn current_index(&self) -> &IndexBlock {
         self.index.as_ref().expect("a partition was entered").index()
+    }
+}
+
+/// Asks for the values of `data` from that of `entry` on.
+#[inline]
+fn ask_values(data: &DataBlock, entry: usize, direction: Direction) {
+    match direction {
+        Direction::Ascending => prefetch_bytes(data.values_from(entry), VALUES_ASKED_LEN_MAX),
+        Direction::Descending => {
+            let values = data.values_up_to(entry);
+            let start = values.len().saturating_sub(VALUES_ASKED_LEN_MAX);
+            prefetch_bytes(&values[start..], VALUES_ASKED_LEN_MAX);
+        }
     }
 }
 

@@ -161,6 +161,18 @@ impl DataBlock {
         &self.payload[self.value_range(index)]
     }
 
+    /// The values of entry `index` and of those behind it.
+    #[inline]
+    pub(crate) fn values_from(&self, index: usize) -> &[u8] {
+        &self.payload[self.value_range(index).start..]
+    }
+
+    /// The values of the entries up to `index`, inclusive.
+    #[inline]
+    pub(crate) fn values_up_to(&self, index: usize) -> &[u8] {
+        &self.payload[self.values_at as usize..self.value_range(index).end]
+    }
+
     /// Sequence number and kind of entry `index`.
     #[inline]
     pub(crate) fn trailer(&self, index: usize) -> Trailer {

@@ -169,10 +169,10 @@ impl OpenTable {
     }
 
     /// Runs `look` on data block `number` of the table, if there is one and it is in the cache; no
-    /// use of it.
+    /// use of it. Waits for nobody.
     pub(crate) fn peek_data_block(&self, number: u32, look: impl FnOnce(&DataBlock)) {
         if number < self.index_slot(0) {
-            self.slots.peek_with(number, |block| look(block.data()));
+            self.slots.glance(number, |block| block.map(|block| look(block.data())));
         }
     }
 

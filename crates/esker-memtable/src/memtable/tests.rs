@@ -280,6 +280,49 @@ fn seeks_in_parts_find_all_that_was_there_before_they_began() {
     });
 }
 
+#[test]
+fn a_walk_back_passes_nothing_that_splits_move_meanwhile() {
+    for_each_source(300, |name, memtable, _, model, mut rng, source| {
+        let mut there: Vec<ModelKey> = model.into_keys().collect();
+        for round in 0..40 {
+            let mut newest = 300 + round * 60;
+            let snapshot = SeqNo::new(newest).expect("small");
+            let user_key = source(&mut rng, rng_step(round));
+            let key = InternalKey::seek(&user_key, snapshot);
+            let mut cursor = memtable.cursor();
+            if round % 2 == 0 {
+                cursor.seek_for_prev(key);
+            } else {
+                cursor.approach(&user_key);
+                cursor.seek_for_prev_approached(key);
+            }
+            let mut seen = Vec::new();
+            let mut added = Vec::new();
+            while cursor.is_valid() {
+                let at = cursor.key();
+                if at.seqno() <= snapshot {
+                    seen.push(model_key(at));
+                    // Many into the place where the walk comes next, so that leaves split there.
+                    let beside = at.user_key.to_vec();
+                    for _ in 0..rng.below(4).min(300 + round * 60 + 59 - newest) {
+                        newest += 1;
+                        let seqno = SeqNo::new(newest).expect("small");
+                        let shorter = &beside[..beside.len().saturating_sub(1)];
+                        memtable.writer().insert(shorter, seqno, EntryKind::Put, b"");
+                        added.push(model_key(InternalKey::new(shorter, seqno, EntryKind::Put)));
+                    }
+                }
+                cursor.prev();
+            }
+            let place = there.partition_point(|there| *there <= model_key(key));
+            seen.reverse();
+            assert_eq!(seen, there[..place], "{name} {round}");
+            there.extend(added);
+            there.sort();
+        }
+    });
+}
+
 /// Steps inside the range that was inserted, for sources that count.
 fn rng_step(step: u64) -> u64 {
     step * 31 % 1_600
