@@ -356,11 +356,15 @@ impl Logs {
         let mut obsolete = Vec::new();
         {
             let mut segments = self.segments();
+            // One of a huge batch has room that is needed elsewhere.
+            let is_huge = |segment: &LiveSegment| self.segment_bytes < segment.bytes;
+            let huge = segments.live.iter().filter(|segment| is_huge(segment));
+            let huge: Vec<LogId> = huge.map(|segment| segment.id).collect();
             segments.live.retain(|segment| !released.contains(&segment.id));
             segments.unsynced.retain(|(id, _)| !released.contains(id));
             for id in released {
                 let path = self.dir.join(id.file_name());
-                let reuses = self.reuses.load(Ordering::Relaxed);
+                let reuses = self.reuses.load(Ordering::Relaxed) && !huge.contains(id);
                 if reuses && segments.spare.len() < SPARE_COUNT_MAX {
                     segments.spare.push(path);
                 } else {

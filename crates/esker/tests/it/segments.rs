@@ -92,6 +92,27 @@ fn a_long_log_switches_no_memtable_of_a_keyspace_that_waits_for_flushes() {
     }
 }
 
+/// A segment of one huge batch was kept for reuse as long as the database was open, with all its room.
+#[test]
+fn a_segment_of_a_huge_batch_is_not_kept_for_reuse() {
+    let fs = MemoryFileSystem::new(1);
+    let options =
+        Options { background_threads: 0, log_segment_bytes: 64 << 10, ..Options::default() };
+    let builder = Db::builder(DIR).env(env_over(Arc::new(fs.clone())));
+    let db = builder.options(options).open().unwrap();
+    db.put("huge", vec![7; 1 << 20]).unwrap();
+    for number in 0..4_u8 {
+        db.put([number], vec![number; 60_000]).unwrap();
+    }
+    db.flush().unwrap();
+    db.wait_until_settled().unwrap();
+    let entries = fs.list(Path::new(DIR)).unwrap();
+    let logs: Vec<u64> =
+        entries.iter().filter(|one| one.name.ends_with(".log")).map(|one| one.len).collect();
+    assert!(logs.len() > 1, "some are kept: {logs:?}");
+    assert!(logs.iter().all(|bytes| *bytes <= 128 << 10), "{logs:?}");
+}
+
 /// With a segment over half full, each write asked for the next one; where that could not be made,
 /// each write had it tried again.
 #[test]
