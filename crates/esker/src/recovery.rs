@@ -206,9 +206,12 @@ fn check_is_database(request: &OpenRequest, entries: &[DirEntry]) -> Result<()> 
     if request.is_read_only || !request.creates {
         return Err(no_database(dir));
     }
-    // What a creation that crashed may have left.
-    let is_leftover =
-        |entry: &DirEntry| entry.name == LOCK_FILE || entry.name.ends_with(".manifest.tmp");
+    // What a creation that crashed may have left, and what the root of a file system has.
+    let is_leftover = |entry: &DirEntry| {
+        entry.name == LOCK_FILE
+            || entry.name.ends_with(".manifest.tmp")
+            || (entry.is_dir && entry.name == "lost+found")
+    };
     let is_log_dir = |entry: &DirEntry| {
         entry.is_dir && request.options.log_dir.as_ref() == Some(&dir.join(&entry.name))
     };

@@ -122,6 +122,16 @@ fn a_log_directory_belongs_to_one_database_and_keeps_what_is_not_of_the_log() {
     assert!(!after.iter().any(|name| name.starts_with("1-000009")), "{after:?}");
 }
 
+/// What a file system of its own has in its root is no other database.
+#[test]
+fn the_root_of_a_file_system_may_be_the_directory() {
+    let env = Env::memory(1);
+    env.fs.create_dir_all(Path::new("root/lost+found")).unwrap();
+    let open = || Db::builder("root").env(env.clone()).options(recovered::options()).open();
+    open().unwrap().put("k", "v").unwrap();
+    assert_eq!(open().unwrap().get("k").unwrap().unwrap(), "v");
+}
+
 /// Two databases with one log directory, neither of which had a log in it when the other was opened,
 /// gave their segments the same names. The second failed to make its first one, and removed the file
 /// of that name: the log of the first, with all that had been acknowledged.
