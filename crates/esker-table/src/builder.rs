@@ -259,6 +259,8 @@ impl TableBuilder {
         if is_next_key {
             self.last_hash = hash_key(key.user_key);
             self.hashes.push(self.last_hash);
+        } else {
+            self.extras.replaced_count += 1;
         }
         match key.kind() {
             EntryKind::ExpiringPut => self.expiries.add(value),

@@ -103,6 +103,12 @@ impl TableProperties {
         self.tombstone_count > 0 || self.extras.ranges.is_some()
     }
 
+    /// Whether it holds entries that a compaction drops once no snapshot needs them.
+    #[must_use]
+    pub const fn has_spent(&self) -> bool {
+        self.has_tombstones() || 0 < self.extras.replaced_count
+    }
+
     /// What it has in each blob file that its entries refer to, ascending.
     pub fn blob_uses(&self) -> impl Iterator<Item = &BlobUse> {
         self.extras.blobs.iter().flat_map(BlobUses::as_slice)

@@ -27,6 +27,7 @@ mod tag {
     pub(super) const EXPIRY: u64 = 4;
     pub(super) const ORIGIN: u64 = 5;
     pub(super) const DICTIONARY: u64 = 6;
+    pub(super) const REPLACED: u64 = 7;
 }
 
 /// What only some tables have. The default is a table that has nothing of it.
@@ -44,6 +45,9 @@ pub struct TableExtras {
     pub origin: Option<Origin>,
     /// Where the dictionary lies that its blocks were compressed with.
     pub dictionary: Option<BlockHandle>,
+    /// Entries behind a newer one of their key, which were kept for snapshots. Tables of before this
+    /// was counted say 0.
+    pub replaced_count: u64,
 }
 
 /// When the entries of a table were written, in milliseconds since the Unix epoch by the clock of
@@ -70,7 +74,7 @@ impl TableExtras {
 
     /// Appends a section for everything that is there.
     pub(crate) fn encode(&self, out: &mut Vec<u8>) {
-        let Self { times, ranges, blobs, expiry, origin, dictionary } = self;
+        let Self { times, ranges, blobs, expiry, origin, dictionary, replaced_count } = self;
         if let Some(times) = times {
             put_section(out, tag::TIMES, |body| times.encode(body));
         }
@@ -88,6 +92,9 @@ impl TableExtras {
         }
         if let Some(dictionary) = dictionary {
             put_section(out, tag::DICTIONARY, |body| dictionary.encode(body));
+        }
+        if 0 < *replaced_count {
+            put_section(out, tag::REPLACED, |body| put_varint(body, *replaced_count));
         }
     }
 
@@ -111,6 +118,7 @@ impl TableExtras {
                 tag::EXPIRY => extras.expiry = Some(TableExpiry::decode(&mut body)?),
                 tag::ORIGIN => extras.origin = Some(Origin::decode(&mut body)?),
                 tag::DICTIONARY => extras.dictionary = Some(BlockHandle::decode(&mut body)?),
+                tag::REPLACED => extras.replaced_count = body.varint()?,
                 _ => return Err(unknown),
             }
             body.finish()?;
@@ -168,6 +176,16 @@ mod tests {
         let mut bytes = Vec::new();
         extras.encode(&mut bytes);
         assert_eq!(bytes, b"\x01\x05\x05\xac\x02\x09\x07");
+        assert_eq!(decoded(&bytes), Ok(extras));
+    }
+
+    /// The example of FORMAT.md section 5.
+    #[test]
+    fn replaced_entries_have_their_bytes() {
+        let extras = TableExtras { replaced_count: 300, ..TableExtras::default() };
+        let mut bytes = Vec::new();
+        extras.encode(&mut bytes);
+        assert_eq!(bytes, b"\x07\x02\xac\x02");
         assert_eq!(decoded(&bytes), Ok(extras));
     }
 

@@ -117,6 +117,7 @@ struct Check<'a> {
     blobs: BlobCounts,
     data_bytes: u64,
     data_block_count: u32,
+    replaced_count: u64,
     range_seqnos: Vec<u64>,
     smallest_key: Option<Vec<u8>>,
     last: Option<(Vec<u8>, Trailer)>,
@@ -142,6 +143,7 @@ impl<'a> Check<'a> {
             blobs: BlobCounts::default(),
             data_bytes: 0,
             data_block_count: 0,
+            replaced_count: 0,
             range_seqnos: Vec::new(),
             smallest_key: None,
             last: None,
@@ -225,7 +227,9 @@ impl<'a> Check<'a> {
             Some((user_key, trailer)) => {
                 let before = InternalKey { user_key: user_key.as_slice(), trailer: *trailer };
                 let is_ascending = before < key;
-                let reaches_across = starts_partition && before.user_key == key.user_key;
+                let is_replaced = before.user_key == key.user_key;
+                let reaches_across = starts_partition && is_replaced;
+                self.replaced_count += u64::from(is_replaced);
                 user_key.clear();
                 user_key.extend_from_slice(key.user_key);
                 *trailer = key.trailer;
@@ -353,6 +357,7 @@ impl<'a> Check<'a> {
             && self.data_block_count == expected.data_block_count
             && self.partition_separators.len() as u64 == u64::from(expected.partition_count)
             && self.expiry() == expected.extras.expiry
+            && [0, self.replaced_count].contains(&expected.extras.replaced_count)
             && self.has_expected_bounds();
         if !is_same {
             let offset = file.footer().properties.offset;

@@ -94,8 +94,9 @@ pub struct RangeRequest {
 pub enum LastLevel {
     /// Leaves them.
     Keep,
-    /// Rewrites those that hold tombstones, and whose file counter is below this one: the next
-    /// file counter at the time of the request, so that each is rewritten once.
+    /// Rewrites those that hold tombstones, or entries that newer ones of their keys replace, and
+    /// whose file counter is below this one: the next file counter at the time of the request, so
+    /// that each is rewritten once.
     RewriteTombstones(u64),
     /// Rewrites all whose file counter is below this one.
     RewriteAll(u64),

@@ -96,8 +96,8 @@ pub(crate) fn table(id: TableId, first: &[u8], last: &[u8], bytes: u64) -> Table
     }
 }
 
-/// Reads `7[a..m 64MiB]`, where after the size `entries=9` (1000 otherwise), `tombstones=500` and `seqnos=3-9`,
-/// `deleted=5` and `written=9` (in seconds) may follow.
+/// Reads `7[a..m 64MiB]`, where after the size `entries=9` (1000 otherwise), `tombstones=500`, `replaced=5` and
+/// `seqnos=3-9`, `deleted=5` and `written=9` (in seconds) may follow.
 pub(crate) fn parse_table(text: &str) -> TableProperties {
     let (id, rest) = text.split_once('[').expect("a table has a bracket");
     let rest = rest.strip_suffix(']').expect("a bracket is closed");
@@ -110,6 +110,7 @@ pub(crate) fn parse_table(text: &str) -> TableProperties {
         match word.split_once('=').expect("facts have a value") {
             ("entries", count) => table.entry_count = count.parse().unwrap(),
             ("tombstones", count) => table.tombstone_count = count.parse().unwrap(),
+            ("replaced", count) => table.extras.replaced_count = count.parse().unwrap(),
             ("seqnos", range) => {
                 let (min, max) = range.split_once('-').unwrap();
                 table.seqno_min = SeqNo::new(min.parse().unwrap()).unwrap();

@@ -68,6 +68,7 @@ fn manifest_that_knows_another_table_is_told() {
     assert_eq!(told(|properties| properties.smallest_key.clear()), [OTHER, COUNTED]);
     assert_eq!(told(|properties| properties.tombstone_count = 0), [OTHER, COUNTED]);
     assert_eq!(told(|properties| properties.seqno_max = SeqNo::MAX), [OTHER, COUNTED]);
+    assert_eq!(told(|properties| properties.extras.replaced_count = 2), [OTHER, COUNTED]);
     let footer = "footer has another checksum than the table is known by";
     assert_eq!(told(|properties| properties.checksum += 1), [OTHER, footer]);
     assert_eq!(

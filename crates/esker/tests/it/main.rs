@@ -36,6 +36,7 @@ mod deletes;
 mod doctor;
 mod endings;
 mod errors;
+mod expectations;
 mod extremes;
 mod faults;
 mod golden;

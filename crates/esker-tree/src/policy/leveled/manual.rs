@@ -74,7 +74,7 @@ impl<'a> View<'a> {
             LastLevel::RewriteTombstones(before) => {
                 let expiry = table.extras.expiry;
                 let has_expired = expiry.is_some_and(|it| it.earliest <= request.expired_at);
-                (table.has_tombstones() || has_expired) && is_before(table.id, before)
+                (table.has_spent() || has_expired) && is_before(table.id, before)
             }
             LastLevel::RewriteAll(before) => is_before(table.id, before),
         };
