@@ -7,6 +7,7 @@ use std::time::Duration;
 use esker_base::{EntryKind, KeyspaceId, limits};
 
 use crate::deleted_range::DeletedRange;
+use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::expiry::Expiry;
 use crate::handle::Handle;
@@ -16,7 +17,8 @@ use crate::operation::Operation;
 use crate::options::Durability;
 use crate::waiter::Request;
 
-/// Writes that take effect together, in the order in which they were added, or not at all.
+/// Writes that take effect together, in the order in which they were added, or not at all. Until then
+/// [`Batch::get`] alone sees them.
 ///
 /// # Cost
 /// Each write is encoded once, when it is added; committing copies the bytes into the log.
@@ -159,6 +161,19 @@ impl Batch {
         if !self.keyspaces.iter().rev().any(|known| known.id == core.id) {
             self.keyspaces.push(Arc::clone(core));
         }
+    }
+
+    /// The engine and the encoded writes.
+    ///
+    /// # Errors
+    /// The one for which a write was refused; `Closed`.
+    pub(crate) fn content(&self) -> Result<(&Arc<Engine>, &[u8])> {
+        if let Some(refused) = &self.refused {
+            return Err(refused.clone());
+        }
+        let engine = self.db.engine();
+        engine.check_open()?;
+        Ok((engine, &self.operations))
     }
 
     /// How many writes were added.

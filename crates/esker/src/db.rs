@@ -93,8 +93,8 @@ impl Db {
     /// Gives a keyspace another name.
     ///
     /// # Errors
-    /// `InvalidInput` if another one has the name, for the default keyspace, or for one of another
-    /// database; `Closed` if it was dropped; as of a write otherwise.
+    /// `InvalidInput` if a keyspace has the name, be it this one, for the default keyspace, or for one of
+    /// another database; `Closed` if it was dropped; as of a write otherwise.
     pub fn rename_keyspace(&self, keyspace: &Keyspace, name: &str) -> Result<()> {
         self.engine().rename_keyspace(keyspace.core_in(self.engine())?, name)
     }
@@ -275,6 +275,15 @@ impl Db {
     #[must_use]
     pub fn levels(&self) -> Levels {
         self.default.levels()
+    }
+
+    /// About how many bytes on disk hold the entries of `range` in the default keyspace. See
+    /// [`Keyspace::approximate_bytes`].
+    ///
+    /// # Errors
+    /// As [`Keyspace::approximate_bytes`].
+    pub fn approximate_bytes<K: AsRef<[u8]>>(&self, range: impl RangeBounds<K>) -> Result<u64> {
+        self.default.approximate_bytes(range)
     }
 
     /// Whether everything works, and what does not.

@@ -48,6 +48,19 @@ impl Db {
         self.default_keyspace().put_with_ttl(key, value, ttl)
     }
 
+    /// Sets `key` to `value` until `expiry`. See [`Keyspace::put_with_expiry`](crate::Keyspace::put_with_expiry).
+    ///
+    /// # Errors
+    /// As [`Keyspace::put_with_expiry`](crate::Keyspace::put_with_expiry).
+    pub fn put_with_expiry(
+        &self,
+        key: impl AsRef<[u8]>,
+        value: impl AsRef<[u8]>,
+        expiry: Expiry,
+    ) -> Result<()> {
+        self.default_keyspace().put_with_expiry(key, value, expiry)
+    }
+
     /// Until when `key` has its value. See [`Keyspace::expires_at`](crate::Keyspace::expires_at).
     ///
     /// # Errors
@@ -62,6 +75,14 @@ impl Db {
     /// As [`Keyspace::delete`](crate::Keyspace::delete).
     pub fn delete(&self, key: impl AsRef<[u8]>) -> Result<()> {
         self.default_keyspace().delete(key)
+    }
+
+    /// Removes `key` with the given durability. See [`Keyspace::delete_with`](crate::Keyspace::delete_with).
+    ///
+    /// # Errors
+    /// As [`Keyspace::delete_with`](crate::Keyspace::delete_with).
+    pub fn delete_with(&self, key: impl AsRef<[u8]>, durability: Durability) -> Result<()> {
+        self.default_keyspace().delete_with(key, durability)
     }
 
     /// Merges `operand` into the value of `key`. See [`Keyspace::merge`](crate::Keyspace::merge).
@@ -181,5 +202,13 @@ impl Db {
     /// `Closed`.
     pub fn cursor(&self) -> Result<Cursor> {
         self.default_keyspace().cursor()
+    }
+
+    /// A cursor that stays inside `range`. See [`Keyspace::cursor_in`](crate::Keyspace::cursor_in).
+    ///
+    /// # Errors
+    /// `Closed`.
+    pub fn cursor_in<K: AsRef<[u8]>>(&self, range: impl RangeBounds<K>) -> Result<Cursor> {
+        self.default_keyspace().cursor_in(range)
     }
 }

@@ -76,7 +76,7 @@ impl ErrorKind {
 pub enum Outcome {
     /// It is not there, and will not be after reopening.
     NotDone,
-    /// It may be in the log; reopening tells.
+    /// It may be in the log; reopening tells. Until then reads may show it.
     Unknown,
 }
 

@@ -381,7 +381,28 @@ impl Keyspace {
         self.db.engine().contains(&self.core, key.as_ref(), None)
     }
 
-    /// The entries whose keys lie in `range`, in order, from both ends, as of now.
+    /// The entries whose keys lie in `range`, in order, from both ends, as of now. A range that ends
+    /// before it starts has none.
+    ///
+    /// Where the type of the keys cannot be told from the range, as of `..` and of a pair of bounds
+    /// of references, it has to be named.
+    ///
+    /// # Examples
+    /// ```
+    /// # fn main() -> esker::Result<()> {
+    /// use std::ops::Bound;
+    ///
+    /// let db = esker::Db::in_memory()?;
+    /// for word in ["ant", "bee", "cat", "dog"] {
+    ///     db.put(word, "animal")?;
+    /// }
+    /// assert_eq!(db.scan("b"..="cat").count(), 2);
+    /// assert_eq!(db.scan::<&str>(..).count(), 4);
+    /// let behind = (Bound::Excluded("bee"), Bound::Unbounded);
+    /// assert_eq!(db.scan::<&str>(behind).count(), 2);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn scan<K: AsRef<[u8]>>(&self, range: impl RangeBounds<K>) -> Scan {
         Scan::new(self.db.engine(), &self.core, self.core.stored_range(&range), None)
     }
@@ -447,6 +468,18 @@ impl Keyspace {
         let range = self.core.stored_range(&range)?;
         let task = self.db.engine().start_compaction(&self.core, &range)?;
         Ok(CompactionHandle::new(Arc::clone(&self.db), task))
+    }
+
+    /// About how many bytes of tables and blob files hold the entries of `range`, as they are stored:
+    /// compressed, and with what was overwritten and not compacted yet. What is in memory does not count.
+    ///
+    /// # Errors
+    /// If the index of a table cannot be read; `Closed`.
+    ///
+    /// # Cost
+    /// Of tables at the ends of the range the index is read, of the others nothing.
+    pub fn approximate_bytes<K: AsRef<[u8]>>(&self, range: impl RangeBounds<K>) -> Result<u64> {
+        self.db.engine().approximate_bytes(&self.core, &self.core.stored_range(&range)?)
     }
 
     /// The shape of the tree.

@@ -4,10 +4,12 @@ use std::borrow::Cow;
 use std::fmt;
 use std::time::Duration;
 
+use esker_base::KeyRange;
 use esker_table::TableProperties;
 use esker_tree::{BlobAccount, BlobFileUse};
 
 use crate::engine::Engine;
+use crate::error::Result;
 use crate::keyspace_core::KeyspaceCore;
 
 /// What a keyspace's tree consists of at one moment.
@@ -219,6 +221,25 @@ impl fmt::Display for Levels {
 }
 
 impl Engine {
+    /// About how many bytes of tables and blob files hold keys of `range`.
+    pub(crate) fn approximate_bytes(
+        &self,
+        keyspace: &KeyspaceCore,
+        range: &KeyRange,
+    ) -> Result<u64> {
+        self.check_open()?;
+        let view = keyspace.live_view()?;
+        let mut bytes = 0;
+        for table in view.version.runs().flat_map(|run| run.overlapping(range)) {
+            let inside = table.approximate_bytes(range)?;
+            let properties = table.properties();
+            let of_blobs: u64 = properties.blob_uses().map(|blob| blob.bytes).sum();
+            let share = inside as f64 / properties.data_bytes.max(1) as f64;
+            bytes += inside + (of_blobs as f64 * share) as u64;
+        }
+        Ok(bytes)
+    }
+
     pub(crate) fn levels(&self, keyspace: &KeyspaceCore) -> Levels {
         let view = keyspace.view();
         let shape = view.version.shape();

@@ -59,6 +59,7 @@
 mod admission;
 mod adopt_tables;
 mod batch;
+mod batch_reads;
 mod blobs;
 mod bulk_loader;
 mod bytes;
@@ -146,7 +147,9 @@ pub use db::Db;
 pub use db_builder::DbBuilder;
 pub use error::{Error, ErrorKind, Outcome, Result};
 pub use esker_base::limits;
+pub use esker_cache::CacheStats;
 pub use esker_env as env;
+pub use esker_table::{BlockRead, FilterVerdict};
 pub use esker_tree::{
     CompactionFilter, CompactionFilterFactory, Filter, FilterContext, FilterDecision,
     FilterFailure, Merge, MergeFailure, MergeOperator,

@@ -396,6 +396,20 @@ impl Engine {
         self.get_with(keyspace, key, pin, |found| found.into_value())
     }
 
+    /// The value of a stored key in a view that was made for this read.
+    pub(crate) fn get_in(
+        &self,
+        keyspace: &KeyspaceCore,
+        view: &ReadView,
+        key: &[u8],
+        snapshot: SeqNo,
+    ) -> Result<Option<Value>> {
+        keyspace.check_live()?;
+        let context = || self.read_context(keyspace, self.time_of(None));
+        let found = find(Target { view, key, snapshot }, context, &mut NoTrace)?;
+        Ok(found.map(Found::into_value))
+    }
+
     /// The values of `keys`, all as of one moment.
     pub(crate) fn multi_get<'k, K: AsRef<[u8]>>(
         &self,

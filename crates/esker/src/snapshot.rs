@@ -61,6 +61,22 @@ impl Snapshot {
         self.engine.get(&self.default, key.as_ref(), Some(&self.pin))
     }
 
+    /// The values of `keys` in the default keyspace, in their order.
+    ///
+    /// # Errors
+    /// As [`Keyspace::get`].
+    pub fn multi_get<K: AsRef<[u8]>>(&self, keys: &[K]) -> Result<Vec<Option<Value>>> {
+        self.engine.multi_get(&self.default, keys, Some(&self.pin))
+    }
+
+    /// Whether `key` has a value in the default keyspace.
+    ///
+    /// # Errors
+    /// As [`Keyspace::get`].
+    pub fn contains(&self, key: impl AsRef<[u8]>) -> Result<bool> {
+        self.engine.contains(&self.default, key.as_ref(), Some(&self.pin))
+    }
+
     /// The entries of the default keyspace whose keys lie in `range`.
     pub fn scan<K: AsRef<[u8]>>(&self, range: impl RangeBounds<K>) -> Scan {
         self.view(Ok(&self.default)).scan(range)
@@ -69,6 +85,19 @@ impl Snapshot {
     /// The entries of the default keyspace whose keys start with `prefix`.
     pub fn prefix(&self, prefix: impl AsRef<[u8]>) -> Scan {
         self.view(Ok(&self.default)).prefix(prefix)
+    }
+
+    /// Every entry of the default keyspace.
+    pub fn iter(&self) -> Scan {
+        self.view(Ok(&self.default)).iter()
+    }
+
+    /// A cursor over every entry of the default keyspace.
+    ///
+    /// # Errors
+    /// `Closed`.
+    pub fn cursor(&self) -> Result<Cursor> {
+        self.view(Ok(&self.default)).cursor()
     }
 }
 
@@ -134,6 +163,11 @@ impl SnapshotView {
         }
     }
 
+    /// Every entry.
+    pub fn iter(&self) -> Scan {
+        self.scan::<&[u8]>(..)
+    }
+
     /// The entries whose keys start with `prefix`.
     pub fn prefix(&self, prefix: impl AsRef<[u8]>) -> Scan {
         match self.core() {
@@ -151,5 +185,15 @@ impl SnapshotView {
     /// `Closed`.
     pub fn cursor(&self) -> Result<Cursor> {
         Cursor::new(&self.engine, self.core()?, KeyRange::all(), Some(Arc::clone(&self.pin)))
+    }
+
+    /// A cursor that stays inside `range`, and looks only at tables that overlap it.
+    ///
+    /// # Errors
+    /// `Closed`.
+    pub fn cursor_in<K: AsRef<[u8]>>(&self, range: impl RangeBounds<K>) -> Result<Cursor> {
+        let core = self.core()?;
+        let range = core.stored_range(&range)?;
+        Cursor::new(&self.engine, core, range, Some(Arc::clone(&self.pin)))
     }
 }

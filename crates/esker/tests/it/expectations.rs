@@ -1,8 +1,15 @@
 //! What users of other engines expect: scenarios that the test suites of those go through.
 
-use esker::{CompactionPolicy, Db, KeyspaceOptions};
+use std::sync::Arc;
+use std::time::Duration;
+
+use esker::env::{Env, ManualClock};
+use esker::{
+    Batch, CompactionPolicy, Compression, Db, Keyspace, KeyspaceOptions, Merge, Order, operators,
+};
 
 use crate::policies::KEEPING;
+use crate::random::Rng;
 
 /// A snapshot had kept an old value in the last level, and nothing took it away when the snapshot
 /// was gone: only tables with tombstones were looked at again.
@@ -35,4 +42,156 @@ fn compaction_on_demand_drops_what_a_snapshot_kept_in_the_last_level() {
         assert_eq!(db.stats().counters.compactions, rewritten, "there is nothing left to drop");
         assert_eq!(keyspace.get("b").unwrap().unwrap(), "new");
     }
+}
+
+/// What a batch gives to a key before it is committed is what the key has afterwards.
+#[test]
+fn batch_shows_what_its_writes_come_to() {
+    for seed in 0..40 {
+        let (db, clock) = with_clock(seed);
+        let merge_operator = Some(Merge::new(operators::Append::new("+")));
+        let options = KeyspaceOptions { merge_operator, ..KeyspaceOptions::default() };
+        let reverse = KeyspaceOptions { order: Order::reverse_bytewise(), ..options.clone() };
+        let keyspaces = [db.keyspace("a", options).unwrap(), db.keyspace("b", reverse).unwrap()];
+        let mut rng = Rng::new(seed);
+        for round in 0..20 {
+            let mut batch = db.batch();
+            for write in 0..rng.below(8) {
+                let keyspace = &keyspaces[rng.below(2) as usize];
+                let (key, other) = (rng.below(4).to_string(), rng.below(4).to_string());
+                let value = format!("{round}.{write}");
+                let ttl = Duration::from_secs(1 + rng.below(3));
+                match rng.below(7) {
+                    0 | 1 => batch.put(keyspace, &key, value),
+                    2 | 3 => batch.merge(keyspace, &key, value),
+                    4 => batch.delete(keyspace, &key),
+                    5 => batch.put_with_ttl(keyspace, &key, value, ttl),
+                    _ if key == other => batch.delete_range(keyspace, key..=other),
+                    _ if (key < other) == (keyspace.name() == "a") => {
+                        batch.delete_range(keyspace, key..other);
+                    }
+                    _ => batch.delete_range(keyspace, other..key),
+                }
+                clock.advance(Duration::from_millis(700));
+            }
+            let keys = || (0..4).map(|key| key.to_string());
+            let pairs =
+                || keyspaces.iter().flat_map(|keyspace| keys().map(move |key| (keyspace, key)));
+            let shown: Vec<_> =
+                pairs().map(|(keyspace, key)| batch.get(keyspace, key).unwrap()).collect();
+            batch.commit().unwrap();
+            let found: Vec<_> = pairs().map(|(keyspace, key)| keyspace.get(key).unwrap()).collect();
+            assert_eq!(shown, found, "seed {seed}, round {round}");
+        }
+    }
+}
+
+#[test]
+fn reads_through_a_batch_fail_as_others_do() {
+    let db = Db::in_memory().unwrap();
+    let keyspace = db.default_keyspace().clone();
+    let mut batch = db.batch();
+    let text = |batch: &Batch, keyspace: &Keyspace, key: &[u8]| {
+        batch.get(keyspace, key).unwrap_err().to_string()
+    };
+    let long = vec![0; 65_536];
+    let too_long = "the key has 65536 bytes, and at most 65535 are allowed";
+    assert_eq!(text(&batch, &keyspace, &long), too_long);
+    let other = Db::in_memory().unwrap();
+    let of_other = "the keyspace \"default\" belongs to another database";
+    assert_eq!(text(&batch, other.default_keyspace(), b"k"), of_other);
+    let dropped = db.keyspace("dropped", KeyspaceOptions::default()).unwrap();
+    batch.put(&dropped, "k", "v");
+    batch.put(&keyspace, "k", "v");
+    assert_eq!(batch.get(&dropped, "k").unwrap().unwrap(), "v");
+    db.drop_keyspace(&dropped).unwrap();
+    assert_eq!(text(&batch, &dropped, b"k"), "the keyspace dropped was dropped");
+    assert_eq!(batch.get(&keyspace, "k").unwrap().unwrap(), "v");
+    batch.merge(&keyspace, "k", "v");
+    assert_eq!(text(&batch, &keyspace, b"k"), "the keyspace \"default\" has no merge operator");
+    batch.clear();
+    assert!(batch.get(&keyspace, "k").unwrap().is_none());
+    batch.put(&keyspace, "k", "v");
+    db.close().unwrap();
+    assert_eq!(text(&batch, &keyspace, b"k"), "the database is closed");
+}
+
+#[test]
+fn sizes_of_ranges_follow_what_is_stored() {
+    for blob_threshold_bytes in [None, Some(1000)] {
+        let db = Db::in_memory().unwrap();
+        let options = KeyspaceOptions {
+            blob_threshold_bytes,
+            compression: Compression::None,
+            shallow_compression: Compression::None,
+            ..KeyspaceOptions::default()
+        };
+        let keyspace = db.keyspace("k", options).unwrap();
+        let mut rng = Rng::new(1);
+        for key in 0..80 {
+            keyspace.put(format!("{key:03}"), rng.bytes(10_000)).unwrap();
+            if key == 40 {
+                keyspace.flush().unwrap();
+            }
+        }
+        assert_eq!(keyspace.approximate_bytes("050"..).unwrap(), 0, "memtables do not count");
+        keyspace.flush().unwrap();
+        for _ in 0..2 {
+            let bytes = |range: std::ops::Range<&str>| keyspace.approximate_bytes(range).unwrap();
+            for (range, expected) in [
+                ("000".."080", 800_000),
+                ("000".."020", 200_000),
+                ("030".."050", 200_000),
+                ("079".."080", 10_000),
+                ("080".."099", 0),
+                ("050".."050", 0),
+                ("050".."040", 0),
+            ] {
+                let found = bytes(range.clone());
+                // Blocks at both ends count whole; one of references stands for many values.
+                let edges = if blob_threshold_bytes.is_some() { 800_000 } else { 25_000 };
+                let most = if expected == 0 { 0 } else { (expected + edges).min(810_000) };
+                assert!((expected..=most).contains(&found), "{found} in {range:?}");
+            }
+            keyspace.compact::<&str>(..).unwrap();
+        }
+        db.drop_keyspace(&keyspace).unwrap();
+        let error = keyspace.approximate_bytes("0"..).unwrap_err();
+        assert_eq!(error.to_string(), "the keyspace k was dropped");
+    }
+}
+
+#[test]
+fn snapshot_reads_in_every_way() {
+    let db = Db::in_memory().unwrap();
+    for key in ["a", "b", "c"] {
+        db.put(key, "old").unwrap();
+    }
+    let snapshot = db.snapshot();
+    db.delete("b").unwrap();
+    db.put("c", "new").unwrap();
+    assert!(snapshot.contains("b").unwrap() && !snapshot.contains("d").unwrap());
+    let found = snapshot.multi_get(&["c", "d"]).unwrap();
+    assert!(found[0].as_ref().unwrap() == "old" && found[1].is_none());
+    assert_eq!(snapshot.iter().count(), 3);
+    let view = snapshot.keyspace(db.default_keyspace());
+    assert_eq!(view.iter().next_back().unwrap().unwrap().1, "old");
+    let mut cursor = snapshot.cursor().unwrap();
+    cursor.seek("b").unwrap();
+    assert_eq!((cursor.key(), cursor.value()), (&b"b"[..], &b"old"[..]));
+    let mut cursor = view.cursor_in("a".."c").unwrap();
+    cursor.seek_to_last().unwrap();
+    assert_eq!(cursor.key(), b"b");
+    cursor.next().unwrap();
+    assert!(!cursor.is_valid());
+    let mut now = db.cursor_in("a".."c").unwrap();
+    now.seek_to_last().unwrap();
+    assert_eq!(now.key(), b"a");
+}
+
+/// A database in memory whose clock the test turns.
+fn with_clock(seed: u64) -> (Db, Arc<ManualClock>) {
+    let clock = Arc::new(ManualClock::new(Duration::from_secs(2_000_000_000)));
+    let env = Env { clock: clock.clone(), ..Env::memory(seed) };
+    (Db::builder("expectations").env(env).open().unwrap(), clock)
 }
