@@ -443,7 +443,8 @@ impl Keyspace {
 
     /// Rewrites all tables that hold a key of `range` into the deepest level, on this thread:
     /// afterwards no deleted or overwritten entry of the range takes space, but for those that a
-    /// snapshot sees. Memtables are flushed first.
+    /// snapshot sees. Memtables are flushed first. Under policies that keep ages apart, `Fifo` and
+    /// `TimeWindow`, that is all.
     ///
     /// # Errors
     /// If a table cannot be read or written; the tree is then somewhere between before and after.
@@ -459,8 +460,8 @@ impl Keyspace {
     /// [`Db::run_background_job`](crate::Db::run_background_job) or [`CompactionHandle::wait`].
     ///
     /// # Errors
-    /// `Closed`, `ReadOnly`, `Poisoned`, `InvalidInput` for a key that is too long. Later ones are
-    /// for [`CompactionHandle::wait`].
+    /// `Closed`, `ReadOnly`, `Poisoned`, `InvalidInput` if the order of the keys is not known. Later ones
+    /// are for [`CompactionHandle::wait`].
     pub fn start_compaction<K: AsRef<[u8]>>(
         &self,
         range: impl RangeBounds<K>,
