@@ -10,7 +10,7 @@ use std::ptr;
 use esker_base::{InternalKey, SeqNo, key_head};
 
 use crate::descent::{
-    Approach, Position, Way, approach, first_leaf, last_before, last_in, last_leaf, lower_bound,
+    Approach, Position, Way, first_leaf, last_before, last_in, last_leaf, lower_bound,
     lower_bound_from,
 };
 use crate::entry::EntryRef;
@@ -27,7 +27,7 @@ pub struct TreeCursor<'a> {
     root: &'a Root,
     current: Option<Place<'a>>,
     /// The way to the leaf that covered the first entry that a user key may have, when it was
-    /// approached.
+    /// approached, or the upper part of it.
     approached: Option<Approach<'a>>,
     /// The way to a leaf, found since the last seek began; for who goes back from there.
     way: Option<Way<'a>>,
@@ -112,24 +112,39 @@ impl<'a> TreeCursor<'a> {
         is_other.then(|| self.current.insert(place).head)
     }
 
-    /// Finds the leaf to which a seek to an entry of `user_key` leads, and starts loading it.
+    /// Finds the node above the leaf to which a seek to an entry of `user_key` leads, and starts loading it.
     pub(crate) fn approach(&mut self, user_key: &[u8]) {
-        self.approached = approach(self.root, &Target::new(first_of(user_key)));
+        let target = Target::new(first_of(user_key));
+        self.approached = Approach::to_lowest_inner(self.root, &target);
     }
 
-    /// Starts loading the entry to which a seek leads, if its leaf was approached.
-    pub(crate) fn ask_approached(&self, user_key: &[u8]) {
-        let Some(Way { leaf, .. }) = self.approached.map(Approach::way) else { return };
+    /// Starts loading the leaf to which a seek leads, if it was approached.
+    pub(crate) fn ask_approached(&mut self, user_key: &[u8]) {
+        let target = Target::new(first_of(user_key));
+        self.approached = self.approached.map(|approach| approach.to_leaf(&target));
+    }
+
+    /// Starts loading the entry to which a seek leads, if its leaf was asked for.
+    pub(crate) fn hold_approached(&self, user_key: &[u8]) {
+        let Some(approach) = self.approached.filter(Approach::is_at_leaf) else { return };
+        let target = Target::new(first_of(user_key));
+        let Way { leaf, .. } = approach.way(&target);
         let permutation = leaf.slots().permutation();
-        let position = leaf.lower_bound(permutation, &Target::new(first_of(user_key)));
+        let position = leaf.lower_bound(permutation, &target);
         leaf.prefetch_at(permutation, position..position + 1);
+    }
+
+    /// The way to the leaf that was approached.
+    fn take_approached(&mut self, user_key: &[u8]) -> Option<Way<'a>> {
+        let target = Target::new(first_of(user_key));
+        self.approached.take().map(|approach| approach.way(&target))
     }
 
     /// The rest of a seek to `key`, whose user key was approached. What was inserted since may have
     /// split the leaf, which is as if it had come after the way down of any seek.
     pub(crate) fn seek_approached(&mut self, key: InternalKey<'_>) {
         let target = Target::new(key);
-        self.way = self.approached.take().map(Approach::way);
+        self.way = self.take_approached(key.user_key);
         let found = self.way.map_or_else(
             || lower_bound(self.root, &target),
             |way| lower_bound_from(way.leaf, &target),
@@ -146,8 +161,7 @@ impl<'a> TreeCursor<'a> {
     /// The rest of a seek to the last entry that is not behind `key`, whose user key was approached.
     pub(crate) fn seek_for_prev_approached(&mut self, key: InternalKey<'_>) {
         let target = Target::new(key);
-        let in_leaf = self.approached.take().and_then(|approach| {
-            let way = approach.way();
+        let in_leaf = self.take_approached(key.user_key).and_then(|way| {
             let leaf = way.leaf;
             let permutation = leaf.slots().permutation();
             let count = leaf.upper_bound(permutation, &target);

@@ -64,44 +64,75 @@ pub(crate) struct Way<'a> {
 /// The leaf that covers `target`.
 #[inline]
 pub(crate) fn leaf_for<'a>(root: &'a Root, target: &Target<'_>) -> Option<&'a Leaf> {
-    Some(approach(root, target)?.way().leaf)
+    Some(Approach::start(root)?.way(target).leaf)
 }
 
-/// The leaf to which a way leads, asked for, and not looked at.
+/// A way down, as far as it was gone: up to a node that was asked for, and not looked at.
 #[derive(Clone, Copy)]
 pub(crate) struct Approach<'a> {
-    leaf: NodeRef<'a>,
+    node: NodeRef<'a>,
     branch: Option<Branch<'a>>,
+    /// Whether the node is a leaf, as far as that is known.
+    is_at_leaf: bool,
 }
 
 impl<'a> Approach<'a> {
-    /// Looks at the leaf.
     #[inline]
-    pub(crate) fn way(self) -> Way<'a> {
-        match self.leaf.node() {
-            Node::Leaf(leaf) => Way { leaf, branch: self.branch },
-            Node::Inner(_) => unreachable!("below an inner node of level 1 are leaves"),
+    fn start(root: &'a Root) -> Option<Self> {
+        Some(Self { node: root.load()?, branch: None, is_at_leaf: false })
+    }
+
+    /// Goes down to the lowest inner node on the way to the leaf that covers `target`. Those above are few
+    /// enough to be in cache.
+    #[inline]
+    pub(crate) fn to_lowest_inner(root: &'a Root, target: &Target<'_>) -> Option<Self> {
+        let mut way = Self::start(root)?;
+        while let Node::Inner(inner) = way.node.node()
+            && inner.slots().level() > 1
+        {
+            way = Self::below(inner, target);
+            if inner.slots().level() == 2 {
+                break;
+            }
+        }
+        Some(way)
+    }
+
+    /// Looks at the lowest inner node, and goes on to the leaf.
+    #[inline]
+    pub(crate) fn to_leaf(self, target: &Target<'_>) -> Self {
+        match self.node.node() {
+            Node::Leaf(_) => Self { is_at_leaf: true, ..self },
+            Node::Inner(inner) => Self::below(inner, target),
         }
     }
-}
 
-/// The way to the leaf that covers `target`.
-#[inline]
-pub(crate) fn approach<'a>(root: &'a Root, target: &Target<'_>) -> Option<Approach<'a>> {
-    let mut node = root.load()?;
-    let mut branch = None;
-    while let Node::Inner(inner) = node.node() {
-        let (child, permutation, index) = inner.read(|permutation| {
+    #[inline]
+    pub(crate) fn is_at_leaf(&self) -> bool {
+        self.is_at_leaf
+    }
+
+    /// Goes down to the leaf.
+    #[inline]
+    pub(crate) fn way(mut self, target: &Target<'_>) -> Way<'a> {
+        loop {
+            match self.node.node() {
+                Node::Leaf(leaf) => return Way { leaf, branch: self.branch },
+                Node::Inner(inner) => self = Self::below(inner, target),
+            }
+        }
+    }
+
+    #[inline]
+    fn below(inner: &'a Inner, target: &Target<'_>) -> Self {
+        let (node, permutation, index) = inner.read(|permutation| {
             let index = inner.child_index(permutation, target);
             (inner.child(permutation, index), permutation, index)
         });
-        (node, branch) = (child, Some(Branch { inner, permutation, index }));
         node.prefetch();
-        if inner.slots().level() == 1 {
-            break;
-        }
+        let branch = Some(Branch { inner, permutation, index });
+        Self { node, branch, is_at_leaf: inner.slots().level() == 1 }
     }
-    Some(Approach { leaf: node, branch })
 }
 
 /// The first entry that is not before `target`.

@@ -136,9 +136,14 @@ impl MemtableCursor {
         self.cursor.approach(user_key);
     }
 
-    /// The second part, which may be left out: asks for the entry itself.
-    pub fn ask_approached(&self, user_key: &[u8]) {
+    /// The second part, which may be left out: goes on to the leaf, and asks for it.
+    pub fn ask_approached(&mut self, user_key: &[u8]) {
         self.cursor.ask_approached(user_key);
+    }
+
+    /// The third part, of no use without the second: asks for the entry itself.
+    pub fn hold_approached(&self, user_key: &[u8]) {
+        self.cursor.hold_approached(user_key);
     }
 
     /// The last part of [`MemtableCursor::seek`]: the user key of `key` was approached.

@@ -17,7 +17,7 @@ use esker_env::FileError;
 use crate::cached_block::{BlockSlice, CachedBlock};
 use crate::data_block::DataBlock;
 use crate::index_block::{Candidates, IndexBlock};
-use crate::prefetch::{prefetch_at, prefetch_bytes};
+use crate::prefetch::{prefetch_at, prefetch_bytes, prefetch_bytes_back};
 use crate::readahead::{Blocks, Readahead};
 use crate::table::with_seqno;
 use crate::{NoTrace, Table};
@@ -291,7 +291,8 @@ impl TableCursor {
         let Some(entry) = self.locate(target)? else {
             return self.seek_to_last();
         };
-        if entry < self.entry_count {
+        if entry < self.entry_count && self.current_block().data().trailer(entry) == target.trailer
+        {
             self.settle(entry);
             if self.key() == target {
                 return Ok(());
@@ -680,9 +681,7 @@ fn ask_values(data: &DataBlock, entry: usize, direction: Direction) {
     match direction {
         Direction::Ascending => prefetch_bytes(data.values_from(entry), VALUES_ASKED_LEN_MAX),
         Direction::Descending => {
-            let values = data.values_up_to(entry);
-            let start = values.len().saturating_sub(VALUES_ASKED_LEN_MAX);
-            prefetch_bytes(&values[start..], VALUES_ASKED_LEN_MAX);
+            prefetch_bytes_back(data.values_up_to(entry), VALUES_ASKED_LEN_MAX);
         }
     }
 }

@@ -20,6 +20,14 @@ pub(crate) fn prefetch_bytes(bytes: &[u8], len_max: usize) {
     prefetch_at(bytes.as_ptr(), bytes.len().min(len_max));
 }
 
+/// Asks for the last `len_max` bytes of `bytes`, those at the end first.
+#[inline]
+pub(crate) fn prefetch_bytes_back(bytes: &[u8], len_max: usize) {
+    for passed in (0..bytes.len().min(len_max)).step_by(LINE_LEN) {
+        prefetch_at(bytes.as_ptr().wrapping_add(bytes.len() - 1 - passed), 1);
+    }
+}
+
 /// Asks for `len` bytes from `start` on.
 #[inline]
 pub(crate) fn prefetch_at(start: *const u8, len: usize) {

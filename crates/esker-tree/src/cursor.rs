@@ -98,9 +98,9 @@ pub trait Cursor {
         Ok(())
     }
 
-    /// The second part, which may be left out: asks for what that place starts with, or for the entry.
+    /// The second part, which may be left out: asks for what that place starts with.
     #[inline]
-    fn ask_head(&self, _user_key: &[u8]) {}
+    fn ask_head(&mut self, _user_key: &[u8]) {}
 
     /// Instead of the second part, for a seek that will wait for the device: has the system start
     /// to read the place. Waits for nobody.
@@ -113,7 +113,11 @@ pub trait Cursor {
     /// # Errors
     /// As [`Cursor::seek`].
     #[inline]
-    fn hold_approached(&mut self, _waits: Option<&mut dyn FnMut()>) -> Result<(), FileError> {
+    fn hold_approached(
+        &mut self,
+        _user_key: &[u8],
+        _waits: Option<&mut dyn FnMut()>,
+    ) -> Result<(), FileError> {
         Ok(())
     }
 

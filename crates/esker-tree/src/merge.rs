@@ -125,7 +125,7 @@ impl<C: Cursor> MergingCursor<C> {
         self.order.clear();
         self.sources.iter_mut().try_for_each(|source| source.approach(user_key))?;
         if self.sources.len() > 1 {
-            self.sources.iter().for_each(|source| source.ask_head(user_key));
+            self.sources.iter_mut().for_each(|source| source.ask_head(user_key));
         }
         let mut sources = self.sources.as_mut_slice();
         let is_announced = Cell::new(sources.len() < 2);
@@ -137,7 +137,7 @@ impl<C: Cursor> MergingCursor<C> {
             };
             let waits: Option<&mut dyn FnMut()> =
                 if is_announced.get() { None } else { Some(&mut announce) };
-            source.hold_approached(waits)?;
+            source.hold_approached(user_key, waits)?;
             sources = others;
         }
         Ok(())

@@ -172,13 +172,13 @@ impl Cursor for RunCursor {
 
     fn seek(&mut self, target: InternalKey<'_>) -> Result<(), FileError> {
         self.approach(target.user_key)?;
-        self.hold_approached(None)?;
+        self.hold_approached(target.user_key, None)?;
         self.seek_approached(target)
     }
 
     fn seek_for_prev(&mut self, target: InternalKey<'_>) -> Result<(), FileError> {
         self.approach(target.user_key)?;
-        self.hold_approached(None)?;
+        self.hold_approached(target.user_key, None)?;
         self.seek_for_prev_approached(target)
     }
 
@@ -192,7 +192,7 @@ impl Cursor for RunCursor {
         self.open(index).approach(user_key)
     }
 
-    fn ask_head(&self, _user_key: &[u8]) {
+    fn ask_head(&mut self, _user_key: &[u8]) {
         if let Some(table) = &self.table {
             table.ask_head();
         }
@@ -204,7 +204,11 @@ impl Cursor for RunCursor {
         }
     }
 
-    fn hold_approached(&mut self, waits: Option<&mut dyn FnMut()>) -> Result<(), FileError> {
+    fn hold_approached(
+        &mut self,
+        _user_key: &[u8],
+        waits: Option<&mut dyn FnMut()>,
+    ) -> Result<(), FileError> {
         self.table.as_mut().map_or(Ok(()), |table| table.hold_approached(waits))
     }
 

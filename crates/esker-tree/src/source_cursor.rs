@@ -66,7 +66,7 @@ impl Cursor for SourceCursor {
         on_source!(self, cursor => Cursor::approach(cursor, user_key))
     }
 
-    fn ask_head(&self, user_key: &[u8]) {
+    fn ask_head(&mut self, user_key: &[u8]) {
         on_source!(self, cursor => Cursor::ask_head(cursor, user_key));
     }
 
@@ -74,8 +74,12 @@ impl Cursor for SourceCursor {
         on_source!(self, cursor => Cursor::announce(cursor));
     }
 
-    fn hold_approached(&mut self, waits: Option<&mut dyn FnMut()>) -> Result<(), FileError> {
-        on_source!(self, cursor => Cursor::hold_approached(cursor, waits))
+    fn hold_approached(
+        &mut self,
+        user_key: &[u8],
+        waits: Option<&mut dyn FnMut()>,
+    ) -> Result<(), FileError> {
+        on_source!(self, cursor => Cursor::hold_approached(cursor, user_key, waits))
     }
 
     fn seek_approached(&mut self, target: InternalKey<'_>) -> Result<(), FileError> {

@@ -176,12 +176,15 @@ fn cursors_walk_the_whole_map_both_ways() {
 
 /// Seeks to `key`, or for what is before it, at once or in parts.
 fn seek(cursor: &mut MemtableCursor, key: InternalKey<'_>, is_forward: bool, rng: &mut Rng) {
-    let way = rng.below(3);
+    let way = rng.below(4);
     if way > 0 {
         cursor.approach(key.user_key);
     }
-    if way == 2 {
+    if way > 1 {
         cursor.ask_approached(key.user_key);
+    }
+    if way > 2 {
+        cursor.hold_approached(key.user_key);
     }
     match (way, is_forward) {
         (0, true) => cursor.seek(key),
@@ -260,6 +263,7 @@ fn seeks_in_parts_find_all_that_was_there_before_they_began() {
             }
             let [forward, back] = &mut cursors;
             forward.ask_approached(&user_key);
+            forward.hold_approached(&user_key);
             forward.seek_approached(key);
             back.seek_for_prev_approached(key);
             while forward.is_valid() && newest < forward.key().seqno() {

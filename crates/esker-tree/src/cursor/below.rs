@@ -65,8 +65,17 @@ impl Cursor for MemtableCursor {
         Ok(())
     }
 
-    fn ask_head(&self, user_key: &[u8]) {
+    fn ask_head(&mut self, user_key: &[u8]) {
         self.ask_approached(user_key);
+    }
+
+    fn hold_approached(
+        &mut self,
+        user_key: &[u8],
+        _waits: Option<&mut dyn FnMut()>,
+    ) -> Result<(), FileError> {
+        MemtableCursor::hold_approached(self, user_key);
+        Ok(())
     }
 
     fn seek_approached(&mut self, target: InternalKey<'_>) -> Result<(), FileError> {
@@ -163,16 +172,20 @@ impl Cursor for TableCursor {
         self.approach(user_key)
     }
 
-    fn ask_head(&self, _user_key: &[u8]) {
-        self.ask_head();
+    fn ask_head(&mut self, _user_key: &[u8]) {
+        TableCursor::ask_head(self);
     }
 
     fn announce(&self) {
         self.announce();
     }
 
-    fn hold_approached(&mut self, waits: Option<&mut dyn FnMut()>) -> Result<(), FileError> {
-        self.hold_approached(waits)
+    fn hold_approached(
+        &mut self,
+        _user_key: &[u8],
+        waits: Option<&mut dyn FnMut()>,
+    ) -> Result<(), FileError> {
+        TableCursor::hold_approached(self, waits)
     }
 
     fn seek_approached(&mut self, target: InternalKey<'_>) -> Result<(), FileError> {
