@@ -33,6 +33,9 @@ pub(super) struct History {
     /// Segments that were released.
     pub(super) released: BTreeSet<LogId>,
     pub(super) dropped: BTreeSet<KeyspaceId>,
+    /// Keyspaces whose name, and whose options, nothing tells.
+    unnamed: BTreeSet<KeyspaceId>,
+    unset: BTreeSet<KeyspaceId>,
 }
 
 impl History {
@@ -65,6 +68,8 @@ impl History {
             removed: BTreeSet::new(),
             released: BTreeSet::new(),
             dropped: BTreeSet::new(),
+            unnamed: BTreeSet::new(),
+            unset: BTreeSet::new(),
         }
     }
 
@@ -78,17 +83,8 @@ impl History {
         if self.catalog.keyspaces.contains_key(&id) {
             return false;
         }
-        let names: BTreeSet<&str> =
-            self.catalog.keyspaces.values().map(|state| state.name.as_str()).collect();
-        let mut name = match id {
-            KeyspaceId::DEFAULT => DEFAULT_KEYSPACE.to_owned(),
-            _ => format!("keyspace-{id}"),
-        };
-        while names.contains(name.as_str()) {
-            name.push('-');
-        }
         let state = KeyspaceState {
-            name,
+            name: self.free_name(id),
             order: BYTEWISE.to_owned(),
             options: KeyspaceOptions::default().encode(),
             flushed_up_to: SeqNo::ZERO,
@@ -96,7 +92,47 @@ impl History {
         };
         self.catalog.keyspaces.insert(id, Arc::new(state));
         self.catalog.next_keyspace_id = self.catalog.next_keyspace_id.max(id.0.saturating_add(1));
+        if id != KeyspaceId::DEFAULT {
+            self.unnamed.insert(id);
+        }
+        self.unset.insert(id);
         true
+    }
+
+    /// What nothing tells of the keyspace, if there is anything.
+    pub(super) fn untold(&self, id: KeyspaceId) -> Option<&'static str> {
+        match (self.unnamed.contains(&id), self.unset.contains(&id)) {
+            (true, true) => Some("the name and the options"),
+            (true, false) => Some("the name"),
+            (false, true) => Some("the options"),
+            (false, false) => None,
+        }
+    }
+
+    /// A name for the keyspace that no other has.
+    fn free_name(&self, id: KeyspaceId) -> String {
+        let others = self.catalog.keyspaces.iter().filter(|(other, _)| **other != id);
+        let names: BTreeSet<&str> = others.map(|(_, state)| state.name.as_str()).collect();
+        let mut name = match id {
+            KeyspaceId::DEFAULT => DEFAULT_KEYSPACE.to_owned(),
+            _ => format!("keyspace-{id}"),
+        };
+        while names.contains(name.as_str()) {
+            name.push('-');
+        }
+        name
+    }
+
+    /// Gives the keyspace its name. Another one that has it was renamed or dropped before, by an
+    /// edit that is lost.
+    fn name(&mut self, id: KeyspaceId, name: &str) {
+        self.state(id).name = name.to_owned();
+        self.unnamed.remove(&id);
+        let mut others = self.catalog.keyspaces.iter().filter(|(other, _)| **other != id);
+        if let Some(other) = others.find(|(_, state)| state.name == name).map(|(other, _)| *other) {
+            self.state(other).name = self.free_name(other);
+            self.unnamed.insert(other);
+        }
     }
 
     fn read_manifest(&mut self, place: &Place, id: ManifestId, name: &str) -> Result<()> {
@@ -184,14 +220,13 @@ impl History {
             EditRecord::Closed => {}
             EditRecord::KeyspaceCreated { keyspace, name, order, options } => {
                 self.dropped.remove(keyspace);
+                self.name(*keyspace, name);
+                self.unset.remove(keyspace);
                 let state = self.state(*keyspace);
-                state.name.clone_from(name);
                 state.order.clone_from(order);
                 state.options.clone_from(options);
             }
-            EditRecord::KeyspaceRenamed { keyspace, name } => {
-                self.state(*keyspace).name.clone_from(name);
-            }
+            EditRecord::KeyspaceRenamed { keyspace, name } => self.name(*keyspace, name),
             EditRecord::KeyspaceOptions { keyspace, options } => {
                 self.state(*keyspace).options.clone_from(options);
             }

@@ -132,6 +132,10 @@ impl Repair<'_> {
         let seqnos = self.catalog.keyspaces.values().flat_map(|state| state.tables.values());
         let newest = seqnos.map(|place| place.properties.seqno_max).max().unwrap_or(SeqNo::ZERO);
         self.catalog.last_seqno = self.catalog.last_seqno.max(newest);
+        for (id, state) in &self.catalog.keyspaces {
+            let note = |what| format!("nothing tells {what} of {}", state.name);
+            self.report.notes.extend(self.history.untold(*id).map(note));
+        }
         if !self.history.is_whole {
             let names = self.place.manifests().into_values();
             self.aside.extend(names.map(|name| self.place.dir.join(name)));
@@ -156,8 +160,6 @@ impl Repair<'_> {
     fn make_keyspace(&mut self, id: KeyspaceId) {
         if self.history.keyspace(id) {
             let state = Arc::clone(&self.history.catalog.keyspaces[&id]);
-            let note = format!("nothing tells the name and the options of {}", state.name);
-            self.report.notes.push(note);
             self.catalog.keyspaces.insert(id, state);
             let next = self.history.catalog.next_keyspace_id;
             self.catalog.next_keyspace_id = self.catalog.next_keyspace_id.max(next);

@@ -2,6 +2,7 @@
 
 mod sample;
 
+mod lost_edits;
 mod modes;
 mod repair;
 mod salvage;

@@ -26,6 +26,7 @@ impl Repair<'_> {
         let states: Vec<_> = self.history.catalog.keyspaces.clone().into_iter().collect();
         for (id, state) in states {
             for place in state.tables.values() {
+                let place = self.placed(id, place);
                 let name = place.properties.id.file_name();
                 let table = Table::new(Arc::clone(&self.tables), Arc::clone(&place.properties));
                 if self.place.file_len(place.properties.id.0, FileKind::Table).is_none() {
@@ -39,11 +40,26 @@ impl Repair<'_> {
                     self.salvage(&table, id, place.level, place.run)?;
                 } else {
                     self.report.kept.push(name);
-                    self.put(id, place.clone());
+                    self.put(id, place);
                 }
             }
         }
         Ok(())
+    }
+
+    /// The table where the manifests say that it stands. Where an edit that moved tables is lost,
+    /// a newer one may stand there already: then it has a run of its own.
+    fn placed(&self, keyspace: KeyspaceId, place: &TablePlace) -> TablePlace {
+        let table = &place.properties;
+        let is_taken = || {
+            self.catalog.keyspaces[&keyspace].tables.values().any(|other| {
+                (other.level, other.run) == (place.level, place.run)
+                    && !is_apart(&other.properties, table)
+            })
+        };
+        let is_taken = !self.history.is_whole && is_taken();
+        let run = if is_taken { RunId(table.id.0.counter) } else { place.run };
+        TablePlace { run, ..place.clone() }
     }
 
     /// Tables on disk of which the manifests say nothing.
@@ -115,9 +131,7 @@ impl Repair<'_> {
         for place in self.catalog.keyspaces[&keyspace].tables.values() {
             let other = &place.properties;
             if place.level == level {
-                let is_apart = other.ends_before(&table.smallest_key)
-                    || table.ends_before(&other.smallest_key);
-                *free.entry(place.run).or_insert(true) &= is_apart;
+                *free.entry(place.run).or_insert(true) &= is_apart(other, table);
             }
         }
         free.into_iter().rev().find(|(_, is_free)| *is_free).map_or(own, |(run, _)| run)
@@ -212,6 +226,11 @@ impl Repair<'_> {
         }
         Ok(())
     }
+}
+
+/// Whether two tables may stand in one run.
+fn is_apart(a: &TableProperties, b: &TableProperties) -> bool {
+    a.ends_before(&b.smallest_key) || b.ends_before(&a.smallest_key)
 }
 
 /// The range tombstones of a damaged table, if they can be read.

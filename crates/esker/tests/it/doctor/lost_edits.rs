@@ -1,0 +1,148 @@
+//! Repair where one edit of the manifest is lost, and those behind it are not: what they say together
+//! never was.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use esker::doctor::{RepairOptions, RepairReport};
+use esker::env::Env;
+use esker::{Db, KeyspaceOptions, Options};
+use esker_base::{FileId, FileKind, ManifestId, OwnerId};
+use esker_log::{ExpectedHeader, LogReader};
+use esker_tree::{EditRecord, MANIFEST_FORMAT, Manifest, RunId, VersionEdit};
+
+use super::sample::{DIR, Files};
+
+fn open(env: &Env) -> Db {
+    let options = Options { background_threads: 0, ..Options::default() };
+    Db::builder(DIR).env(env.clone()).options(options).open().unwrap()
+}
+
+/// Damages the first edit with a record like that, and repairs the database.
+fn repair_without(env: &Env, is_lost: impl Fn(&EditRecord) -> bool) -> RepairReport {
+    let files = Files(env);
+    let name = files.newest_manifest();
+    let (id, kind) = FileId::parse_file_name(&name).unwrap();
+    assert_eq!(kind, FileKind::Manifest);
+    let expected = ExpectedHeader { kind, id, database: None, newest_format: MANIFEST_FORMAT };
+    let path = Path::new(DIR).join(&name);
+    let mut reader = LogReader::open(&*env.fs, &path, &expected).unwrap();
+    let offset = loop {
+        let frame = reader.next_frame().unwrap().expect("an edit with the record");
+        let edit = VersionEdit::decode(frame.payload).unwrap();
+        if edit.records.iter().any(&is_lost) {
+            break frame.offset;
+        }
+    };
+    files.flip(&name, usize::try_from(offset).unwrap() + 6);
+    assert!(!files.verify().is_sound());
+    let report = files.doctor().repair(&RepairOptions::default(), &mut |_| {}).unwrap();
+    assert!(files.verify().is_sound(), "{report}\n{}", files.verify());
+    report
+}
+
+fn value(db: &Db, keyspace: &str, key: &str) -> Option<String> {
+    let value = db.existing_keyspace(keyspace).unwrap().unwrap().get(key).unwrap();
+    value.map(|value| value.escape_ascii().to_string())
+}
+
+#[test]
+fn a_name_that_was_given_again_is_that_of_the_keyspace_that_got_it_last() {
+    for is_renamed in [true, false] {
+        let env = Env::memory(1);
+        let db = open(&env);
+        let first = db.keyspace("users", KeyspaceOptions::default()).unwrap();
+        first.put("k", "of the first").unwrap();
+        db.flush().unwrap();
+        match is_renamed {
+            true => db.rename_keyspace(&first, "former users").unwrap(),
+            false => db.drop_keyspace(&first).unwrap(),
+        }
+        let small = KeyspaceOptions { memtable_bytes: 123_456, ..KeyspaceOptions::default() };
+        let second = db.keyspace("users", small).unwrap();
+        second.put("k", "of the second").unwrap();
+        db.flush().unwrap();
+        drop((db, first, second));
+        let report = repair_without(&env, |record| {
+            matches!(
+                record,
+                EditRecord::KeyspaceRenamed { .. } | EditRecord::KeyspaceDropped { .. }
+            )
+        });
+        let note = "nothing tells the name of keyspace-1";
+        assert!(report.notes.iter().any(|line| line == note), "{report}");
+        let db = open(&env);
+        assert_eq!(db.keyspaces(), ["default", "keyspace-1", "users"]);
+        assert_eq!(value(&db, "users", "k").unwrap(), "of the second");
+        let users = db.existing_keyspace("users").unwrap().unwrap();
+        assert_eq!(users.options().memtable_bytes, 123_456);
+        let kept = is_renamed.then(|| "of the first".to_owned());
+        assert_eq!(value(&db, "keyspace-1", "k"), kept, "{report}");
+    }
+}
+
+#[test]
+fn what_nothing_tells_of_a_keyspace_is_said() {
+    let env = Env::memory(1);
+    let db = open(&env);
+    let keyspace = db.keyspace("users", KeyspaceOptions::default()).unwrap();
+    keyspace.put("k", "v").unwrap();
+    db.flush().unwrap();
+    db.rename_keyspace(&keyspace, "former users").unwrap();
+    drop((db, keyspace));
+    let report = repair_without(
+        &env,
+        |record| matches!(record, EditRecord::KeyspaceCreated { name, .. } if name == "users"),
+    );
+    let note = "nothing tells the options of former users";
+    assert!(report.notes.iter().any(|line| line == note), "{report}");
+    assert!(!report.to_string().contains("of default"), "{report}");
+    assert_eq!(value(&open(&env), "former users", "k").unwrap(), "v");
+
+    Files(&env).manifests().iter().for_each(|name| Files(&env).remove(name));
+    let report = Files(&env).doctor().repair(&RepairOptions::default(), &mut |_| {}).unwrap();
+    for note in ["the options of default", "the name and the options of keyspace-1"] {
+        let note = format!("nothing tells {note}");
+        assert!(report.notes.contains(&note), "{report}");
+    }
+}
+
+#[test]
+fn a_table_that_moved_on_does_not_stand_where_another_came() {
+    let env = Env::memory(1);
+    let db = open(&env);
+    for round in ["older", "newer"] {
+        ["a", "b", "c"].iter().for_each(|key| db.put(key, round).unwrap());
+        db.delete_range("b".."bb").unwrap();
+        db.flush().unwrap();
+    }
+    db.close().unwrap();
+    let dir = Path::new(DIR);
+    let recovered = Manifest::recover(&*env.fs, dir).unwrap().unwrap();
+    let (&keyspace, state) = recovered.catalog.keyspaces.iter().next().unwrap();
+    let [older, newer] = state.tables.keys().copied().collect::<Vec<_>>()[..] else {
+        panic!("two tables: {:?}", state.tables)
+    };
+    let mut counter = recovered.catalog.next_file_counter;
+    let mut mint = || {
+        counter += 1;
+        counter
+    };
+    let (middle, deep) = (RunId(mint()), RunId(mint()));
+    let mut manifest = Manifest::open(Arc::clone(&env.fs), dir, recovered).unwrap();
+    for (table, level, run) in [(older, 1, middle), (older, 2, deep), (newer, 1, middle)] {
+        let record = EditRecord::TableMoved { keyspace, table, level, run };
+        let id = FileId { owner: OwnerId::FIRST, counter: mint() };
+        manifest.append(&VersionEdit { records: vec![record] }, || ManifestId(id)).unwrap();
+    }
+    drop(manifest);
+    let report =
+        repair_without(&env, |record| matches!(record, EditRecord::TableMoved { level: 2, .. }));
+    assert!(report.lost.is_empty(), "{report}");
+    let db = open(&env);
+    assert_eq!(
+        ["a", "b", "c"].map(|key| value(&db, "default", key).is_some()),
+        [true, false, true]
+    );
+    assert_eq!(value(&db, "default", "a").unwrap(), "newer");
+}
