@@ -18,6 +18,7 @@
 use esker_base::checksum::{checksum32, file_seed};
 use esker_base::coding::{DecodeError, Decoder};
 use esker_base::{DatabaseId, FileId, KeyspaceId, OwnerId, SeqNo, TableId};
+use esker_env::{File, FileError, FileExt as _};
 
 use crate::{Origin, TableExtras, TableProperties};
 
@@ -138,6 +139,21 @@ impl Adoption {
         }
         d.finish()?;
         Ok(adoption)
+    }
+
+    /// By which `database` took over the table `id`, if `file` ends with that.
+    ///
+    /// # Errors
+    /// Of the file.
+    pub fn of_file(
+        file: &dyn File,
+        database: DatabaseId,
+        id: TableId,
+    ) -> Result<Option<Self>, FileError> {
+        let mut bytes = [0; Self::LEN];
+        let Some(offset) = file.len()?.checked_sub(bytes.len() as u64) else { return Ok(None) };
+        file.read_exact_at(offset, &mut bytes)?;
+        Ok(Self::decode(&bytes, database, id, offset).ok())
     }
 
     /// What is known of the table once it is adopted, `file_bytes` long in all, by what was known

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 
 use esker_base::{BlobFileId, DatabaseId, FileHeader, FileId, FileKind, LogId, TableId, planted};
 use esker_env::{FileError, FileExt as _, FileSystem};
+use esker_table::Adoption;
 use esker_tree::{BlobAccount, Catalog, KeyspaceState};
 
 use crate::error::{Error, Result};
@@ -24,12 +25,23 @@ pub(crate) fn blobs_of(state: &KeyspaceState) -> BlobAccount {
     BlobAccount::of(state.tables.values().map(|place| &*place.properties))
 }
 
-/// Whether the file `path`, under a name of ours, says itself that it is one of another database than
-/// `database`: somebody has put it there.
-pub(crate) fn is_foreign(fs: &dyn FileSystem, path: &Path, database: DatabaseId) -> bool {
+/// Whether the file `path`, under the name that `id` has with us, says itself that it is one of another
+/// database than `database`: somebody has put it there. The header of a table that was taken over
+/// names where it came from; what stands behind it says whose it is.
+pub(crate) fn is_foreign(
+    fs: &dyn FileSystem,
+    path: &Path,
+    id: FileId,
+    database: DatabaseId,
+) -> bool {
+    let Ok(file) = fs.open(path) else { return false };
     let mut bytes = [0; FileHeader::LEN];
-    let is_read = fs.open(path).is_ok_and(|file| file.read_exact_at(0, &mut bytes).is_ok());
-    is_read && FileHeader::decode(&bytes).is_ok_and(|header| header.database != database)
+    let header = file.read_exact_at(0, &mut bytes).ok().and(FileHeader::decode(&bytes).ok());
+    let adoption = || Adoption::of_file(&*file, database, TableId(id));
+    header.is_some_and(|header| {
+        header.database != database
+            && (header.kind != FileKind::Table || adoption().is_ok_and(|it| it.is_none()))
+    })
 }
 
 /// Where the files of a database lie.

@@ -159,7 +159,7 @@ fn lock_log_dir(
     // The directory of the database, whatever it is called here, is locked already.
     let is_own = || -> Result<bool> {
         let is_there = log_dir == request.dir || fs.exists(&manifest)?;
-        Ok(is_there && !is_foreign(fs, &manifest, recovered.catalog.database))
+        Ok(is_there && !is_foreign(fs, &manifest, recovered.id.0, recovered.catalog.database))
     };
     if request.is_read_only || is_own()? {
         return Ok(None);
@@ -273,7 +273,7 @@ fn check_tables(request: &OpenRequest, catalog: &Catalog) -> Result<()> {
             let path = || request.dir.join(&entry.name);
             id.owner == OwnerId::FIRST
                 && catalog.next_file_counter <= id.counter
-                && !is_foreign(&*request.env.fs, &path(), catalog.database)
+                && !is_foreign(&*request.env.fs, &path(), id, catalog.database)
         }
         _ => false,
     };

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use esker_base::{DatabaseId, FileHeader, FileId, FileKind, LogId, ManifestId};
+use esker_base::{DatabaseId, FileHeader, FileId, FileKind, LogId, ManifestId, TableId};
 use esker_cache::{BlockCache, Budget};
 use esker_env::{Env, FileExt as _, FileLock, FileSystem, LockMode};
-use esker_table::TableContext;
+use esker_table::{Adoption, TableContext};
 use esker_tree::Manifest;
 
 use crate::error::{Error, Result};
@@ -98,7 +98,7 @@ impl Place {
     /// Whether a file says itself that it is one of another database.
     pub(super) fn is_foreign(&self, id: FileId, kind: FileKind, database: DatabaseId) -> bool {
         let dir = if kind == FileKind::Log { &self.log_dir } else { &self.dir };
-        is_foreign(&*self.env.fs, &dir.join(id.file_name(kind)), database)
+        is_foreign(&*self.env.fs, &dir.join(id.file_name(kind)), id, database)
     }
 
     /// The log segments, with their lengths.
@@ -201,17 +201,26 @@ impl Place {
     ) -> Result<Option<Arc<dyn FileSystem>>> {
         let dir = path.parent().unwrap_or(Path::new(""));
         let file = self.env.fs.open(path)?;
-        let mut bytes = vec![0; usize::try_from(file.len()?).unwrap_or(usize::MAX)];
-        let Some(header_bytes) = bytes.get_mut(..FileHeader::LEN) else { return Ok(None) };
-        file.read_exact_at(0, header_bytes)?;
-        if FileHeader::decode(header_bytes).is_ok() {
+        let len = file.len()?;
+        let mut header = [0; FileHeader::LEN];
+        if len < header.len() as u64 {
             return Ok(None);
         }
+        file.read_exact_at(0, &mut header)?;
+        if FileHeader::decode(&header).is_ok() {
+            return Ok(None);
+        }
+        let mut bytes = vec![0; usize::try_from(len).unwrap_or(usize::MAX)];
         file.read_exact_at(0, &mut bytes)?;
-        let format = match kind {
-            FileKind::Table => esker_table::FORMAT_NEWEST,
-            _ => 1,
+        let (format, adoption) = match kind {
+            FileKind::Table => {
+                let adoption = Adoption::of_file(&*file, database, TableId(id))?;
+                (esker_table::FORMAT_NEWEST, adoption)
+            }
+            _ => (1, None),
         };
+        let (database, id) =
+            adoption.map_or((database, id), |it| (it.origin_database, it.origin_id));
         let header = FileHeader { kind, format, id, database };
         bytes[..FileHeader::LEN].copy_from_slice(&header.encode());
         let fs = Env::memory(0).fs;

@@ -308,6 +308,69 @@ fn doctor_verifies_and_rebuilds_a_manifest_with_ingested_tables() {
     assert_eq!(contents(&db), "a=goes on b=last c=ingested 2");
 }
 
+/// The header names the database that the table was written in, and was mended as if it named this
+/// one: then nothing of the table could be read.
+#[test]
+fn a_damaged_header_of_an_ingested_table_costs_nothing() {
+    for (offset, has_manifest) in [(0, true), (5, true), (20, false), (44, true), (44, false)] {
+        let env = Env::memory(0);
+        let db = open(&env);
+        let path = table(&env, "t", &["a", "b"], "ingested");
+        db.ingest(db.default_keyspace(), &[path], COPY).unwrap();
+        db.put("c", "written").unwrap();
+        db.flush().unwrap();
+        let expected = contents(&db);
+        db.close().unwrap();
+        let names = env.fs.list(Path::new("db")).unwrap().into_iter().map(|entry| entry.name);
+        let mut names: Vec<_> = names.collect();
+        names.sort();
+        let ingested = names.iter().find(|name| name.ends_with(".table")).unwrap();
+        let file = env.fs.open_for_write(&Path::new("db").join(ingested)).unwrap();
+        let mut byte = [0];
+        file.read_exact_at(offset, &mut byte).unwrap();
+        file.write_all_at(offset, &[byte[0] ^ 1]).unwrap();
+        for name in names.iter().filter(|name| !has_manifest && name.contains(".manifest")) {
+            env.fs.remove(&Path::new("db").join(name)).unwrap();
+        }
+        let doctor = Doctor::new("db").env(env.clone());
+        let report = doctor.repair(&RepairOptions::default(), &mut |_| {}).unwrap();
+        assert!(report.set_aside.contains(ingested), "{report}");
+        assert!(report.lost.is_empty(), "{offset} {has_manifest}: {report}");
+        assert_eq!(contents(&open(&env)), expected, "{report}");
+    }
+}
+
+/// A table that was taken over says in its header that it is of another database. It counted as one
+/// that somebody had put there, so an older manifest was believed, and the table removed.
+#[test]
+fn an_ingested_table_that_the_manifest_does_not_know_says_that_a_newer_one_is_missing() {
+    let env = Env::memory(0);
+    let dir = Path::new("db");
+    open(&env).close().unwrap();
+    let manifests = || {
+        let names = env.fs.list(dir).unwrap().into_iter().map(|entry| entry.name);
+        names.filter(|name| name.contains(".manifest")).collect::<Vec<_>>()
+    };
+    let newest = manifests().into_iter().find(|name| name.ends_with(".manifest")).unwrap();
+    let file = env.fs.open(&dir.join(&newest)).unwrap();
+    let mut old = vec![0; usize::try_from(file.len().unwrap()).unwrap()];
+    file.read_exact_at(0, &mut old).unwrap();
+    let db = open(&env);
+    let path = table(&env, "t", &["a", "b"], "ingested");
+    db.ingest(db.default_keyspace(), &[path], COPY).unwrap();
+    db.close().unwrap();
+    manifests().iter().for_each(|name| env.fs.remove(&dir.join(name)).unwrap());
+    env.fs.create(&dir.join(&newest)).unwrap().write_all_at(0, &old).unwrap();
+
+    let error = Db::builder("db").env(env.clone()).open().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Corruption, "{error}");
+    assert!(error.to_string().ends_with("a newer one is missing"), "{error}");
+    let doctor = Doctor::new("db").env(env.clone());
+    assert!(!doctor.verify(&mut |_| {}).unwrap().is_sound());
+    let report = doctor.repair(&RepairOptions::default(), &mut |_| {}).unwrap();
+    assert_eq!(contents(&open(&env)), "a=ingested b=ingested", "{report}");
+}
+
 #[test]
 fn read_only_database_takes_nothing() {
     let env = Env::memory(0);
