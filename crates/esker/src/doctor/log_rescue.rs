@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 
-use esker_base::{FileHeader, KeyspaceId, LogId, SeqNo};
+use esker_base::{EntryKind, FileHeader, KeyspaceId, LogId, SeqNo};
 use esker_memtable::Memtable;
 
 use super::history::History;
@@ -12,6 +12,7 @@ use super::place::Place;
 use super::repair_report::Loss;
 use super::report::AffectedKeys;
 use crate::error::Result;
+use crate::operation::Operation;
 
 /// What is in a log and in no table.
 #[derive(Default)]
@@ -63,7 +64,9 @@ pub(super) fn rescue(
                 return;
             }
             if history.is_whole {
-                rescue.stopped_by.get_or_insert_with(|| "a gap".to_owned());
+                if !goes_on {
+                    rescue.stopped_by.get_or_insert_with(|| "a gap".to_owned());
+                }
             } else {
                 rescue.memtables.clear();
                 rescue.operation_count = 0;
@@ -94,21 +97,10 @@ pub(super) fn rescue(
 
 impl LogRescue {
     fn take(&mut self, history: &History, group: &Group<'_>) {
-        let mut seqno = group.first_seqno;
-        for (index, operation) in group.operations.iter().enumerate() {
-            if index > 0 {
-                seqno = seqno.next();
-            }
-            let is_needed = match history.catalog.keyspaces.get(&operation.keyspace) {
-                Some(state) => state.flushed_up_to < seqno,
-                // Only where the manifest is not whole may a keyspace be unknown that exists.
-                None => !history.is_whole && !history.dropped.contains(&operation.keyspace),
-            };
-            if is_needed {
-                let memtable = self.memtables.entry(operation.keyspace).or_default();
-                memtable.writer().insert(operation.key, seqno, operation.kind, operation.value);
-                self.operation_count += 1;
-            }
+        for (seqno, operation) in numbered(group).filter(|(at, one)| is_needed(history, *at, one)) {
+            let memtable = self.memtables.entry(operation.keyspace).or_default();
+            memtable.writer().insert(operation.key, seqno, operation.kind, operation.value);
+            self.operation_count += 1;
         }
     }
 
@@ -116,18 +108,21 @@ impl LogRescue {
     fn lose(&mut self, history: &History, group: &Group<'_>) {
         self.spoilt.insert(group.log);
         let file = group.log.file_name();
-        for operation in &group.operations {
-            let Some(state) = history.catalog.keyspaces.get(&operation.keyspace) else { continue };
+        for (_, operation) in numbered(group).filter(|(at, one)| is_needed(history, *at, one)) {
+            let keyspace = match history.catalog.keyspaces.get(&operation.keyspace) {
+                Some(state) => state.name.clone(),
+                None => format!("keyspace-{}", operation.keyspace),
+            };
             let found = self.lost.iter_mut().find(|loss| {
                 loss.file == file
-                    && loss.keys.as_ref().is_some_and(|keys| keys.keyspace == state.name)
+                    && loss.keys.as_ref().is_some_and(|keys| keys.keyspace == keyspace)
             });
             match found.and_then(|loss| loss.keys.as_mut()) {
-                Some(keys) => widen(keys, operation.key),
+                Some(keys) => widen(keys, operation),
                 None => {
                     let bound = Bound::Included(operation.key.to_vec());
-                    let keyspace = state.name.clone();
-                    let keys = AffectedKeys { keyspace, start: bound.clone(), end: bound };
+                    let mut keys = AffectedKeys { keyspace, start: bound.clone(), end: bound };
+                    widen(&mut keys, operation);
                     let what = "operations behind a hole in the log".to_owned();
                     self.lost.push(Loss { file: file.clone(), what, keys: Some(keys) });
                 }
@@ -136,15 +131,35 @@ impl LogRescue {
     }
 }
 
-fn widen(keys: &mut AffectedKeys, key: &[u8]) {
-    if let Bound::Included(start) = &mut keys.start
-        && key < start.as_slice()
-    {
-        *start = key.to_vec();
+/// The operations of a group, each with its sequence number.
+fn numbered<'a>(group: &'a Group<'_>) -> impl Iterator<Item = (SeqNo, &'a Operation<'a>)> {
+    let first = group.first_seqno.get();
+    (first..).map_while(SeqNo::new).zip(&group.operations)
+}
+
+/// Whether an operation is in no table yet.
+fn is_needed(history: &History, seqno: SeqNo, operation: &Operation<'_>) -> bool {
+    match history.catalog.keyspaces.get(&operation.keyspace) {
+        Some(state) => state.flushed_up_to < seqno,
+        // Only where the manifest is not whole may a keyspace be unknown that exists.
+        None => !history.is_whole && !history.dropped.contains(&operation.keyspace),
     }
-    if let Bound::Included(end) = &mut keys.end
-        && end.as_slice() < key
+}
+
+/// Adds the keys that an operation is about. The end of a range counts as one of them.
+fn widen(keys: &mut AffectedKeys, operation: &Operation<'_>) {
+    let is_range = operation.kind == EntryKind::RangeTombstone;
+    let last = if is_range { operation.value } else { operation.key };
+    if let Bound::Included(start) = &mut keys.start
+        && operation.key < start.as_slice()
     {
-        *end = key.to_vec();
+        *start = operation.key.to_vec();
+    }
+    if is_range && last.is_empty() {
+        keys.end = Bound::Unbounded;
+    } else if let Bound::Included(end) = &mut keys.end
+        && end.as_slice() < last
+    {
+        *end = last.to_vec();
     }
 }

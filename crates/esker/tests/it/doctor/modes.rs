@@ -4,6 +4,8 @@ use std::path::Path;
 
 use esker::env::{Env, FileExt as _};
 use esker::{Db, Durability, ErrorKind, Event, Options, RecoveryMode, Result};
+use esker_base::FileId;
+use esker_log::{ExpectedHeader, LogReader};
 
 use super::sample::{DIR, Files};
 
@@ -35,6 +37,21 @@ pub(super) fn prefix(db: &Db) -> u64 {
         assert_eq!(&**key, format!("{n:04}").as_bytes());
     }
     keys.len() as u64
+}
+
+/// Cuts a segment off behind its first `count` frames; how many it had.
+pub(super) fn cut_between_frames(env: &Env, name: &str, count: usize) -> usize {
+    let (id, kind) = FileId::parse_file_name(name).unwrap();
+    let expected = ExpectedHeader { kind, id, database: None, newest_format: u16::MAX };
+    let path = Path::new(DIR).join(name);
+    let mut reader = LogReader::open(&*env.fs, &path, &expected).unwrap();
+    let mut offsets = Vec::new();
+    while let Some(frame) = reader.next_frame().unwrap() {
+        offsets.push(usize::try_from(frame.offset).unwrap());
+    }
+    let bytes = Files(env).read(name);
+    Files(env).replace(name, &bytes[..offsets[count]]);
+    offsets.len()
 }
 
 fn dropped(db: &Db) -> Vec<String> {

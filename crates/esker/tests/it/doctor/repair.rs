@@ -326,6 +326,83 @@ fn behind_a_hole_in_the_log_nothing_is_kept_unless_asked_for() {
     }
 }
 
+/// Frames that are missing without a trace stopped a repair that was asked to go on.
+#[test]
+fn past_holes_also_where_a_segment_ends_too_early() {
+    for past_holes in [false, true] {
+        let env = modes::logged();
+        let files = Files(&env);
+        let middle = files.ending_with(".log")[1].clone();
+        let missing = modes::cut_between_frames(&env, &middle, 5) as u64 - 5;
+        let options = RepairOptions { past_holes, ..RepairOptions::default() };
+        let report = files.doctor().repair(&options, &mut |_| {}).unwrap();
+        assert!(report.lost.iter().any(|loss| loss.what.ends_with("are missing")), "{report}");
+        assert!(files.verify().is_sound(), "{report}");
+        let db = modes::open(&env, RecoveryMode::Strict).unwrap();
+        let count = db.iter().count() as u64;
+        match past_holes {
+            true => assert_eq!(count, modes::COUNT - missing, "{report}"),
+            false => assert_eq!(count, modes::prefix(&db), "{report}"),
+        }
+    }
+}
+
+/// What stands behind a hole in the log, and in tables too, was reported lost; of a keyspace that
+/// only the log knows, what is lost was not.
+#[test]
+fn only_what_is_nowhere_else_is_lost_behind_a_hole() {
+    let env = Env::memory(1);
+    let files = Files(&env);
+    let db = modes::open(&env, RecoveryMode::TornTail).unwrap();
+    let flushed = db.keyspace("flushed", KeyspaceOptions::default()).unwrap();
+    for n in 0..100 {
+        db.put_with(format!("{n:04}"), vec![b'x'; 600], Durability::Power).unwrap();
+        flushed.put(format!("{n:04}"), "is there").unwrap();
+    }
+    flushed.flush().unwrap();
+    drop((db, flushed));
+    let log = files.ending_with(".log").remove(0);
+    files.flip(&log, 30_000);
+    let before = files.everything();
+    let report = repair(files);
+    assert!(is_given_up(&report, "default", b"0099"), "{report}");
+    assert!(!is_given_up(&report, "flushed", b"0099"), "{report}");
+    let db = modes::open(&env, RecoveryMode::Strict).unwrap();
+    let flushed = db.existing_keyspace("flushed").unwrap().unwrap();
+    assert_eq!(flushed.iter().count(), 100);
+    drop((db, flushed));
+
+    files.everything().iter().for_each(|(name, _)| files.remove(name));
+    let kept = |name: &str| !name.contains(".manifest") && !name.ends_with(".table");
+    let kept = before.iter().filter(|(name, _)| kept(name));
+    kept.for_each(|(name, bytes)| files.replace(name, bytes));
+    let report = repair(files);
+    assert!(is_given_up(&report, "keyspace-1", b"0099"), "{report}");
+}
+
+/// A delete of a range that was lost gave up the key that it starts with, and no other.
+#[test]
+fn all_keys_of_a_range_whose_delete_is_lost_may_come_back() {
+    for end in [Some("0070"), None] {
+        let env = modes::logged();
+        let files = Files(&env);
+        let db = modes::open(&env, RecoveryMode::TornTail).unwrap();
+        match end {
+            Some(end) => db.delete_range("0010"..end).unwrap(),
+            None => db.delete_range("0010"..).unwrap(),
+        }
+        db.sync().unwrap();
+        drop(db);
+        let logs = files.ending_with(".log");
+        files.flip(&logs[logs.len() - 2], 30_000);
+        let report = repair(files);
+        for (key, is_in_range) in [("0010", true), ("0069", true), ("0071", end.is_none())] {
+            let is_given_up = is_given_up(&report, "default", key.as_bytes());
+            assert_eq!(is_given_up, is_in_range, "{key}: {report}");
+        }
+    }
+}
+
 #[test]
 fn a_missing_newest_manifest_costs_nothing() {
     let env = modes::logged();
