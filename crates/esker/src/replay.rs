@@ -112,7 +112,7 @@ impl<'a> Replay<'a> {
 
     /// Replays one segment, or only looks at it if frames before it are missing. Returns whether
     /// frames are missing now.
-    fn segment(&mut self, id: LogId, is_dropping: bool) -> Result<bool> {
+    fn segment(&mut self, id: LogId, mut is_dropping: bool) -> Result<bool> {
         let path = self.log_dir.join(id.file_name());
         let is_missing = !self.fs.exists(&path)?;
         if self.mode == RecoveryMode::Salvage {
@@ -120,7 +120,7 @@ impl<'a> Replay<'a> {
             return Ok(false);
         }
         let is_lenient = self.mode == RecoveryMode::PointInTime;
-        let (segment, why) = match self.read_segment(id, &path, is_missing, is_dropping) {
+        let (segment, why) = match self.read_segment(id, &path, is_missing, &mut is_dropping) {
             Ok(segment) => {
                 let why =
                     segment.is_dropped.then_some(Cow::Borrowed("frames before it are missing"));
@@ -157,7 +157,7 @@ impl<'a> Replay<'a> {
         id: LogId,
         path: &Path,
         is_missing: bool,
-        mut is_dropping: bool,
+        is_dropping: &mut bool,
     ) -> std::result::Result<ReplayedSegment, FileError> {
         let expected = self.expected_header(id);
         if is_missing {
@@ -173,8 +173,8 @@ impl<'a> Replay<'a> {
             };
             let mut decoder = Decoder::new(frame.payload);
             let header = GroupHeader::decode(&mut decoder).map_err(damaged)?;
-            is_dropping |= !self.follows(&header);
-            if !is_dropping {
+            *is_dropping |= !self.follows(&header);
+            if !*is_dropping {
                 if self.mode == RecoveryMode::PointInTime {
                     // The open goes on behind a group that does not decode: none of it may count.
                     self.check_group(&header, decoder.clone()).map_err(damaged)?;
@@ -183,13 +183,13 @@ impl<'a> Replay<'a> {
             }
         }
         let (end, durable) = (reader.end(), reader.marked_durable_offset());
-        self.check_end(id, end, durable, is_dropping)?;
+        self.check_end(id, end, durable, *is_dropping)?;
         Ok(ReplayedSegment {
             id,
             end: end.offset(),
             last_seqno: self.last_logged,
             is_torn: matches!(end, LogEnd::Torn { .. }),
-            is_dropped: is_dropping,
+            is_dropped: *is_dropping,
             is_missing,
         })
     }

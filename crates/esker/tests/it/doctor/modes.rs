@@ -131,6 +131,24 @@ fn point_in_time_stops_at_a_segment_that_is_missing_or_has_no_header() {
     }
 }
 
+/// Of a segment whose first frame does not follow, what stands before damage in it was kept, though
+/// nobody had taken it: later opens took it for the place where frames are missing.
+#[test]
+fn point_in_time_keeps_nothing_of_a_segment_that_does_not_follow() {
+    let env = logged();
+    let files = Files(&env);
+    let logs = files.ending_with(".log");
+    cut_between_frames(&env, &logs[0], 20);
+    files.flip(&logs[1], 30_000);
+    let db = open(&env, RecoveryMode::PointInTime).unwrap();
+    assert_eq!(prefix(&db), 20);
+    db.put_with("0020", "", Durability::Power).unwrap();
+    drop(db);
+    assert!(files.verify().is_sound(), "{}", files.verify());
+    let db = open(&env, RecoveryMode::TornTail).unwrap();
+    assert_eq!((prefix(&db), dropped(&db)), (21, vec![]));
+}
+
 /// What the manifest says of a closed database's log would be held against what a recovery to a
 /// point in time has left of it.
 #[test]
