@@ -72,7 +72,8 @@ enum Task {
 struct DatabasePlace {
     /// Directory of the database.
     dir: PathBuf,
-    /// Directory of its log, if that lies elsewhere.
+    /// Directory of its log. That of the database if not given; but a log of which nothing is there is
+    /// given up only if this says so.
     #[arg(long, value_name = "DIR")]
     log_dir: Option<PathBuf>,
 }

@@ -118,8 +118,9 @@ impl Doctor {
     /// A crash in the middle leaves the database as it was, or repaired.
     ///
     /// # Errors
-    /// As [`Doctor::verify`], and `Locked` also beside readers; `Corruption` if no file tells which database it is. Nothing that the
-    /// database refers to is changed then.
+    /// As [`Doctor::verify`], and `Locked` also beside readers; `InvalidInput` if all of the log is missing
+    /// and no [`Doctor::log_dir`] was given; `Corruption` if no file tells which database it is. Nothing
+    /// that the database refers to is changed then.
     ///
     /// # Cost
     /// A verification, and a copy of each damaged table. Where no manifest is whole, perhaps a

@@ -22,6 +22,8 @@ pub(super) struct Place {
     pub(super) env: Env,
     pub(super) dir: PathBuf,
     pub(super) log_dir: PathBuf,
+    /// Somebody has said where the log lies.
+    pub(super) is_log_dir_given: bool,
     /// Our files in the directory, with their lengths.
     files: BTreeMap<(FileId, FileKind), u64>,
     /// The manifest before the newest, under the name that it has then.
@@ -50,6 +52,7 @@ impl Place {
             true => Some(env.fs.lock(&lock_path, mode).map_err(|error| Error::locked(dir, error))?),
             false => None,
         };
+        let is_log_dir_given = log_dir.is_some();
         let log_dir = log_dir.unwrap_or(dir).to_path_buf();
         let files = list(env, dir)?;
         let mut logs = list(env, &log_dir)?;
@@ -64,7 +67,7 @@ impl Place {
             return Err(none());
         }
         let (env, dir) = (env.clone(), dir.to_path_buf());
-        Ok(Self { env, dir, log_dir, files, predecessors, logs, _lock: lock })
+        Ok(Self { env, dir, log_dir, is_log_dir_given, files, predecessors, logs, _lock: lock })
     }
 
     /// Our files of one kind, log segments aside, with their lengths.

@@ -23,7 +23,7 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use esker_base::{FileKind, KeyspaceId, ManifestId, SeqNo};
+use esker_base::{FileKind, KeyspaceId, LogId, ManifestId, SeqNo};
 use esker_table::{TableContext, TableOptions};
 use esker_tree::{Catalog, EditRecord, EditRefused, Manifest, TablePlace, VersionEdit};
 
@@ -59,6 +59,7 @@ pub(super) fn repair(
         let what = "no file has a header that is intact: which database it is cannot be told";
         return Err(Error::new(ErrorKind::Corruption, what));
     };
+    check_log_dir(place, &history)?;
     let on_disk = FileKind::ALL.into_iter().flat_map(|kind| place.files_of(kind)).map(|(id, _)| id);
     let newest = on_disk.chain(place.logs().keys().copied()).map(|id| id.counter).max();
     let next = newest.map_or(1, |newest| newest + 1).max(history.catalog.next_file_counter);
@@ -80,6 +81,22 @@ pub(super) fn repair(
     };
     repair.run()?;
     Ok(repair.report)
+}
+
+/// Refuses to give the whole log up where nobody has said that it lies here: the next open of those who
+/// know where it lies would remove it.
+fn check_log_dir(place: &Place, history: &History) -> Result<()> {
+    let logs = &history.catalog.logs;
+    let is_there = |log: &LogId| place.logs().contains_key(&log.0);
+    // A manifest that is not whole may name what was released since.
+    let is_known = history.is_whole && !logs.is_empty();
+    if place.is_log_dir_given || !is_known || logs.iter().any(is_there) {
+        return Ok(());
+    }
+    Err(Error::invalid_input(format!(
+        "no segment of the log is in {}: say where the log lies, even if it is there",
+        place.dir.display()
+    )))
 }
 
 /// Makes the manifest, which is whole, say that ids from `next` on may be given: what a crash leaves

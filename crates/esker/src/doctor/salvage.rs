@@ -73,7 +73,7 @@ pub(super) fn salvage(
         copy(env, &dir.join(&name), &target.join(&name), &name, &mut report)?;
     }
     env.fs.sync_dir(target)?;
-    let copy = Place::lock(env, target, None, LockMode::Exclusive)?;
+    let copy = Place::lock(env, target, Some(target), LockMode::Exclusive)?;
     let options = RepairOptions { dry_run: false, past_holes };
     report.repair = repair(&copy, &options, progress)?;
     Ok(report)

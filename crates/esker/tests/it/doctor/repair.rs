@@ -540,6 +540,19 @@ fn a_log_that_lies_apart_is_verified_and_repaired_too() {
         "{error}"
     );
 
+    // Who forgets to say where it lies does not lose it.
+    let before = Files(&env).everything();
+    for dry_run in [true, false] {
+        let options = RepairOptions { dry_run, ..RepairOptions::default() };
+        let error = Doctor::new(DIR).env(env.clone()).repair(&options, &mut |_| {}).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidInput, "{error}");
+        assert_eq!(
+            error.to_string(),
+            "no segment of the log is in db: say where the log lies, even if it is there"
+        );
+    }
+    assert_eq!(before, Files(&env).everything());
+
     let logs = env.fs.list(Path::new("log")).unwrap();
     let names = || logs.iter().map(|entry| entry.name.clone());
     let path = Path::new("log").join(names().find(|name| name.ends_with(".log")).unwrap());
@@ -555,4 +568,13 @@ fn a_log_that_lies_apart_is_verified_and_repaired_too() {
     let kept = (0..100_u8).take_while(|index| db.get([*index]).unwrap().is_some()).count();
     assert_eq!(kept, 38);
     assert_eq!(db.iter().count(), kept, "nothing from behind the damage");
+
+    // The log is gone for good.
+    db.put([200], "lost").unwrap();
+    let logs = env.fs.list(Path::new("log")).unwrap();
+    drop(db);
+    logs.iter().for_each(|entry| env.fs.remove(&Path::new("log").join(&entry.name)).unwrap());
+    let report = doctor().repair(&RepairOptions::default(), &mut |_| {}).unwrap();
+    assert!(!report.lost.is_empty(), "{report}");
+    assert_eq!(builder().open().unwrap().iter().count(), kept, "{report}");
 }
