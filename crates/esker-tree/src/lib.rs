@@ -102,6 +102,7 @@ pub use run_cursor::RunCursor;
 pub use shape::{LEVEL_COUNT_MAX, LevelShape, RunId, RunShape, Shape, Timeline};
 pub use source_cursor::SourceCursor;
 pub use split::{PartRange, split};
+pub use times::times_of_all;
 pub use upkeep::{
     BYTES_PER_SEARCH, Moment, Upkeep, newest_run_frees_much, oldest_delete, reclaimable_bytes,
 };

@@ -91,6 +91,14 @@ pub(crate) fn times_of(properties: &TableProperties, now: u64) -> TableTimes {
     })
 }
 
+/// What is known of all of `tables` together, `now`; `None` of none.
+pub fn times_of_all<'a>(
+    tables: impl Iterator<Item = &'a TableProperties>,
+    now: u64,
+) -> Option<TableTimes> {
+    tables.map(|table| times_of(table, now)).reduce(joined)
+}
+
 fn joined(a: TableTimes, b: TableTimes) -> TableTimes {
     let tombstones = [a.oldest_tombstone, b.oldest_tombstone];
     TableTimes {

@@ -383,7 +383,7 @@ impl<'a> Replay<'a> {
 
 /// When the newest table was flushed; without one, nothing is known. One that came ready may be
 /// younger than what is in the log.
-fn written_since(state: &esker_tree::KeyspaceState) -> u64 {
+pub(crate) fn written_since(state: &esker_tree::KeyspaceState) -> u64 {
     let tables = state.tables.values().map(|place| &place.properties.extras);
     let times = tables.filter(|extras| extras.origin.is_none()).filter_map(|extras| extras.times);
     times.map(|times| times.newest).max().unwrap_or(0)

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use esker_base::{BlobFileId, FileId, Fragments, InternalKey, KeyspaceId, OwnerId, TableId};
 use esker_table::{
     BlobFileFacts, TableBuilder, TableContext, TableIdentity, TableOptions, TableProperties,
+    TableTimes,
 };
 
 use super::blob_check::blob_files_of;
@@ -53,6 +54,8 @@ pub(super) struct NewTables<'a> {
     /// Range tombstones of all tables, and where those that are not written yet start.
     ranges: Fragments,
     range_start: Vec<u8>,
+    /// When the entries were written, if anything tells.
+    times: Option<TableTimes>,
     finished: Vec<TableProperties>,
 }
 
@@ -75,6 +78,7 @@ impl<'a> NewTables<'a> {
             last_key: Vec::new(),
             ranges: Fragments::default(),
             range_start: Vec::new(),
+            times: None,
             finished: Vec::new(),
         }
     }
@@ -82,6 +86,12 @@ impl<'a> NewTables<'a> {
     /// The same with these range tombstones, all of which have an end.
     pub(super) fn with_ranges(mut self, ranges: Fragments) -> Self {
         self.ranges = ranges;
+        self
+    }
+
+    /// The same of entries that were written then.
+    pub(super) fn with_times(mut self, times: Option<TableTimes>) -> Self {
+        self.times = times;
         self
     }
 
@@ -126,6 +136,7 @@ impl<'a> NewTables<'a> {
         }
         if let Some(mut builder) = self.builder.take() {
             builder.set_ranges(ranges);
+            self.times.into_iter().for_each(|times| builder.set_times(times));
             self.range_start = end.to_vec();
             self.blobs.values().for_each(|facts| builder.know_blob_file(*facts));
             let table = builder.finish()?;

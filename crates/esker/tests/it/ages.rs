@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use esker::env::{Clock as _, Env, ManualClock};
+use esker::env::{Clock as _, Env, FileExt as _, ManualClock};
 use esker::{CompactionPolicy, Db, FifoOptions, Keyspace, KeyspaceOptions, Options};
 use esker::{ErrorKind, TimeWindowOptions};
 
@@ -204,5 +204,61 @@ fn what_is_loaded_is_rewritten_once_it_is_old() {
         clock.advance(hours * HOUR);
         run_jobs(&db);
         assert_eq!(db.stats().counters.compactions, compactions);
+    }
+}
+
+/// What a repair made new did not say when it was written, and so never was too old.
+#[test]
+fn what_was_repaired_grows_old_as_before() {
+    for has_manifest in [true, false] {
+        let (env, clock) = machine();
+        let age_max = Some(5 * HOUR);
+        let fifo = CompactionPolicy::Fifo(FifoOptions { age_max, ..Default::default() });
+        let (db, keyspace) = open(&env, fifo);
+        put(&keyspace, "a");
+        clock.advance(HOUR);
+        put(&keyspace, "b");
+        keyspace.put("c", "in the log").unwrap();
+        clock.advance(HOUR);
+        drop((db, keyspace));
+        let dir = std::path::Path::new("db");
+        let mut names: Vec<_> =
+            env.fs.list(dir).unwrap().into_iter().map(|entry| entry.name).collect();
+        names.sort();
+        let damage = |name: &str, offset: u64| {
+            let file = env.fs.open_for_write(&dir.join(name)).unwrap();
+            file.write_all_at(offset, b"damage").unwrap();
+        };
+        let table = names.iter().find(|name| name.ends_with(".table")).unwrap();
+        // Only headers: all entries come into new tables.
+        damage(table, 20);
+        names.iter().filter(|name| name.ends_with(".log")).for_each(|name| damage(name, 20));
+        for name in names.iter().filter(|name| !has_manifest && name.contains(".manifest")) {
+            env.fs.remove(&dir.join(name)).unwrap();
+        }
+        let doctor = esker::doctor::Doctor::new(dir).env(env.clone());
+        let report = doctor.repair(&Default::default(), &mut |_| {}).unwrap();
+        assert!(report.lost.is_empty(), "{report}");
+        let options = Options { background_threads: 0, ..Options::default() };
+        let db = Db::builder("db").env(env.clone()).options(options).open().unwrap();
+        if !has_manifest {
+            db.rename_keyspace(&db.existing_keyspace("keyspace-1").unwrap().unwrap(), "k").unwrap();
+        }
+        let keyspace =
+            db.keyspace("k", KeyspaceOptions { compaction: fifo, ..Default::default() }).unwrap();
+        clock.advance(HOUR);
+        put(&keyspace, "d");
+        run_jobs(&db);
+        assert_eq!(keys(&keyspace), ["a", "b", "c", "d"], "{report}");
+        clock.advance(2 * HOUR);
+        run_jobs(&db);
+        match has_manifest {
+            true => assert_eq!(keys(&keyspace), ["b", "c", "d"], "{report}"),
+            // What the log repeats was merged with the tables: all of it is as young.
+            false => assert_eq!(keys(&keyspace), ["a", "b", "c", "d"], "{report}"),
+        }
+        clock.advance(3 * HOUR);
+        run_jobs(&db);
+        assert_eq!(keys(&keyspace), ["d"], "{report}");
     }
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use esker_base::{FileKind, Fragments, LogId};
 use esker_memtable::Memtable;
+use esker_table::TableTimes;
 use esker_tree::{KeyspaceState, RunId, TablePlace};
 
 use super::super::log_rescue::rescue;
@@ -11,6 +12,8 @@ use super::super::new_tables::NewTables;
 use super::super::repair_report::Rebuilt;
 use super::Repair;
 use crate::error::Result;
+use crate::replay::written_since;
+use crate::write_times::as_millis;
 
 impl Repair<'_> {
     /// Keeps the log as it is, if it is whole; else moves what is intact of it into tables.
@@ -46,8 +49,14 @@ impl Repair<'_> {
             let options = self.table_options(keyspace);
             let memtable = Arc::new(memtable);
             let ranges = ranges_in_memory(&memtable, &self.catalog.keyspaces[&keyspace]);
+            let now = as_millis(self.place.env.clock.wall());
+            let oldest = written_since(&self.catalog.keyspaces[&keyspace]).min(now);
+            let has_tombstones = memtable.tombstone_count() + memtable.range_tombstone_count() > 0;
+            let oldest_tombstone = has_tombstones.then_some(oldest);
+            let times = TableTimes { oldest, newest: now, oldest_tombstone, written: now };
             let mut tables = NewTables::new(&self.tables, &mut self.ids, keyspace, 0, options)
-                .with_ranges(ranges);
+                .with_ranges(ranges)
+                .with_times(Some(times));
             let mut cursor = memtable.cursor();
             cursor.seek_to_first();
             while cursor.is_valid() {

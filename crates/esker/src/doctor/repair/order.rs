@@ -8,6 +8,7 @@ use esker_base::{Fragments, InternalKey, KeyspaceId, SeqNo};
 use esker_table::Table;
 use esker_tree::{
     Cursor as _, KeyspaceState, LEVEL_COUNT_MAX, MergingCursor, RunId, TablePlace, Version,
+    times_of_all,
 };
 
 use super::super::new_tables::NewTables;
@@ -15,6 +16,7 @@ use super::super::order_check::{check_order, undecided_runs};
 use super::super::repair_report::Rebuilt;
 use super::{Repair, refused};
 use crate::error::Result;
+use crate::write_times::as_millis;
 
 impl Repair<'_> {
     /// Where the entries of a keyspace are not in the order of its runs, merges all of them.
@@ -43,8 +45,11 @@ impl Repair<'_> {
         for table in &sources {
             tombstones.extend(table.ranges()?.into_iter().flat_map(Fragments::tombstones));
         }
+        let all = sources.iter().map(|table| &**table.properties());
+        let times = times_of_all(all, as_millis(self.place.env.clock.wall()));
         let mut tables = NewTables::new(&self.tables, &mut self.ids, id, born, options)
-            .with_ranges(Fragments::of(tombstones));
+            .with_ranges(Fragments::of(tombstones))
+            .with_times(times);
         sources.iter().for_each(|table| tables.know_blob_files(table.properties()));
         let mut cursor = MergingCursor::new(cursors);
         let mut last: Option<(Vec<u8>, SeqNo)> = None;

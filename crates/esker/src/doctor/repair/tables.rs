@@ -180,7 +180,8 @@ impl Repair<'_> {
         let ranges =
             if self.options.dry_run { Fragments::default() } else { intact_ranges(table)? };
         let mut tables = NewTables::new(&self.tables, &mut self.ids, keyspace, born, options)
-            .with_ranges(ranges);
+            .with_ranges(ranges)
+            .with_times(table.properties().extras.times);
         tables.know_blob_files(table.properties());
         let mut entries = 0;
         let mut last: Option<(Vec<u8>, u64)> = None;
