@@ -69,9 +69,57 @@ fn decompressed(input: impl Read + 'static) -> Result<Box<dyn BufRead>> {
         return Ok(Box::new(buffered(Box::new(MultiGzDecoder::new(input)))));
     }
     if start.starts_with(&LZ4_MAGIC) {
-        return Ok(Box::new(buffered(Box::new(FrameDecoder::new(input)))));
+        return Ok(Box::new(buffered(Box::new(Lz4Frames::new(input)))));
     }
     Ok(Box::new(input))
+}
+
+/// Decompresses all frames of an LZ4 input. To its decoder the end of a frame is the end of the input,
+/// and so is the end of an input that was cut off between two blocks.
+struct Lz4Frames<R: Read> {
+    decoder: FrameDecoder<Watched<R>>,
+    is_in_frame: bool,
+}
+
+impl<R: BufRead> Lz4Frames<R> {
+    fn new(input: R) -> Self {
+        let input = Watched { input, has_ended: false };
+        Self { decoder: FrameDecoder::new(input), is_in_frame: false }
+    }
+}
+
+impl<R: BufRead> Read for Lz4Frames<R> {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        loop {
+            if !self.is_in_frame && self.decoder.get_mut().input.fill_buf()?.is_empty() {
+                return Ok(0);
+            }
+            self.is_in_frame = true;
+            let count = self.decoder.read(out)?;
+            if 0 < count || out.is_empty() {
+                return Ok(count);
+            }
+            if self.decoder.get_ref().has_ended {
+                let what = "the LZ4 frame is not whole";
+                return Err(io::Error::new(io::ErrorKind::UnexpectedEof, what));
+            }
+            self.is_in_frame = false;
+        }
+    }
+}
+
+/// An input that notes when somebody wants more of it than there is.
+struct Watched<R> {
+    input: R,
+    has_ended: bool,
+}
+
+impl<R: Read> Read for Watched<R> {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        let count = self.input.read(out)?;
+        self.has_ended |= count == 0 && !out.is_empty();
+        Ok(count)
+    }
 }
 
 #[cfg(test)]
@@ -80,6 +128,7 @@ mod tests {
 
     use flate2::Compression;
     use flate2::write::GzEncoder;
+    use lz4_flex::frame::{BlockSize, FrameEncoder, FrameInfo};
 
     use super::*;
 
@@ -99,6 +148,38 @@ mod tests {
         assert_eq!(read(encoder.finish().unwrap()), "a\tb\n");
         assert_eq!(read(b"a\tb\n".to_vec()), "a\tb\n");
         assert_eq!(read(Vec::new()), "");
+    }
+
+    fn lz4(text: &[u8], block_size: BlockSize) -> Vec<u8> {
+        let info = FrameInfo::new().block_size(block_size);
+        let mut encoder = FrameEncoder::with_frame_info(info, Vec::new());
+        encoder.write_all(text).unwrap();
+        encoder.finish().unwrap()
+    }
+
+    #[test]
+    fn every_frame_of_an_lz4_input_is_read() {
+        let parts = [&b"a\tb\n"[..], b"", b"c\td\n"];
+        let frames = parts.map(|part| lz4(part, BlockSize::Max64KB)).concat();
+        assert_eq!(read(frames), "a\tb\nc\td\n");
+    }
+
+    #[test]
+    fn an_lz4_input_that_was_cut_off_is_an_error_wherever_it_was() {
+        let text: Vec<u8> = (0..200_000_u64).map(|n| ((n * n) >> 7) as u8 & 0x7f).collect();
+        let whole = lz4(&text, BlockSize::Max64KB);
+        let (mut len, mut cut_between_blocks) = (7, 0);
+        while len < whole.len() {
+            for cut in len..(len + 5).min(whole.len()) {
+                let mut rest = decompressed(io::Cursor::new(whole[..cut].to_vec())).unwrap();
+                let error = rest.read_to_end(&mut Vec::new()).unwrap_err();
+                assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof, "cut to {cut}: {error}");
+            }
+            let size = u32::from_le_bytes(*whole[len..].first_chunk().unwrap());
+            len += 4 + (size & 0x7fff_ffff) as usize;
+            cut_between_blocks += 1;
+        }
+        assert_eq!(cut_between_blocks, 5, "four blocks and the end mark");
     }
 
     #[test]
