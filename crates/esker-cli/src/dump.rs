@@ -13,10 +13,11 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use esker_base::file_header::FileHeaderError;
-use esker_base::{FileHeader, FileKind};
+use esker_base::{EXPIRY_LEN, EntryKind, FileHeader, FileKind};
 use esker_env::{Env, FileExt as _};
 
 use crate::failure::{Failure, Result};
+use crate::text::shortened;
 
 /// Width to which keys and values are cut.
 const SHOWN_WIDTH: usize = 60;
@@ -58,6 +59,22 @@ fn open(path: &Path) -> Result<Opened> {
     })?;
     let dir = path.parent().unwrap_or(Path::new("")).to_path_buf();
     Ok(Opened { env, dir, path: path.to_path_buf(), header })
+}
+
+/// What stands behind the key of an operation or an entry of that kind.
+fn content(kind: EntryKind, value: &[u8]) -> String {
+    match (kind, value.split_first_chunk::<EXPIRY_LEN>()) {
+        (EntryKind::Tombstone | EntryKind::SingleDelete, _) => String::new(),
+        (EntryKind::RangeTombstone, _) if value.is_empty() => " and all keys behind it".to_owned(),
+        (EntryKind::RangeTombstone, _) => {
+            format!(" up to before {}", shortened(value, SHOWN_WIDTH))
+        }
+        (EntryKind::ExpiringPut, Some((expiry, value))) => {
+            let expiry = u64::from_le_bytes(*expiry);
+            format!(" until {expiry} ms = {}", shortened(value, SHOWN_WIDTH))
+        }
+        _ => format!(" = {}", shortened(value, SHOWN_WIDTH)),
+    }
 }
 
 #[cfg(test)]

@@ -7,11 +7,11 @@ use std::io::Write;
 use std::path::Path;
 
 use esker_base::coding::{DecodeError, Decoder};
-use esker_base::{Corruption, EntryKind, FileHeader, FileKind};
+use esker_base::{Corruption, EntryKind, FileHeader, FileKind, expiry_of};
 use esker_env::FileSystem;
 use esker_log::{ExpectedHeader, LogEnd, LogReader};
 
-use super::{Opened, SHOWN_WIDTH};
+use super::{Opened, SHOWN_WIDTH, content};
 use crate::failure::Result;
 use crate::text::{grouped, shortened};
 
@@ -96,10 +96,13 @@ fn operation(decoder: &mut Decoder<'_>, seqno: u64) -> std::result::Result<Strin
     let kind = EntryKind::from_byte(decoder.u8()?).ok_or(unknown)?;
     let keyspace = decoder.varint_u32()?;
     let key = shortened(decoder.bytes()?, SHOWN_WIDTH);
-    let line = format!("{key} @{seqno} {kind} in keyspace {keyspace}");
-    match kind {
-        EntryKind::Put => Ok(format!("{line} = {}", shortened(decoder.bytes()?, SHOWN_WIDTH))),
-        EntryKind::Tombstone => Ok(line),
-        _ => Err(unknown),
+    let value = match kind {
+        EntryKind::Tombstone | EntryKind::SingleDelete => &[],
+        EntryKind::BlobReference => return Err(unknown),
+        _ => decoder.bytes()?,
+    };
+    if kind == EntryKind::ExpiringPut && expiry_of(value).is_none() {
+        return Err(decoder.error("an expiring put without its expiry"));
     }
+    Ok(format!("{key} @{seqno} {kind} in keyspace {keyspace}{}", content(kind, value)))
 }

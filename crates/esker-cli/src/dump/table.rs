@@ -1,13 +1,13 @@
-//! A table: its properties, then its entries in order.
+//! A table: its properties, its range tombstones, then its entries in order.
 
 use std::io::Write;
 use std::sync::Arc;
 
-use esker_base::{EntryKind, TableId};
+use esker_base::{EntryKind, Fragments, TableId};
 use esker_cache::{BlockCache, Budget};
 use esker_table::{BlobFiles, BlobReference, Table, TableContext, TableProperties};
 
-use super::{Opened, SHOWN_WIDTH};
+use super::{Opened, SHOWN_WIDTH, content};
 use crate::failure::{Failure, Result};
 use crate::text::{grouped, shortened, size};
 
@@ -23,6 +23,11 @@ pub(super) fn dump(opened: &Opened, limit: u64, out: &mut dyn Write) -> Result<(
     }
     let table = Arc::new(Table::open_file(Arc::new(context(opened)), id)?);
     properties(table.properties(), out)?;
+    let ranges = table.ranges()?.into_iter().flat_map(Fragments::tombstones);
+    for range in ranges {
+        let (start, kind) = (shortened(&range.start, SHOWN_WIDTH), EntryKind::RangeTombstone);
+        writeln!(out, "{start} @{} {kind}{}", range.seqno, content(kind, &range.end))?;
+    }
     let mut cursor = table.cursor(false);
     cursor.seek_to_first()?;
     let mut count = 0;
@@ -30,15 +35,12 @@ pub(super) fn dump(opened: &Opened, limit: u64, out: &mut dyn Write) -> Result<(
         let key = cursor.key();
         let (seqno, kind) = (key.seqno(), key.kind());
         write!(out, "{} @{seqno} {kind}", shortened(key.user_key, SHOWN_WIDTH))?;
-        if kind.is_tombstone() {
-            writeln!(out)?;
-        } else if let (EntryKind::BlobReference, Ok(blob)) =
-            (kind, BlobReference::decode(cursor.value()))
+        if let (EntryKind::BlobReference, Ok(blob)) = (kind, BlobReference::decode(cursor.value()))
         {
             let (file, offset) = (blob.file.file_name(), blob.block.offset);
             writeln!(out, " = {} bytes in {file} at {offset}", blob.value_len)?;
         } else {
-            writeln!(out, " = {}", shortened(cursor.value(), SHOWN_WIDTH))?;
+            writeln!(out, "{}", content(kind, cursor.value()))?;
         }
         count += 1;
         cursor.next()?;

@@ -66,6 +66,40 @@ fn table_shows_properties_and_entries() {
 }
 
 #[test]
+fn every_kind_of_write_is_shown_in_the_log_and_in_the_table() {
+    let dir = TestDir::new("kinds");
+    let merge_operator = esker::operators::by_name("esker.append:2c");
+    let options = esker::KeyspaceOptions { merge_operator, ..esker::KeyspaceOptions::default() };
+    let db = Db::builder(&dir.0).default_keyspace(options).open().unwrap();
+    db.put("r", "old").unwrap();
+    db.put("s", "old").unwrap();
+    let held = db.snapshot();
+    db.merge("m", "x").unwrap();
+    db.single_delete("s").unwrap();
+    db.delete_range("r".."rr").unwrap();
+    db.delete_range("z"..).unwrap();
+    db.default_keyspace().put_with_ttl("t", "v", std::time::Duration::from_secs(1 << 30)).unwrap();
+    let log = dumped(&dir.file("log"), None);
+    for line in [
+        "m @3 merge in keyspace 0 = x",
+        "s @4 single-delete in keyspace 0",
+        "r @5 range-delete in keyspace 0 up to before rr",
+        "z @6 range-delete in keyspace 0 and all keys behind it",
+    ] {
+        assert!(log.lines().any(|found| found.trim() == line), "{line}: {log}");
+    }
+    let expires = log.lines().find(|line| line.contains("t @7 put-expiring")).unwrap();
+    assert!(expires.contains("in keyspace 0 until ") && expires.ends_with(" ms = v"), "{log}");
+    db.flush().unwrap();
+    drop(held);
+    let table = dumped(&dir.file("table"), None);
+    assert!(table.lines().any(|line| line == "r @5 range-delete up to before rr"), "{table}");
+    assert!(table.lines().any(|line| line == "s @4 single-delete"), "{table}");
+    let expires = table.lines().find(|line| line.starts_with("t @7 put-expiring until ")).unwrap();
+    assert!(expires.ends_with(" ms = v"), "{table}");
+}
+
+#[test]
 fn manifest_shows_its_edits() {
     let dir = TestDir::new("manifest");
     let db = Db::open(&dir.0).unwrap();
