@@ -4,9 +4,10 @@
 //! `scan --json` prints them; a value that is no string is stored as its JSON text. With a key
 //! field, the key is that field of the object, and the value is the whole line.
 
+use std::collections::BTreeMap;
 use std::io::BufRead;
 
-use serde_json::{Map, Value};
+use serde_json::value::RawValue;
 
 use super::record::{Lines, ReadError, Record, Records};
 use crate::text::from_hex;
@@ -26,13 +27,16 @@ impl<R: BufRead> Jsonl<R> {
 impl<R: BufRead> Records for Jsonl<R> {
     fn next_record(&mut self) -> Result<Option<Record>, ReadError> {
         let Some(line) = self.lines.next_line()? else { return Ok(None) };
-        let record = match serde_json::from_slice(line) {
-            Ok(Value::Object(object)) => match &self.key_field {
+        let record = match serde_json::from_slice::<Object>(line) {
+            Ok(object) => match &self.key_field {
                 Some(field) => field_as_key(&object, field).map(|key| (key, line.to_vec())),
                 None => key_and_value(&object),
             },
-            Ok(_) => Err("is not a JSON object".into()),
-            Err(error) => Err(format!("is not JSON: {}", without_line(&error))),
+            Err(error) if error.is_data() => Err("is not a JSON object".into()),
+            // The column alone: every record is line 1 to the parser.
+            Err(error) => {
+                Err(format!("is not JSON: {} at column {}", what(&error), error.column()))
+            }
         };
         match record {
             Ok((key, value)) => Ok(Some(Record { key, value, line: self.lines.number() })),
@@ -41,45 +45,60 @@ impl<R: BufRead> Records for Jsonl<R> {
     }
 }
 
-fn key_and_value(object: &Map<String, Value>) -> Result<(Vec<u8>, Vec<u8>), String> {
+/// Values as they stand: a number has more digits than a float may keep.
+type Object = BTreeMap<String, Box<RawValue>>;
+
+fn key_and_value(object: &Object) -> Result<(Vec<u8>, Vec<u8>), String> {
     let extra = ["key", "key_hex", "value", "value_hex"];
     if let Some(name) = object.keys().find(|name| !extra.contains(&name.as_str())) {
         return Err(format!("has a field '{name}'; use --key-field to store whole objects"));
     }
-    let key = match (object.get("key"), object.get("key_hex")) {
-        (Some(Value::String(key)), None) => key.clone().into_bytes(),
-        (None, Some(Value::String(digits))) => from_hex(digits.as_bytes())?,
+    let (key, digits) = (text_of(object, "key")?, text_of(object, "key_hex")?);
+    let key = match (key, digits) {
+        (Some(key), None) if !object.contains_key("key_hex") => key.into_bytes(),
+        (None, Some(digits)) if !object.contains_key("key") => from_hex(digits.as_bytes())?,
         _ => return Err("needs one of 'key' and 'key_hex', and it must be a string".into()),
     };
-    let value = match (object.get("value"), object.get("value_hex")) {
-        (Some(value), None) => as_bytes(value),
-        (None, Some(Value::String(digits))) => from_hex(digits.as_bytes())?,
+    let value = match (object.get("value"), text_of(object, "value_hex")?) {
+        (Some(value), None) if !object.contains_key("value_hex") => as_bytes(value)?,
+        (None, Some(digits)) => from_hex(digits.as_bytes())?,
         _ => return Err("needs one of 'value' and 'value_hex'".into()),
     };
     Ok((key, value))
 }
 
-fn field_as_key(object: &Map<String, Value>, field: &str) -> Result<Vec<u8>, String> {
+fn field_as_key(object: &Object, field: &str) -> Result<Vec<u8>, String> {
     match object.get(field) {
-        Some(value @ (Value::String(_) | Value::Number(_))) => Ok(as_bytes(value)),
+        Some(value) if value.get().starts_with(['"', '-']) => as_bytes(value),
+        Some(value) if value.get().starts_with(|c: char| c.is_ascii_digit()) => as_bytes(value),
         Some(_) => Err(format!("field '{field}' is neither a string nor a number")),
         None => Err(format!("has no field '{field}'")),
     }
 }
 
-/// A string's bytes, or the JSON text of anything else.
-fn as_bytes(value: &Value) -> Vec<u8> {
-    match value {
-        Value::String(text) => text.clone().into_bytes(),
-        value => value.to_string().into_bytes(),
-    }
+/// The text of a field; none if it is not there, or no string.
+fn text_of(object: &Object, field: &str) -> Result<Option<String>, String> {
+    let value = object.get(field).filter(|value| value.get().starts_with('"'));
+    value.map(|value| text(value)).transpose()
 }
 
-/// The error's text with the column alone: every record is line 1 to the parser.
-fn without_line(error: &serde_json::Error) -> String {
+/// A string's bytes, or the JSON text of anything else, as it stands.
+fn as_bytes(value: &RawValue) -> Result<Vec<u8>, String> {
+    if value.get().starts_with('"') {
+        return text(value).map(String::into_bytes);
+    }
+    Ok(value.get().as_bytes().to_vec())
+}
+
+fn text(value: &RawValue) -> Result<String, String> {
+    // The column would be that in the string.
+    serde_json::from_str(value.get()).map_err(|error| format!("is not JSON: {}", what(&error)))
+}
+
+/// What is wrong, without the place.
+fn what(error: &serde_json::Error) -> String {
     let text = error.to_string();
-    let what = text.split(" at line ").next().unwrap_or(&text);
-    format!("{what} at column {}", error.column())
+    text.split(" at line ").next().unwrap_or(&text).to_owned()
 }
 
 #[cfg(test)]
@@ -120,6 +139,24 @@ mod tests {
             "line 1: field 'x' is neither a string nor a number"
         );
         assert_eq!(read(line, Some("y")).unwrap_err(), "line 1: has no field 'y'");
+    }
+
+    /// Both keys were rounded to the same float, and the fields of a value sorted.
+    #[test]
+    fn what_is_no_string_is_taken_as_it_stands() {
+        let ids = ["123456789012345678901", "123456789012345678902"];
+        let text = ids.map(|id| format!("{{\"id\":{id}}}\n")).concat();
+        let keys: Vec<_> =
+            read(&text, Some("id")).unwrap().into_iter().map(|(key, _)| key).collect();
+        assert_eq!(keys, ids);
+        let value = "{\"b\": 1.10, \"a\":[ 0.1234567890123456789]}";
+        let line = format!("{{\"key\":\"k\",\"value\": {value} }}");
+        let expected = value.escape_default().to_string();
+        assert_eq!(read(&line, None).unwrap(), [("k".to_owned(), expected)]);
+        assert_eq!(
+            read("{\"key\":\"\\ud800\",\"value\":1}", None).unwrap_err(),
+            "line 1: is not JSON: unexpected end of hex escape"
+        );
     }
 
     #[test]
