@@ -115,12 +115,14 @@ fn verify(place: &DatabasePlace, json: bool, quiet: bool, out: &mut dyn Write) -
     let report = place.doctor().verify(&mut |progress| show(&bar, progress));
     bar.finish_and_clear();
     let report = report?;
-    match (quiet, json) {
-        (true, _) => {}
-        (false, true) => writeln!(out, "{}", json::of_verification(&report))?,
-        (false, false) => write!(out, "{report}")?,
-    }
-    damaged_unless(report.is_sound(), &place.dir, quiet)
+    let written = match (quiet, json) {
+        (true, _) => Ok(()),
+        (false, true) => writeln!(out, "{}", json::of_verification(&report)),
+        (false, false) => write!(out, "{report}"),
+    };
+    // Also where nobody reads the report to its end.
+    damaged_unless(report.is_sound(), &place.dir, quiet)?;
+    Ok(written?)
 }
 
 fn repair(
@@ -133,11 +135,12 @@ fn repair(
     let report = place.doctor().repair(options, &mut |progress| show(&bar, progress));
     bar.finish_and_clear();
     let report = report?;
-    match json {
-        true => writeln!(out, "{}", json::of_repair(&report))?,
-        false => write!(out, "{report}")?,
-    }
-    damaged_unless(report.was_sound() || !options.dry_run, &place.dir, false)
+    let written = match json {
+        true => writeln!(out, "{}", json::of_repair(&report)),
+        false => write!(out, "{report}"),
+    };
+    damaged_unless(report.was_sound() || !options.dry_run, &place.dir, false)?;
+    Ok(written?)
 }
 
 fn damaged_unless(is_sound: bool, dir: &Path, quiet: bool) -> Result<()> {
@@ -159,4 +162,47 @@ fn show(bar: &ProgressBar, progress: &Progress) {
     bar.set_length(progress.bytes_total);
     bar.set_position(progress.bytes_done);
     bar.set_message(progress.subject.clone());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A pipe that nobody reads any more.
+    struct Closed;
+
+    impl Write for Closed {
+        fn write(&mut self, _bytes: &[u8]) -> std::io::Result<usize> {
+            Err(std::io::ErrorKind::BrokenPipe.into())
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn the_status_says_damaged_also_where_nobody_reads_the_report() {
+        let dir = std::env::temp_dir().join(format!("esker-doctor-status-{}", std::process::id()));
+        drop(std::fs::remove_dir_all(&dir));
+        let place = DatabasePlace { dir: dir.clone(), log_dir: None };
+        let db = esker::Db::open(&dir).unwrap();
+        db.put("k", "v").unwrap();
+        db.flush().unwrap();
+        db.close().unwrap();
+        for json in [false, true] {
+            let sound = verify(&place, json, false, &mut Closed).unwrap_err();
+            assert_eq!(sound.exit_status(), 0);
+        }
+        let mut names = std::fs::read_dir(&dir).unwrap().map(|entry| entry.unwrap().path());
+        let table = |path: &PathBuf| path.extension().is_some_and(|found| found == "table");
+        std::fs::remove_file(names.find(table).unwrap()).unwrap();
+        let dry = RepairOptions { dry_run: true, ..RepairOptions::default() };
+        for json in [false, true] {
+            let damaged = verify(&place, json, false, &mut Closed).unwrap_err();
+            assert_eq!(damaged.exit_status(), 4);
+            assert_eq!(repair(&place, json, &dry, &mut Closed).unwrap_err().exit_status(), 4);
+        }
+        std::fs::remove_dir_all(dir).unwrap();
+    }
 }
