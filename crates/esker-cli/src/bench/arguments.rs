@@ -99,6 +99,7 @@ impl BenchArguments {
         }
         for (name, value) in [
             ("num", self.num),
+            ("reads", self.read_count()),
             ("threads", self.threads),
             ("batch-size", self.batch_size),
             ("multiget-size", self.multiget_size),

@@ -102,7 +102,9 @@ impl<'a> Session<'a> {
     pub(super) fn open(&mut self) -> Result<()> {
         let arguments = self.arguments;
         let options = Options {
-            memory_budget_bytes: arguments.cache_bytes + 8 * arguments.memtable_bytes,
+            memory_budget_bytes: arguments
+                .cache_bytes
+                .saturating_add(arguments.memtable_bytes.saturating_mul(8)),
             cache_bytes: Some(arguments.cache_bytes),
             durability: arguments.durability.into(),
             ..Options::default()

@@ -83,6 +83,7 @@ fn a_database_that_stays_is_read_by_a_later_run() {
 fn options_that_make_no_sense_are_refused() {
     assert!(run("--key-size 7").unwrap_err().contains("from 8 to 65535"));
     assert!(run("--num 0").unwrap_err().contains("--num must not be 0"));
+    assert!(run("--reads 0").unwrap_err().contains("--reads must not be 0"));
     assert!(run("--benchmarks fillslow").unwrap_err().contains("fillslow"));
 }
 
