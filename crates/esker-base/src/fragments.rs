@@ -40,21 +40,6 @@ pub struct Stretch<'a> {
     pub seqno: Option<SeqNo>,
 }
 
-impl Stretch<'_> {
-    /// Every key, covered by nothing.
-    pub const ALL: Self = Self { start: b"", end: b"", seqno: None };
-
-    /// The keys that lie in both stretches, with the newer of the tombstones. Both hold one key.
-    #[must_use]
-    pub fn and(self, other: Self) -> Self {
-        Self {
-            start: self.start.max(other.start),
-            end: earlier_end(self.end, other.end),
-            seqno: self.seqno.max(other.seqno),
-        }
-    }
-}
-
 impl Fragment {
     /// The newest tombstone over the fragment that a reader at `snapshot` sees.
     #[inline]

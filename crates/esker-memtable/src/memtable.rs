@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use esker_base::{EntryKind, Fragments, InternalKey, RangeTombstone, SeqNo, Trailer};
+use esker_base::{EntryKind, Fragments, InternalKey, RangeTombstone, SeqNo, Stretch, Trailer};
 
 use crate::cursor::TreeCursor;
 use crate::entry::EntryRef;
@@ -98,7 +98,8 @@ impl Memtable {
     ///
     /// # Cost
     /// One branch if there are no range tombstones. Otherwise a short lock shared by readers and a
-    /// search in a map; in the past of the newest range tombstone, see [`Memtable::fragments`].
+    /// search in a map; where the newest range tombstone over the key is above `snapshot`, see
+    /// [`Memtable::fragments`].
     #[inline]
     #[must_use]
     pub fn covering(&self, user_key: &[u8], snapshot: SeqNo) -> Option<SeqNo> {
@@ -106,6 +107,28 @@ impl Memtable {
             return None;
         }
         self.ranges.covering(user_key, snapshot)
+    }
+
+    /// Whether there is a range tombstone that is not above `snapshot`.
+    #[must_use]
+    pub fn has_ranges(&self, snapshot: SeqNo) -> bool {
+        self.ranges.count() > 0
+            && self.ranges.seqno_range().is_some_and(|(oldest, _)| oldest <= snapshot)
+    }
+
+    /// Hands keys around `user_key` to `look`, over all of which the newest range tombstone is the
+    /// same one that is not above `snapshot`, or there is none. `None` if the newest is above it:
+    /// then [`Memtable::fragments`] says what is beneath.
+    ///
+    /// # Cost
+    /// A short lock shared by readers, and two searches in a map.
+    pub fn stretch<R>(
+        &self,
+        user_key: &[u8],
+        snapshot: SeqNo,
+        look: impl FnOnce(Stretch<'_>) -> R,
+    ) -> Option<R> {
+        self.ranges.stretch(user_key, snapshot, look)
     }
 
     /// The range tombstones that are not above `snapshot`, as fragments with the newest alone;

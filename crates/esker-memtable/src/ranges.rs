@@ -6,8 +6,10 @@
 //! cuts at most two. So an insert costs O(log n), whatever lies in the range, and pieces that go
 //! were paid for when they came.
 //!
-//! A reader that sees all of the list, which is nearly every one, asks the map. Another, and every
-//! cursor, gets the fragments of what it sees, which are kept for the next that sees as much.
+//! A reader asks the map. Where nothing covers a key there, nothing ever did, and where the newest
+//! tombstone over it is one that the reader sees, that is the answer: so what is written after a
+//! reader came costs it nothing elsewhere. Where the newest is one that it does not see, it gets the
+//! fragments of what it sees, which are kept for the next that sees as much.
 //!
 //! A memtable without range tombstones has none of this but a count.
 
@@ -17,7 +19,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use esker_base::sync::{Mutex, PoisonError, RwLock};
-use esker_base::{Fragments, RangeTombstone, SeqNo, earlier_end, ends_within, is_before_end};
+use esker_base::{
+    Fragments, RangeTombstone, SeqNo, Stretch, earlier_end, ends_within, is_before_end,
+};
 
 /// What a tombstone takes beside its keys: its place in the list, two pieces of the map, and what
 /// the allocator adds.
@@ -91,13 +95,27 @@ impl Ranges {
     /// The newest tombstone over `key` that a reader at `snapshot` sees.
     #[cold]
     pub(crate) fn covering(&self, key: &[u8], snapshot: SeqNo) -> Option<SeqNo> {
-        {
+        let newest = {
             let inner = self.inner.read().unwrap_or_else(PoisonError::into_inner);
-            if inner.list.last()?.seqno <= snapshot {
-                return inner.covering(key);
-            }
+            inner.stretch(key).seqno?
+        };
+        if newest <= snapshot {
+            return Some(newest);
         }
         self.fragments(snapshot)?.covering(key, snapshot)
+    }
+
+    /// Hands the keys around `key` that are all covered alike to `look`; `None` if a reader at
+    /// `snapshot` does not see what covers them.
+    pub(crate) fn stretch<R>(
+        &self,
+        key: &[u8],
+        snapshot: SeqNo,
+        look: impl FnOnce(Stretch<'_>) -> R,
+    ) -> Option<R> {
+        let inner = self.inner.read().unwrap_or_else(PoisonError::into_inner);
+        let stretch = inner.stretch(key);
+        stretch.seqno.is_none_or(|newest| newest <= snapshot).then(|| look(stretch))
     }
 
     /// The fragments of the tombstones up to `snapshot`, each with the newest alone; `None` if
@@ -136,10 +154,22 @@ impl Ranges {
 }
 
 impl Inner {
-    fn covering(&self, key: &[u8]) -> Option<SeqNo> {
+    /// The piece around `key`, or the gap that it lies in.
+    fn stretch(&self, key: &[u8]) -> Stretch<'_> {
         let upto = (Bound::Unbounded, Bound::Included(key));
-        let (_, piece) = self.map.range::<[u8], _>(upto).next_back()?;
-        is_before_end(key, &piece.end).then_some(piece.seqno)
+        let before = self.map.range::<[u8], _>(upto).next_back();
+        if let Some((start, piece)) = before
+            && is_before_end(key, &piece.end)
+        {
+            return Stretch { start, end: &piece.end, seqno: Some(piece.seqno) };
+        }
+        let behind = (Bound::Excluded(key), Bound::Unbounded);
+        let next = self.map.range::<[u8], _>(behind).next();
+        Stretch {
+            start: before.map_or(b"", |(_, piece)| &piece.end),
+            end: next.map_or(b"", |(start, _)| start),
+            seqno: None,
+        }
     }
 
     /// Makes the map anew.
@@ -194,6 +224,10 @@ mod tests {
         SeqNo::new(number).unwrap()
     }
 
+    fn owned(stretch: Stretch<'_>) -> (Vec<u8>, Vec<u8>, Option<SeqNo>) {
+        (stretch.start.to_vec(), stretch.end.to_vec(), stretch.seqno)
+    }
+
     #[test]
     fn random_ranges_cover_what_the_list_covers_at_every_snapshot() {
         let mut word = 7_u64;
@@ -217,6 +251,16 @@ mod tests {
                     let fragments = ranges.fragments(at);
                     let found = fragments.and_then(|fragments| fragments.covering(&[key], at));
                     assert_eq!(found, expected);
+                    let Some((start, end, seqno)) = ranges.stretch(&[key], at, owned) else {
+                        assert!(list.iter().any(|t| at < t.seqno && t.covers(&[key])));
+                        continue;
+                    };
+                    assert!(start.as_slice() <= &[key] && is_before_end(&[key], &end));
+                    let inside = |o: &u8| start.as_slice() <= &[*o] && is_before_end(&[*o], &end);
+                    for other in (0..14).filter(inside) {
+                        assert_eq!(ranges.covering(&[other], at), seqno, "{key} {other} {list:?}");
+                    }
+                    assert_eq!(seqno, expected);
                 }
             }
             assert_eq!(ranges.count(), 29);
@@ -247,6 +291,28 @@ mod tests {
         let first = ranges.fragments(seqno(7)).unwrap();
         assert!(Arc::ptr_eq(&first, &ranges.fragments(seqno(9)).unwrap()));
         assert!(!Arc::ptr_eq(&first, &ranges.fragments(seqno(5)).unwrap()));
+    }
+
+    #[test]
+    fn only_readers_whose_tombstones_are_hidden_by_newer_ones_have_fragments_made() {
+        // Each cursor, and each get beside a write, sorted all tombstones of the memtable: reads
+        // between deletes of ranges took the square of their number.
+        let ranges = Ranges::default();
+        ranges.insert(b"a", b"c", seqno(3));
+        ranges.insert(b"m", b"p", seqno(6));
+        let kept = || ranges.fragments.lock().unwrap().0;
+        let gap = |start: &[u8], end: &[u8]| Some((start.to_vec(), end.to_vec(), None));
+        for at in [seqno(3), seqno(6), SeqNo::MAX] {
+            assert_eq!(ranges.covering(b"b", at), Some(seqno(3)));
+            assert_eq!(ranges.covering(b"d", at), None);
+            assert_eq!(ranges.stretch(b"d", at, owned), gap(b"c", b"m"));
+        }
+        assert_eq!(ranges.stretch(b"A", seqno(1), owned), gap(b"", b"a"));
+        assert_eq!(ranges.stretch(b"z", seqno(1), owned), gap(b"p", b""));
+        assert_eq!(kept(), 0, "nobody had to");
+        assert_eq!(ranges.stretch(b"n", seqno(5), owned), None);
+        assert_eq!(ranges.covering(b"n", seqno(5)), None);
+        assert_eq!(kept(), 1);
     }
 
     #[test]
