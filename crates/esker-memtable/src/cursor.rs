@@ -11,7 +11,7 @@ use esker_base::{InternalKey, SeqNo, key_head};
 
 use crate::descent::{
     Approach, Position, Way, first_leaf, last_before, last_in, last_leaf, lower_bound,
-    lower_bound_from,
+    lower_bound_near,
 };
 use crate::entry::EntryRef;
 use crate::leaf::Leaf;
@@ -145,10 +145,10 @@ impl<'a> TreeCursor<'a> {
     pub(crate) fn seek_approached(&mut self, key: InternalKey<'_>) {
         let target = Target::new(key);
         self.way = self.take_approached(key.user_key);
-        let found = self.way.map_or_else(
-            || lower_bound(self.root, &target),
-            |way| lower_bound_from(way.leaf, &target),
-        );
+        let found = match self.way {
+            Some(way) => lower_bound_near(self.root, way.leaf, &target),
+            None => lower_bound(self.root, &target),
+        };
         if let Some(Position { leaf, permutation, position }) = found {
             leaf.prefetch_at(permutation, position..position + ENTRIES_ASKED);
             if let Some(next) = leaf.next() {

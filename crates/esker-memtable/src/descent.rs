@@ -137,18 +137,37 @@ impl<'a> Approach<'a> {
 
 /// The first entry that is not before `target`.
 pub(crate) fn lower_bound<'a>(root: &'a Root, target: &Target<'_>) -> Option<Position<'a>> {
-    lower_bound_from(leaf_for(root, target)?, target)
+    let leaf = leaf_for(root, target)?;
+    lower_bound_in(leaf, target).or_else(|| first_not_before(leaf.next()?, target))
 }
 
-/// The first entry that is not before `target`, going by a leaf that covers it, or covers the first
-/// entry that the same user key may have.
-pub(crate) fn lower_bound_from<'a>(leaf: &'a Leaf, target: &Target<'_>) -> Option<Position<'a>> {
+/// [`lower_bound`], where `leaf` covers the first entry that the same user key may have: mostly the
+/// target, too. Where it and the leaf behind it end before that, newer versions of the key may fill
+/// any number of leaves, and the way down from the root is shorter.
+pub(crate) fn lower_bound_near<'a>(
+    root: &'a Root,
+    leaf: &'a Leaf,
+    target: &Target<'_>,
+) -> Option<Position<'a>> {
+    lower_bound_in(leaf, target).or_else(|| {
+        let next = leaf.next()?;
+        lower_bound_from_outside(next, target).or_else(|| lower_bound(root, target))
+    })
+}
+
+/// The first entry of `leaf` that is not before `target`, which lies between its fences.
+#[inline]
+fn lower_bound_in<'a>(leaf: &'a Leaf, target: &Target<'_>) -> Option<Position<'a>> {
     let permutation = leaf.slots().permutation();
     let position = leaf.lower_bound(permutation, target);
-    if position < permutation.count() {
-        return Some(Position { leaf, permutation, position });
-    }
-    first_not_before(leaf.next()?, target)
+    (position < permutation.count()).then_some(Position { leaf, permutation, position })
+}
+
+/// The first entry of `leaf` that is not before `target`, which may lie outside its fences.
+fn lower_bound_from_outside<'a>(leaf: &'a Leaf, target: &Target<'_>) -> Option<Position<'a>> {
+    let permutation = leaf.slots().permutation();
+    let position = leaf.bound_from_outside(permutation, target, Leaf::lower_bound);
+    (position < permutation.count()).then_some(Position { leaf, permutation, position })
 }
 
 /// The last entry for which `count_before` counts it before `target`, given a leaf, and the way to it:
@@ -206,10 +225,10 @@ pub(crate) fn first_not_before<'a>(
     target: &Target<'_>,
 ) -> Option<Position<'a>> {
     loop {
-        let permutation = leaf.slots().permutation();
-        let position = leaf.bound_from_outside(permutation, target, Leaf::lower_bound);
-        if position < permutation.count() {
-            return Some(Position { leaf, permutation, position });
+        #[cfg(test)]
+        tests::LEAVES_FOLLOWED.with(|count| count.set(count.get() + 1));
+        if let Some(found) = lower_bound_from_outside(leaf, target) {
+            return Some(found);
         }
         leaf = leaf.next()?;
     }
@@ -261,4 +280,14 @@ fn edge_leaf(mut node: NodeRef<'_>, index: impl Fn(Permutation) -> usize) -> &Le
 
 fn edge_child(inner: &Inner, index: impl Fn(Permutation) -> usize) -> NodeRef<'_> {
     inner.read(|permutation| inner.child(permutation, index(permutation)))
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use std::cell::Cell;
+
+    thread_local! {
+        /// Leaves that searches on this thread have come to by the links between leaves.
+        pub(crate) static LEAVES_FOLLOWED: Cell<u64> = const { Cell::new(0) };
+    }
 }

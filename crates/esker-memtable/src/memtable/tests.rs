@@ -327,6 +327,30 @@ fn a_walk_back_passes_nothing_that_splits_move_meanwhile() {
     });
 }
 
+#[test]
+fn a_seek_in_parts_below_many_newer_versions_does_not_pass_them_one_by_one() {
+    // A seek in parts went from leaf to leaf, through all versions that a snapshot does not see.
+    let memtable = Arc::new(Memtable::new());
+    let seqno = |value| SeqNo::new(value).expect("small");
+    memtable.writer().insert(b"a", seqno(1), EntryKind::Put, b"");
+    for number in 2..5_000 {
+        memtable.writer().insert(b"hot", seqno(number), EntryKind::Put, b"");
+    }
+    memtable.writer().insert(b"z", seqno(5_000), EntryKind::Put, b"");
+    let followed = || crate::descent::tests::LEAVES_FOLLOWED.with(std::cell::Cell::get);
+    let before = followed();
+    let mut cursor = memtable.cursor();
+    for number in [1, 2, 3, 17, 2_500, 4_980, 4_999] {
+        cursor.approach(b"hot");
+        cursor.ask_approached(b"hot");
+        cursor.seek_approached(InternalKey::seek(b"hot", seqno(number)));
+        let found = (cursor.key().user_key, cursor.key().seqno());
+        let expected = if number == 1 { (&b"z"[..], 5_000) } else { (&b"hot"[..], number) };
+        assert_eq!(found, (expected.0, seqno(expected.1)));
+    }
+    assert!(followed() - before <= 7, "{} leaves", followed() - before);
+}
+
 /// Steps inside the range that was inserted, for sources that count.
 fn rng_step(step: u64) -> u64 {
     step * 31 % 1_600
