@@ -105,7 +105,7 @@ impl BlobFileWriter {
     /// What is held in memory until it is written, in bytes.
     #[must_use]
     pub fn memory_bytes(&self) -> usize {
-        self.writer.memory_bytes()
+        self.writer.memory_bytes() + self.sealer.memory_bytes()
     }
 
     /// Writes what is left, and syncs the file. Its name is durable after a sync of the directory.

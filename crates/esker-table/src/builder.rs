@@ -284,11 +284,13 @@ impl TableBuilder {
         self.ranges = fragments;
     }
 
-    /// What is held in memory until it is written, in bytes: buffers, and what index and filter are
-    /// made of.
+    /// What is held in memory until it is written, in bytes: buffers, the entries of the open block,
+    /// and what index and filter are made of.
     #[must_use]
     pub fn memory_bytes(&self) -> usize {
         self.writer.memory_bytes()
+            + self.block.memory_bytes()
+            + self.sealer.memory_bytes()
             + self.hashes.capacity() * size_of::<u64>()
             + self.block_ends.capacity() * size_of::<u64>()
             + self.separators.memory_bytes()

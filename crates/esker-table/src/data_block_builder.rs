@@ -17,7 +17,7 @@ const ENTRY_COLUMNS_LEN: usize = 5;
 /// take next to nothing of its payload.
 const KEYS_HELD_MAX: usize = 16 << 20;
 
-/// A buffer that grew past this for one large value is not kept.
+/// A buffer that grew past this, for a large value or many long keys, is not kept.
 const BUFFER_KEPT_MAX: usize = 4 << 20;
 
 /// The entries of a block that is not closed yet.
@@ -77,6 +77,14 @@ impl DataBlockBuilder {
 
     pub(crate) const fn is_empty(&self) -> bool {
         self.tags.is_empty()
+    }
+
+    /// What is allocated, in bytes.
+    pub(crate) const fn memory_bytes(&self) -> usize {
+        let ends = self.key_ends.capacity() + self.value_ends.capacity();
+        let columns = ends * size_of::<u32>() + self.tags.capacity();
+        let trailers = self.trailers.capacity() * size_of::<u64>();
+        self.keys.capacity() + self.values.capacity() + columns + trailers
     }
 
     /// About how long the payload is.
@@ -212,8 +220,10 @@ impl DataBlockBuilder {
         self.value_ends.clear();
         self.tags.clear();
         self.trailers.clear();
-        if self.values.capacity() > BUFFER_KEPT_MAX {
-            self.values = Vec::new();
+        for buffer in [&mut self.keys, &mut self.values] {
+            if buffer.capacity() > BUFFER_KEPT_MAX {
+                *buffer = Vec::new();
+            }
         }
     }
 }

@@ -125,6 +125,11 @@ impl Readahead {
             ahead.forget_before(range.start, file);
         }
         file.read_into(range.start, (range.end - range.start) as usize, &mut ahead.buffer)?;
+        if window_max <= handle.len {
+            // The block alone: the cursor need not hold as much memory from here on.
+            ahead.charge.set(0);
+            return Ok(std::mem::take(&mut ahead.buffer));
+        }
         ahead.start = range.start;
         ahead.charge.set(ahead.buffer.capacity() as u64);
         Ok(ahead.bytes(handle).expect("the block is part of what was read").to_vec())

@@ -36,6 +36,9 @@ const COMPRESS_LEN_MAX: usize = 1 << 30;
 /// Longest payload that can be: one entry with the longest key and value, and its columns.
 const PAYLOAD_LEN_MAX: u64 = VALUE_LEN_MAX.saturating_add(KEY_LEN_MAX as u64).saturating_add(1024);
 
+/// A scratch buffer that grew past this for one large value is not kept.
+const SCRATCH_KEPT_MAX: usize = 4 << 20;
+
 /// Most bytes that one byte of LZ4 stands for.
 const LZ4_RATIO_MAX: u64 = 255;
 
@@ -46,7 +49,7 @@ pub(crate) struct Sealer {
     table: CompressTable,
     #[cfg(feature = "zstd")]
     zstd: Option<zstd::bulk::Compressor<'static>>,
-    /// Where blocks are compressed to. Only grows, so that it is zeroed once.
+    /// Where blocks are compressed to. Grows with them, so that it is zeroed once.
     scratch: Vec<u8>,
 }
 
@@ -92,10 +95,18 @@ impl Sealer {
             out.extend_from_slice(self.scratch.get(..packed_len).unwrap_or_default());
             byte = self.compression.as_byte();
         }
+        if self.scratch.len() > SCRATCH_KEPT_MAX {
+            self.scratch = Vec::new();
+        }
         out.push(byte);
         let seed = self.file_seed.wrapping_add(offset);
         let checksum = checksum32(seed, out.get(start..).unwrap_or_default());
         out.extend_from_slice(&checksum.to_le_bytes());
+    }
+
+    /// What is held between blocks, in bytes.
+    pub(crate) const fn memory_bytes(&self) -> usize {
+        self.scratch.capacity()
     }
 
     /// Compresses `payload` to the front of the scratch buffer; how long it is there, or `None` if

@@ -187,3 +187,26 @@ fn block_of_long_keys_that_differ_at_their_ends_is_ended_in_time() {
     }
     assert_eq!(builder.finish().unwrap().data_block_count, 3);
 }
+
+#[test]
+fn a_large_entry_is_counted_while_it_is_held_and_leaves_no_memory_behind() {
+    // What the open block held was not counted, and what it was compressed in stayed.
+    let mut random = Random(3);
+    let large = random.bytes(9 << 20);
+    let bed = Bed::new();
+    let options = options(1 << 20, Compression::Lz4);
+    let mut builder = TableBuilder::new(bed.create(1), identity(1), options);
+    let mut add = |key: &[u8], value: &[u8]| {
+        builder.add(Entry::put(key, 1, value).key(), value).unwrap();
+        builder.memory_bytes()
+    };
+    let before = add(b"a", b"small");
+    assert!(before + large.len() <= add(b"b", &large));
+    assert!(add(b"c", b"small") < before + (2 << 20));
+    // Blocks of keys that differ in their last bytes hold many of them.
+    let long = vec![b'd'; 60_000];
+    let held = (0..250_u8).map(|last| add(&[&long, &[last][..]].concat(), b"")).max();
+    assert!(held.is_some_and(|held| 200 * long.len() <= held));
+    assert!(add(b"e", b"small") < before + (2 << 20));
+    assert_eq!(bed.table(&builder.finish().unwrap()).verify().unwrap().corruptions, []);
+}

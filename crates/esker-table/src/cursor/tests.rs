@@ -185,3 +185,37 @@ fn scan_reads_many_blocks_at_once_and_charges_what_it_holds() {
     drop(cursor);
     assert_eq!(bed.budget.used(esker_cache::Owner::Compaction), 0);
 }
+
+#[test]
+fn scan_past_a_huge_value_does_not_go_on_to_hold_as_much_memory() {
+    // The window grew to the block, and stayed so for the rest of the cursor's life.
+    let mut random = Random(8);
+    let entry = |key: u32, len: usize, random: &mut Random| {
+        Entry::put(format!("{key:06}").as_bytes(), 1, &random.bytes(len))
+    };
+    let mut entries: Vec<Entry> = (0..4_000).map(|key| entry(key, 500, &mut random)).collect();
+    entries[1_000] = entry(1_000, 3 << 20, &mut random);
+    for (fill_cache, most) in [(true, 256 << 10), (false, 1 << 20)] {
+        let bed = Bed::new();
+        let table = bed.table(&bed.build(1, options(4_096, Compression::None), &entries));
+        let mut cursor = table.cursor(fill_cache);
+        let held = || {
+            let owners = [esker_cache::Owner::Compaction, esker_cache::Owner::Iterators];
+            owners.map(|owner| bed.budget.used(owner)).iter().sum::<u64>()
+        };
+        let mut largest = 0;
+        cursor.seek_to_first().unwrap();
+        for place in 0..entries.len() {
+            check(&cursor, &entries, Some(place));
+            largest = largest.max(held());
+            cursor.next().unwrap();
+        }
+        cursor.seek_to_last().unwrap();
+        for place in (0..entries.len()).rev() {
+            check(&cursor, &entries, Some(place));
+            largest = largest.max(held());
+            cursor.prev().unwrap();
+        }
+        assert!(0 < largest && largest <= most, "{largest}");
+    }
+}
