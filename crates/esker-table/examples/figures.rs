@@ -58,6 +58,7 @@ fn measure(env: &Env, dir: &std::path::Path, number: u64, compression: Compressi
         budget: Arc::clone(&budget),
         clock: Arc::clone(&env.clock),
         blobs: esker_table::BlobFiles::default(),
+        owned: esker_table::Ownership::default(),
     });
     let mut built = None;
     for attempt in 0..3 {

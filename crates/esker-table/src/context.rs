@@ -7,7 +7,7 @@ use esker_base::DatabaseId;
 use esker_cache::{BlockCache, Budget};
 use esker_env::{Clock, FileSystem};
 
-use crate::{BlobFiles, CachedBlock};
+use crate::{BlobFiles, CachedBlock, Ownership};
 
 /// What all tables of a database share.
 #[derive(Clone, Debug)]
@@ -26,4 +26,6 @@ pub struct TableContext {
     pub clock: Arc<dyn Clock>,
     /// The blob files that tables of this database hold.
     pub blobs: BlobFiles,
+    /// Asked by whoever removes files by name.
+    pub owned: Ownership,
 }

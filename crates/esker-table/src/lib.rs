@@ -14,6 +14,7 @@
 mod handle;
 mod options;
 mod origin;
+mod ownership;
 mod trace;
 
 mod dictionary;
@@ -94,6 +95,7 @@ pub use found_partitions::KeyBounds;
 pub use handle::BlockHandle;
 pub use options::{Compression, TableIdentity, TableOptions};
 pub use origin::Origin;
+pub use ownership::Ownership;
 pub use properties::TableProperties;
 pub use range_block::TableRanges;
 pub use readahead::Blocks;

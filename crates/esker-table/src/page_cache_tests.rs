@@ -8,7 +8,7 @@ use esker_env::{Env, FileExt as _};
 use rustix::io::{Errno, ReadWriteFlags, preadv2};
 
 use crate::testing::{DATABASE, Entry, id, identity, options};
-use crate::{BlobFiles, Blocks, Compression, Table, TableBuilder, TableContext};
+use crate::{BlobFiles, Blocks, Compression, Ownership, Table, TableBuilder, TableContext};
 
 /// A directory of the system, removed with what is in it.
 struct Directory(PathBuf);
@@ -31,6 +31,7 @@ fn context(dir: &Path) -> Arc<TableContext> {
         budget,
         clock: env.clock,
         blobs: BlobFiles::default(),
+        owned: Ownership::default(),
     })
 }
 

@@ -134,6 +134,7 @@ impl Bed {
             budget: Arc::clone(&budget),
             clock: env.clock,
             blobs: crate::BlobFiles::default(),
+            owned: crate::Ownership::default(),
         });
         Self { context, budget }
     }

@@ -44,6 +44,7 @@ impl Bench {
             budget,
             clock: Arc::clone(&clock),
             blobs: esker_table::BlobFiles::default(),
+            owned: esker_table::Ownership::default(),
         };
         context.fs.create_dir_all(&context.dir).expect("memory takes everything");
         let (counter, progress) = (Cell::new(1), Progress::default());

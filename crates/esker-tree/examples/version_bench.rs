@@ -90,6 +90,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         budget,
         clock: Arc::clone(&env.clock),
         blobs: esker_table::BlobFiles::default(),
+        owned: esker_table::Ownership::default(),
     });
     let make = |properties| Arc::new(Table::new(Arc::clone(&context), properties));
     let mut catalog = Catalog::new(DatabaseId([0; 16]));

@@ -11,8 +11,8 @@ use esker_base::{EntryKind, Fragments, InternalKey, TableId};
 use esker_cache::{BlockCache, Charge, Owner};
 use esker_env::FileSystem;
 use esker_table::{
-    CachedBlock, Dictionary, Table, TableBuilder, TableContext, TableIdentity, TableOptions,
-    TableProperties,
+    CachedBlock, Dictionary, Ownership, Table, TableBuilder, TableContext, TableIdentity,
+    TableOptions, TableProperties,
 };
 
 use crate::blob_account::BlobAccount;
@@ -54,6 +54,7 @@ pub(crate) struct Outputs<'a> {
 /// Files of a job that is not done: removed when this is dropped, unless somebody claims them.
 pub(crate) struct NewFiles {
     fs: Arc<dyn FileSystem>,
+    owned: Ownership,
     paths: Vec<PathBuf>,
     /// Where blocks of the tables are kept.
     cache: Arc<BlockCache<CachedBlock>>,
@@ -63,7 +64,7 @@ pub(crate) struct NewFiles {
 impl NewFiles {
     fn none(context: &TableContext) -> Self {
         let (fs, cache) = (Arc::clone(&context.fs), Arc::clone(&context.cache));
-        Self { fs, paths: Vec::new(), cache, tables: Vec::new() }
+        Self { fs, owned: context.owned.clone(), paths: Vec::new(), cache, tables: Vec::new() }
     }
 
     /// The job is done, and they stay.
@@ -75,10 +76,11 @@ impl NewFiles {
 
 impl Drop for NewFiles {
     fn drop(&mut self) {
-        for path in self.paths.drain(..) {
+        let paths = std::mem::take(&mut self.paths);
+        self.owned.while_owned(|| {
             // Best effort: the error that ended the job is the one to report.
-            drop(self.fs.remove(&path));
-        }
+            paths.iter().for_each(|path| drop(self.fs.remove(path)));
+        });
         self.tables.drain(..).for_each(|table| self.cache.forget_file(table.0));
     }
 }

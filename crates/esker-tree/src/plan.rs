@@ -193,6 +193,7 @@ pub struct Busy {
     jobs: BTreeMap<JobId, Plan>,
     tables: BTreeSet<TableId>,
     next_job: u64,
+    ended_count: u64,
 }
 
 impl Busy {
@@ -222,6 +223,7 @@ impl Busy {
     /// If it is not in flight.
     pub fn finish(&mut self, job: JobId) -> Plan {
         let plan = self.jobs.remove(&job).expect("a job ends once, after it started");
+        self.ended_count += 1;
         for id in plan.tables() {
             self.tables.remove(&id);
         }
@@ -232,6 +234,12 @@ impl Busy {
     #[must_use]
     pub fn has(&self, table: TableId) -> bool {
         self.tables.contains(&table)
+    }
+
+    /// How many plans were in flight and have ended.
+    #[must_use]
+    pub const fn ended_count(&self) -> u64 {
+        self.ended_count
     }
 
     /// Whether nothing is in flight.

@@ -90,6 +90,7 @@ impl TestTree {
             budget,
             clock: env.clock,
             blobs: esker_table::BlobFiles::default(),
+            owned: esker_table::Ownership::default(),
         });
         context.fs.create_dir_all(&context.dir).unwrap();
         let blobs = BlobReads { tables: Arc::clone(&context), fill_cache: true };

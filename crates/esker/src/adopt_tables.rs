@@ -233,7 +233,7 @@ impl Engine {
             // The manifest may name them. If it does not, the next open removes them.
             return;
         }
-        self.while_locked(|| {
+        self.tables.owned.while_owned(|| {
             for id in tables {
                 drop(self.env.fs.remove(&self.dir.join(id.file_name())));
             }

@@ -205,6 +205,9 @@ impl Leader {
                 request.keyspaces.iter().for_each(|keyspace| engine.after_write(keyspace));
             }
         }
+        if std::mem::take(&mut self.has_grown_memtable) {
+            engine.bound_active_memtables();
+        }
         let count = requests.iter().map(|request| request.count).sum();
         engine.counters.note_group(requests.len(), count, user_bytes);
         Ok(engine.logs.written_position())
@@ -308,7 +311,7 @@ impl Leader {
             drop(writer);
             let now = || as_millis(engine.wall());
             view.active.times.note(&view.active.memtable, now);
-            view.active.update_charge();
+            self.has_grown_memtable |= view.active.update_charge();
             self.has_full_memtable |= keyspace.memtable_bytes()
                 <= view.active.memtable.size_bytes()
                 || keyspace.tombstone_limit() <= view.active.memtable.tombstone_count();

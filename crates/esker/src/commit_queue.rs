@@ -61,6 +61,8 @@ pub(crate) struct Leader {
     pub(crate) header: Vec<u8>,
     /// Whether the group that is being applied has filled a memtable.
     pub(crate) has_full_memtable: bool,
+    /// Some memtable has taken more memory.
+    pub(crate) has_grown_memtable: bool,
     /// Waiters that have been answered, for others to use.
     pub(crate) served: Vec<Arc<Waiter>>,
     pub(crate) turns: Turns,

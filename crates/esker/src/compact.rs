@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use esker_base::KeyRange;
-use esker_tree::{LastLevel, Plan, RangeRequest, Version};
+use esker_tree::{Busy, LastLevel, Plan, RangeRequest, Version};
 
 use crate::counters::Counters;
 use crate::engine::Engine;
@@ -19,8 +19,8 @@ use crate::on_demand::{CompactionEnd, OnDemand};
 enum Step {
     /// A plan was carried out; there may be more.
     Done,
-    /// What is in flight is in the way.
-    InTheWay,
+    /// Something in flight is in the way; so many plans of the keyspace had ended then.
+    InTheWay { ended_count: u64 },
     /// Nothing is left to do.
     Last,
 }
@@ -32,9 +32,10 @@ impl Engine {
         loop {
             match self.step(&task, || ())? {
                 Step::Done => {}
-                Step::InTheWay => self
-                    .scheduler
-                    .wait_until(|| (keyspace.busy().is_empty() || self.is_closed()).then_some(())),
+                Step::InTheWay { ended_count } => self.scheduler.wait_until(|| {
+                    let has_changed = keyspace.busy().ended_count() != ended_count;
+                    (has_changed || self.is_closed()).then_some(())
+                }),
                 Step::Last => return Ok(()),
             }
         }
@@ -64,7 +65,7 @@ impl Engine {
             }
         };
         match self.step(task, park) {
-            Ok(Step::InTheWay) => {}
+            Ok(Step::InTheWay { .. }) => {}
             Ok(Step::Done) => {
                 if task.end_step() {
                     self.scheduler.request_on_demand(task);
@@ -108,9 +109,15 @@ impl Engine {
         let plan = plan.or_else(|| settings.pick_blob_waste(&shape, &busy, self.wall()));
         task.expect(remaining(&version, request, plan.as_ref()));
         let Some(plan) = plan else {
-            if !busy.is_empty() {
+            // What is in flight may have nothing to do with the range, and not end for long.
+            let idle = Busy::new();
+            let is_left = || {
+                settings.manual_policy.plan_range(&shape, &idle, request).is_some()
+                    || settings.pick_blob_waste(&shape, &idle, self.wall()).is_some()
+            };
+            if !busy.is_empty() && is_left() {
                 park();
-                return Ok(Step::InTheWay);
+                return Ok(Step::InTheWay { ended_count: busy.ended_count() });
             }
             drop(busy);
             self.scheduler.request_compaction(keyspace.id);

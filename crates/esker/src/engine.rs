@@ -73,7 +73,7 @@ pub(crate) struct Engine {
     /// There are frames that came after the last mark of the log. Counter only, as `has_buffered`.
     pub(crate) has_unmarked: AtomicBool,
     /// That of the directory, and of one that has only the log. Given back when the database is closed.
-    /// Lock order: last; held while files are removed.
+    /// Lock order: last.
     locks: Mutex<Vec<Box<dyn FileLock>>>,
 }
 
@@ -167,6 +167,7 @@ impl Engine {
 
     /// Lets another opener have the directory.
     pub(crate) fn unlock(&self) {
+        self.tables.owned.give_up();
         self.locks.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
@@ -320,20 +321,11 @@ impl Engine {
         Ok(())
     }
 
-    /// Runs `remove`, which removes files, while the directory is this engine's. After a close it
-    /// may hold another database, or this one as a backup had it, with other files of the same names.
-    pub(crate) fn while_locked(&self, remove: impl FnOnce()) {
-        let locks = self.locks.lock().unwrap_or_else(PoisonError::into_inner);
-        if !locks.is_empty() {
-            remove();
-        }
-    }
-
     /// Removes the files that nothing refers to any more; after a close, the next open does.
     pub(crate) fn collect_garbage(&self) {
         let removable = self.garbage.take_unreferenced();
         if !removable.is_empty() {
-            self.while_locked(|| self.remove_files(removable));
+            self.tables.owned.while_owned(|| self.remove_files(removable));
         }
     }
 

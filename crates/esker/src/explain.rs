@@ -383,7 +383,7 @@ impl Engine {
         let view = keyspace.view();
         let mut inputs = Vec::new();
         for memtable in view.memtables() {
-            if memtable.seqno_range().is_some_and(|(oldest, _)| oldest <= seqno) {
+            if memtable.entry_seqno_range().is_some_and(|(oldest, _)| oldest <= seqno) {
                 inputs.push(ScanInput::Memtable { entry_count: memtable.entry_count() });
             }
         }

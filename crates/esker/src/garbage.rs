@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
 
 use esker_base::{BlobFileId, FileId, FileKind, planted};
-use esker_table::{BlobFile, Table};
+use esker_table::{BlobFile, Table, TableProperties};
 use esker_tree::Version;
 
 use crate::sync::atomic::{AtomicUsize, Ordering};
@@ -17,6 +17,8 @@ pub(crate) struct Garbage {
     files: Mutex<Vec<(FileId, Held)>>,
     /// Length of `files`, so that readers can look without the lock. Counter only.
     count: AtomicUsize,
+    /// Tables of edits that failed: the manifest may name them, until it is written anew.
+    doubtful: Mutex<Vec<Arc<TableProperties>>>,
 }
 
 /// What a reader holds. A blob file is held by the tables that refer to it.
@@ -63,6 +65,16 @@ impl Garbage {
         let mut list = self.files.lock().unwrap_or_else(PoisonError::into_inner);
         list.extend(files);
         self.count.store(list.len(), Ordering::Relaxed);
+    }
+
+    /// Takes over `tables` of an edit that failed.
+    pub(crate) fn doubt(&self, tables: impl IntoIterator<Item = Arc<TableProperties>>) {
+        self.doubtful.lock().unwrap_or_else(PoisonError::into_inner).extend(tables);
+    }
+
+    /// What was given to [`Garbage::doubt`]; it is no longer listed.
+    pub(crate) fn take_doubtful(&self) -> Vec<Arc<TableProperties>> {
+        std::mem::take(&mut *self.doubtful.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     pub(crate) fn is_empty(&self) -> bool {

@@ -8,6 +8,7 @@ use std::any::Any;
 use std::sync::{Arc, PoisonError, TryLockError};
 use std::time::Duration;
 
+use esker_cache::Owner;
 use esker_table::TableProperties;
 use esker_tree::{
     BlobAccount, Busy, EditRecord, JobId, Plan, PlanReason, Progress, RunId, Version, VersionEdit,
@@ -29,6 +30,9 @@ use crate::sync::atomic::Ordering;
 /// Memtables that together hold less than this are left in the log when the database is closed:
 /// replaying them costs a few milliseconds, and a small table for each close costs more.
 const CLOSE_FLUSH_BYTES_MIN: u64 = 512 << 10;
+
+/// What memtables that take writes may take together, however small the budget.
+const ACTIVE_BYTES_MAX_MIN: u64 = 256 << 10;
 
 /// With this many log segments memtables are flushed at close, however small they are.
 const CLOSE_FLUSH_SEGMENTS_MIN: usize = 4;
@@ -70,8 +74,6 @@ impl Engine {
     pub(crate) fn release_old_memtables(&self) {
         let (log_bytes, _) = self.logs.size();
         let keyspaces = self.keyspaces();
-        let active_bytes =
-            |keyspace: &Arc<KeyspaceCore>| keyspace.view().active.memtable.size_bytes();
         // Writers of a cold keyspace must not hold the log of the others.
         if LOG_SEGMENTS_HELD_MAX.saturating_mul(self.options.log_segment_bytes) < log_bytes {
             let held = |keyspace: &&Arc<KeyspaceCore>| keyspace.view().active.oldest_log();
@@ -81,10 +83,31 @@ impl Engine {
                 self.switch_memtable(keyspace);
             }
         }
-        if self.options.memory_budget_bytes / 2 < keyspaces.iter().map(active_bytes).sum() {
-            let largest = keyspaces.iter().max_by_key(|keyspace| active_bytes(keyspace));
-            if let Some(keyspace) = largest.filter(|keyspace| may_switch(keyspace)) {
-                self.switch_memtable(keyspace);
+        self.bound_active_memtables();
+    }
+
+    /// Switches the largest of the memtables that take writes, as long as all of them take more than
+    /// half of the budget. Only for who leads; called when one has taken more memory, which is rare. Not
+    /// those of keyspaces where too many wait already: as [`Engine::release_old_memtables`].
+    pub(crate) fn bound_active_memtables(&self) {
+        let bytes_max = (self.options.memory_budget_bytes / 2).max(ACTIVE_BYTES_MAX_MIN);
+        // With those that wait for their flush: mostly this ends here.
+        if self.budget.used(Owner::Memtables) <= bytes_max {
+            return;
+        }
+        let sized = |keyspace: Arc<KeyspaceCore>| {
+            (keyspace.view().active.memtable.reserved_bytes(), keyspace)
+        };
+        let sized = self.keyspaces().into_iter().map(sized);
+        let mut active: Vec<_> = sized.filter(|(bytes, _)| 0 < *bytes).collect();
+        active.sort_by_key(|(bytes, _)| *bytes);
+        let mut total: u64 = active.iter().map(|(bytes, _)| bytes).sum();
+        while bytes_max < total
+            && let Some((bytes, keyspace)) = active.pop()
+        {
+            if may_switch(&keyspace) {
+                self.switch_memtable(&keyspace);
+                total -= bytes;
             }
         }
     }
@@ -225,7 +248,7 @@ impl Engine {
             |buffer: &Arc<WriteBuffer>| flushed.iter().any(|flushed| Arc::ptr_eq(flushed, buffer));
         // Looked at under the ledger's lock: a drop may have come first.
         let exists = |catalog: &esker_tree::Catalog| catalog.keyspaces.contains_key(&keyspace.id);
-        let exchanged = self.ledger.commit_if(exists, edit.clone(), |_| {
+        let committed = self.ledger.commit_if(exists, edit.clone(), |_| {
             keyspace.change_view(|view| {
                 let version = view.version.apply(&edit, |table| self.open_table(table))?;
                 self.release_blob_files(&view.version, &version);
@@ -240,7 +263,12 @@ impl Engine {
                     version: Arc::new(version),
                 })
             })
+        });
+        let exchanged = committed.inspect_err(|_| {
+            self.garbage.doubt(tables_added(&edit).cloned());
+            self.remove_doubtful();
         })?;
+        self.remove_doubtful();
         let Some(exchanged) = exchanged else {
             self.remove_tables_of(&edit);
             return Ok(false);
@@ -257,11 +285,20 @@ impl Engine {
 
     /// Removes the tables of an edit that was not written, since the keyspace was dropped.
     fn remove_tables_of(&self, edit: &VersionEdit) {
-        let tables = edit.records.iter().filter_map(|record| match record {
-            EditRecord::TableAdded { properties, .. } => Some(&**properties),
-            _ => None,
-        });
-        self.remove_outputs(tables);
+        self.remove_outputs(tables_added(edit).map(|table| &**table));
+    }
+
+    /// Removes the tables of edits that failed, once the manifest is surely without them.
+    fn remove_doubtful(&self) {
+        // First the tables: an edit that fails meanwhile has its own in doubt behind these.
+        let tables = self.garbage.take_doubtful();
+        if tables.is_empty() {
+            return;
+        }
+        match self.ledger.settle() {
+            Ok(()) => self.remove_outputs(tables.iter().map(|table| &**table)),
+            Err(_) => self.garbage.doubt(tables),
+        }
     }
 
     /// Removes tables that were written and never came to be, and their blob files.
@@ -269,7 +306,7 @@ impl Engine {
         &self,
         tables: impl Iterator<Item = &'a TableProperties> + Clone,
     ) {
-        self.while_locked(|| {
+        self.tables.owned.while_owned(|| {
             for table in tables.clone() {
                 // Left where it is, it is an orphan that the next open removes.
                 drop(self.env.fs.remove(&self.dir.join(table.id.file_name())));
@@ -544,6 +581,7 @@ impl Engine {
         });
         // What readers held when the jobs ended may be free since.
         self.collect_garbage();
+        self.remove_doubtful();
         result
     }
 
@@ -609,6 +647,7 @@ impl Engine {
         let ends = self.logs.close(&mut leader.appender, last_logged, needed, &self.ledger)?;
         drop(leader);
         self.collect_garbage();
+        self.remove_doubtful();
         self.ledger.end(&ends)
     }
 
@@ -673,6 +712,14 @@ fn record_of(
         started,
         progress: Progress::default(),
     }
+}
+
+/// The tables that `edit` adds.
+fn tables_added(edit: &VersionEdit) -> impl Iterator<Item = &Arc<TableProperties>> + Clone {
+    edit.records.iter().filter_map(|record| match record {
+        EditRecord::TableAdded { properties, .. } => Some(properties),
+        _ => None,
+    })
 }
 
 fn added(

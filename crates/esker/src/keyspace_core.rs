@@ -245,11 +245,13 @@ impl KeyspaceCore {
 
     pub(crate) fn set_settings(&self, settings: Settings) {
         self.is_logged.store(settings.options.log, Ordering::Relaxed);
-        self.merges.store(settings.options.merge_operator.is_some(), Ordering::Relaxed);
+        let merges = settings.options.merge_operator.is_some();
         self.memtable_bytes.store(settings.memtable_bytes, Ordering::Relaxed);
         self.sheds_tombstones.store(settings.upkeep.frees_space, Ordering::Relaxed);
         self.default_ttl_millis.store(settings.default_ttl_millis(), Ordering::Relaxed);
         *self.settings.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(settings);
+        // Last: a writer who finds it writes operands, whose readers need the operator.
+        self.merges.store(merges, Ordering::Relaxed);
     }
 
     pub(crate) fn is_logged(&self) -> bool {

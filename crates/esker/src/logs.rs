@@ -59,6 +59,8 @@ struct Segments {
     live: VecDeque<LiveSegment>,
     /// Struck from the manifest, kept for reuse.
     spare: Vec<PathBuf>,
+    /// Made, while the manifest could not be written: it may name it or not.
+    unnamed: Option<(LogId, LogWriter)>,
     /// Ready to take frames, in the manifest.
     prepared: Option<(LogId, LogWriter)>,
     /// What must be synced for the log to be durable, oldest first; the last one takes frames.
@@ -274,8 +276,22 @@ impl Logs {
             && self.segments().prepared.is_none()
     }
 
-    /// Creates a segment: file, header and name durable, then named by the manifest.
+    /// Creates a segment: file, header and name durable, then named by the manifest. One that the
+    /// manifest could not name before is tried again, so that no try leaves another file. For who
+    /// holds `making`.
     fn create_segment(&self, ledger: &Ledger) -> Result<(LogId, LogWriter)> {
+        let unnamed = self.segments().unnamed.take();
+        let made = unnamed.map_or_else(|| self.make_segment(ledger), Ok)?;
+        let named = VersionEdit { records: vec![EditRecord::LogAdded(made.0)] };
+        if let Err(error) = ledger.commit(named, |_| ()) {
+            self.segments().unnamed = Some(made);
+            return Err(error);
+        }
+        Ok(made)
+    }
+
+    /// A segment that the manifest does not name.
+    fn make_segment(&self, ledger: &Ledger) -> Result<(LogId, LogWriter)> {
         let id = ledger.allocate_log()?;
         let path = self.dir.join(id.file_name());
         let header = FileHeader {
@@ -289,7 +305,6 @@ impl Logs {
             // Nothing names it; one that was to be used again may have either name.
             spare.iter().chain([&path]).for_each(|path| self.remove_file(path));
         })?;
-        ledger.commit(VersionEdit { records: vec![EditRecord::LogAdded(id)] }, |_| ())?;
         Ok((id, writer))
     }
 
@@ -406,6 +421,10 @@ impl Logs {
                 .collect()
         };
         self.release(&released, ledger)?;
+        let unnamed = self.segments().unnamed.take().map(|(id, _)| id);
+        if let Some(id) = unnamed.filter(|_| ledger.settle().is_ok()) {
+            self.remove_file(&self.dir.join(id.file_name()));
+        }
         let spare = std::mem::take(&mut self.segments().spare);
         spare.iter().for_each(|path| self.remove_file(path));
         let segments = self.segments();

@@ -55,7 +55,8 @@ pub(crate) struct WriteBuffer {
 }
 
 impl WriteBuffer {
-    const CHARGE_STEP_BYTES: u64 = 256 << 10;
+    /// What a memtable that has anything takes at least.
+    const CHARGE_STEP_BYTES: u64 = 16 << 10;
 
     pub(crate) fn new(budget: &Arc<Budget>) -> Arc<Self> {
         Arc::new(Self {
@@ -82,13 +83,15 @@ impl WriteBuffer {
         self.has_unlogged.store(true, Ordering::Relaxed);
     }
 
-    /// Brings the budget's charge near the size of the memtable.
-    pub(crate) fn update_charge(&self) {
+    /// Brings the budget's charge near what the memtable takes; whether that has grown. It does so by
+    /// chunks, each as large as those before it together.
+    pub(crate) fn update_charge(&self) -> bool {
         let size = self.memtable.reserved_bytes();
         if size < self.charged_bytes.load(Ordering::Relaxed) + Self::CHARGE_STEP_BYTES {
-            return;
+            return false;
         }
         self.charged_bytes.store(size, Ordering::Relaxed);
         self.charge.lock().unwrap_or_else(PoisonError::into_inner).set(size);
+        true
     }
 }

@@ -17,7 +17,7 @@ use esker_base::{
 use esker_cache::{BlockCache, Budget};
 use esker_env::{DirEntry, Env, FileLock, LockMode};
 use esker_log::LogEnd;
-use esker_table::{BlobFiles, CachedBlock, Table, TableContext};
+use esker_table::{BlobFiles, CachedBlock, Ownership, Table, TableContext};
 use esker_tree::{Catalog, EditRecord, KeyspaceState, Manifest, Recovered, Version, VersionEdit};
 
 use crate::commit_queue::{CommitPipeline, Leader};
@@ -183,6 +183,7 @@ fn table_context(
         budget: Arc::clone(budget),
         clock: Arc::clone(&request.env.clock),
         blobs: BlobFiles::default(),
+        owned: Ownership::default(),
     })
 }
 

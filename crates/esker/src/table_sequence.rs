@@ -130,7 +130,7 @@ impl Drop for TableSequence {
             behind.abandon();
         }
         let paths = std::mem::take(&mut self.paths);
-        self.engine.while_locked(|| {
+        self.engine.tables.owned.while_owned(|| {
             for path in paths {
                 // Best effort: the next open removes it.
                 drop(self.engine.env.fs.remove(&path));

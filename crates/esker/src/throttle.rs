@@ -27,6 +27,9 @@ pub(crate) const WAIT_MIN: Duration = Duration::from_millis(1);
 /// Rate that is assumed before the first flush has been measured, in bytes per second.
 const DRAIN_RATE_ASSUMED: f64 = 64e6;
 
+/// A flush of so many bytes tells as much of the rate as a larger one.
+const DRAINED_BYTES_WHOLE: f64 = 1024.0 * 1024.0;
+
 impl Throttle {
     /// Lets every waiting writer look again.
     pub(crate) fn wake(&self) {
@@ -56,13 +59,11 @@ impl Throttle {
     }
 
     /// Notes that a flush took `bytes` of memtables in `duration`: a moving average over about
-    /// four flushes.
+    /// four flushes, or four mebibytes. A small one says little: it mostly waits for the device.
     pub(crate) fn note_drained(&self, bytes: u64, duration: Duration) {
         let rate = bytes as f64 / duration.as_secs_f64().max(1e-6);
-        let average = match self.drain_rate.load(Ordering::Relaxed) {
-            0 => rate,
-            before => before as f64 * 0.75 + rate * 0.25,
-        };
+        let share = 0.25 * (bytes as f64 / DRAINED_BYTES_WHOLE).min(1.0);
+        let average = self.drain_rate() * (1.0 - share) + rate * share;
         self.drain_rate.store((average as u64).max(1), Ordering::Relaxed);
     }
 
@@ -76,5 +77,31 @@ impl Throttle {
         }
         self.owed_nanos.store(0, Ordering::Relaxed);
         Some(owed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Somebody who flushes a few entries at a time had writers elsewhere slowed down to the least that
+    /// there is.
+    #[test]
+    fn small_flushes_say_little_of_the_rate() {
+        let throttle = Throttle::default();
+        let mebibyte = 1_u64 << 20;
+        for _ in 0..40 {
+            throttle.note_drained(100 * mebibyte, Duration::from_millis(500));
+        }
+        let rate = throttle.drain_rate();
+        assert!((2e8..2.2e8).contains(&rate), "{rate}");
+        for _ in 0..1000 {
+            throttle.note_drained(100, Duration::from_millis(5));
+        }
+        assert!(rate * 0.97 < throttle.drain_rate(), "{} of {rate}", throttle.drain_rate());
+        for _ in 0..40 {
+            throttle.note_drained(mebibyte, Duration::from_millis(100));
+        }
+        assert!(throttle.drain_rate() < 2e7, "{}", throttle.drain_rate());
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use esker_base::{EntryKind, Fragments, TableId};
 use esker_cache::{BlockCache, Budget};
-use esker_table::{BlobFiles, BlobReference, Table, TableContext, TableProperties};
+use esker_table::{BlobFiles, BlobReference, Ownership, Table, TableContext, TableProperties};
 
 use super::{Opened, SHOWN_WIDTH, content};
 use crate::failure::{Failure, Result};
@@ -59,6 +59,7 @@ pub(super) fn context(opened: &Opened) -> TableContext {
         budget,
         clock: Arc::clone(&opened.env.clock),
         blobs: BlobFiles::default(),
+        owned: Ownership::default(),
     }
 }
 

@@ -8,7 +8,7 @@ use esker::{Db, KeyspaceOptions, Options};
 use esker_base::{FileHeader, FileId, FileKind, TableId};
 use esker_cache::{BlockCache, Budget};
 use esker_log::{ExpectedHeader, LogReader};
-use esker_table::{BlobFiles, BlockKind, Table, TableContext};
+use esker_table::{BlobFiles, BlockKind, Ownership, Table, TableContext};
 
 /// Where the sample lies.
 pub(super) const DIR: &str = "db";
@@ -124,6 +124,7 @@ fn blocks(kind: BlockKind) -> Vec<Vec<u8>> {
             budget,
             clock: Env::memory(1).clock,
             blobs: BlobFiles::default(),
+            owned: Ownership::default(),
         };
         let table = Table::open_file(Arc::new(context), TableId(id)).expect("the sample is whole");
         for block in table.walk().expect("the sample is whole").filter_map(Result::ok) {

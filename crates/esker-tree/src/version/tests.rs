@@ -26,6 +26,7 @@ fn context() -> Arc<TableContext> {
         budget,
         clock: env.clock,
         blobs: esker_table::BlobFiles::default(),
+        owned: esker_table::Ownership::default(),
     })
 }
 

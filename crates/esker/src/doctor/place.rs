@@ -120,6 +120,7 @@ impl Place {
             budget,
             clock: Arc::clone(&self.env.clock),
             blobs: esker_table::BlobFiles::default(),
+            owned: esker_table::Ownership::default(),
         })
     }
 }

@@ -14,6 +14,7 @@ use esker::env::{
 };
 use esker::{Db, ErrorKind, KeyspaceOptions, Options, Outcome};
 
+use crate::random::Rng;
 use crate::recovered::{DIR, env_of, env_over, open, options};
 
 /// Reads and writes as its thread ends.
@@ -192,6 +193,57 @@ fn cursor_that_outlives_its_database_leaves_the_next_one_alone() {
     drop(cursor);
     next.close().unwrap();
     assert_eq!(open().get("key").unwrap().unwrap(), "of the next");
+}
+
+/// As above, of a compaction that was at work when the database was closed: what it had written and
+/// nobody wants any more it removed by name.
+#[test]
+fn compaction_that_outlives_its_database_leaves_the_next_one_alone() {
+    let fs = MemoryFileSystem::new(1);
+    let faults = FaultFileSystem::new(Arc::new(fs.clone()), Env::memory(1).clock);
+    let db = open(&env_over(Arc::new(faults.clone())), &options()).unwrap();
+    let mut rng = Rng::new(1);
+    for round in [0_u8, 1] {
+        // More than one table holds.
+        for number in 0..40_u8 {
+            db.put([number], rng.bytes(100_000)).unwrap();
+        }
+        db.put("key", [round]).unwrap();
+        db.flush().unwrap();
+    }
+    let (reached, is_reached) = mpsc::channel();
+    let (release, is_released) = mpsc::channel::<()>();
+    let gate = Mutex::new((reached, is_released));
+    faults.observe(move |event| {
+        let is_table = event.path.extension().is_some_and(|extension| extension == "table");
+        if event.operation == Operation::Sync && is_table {
+            let gate = gate.lock().unwrap_or_else(PoisonError::into_inner);
+            gate.0.send(event.path.clone()).unwrap();
+            gate.1.recv().unwrap();
+        }
+    });
+    std::thread::scope(|scope| {
+        let other = db.clone();
+        let compaction = scope.spawn(move || other.compact::<&[u8]>(..));
+        let table = is_reached.recv().unwrap();
+        db.close().unwrap();
+        for entry in fs.list(Path::new(DIR)).unwrap() {
+            fs.remove(&Path::new(DIR).join(entry.name)).unwrap();
+        }
+        let next = open(&env_of(&fs), &options()).unwrap();
+        let mut count = 0;
+        // Of a length with which log segments come in between.
+        while !fs.exists(&table).unwrap() {
+            next.put(count.to_string(), [b'x'; 15_000]).unwrap();
+            next.flush().unwrap();
+            count += 1;
+        }
+        release.send(()).unwrap();
+        assert_eq!(compaction.join().unwrap().unwrap_err().kind(), ErrorKind::Closed);
+        next.close().unwrap();
+        let next = open(&env_of(&fs), &options()).unwrap();
+        assert_eq!(next.iter().map(Result::unwrap).count(), count);
+    });
 }
 
 /// Gives one thread, and notes whether somebody has waited for its end.

@@ -28,6 +28,7 @@ mod ages;
 mod basics;
 mod baton;
 mod blobs;
+mod budget;
 mod bulk_load;
 mod concurrency;
 mod crash;

@@ -324,6 +324,38 @@ fn flushes_and_compactions_show_while_they_run() {
     assert!(stats.to_string().contains("running_job_count 0\n"));
 }
 
+/// One that was paused within a step held up every later one in its keyspace, whatever its keys: each
+/// waited for nothing to be in flight, though nothing of its own was left to do.
+#[test]
+fn compaction_of_other_keys_than_those_of_a_paused_one_ends() {
+    let mut bed = Bed::new(3, leveled());
+    // The last level has its run, and level 0 too few for anything automatic.
+    for (number, part) in ["c", "a", "a", "b"].into_iter().enumerate() {
+        for key in 0..300 {
+            let key = format!("{part} {key:03}").into_bytes();
+            bed.keyspace.put(&key, "value").unwrap();
+            bed.model.insert(key, b"value".to_vec());
+        }
+        bed.keyspace.flush().unwrap();
+        if number == 0 {
+            bed.keyspace.compact::<&[u8]>(..).unwrap();
+        }
+    }
+    let (is_reached, release) = bed.hold_first_table();
+    let paused = bed.keyspace.start_compaction("a".."b").unwrap();
+    is_reached.recv().unwrap();
+    paused.pause();
+    release.send(()).unwrap();
+    let queued = bed.keyspace.start_compaction("b".."c").unwrap();
+    bed.keyspace.compact("b".."c").unwrap();
+    assert_eq!(queued.wait().unwrap().end, CompactionEnd::Finished);
+    assert!(!paused.has_ended());
+    paused.resume();
+    assert_eq!(paused.wait().unwrap().end, CompactionEnd::Finished);
+    bed.forget();
+    bed.check("compacted");
+}
+
 /// Holds, cancels and forgets compactions of random ranges while somebody writes.
 fn hold_and_cancel(bed: &Bed, rng: &mut Rng) {
     let mut handles = Vec::new();

@@ -198,3 +198,16 @@ fn readers_beside_range_deletes_see_all_or_nothing() {
     db.wait_until_settled().unwrap();
     assert_eq!(keyspace.iter().count(), 0);
 }
+
+/// A memtable of range tombstones alone has no entry to merge. It was told of as an input of scans.
+#[test]
+fn an_explained_scan_has_as_many_inputs_as_a_cursor() {
+    let db = Db::builder(DIR).env(Env::memory(1)).open().unwrap();
+    let inputs = || db.explain_scan::<&[u8]>(.., None).unwrap().inputs.len();
+    db.put("a", "1").unwrap();
+    db.flush().unwrap();
+    db.delete_range("a".."b").unwrap();
+    assert_eq!((inputs(), db.cursor().unwrap().source_count()), (1, 1));
+    db.put("b", "2").unwrap();
+    assert_eq!((inputs(), db.cursor().unwrap().source_count()), (2, 2));
+}

@@ -7,9 +7,10 @@ use std::time::Duration;
 use esker::env::{
     Env, Fault, FaultFileSystem, FileSystem as _, ManualClock, MemoryFileSystem, Operation, Rule,
 };
-use esker::{Db, KeyspaceOptions, Options};
+use esker::{Db, ErrorKind, KeyspaceOptions, Options};
 
-use crate::recovered::{DIR, env_over};
+use crate::directory::{assert_tidy, orphans};
+use crate::recovered::{DIR, env_over, open, options};
 
 /// A compaction had failed, and before it was tried again somebody asked for one of the same tables.
 /// From then on nothing was left to try, and so nothing to succeed: the database said for ever that
@@ -103,4 +104,81 @@ fn flushes_go_on_soon_after_a_disk_that_was_full_for_long_has_room() {
     while db.run_background_job() {}
     assert_eq!(db.stats().keyspaces[0].memtable_count, 1);
     assert!(db.health().failing_jobs.is_empty(), "{}", db.health());
+}
+
+/// The manifest could not be written. Each try of a flush or a compaction left its tables, and each put
+/// that needed a log segment left one: on a disk that is full, or full but for the log, that made it
+/// worse, and nothing removed them before the next open.
+#[test]
+fn files_whose_edit_failed_go_once_the_manifest_is_surely_without_them() {
+    let fs = MemoryFileSystem::new(1);
+    let faults = FaultFileSystem::new(Arc::new(fs.clone()), Env::memory(1).clock);
+    let db = open(&env_over(Arc::new(faults.clone())), &options()).unwrap();
+    let blobs = KeyspaceOptions { blob_threshold_bytes: Some(32), ..KeyspaceOptions::default() };
+    let keyspace = db.keyspace("k", blobs).unwrap();
+    let count = |suffix: &str| {
+        let entries = fs.list(Path::new(DIR)).unwrap();
+        entries.iter().filter(|entry| entry.name.ends_with(suffix)).count()
+    };
+    let fail = || {
+        let all = [Operation::Write, Operation::Create];
+        faults.add(Rule::new(Fault::Error(28)).on(&all).path("*.manifest*"));
+    };
+    for round in 0..3 {
+        keyspace.put([round], [round; 100]).unwrap();
+        keyspace.put("key", [round; 50]).unwrap();
+        keyspace.flush().unwrap();
+    }
+    fail();
+    for _ in 0..3 {
+        let error = keyspace.compact::<&[u8]>(..).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::NoSpace, "{error}");
+    }
+    // Nobody knows what the manifest says.
+    assert_eq!(count(".table"), 6);
+    faults.clear();
+    keyspace.compact::<&[u8]>(..).unwrap();
+    assert_tidy(&db, &fs, "a compaction went through");
+
+    keyspace.put("more", [7; 100]).unwrap();
+    let before = (count(".table"), count(".blob"));
+    fail();
+    for _ in 0..3 {
+        let error = keyspace.flush().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::NoSpace, "{error}");
+    }
+    assert_eq!((count(".table"), count(".blob")), (before.0 + 3, before.1 + 3));
+    faults.clear();
+    db.put("key", "of another keyspace").unwrap();
+    db.flush().unwrap();
+    assert_eq!(orphans(&db, &fs, "a flush went through"), Vec::<String>::new());
+    assert_eq!(keyspace.get("more").unwrap().unwrap(), [7; 100]);
+}
+
+/// As above, for the segment that a put needs.
+#[test]
+fn a_log_segment_that_the_manifest_cannot_name_is_kept_for_the_next_put() {
+    let fs = MemoryFileSystem::new(1);
+    let faults = FaultFileSystem::new(Arc::new(fs.clone()), Env::memory(1).clock);
+    let db = open(&env_over(Arc::new(faults.clone())), &options()).unwrap();
+    db.put("first", "value").unwrap();
+    let all = [Operation::Write, Operation::Create];
+    faults.add(Rule::new(Fault::Error(28)).on(&all).path("*.manifest*"));
+    let large = vec![1; 100_000];
+    for _ in 0..9 {
+        let error = db.put("key", &large).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::NoSpace, "{error}");
+    }
+    let logs = || {
+        let entries = fs.list(Path::new(DIR)).unwrap();
+        entries.iter().filter(|entry| entry.name.ends_with(".log")).count()
+    };
+    assert_eq!(logs(), 2);
+    faults.clear();
+    db.put("key", &large).unwrap();
+    assert_eq!(logs(), 2);
+    drop(db);
+    let db = open(&env_over(Arc::new(fs)), &options()).unwrap();
+    assert_eq!(db.get("key").unwrap().unwrap(), large);
+    assert_eq!(db.iter().count(), 2);
 }
