@@ -318,6 +318,8 @@ impl Engine {
         drop(version);
         keyspace.forget_contents(&self.budget);
         self.collect_garbage();
+        // The drop is done, whatever comes of this: the next flush tries again.
+        drop(self.logs.release_before(|| self.oldest_log_needed(), &self.ledger));
         Ok(())
     }
 

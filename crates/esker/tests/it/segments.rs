@@ -5,12 +5,13 @@ use std::path::Path;
 use std::sync::Arc;
 
 use esker::env::{
-    Fault, FaultFileSystem, FileSystem as _, ManualClock, MemoryFileSystem, Operation, Rule, When,
+    Env, Fault, FaultFileSystem, FileSystem as _, ManualClock, MemoryFileSystem, Operation, Rule,
+    When,
 };
 use esker::{Db, Durability, ErrorKind, KeyspaceOptions, Options};
 
 use crate::directory::assert_tidy;
-use crate::recovered::{DIR, env_over};
+use crate::recovered::{DIR, env_over, open, options};
 
 /// A segment of which the file was there, but not its header or its name durable, stayed until the
 /// next open, with all the room that it had, and every further attempt left another one. Found by
@@ -137,4 +138,28 @@ fn a_segment_that_cannot_be_readied_is_not_tried_again_by_every_write() {
         db.put(number.to_le_bytes(), [7; 1000]).unwrap();
         while db.run_background_job() {}
     }
+}
+
+/// What only a keyspace needed of the log stayed after the keyspace had been dropped, until somebody
+/// flushed another one, which may be never.
+#[test]
+fn a_dropped_keyspace_lets_go_of_its_log() {
+    let env = Env::memory(1);
+    let db = open(&env, &options()).unwrap();
+    let keyspace = db.keyspace("k", KeyspaceOptions::default()).unwrap();
+    let fill = || {
+        for number in 0..3_u8 {
+            keyspace.put([number], [number; 50_000]).unwrap();
+        }
+        db.stats().log_segment_count
+    };
+    assert_eq!(fill(), 3);
+    db.put("kept", "in the log").unwrap();
+    db.drop_keyspace(&keyspace).unwrap();
+    assert_eq!(db.stats().log_segment_count, 1);
+    db.put("after", "the drop").unwrap();
+    drop((keyspace, db));
+    let db = open(&env, &options()).unwrap();
+    assert_eq!(db.get("kept").unwrap().unwrap(), "in the log");
+    assert_eq!(db.get("after").unwrap().unwrap(), "the drop");
 }
