@@ -138,29 +138,38 @@ impl<'a> Approach<'a> {
 /// The first entry that is not before `target`.
 pub(crate) fn lower_bound<'a>(root: &'a Root, target: &Target<'_>) -> Option<Position<'a>> {
     let leaf = leaf_for(root, target)?;
-    lower_bound_in(leaf, target).or_else(|| first_not_before(leaf.next()?, target))
+    let permutation = leaf.slots().permutation();
+    let position = leaf.lower_bound(permutation, target);
+    if position < permutation.count() {
+        return Some(Position { leaf, permutation, position });
+    }
+    first_not_before(leaf.next()?, target)
 }
 
 /// [`lower_bound`], where `leaf` covers the first entry that the same user key may have: mostly the
-/// target, too. Where it and the leaf behind it end before that, newer versions of the key may fill
-/// any number of leaves, and the way down from the root is shorter.
+/// target, too.
 pub(crate) fn lower_bound_near<'a>(
     root: &'a Root,
     leaf: &'a Leaf,
     target: &Target<'_>,
 ) -> Option<Position<'a>> {
-    lower_bound_in(leaf, target).or_else(|| {
-        let next = leaf.next()?;
-        lower_bound_from_outside(next, target).or_else(|| lower_bound(root, target))
-    })
-}
-
-/// The first entry of `leaf` that is not before `target`, which lies between its fences.
-#[inline]
-fn lower_bound_in<'a>(leaf: &'a Leaf, target: &Target<'_>) -> Option<Position<'a>> {
     let permutation = leaf.slots().permutation();
     let position = leaf.lower_bound(permutation, target);
-    (position < permutation.count()).then_some(Position { leaf, permutation, position })
+    if position < permutation.count() {
+        return Some(Position { leaf, permutation, position });
+    }
+    lower_bound_behind(root, leaf.next()?, target)
+}
+
+/// [`lower_bound_near`], where the leaf before `next` ends before `target`. Where `next` does, too,
+/// newer versions of the key may fill any number of leaves, and the way down from the root is shorter.
+#[cold]
+fn lower_bound_behind<'a>(
+    root: &'a Root,
+    next: &'a Leaf,
+    target: &Target<'_>,
+) -> Option<Position<'a>> {
+    lower_bound_from_outside(next, target).or_else(|| lower_bound(root, target))
 }
 
 /// The first entry of `leaf` that is not before `target`, which may lie outside its fences.
