@@ -175,7 +175,10 @@ impl Engine {
         let interrupt = || {
             self.write_overdue();
             self.hold_back(task, must_end);
-            self.pace_compaction(keyspace, &blocks, must_end);
+            self.pace_compaction(keyspace, &blocks, || {
+                self.hold_back(task, must_end);
+                must_end()
+            });
             let is_idle = inputs.plan.reason == PlanReason::Idle;
             let gives_way = is_idle && keyspace.write_mark() != inputs.mark;
             if must_end() || gives_way { Signal::Cancel } else { Signal::Continue }

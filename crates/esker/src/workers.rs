@@ -1,7 +1,8 @@
 //! The threads that do the background work.
 //!
 //! The first thread only flushes (and serves the log), so that a flush never waits behind a
-//! compaction. Without threads, [`Engine::run_background_job`] does the same jobs one at a time.
+//! compaction; the only one there is flushes between two blocks of it. Without threads,
+//! [`Engine::run_background_job`] does the same jobs one at a time.
 
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
@@ -145,13 +146,14 @@ impl Engine {
 
     /// Asked by a running compaction about once for each block: returns when it may go on, or
     /// `must_end`. Somebody's request waits while it is paused, and first come the automatic
-    /// compactions that its thread would have taken.
+    /// compactions that its thread would have taken. The only thread flushes meanwhile.
     pub(crate) fn hold_back(&self, task: Option<&OnDemand>, must_end: impl Fn() -> bool) {
         let rests = || self.scheduler.is_paused() || task.is_some_and(|task| self.rests(task));
+        let duty = self.duty_beside(task);
         if !task.is_some_and(|task| task.is_queued) && !rests() {
+            while duty.is_some_and(|duty| self.take_beside(duty)) && !must_end() {}
             return;
         }
-        let duty = self.duty_beside(task);
         self.scheduler.wait_until(|| {
             while !must_end() && self.serve_beside(duty) {}
             (!rests() || must_end()).then_some(())
@@ -197,6 +199,10 @@ impl Engine {
             // A failure has poisoned the database, and every later write says so.
             drop(self.write_buffered());
         }
+        self.take_beside(duty)
+    }
+
+    fn take_beside(&self, duty: Duty) -> bool {
         let now = self.now();
         let is_due = |kind, id| self.is_due(kind, id, now);
         let job = self.scheduler.state().take_automatic(duty, is_due);

@@ -271,6 +271,54 @@ fn a_buffered_write_is_handed_over_in_time_while_the_only_thread_compacts() {
     of_filter.lock().unwrap().take();
 }
 
+/// The only thread compacted for as long as it took, and a memtable that was full waited for that, and
+/// with it in time whoever wrote.
+#[test]
+fn a_full_memtable_is_flushed_while_the_only_thread_compacts() {
+    const KEY_COUNT: usize = 300;
+    let options = Options { background_threads: 1, ..Options::default() };
+    let db = Db::builder("db").env(Env::memory(1)).options(options).open().unwrap();
+    let small = KeyspaceOptions { memtable_bytes: 64 << 10, ..KeyspaceOptions::default() };
+    let other = db.keyspace("other", small).unwrap();
+    // Of each compaction: the flushes before a memtable was full, and some blocks later.
+    let counts: Arc<Mutex<Vec<(u64, u64)>>> = Arc::default();
+    let of_filter = Arc::new(Mutex::new(Some((db.clone(), other))));
+    let filter = ByFunction::new({
+        let (counts, of_filter) = (Arc::clone(&counts), Arc::clone(&of_filter));
+        let mut before = None;
+        let asked = Mutex::new(move |key: &[u8]| {
+            let of_filter = of_filter.lock().unwrap();
+            let (db, other) = of_filter.as_ref().unwrap();
+            let flushes = || db.stats().counters.flushes;
+            if key == [0, 0] {
+                before = Some(flushes());
+                (0..80_u8).for_each(|number| other.put([number], [7; 1000]).unwrap());
+            } else if key == [1, (KEY_COUNT - 257) as u8] {
+                let before = before.take().into_iter();
+                counts.lock().unwrap().extend(before.map(|before| (before, flushes())));
+            }
+        });
+        move |key, _| {
+            (asked.lock().unwrap())(key);
+            Ok(FilterDecision::Keep)
+        }
+    });
+    db.keyspace("default", filter.options()).unwrap();
+    db.pause_compactions();
+    for _ in 0..6 {
+        for number in 0..KEY_COUNT {
+            db.put([(number >> 8) as u8, number as u8], [7; 1000]).unwrap();
+        }
+        db.flush().unwrap();
+    }
+    db.resume_compactions();
+    db.wait_until_settled().unwrap();
+    let counts = counts.lock().unwrap();
+    assert!(!counts.is_empty(), "something was compacted");
+    assert!(counts.iter().all(|(before, later)| before < later), "{counts:?}");
+    of_filter.lock().unwrap().take();
+}
+
 /// A filter had the last handle, and dropped it on the thread of the compaction: the end of the
 /// database waited for that thread, panicked, and left out the writes that were in memory.
 #[test]
