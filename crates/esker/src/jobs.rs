@@ -75,7 +75,7 @@ impl Engine {
         let (log_bytes, _) = self.logs.size();
         let keyspaces = self.keyspaces();
         // Writers of a cold keyspace must not hold the log of the others.
-        if LOG_SEGMENTS_HELD_MAX.saturating_mul(self.options.log_segment_bytes) < log_bytes {
+        if LOG_SEGMENTS_HELD_MAX.saturating_mul(self.logs.segment_bytes()) < log_bytes {
             let held = |keyspace: &&Arc<KeyspaceCore>| keyspace.view().active.oldest_log();
             let oldest =
                 keyspaces.iter().filter(|keyspace| held(keyspace).is_some()).min_by_key(held);

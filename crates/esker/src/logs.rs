@@ -173,6 +173,11 @@ impl Logs {
         (self.written_position() - 1, self.sync_count.load(Ordering::Relaxed))
     }
 
+    /// Size at which a segment is full, in bytes.
+    pub(crate) const fn segment_bytes(&self) -> u64 {
+        self.segment_bytes
+    }
+
     /// Bytes in live segments, and how many there are.
     pub(crate) fn size(&self) -> (u64, usize) {
         let segments = self.segments();

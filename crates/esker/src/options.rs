@@ -48,7 +48,7 @@ pub struct Options {
     /// Where the log lies, if not beside the tables: a directory that no other database uses. A
     /// database must be reopened with the same.
     pub log_dir: Option<PathBuf>,
-    /// Size at which a log segment is full, in bytes. Default 64 MiB.
+    /// Size at which a log segment is full, in bytes; less than 64 KiB counts as that. Default 64 MiB.
     pub log_segment_bytes: u64,
     /// For tests: compactions are cut into parts, and bulk loads write behind in pieces, of about so
     /// many bytes, whatever threads there are to share them. Default none: where it pays.

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use esker::env::{Env, ManualClock};
 use esker::{
-    Batch, CompactionPolicy, Compression, Db, Keyspace, KeyspaceOptions, Merge, Order, operators,
+    Batch, CompactionPolicy, Compression, Db, Keyspace, KeyspaceOptions, Merge, Options, Order,
+    operators,
 };
 
 use crate::policies::KEEPING;
@@ -187,6 +188,23 @@ fn snapshot_reads_in_every_way() {
     let mut now = db.cursor_in("a".."c").unwrap();
     now.seek_to_last().unwrap();
     assert_eq!(now.key(), b"a");
+}
+
+/// A segment never is so small, but a memtable of whatever keyspace was flushed whenever another one
+/// was full.
+#[test]
+fn small_log_segments_flush_no_memtable_before_its_time() {
+    let options = Options { log_segment_bytes: 1, background_threads: 0, ..Options::default() };
+    let db = Db::builder("expectations").env(Env::memory(1)).options(options).open().unwrap();
+    let options = KeyspaceOptions { memtable_bytes: 4000, ..KeyspaceOptions::default() };
+    let (slow, fast) = (db.default_keyspace(), db.keyspace("fast", options).unwrap());
+    slow.put("k", "v").unwrap();
+    for key in 0..150 {
+        fast.put([key], [key; 1000]).unwrap();
+    }
+    let stats = db.stats().keyspaces;
+    assert_eq!((stats[0].table_count, stats[0].memtable_count), (0, 1));
+    assert!(0 < stats[1].table_count);
 }
 
 /// A database in memory whose clock the test turns.
