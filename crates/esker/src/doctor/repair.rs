@@ -36,6 +36,7 @@ use super::verify::verify;
 use super::{ProgressListener, RepairOptions};
 use crate::error::{Error, ErrorKind, Result};
 use crate::options::KeyspaceOptions;
+use crate::orphans::Places;
 
 /// Ids that are passed over where it is not known how many were given, or are reserved.
 const UNKNOWN_IDS: u64 = 4096;
@@ -86,6 +87,9 @@ pub(super) fn repair(
 /// Refuses to give the whole log up where nobody has said that it lies here: the next open of those who
 /// know where it lies would remove it.
 fn check_log_dir(place: &Place, history: &History) -> Result<()> {
+    // Damaged segments are moved away: none of somebody else's.
+    let (fs, dir, log_dir) = (&*place.env.fs, place.dir.as_path(), place.log_dir.as_path());
+    Places { fs, dir, log_dir }.check_log_dir(history.database())?;
     let logs = &history.catalog.logs;
     let is_there = |log: &LogId| place.logs().contains_key(&log.0);
     // A manifest that is not whole may name what was released since.

@@ -525,6 +525,7 @@ fn a_log_that_lies_apart_is_verified_and_repaired_too() {
         durability: Durability::Power,
         ..Options::default()
     };
+    let options_of_other = Options { log_dir: None, ..options.clone() };
     let builder = || Db::builder(DIR).env(env.clone()).options(options.clone());
     let db = builder().open().unwrap();
     for index in 0..100_u8 {
@@ -551,6 +552,22 @@ fn a_log_that_lies_apart_is_verified_and_repaired_too() {
             "no segment of the log is in db: say where the log lies, even if it is there"
         );
     }
+    // Nor does one who says that it lies where another database has its own harm that one.
+    let other = || Db::builder("other").env(env.clone()).options(options_of_other.clone());
+    let db = other().open().unwrap();
+    db.put("k", "v").unwrap();
+    drop(db);
+    let entries = || env.fs.list(Path::new("other")).unwrap();
+    let there = entries();
+    for dry_run in [true, false] {
+        let options = RepairOptions { dry_run, ..RepairOptions::default() };
+        let error = Doctor::new(DIR).log_dir("other").env(env.clone());
+        let error = error.repair(&options, &mut |_| {}).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidInput, "{error}");
+        assert!(error.to_string().contains("is a log of another database"), "{error}");
+    }
+    assert_eq!(there, entries());
+    assert_eq!(other().open().unwrap().get("k").unwrap().unwrap(), "v");
     assert_eq!(before, Files(&env).everything());
 
     let logs = env.fs.list(Path::new("log")).unwrap();
