@@ -31,6 +31,7 @@ use super::history::History;
 use super::new_tables::Ids;
 use super::place::Place;
 use super::repair_report::RepairReport;
+use super::report::AffectedKeys;
 use super::set_aside::copy_aside;
 use super::verify::verify;
 use super::{ProgressListener, RepairOptions};
@@ -153,6 +154,8 @@ impl Repair<'_> {
         let seqnos = self.catalog.keyspaces.values().flat_map(|state| state.tables.values());
         let newest = seqnos.map(|place| place.properties.seqno_max).max().unwrap_or(SeqNo::ZERO);
         self.catalog.last_seqno = self.catalog.last_seqno.max(newest);
+        let lost = self.report.lost.iter_mut().filter_map(|loss| loss.keys.as_mut());
+        AffectedKeys::decode_all(lost, &self.catalog);
         for (id, state) in &self.catalog.keyspaces {
             let note = |what| format!("nothing tells {what} of {}", state.name);
             self.report.notes.extend(self.history.untold(*id).map(note));

@@ -4,8 +4,11 @@ use std::fmt;
 use std::ops::Bound;
 
 use esker_base::Corruption;
+use esker_tree::Catalog;
 
-/// Keys of one keyspace.
+use crate::key_order::Order;
+
+/// Keys of one keyspace, in its order.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct AffectedKeys {
     /// Name of the keyspace.
@@ -14,6 +17,37 @@ pub struct AffectedKeys {
     pub start: Bound<Vec<u8>>,
     /// Where they end.
     pub end: Bound<Vec<u8>>,
+}
+
+impl AffectedKeys {
+    /// Makes them, which were keys as a tree holds them, those of the user of a keyspace in `order`. A
+    /// bound that stands for no such key, or whose order nobody knows, goes.
+    pub(super) fn decode(&mut self, order: &Order) {
+        if order.is_bytewise() {
+            return;
+        }
+        let key_of = |stored: &Vec<u8>| {
+            let mut key = Vec::new();
+            order.code()?.decode(stored, &mut key).ok().map(|()| key)
+        };
+        for bound in [&mut self.start, &mut self.end] {
+            *bound = match &*bound {
+                Bound::Included(stored) => key_of(stored).map_or(Bound::Unbounded, Bound::Included),
+                Bound::Excluded(stored) => key_of(stored).map_or(Bound::Unbounded, Bound::Excluded),
+                Bound::Unbounded => Bound::Unbounded,
+            };
+        }
+    }
+
+    /// The same of all of `these`, by what `catalog` says of their keyspaces.
+    pub(super) fn decode_all<'a>(these: impl Iterator<Item = &'a mut Self>, catalog: &Catalog) {
+        for keys in these {
+            let mut states = catalog.keyspaces.values();
+            if let Some(state) = states.find(|state| state.name == keys.keyspace) {
+                keys.decode(&Order::recorded(&state.order, &[]));
+            }
+        }
+    }
 }
 
 /// Something that is wrong.

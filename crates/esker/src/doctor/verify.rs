@@ -14,7 +14,7 @@ use super::blob_check::{blob_files_of, check_blob_file, check_references};
 use super::log_walk::{LogItem, walk_logs};
 use super::order_check::{check_order, undecided_runs};
 use super::place::Place;
-use super::report::{Finding, UnreferencedFile, VerifyReport};
+use super::report::{AffectedKeys, Finding, UnreferencedFile, VerifyReport};
 use super::table_check::{all_keys, check_table};
 use super::{Progress, ProgressListener};
 use crate::error::Result;
@@ -27,6 +27,9 @@ pub(super) fn verify(place: &Place, progress: &mut ProgressListener<'_>) -> Resu
         Ok(Some(recovered)) => {
             let name = recovered.id.file_name();
             verification.catalog(&name, &recovered.catalog)?;
+            let findings = verification.report.findings.iter_mut();
+            let affected = findings.filter_map(|finding| finding.affected.as_mut());
+            AffectedKeys::decode_all(affected, &recovered.catalog);
         }
         Ok(None) => {
             let what = "there are files of a database, and no manifest";

@@ -9,7 +9,7 @@ use esker::{Db, ErrorKind};
 use esker_base::{FileId, ManifestId, OwnerId};
 use esker_tree::Manifest;
 
-use super::sample::{DIR, Left, Sample};
+use super::sample::{DIR, Files, Left, Sample};
 use crate::random::{Rng, for_each_seed};
 use crate::reading::assert_state;
 
@@ -147,6 +147,31 @@ fn damaged_blocks_affect_the_keys_of_their_range_and_no_others() {
             sample.files().replace(&name, &bytes);
         }
     });
+}
+
+/// Reports named keys as the tree holds them, which nobody knows.
+#[test]
+fn keys_of_a_keyspace_with_an_order_are_those_of_its_user() {
+    let env = Env::memory(1);
+    let options = esker::Options { background_threads: 0, ..esker::Options::default() };
+    let builder = || Db::builder(DIR).env(env.clone()).options(options.clone());
+    let db = builder().open().unwrap();
+    let order = esker::Order::reverse_bytewise();
+    let options = esker::KeyspaceOptions { order, ..esker::KeyspaceOptions::default() };
+    let keyspace = db.keyspace("backwards", options).unwrap();
+    ["a", "b", "c"].iter().for_each(|key| keyspace.put(key, "v").unwrap());
+    keyspace.flush().unwrap();
+    keyspace.put("d", "in the log").unwrap();
+    drop((db, keyspace));
+    let files = Files(&env);
+    let table = files.ending_with(".table").remove(0);
+    files.remove(&table);
+    let report = files.verify().to_string();
+    let keys = "keys from \"c\" up to \"a\" of backwards";
+    assert!(report.contains(&format!("; affects {keys}\n")), "{report}");
+    let report = files.doctor().repair(&esker::doctor::RepairOptions::default(), &mut |_| {});
+    let lost = format!("lost: {keys} ({table}: the file is missing)\n");
+    assert!(report.as_ref().unwrap().to_string().contains(&lost), "{report:?}");
 }
 
 #[test]
