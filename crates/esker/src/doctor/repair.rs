@@ -7,13 +7,13 @@
 //! What is provably right decides where tables go:
 //!
 //! - The manifest is whole: every table stays in its run. The intact entries of a damaged one go
-//!   to a new table at the same place, which holds a part of its keys, so runs stay disjoint and
-//!   in order.
+//!   to a new table at the same place, which holds a part of its keys, so runs stay disjoint.
 //! - It is not: tables that what is left of the manifests knows go where it says, others to the
-//!   level that they were built for. Then the entries themselves are asked whether that is in
-//!   order, and where it is not, all tables of the keyspace are merged into one run, in which order
-//!   is that of sequence numbers. Zero stands for the oldest entry of a key, so it sorts right.
-//!   Which tables had been replaced already cannot always be told then; the report says so.
+//!   level that they were built for. Which tables had been replaced already cannot always be told
+//!   then; the report says so.
+//! - Then the entries themselves are asked whether that is in order, and where it is not, all tables
+//!   of the keyspace are merged into one run, in which order is that of sequence numbers. Zero stands
+//!   for the oldest entry of a key, so it sorts right.
 
 mod logs;
 mod order;
@@ -148,7 +148,7 @@ impl Repair<'_> {
         }
         self.blob_files();
         self.logs()?;
-        if !self.history.is_whole && !self.options.dry_run {
+        if !self.options.dry_run {
             self.check_order()?;
         }
         let seqnos = self.catalog.keyspaces.values().flat_map(|state| state.tables.values());

@@ -1,5 +1,5 @@
-//! The order of a database that is repaired without a manifest: where tables stand one above the
-//! other as their entries do not, all of them become one run.
+//! The order of a database that is repaired: where tables stand one above the other as their entries
+//! do not, all of them become one run.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

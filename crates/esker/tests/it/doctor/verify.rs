@@ -240,4 +240,9 @@ fn runs_in_the_wrong_order_are_found() {
     );
     // And reads are wrong indeed.
     assert_eq!(open().get("a").unwrap().unwrap(), "0");
+    let options = esker::doctor::RepairOptions::default();
+    let repaired = doctor.repair(&options, &mut |_| {}).unwrap();
+    let report = doctor.verify(&mut |_| {}).unwrap();
+    assert!(report.is_sound(), "{repaired}\n{report}");
+    assert_eq!(open().get("a").unwrap().unwrap(), "1");
 }
