@@ -13,13 +13,17 @@
 //! room on the disk included, with an error where that fails ([`Advice::LinuxPopulateWrite`]); only
 //! over bytes that the file already has; and only on file systems that overwrite in place, so that
 //! a page which the system has stored meanwhile needs no further room. What is left is somebody who
-//! cuts the file short under a running process; a disk that cannot read back a page which it dropped
-//! from memory since the window was opened; and XFS once it has shut itself down, as after a failure of
-//! its device: it then refuses a page that it has stored meanwhile (ext4 does not; both tried).
+//! cuts the file short under a running process, and a disk that cannot read back a page which it
+//! dropped from memory since the window was opened.
+//!
+//! XFS is not among them, though its windows are as fast: once it has shut itself down, as after a
+//! failure of its device, it refuses a page that it has stored meanwhile, which ended the program where
+//! a call gets an error (ext4 lets such a write pass, after a shutdown and after an abort; all three
+//! tried); and a file that somebody has cloned is copied there at the next write, which wants room.
 //!
 //! A window over exactly one [`HUGE_PAGE_BYTES`] is asked for as one page. Where the file system keeps
-//! large pieces of files in one piece of memory (ext4 and XFS of late), it is then readied by one fault,
-//! in 65 to 140 us, and in 35 to 130 on XFS; page by page the same took 2.8 ms on ext4 (5.4 us each), since
+//! large pieces of files in one piece of memory (ext4 of late), it is then readied by one fault,
+//! in 65 to 140 us; page by page the same took 2.8 ms on ext4 (5.4 us each), since
 //! each fault there notes every block of the piece of memory that the page is part of.
 
 #![expect(unsafe_code, reason = "writes to mapped memory; see UNSAFE.md")]
@@ -37,9 +41,8 @@ pub const PAGE_BYTES: u64 = 4096;
 /// exactly one costs the least.
 pub const HUGE_PAGE_BYTES: u64 = 2 << 20;
 
-/// File systems that overwrite in place, as `statfs` names them: ext4 (and 2 and 3), XFS, tmpfs.
-/// XFS does so for files that share no blocks with others, and ours share none.
-const IN_PLACE: [u64; 3] = [0xef53, 0x5846_5342, 0x0102_1994];
+/// File systems that overwrite in place, as `statfs` names them: ext4 (and 2 and 3), tmpfs.
+const IN_PLACE: [u64; 2] = [0xef53, 0x0102_1994];
 
 /// A piece of a file as memory.
 pub struct FileWindow {
