@@ -356,8 +356,9 @@ impl End {
         let (policy, seed) = (*rng.pick(&CrashPolicy::ALL), rng.next());
         let fs = moment.fs.crash(policy, seed);
         for (history, promises) in self.histories.iter_mut().zip(moment.promises) {
+            history.go_back(&promises);
             let power = promises.power;
-            history.promises = Promises { process: power.clone(), power };
+            history.promises = Promises { process: power.clone(), power, ..Promises::default() };
         }
         let wall = moment.wall + outage;
         Start { fs, histories: self.histories, wall, is_new: false }

@@ -45,6 +45,9 @@ pub(super) struct History {
     loads: BTreeSet<Id>,
     /// Those that are not there, and never will be.
     refused: BTreeSet<Id>,
+    /// Loads of those that were under way at the moment which is looked at: their edit may be in the
+    /// manifest, which was written anew without it later.
+    undone: BTreeSet<Id>,
     /// Those that every reader sees.
     acknowledged: BTreeSet<Id>,
     pub(super) promises: Promises,
@@ -56,13 +59,15 @@ pub(super) struct History {
     seen: usize,
 }
 
-/// Events that stay.
+/// Events that stay, at some moment, and those of which nobody knows yet.
 #[derive(Clone, Default)]
 pub(super) struct Promises {
     /// Whatever becomes of the process.
     pub(super) process: BTreeSet<Id>,
     /// Whatever becomes of the power.
     pub(super) power: BTreeSet<Id>,
+    /// Loads that have no answer yet.
+    pub(super) under_way: BTreeSet<Id>,
 }
 
 /// What tells which events a reader sees.
@@ -116,6 +121,7 @@ impl History {
             events: BTreeMap::new(),
             loads: BTreeSet::new(),
             refused: BTreeSet::new(),
+            undone: BTreeSet::new(),
             acknowledged: BTreeSet::new(),
             promises: Promises::default(),
             order: Vec::new(),
@@ -134,10 +140,12 @@ impl History {
     pub(super) fn issue_load(&mut self, id: Id, writes: Vec<Write>) {
         self.issue(id, writes);
         self.loads.insert(id);
+        self.promises.under_way.insert(id);
     }
 
     pub(super) fn acknowledge(&mut self, id: Id, durability: Durability) {
         self.acknowledged.insert(id);
+        self.promises.under_way.remove(&id);
         if durability != Durability::Buffered {
             self.promises.process.insert(id);
         }
@@ -149,6 +157,12 @@ impl History {
     /// The event `id` was not done.
     pub(super) fn refuse(&mut self, id: Id) {
         self.refused.insert(id);
+        self.promises.under_way.remove(&id);
+    }
+
+    /// What is looked at is as it was at the moment of `promises`.
+    pub(super) fn go_back(&mut self, promises: &Promises) {
+        self.undone = self.refused.intersection(&promises.under_way).copied().collect();
     }
 
     pub(super) fn acknowledged(&self) -> BTreeSet<Id> {
@@ -178,9 +192,14 @@ impl History {
         let before = batches.len() - since.len();
         if let Some(load) = load.filter(|load| !self.order.contains(load)) {
             let place = self.place_of_batch(before);
-            assert!(self.seen <= place, "{when}: {load:?} came before what was seen without it");
             let later = self.order[place..].iter().find(|id| self.is_load(id));
-            assert!(later.is_none(), "{when}: {load:?} came before {later:?}");
+            if !self.undone.contains(&load) {
+                assert!(
+                    self.seen <= place,
+                    "{when}: {load:?} came before what was seen without it"
+                );
+                assert!(later.is_none(), "{when}: {load:?} came before {later:?}");
+            }
             self.learn(load, place, when);
         }
         let batches_end = batches.len().checked_sub(1).map_or(0, |n| self.place_of_batch(n) + 1);
@@ -211,7 +230,8 @@ impl History {
     /// Puts `id` into its place of the order.
     fn learn(&mut self, id: Id, place: usize, when: &str) {
         assert!(self.events.contains_key(&id), "{when}: who wrote {id:?}?");
-        assert!(!self.refused.contains(&id), "{when}: {id:?} was not done, and is there");
+        let is_refused = self.refused.contains(&id) && !self.undone.contains(&id);
+        assert!(!is_refused, "{when}: {id:?} was not done, and is there");
         assert!(!self.order.contains(&id), "{when}: {id:?} is there twice");
         self.order.insert(place, id);
         self.states.truncate(place + 1);
@@ -250,5 +270,7 @@ impl History {
         self.acknowledged.clone_from(&left);
         self.promises.power.retain(|id| left.contains(id));
         self.promises.process = left;
+        self.promises.under_way.clear();
+        self.undone.clear();
     }
 }

@@ -40,7 +40,11 @@ pub(super) fn crash_and_recover(
         Loss::Power => &promises.power,
     });
     let ends = seed.is_multiple_of(4);
-    recover((&fs, moment.wall), histories, required, (ends, &when));
+    let mut histories = histories.to_vec();
+    for (history, promises) in histories.iter_mut().zip(&moment.promises) {
+        history.go_back(promises);
+    }
+    recover((&fs, moment.wall), &histories, required, (ends, &when));
     CRASHES.add(1);
 }
 
