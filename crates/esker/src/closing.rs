@@ -1,0 +1,140 @@
+//! How background work comes to an end: waiting until none is left, and closing.
+
+use std::sync::{Arc, TryLockError};
+
+use crate::engine::Engine;
+use crate::error::{Error, Result};
+use crate::events::Event;
+use crate::keyspace_core::KeyspaceCore;
+use crate::sync::atomic::Ordering;
+
+/// Memtables that together hold less than this are left in the log when the database is closed:
+/// replaying them costs a few milliseconds, and a small table for each close costs more.
+const CLOSE_FLUSH_BYTES_MIN: u64 = 512 << 10;
+
+/// With this many log segments memtables are flushed at close, however small they are.
+const CLOSE_FLUSH_SEGMENTS_MIN: usize = 4;
+
+impl Engine {
+    /// Returns when nothing is left to do in the background.
+    pub(crate) fn wait_until_settled(&self) -> Result<()> {
+        // Also what no request stands for, after a call that failed.
+        for keyspace in self.keyspaces() {
+            if !keyspace.view().immutables.is_empty() {
+                self.scheduler.request_flush(keyspace.id);
+            }
+            self.scheduler.request_compaction(keyspace.id);
+        }
+        self.look_at_time();
+        if self.options.background_threads == 0 {
+            while self.run_background_job() {}
+        }
+        let result = self.scheduler.wait_until(|| match self.check_writable() {
+            Err(error) => Some(Err(error)),
+            Ok(()) => {
+                let idle = self.scheduler.idle_epoch();
+                let keyspaces = self.keyspaces();
+                let failure = keyspaces.iter().flat_map(|keyspace| keyspace.failures()).next();
+                match failure {
+                    Some(failure) => Some(Err(failure.error)),
+                    None => {
+                        let is_settled = keyspaces.iter().all(|keyspace| self.is_settled(keyspace));
+                        let wants_none = !self.scheduler.wants_on_demand();
+                        // No job may have changed what was looked at, or still clear up.
+                        let is_idle = idle.is_some() && idle == self.scheduler.idle_epoch();
+                        (is_settled && wants_none && is_idle).then_some(Ok(()))
+                    }
+                }
+            }
+        });
+        // What readers held when the jobs ended may be free since.
+        self.collect_garbage();
+        self.remove_doubtful();
+        result
+    }
+
+    fn is_settled(&self, keyspace: &KeyspaceCore) -> bool {
+        let busy = keyspace.busy();
+        let view = keyspace.view();
+        let wants = || {
+            let drop = self.pick_drop(keyspace, &view.version, &busy);
+            drop.or_else(|| self.next_plan(keyspace, &view.version.shape(), &busy))
+        };
+        // A flush holds what it replaces until its end.
+        let is_flushing = matches!(keyspace.flushing.try_lock(), Err(TryLockError::WouldBlock));
+        let rests = || busy.is_empty() && (self.scheduler.is_paused() || wants().is_none());
+        view.immutables.is_empty() && !is_flushing && rests()
+    }
+
+    /// Takes no more writes. False if that was so already.
+    pub(crate) fn mark_closing(&self) -> bool {
+        // Nobody is in the middle of a commit while this is held.
+        let _leader = self.pipeline.lead();
+        self.mark_closed()
+    }
+
+    /// Ends everything in an orderly way, once no thread works any more.
+    pub(crate) fn shut_down(&self) -> Result<()> {
+        let result = self.write_out();
+        // A call on another thread that is still under way changes nothing any more.
+        self.ledger.close();
+        self.unlock();
+        result
+    }
+
+    fn write_out(&self) -> Result<()> {
+        if self.is_read_only {
+            return Ok(());
+        }
+        if let Some(cause) = self.poison_cause() {
+            return Err(Error::poisoned(cause));
+        }
+        self.has_buffered.store(true, Ordering::Relaxed);
+        self.write_buffered()?;
+        let keyspaces = self.keyspaces();
+        let bytes = |keyspace: &Arc<KeyspaceCore>| -> u64 {
+            let view = keyspace.view();
+            view.memtables().filter(|m| !m.is_empty()).map(|m| m.size_bytes()).sum()
+        };
+        let (_, segment_count) = self.logs.size();
+        let flushes_all = CLOSE_FLUSH_BYTES_MIN < keyspaces.iter().map(bytes).sum()
+            || CLOSE_FLUSH_SEGMENTS_MIN <= segment_count;
+        let mut flushed = Ok(());
+        for keyspace in &keyspaces {
+            // Whatever the option says by now.
+            if flushes_all || keyspace.view().has_unlogged() {
+                // One that cannot be flushed takes nothing from the others.
+                flushed = flushed.and(self.flush_all(keyspace));
+            }
+        }
+        self.sync_to(self.logs.written_position())?;
+        flushed?;
+        let mut leader = self.pipeline.lead();
+        let last_logged = leader.last_logged;
+        let needed = self.oldest_log_needed();
+        let ends = self.logs.close(&mut leader.appender, last_logged, needed, &self.ledger)?;
+        drop(leader);
+        self.collect_garbage();
+        self.remove_doubtful();
+        self.ledger.end(&ends)
+    }
+
+    /// What is left to do when the last handle goes without [`Engine::shut_down`].
+    pub(crate) fn abandon(&self) {
+        if !self.mark_closing() {
+            return;
+        }
+        if !self.is_read_only && self.poison_cause().is_none() {
+            self.has_buffered.store(true, Ordering::Relaxed);
+            if let Err(error) = self.write_buffered() {
+                self.events.record(
+                    self.now(),
+                    Event::JobFailed { keyspace: None, job: "writing the log", error },
+                );
+            }
+        }
+        // This may be the thread of a job, which ends later and changes nothing any more.
+        self.ledger.close();
+        self.unlock();
+    }
+}

@@ -1,0 +1,212 @@
+//! When memtables are switched, and how they become tables.
+
+use std::sync::{Arc, PoisonError};
+
+use esker_cache::Owner;
+use esker_tree::{BlobAccount, EditRecord, Progress, VersionEdit};
+
+use crate::counters::Counters;
+use crate::engine::Engine;
+use crate::error::Result;
+use crate::events::Event;
+use crate::jobs::added;
+use crate::keyspace_core::KeyspaceCore;
+use crate::read_view::WriteBuffer;
+use crate::running::{JobKind, JobRecord};
+
+/// More log than this, in segments, makes the keyspace that holds the oldest of it flush.
+const LOG_SEGMENTS_HELD_MAX: u64 = 4;
+
+/// What memtables that take writes may take together, however small the budget.
+const ACTIVE_BYTES_MAX_MIN: u64 = 256 << 10;
+
+impl Engine {
+    /// After a write that found the memtable full: switches it, and asks for its flush.
+    pub(crate) fn after_write(&self, keyspace: &Arc<KeyspaceCore>) {
+        let view = keyspace.view();
+        let settings = keyspace.settings();
+        let memtable = &view.active.memtable;
+        if memtable.size_bytes() < settings.memtable_bytes
+            && memtable.tombstone_count() < keyspace.tombstone_limit()
+        {
+            return;
+        }
+        drop(view);
+        if !may_switch(keyspace) {
+            // The next writes wait for room; see `throttle`.
+            keyspace.set_under_pressure(true);
+            return;
+        }
+        self.switch_memtable(keyspace);
+        self.release_old_memtables();
+    }
+
+    /// Makes the active memtable immutable. Only for who leads.
+    pub(crate) fn switch_memtable(&self, keyspace: &KeyspaceCore) {
+        self.note_deletes_in_log(keyspace);
+        keyspace.switch_memtable(&self.budget);
+        // What memtables have come to take, the cache gives up.
+        self.cache.trim();
+        self.scheduler.request_flush(keyspace.id);
+        self.update_pressure(keyspace);
+    }
+
+    /// Switches memtables that hold more memory, or older log segments, than is good. Only for who
+    /// leads; called when a memtable is switched or a log segment is full, which is rare. Not those of
+    /// keyspaces where too many wait already, whose writers are to wait: what waits holds older log.
+    pub(crate) fn release_old_memtables(&self) {
+        let (log_bytes, _) = self.logs.size();
+        let keyspaces = self.keyspaces();
+        // Writers of a cold keyspace must not hold the log of the others.
+        if LOG_SEGMENTS_HELD_MAX.saturating_mul(self.logs.segment_bytes()) < log_bytes {
+            let held = |keyspace: &&Arc<KeyspaceCore>| keyspace.view().active.oldest_log();
+            let oldest =
+                keyspaces.iter().filter(|keyspace| held(keyspace).is_some()).min_by_key(held);
+            if let Some(keyspace) = oldest.filter(|keyspace| may_switch(keyspace)) {
+                self.switch_memtable(keyspace);
+            }
+        }
+        self.bound_active_memtables();
+    }
+
+    /// Switches the largest of the memtables that take writes, as long as all of them take more than
+    /// half of the budget. Only for who leads; called when one has taken more memory, which is rare. Not
+    /// those of keyspaces where too many wait already: as [`Engine::release_old_memtables`].
+    pub(crate) fn bound_active_memtables(&self) {
+        let bytes_max = (self.options.memory_budget_bytes / 2).max(ACTIVE_BYTES_MAX_MIN);
+        // With those that wait for their flush: mostly this ends here.
+        if self.budget.used(Owner::Memtables) <= bytes_max {
+            return;
+        }
+        let sized = |keyspace: Arc<KeyspaceCore>| {
+            (keyspace.view().active.memtable.reserved_bytes(), keyspace)
+        };
+        let sized = self.keyspaces().into_iter().map(sized);
+        let mut active: Vec<_> = sized.filter(|(bytes, _)| 0 < *bytes).collect();
+        active.sort_by_key(|(bytes, _)| *bytes);
+        let mut total: u64 = active.iter().map(|(bytes, _)| bytes).sum();
+        while bytes_max < total
+            && let Some((bytes, keyspace)) = active.pop()
+        {
+            if may_switch(&keyspace) {
+                self.switch_memtable(&keyspace);
+                total -= bytes;
+            }
+        }
+    }
+
+    /// Writes all that is in memory to tables, on this thread.
+    pub(crate) fn flush(&self, keyspace: &KeyspaceCore) -> Result<()> {
+        self.check_writable()?;
+        keyspace.check_live()?;
+        self.flush_all(keyspace)
+    }
+
+    pub(crate) fn flush_all(&self, keyspace: &KeyspaceCore) -> Result<()> {
+        {
+            let _leader = self.pipeline.lead();
+            if !keyspace.view().active.memtable.is_empty() {
+                self.note_deletes_in_log(keyspace);
+                keyspace.switch_memtable(&self.budget);
+            }
+        }
+        let result = self.flush_keyspace(keyspace);
+        if result.is_err() {
+            // What was switched waits for a flush all the same, and writers may wait for that.
+            self.scheduler.request_flush(keyspace.id);
+        }
+        result
+    }
+
+    pub(crate) fn flush_job(&self, keyspace: &Arc<KeyspaceCore>) {
+        if self.poison_cause().is_some() {
+            return;
+        }
+        let result = self.flush_keyspace(keyspace);
+        self.note_job(keyspace, JobKind::Flush, &result);
+        if result.is_err() {
+            self.scheduler.request_flush(keyspace.id);
+        }
+    }
+
+    /// Flushes the memtables that are immutable now, as one run of level 0.
+    pub(crate) fn flush_keyspace(&self, keyspace: &KeyspaceCore) -> Result<()> {
+        let _flushing = keyspace.flushing.lock().unwrap_or_else(PoisonError::into_inner);
+        self.flush_switched(keyspace, || self.write_buffered())
+    }
+
+    /// As [`Engine::flush_keyspace`], for who holds `flushing` of the keyspace; `write_log` hands
+    /// the frames that wait in memory to the system.
+    pub(crate) fn flush_switched(
+        &self,
+        keyspace: &KeyspaceCore,
+        write_log: impl FnOnce() -> Result<()>,
+    ) -> Result<()> {
+        let started = self.now();
+        let view = keyspace.view();
+        let buffers: Vec<Arc<WriteBuffer>> = view.immutables.iter().rev().cloned().collect();
+        let last_seqno = buffers
+            .iter()
+            .filter_map(|buffer| buffer.memtable.seqno_range())
+            .map(|(_, newest)| newest)
+            .max();
+        let Some(last_seqno) = last_seqno else { return Ok(()) };
+        write_log()?;
+        if self.holds_entries_elsewhere(keyspace) {
+            // The tables must not survive a crash which earlier writes, of other keyspaces, do
+            // not. Alone, the keyspace loses nothing but writes after those in the tables.
+            self.sync_to(self.logs.written_position())?;
+        }
+        let memory = buffers.iter().map(|buffer| buffer.memtable.size_bytes()).sum();
+        let listed = self.running.start(JobRecord {
+            kind: JobKind::Flush,
+            keyspace: keyspace.name(),
+            reason: "flush",
+            inputs: format!("{} memtables to L0 new run", buffers.len()),
+            input_count: buffers.len(),
+            input_bytes: memory,
+            entry_count: buffers.iter().map(|buffer| buffer.memtable.entry_count()).sum(),
+            started,
+            progress: Progress::default(),
+        });
+        let tables = self.write_memtables(keyspace, &buffers, &listed.progress)?;
+        let run = self.ledger.allocate_run()?;
+        let bytes: u64 = tables.iter().map(|table| table.file_bytes).sum();
+        let table_count = tables.len();
+        let left = tables.iter().map(|table| table.entry_count).sum();
+        let blob_bytes = BlobAccount::of(tables.iter()).file_bytes();
+        let mut records: Vec<EditRecord> =
+            tables.into_iter().map(|table| added(keyspace, 0, run, table)).collect();
+        records.push(EditRecord::FlushedUpTo { keyspace: keyspace.id, seqno: last_seqno });
+        records.push(EditRecord::LastSeqno(last_seqno));
+        self.install(keyspace, VersionEdit { records }, &buffers)?;
+        drop(listed);
+
+        let duration = self.now().saturating_sub(started);
+        self.throttle.note_drained(memory, duration);
+        Counters::add(&self.counters.flushes, 1);
+        Counters::add(&self.counters.flush_bytes, bytes);
+        Counters::add(&self.counters.blob_flush_bytes, blob_bytes);
+        let name = keyspace.name().to_string();
+        self.events
+            .record(self.now(), Event::Flushed { keyspace: name, table_count, bytes, duration });
+        self.note_tombstones_flushed(keyspace, &buffers, left);
+        drop((view, buffers));
+        self.collect_garbage();
+        self.update_pressure(keyspace);
+        self.scheduler.request_compaction(keyspace.id);
+        self.logs.release_before(|| self.oldest_log_needed(), &self.ledger)
+    }
+
+    /// Whether another keyspace has entries in memory only.
+    fn holds_entries_elsewhere(&self, keyspace: &KeyspaceCore) -> bool {
+        let holds_entries =
+            |other: &KeyspaceCore| other.view().memtables().any(|memtable| !memtable.is_empty());
+        self.keyspaces().iter().any(|other| other.id != keyspace.id && holds_entries(other))
+    }
+}
+
+/// Whether another memtable may wait for its flush.
+fn may_switch(keyspace: &KeyspaceCore) -> bool {
+    keyspace.view().immutables.len() < keyspace.settings().options.immutable_memtables_max
+}

@@ -1,0 +1,74 @@
+//! What the log needs beside its writers: the next segment, frames handed to the system in time, and a
+//! mark behind them once nobody writes.
+
+use crate::commit_queue::Leader;
+use crate::engine::Engine;
+use crate::error::Result;
+use crate::events::Event;
+use crate::sync::atomic::Ordering;
+
+impl Engine {
+    /// Readies the next log segment. A failure is no harm: the leader makes one itself.
+    pub(crate) fn prepare_log_job(&self) {
+        if self.poison_cause().is_none()
+            && let Err(error) = self.logs.prepare(&self.ledger)
+        {
+            let event = Event::JobFailed { keyspace: None, job: "preparing a log segment", error };
+            self.events.record(self.now(), event);
+        }
+    }
+
+    /// Hands frames that wait in memory to the system.
+    pub(crate) fn write_buffered(&self) -> Result<()> {
+        if !self.has_buffered.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        self.write_buffered_led(&mut self.pipeline.lead())
+    }
+
+    fn write_buffered_led(&self, leader: &mut Leader) -> Result<()> {
+        leader.write_log(self)?;
+        // Only now: who finds it false relies on the frames being written. Release pairs with the
+        // Acquire in `write_buffered`.
+        self.has_buffered.store(false, Ordering::Release);
+        Ok(())
+    }
+
+    /// Asked by a running job once for each block: does it for the thread that serves the log, which
+    /// may be this one, if that has not come to it in time.
+    pub(crate) fn write_overdue(&self) {
+        if self.buffered_due().is_some_and(|due| due <= self.now())
+            && let Some(mut leader) = self.pipeline.try_lead()
+        {
+            // A failure has poisoned the database, and every later write says so.
+            drop(self.write_buffered_led(&mut leader));
+        }
+    }
+
+    /// After a time without writes: makes the log durable, and marks it so that damage to any of it
+    /// can be told from a torn tail. `position` is its end as of the last look; if it has moved, this
+    /// does nothing.
+    pub(crate) fn mark_log(&self, position: u64) -> Result<()> {
+        self.sync_to(position)?;
+        let mut leader = self.pipeline.lead();
+        let has_moved =
+            self.logs.written_position() != position || leader.appender.buffered_bytes() != 0;
+        if has_moved || self.poison_cause().is_some() {
+            return Ok(());
+        }
+        self.has_unmarked.store(false, Ordering::Relaxed);
+        let marked = leader.append_mark(self)?;
+        drop(leader);
+        self.sync_to(marked)
+    }
+
+    /// Makes every acknowledged write durable.
+    pub(crate) fn sync(&self) -> Result<()> {
+        self.check_writable()?;
+        self.write_buffered()?;
+        self.sync_to(self.logs.written_position())
+    }
+}
+
+#[cfg(test)]
+mod tests;
