@@ -222,32 +222,30 @@ fn tables_of_a_keyspace_dropped_while_it_is_compacted_are_removed_once() {
     assert_eq!(names.filter(|name| name.ends_with(".table")).count(), 0);
 }
 
-/// The only thread compacted for as long as it took, and what was written buffered meanwhile stayed in
-/// the memory of the process, which promises a tenth of a second.
-#[test]
-fn a_buffered_write_is_handed_over_in_time_while_the_only_thread_compacts() {
+/// Has the only thread of a database compact, and returns of each compaction what `begin` said at its
+/// first key, and what `count` says some blocks later. There is a keyspace `other` with small memtables.
+fn counted_beside_compactions(
+    env: Env,
+    mut begin: impl FnMut(&Db) -> u64 + Send + 'static,
+    count: impl Fn(&Db) -> u64 + Send + 'static,
+) -> Vec<(u64, u64)> {
     const KEY_COUNT: usize = 300;
-    let clock = Arc::new(ManualClock::new(Duration::from_secs(1000)));
-    let env = Env { clock: Arc::<ManualClock>::clone(&clock), ..Env::memory(1) };
     let options = Options { background_threads: 1, ..Options::default() };
     let db = Db::builder("db").env(env).options(options).open().unwrap();
-    // Of each compaction: the length of the log behind the write, and some blocks later.
-    let lengths: Arc<Mutex<Vec<(u64, u64)>>> = Arc::default();
+    let small = KeyspaceOptions { memtable_bytes: 64 << 10, ..KeyspaceOptions::default() };
+    db.keyspace("other", small).unwrap();
+    let counts: Arc<Mutex<Vec<(u64, u64)>>> = Arc::default();
     let of_filter = Arc::new(Mutex::new(Some(db.clone())));
     let filter = ByFunction::new({
-        let (lengths, of_filter) = (Arc::clone(&lengths), Arc::clone(&of_filter));
+        let (counts, of_filter) = (Arc::clone(&counts), Arc::clone(&of_filter));
         let mut first = None;
         let asked = Mutex::new(move |key: &[u8]| {
             let of_filter = of_filter.lock().unwrap();
             let db = of_filter.as_ref().unwrap();
-            let log_bytes = || db.stats().counters.log_bytes;
             if key == [0, 0] {
-                db.put_with("z", "buffered", Durability::Buffered).unwrap();
-                first = Some(log_bytes());
-                clock.advance(Duration::from_secs(1));
+                first = Some(begin(db));
             } else if key == [1, (KEY_COUNT - 257) as u8] {
-                let first = first.take().into_iter();
-                lengths.lock().unwrap().extend(first.map(|first| (first, log_bytes())));
+                counts.lock().unwrap().extend(first.take().map(|first| (first, count(db))));
             }
         });
         move |key, _| {
@@ -265,58 +263,42 @@ fn a_buffered_write_is_handed_over_in_time_while_the_only_thread_compacts() {
     }
     db.resume_compactions();
     db.wait_until_settled().unwrap();
-    let lengths = lengths.lock().unwrap();
-    assert!(!lengths.is_empty(), "something was compacted");
-    assert!(lengths.iter().all(|(first, later)| first < later), "{lengths:?}");
     of_filter.lock().unwrap().take();
+    let counts = counts.lock().unwrap().clone();
+    assert!(!counts.is_empty(), "something was compacted");
+    counts
+}
+
+/// The only thread compacted for as long as it took, and what was written buffered meanwhile stayed in
+/// the memory of the process, which promises a tenth of a second.
+#[test]
+fn a_buffered_write_is_handed_over_in_time_while_the_only_thread_compacts() {
+    let clock = Arc::new(ManualClock::new(Duration::from_secs(1000)));
+    let env = Env { clock: Arc::<ManualClock>::clone(&clock), ..Env::memory(1) };
+    let log_bytes = |db: &Db| db.stats().counters.log_bytes;
+    let write = move |db: &Db| {
+        db.put_with("z", "buffered", Durability::Buffered).unwrap();
+        let before = log_bytes(db);
+        clock.advance(Duration::from_secs(1));
+        before
+    };
+    let lengths = counted_beside_compactions(env, write, log_bytes);
+    assert!(lengths.iter().all(|(first, later)| first < later), "{lengths:?}");
 }
 
 /// The only thread compacted for as long as it took, and a memtable that was full waited for that, and
 /// with it in time whoever wrote.
 #[test]
 fn a_full_memtable_is_flushed_while_the_only_thread_compacts() {
-    const KEY_COUNT: usize = 300;
-    let options = Options { background_threads: 1, ..Options::default() };
-    let db = Db::builder("db").env(Env::memory(1)).options(options).open().unwrap();
-    let small = KeyspaceOptions { memtable_bytes: 64 << 10, ..KeyspaceOptions::default() };
-    let other = db.keyspace("other", small).unwrap();
-    // Of each compaction: the flushes before a memtable was full, and some blocks later.
-    let counts: Arc<Mutex<Vec<(u64, u64)>>> = Arc::default();
-    let of_filter = Arc::new(Mutex::new(Some((db.clone(), other))));
-    let filter = ByFunction::new({
-        let (counts, of_filter) = (Arc::clone(&counts), Arc::clone(&of_filter));
-        let mut before = None;
-        let asked = Mutex::new(move |key: &[u8]| {
-            let of_filter = of_filter.lock().unwrap();
-            let (db, other) = of_filter.as_ref().unwrap();
-            let flushes = || db.stats().counters.flushes;
-            if key == [0, 0] {
-                before = Some(flushes());
-                (0..80_u8).for_each(|number| other.put([number], [7; 1000]).unwrap());
-            } else if key == [1, (KEY_COUNT - 257) as u8] {
-                let before = before.take().into_iter();
-                counts.lock().unwrap().extend(before.map(|before| (before, flushes())));
-            }
-        });
-        move |key, _| {
-            (asked.lock().unwrap())(key);
-            Ok(FilterDecision::Keep)
-        }
-    });
-    db.keyspace("default", filter.options()).unwrap();
-    db.pause_compactions();
-    for _ in 0..6 {
-        for number in 0..KEY_COUNT {
-            db.put([(number >> 8) as u8, number as u8], [7; 1000]).unwrap();
-        }
-        db.flush().unwrap();
-    }
-    db.resume_compactions();
-    db.wait_until_settled().unwrap();
-    let counts = counts.lock().unwrap();
-    assert!(!counts.is_empty(), "something was compacted");
+    let flushes = |db: &Db| db.stats().counters.flushes;
+    let fill = move |db: &Db| {
+        let before = flushes(db);
+        let other = db.existing_keyspace("other").unwrap().expect("it was created");
+        (0..80_u8).for_each(|number| other.put([number], [7; 1000]).unwrap());
+        before
+    };
+    let counts = counted_beside_compactions(Env::memory(1), fill, flushes);
     assert!(counts.iter().all(|(before, later)| before < later), "{counts:?}");
-    of_filter.lock().unwrap().take();
 }
 
 /// A filter had the last handle, and dropped it on the thread of the compaction: the end of the
