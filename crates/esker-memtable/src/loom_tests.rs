@@ -15,6 +15,7 @@ use esker_base::{EntryKind, InternalKey, SeqNo};
 use loom::sync::atomic::{AtomicU64, Ordering};
 use loom::thread;
 
+use crate::cursor::TreeCursor;
 use crate::map::{EntryCursor, EntryMap};
 use crate::tree::ArenaTree;
 
@@ -91,9 +92,20 @@ impl Model {
     }
 
     fn check_backward(&self) {
+        self.check_back_from(|cursor| cursor.seek_to_last());
+    }
+
+    /// As [`Model::check_backward`], from a search, which leaves the way to the leaf before at hand.
+    fn check_back_from_a_search(&self) {
+        self.check_back_from(|cursor| {
+            cursor.seek_for_prev(InternalKey::seek(&[u8::MAX], SeqNo::MAX));
+        });
+    }
+
+    fn check_back_from(&self, start: impl FnOnce(&mut TreeCursor<'_>)) {
         let snapshot = self.snapshot();
         let (mut cursor, mut seen) = (self.tree.cursor(), Vec::new());
-        cursor.seek_to_last();
+        start(&mut cursor);
         while cursor.is_valid() {
             seen.extend(self.seen(&cursor, snapshot));
             cursor.prev();
@@ -168,6 +180,15 @@ fn loom_a_row_of_versions_splits_before_a_reader_going_backwards() {
     // Leaves before: a b c | y y y. The split puts the newest y into a leaf between, and for a
     // moment the old leaf stands on both sides of it.
     model(b"abcyyyy", 6, Model::check_backward);
+}
+
+#[test]
+fn loom_the_leaf_before_splits_under_a_reader_that_goes_by_the_node_above() {
+    // Leaves before: a a b | c d e. The split puts two leaves in the place of the first.
+    model(b"badceaa", 6, Model::check_back_from_a_search);
+    model(b"badceabb", 6, Model::check_back_from_a_search);
+    // Leaves before: a b | c d | e f f. Then the one in the middle splits.
+    model(b"badcfefdd", 7, Model::check_back_from_a_search);
 }
 
 #[test]
