@@ -1,0 +1,274 @@
+//! Writes to one keyspace, one at a time.
+//!
+//! Promises that an operation is encoded once, by its kind and in the order of the keyspace's keys. Does
+//! not know how it is committed.
+
+use std::cell::RefCell;
+use std::ops::RangeBounds;
+use std::time::Duration;
+
+use esker_base::EntryKind;
+
+use super::Keyspace;
+use crate::deleted_range::DeletedRange;
+use crate::error::Result;
+use crate::expiry::Expiry;
+use crate::operation::Operation;
+use crate::options::Durability;
+use crate::waiter::Request;
+
+thread_local! {
+    /// Where single writes are encoded: no allocation for each. Never holds more than
+    /// `KEPT_BYTES_MAX` between writes.
+    static SCRATCH: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+const KEPT_BYTES_MAX: usize = 64 << 10;
+
+impl Keyspace {
+    /// Sets `key` to `value`; it expires if the keyspace has a
+    /// [`default_ttl`](KeyspaceOptions::default_ttl).
+    ///
+    /// # Durability
+    /// That of [`Options::durability`](crate::Options::durability).
+    ///
+    /// # Errors
+    /// As [`Batch::commit_with`](crate::Batch::commit_with).
+    pub fn put(&self, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Result<()> {
+        self.put_with(key, value, self.db.engine().options.durability)
+    }
+
+    /// Sets `key` to `value`, with the given durability.
+    ///
+    /// # Errors
+    /// As [`Batch::commit_with`](crate::Batch::commit_with).
+    pub fn put_with(
+        &self,
+        key: impl AsRef<[u8]>,
+        value: impl AsRef<[u8]>,
+        durability: Durability,
+    ) -> Result<()> {
+        let (key, value) = (key.as_ref(), value.as_ref());
+        match self.core.default_ttl() {
+            None => self.write(EntryKind::Put, key, value, durability),
+            Some(ttl) => self.write_expiring(key, value, self.expiry_after(ttl)?, durability),
+        }
+    }
+
+    /// Sets `key` to `value` for as long as `ttl`: from then on, to the millisecond, every read
+    /// finds no value, whatever the key had before. The keyspace's
+    /// [`default_ttl`](KeyspaceOptions::default_ttl) does not count. A ttl past the end of time
+    /// never ends.
+    ///
+    /// Goes by the wall clock, which may be set; within one opening of the database it never goes
+    /// back, so that what has expired stays so. A [`Snapshot`](crate::Snapshot) and a cursor keep
+    /// the time at which they were made. The space goes with compaction: by whole tables, without
+    /// reading them, where all that they hold has expired.
+    ///
+    /// Operands merged over a value do not expire with it: from then on they are merged with
+    /// nothing.
+    ///
+    /// # Durability
+    /// That of [`Options::durability`](crate::Options::durability); a [`Batch`](crate::Batch) takes
+    /// another.
+    ///
+    /// # Errors
+    /// `InvalidInput` if `ttl` is zero; as [`Batch::commit_with`](crate::Batch::commit_with)
+    /// otherwise.
+    pub fn put_with_ttl(
+        &self,
+        key: impl AsRef<[u8]>,
+        value: impl AsRef<[u8]>,
+        ttl: Duration,
+    ) -> Result<()> {
+        let expiry = self.expiry_after(ttl)?;
+        let durability = self.db.engine().options.durability;
+        self.write_expiring(key.as_ref(), value.as_ref(), expiry, durability)
+    }
+
+    /// Sets `key` to `value` until `expiry`; with [`Expiry::Never`] for good, whatever the
+    /// keyspace's [`default_ttl`](KeyspaceOptions::default_ttl). See [`Keyspace::put_with_ttl`].
+    ///
+    /// # Errors
+    /// As [`Batch::commit_with`](crate::Batch::commit_with).
+    pub fn put_with_expiry(
+        &self,
+        key: impl AsRef<[u8]>,
+        value: impl AsRef<[u8]>,
+        expiry: Expiry,
+    ) -> Result<()> {
+        let durability = self.db.engine().options.durability;
+        let (key, value) = (key.as_ref(), value.as_ref());
+        match expiry.millis() {
+            None => self.write(EntryKind::Put, key, value, durability),
+            Some(expiry) => self.write_expiring(key, value, expiry, durability),
+        }
+    }
+
+    /// Until when `key` has the value that it has; `None` if it has none. Of operands merged over a
+    /// value that expires, when that does.
+    ///
+    /// # Errors
+    /// As [`Keyspace::get`].
+    pub fn expires_at(&self, key: impl AsRef<[u8]>) -> Result<Option<Expiry>> {
+        self.db.engine().expires_at(&self.core, key.as_ref())
+    }
+
+    /// In milliseconds since the epoch, as of now.
+    pub(crate) fn expiry_after(&self, ttl: Duration) -> Result<u64> {
+        self.db.engine().snapshots.clock.after(ttl)
+    }
+
+    /// Removes `key`, whether it is there or not.
+    ///
+    /// # Errors
+    /// As [`Batch::commit_with`](crate::Batch::commit_with).
+    pub fn delete(&self, key: impl AsRef<[u8]>) -> Result<()> {
+        self.delete_with(key, self.db.engine().options.durability)
+    }
+
+    /// Removes `key`, with the given durability.
+    ///
+    /// # Errors
+    /// As [`Batch::commit_with`](crate::Batch::commit_with).
+    pub fn delete_with(&self, key: impl AsRef<[u8]>, durability: Durability) -> Result<()> {
+        self.write(EntryKind::Tombstone, key.as_ref(), &[], durability)
+    }
+
+    /// Adds `operand` to what the [merge operator](KeyspaceOptions::merge_operator) makes of `key`:
+    /// its value is, from now on, that of before with this operand merged in. Reads nothing.
+    ///
+    /// # Errors
+    /// `InvalidInput` if the keyspace has no merge operator; otherwise as
+    /// [`Batch::commit_with`](crate::Batch::commit_with). An operand that the operator cannot make
+    /// sense of is an error of whoever reads the key.
+    ///
+    /// # Cost
+    /// That of a put. A read of the key merges all operands since the last put, flush or
+    /// compaction of it.
+    pub fn merge(&self, key: impl AsRef<[u8]>, operand: impl AsRef<[u8]>) -> Result<()> {
+        self.merge_with(key, operand, self.db.engine().options.durability)
+    }
+
+    /// Merges `operand` into the value of `key`, with the given durability. See
+    /// [`Keyspace::merge`].
+    ///
+    /// # Errors
+    /// As [`Keyspace::merge`].
+    pub fn merge_with(
+        &self,
+        key: impl AsRef<[u8]>,
+        operand: impl AsRef<[u8]>,
+        durability: Durability,
+    ) -> Result<()> {
+        self.core.check_merges()?;
+        self.write(EntryKind::Merge, key.as_ref(), operand.as_ref(), durability)
+    }
+
+    /// Removes `key`, which was put once since it was last removed, or never. The put and this
+    /// delete vanish together in the first compaction that meets both, where a
+    /// [`Keyspace::delete`] stays until the last level.
+    ///
+    /// **For keys that are put once and deleted once.** If the key was put more than once since it
+    /// was last removed, or got operands, or is deleted by both kinds of delete, an older value
+    /// may come back later; nothing else is harmed.
+    ///
+    /// # Errors
+    /// As [`Batch::commit_with`](crate::Batch::commit_with).
+    pub fn single_delete(&self, key: impl AsRef<[u8]>) -> Result<()> {
+        self.single_delete_with(key, self.db.engine().options.durability)
+    }
+
+    /// Removes `key`, which was put once, with the given durability. See
+    /// [`Keyspace::single_delete`].
+    ///
+    /// # Errors
+    /// As [`Batch::commit_with`](crate::Batch::commit_with).
+    pub fn single_delete_with(&self, key: impl AsRef<[u8]>, durability: Durability) -> Result<()> {
+        self.write(EntryKind::SingleDelete, key.as_ref(), &[], durability)
+    }
+
+    /// Removes every key of `range`, whether any is there or not. A range that no key can lie in
+    /// removes nothing, and nothing is written.
+    ///
+    /// # Durability
+    /// That of [`Options::durability`](crate::Options::durability).
+    ///
+    /// # Errors
+    /// As [`Batch::commit_with`](crate::Batch::commit_with); `InvalidInput` also if the range ends
+    /// before it starts, or a bound is longer than keys may be.
+    ///
+    /// # Cost
+    /// That of one small write, whatever the range holds. Reads jump over what it hides; tables
+    /// that it covers are dropped without being read.
+    pub fn delete_range<K: AsRef<[u8]>>(&self, range: impl RangeBounds<K>) -> Result<()> {
+        self.delete_range_with(range, self.db.engine().options.durability)
+    }
+
+    /// Removes every key of `range`, with the given durability. See [`Keyspace::delete_range`].
+    ///
+    /// # Errors
+    /// As [`Keyspace::delete_range`].
+    pub fn delete_range_with<K: AsRef<[u8]>>(
+        &self,
+        range: impl RangeBounds<K>,
+        durability: Durability,
+    ) -> Result<()> {
+        match DeletedRange::of(&self.core, &range)? {
+            Some(DeletedRange { start, end }) => {
+                let (keyspace, kind) = (self.core.id, EntryKind::RangeTombstone);
+                let operation = Operation { keyspace, kind, key: &start, value: &end };
+                self.commit_one(durability, |out| operation.encode(out))
+            }
+            None => self.db.engine().check_writable(),
+        }
+    }
+
+    fn write(
+        &self,
+        kind: EntryKind,
+        key: &[u8],
+        value: &[u8],
+        durability: Durability,
+    ) -> Result<()> {
+        let key = &*self.core.stored_key(key)?;
+        let operation = Operation { keyspace: self.core.id, kind, key, value };
+        self.commit_one(durability, |out| operation.encode(out))
+    }
+
+    /// Puts a value that expires so many milliseconds after the epoch.
+    fn write_expiring(
+        &self,
+        key: &[u8],
+        value: &[u8],
+        expiry: u64,
+        durability: Durability,
+    ) -> Result<()> {
+        let key = &*self.core.stored_key(key)?;
+        self.commit_one(durability, |out| {
+            Operation::encode_expiring(self.core.id, (key, value), expiry, out)
+        })
+    }
+
+    fn commit_one(
+        &self,
+        durability: Durability,
+        encode: impl FnOnce(&mut Vec<u8>) -> Result<()>,
+    ) -> Result<()> {
+        // A thread that is ending has none: `take` would panic there.
+        let mut operations = SCRATCH.try_with(RefCell::take).unwrap_or_default();
+        operations.clear();
+        let result = encode(&mut operations).and_then(|()| {
+            self.db.engine().commit(Request {
+                operations: &operations,
+                count: 1,
+                keyspaces: std::slice::from_ref(&self.core),
+                durability,
+            })
+        });
+        if operations.capacity() <= KEPT_BYTES_MAX {
+            SCRATCH.try_with(|scratch| scratch.replace(operations)).ok();
+        }
+        result
+    }
+}
