@@ -9,37 +9,27 @@
 //!
 //! Figures: docs/BENCHMARKS.md, under what was tried.
 
+mod asks;
+mod seek;
+
 use std::sync::Arc;
 
 use esker_base::{EntryKind, InternalKey, KeyBuffer, PrefixHead, SeqNo, Trailer};
 use esker_env::FileError;
 
 use crate::cached_block::{BlockSlice, CachedBlock};
-use crate::data_block::DataBlock;
 use crate::index_block::{Candidates, IndexBlock};
-use crate::prefetch::{prefetch_at, prefetch_bytes, prefetch_bytes_back};
 use crate::readahead::{Blocks, Readahead};
 use crate::table::with_seqno;
 use crate::{NoTrace, Table};
-
-/// Most bytes of values that are asked for when a seek has found the first of them: what some steps
-/// of a merge read in one of its sources, or ten steps over one source, with values of a hundred bytes.
-const VALUES_ASKED_LEN_MAX: usize = 1024;
 
 /// When so many entries of the block are left before the cursor, the next block is asked for, and when
 /// none is, its values.
 const LEFT_ASKED: usize = 2;
 
-/// Most bytes before the values of a block that are asked for before they are searched: all, in
-/// blocks of 4 KiB with entries of some hundred bytes.
-const KEYS_ASKED_LEN_MAX: usize = 768;
-
 /// So many blocks in a row are a scan that may go on; fewer are a seek with some steps, which would
 /// ask for memory that it does not come to.
 const IN_A_ROW_MIN: u32 = 2;
-
-/// Most bytes of the next block that are asked for while one is walked through.
-const BLOCK_ASKED_LEN_MAX: usize = 4096;
 
 /// A cursor over the entries of one table.
 #[derive(Debug)]
@@ -180,152 +170,6 @@ impl TableCursor {
         BlockSlice::new(Arc::clone(block), block.data().value_range(self.entry))
     }
 
-    /// Moves to the first entry that is not less than `target`.
-    ///
-    /// # Errors
-    /// Of the file system; `Corruption` if a block that is needed is damaged.
-    pub fn seek(&mut self, target: InternalKey<'_>) -> Result<(), FileError> {
-        self.approach(target.user_key)?;
-        self.hold_approached(None)?;
-        self.seek_approached(target)
-    }
-
-    /// The first part of a seek to an entry of `user_key`: finds its block. Whoever seeks in several
-    /// tables does this in all of them, then [`TableCursor::ask_head`], then
-    /// [`TableCursor::hold_approached`], then the rest of the seek, so that they wait for memory
-    /// together. Nothing but that may follow; the cursor is not valid.
-    ///
-    /// # Errors
-    /// As [`TableCursor::seek`].
-    pub fn approach(&mut self, user_key: &[u8]) -> Result<(), FileError> {
-        self.is_valid = false;
-        self.approached = None;
-        let Some(partition) = self.table.open()?.top.candidate(user_key) else {
-            return Ok(());
-        };
-        self.enter_partition(partition)?;
-        self.approached = self.current_index().candidates(user_key);
-        if let (Some(candidates), Some(open)) = (self.approached, self.table.opened()) {
-            // On its way while the other sources of a merge are approached.
-            let slot = open.block_number(self.partition, candidates.first);
-            prefetch_at(open.slot_address(slot), 1);
-        }
-        Ok(())
-    }
-
-    /// The second part, which may be left out: asks for what the block starts with.
-    pub fn ask_head(&self) {
-        if let (Some(candidates), Some(open)) = (self.approached, self.table.opened()) {
-            open.ask_data_block(open.block_number(self.partition, candidates.first));
-        }
-    }
-
-    /// Instead of the second part, for a seek that will wait for the device: has the system start
-    /// to read the block, unless that is in the cache. Waits for nobody.
-    pub fn announce(&self) {
-        if let (Some(candidates), Some(open), Some(index)) =
-            (self.approached, self.table.opened(), &self.index)
-        {
-            let slot = open.block_number(self.partition, candidates.first);
-            open.announce_block(slot, index.index().handle(candidates.first));
-        }
-    }
-
-    /// The third part: holds the block, and asks for its keys. `waits` is called before it is waited
-    /// for the device; it must not wait for anything in the cache.
-    ///
-    /// # Errors
-    /// As [`TableCursor::seek`].
-    pub fn hold_approached(&mut self, waits: Option<&mut dyn FnMut()>) -> Result<(), FileError> {
-        if let Some(candidates) = self.approached {
-            self.hold_block(candidates.first, Direction::Ascending, waits)?;
-            prefetch_bytes(self.current_block().data().columns_and_keys(), KEYS_ASKED_LEN_MAX);
-        }
-        Ok(())
-    }
-
-    /// The rest of a seek to `target`, whose user key was [approached](TableCursor::approach).
-    ///
-    /// # Errors
-    /// As [`TableCursor::seek`].
-    pub fn seek_approached(&mut self, target: InternalKey<'_>) -> Result<(), FileError> {
-        if self.seqno.is_some() {
-            return self.seek_adopted(target);
-        }
-        self.seek_stored(target)
-    }
-
-    /// As [`TableCursor::seek_approached`], by the sequence numbers in the blocks.
-    fn seek_stored(&mut self, target: InternalKey<'_>) -> Result<(), FileError> {
-        self.is_valid = false;
-        match self.locate(target)? {
-            Some(entry) if entry < self.entry_count => {
-                self.settle(entry);
-                self.ask_values(Direction::Ascending);
-                Ok(())
-            }
-            Some(_) => self.next_block(),
-            None => Ok(()),
-        }
-    }
-
-    /// Moves to the last entry that is not greater than `target`.
-    ///
-    /// # Errors
-    /// As [`TableCursor::seek`].
-    pub fn seek_for_prev(&mut self, target: InternalKey<'_>) -> Result<(), FileError> {
-        self.approach(target.user_key)?;
-        self.hold_approached(None)?;
-        self.seek_for_prev_approached(target)
-    }
-
-    /// As [`TableCursor::seek_approached`], for [`TableCursor::seek_for_prev`].
-    ///
-    /// # Errors
-    /// As [`TableCursor::seek`].
-    pub fn seek_for_prev_approached(&mut self, target: InternalKey<'_>) -> Result<(), FileError> {
-        if self.seqno.is_some() {
-            return self.seek_adopted_for_prev(target);
-        }
-        self.is_valid = false;
-        let Some(entry) = self.locate(target)? else {
-            return self.seek_to_last();
-        };
-        if entry < self.entry_count && self.current_block().data().trailer(entry) == target.trailer
-        {
-            self.settle(entry);
-            if self.key() == target {
-                return Ok(());
-            }
-        }
-        match entry.checked_sub(1) {
-            Some(before) => {
-                self.settle(before);
-                self.ask_values(Direction::Descending);
-                Ok(())
-            }
-            None => self.prev_block(),
-        }
-    }
-
-    /// As [`TableCursor::seek`], where one sequence number stands for all. No key has two entries.
-    #[cold]
-    fn seek_adopted(&mut self, target: InternalKey<'_>) -> Result<(), FileError> {
-        self.seek_stored(InternalKey::seek(target.user_key, SeqNo::MAX))?;
-        if self.is_valid && self.key() < target { self.next() } else { Ok(()) }
-    }
-
-    /// As [`TableCursor::seek_for_prev`], where one sequence number stands for all.
-    #[cold]
-    fn seek_adopted_for_prev(&mut self, target: InternalKey<'_>) -> Result<(), FileError> {
-        self.seek_stored(InternalKey::seek(target.user_key, SeqNo::MAX))?;
-        match self.is_valid {
-            true if self.key() <= target => Ok(()),
-            true => self.prev(),
-            false => self.seek_to_last(),
-        }
-    }
-
     /// Moves to the first entry.
     ///
     /// # Errors
@@ -462,28 +306,6 @@ impl TableCursor {
         before.is_none_or(|before| !self.current_index().is_separator(before, &self.key))
     }
 
-    /// Enters the block of the first entry that is not less than `target`, and returns the number
-    /// of that entry; one past the block's last if it is the first of the block that follows.
-    /// `None` if all entries are less. The key of `target` was approached.
-    fn locate(&mut self, target: InternalKey<'_>) -> Result<Option<usize>, FileError> {
-        let Some(candidates) = self.approached else {
-            return Ok(None);
-        };
-        // More than one block only where versions of one key reach across blocks.
-        let (mut start, mut end) = (candidates.first, candidates.last);
-        while start < end {
-            let middle = start.midpoint(end);
-            self.enter_block(middle, Direction::Ascending)?;
-            if self.current_block().data().is_at_or_after(self.entry_count - 1, target) {
-                end = middle;
-            } else {
-                start = middle + 1;
-            }
-        }
-        self.enter_block(start, Direction::Ascending)?;
-        Ok(Some(self.current_block().data().lower_bound(target)))
-    }
-
     /// Moves to the first entry of the block that follows.
     fn next_block(&mut self) -> Result<(), FileError> {
         self.is_valid = false;
@@ -561,64 +383,6 @@ impl TableCursor {
         Ok(())
     }
 
-    /// Asks for the values that a short scan reads from where a seek has led, and for the next block where
-    /// that is near. On its way while the other sources of a merge are searched.
-    fn ask_values(&self, direction: Direction) {
-        let data = self.current_block().data();
-        ask_values(data, self.entry, direction);
-        let left = match direction {
-            Direction::Ascending => self.entry_count - 1 - self.entry,
-            Direction::Descending => self.entry,
-        };
-        if left < self.asks_below {
-            self.ask_beside(LEFT_ASKED, direction);
-        }
-    }
-
-    /// Asks for what the next block starts with when [`LEFT_ASKED`] entries are `left` in this one, and
-    /// for its first values when none is. A scan that goes on has [`TableCursor::look_ahead`] for that.
-    #[cold]
-    #[inline(never)]
-    fn ask_beside(&self, left: usize, direction: Direction) {
-        let Some(open) = self.table.opened() else { return };
-        let number = open.block_number(self.partition, self.block_number);
-        let beside = match direction {
-            Direction::Ascending => number.checked_add(1),
-            Direction::Descending => number.checked_sub(1),
-        };
-        let Some(beside) = beside else { return };
-        if left == LEFT_ASKED {
-            open.ask_data_block(beside);
-        } else if left == 0 {
-            let first = |data: &DataBlock| match direction {
-                Direction::Ascending => 0,
-                Direction::Descending => data.count() - 1,
-            };
-            open.peek_data_block(beside, |data| ask_values(data, first(data), direction));
-        }
-    }
-
-    /// Before the block that was entered is walked through: has the one behind it on its way, and
-    /// what the one behind that starts with.
-    fn look_ahead(&self, direction: Direction) -> Result<(), FileError> {
-        if self.readahead.in_a_row() < IN_A_ROW_MIN {
-            return Ok(());
-        }
-        let open = self.table.open()?;
-        let number = open.block_number(self.partition, self.block_number);
-        let ahead = |count: u32| match direction {
-            Direction::Ascending => number.checked_add(count),
-            Direction::Descending => number.checked_sub(count),
-        };
-        if let Some(next) = ahead(1) {
-            open.peek_data_block(next, |data| prefetch_bytes(data.payload(), BLOCK_ASKED_LEN_MAX));
-        }
-        if let Some(after) = ahead(2) {
-            open.ask_data_block(after);
-        }
-        Ok(())
-    }
-
     fn load_block(
         &mut self,
         number: usize,
@@ -672,17 +436,6 @@ impl TableCursor {
 
     fn current_index(&self) -> &IndexBlock {
         self.index.as_ref().expect("a partition was entered").index()
-    }
-}
-
-/// Asks for the values of `data` from that of `entry` on.
-#[inline]
-fn ask_values(data: &DataBlock, entry: usize, direction: Direction) {
-    match direction {
-        Direction::Ascending => prefetch_bytes(data.values_from(entry), VALUES_ASKED_LEN_MAX),
-        Direction::Descending => {
-            prefetch_bytes_back(data.values_up_to(entry), VALUES_ASKED_LEN_MAX);
-        }
     }
 }
 

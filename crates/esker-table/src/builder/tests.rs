@@ -8,7 +8,7 @@ use esker_env::{Fault, FaultFileSystem, Operation, Rule, When};
 
 use super::*;
 use crate::testing::{Bed, Entry, Random, get, identity, options};
-use crate::{Compression, Table, TableContext};
+use crate::{Compression, Table, TableContext, TableProperties};
 
 const EIO: i32 = 5;
 
