@@ -1,30 +1,42 @@
-//! Instructions per operation, counted under callgrind and compared with the counts on record.
+//! Instructions and allocations per operation, counted under callgrind and compared with the counts on record.
 //!
 //! `cargo xtask instructions` builds `crates/esker-cli/examples/instructions.rs` for release, runs it
 //! once, prints each row beside the record in `docs/benchmarks/instructions.txt`, and fails if one
-//! takes over [`RISE_MAX_PERCENT`] more. With `--write` it replaces the record. Counts repeat to a
-//! fraction of a percent whatever else the machine does; they say nothing about cache misses and
-//! about time in the system.
+//! takes over [`RISE_MAX_PERCENT`] more, or allocates [`ALLOCATIONS_RISE_MAX`] times more. With
+//! `--write` it replaces the record. Counts repeat to a fraction of a percent whatever else the
+//! machine does; they say nothing about cache misses and about time in the system. Copies are calls
+//! of the C library's `memcpy` and `memmove`, which are known by name only where its symbols are:
+//! they are on record and not compared.
 //!
 //! They hold for one compiler and one C library: both stand in the record, and a run with others
 //! says so. Where there is no valgrind, nothing is compared, and the reason is printed.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 /// A row that takes so many percent more than on record fails.
 const RISE_MAX_PERCENT: f64 = 5.0;
 
+/// A row that allocates so many times more often for each operation than on record fails.
+const ALLOCATIONS_RISE_MAX: f64 = 0.05;
+
+/// What hands out memory, by the names of the C library.
+const ALLOCATORS: [&str; 6] =
+    ["malloc", "calloc", "realloc", "memalign", "posix_memalign", "aligned_alloc"];
+
 const RECORD: &str = "docs/benchmarks/instructions.txt";
 
 /// The function of the example inside of which everything is counted.
 const MEASURED: &str = "instructions::measured";
 
-/// A row: its name, and instructions per operation.
+/// A row: its name, and what one operation takes.
 #[derive(Clone, PartialEq, Debug)]
 struct Row {
     name: String,
     instructions: f64,
+    allocations: f64,
+    copies: f64,
 }
 
 /// What a run has found.
@@ -102,8 +114,16 @@ fn count(root: &Path) -> Result<Vec<Row>, String> {
         let operations: f64 = operations.parse().map_err(|_error| format!("no count: {line}"))?;
         let path = work.join(format!("sum.{}", index + 1));
         let text = std::fs::read(&path).map_err(|error| format!("{}: {error}", path.display()))?;
-        let total = total(&String::from_utf8_lossy(&text)).ok_or("a sum without a total")?;
-        Ok(Row { name: name.to_owned(), instructions: total / operations })
+        let text = String::from_utf8_lossy(&text);
+        let total = total(&text).ok_or("a sum without a total")?;
+        let allocations = calls(&text, |function| ALLOCATORS.contains(&function));
+        let copies = calls(&text, |name| name.contains("memcpy") || name.contains("memmove"));
+        Ok(Row {
+            name: name.to_owned(),
+            instructions: total / operations,
+            allocations: allocations as f64 / operations,
+            copies: copies as f64 / operations,
+        })
     });
     let rows = rows.collect::<Result<Vec<Row>, String>>()?;
     std::fs::remove_dir_all(&work).map_err(|error| format!("{}: {error}", work.display()))?;
@@ -113,6 +133,33 @@ fn count(root: &Path) -> Result<Vec<Row>, String> {
 /// The sum that a file of callgrind ends with.
 fn total(text: &str) -> Option<f64> {
     text.lines().find_map(|line| line.strip_prefix("totals: "))?.trim().parse().ok()
+}
+
+/// Calls of the functions that `is_counted` knows by name. A name stands beside its number once, and
+/// is its number from then on. A call that took no instruction is one of before the counter ran.
+fn calls(text: &str, is_counted: impl Fn(&str) -> bool) -> u64 {
+    let mut names = BTreeMap::new();
+    let (mut called, mut sum) = ("", 0);
+    let mut lines = text.lines();
+    while let Some(line) = lines.next() {
+        if let Some((key, function)) = line.split_once("fn=(")
+            && let Some((number, name)) = function.split_once(')')
+        {
+            if !name.is_empty() {
+                names.insert(number, name.trim());
+            }
+            if key == "c" {
+                called = names.get(number).copied().unwrap_or_default();
+            }
+        } else if let Some(count) = line.strip_prefix("calls=") {
+            let count = count.split(' ').next().and_then(|count| count.parse::<u64>().ok());
+            let cost = lines.next().and_then(|line| line.split(' ').nth(1));
+            if cost.is_some_and(|cost| cost != "0") && is_counted(called) {
+                sum += count.unwrap_or(0);
+            }
+        }
+    }
+    sum
 }
 
 /// What the counts depend on beside the sources.
@@ -128,8 +175,8 @@ fn tools() -> Result<String, String> {
 
 fn encode(rows: &[Row], tools: &str) -> String {
     let mut text = String::from(
-        "# Instructions per operation: `cargo xtask instructions --write` makes this file,\n\
-         # `cargo xtask instructions` compares with it. See docs/BENCHMARKS.md.\n",
+        "# Instructions, allocations and copies per operation: `cargo xtask instructions --write` makes\n\
+         # this file, `cargo xtask instructions` compares with it. See docs/BENCHMARKS.md.\n",
     );
     let mut line = |line: String| {
         text.push_str(&line);
@@ -137,7 +184,8 @@ fn encode(rows: &[Row], tools: &str) -> String {
     };
     line(format!("# {tools}"));
     for row in rows {
-        line(format!("{} {:.1}", row.name, row.instructions));
+        let Row { name, instructions, allocations, copies } = row;
+        line(format!("{name} {instructions:.1} {allocations:.2} {copies:.2}"));
     }
     text
 }
@@ -145,37 +193,55 @@ fn encode(rows: &[Row], tools: &str) -> String {
 fn decode(text: &str) -> Result<Vec<Row>, String> {
     let lines = text.lines().filter(|line| !line.starts_with('#') && !line.is_empty());
     let row = |line: &str| {
-        let (name, instructions) = line.split_once(' ')?;
-        Some(Row { name: name.to_owned(), instructions: instructions.trim().parse().ok()? })
+        let mut fields = line.split_ascii_whitespace();
+        let name = fields.next()?.to_owned();
+        let mut figure = || fields.next()?.parse().ok();
+        Some(Row { name, instructions: figure()?, allocations: figure()?, copies: figure()? })
     };
     lines.map(|line| row(line).ok_or_else(|| format!("{RECORD}: {line}"))).collect()
 }
 
 /// The rows beside the record, and whether none is missing, new, or has risen too far.
 fn compare(record: &[Row], rows: &[Row]) -> (String, bool) {
-    let mut text = format!("{:34} {:>10} {:>10} {:>8}\n", "row", "record", "now", "change");
+    let mut text = format!(
+        "{:34} {:>10} {:>10} {:>8} {:>11} {:>6}\n",
+        "row", "record", "now", "change", "allocations", "now"
+    );
     let mut is_within = true;
-    let mut line = |row: &str, record: Option<f64>, now: Option<f64>| {
-        let cell = |value: Option<f64>| value.map_or("-".to_owned(), |value| format!("{value:.1}"));
-        let percent = record.zip(now).map(|(record, now)| (now - record) / record * 100.0);
-        let note = match percent {
-            Some(percent) if percent <= RISE_MAX_PERCENT => "",
-            Some(_) => "  ROSE",
-            None => "  NOT IN BOTH",
+    let mut line = |row: &str, record: Option<&Row>, now: Option<&Row>| {
+        let cell =
+            |row: Option<&Row>, figure: fn(&Row) -> String| row.map_or("-".to_owned(), figure);
+        let percent = record
+            .zip(now)
+            .map(|(record, now)| (now.instructions / record.instructions - 1.0) * 100.0);
+        let note = match (record, now, percent) {
+            (Some(record), Some(now), _)
+                if record.allocations + ALLOCATIONS_RISE_MAX < now.allocations =>
+            {
+                "  ALLOCATES MORE"
+            }
+            (_, _, Some(percent)) if RISE_MAX_PERCENT < percent => "  ROSE",
+            (_, _, Some(_)) => "",
+            (_, _, None) => "  NOT IN BOTH",
         };
         is_within &= note.is_empty();
         let percent = percent.map_or(String::new(), |percent| format!("{percent:+.1} %"));
-        let (record, now) = (cell(record), cell(now));
-        text.push_str(&format!("{row:34} {record:>10} {now:>10} {percent:>8}{note}\n"));
+        let instructions = |row: &Row| format!("{:.1}", row.instructions);
+        let allocations = |row: &Row| format!("{:.2}", row.allocations);
+        text.push_str(&format!(
+            "{row:34} {:>10} {:>10} {percent:>8} {:>11} {:>6}{note}\n",
+            cell(record, instructions),
+            cell(now, instructions),
+            cell(record, allocations),
+            cell(now, allocations),
+        ));
     };
-    let find = |rows: &[Row], name: &str| {
-        rows.iter().find(|row| row.name == name).map(|row| row.instructions)
-    };
+    let find = |rows: &'_ [Row], name: &str| rows.iter().position(|row| row.name == name);
     for row in rows {
-        line(&row.name, find(record, &row.name), Some(row.instructions));
+        line(&row.name, find(record, &row.name).map(|index| &record[index]), Some(row));
     }
     for gone in record.iter().filter(|row| find(rows, &row.name).is_none()) {
-        line(&gone.name, Some(gone.instructions), None);
+        line(&gone.name, Some(gone), None);
     }
     (text, is_within)
 }
@@ -185,7 +251,12 @@ mod tests {
     use super::*;
 
     fn rows(rows: &[(&str, f64)]) -> Vec<Row> {
-        let row = |&(name, instructions): &(&str, f64)| Row { name: name.to_owned(), instructions };
+        let row = |&(name, instructions): &(&str, f64)| Row {
+            name: name.to_owned(),
+            instructions,
+            allocations: 1.0,
+            copies: 2.0,
+        };
         rows.iter().map(row).collect()
     }
 
@@ -201,6 +272,17 @@ mod tests {
     }
 
     #[test]
+    fn an_operation_that_allocates_once_more_fails() {
+        let record = rows(&[("get", 1000.0)]);
+        let mut now = record.clone();
+        now[0].allocations += 0.04;
+        assert!(compare(&record, &now).1);
+        now[0].allocations += 1.0;
+        let (text, is_within) = compare(&record, &now);
+        assert!(!is_within && text.contains("1.00   2.04  ALLOCATES MORE"), "{text}");
+    }
+
+    #[test]
     fn a_row_that_is_gone_or_not_on_record_fails() {
         let record = rows(&[("get", 1000.0)]);
         assert!(!compare(&record, &[]).1);
@@ -212,11 +294,21 @@ mod tests {
         let written = rows(&[("get", 1000.5), ("put", 2.0)]);
         assert_eq!(decode(&encode(&written, "rustc 1; ldd 2")).unwrap(), written);
         assert!(decode("get fast").is_err());
+        assert!(decode("get 1000.0").is_err());
     }
 
     #[test]
     fn totals_are_found_in_a_file_of_callgrind() {
         assert_eq!(total("summary: 1\n\n\ntotals: 42\n"), Some(42.0));
         assert_eq!(total("summary: 1\n"), None);
+    }
+
+    #[test]
+    fn calls_are_found_by_name_and_by_number_and_not_those_of_before() {
+        let text = "fn=(1) main\ncfn=(2) malloc\ncalls=3 35 \n56 40\ncfn=(3) free\ncalls=9 1\n57 4\n\
+                    fn=(4) other\ncfn=(2)\ncalls=2 35\n9 11\ncfn=(2)\ncalls=7 35\n9 0\n";
+        assert_eq!(calls(text, |name| name == "malloc"), 5);
+        assert_eq!(calls(text, |name| name == "free"), 9);
+        assert_eq!(calls(text, |name| name == "main"), 0);
     }
 }
