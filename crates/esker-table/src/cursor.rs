@@ -53,6 +53,8 @@ pub struct TableCursor {
     asks_below: usize,
     /// What [`TableCursor::approach`] has found.
     approached: Option<Candidates>,
+    /// Whether the block that was held last was in no cache.
+    was_read: bool,
 
     // The entry. Without meaning unless `is_valid`.
     is_valid: bool,
@@ -101,6 +103,7 @@ impl TableCursor {
             entry_count: 0,
             asks_below: 0,
             approached: None,
+            was_read: false,
             is_valid: false,
             entry: 0,
             trailer: Trailer::new(SeqNo::ZERO, EntryKind::Put),
@@ -394,6 +397,7 @@ impl TableCursor {
         if let Some(block) = open.cached_data_block(self.partition, number, self.fill_cache) {
             return Ok(block);
         }
+        self.was_read = true;
         let index = self.index.as_ref().expect("a block is entered after its partition").index();
         let handle = index.handle(number);
         let is_descending = direction == Direction::Descending;

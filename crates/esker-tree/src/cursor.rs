@@ -108,7 +108,7 @@ pub trait Cursor {
     fn announce(&self) {}
 
     /// The third part: holds the place, and asks for its keys. `waits` is called before it is waited
-    /// for the device, and may announce other sources.
+    /// for the device, and may announce other sources. Returns whether a block was read for it.
     ///
     /// # Errors
     /// As [`Cursor::seek`].
@@ -117,8 +117,8 @@ pub trait Cursor {
         &mut self,
         _user_key: &[u8],
         _waits: Option<&mut dyn FnMut()>,
-    ) -> Result<(), FileError> {
-        Ok(())
+    ) -> Result<bool, FileError> {
+        Ok(false)
     }
 
     /// The last part of [`Cursor::seek`]: the user key of `target` was approached.

@@ -104,7 +104,8 @@ pub use source_cursor::SourceCursor;
 pub use split::{PartRange, split};
 pub use times::times_of_all;
 pub use upkeep::{
-    BYTES_PER_SEARCH, Moment, Upkeep, newest_run_frees_much, oldest_delete, reclaimable_bytes,
+    BYTES_PER_SEARCH, Moment, SEARCHES_PER_READ, Upkeep, newest_run_frees_much, oldest_delete,
+    reclaimable_bytes,
 };
 pub use version::Version;
 pub use visible::{SteppedOver, VisibleCursor};

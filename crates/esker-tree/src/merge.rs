@@ -50,6 +50,7 @@ pub struct MergingCursor<C> {
     /// The valid sources, ordered by their entries in the current direction; the last is shown.
     order: Vec<Place>,
     direction: Direction,
+    blocks_read: u32,
 }
 
 /// Where one source stands.
@@ -86,7 +87,7 @@ impl<C: Cursor> MergingCursor<C> {
     #[must_use]
     pub fn new(sources: Vec<C>) -> Self {
         let order = Vec::with_capacity(sources.len());
-        Self { sources, order, direction: Direction::Forward }
+        Self { sources, order, direction: Direction::Forward, blocks_read: 0 }
     }
 
     /// The source whose entry is shown, with its index.
@@ -104,6 +105,12 @@ impl<C: Cursor> MergingCursor<C> {
     #[must_use]
     pub fn sources(&self) -> &[C] {
         &self.sources
+    }
+
+    /// Blocks that seeks have read since they were in no cache, of all sources. Starts again at zero.
+    #[must_use]
+    pub const fn blocks_read(&self) -> u32 {
+        self.blocks_read
     }
 
     /// Moves every source with `place`, then orders them.
@@ -137,7 +144,8 @@ impl<C: Cursor> MergingCursor<C> {
             };
             let waits: Option<&mut dyn FnMut()> =
                 if is_announced.get() { None } else { Some(&mut announce) };
-            source.hold_approached(user_key, waits)?;
+            let was_read = source.hold_approached(user_key, waits)?;
+            self.blocks_read = self.blocks_read.wrapping_add(u32::from(was_read));
             sources = others;
         }
         Ok(())

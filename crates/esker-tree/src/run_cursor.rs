@@ -208,8 +208,8 @@ impl Cursor for RunCursor {
         &mut self,
         _user_key: &[u8],
         waits: Option<&mut dyn FnMut()>,
-    ) -> Result<(), FileError> {
-        self.table.as_mut().map_or(Ok(()), |table| table.hold_approached(waits))
+    ) -> Result<bool, FileError> {
+        self.table.as_mut().map_or(Ok(false), |table| table.hold_approached(waits))
     }
 
     fn seek_approached(&mut self, target: InternalKey<'_>) -> Result<(), FileError> {

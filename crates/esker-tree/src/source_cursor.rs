@@ -78,7 +78,7 @@ impl Cursor for SourceCursor {
         &mut self,
         user_key: &[u8],
         waits: Option<&mut dyn FnMut()>,
-    ) -> Result<(), FileError> {
+    ) -> Result<bool, FileError> {
         on_source!(self, cursor => Cursor::hold_approached(cursor, user_key, waits))
     }
 

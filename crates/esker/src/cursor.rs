@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use esker_base::{KeyRange, SeqNo};
 use esker_memtable::Memtable;
-use esker_tree::{Coverage, MergingCursor, RunCursor, SourceCursor, SteppedOver, VisibleCursor};
+use esker_tree::{
+    Coverage, MergingCursor, RunCursor, SEARCHES_PER_READ, SourceCursor, SteppedOver, VisibleCursor,
+};
 
 use crate::bytes::{Bytes, Key, PINNED_LEN_MIN, Value};
 use crate::engine::Engine;
@@ -51,6 +53,9 @@ struct Origin {
     extra_runs: u32,
     /// Seeks that were not counted for the keyspace yet.
     seeks: u32,
+    /// Blocks that seeks have read, as the merge counts them; those that were counted for the keyspace.
+    blocks_read: u32,
+    blocks_told: u32,
     keys_only: bool,
 }
 
@@ -58,17 +63,25 @@ struct Origin {
 const SEEKS_COUNTED: u32 = 1024;
 
 impl Origin {
-    /// Counts a seek. One that lives on tells the keyspace now and then.
+    /// Counts a seek, with all blocks that seeks have read. One that lives on tells the keyspace now
+    /// and then.
     #[inline]
-    fn count_seek(&mut self) {
+    fn count_seek(&mut self, blocks_read: u32) {
         self.seeks += 1;
+        self.blocks_read = blocks_read;
         if self.seeks == SEEKS_COUNTED {
             self.tell_seeks();
         }
     }
 
+    /// Of what seeks have read, the part of the runs beyond one is what a merge would spare.
     fn tell_seeks(&mut self) {
-        let searches = u64::from(std::mem::take(&mut self.seeks)) * u64::from(self.extra_runs);
+        let extra = u64::from(self.extra_runs);
+        let read = self
+            .blocks_read
+            .wrapping_sub(std::mem::replace(&mut self.blocks_told, self.blocks_read));
+        let searches = u64::from(std::mem::take(&mut self.seeks)) * extra
+            + u64::from(read) * SEARCHES_PER_READ * extra / (extra + 1);
         if searches > 0 {
             self.engine.note_searches(&self.keyspace, searches);
         }
@@ -100,6 +113,8 @@ impl Cursor {
             sources: sources.len(),
             extra_runs: run_count(&sources).saturating_sub(1),
             seeks: 0,
+            blocks_read: 0,
+            blocks_told: 0,
             keys_only: false,
         };
         let context = engine.read_context(keyspace, engine.time_of(origin.pin.as_deref()));
@@ -178,8 +193,8 @@ impl Cursor {
     /// # Errors
     /// If a table cannot be read.
     pub fn seek_to_first(&mut self) -> Result<()> {
-        self.origin.count_seek();
         self.inner.seek_to_first()?;
+        self.origin.count_seek(self.inner.source().blocks_read());
         self.show_key()
     }
 
@@ -188,8 +203,8 @@ impl Cursor {
     /// # Errors
     /// If a table cannot be read.
     pub fn seek_to_last(&mut self) -> Result<()> {
-        self.origin.count_seek();
         self.inner.seek_to_last()?;
+        self.origin.count_seek(self.inner.source().blocks_read());
         self.show_key()
     }
 
@@ -199,8 +214,8 @@ impl Cursor {
     /// If a table cannot be read.
     pub fn seek(&mut self, key: impl AsRef<[u8]>) -> Result<()> {
         let key = self.origin.keyspace.stored_bound(key.as_ref())?;
-        self.origin.count_seek();
         self.inner.seek(&key)?;
+        self.origin.count_seek(self.inner.source().blocks_read());
         self.show_key()
     }
 
@@ -210,8 +225,8 @@ impl Cursor {
     /// If a table cannot be read.
     pub fn seek_for_prev(&mut self, key: impl AsRef<[u8]>) -> Result<()> {
         let key = self.origin.keyspace.stored_bound(key.as_ref())?;
-        self.origin.count_seek();
         self.inner.seek_for_prev(&key)?;
+        self.origin.count_seek(self.inner.source().blocks_read());
         self.show_key()
     }
 

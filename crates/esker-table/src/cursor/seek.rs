@@ -68,16 +68,18 @@ impl TableCursor {
     }
 
     /// The third part: holds the block, and asks for its keys. `waits` is called before it is waited
-    /// for the device; it must not wait for anything in the cache.
+    /// for the device; it must not wait for anything in the cache. Returns whether the block was read,
+    /// since it was in no cache.
     ///
     /// # Errors
     /// As [`TableCursor::seek`].
-    pub fn hold_approached(&mut self, waits: Option<&mut dyn FnMut()>) -> Result<(), FileError> {
+    pub fn hold_approached(&mut self, waits: Option<&mut dyn FnMut()>) -> Result<bool, FileError> {
+        self.was_read = false;
         if let Some(candidates) = self.approached {
             self.hold_block(candidates.first, Direction::Ascending, waits)?;
             prefetch_bytes(self.current_block().data().columns_and_keys(), KEYS_ASKED_LEN_MAX);
         }
-        Ok(())
+        Ok(self.was_read)
     }
 
     /// The rest of a seek to `target`, whose user key was [approached](TableCursor::approach).

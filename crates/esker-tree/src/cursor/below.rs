@@ -73,9 +73,9 @@ impl Cursor for MemtableCursor {
         &mut self,
         user_key: &[u8],
         _waits: Option<&mut dyn FnMut()>,
-    ) -> Result<(), FileError> {
+    ) -> Result<bool, FileError> {
         MemtableCursor::hold_approached(self, user_key);
-        Ok(())
+        Ok(false)
     }
 
     fn seek_approached(&mut self, target: InternalKey<'_>) -> Result<(), FileError> {
@@ -184,7 +184,7 @@ impl Cursor for TableCursor {
         &mut self,
         _user_key: &[u8],
         waits: Option<&mut dyn FnMut()>,
-    ) -> Result<(), FileError> {
+    ) -> Result<bool, FileError> {
         TableCursor::hold_approached(self, waits)
     }
 

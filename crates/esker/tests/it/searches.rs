@@ -11,9 +11,16 @@ const BYTES_PER_SEARCH: u64 = 32;
 
 const KEYS: u32 = 400;
 
+/// Searches that take as long as one block that is read, by the same documentation.
+const SEARCHES_PER_READ: u64 = 10;
+
 /// A database whose background work is done when it is waited for, with three runs in level 0.
 fn open(keyspace: KeyspaceOptions) -> Db {
-    let options = Options { background_threads: 0, ..Options::default() };
+    open_with_cache(keyspace, None)
+}
+
+fn open_with_cache(keyspace: KeyspaceOptions, cache_bytes: Option<u64>) -> Db {
+    let options = Options { background_threads: 0, cache_bytes, ..Options::default() };
     let env = Env::memory(5);
     let db =
         Db::builder("/db").env(env).options(options).default_keyspace(keyspace).open().unwrap();
@@ -31,6 +38,18 @@ fn put_all(db: &Db, round: u32) {
     }
     db.flush().unwrap();
     db.wait_until_settled().unwrap();
+}
+
+/// Puts all blocks into the cache by one seek over `runs` runs, and returns how many seeks are worth that.
+fn warm(db: &Db, runs: u64) -> u64 {
+    let mut cursor = db.cursor().unwrap();
+    cursor.seek_to_first().unwrap();
+    while cursor.is_valid() {
+        cursor.next().unwrap();
+    }
+    // Those that wait for the first blocks; what a scan goes on to is read however many runs it has.
+    let extra = runs - 1;
+    (extra + runs * SEARCHES_PER_READ * extra / runs).div_ceil(extra)
 }
 
 /// Seeks so many times, each by a cursor of its own.
@@ -52,7 +71,8 @@ fn seeks_over_several_runs_pay_for_their_merge_and_no_sooner() {
     // Each seek searches two runs more than one, and the merge spares both.
     let due = bytes.div_ceil(2 * BYTES_PER_SEARCH);
     assert!(300 < due, "tables of {bytes} bytes");
-    seek(&db, 0..due - 1);
+    let warm = warm(&db, 3);
+    seek(&db, 0..due - 1 - warm);
     assert_eq!((db.stats().counters.compactions, db.plan().len()), (0, 0));
     // A look comes at the latest 256 searches behind what it costs.
     seek(&db, 0..129);
@@ -61,6 +81,20 @@ fn seeks_over_several_runs_pay_for_their_merge_and_no_sooner() {
     assert!(read <= (due + 128) * 2 * BYTES_PER_SEARCH, "{read} bytes");
     seek(&db, 0..4 * due);
     assert_eq!(db.stats().counters.compactions, 1, "one run is no more than one search");
+    db.close().unwrap();
+}
+
+#[test]
+fn a_block_that_is_read_pays_for_ten_searches() {
+    let db = open_with_cache(KeyspaceOptions::default(), Some(0));
+    let bytes = db.stats().counters.flush_bytes;
+    // Each seek searches two runs more than one and reads three blocks, two of which would be spared.
+    let due = bytes.div_ceil(2 * BYTES_PER_SEARCH * (1 + SEARCHES_PER_READ));
+    seek(&db, 0..due - 1);
+    assert_eq!(db.stats().counters.compactions, 0);
+    // A look comes at the latest 256 searches behind what it costs.
+    seek(&db, 0..13);
+    assert_eq!((db.stats().counters.compactions, db.cursor().unwrap().source_count()), (1, 1));
     db.close().unwrap();
 }
 
@@ -88,7 +122,8 @@ fn what_was_paid_is_gone_when_the_tables_change() {
     let bytes =
         merged + db.stats().counters.flush_bytes - db.stats().counters.compaction_read_bytes;
     let due = bytes.div_ceil(BYTES_PER_SEARCH);
-    seek(&db, 0..due - 1);
+    let warm = warm(&db, 2);
+    seek(&db, 0..due - 1 - warm);
     put_all(&db, 2);
     seek(&db, 0..due / 2);
     assert_eq!(
