@@ -47,6 +47,8 @@ pub struct LogWriter {
     written: u64,
     /// Up to where the file has room on the device.
     room_end: u64,
+    /// Up to where room is added by the step.
+    room_max: u64,
     /// Checksum of the last frame, or 0.
     chain: u32,
     is_sealed: bool,
@@ -60,11 +62,16 @@ pub struct LogWriter {
 /// Room is added in pieces of this many bytes, where there is so much.
 const ROOM_BYTES: u64 = 64 << 10;
 
+/// The same up to the size that was foreseen for a segment: two windows. As much may lie on the device
+/// unused; each step costs a call, and the sync behind it a change of metadata.
+const ROOM_STEP_BYTES: u64 = 2 * WINDOW_BYTES;
+
 impl LogWriter {
     /// The most that a frame takes beside its payload, in bytes.
     pub const FRAME_OVERHEAD_MAX: u64 = HEAD_LEN_MAX as u64;
 
-    /// Creates the segment `path` with room for `allocate_bytes` and writes its header.
+    /// Creates the segment `path`, which is to grow to `allocate_bytes`, and writes its header. It has
+    /// room for as much, or for the first 4 MiB of it; the rest is added when it is needed.
     ///
     /// # Durability
     /// None: neither the header nor the name is durable. Sync both (the name by a sync of the
@@ -80,14 +87,18 @@ impl LogWriter {
         allocate_bytes: u64,
     ) -> Result<Self, FileError> {
         let file = fs.create(path)?;
+        let room_bytes = allocate_bytes.min(ROOM_STEP_BYTES);
         let prepare = || -> Result<(), IoError> {
-            if allocate_bytes != 0 {
-                file.allocate(0, allocate_bytes)?;
+            if room_bytes != 0 {
+                file.allocate(0, room_bytes)?;
             }
             file.write_all_at(0, &header.encode())
         };
         match prepare() {
-            Ok(()) => Ok(Self::after_header(file, header, 0, allocate_bytes)),
+            Ok(()) => {
+                let writer = Self::after_header(file, header, 0, room_bytes);
+                Ok(Self { room_max: allocate_bytes, ..writer })
+            }
             Err(error) => {
                 // The first failure is the one to tell; the file is an orphan at worst.
                 drop(file);
@@ -155,6 +166,7 @@ impl LogWriter {
             buffer: Vec::new(),
             written,
             room_end,
+            room_max: 0,
             chain: 0,
             is_sealed: false,
             may_map: true,
@@ -176,7 +188,8 @@ impl LogWriter {
         let end = self.end_offset() + bytes;
         if self.room_end < end {
             let start = self.room_end.max(self.written);
-            let ample = (end - start).max(ROOM_BYTES);
+            let foreseen = self.room_max.saturating_sub(start).min(ROOM_STEP_BYTES);
+            let ample = (end - start).max(foreseen).max(ROOM_BYTES);
             let file = &self.shared.file;
             let added = file.allocate(start, ample).map(|()| ample);
             // A piece is a convenience; the frame needs what it needs.
@@ -311,15 +324,26 @@ impl LogWriter {
         if self.room_end < MAPPED_BYTES_MIN || place.end() < start + len as u64 {
             return;
         }
-        let next = &self.shared.next_window;
-        let ready = next.exchange(self.window.take());
+        let ready = self.shared.next_window.exchange(self.window.take());
         let fits = |window: &FileWindow| window.contains(start, len);
         let open = || self.shared.file.window(place.offset, place.len);
         self.window = ready.filter(fits).or_else(open);
         self.may_map = self.window.is_some();
+        if self.may_map && place.end() == self.room_end {
+            self.add_step();
+        }
         if self.may_map && place.end() < self.room_end {
-            next.want(self.window_place(place.end()));
+            self.shared.next_window.want(self.window_place(place.end()));
             self.wants_window = true;
+        }
+    }
+
+    /// Adds the next step of the room that was foreseen before it is needed, so that the first window
+    /// there can be readied. If that fails, it is tried again when it is needed.
+    fn add_step(&mut self) {
+        let step = self.room_max.saturating_sub(self.room_end).min(ROOM_STEP_BYTES);
+        if step != 0 && self.shared.file.allocate(self.room_end, step).is_ok() {
+            self.room_end += step;
         }
     }
 

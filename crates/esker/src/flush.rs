@@ -15,7 +15,7 @@ use crate::read_view::WriteBuffer;
 use crate::running::{JobKind, JobRecord};
 
 /// More log than this, in segments, makes the keyspace that holds the oldest of it flush.
-const LOG_SEGMENTS_HELD_MAX: u64 = 4;
+const LOG_SEGMENTS_HELD_MAX: u64 = 8;
 
 /// What memtables that take writes may take together, however small the budget.
 const ACTIVE_BYTES_MAX_MIN: u64 = 256 << 10;
@@ -195,7 +195,7 @@ impl Engine {
         self.collect_garbage();
         self.update_pressure(keyspace);
         self.scheduler.request_compaction(keyspace.id);
-        self.logs.release_before(|| self.oldest_log_needed(), &self.ledger)
+        self.release_log()
     }
 
     /// Whether another keyspace has entries in memory only.

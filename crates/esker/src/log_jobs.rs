@@ -59,7 +59,18 @@ impl Engine {
         self.has_unmarked.store(false, Ordering::Relaxed);
         let marked = leader.append_mark(self)?;
         drop(leader);
+        self.logs.remove_spares();
         self.sync_to(marked)
+    }
+
+    /// Lets go of the segments that no memtable needs any more. While nobody writes, none is kept for
+    /// reuse.
+    pub(crate) fn release_log(&self) -> Result<()> {
+        let released = self.logs.release_before(|| self.oldest_log_needed(), &self.ledger);
+        if !self.has_unmarked.load(Ordering::Relaxed) {
+            self.logs.remove_spares();
+        }
+        released
     }
 
     /// Makes every acknowledged write durable.

@@ -4,6 +4,8 @@
 //! segment is named by the manifest before the first frame goes into it, and struck from the
 //! manifest before its file is reused or removed, so recovery knows which segments must exist.
 
+mod spares;
+
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -20,10 +22,6 @@ use crate::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 /// Format version of log segments: of frames, and of the commit groups in them.
 pub(crate) const LOG_FORMAT: u16 = 2;
-
-/// How many obsolete segments are kept for reuse. A reused segment needs no allocation, and its
-/// syncs no change of metadata.
-const SPARE_COUNT_MAX: usize = 2;
 
 /// All segments of one database.
 #[derive(Debug)]
@@ -142,15 +140,6 @@ impl Logs {
             sync_count: AtomicU64::new(0),
             reuses: AtomicBool::new(true),
             prepare_from: AtomicU64::new(0),
-        }
-    }
-
-    /// Whether obsolete segments may be used again; if not, the spare ones go now.
-    pub(crate) fn set_reuses(&self, reuses: bool) {
-        self.reuses.store(reuses, Ordering::Relaxed);
-        if !reuses {
-            let spare = std::mem::take(&mut self.segments().spare);
-            spare.iter().for_each(|path| self.remove_file(path));
         }
     }
 
@@ -384,12 +373,8 @@ impl Logs {
             segments.unsynced.retain(|(id, _)| !released.contains(id));
             for id in released {
                 let path = self.dir.join(id.file_name());
-                let reuses = self.reuses.load(Ordering::Relaxed) && !huge.contains(id);
-                if reuses && segments.spare.len() < SPARE_COUNT_MAX {
-                    segments.spare.push(path);
-                } else {
-                    obsolete.push(path);
-                }
+                let is_kept = !huge.contains(id) && self.wants_spare(segments.spare.len());
+                if is_kept { &mut segments.spare } else { &mut obsolete }.push(path);
             }
         }
         obsolete.iter().for_each(|path| self.remove_file(path));
@@ -430,8 +415,7 @@ impl Logs {
         if let Some(id) = unnamed.filter(|_| ledger.settle().is_ok()) {
             self.remove_file(&self.dir.join(id.file_name()));
         }
-        let spare = std::mem::take(&mut self.segments().spare);
-        spare.iter().for_each(|path| self.remove_file(path));
+        self.remove_spares();
         let segments = self.segments();
         Ok(segments.live.iter().map(|segment| (segment.id, segment.bytes)).collect())
     }

@@ -48,7 +48,7 @@ pub struct Options {
     /// Where the log lies, if not beside the tables: a directory that no other database uses. A
     /// database must be reopened with the same.
     pub log_dir: Option<PathBuf>,
-    /// Size at which a log segment is full, in bytes; less than 64 KiB counts as that. Default 64 MiB.
+    /// Size at which a log segment is full, in bytes; less than 64 KiB counts as that. Default 32 MiB.
     pub log_segment_bytes: u64,
     /// For tests: compactions are cut into parts, and bulk loads write behind in pieces, of about so
     /// many bytes, whatever threads there are to share them. Default none: where it pays.
@@ -84,7 +84,7 @@ impl Default for Options {
             compaction_bytes_per_second: None,
             durability: Durability::Process,
             log_dir: None,
-            log_segment_bytes: 64 << 20,
+            log_segment_bytes: 32 << 20,
             part_bytes: None,
         }
     }

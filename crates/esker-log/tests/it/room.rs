@@ -89,3 +89,22 @@ fn room_that_was_given_back_can_be_reserved_again() {
     log.reserve(1).unwrap();
     assert_eq!((len(&memory), *count.lock().unwrap()), (end + PIECE, 2));
 }
+
+/// A segment whose whole room was made at once took it from the disk from its first frame on.
+#[test]
+fn a_segment_grows_by_the_step_to_what_was_foreseen_and_then_by_the_piece() {
+    const STEP: u64 = 4 << 20;
+    const FORESEEN: u64 = 2 * STEP + 10 * PIECE;
+    let (memory, fs, count) = counted();
+    let mut log = LogWriter::create(&fs, path(), header(7), FORESEEN).unwrap();
+    let mut steps = vec![len(&memory)];
+    while log.end_offset() < FORESEEN + PIECE {
+        log.reserve(1 << 16).unwrap();
+        log.append(&[&[7; 60_000]]);
+        log.write().unwrap();
+        steps.push(len(&memory));
+    }
+    steps.dedup();
+    assert_eq!(steps[..4], [STEP, 2 * STEP, FORESEEN, FORESEEN + PIECE]);
+    assert_eq!(*count.lock().unwrap() as usize, steps.len());
+}

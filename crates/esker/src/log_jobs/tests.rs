@@ -109,3 +109,34 @@ fn a_flush_that_ends_beside_a_close_may_strike_a_log_segment() {
     assert_eq!(db.get("k1").unwrap().unwrap(), "first");
     assert_eq!(db.get("k2").unwrap().unwrap(), "second");
 }
+
+/// As many segments as were kept for reuse, with all their room, stayed for as long as the database was
+/// open, however long nobody wrote.
+#[test]
+fn segments_are_kept_for_reuse_only_while_somebody_writes() {
+    let fs = MemoryFileSystem::new(1);
+    let env = Env { fs: Arc::new(fs.clone()), ..Env::memory(1) };
+    let options =
+        Options { background_threads: 0, log_segment_bytes: 64 << 10, ..Options::default() };
+    let db = Db::builder("db").env(env).options(options).open().unwrap();
+    let engine = db.default_keyspace().handle().engine();
+    let fill = || (0..5_u8).for_each(|key| db.put([key], [key; 50_000]).unwrap());
+    let count = || {
+        let entries = fs.list(Path::new("db")).unwrap();
+        entries.iter().filter(|entry| entry.name.ends_with(".log")).count()
+    };
+    let needed = || engine.logs.size().1 + usize::from(!engine.logs.wants_prepare(u64::MAX));
+    let mark = || engine.mark_log(engine.logs.written_position()).unwrap();
+    fill();
+    db.flush().unwrap();
+    assert_eq!(count(), needed() + 1, "one while there are writes");
+    mark();
+    assert_eq!(count(), needed());
+    // Memtables that are flushed once the log rests leave none, either.
+    fill();
+    mark();
+    db.flush().unwrap();
+    assert_eq!(count(), needed());
+    fill();
+    assert_eq!(db.iter().map(Result::unwrap).count(), 5);
+}

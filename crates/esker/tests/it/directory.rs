@@ -11,7 +11,7 @@ use esker_tree::Manifest;
 use crate::recovered::{self, log_dir_of};
 
 /// Spare log segments that a running database may keep for reuse.
-const SPARE_SEGMENTS_MAX: usize = 2;
+const SPARE_SEGMENTS_MAX: usize = 1;
 
 /// The names in `dir` that the manifest refers to, and those that are there, each with the lock
 /// file and without obsolete manifests.
