@@ -1,8 +1,13 @@
 //! Segments that nothing has happened to.
 
 use std::path::Path;
+use std::sync::Arc;
 
-use esker_env::{FileError, FileExt, FileSystem, MemoryFileSystem};
+use esker_base::FileHeader;
+use esker_env::{
+    Fault, FaultFileSystem, FileError, FileExt, FileSystem, ManualClock, MemoryFileSystem,
+    Operation, Rule,
+};
 use esker_log::{LogEnd, LogReader, LogWriter};
 
 use crate::segment::{
@@ -198,5 +203,48 @@ fn missing_segment_is_an_error_of_the_system() {
     match LogReader::open(&fs, Path::new("1-00000001.log"), &expected(1)) {
         Err(FileError::Io(error)) => assert!(error.is_not_found()),
         other => panic!("{other:?}"),
+    }
+}
+
+/// A segment of several reads, each of a mebibyte.
+fn large_segment(fs: &MemoryFileSystem) -> Vec<u64> {
+    let mut log = create(fs, 0);
+    let ends = (0..9).map(|index| log.append(&[&vec![index; 400_000]])).collect();
+    log.write().unwrap();
+    ends
+}
+
+#[test]
+fn reads_that_give_less_than_asked_for_change_nothing() {
+    let memory = MemoryFileSystem::new(0);
+    let ends = large_segment(&memory);
+    let fs = FaultFileSystem::new(Arc::new(memory), Arc::new(ManualClock::default()));
+    fs.add(Rule::new(Fault::Short).on(&[Operation::Read]));
+    let mut reader = LogReader::open(&fs, path(), &expected(7)).unwrap();
+    for index in 0..9 {
+        assert_eq!(reader.next_frame().unwrap().unwrap().payload, [index; 400_000]);
+    }
+    assert_eq!(reader.next_frame().unwrap(), None);
+    assert_eq!(reader.end(), LogEnd::Clean { offset: ends[8] });
+}
+
+#[test]
+fn segment_that_is_cut_while_it_is_read_ends_in_order() {
+    for count in 0..9 {
+        let fs = MemoryFileSystem::new(0);
+        let ends = large_segment(&fs);
+        let mut reader = LogReader::open(&fs, path(), &expected(7)).unwrap();
+        let cut = ends[count] - 200_000;
+        fs.open_for_write(path()).unwrap().truncate(cut).unwrap();
+        let mut found = 0;
+        while let Some(frame) = reader.next_frame().unwrap() {
+            assert_eq!(frame.payload, [found; 400_000]);
+            found += 1;
+        }
+        // What was in memory already may still be given.
+        let found = usize::from(found);
+        assert!(count <= found, "{found} of {count} frames");
+        let end = found.checked_sub(1).map_or(FileHeader::LEN as u64, |last| ends[last]);
+        assert_eq!(reader.end().offset(), end);
     }
 }

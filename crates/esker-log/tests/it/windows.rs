@@ -126,6 +126,38 @@ fn a_used_segment_takes_windows_again() {
     write(&OsFileSystem, &new, log, |_| ());
 }
 
+/// Written through a window that reaches behind the end of the file, frames would be lost, or end the
+/// process.
+#[test]
+fn room_that_was_given_back_is_not_written_through_a_window() {
+    let dir = TestDir::new("given-back");
+    let path = dir.0.join("log");
+    let mut log = LogWriter::create(&OsFileSystem, &path, header(7), ROOM_BYTES).unwrap();
+    let mut frames = 0;
+    for end in [1 << 20, 3 << 20, 5 << 20, 6 << 20] {
+        while log.end_offset() < end {
+            log.append(&[&[7; 3000]]);
+            log.write().unwrap();
+            log.sync_handle().ready_window();
+            frames += 1;
+        }
+        log.give_back_room().unwrap();
+        assert_eq!(std::fs::metadata(&path).unwrap().len(), log.end_offset());
+        // By calls at first, and then through windows of new room.
+        log.append(&[&[8; 3000]]);
+        log.write().unwrap();
+        log.reserve(ROOM_BYTES).unwrap();
+        frames += 1;
+    }
+    let mut reader = LogReader::open(&OsFileSystem, &path, &expected(7)).unwrap();
+    let mut found = 0;
+    while let Some(frame) = reader.next_frame().unwrap() {
+        assert!(frame.payload == [7; 3000] || frame.payload == [8; 3000]);
+        found += 1;
+    }
+    assert_eq!((found, reader.end()), (frames, LogEnd::Clean { offset: log.end_offset() }));
+}
+
 #[test]
 fn windows_that_are_readied_ahead_change_nothing() {
     let dir = TestDir::new("ahead");
