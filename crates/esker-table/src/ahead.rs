@@ -3,13 +3,14 @@
 //! A read from the cache waits for memory four times, each time for what the load before named: the
 //! line of the filter, the slot, the block with the front of its payload, the value.
 //! Whoever has several reads to do asks for the first of these of all reads, then for the second,
-//! and so on, before he does the reads themselves.
+//! and so on, before he does the reads themselves, which go on from what was found.
 //!
-//! Promises to change no answer, no count of uses and nothing in a file: what is not in the cache
-//! is left to the read. A table that is not open stays so.
+//! Promises to change no answer and nothing in a file: what is not in the cache is left to the read. A
+//! table that is not open stays so.
 
+use crate::FilterVerdict;
 use crate::builder::tag_of;
-use crate::filter::FilterBlock;
+use crate::index_block::Candidates;
 use crate::open_table::OpenTable;
 use crate::prefetch::{prefetch_at, prefetch_bytes};
 use crate::{Table, cached_block::CachedBlock};
@@ -17,12 +18,24 @@ use crate::{Table, cached_block::CachedBlock};
 /// Most bytes of a value that are asked for.
 const VALUE_LEN_MAX: usize = 256;
 
-/// The block that a read will look into, by its slot in the cache.
+/// What a look ahead finds out about a key in a table.
+#[derive(Clone, Copy, Debug)]
+pub enum Ahead<'a> {
+    /// The table does not have it.
+    RuledOut,
+    /// Where the table has it, if it does.
+    Block(BlockAhead<'a>),
+    /// Nothing, since the table is not open, or filter or index are not in the cache.
+    Unknown,
+}
+
+/// The block that a read will look into.
 #[derive(Clone, Copy, Debug)]
 pub struct BlockAhead<'a> {
-    open: &'a OpenTable,
-    slot: u32,
-    tag: u8,
+    pub(crate) open: &'a OpenTable,
+    pub(crate) partition: usize,
+    pub(crate) candidates: Candidates,
+    pub(crate) tag: u8,
 }
 
 impl Table {
@@ -49,36 +62,40 @@ impl Table {
         partition.is_some_and(|partition| open.announce(partition, user_key, hash))
     }
 
-    /// The block that a point read of `user_key` looks into, whose slot is asked for; `None` if the
-    /// filter rules the key out.
+    /// The first half of a point read of `user_key`, as far as the cache has what it takes: the block,
+    /// whose slot is asked for. [`Table::get_in`] is the second half.
     #[inline]
     #[must_use]
-    pub fn block_of_key(&self, user_key: &[u8], hash: u64) -> Option<BlockAhead<'_>> {
-        let open = self.opened()?;
-        let partition = open.top.candidate(user_key)?;
-        let may_contain = |filter: &FilterBlock| filter.may_contain(hash);
-        if !open.with_cached_filter(partition, may_contain).unwrap_or(true) {
-            return None;
+    pub fn look_ahead(&self, user_key: &[u8], hash: u64) -> Ahead<'_> {
+        let Some(open) = self.opened() else { return Ahead::Unknown };
+        let Some(partition) = open.top.candidate(user_key) else { return Ahead::RuledOut };
+        match open.cached_verdict(partition, hash) {
+            None => return Ahead::Unknown,
+            Some(FilterVerdict::Excluded) => return Ahead::RuledOut,
+            Some(_) => {}
         }
-        open.block_ahead(partition, user_key, tag_of(hash))
-    }
-}
-
-impl OpenTable {
-    #[inline]
-    fn block_ahead(&self, partition: usize, user_key: &[u8], tag: u8) -> Option<BlockAhead<'_>> {
-        let number = self.cached_candidate(partition, user_key)?;
-        let slot = self.block_number(partition, number);
-        prefetch_at(self.slot_address(slot), 1);
-        Some(BlockAhead { open: self, slot, tag })
+        match open.cached_candidates(partition, user_key) {
+            None => Ahead::Unknown,
+            Some(None) => Ahead::RuledOut,
+            Some(Some(candidates)) => {
+                let block = BlockAhead { open, partition, candidates, tag: tag_of(hash) };
+                prefetch_at(open.slot_address(block.slot()), 1);
+                Ahead::Block(block)
+            }
+        }
     }
 }
 
 impl BlockAhead<'_> {
+    #[inline]
+    fn slot(&self) -> u32 {
+        self.open.block_number(self.partition, self.candidates.first)
+    }
+
     /// Second, after its slot: asks for the block, and for its tags and keys.
     #[inline]
     pub fn ask_block(&self) {
-        self.open.ask_data(self.slot);
+        self.open.ask_data(self.slot());
     }
 
     /// Third, for a point read: asks for the value of the first entry with the tag.
@@ -94,7 +111,7 @@ impl BlockAhead<'_> {
 
     #[inline]
     fn look(&self, look: impl FnOnce(&CachedBlock)) {
-        self.open.peek_with(self.slot, look);
+        self.open.peek_with(self.slot(), look);
     }
 }
 

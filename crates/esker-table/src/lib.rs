@@ -76,7 +76,7 @@ mod refusal_tests;
 mod testing;
 
 pub use adoption::Adoption;
-pub use ahead::BlockAhead;
+pub use ahead::{Ahead, BlockAhead};
 pub use blob_file::BlobFile;
 pub use blob_files::BlobFiles;
 pub use blob_format::{BLOB_FILE_FRAME_LEN, BLOB_FORMAT_NEWEST};

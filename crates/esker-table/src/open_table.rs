@@ -15,7 +15,7 @@ use esker_env::{Clock, FileError};
 use crate::cached_block::{CachedBlock, Content, ask_data};
 use crate::data_block::DataBlock;
 use crate::filter::FilterBlock;
-use crate::index_block::IndexBlock;
+use crate::index_block::{Candidates, IndexBlock};
 use crate::table_file::TableFile;
 use crate::top_index::{Partition, TopIndex, slot_count};
 use crate::{
@@ -108,6 +108,26 @@ impl OpenTable {
         Ok(verdict)
     }
 
+    /// As [`OpenTable::filter_verdict`], if the filter is in the cache.
+    #[inline]
+    pub(crate) fn cached_verdict(&self, partition: usize, hash: u64) -> Option<FilterVerdict> {
+        if self.top.partitions()[partition].filter.is_none() {
+            return Some(FilterVerdict::Absent);
+        }
+        self.slots.with(self.index_slot(partition) + 1, |block| verdict_of(block, hash))
+    }
+
+    /// The blocks of `partition` that may hold `user_key`, if there are any, if its index is in the
+    /// cache.
+    #[inline]
+    pub(crate) fn cached_candidates(
+        &self,
+        partition: usize,
+        user_key: &[u8],
+    ) -> Option<Option<Candidates>> {
+        self.slots.with(self.index_slot(partition), |block| block.index().candidates(user_key))
+    }
+
     #[cold]
     fn load_filter<T: ReadTrace>(
         &self,
@@ -138,15 +158,6 @@ impl OpenTable {
         self.top.partitions()[partition].filter?;
         let slot = self.index_slot(partition) + 1;
         self.slots.peek_with(slot, |block| block.filter().map(look))?
-    }
-
-    /// The first block of `partition` that may hold `user_key`, if its index is in the cache; no
-    /// use of it.
-    #[inline]
-    pub(crate) fn cached_candidate(&self, partition: usize, user_key: &[u8]) -> Option<usize> {
-        let slot = self.index_slot(partition);
-        let candidates = self.slots.peek_with(slot, |block| block.index().candidates(user_key))?;
-        Some(candidates?.first)
     }
 
     /// Asks for the data block in `slot`, if it is in the cache; no use of it.

@@ -11,6 +11,7 @@ use esker_base::sync::{Mutex, PoisonError};
 use esker_base::{Fragments, InternalKey, KeyRange, SeqNo, TableId, Trailer};
 use esker_env::FileError;
 
+use crate::ahead::BlockAhead;
 use crate::builder::tag_of;
 use crate::cached_block::{BlockSlice, CachedBlock};
 use crate::index_block::Candidates;
@@ -142,11 +143,29 @@ impl Table {
             return Ok(None);
         }
         let candidates = open.with_index(partition, trace, |index| index.candidates(user_key))?;
-        let Some(Candidates { first, last }) = candidates else {
+        let Some(candidates) = candidates else {
             return Ok(None);
         };
+        let block = BlockAhead { open, partition, candidates, tag: tag_of(hash) };
+        self.get_in(block, user_key, snapshot, trace)
+    }
+
+    /// The second half of [`Table::get`], in the block of this table that a
+    /// [look ahead](Table::look_ahead) has found.
+    ///
+    /// # Errors
+    /// As [`Table::get`].
+    #[inline]
+    pub fn get_in<T: ReadTrace>(
+        &self,
+        block: BlockAhead<'_>,
+        user_key: &[u8],
+        snapshot: SeqNo,
+        trace: &mut T,
+    ) -> Result<Option<TableEntry>, FileError> {
+        let BlockAhead { open, partition, candidates: Candidates { first, last }, tag } = block;
         let block = open.data_block(partition, first, trace)?;
-        let found = block.data().find(user_key, tag_of(hash), snapshot);
+        let found = block.data().find(user_key, tag, snapshot);
         if T::ENABLED {
             trace.stepped_over(found.stepped_over);
         }

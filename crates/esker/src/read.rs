@@ -12,8 +12,9 @@ use std::cell::OnceCell;
 use std::sync::Arc;
 
 use esker_base::{EntryKind, KeyRange, SeqNo, Trailer, checksum::hash_key};
+use esker_env::FileError;
 use esker_memtable::Memtable;
-use esker_table::{BlockSlice, NoTrace, ReadTrace, Table};
+use esker_table::{BlockSlice, NoTrace, ReadTrace, Table, TableEntry};
 use esker_tree::{
     Cursor, MergeError, MergingCursor, PointMerge, PointStep, ReadContext, Run, UnsupportedKind,
     VisibleCursor,
@@ -25,7 +26,7 @@ use crate::engine::Engine;
 use crate::error::{Error, ErrorKind, Result};
 use crate::expiry::Expiry;
 use crate::keyspace_core::KeyspaceCore;
-use crate::read_ahead::{ASKED_MAX, Announcer, ask_ahead};
+use crate::read_ahead::{ASKED_MAX, Announcer, KeyAhead, look_ahead};
 use crate::read_view::ReadView;
 use crate::snapshots::PinnedSeqNo;
 
@@ -115,9 +116,48 @@ pub(crate) struct Target<'a> {
     pub(crate) snapshot: SeqNo,
 }
 
+/// What is known beforehand about where a key is.
+pub(crate) trait Hint {
+    /// Looks for the key, which has this hash, in the table that is the `number`th that may have it.
+    fn look(
+        &self,
+        number: usize,
+        table: &Table,
+        key: (&[u8], u64),
+        snapshot: SeqNo,
+        trace: &mut impl GetTrace,
+    ) -> std::result::Result<Option<TableEntry>, FileError>;
+}
+
+/// Nothing is known.
+impl Hint for () {
+    #[inline]
+    fn look(
+        &self,
+        _number: usize,
+        table: &Table,
+        (key, hash): (&[u8], u64),
+        snapshot: SeqNo,
+        trace: &mut impl GetTrace,
+    ) -> std::result::Result<Option<TableEntry>, FileError> {
+        table.get(key, hash, snapshot, trace)
+    }
+}
+
 /// The value of a key, if it has one. `context` is asked for only if the newest visible entry is
 /// neither a put nor a tombstone.
+#[inline]
 pub(crate) fn find<'a, T: GetTrace>(
+    target: Target<'a>,
+    context: impl FnOnce() -> ReadContext,
+    trace: &mut T,
+) -> Result<Option<Found<'a>>> {
+    find_by((), target, context, trace)
+}
+
+/// As [`find`], with what is known beforehand.
+fn find_by<'a, T: GetTrace>(
+    hint: impl Hint,
     target: Target<'a>,
     context: impl FnOnce() -> ReadContext,
     trace: &mut T,
@@ -152,7 +192,7 @@ pub(crate) fn find<'a, T: GetTrace>(
     }
     let hash = hash_key(key);
     let mut told = 0;
-    for (number, table) in view.version.candidates(key) {
+    for (candidate, (number, table)) in view.version.candidates(key).enumerate() {
         tell_outside(target, &mut told, number + 1, trace);
         if snapshot < table.properties().seqno_min {
             trace.too_new(number, table);
@@ -160,7 +200,7 @@ pub(crate) fn find<'a, T: GetTrace>(
         }
         trace.enter(number, table);
         let covering = table.covering(key, snapshot)?;
-        let entry = table.get(key, hash, snapshot, trace)?;
+        let entry = hint.look(candidate, table, (key, hash), snapshot, trace)?;
         let entry = entry.filter(|entry| is_above(entry.trailer, covering));
         trace.leave(entry.is_some());
         if let Some(entry) = entry {
@@ -426,15 +466,17 @@ impl Engine {
         // One time for all, asked for only if one of them needs it.
         let time = OnceCell::new();
         let mut values = Vec::with_capacity(keys.len());
-        let mut ahead = Announcer::new(&view, snapshot, &keys);
+        let mut announcer = Announcer::new(&view, snapshot, &keys);
+        let mut ahead = [KeyAhead::default(); ASKED_MAX];
         for (number, key) in keys.iter().enumerate() {
             if number.is_multiple_of(ASKED_MAX) {
-                ask_ahead(&view, &keys[number..keys.len().min(number + ASKED_MAX)]);
+                ahead = look_ahead(&view, &keys[number..keys.len().min(number + ASKED_MAX)]);
             }
-            ahead.go_on_to(number);
+            announcer.go_on_to(number);
             let target = Target { view: &view, key, snapshot };
             let now = || *time.get_or_init(|| self.time_of(pin));
-            let found = find(target, || self.read_context(keyspace, now()), &mut ahead)?;
+            let context = || self.read_context(keyspace, now());
+            let found = find_by(ahead[number % ASKED_MAX], target, context, &mut announcer)?;
             values.push(found.map(Found::into_value));
         }
         Ok(values)

@@ -8,8 +8,10 @@
 use std::borrow::Cow;
 
 use esker_base::{SeqNo, checksum::hash_key};
-use esker_table::{BlockAhead, ReadTrace};
+use esker_env::FileError;
+use esker_table::{Ahead, BlockAhead, ReadTrace, Table, TableEntry};
 
+use crate::read::{GetTrace, Hint};
 use crate::read_view::ReadView;
 
 /// So many keys of a multi-get wait for the device together, in between twice as many: a device
@@ -76,29 +78,65 @@ impl ReadTrace for Announcer<'_> {
 /// has under way, few enough for what they asked for to be still there.
 pub(crate) const ASKED_MAX: usize = 16;
 
-/// Asks for the memory that gets of `keys` will read: one load of every key, then the next.
-///
-/// Only where one run holds everything: there it saves most of a key's five waits, while of several
-/// runs it costs more than the waits for their filters, which a get has under way together with
-/// the rest. Processor time of a key, `multireadrandom` of `esker bench`, with and without it: one
-/// run of 580 MB 0.79 and 1.00 us, three runs of 116 MB 1.12 and 0.71.
-pub(crate) fn ask_ahead(view: &ReadView, keys: &[Cow<'_, [u8]>]) {
-    if keys.len() < 2 || view.version.runs().len() != 1 {
-        return;
+/// What is known of a key of a multi-get before it is read: of the tables that may hold it, in the
+/// order in which they are read, the first so many do not, and the next has it in this block if at all.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct KeyAhead<'a> {
+    ruled_out: usize,
+    block: Option<BlockAhead<'a>>,
+}
+
+impl Hint for KeyAhead<'_> {
+    #[inline]
+    fn look(
+        &self,
+        number: usize,
+        table: &Table,
+        (key, hash): (&[u8], u64),
+        snapshot: SeqNo,
+        trace: &mut impl GetTrace,
+    ) -> std::result::Result<Option<TableEntry>, FileError> {
+        match self.block {
+            _ if number < self.ruled_out => Ok(None),
+            Some(block) if number == self.ruled_out => table.get_in(block, key, snapshot, trace),
+            _ => table.get(key, hash, snapshot, trace),
+        }
+    }
+}
+
+/// Asks for the memory that gets of `keys` will read: one load of every key, then the next. What is
+/// found on the way is the first half of each get, which goes on from there.
+pub(crate) fn look_ahead<'a>(
+    view: &'a ReadView,
+    keys: &'a [Cow<'_, [u8]>],
+) -> [KeyAhead<'a>; ASKED_MAX] {
+    let mut found = [KeyAhead::default(); ASKED_MAX];
+    if keys.len() < 2 {
+        return found;
     }
     let mut hashes = [0; ASKED_MAX];
     for (hash, key) in hashes.iter_mut().zip(keys) {
         *hash = hash_key(key);
-        view.version.candidates(key).for_each(|(_, table)| table.ask_filter(key, *hash));
+        if view.version.runs().len() == 1 {
+            view.version.candidates(key).for_each(|(_, table)| table.ask_filter(key, *hash));
+        }
     }
-    let mut blocks = [const { None }; ASKED_MAX];
-    for ((block, key), hash) in blocks.iter_mut().zip(keys).zip(hashes) {
-        let candidates = &mut view.version.candidates(key);
-        *block = candidates.find_map(|(_, table)| table.block_of_key(key, hash));
+    for ((ahead, key), hash) in found.iter_mut().zip(keys).zip(hashes) {
+        for (_, table) in view.version.candidates(key) {
+            match table.look_ahead(key, hash) {
+                Ahead::RuledOut => ahead.ruled_out += 1,
+                Ahead::Block(block) => {
+                    ahead.block = Some(block);
+                    break;
+                }
+                Ahead::Unknown => break,
+            }
+        }
     }
-    let blocks = || blocks.iter().flatten();
+    let blocks = || found.iter().filter_map(|ahead| ahead.block.as_ref());
     blocks().for_each(BlockAhead::ask_block);
     blocks().for_each(BlockAhead::ask_value);
+    found
 }
 
 #[cfg(test)]

@@ -4,17 +4,17 @@ use esker_base::checksum::hash_key;
 use esker_base::{InternalKey, SeqNo};
 
 use super::*;
-use crate::Compression;
 use crate::testing::{Bed, get, hard_entries, options};
+use crate::{Compression, TableEntry};
 
 #[test]
-fn nothing_is_opened_loaded_or_counted_and_the_block_is_the_one_that_is_read() {
+fn nothing_is_opened_or_loaded_and_the_block_is_the_one_that_is_read() {
     let entries = hard_entries(3, 1_500);
     let bed = Bed::new();
     let table = bed.table(&bed.build(1, options(512, Compression::Lz4), &entries));
     let (first, hash) = (&entries[0].user_key, hash_key(&entries[0].user_key));
     table.ask_filter(first, hash);
-    assert!(table.block_of_key(first, hash).is_none());
+    assert!(matches!(table.look_ahead(first, hash), Ahead::Unknown));
     assert_eq!((bed.context.cache.stats().loads, table.memory_bytes()), (0, 0), "it is not open");
 
     let (mut blocks, mut cursor) = (Vec::new(), table.cursor(true));
@@ -26,7 +26,9 @@ fn nothing_is_opened_loaded_or_counted_and_the_block_is_the_one_that_is_read() {
     for entry in &entries {
         let (key, hash) = (&entry.user_key, hash_key(&entry.user_key));
         table.ask_filter(key, hash);
-        let block = table.block_of_key(key, hash).expect("the filter has the key");
+        let Ahead::Block(block) = table.look_ahead(key, hash) else {
+            panic!("the filter has the key")
+        };
         block.ask_block();
         block.ask_value();
         // Of all versions of a key the first stands in the first block that may hold it.
@@ -40,10 +42,24 @@ fn nothing_is_opened_loaded_or_counted_and_the_block_is_the_one_that_is_read() {
         });
         blocks.push(has_key);
     }
-    assert_eq!(bed.context.cache.stats(), before);
+    let after = bed.context.cache.stats();
+    assert_eq!((after.loads, after.resident_bytes), (before.loads, before.resident_bytes));
+    for entry in &entries {
+        let key = &entry.user_key;
+        let Ahead::Block(block) = table.look_ahead(key, hash_key(key)) else {
+            panic!("the filter has the key")
+        };
+        for snapshot in [SeqNo::MAX, entry.trailer.seqno()] {
+            let whole = get(&table, key, snapshot).unwrap();
+            let half = table.get_in(block, key, snapshot, &mut crate::NoTrace).unwrap();
+            let seen = |entry: TableEntry| (entry.trailer, entry.value.to_vec());
+            let expected = whole.map(|entry| (entry.trailer, entry.value));
+            assert_eq!(half.map(seen), expected, "{key:?} at {snapshot:?}");
+        }
+    }
     let found = blocks.iter().filter(|&&has_key| has_key).count();
     // A separator may equal the last key of a block, so that a key's versions start in the next.
     assert!(found * 10 > blocks.len() * 9, "{found} of {}", blocks.len());
     let absent = b"absent from the table";
-    assert!(table.block_of_key(absent, hash_key(absent)).is_none(), "the filter rules it out");
+    assert!(matches!(table.look_ahead(absent, hash_key(absent)), Ahead::RuledOut), "by the filter");
 }
