@@ -229,6 +229,69 @@ mod tests {
         assert_eq!(decoded(b"\x04\x03\x05\x06\x07"), Err("unexpected bytes follow"));
     }
 
+    /// What a table may have, each by itself.
+    fn every_section() -> [TableExtras; 7] {
+        let none = TableExtras::default;
+        let times = TableTimes { oldest: 5, newest: 300, oldest_tombstone: None, written: 301 };
+        let handle = BlockHandle { offset: 400, len: 50 };
+        let (start, end) = (b"b".to_vec(), b"f".to_vec());
+        let ranges = TableRanges {
+            handle,
+            fragment_count: 2,
+            start,
+            end,
+            has_entries: true,
+            ends_table: false,
+        };
+        let mut uses = vec![1, 1, 4];
+        uses.extend([200, 1, 0, 0, 0, 0, 0, 0, 0, 7, 9, 1, 60]);
+        let blobs = BlobUses::decode(&mut Decoder::new(&uses)).unwrap();
+        let origin = Origin::External { order: "bytewise".to_owned(), keyspace: "a".to_owned() };
+        [
+            TableExtras { times: Some(times), ..none() },
+            TableExtras { ranges: Some(ranges), ..none() },
+            TableExtras { blobs: Some(blobs), ..none() },
+            TableExtras { expiry: Some(TableExpiry { earliest: 5, latest: Some(9) }), ..none() },
+            TableExtras { origin: Some(origin), ..none() },
+            TableExtras { dictionary: Some(handle), ..none() },
+            TableExtras { replaced_count: 3, ..none() },
+        ]
+    }
+
+    #[test]
+    fn every_set_of_sections_round_trips_and_no_cut_is_taken_for_the_whole() {
+        let sections = every_section().map(|extras| {
+            let mut bytes = Vec::new();
+            extras.encode(&mut bytes);
+            (extras, bytes)
+        });
+        for set in 0..1_u32 << sections.len() {
+            let chosen = sections.iter().enumerate().filter(|(at, _)| set >> at & 1 == 1);
+            let (mut extras, mut bytes) = (TableExtras::default(), Vec::new());
+            for (_, (one, section)) in chosen {
+                bytes.extend_from_slice(section);
+                let one = one.clone();
+                extras = TableExtras {
+                    times: extras.times.or(one.times),
+                    ranges: extras.ranges.or(one.ranges),
+                    blobs: extras.blobs.or(one.blobs),
+                    expiry: extras.expiry.or(one.expiry),
+                    origin: extras.origin.or(one.origin),
+                    dictionary: extras.dictionary.or(one.dictionary),
+                    replaced_count: extras.replaced_count.max(one.replaced_count),
+                };
+            }
+            let mut encoded = Vec::new();
+            extras.encode(&mut encoded);
+            assert_eq!(encoded, bytes);
+            assert_eq!(decoded(&bytes).as_ref(), Ok(&extras));
+            assert_eq!(extras.is_empty(), set == 0);
+            for len in 0..bytes.len() {
+                assert_ne!(decoded(&bytes[..len]).as_ref(), Ok(&extras), "{len} of set {set}");
+            }
+        }
+    }
+
     #[test]
     fn sections_that_cannot_be_are_refused() {
         for (bytes, what) in [

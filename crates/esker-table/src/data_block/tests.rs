@@ -65,6 +65,18 @@ fn check(entries: &[Entry], probes: &[Vec<u8>]) {
     }
 }
 
+/// What follows the prefix of a random key. Most of them start with eight equal bytes, so that heads
+/// say nothing about many.
+fn random_suffix(random: &mut Random, len: usize) -> Vec<u8> {
+    let mut few = || [0, 1, 255][random.below(3) as usize];
+    let (first, is_plain) = (few(), few() == 0);
+    let mut suffix: Vec<u8> = (0..len).map(|_| few()).collect();
+    if !is_plain {
+        suffix[..len.min(8)].fill(first);
+    }
+    suffix
+}
+
 #[test]
 fn random_blocks_answer_as_a_sorted_vector() {
     let mut random = Random(11);
@@ -72,17 +84,28 @@ fn random_blocks_answer_as_a_sorted_vector() {
         let prefix_len = [0, 3, 8, 40][round % 4];
         let prefix = random.bytes(prefix_len);
         let seqno_end = [1, 200, 60_000, 1 << 31, 1 << 50][round % 5];
+        // Of many lengths, or all of one: shorter than a head, a head, longer.
+        let lens = [0..10, 0..24, 3..4, 8..9, 9..10, 17..18, 20..21][round % 7].clone();
+        let random_key = |random: &mut Random| {
+            let len = lens.start + random.below((lens.end - lens.start) as u64) as usize;
+            [prefix.clone(), random_suffix(random, len)].concat()
+        };
         let entries = (0..1 + random.below(60)).map(|_| {
-            let len = random.below(10) as usize;
-            let mut user_key = prefix.clone();
-            user_key.extend((0..len).map(|_| [0, 1, 255][random.below(3) as usize]));
+            let user_key = random_key(&mut random);
             let kinds = [EntryKind::Put, EntryKind::Tombstone, EntryKind::Merge];
             let kind = kinds[random.below([1, 3][round % 2]) as usize];
             let value_len = random.below([1, 20][round % 2]) as usize;
             Entry::new(&user_key, random.below(seqno_end), kind, &random.bytes(value_len))
         });
         let entries = sorted(entries.collect());
-        check(&entries, &[vec![], prefix, vec![255; 60], random.bytes(5)]);
+        let mut probes = vec![vec![], vec![255; 60], random.bytes(5)];
+        for _ in 0..4 {
+            let key = random_key(&mut random);
+            probes
+                .extend([key[..key.len() - key.len().min(1)].to_vec(), [&key[..], &[0]].concat()]);
+            probes.push(key);
+        }
+        check(&entries, &[vec![prefix], probes].concat());
     }
 }
 

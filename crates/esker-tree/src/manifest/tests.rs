@@ -364,6 +364,24 @@ fn what_a_newer_release_wrote_is_refused_by_name() {
 }
 
 #[test]
+fn manifest_of_an_older_format_is_read_and_takes_no_edit() {
+    // An older release that finds a record of this one must be able to refuse the file by its header.
+    let mut added = Vec::new();
+    parse_edit("log-added 5").encode(&mut added);
+    let Rig { fs, .. } = rig();
+    write_by_hand(&*fs, MANIFEST_FORMAT - 1, &added);
+    let before = bytes_of(&*fs, &dir().join(manifest_id(3).file_name()));
+    let recovered = recover(&*fs);
+    assert!(matches!(recovered.end, LogEnd::Clean { .. }));
+    let mut manifest = Manifest::open(Arc::clone(&fs), dir(), recovered).unwrap();
+    manifest.append(&parse_edit("log-durable 5 100"), || manifest_id(6)).unwrap();
+    assert_eq!(names(&*fs), ["1-00000003.manifest.old", "1-00000006.manifest"]);
+    assert_eq!(bytes_of(&*fs, &dir().join("1-00000003.manifest.old")), before);
+    assert_eq!(&recover(&*fs).catalog, manifest.catalog());
+    assert_eq!(bytes_of(&*fs, &dir().join("1-00000006.manifest"))[10], MANIFEST_FORMAT as u8);
+}
+
+#[test]
 fn edits_that_cannot_be_are_damage() {
     let mut absent = Vec::new();
     parse_edit("table-removed 0 5").encode(&mut absent);
