@@ -117,9 +117,7 @@ pub(crate) fn look_ahead<'a>(
     let mut hashes = [0; ASKED_MAX];
     for (hash, key) in hashes.iter_mut().zip(keys) {
         *hash = hash_key(key);
-        if view.version.runs().len() == 1 {
-            view.version.candidates(key).for_each(|(_, table)| table.ask_filter(key, *hash));
-        }
+        view.version.candidates(key).for_each(|(_, table)| table.ask_filter(key, *hash));
     }
     for ((ahead, key), hash) in found.iter_mut().zip(keys).zip(hashes) {
         for (_, table) in view.version.candidates(key) {
