@@ -4,21 +4,24 @@
 //! segment is named by the manifest before the first frame goes into it, and struck from the
 //! manifest before its file is reused or removed, so recovery knows which segments must exist.
 
+mod appender;
+mod making;
+mod releasing;
 mod spares;
 
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use esker_base::{DatabaseId, FileHeader, FileKind, LogId, SeqNo};
+use esker_base::{DatabaseId, LogId, SeqNo};
 use esker_env::{File, FileSystem};
 use esker_log::{LogSync, LogWriter};
-use esker_tree::{EditRecord, VersionEdit};
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::ledger::Ledger;
 use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use crate::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+
+pub(crate) use appender::Appender;
 
 /// Format version of log segments: of frames, and of the commit groups in them.
 pub(crate) const LOG_FORMAT: u16 = 2;
@@ -86,14 +89,6 @@ struct Syncing {
     durable: u64,
     is_running: bool,
     failure: Option<Error>,
-}
-
-/// The end of the log that takes frames. Owned by the commit leader.
-#[derive(Debug, Default)]
-pub(crate) struct Appender {
-    current: Option<(LogId, LogWriter)>,
-    /// Bytes in the segments before the current one.
-    base: u64,
 }
 
 /// A log segment found at open.
@@ -234,192 +229,6 @@ impl Logs {
         Ok(position)
     }
 
-    /// Readies what comes next, off the path of writers: what the current segment is written
-    /// through, and a segment for when it is full.
-    pub(crate) fn prepare(&self, ledger: &Ledger) -> Result<()> {
-        let newest = self.segments().unsynced.last().map(|(_, target)| target.clone());
-        if let Some(SyncTarget::Writer(sync)) = newest {
-            sync.ready_window();
-        }
-        let _making = self.making.lock().unwrap_or_else(PoisonError::into_inner);
-        let used = self.segments().live.back().map_or(0, |segment| segment.bytes);
-        if !self.wants_prepare(used) {
-            return Ok(());
-        }
-        let (id, mut writer) = self.create_segment(ledger).inspect_err(|_| {
-            // Some more times until it is needed, and not with every write.
-            let later = self.written_position().saturating_add(self.segment_bytes / 16);
-            self.prepare_from.store(later, Ordering::Relaxed);
-        })?;
-        writer.ready_first_window();
-        self.segments().prepared = Some((id, writer));
-        Ok(())
-    }
-
-    /// The segment that was readied, or else one made now.
-    fn next_segment(&self, ledger: &Ledger) -> Result<(LogId, LogWriter)> {
-        let _making = self.making.lock().unwrap_or_else(PoisonError::into_inner);
-        let prepared = self.segments().prepared.take();
-        prepared.map_or_else(|| self.create_segment(ledger), Ok)
-    }
-
-    /// Whether a segment is to be readied, the current one being `used` bytes long.
-    pub(crate) fn wants_prepare(&self, used: u64) -> bool {
-        self.segment_bytes / 2 < used
-            && self.prepare_from.load(Ordering::Relaxed) <= self.written_position()
-            && self.segments().prepared.is_none()
-    }
-
-    /// Creates a segment: file, header and name durable, then named by the manifest. One that the
-    /// manifest could not name before is tried again, so that no try leaves another file. For who
-    /// holds `making`.
-    fn create_segment(&self, ledger: &Ledger) -> Result<(LogId, LogWriter)> {
-        let unnamed = self.segments().unnamed.take();
-        let made = unnamed.map_or_else(|| self.make_segment(ledger), Ok)?;
-        let named = VersionEdit { records: vec![EditRecord::LogAdded(made.0)] };
-        if let Err(error) = ledger.commit(named, |_| ()) {
-            self.segments().unnamed = Some(made);
-            return Err(error);
-        }
-        Ok(made)
-    }
-
-    /// A segment that the manifest does not name.
-    fn make_segment(&self, ledger: &Ledger) -> Result<(LogId, LogWriter)> {
-        let id = ledger.allocate_log()?;
-        let path = self.dir.join(id.file_name());
-        let header = FileHeader {
-            kind: FileKind::Log,
-            format: LOG_FORMAT,
-            id: id.0,
-            database: self.database,
-        };
-        let spare = self.segments().spare.pop();
-        let writer = self.create_file(spare.as_deref(), &path, header).inspect_err(|_| {
-            // Nothing names it; one that was to be used again may have either name.
-            spare.iter().chain([&path]).for_each(|path| self.remove_file(path));
-        })?;
-        Ok((id, writer))
-    }
-
-    /// A file for a segment, of `spare` if there is one: its header and its name are durable.
-    fn create_file(
-        &self,
-        spare: Option<&Path>,
-        path: &Path,
-        header: FileHeader,
-    ) -> Result<LogWriter> {
-        let writer = match spare {
-            Some(old) => LogWriter::recycle(&*self.fs, old, path, header)?,
-            None => match LogWriter::create(&*self.fs, path, header, self.segment_bytes) {
-                Err(error) if Error::from(error.clone()).kind() == ErrorKind::NoSpace => {
-                    // Room for a whole segment is a luxury; room for the next frames may be there.
-                    self.remove_file(path);
-                    LogWriter::create(&*self.fs, path, header, 0)?
-                }
-                other => other?,
-            },
-        };
-        writer.sync_handle().sync()?;
-        self.fs.sync_dir(&self.dir)?;
-        Ok(writer)
-    }
-
-    /// Strikes the segments older than `oldest_needed` (all but the current one, if nothing is
-    /// needed) from the manifest, then keeps their files for reuse or removes them.
-    pub(crate) fn release_before(
-        &self,
-        oldest_needed: impl FnOnce() -> Option<LogId>,
-        ledger: &Ledger,
-    ) -> Result<()> {
-        // The newest may be taking frames, and is the base that the others count from. Read first:
-        // were it read after the question who needs a segment, a frame could have been written to
-        // the newest in between, and another one to its successor.
-        let _making = self.making.lock().unwrap_or_else(PoisonError::into_inner);
-        let newest = self.segments().live.back().map(|segment| segment.id);
-        let bound =
-            oldest_needed().filter(|_| !esker_base::planted::is("log-released-early")).or(newest);
-        let released: Vec<LogId> = {
-            let segments = self.segments();
-            let ids = segments.live.iter().map(|segment| segment.id);
-            ids.take_while(|id| bound.is_some_and(|bound| *id < bound)).collect()
-        };
-        self.release(&released, ledger)
-    }
-
-    fn release(&self, released: &[LogId], ledger: &Ledger) -> Result<()> {
-        if released.is_empty() {
-            return Ok(());
-        }
-        let mut records: Vec<EditRecord> =
-            released.iter().map(|id| EditRecord::LogRemoved(*id)).collect();
-        // Recovery takes a first frame that is further on than this for one behind a gap. Entries
-        // of a keyspace that was dropped have been in the released segments and in no table.
-        let last_seqno = {
-            let segments = self.segments();
-            let gone = segments.live.iter().filter(|segment| released.contains(&segment.id));
-            gone.map(|segment| segment.last_seqno).max()
-        };
-        records.extend(last_seqno.map(EditRecord::LastSeqno));
-        ledger.commit(VersionEdit { records }, |_| ())?;
-        let mut obsolete = Vec::new();
-        {
-            let mut segments = self.segments();
-            // One of a huge batch has room that is needed elsewhere.
-            let is_huge = |segment: &LiveSegment| self.segment_bytes < segment.bytes;
-            let huge = segments.live.iter().filter(|segment| is_huge(segment));
-            let huge: Vec<LogId> = huge.map(|segment| segment.id).collect();
-            segments.live.retain(|segment| !released.contains(&segment.id));
-            segments.unsynced.retain(|(id, _)| !released.contains(id));
-            for id in released {
-                let path = self.dir.join(id.file_name());
-                let is_kept = !huge.contains(id) && self.wants_spare(segments.spare.len());
-                if is_kept { &mut segments.spare } else { &mut obsolete }.push(path);
-            }
-        }
-        obsolete.iter().for_each(|path| self.remove_file(path));
-        Ok(())
-    }
-
-    /// Ends the log of a database that is being closed: all bytes durable, the end marked, and
-    /// what is no longer needed removed. Everything before is durable already. Returns where the
-    /// segments end.
-    pub(crate) fn close(
-        &self,
-        appender: &mut Appender,
-        last_logged: SeqNo,
-        oldest_needed: Option<LogId>,
-        ledger: &Ledger,
-    ) -> Result<Vec<(LogId, u64)>> {
-        if let Some(newest) = self.segments().live.back_mut() {
-            newest.last_seqno = last_logged;
-        }
-        if let Some((_, writer)) = &mut appender.current {
-            writer.seal()?;
-            if let Some(newest) = self.segments().live.back_mut() {
-                newest.bytes = writer.end_offset();
-            }
-        }
-        let _making = self.making.lock().unwrap_or_else(PoisonError::into_inner);
-        let prepared = self.segments().prepared.take();
-        appender.current = None;
-        let released: Vec<LogId> = {
-            let segments = self.segments();
-            let live = segments.live.iter().map(|segment| segment.id);
-            live.filter(|id| oldest_needed.is_none_or(|needed| *id < needed))
-                .chain(prepared.iter().map(|(id, _)| *id))
-                .collect()
-        };
-        self.release(&released, ledger)?;
-        let unnamed = self.segments().unnamed.take().map(|(id, _)| id);
-        if let Some(id) = unnamed.filter(|_| ledger.settle().is_ok()) {
-            self.remove_file(&self.dir.join(id.file_name()));
-        }
-        self.remove_spares();
-        let segments = self.segments();
-        Ok(segments.live.iter().map(|segment| (segment.id, segment.bytes)).collect())
-    }
-
     /// Removes a file that nothing names; if that fails, the next open removes it.
     fn remove_file(&self, path: &Path) {
         drop(self.fs.remove(path));
@@ -429,106 +238,4 @@ impl Logs {
 /// What all later syncs answer behind one that panicked, of which nobody knows what it did.
 fn panicked() -> Error {
     Error::new(ErrorKind::Poisoned, "a sync of the log panicked; reopen the database")
-}
-
-/// Room that a frame wants: its own, and that of a mark and a seal behind it, which then need not ask.
-const fn room_for(payload_bytes: u64) -> u64 {
-    const MARK_PAYLOAD_BYTES_MAX: u64 = 32;
-    payload_bytes.saturating_add(MARK_PAYLOAD_BYTES_MAX + 3 * LogWriter::FRAME_OVERHEAD_MAX)
-}
-
-impl Appender {
-    /// Whether the next frame, of a payload of `payload_bytes`, goes to another segment. A segment
-    /// takes at least one frame, however large.
-    pub(crate) fn is_full(&self, payload_bytes: u64, logs: &Logs) -> bool {
-        self.current.as_ref().is_some_and(|(_, writer)| {
-            logs.segment_bytes < writer.end_offset().saturating_add(room_for(payload_bytes))
-                && FileHeader::LEN as u64 != writer.end_offset()
-        })
-    }
-
-    /// The segment that takes the next frame, of a payload of `payload_bytes`, after switching to a
-    /// new one if the current one is full. `last_logged` is the last sequence number before the
-    /// frame.
-    ///
-    /// # Errors
-    /// If a new segment is needed and cannot be made, or there is no room for the frame; nothing was
-    /// written of it.
-    pub(crate) fn segment(
-        &mut self,
-        payload_bytes: u64,
-        last_logged: SeqNo,
-        logs: &Logs,
-        ledger: &Ledger,
-    ) -> Result<(LogId, &mut LogWriter)> {
-        if self.current.is_none() || self.is_full(payload_bytes, logs) {
-            self.begin(last_logged, logs, ledger)?;
-        }
-        let (id, writer) = self.current.as_mut().expect("a segment was just made current");
-        writer.reserve(room_for(payload_bytes))?;
-        Ok((*id, writer))
-    }
-
-    /// Begins a new segment; `last_logged` is the last sequence number before it.
-    ///
-    /// # Errors
-    /// If it cannot be made; the current one goes on then.
-    pub(crate) fn begin(&mut self, last_logged: SeqNo, logs: &Logs, ledger: &Ledger) -> Result<()> {
-        assert!(self.buffered_bytes() == 0, "a segment is left with all its frames written");
-        let next = logs.next_segment(ledger)?;
-        if let Some((_, full)) = &self.current {
-            self.base += full.end_offset();
-        }
-        let mut segments = logs.segments();
-        if let Some(full) = segments.live.back_mut() {
-            full.last_seqno = last_logged;
-        }
-        let last_seqno = last_logged;
-        segments.live.push_back(LiveSegment { id: next.0, bytes: 0, last_seqno });
-        segments.unsynced.push((next.0, SyncTarget::Writer(next.1.sync_handle())));
-        drop(segments);
-        self.current = Some(next);
-        Ok(())
-    }
-
-    /// Encodes a frame into the segment that takes frames, if there is one.
-    pub(crate) fn append_to_current(&mut self, payload: &[u8]) {
-        if let Some((_, writer)) = &mut self.current {
-            writer.append(&[payload]);
-        }
-    }
-
-    /// Hands all encoded frames to the system, and returns the position of the log's end.
-    ///
-    /// # Errors
-    /// Of the system; the segment takes no more frames then. The frames are lost, and every later
-    /// call fails, too: who goes on with what they have put into memtables asks here before.
-    pub(crate) fn write(&mut self, logs: &Logs) -> Result<u64> {
-        if let Some((id, writer)) = &mut self.current {
-            writer.write()?;
-            let end = writer.end_offset();
-            // One more, for the recovered segments: see `Logs::new`.
-            logs.written.store(self.base + end + 1, Ordering::Release);
-            let mut segments = logs.segments();
-            if let Some(live) = segments.live.back_mut().filter(|live| live.id == *id) {
-                live.bytes = end;
-            }
-        }
-        Ok(logs.written_position())
-    }
-
-    /// Whether [`Logs::prepare`] is to be called for what the segment is written through.
-    pub(crate) fn wants_window(&mut self) -> bool {
-        self.current.as_mut().is_some_and(|(_, writer)| writer.wants_window())
-    }
-
-    /// Bytes encoded and not yet handed to the system.
-    pub(crate) fn buffered_bytes(&self) -> usize {
-        self.current.as_ref().map_or(0, |(_, writer)| writer.buffered_bytes())
-    }
-
-    /// Length of the current segment.
-    pub(crate) fn current_bytes(&self) -> u64 {
-        self.current.as_ref().map_or(0, |(_, writer)| writer.end_offset())
-    }
 }

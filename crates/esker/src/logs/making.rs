@@ -1,0 +1,109 @@
+//! How segments come to be: ready before they are needed, and named by the manifest before the first
+//! frame.
+//!
+//! Knows nothing of frames, and not when a segment is full.
+
+use std::path::Path;
+
+use esker_base::{FileHeader, FileKind, LogId};
+use esker_log::LogWriter;
+use esker_tree::{EditRecord, VersionEdit};
+
+use super::{LOG_FORMAT, Logs, SyncTarget};
+use crate::error::{Error, ErrorKind, Result};
+use crate::ledger::Ledger;
+use crate::sync::PoisonError;
+use crate::sync::atomic::Ordering;
+
+impl Logs {
+    /// Readies what comes next, off the path of writers: what the current segment is written
+    /// through, and a segment for when it is full.
+    pub(crate) fn prepare(&self, ledger: &Ledger) -> Result<()> {
+        let newest = self.segments().unsynced.last().map(|(_, target)| target.clone());
+        if let Some(SyncTarget::Writer(sync)) = newest {
+            sync.ready_window();
+        }
+        let _making = self.making.lock().unwrap_or_else(PoisonError::into_inner);
+        let used = self.segments().live.back().map_or(0, |segment| segment.bytes);
+        if !self.wants_prepare(used) {
+            return Ok(());
+        }
+        let (id, mut writer) = self.create_segment(ledger).inspect_err(|_| {
+            // Some more times until it is needed, and not with every write.
+            let later = self.written_position().saturating_add(self.segment_bytes / 16);
+            self.prepare_from.store(later, Ordering::Relaxed);
+        })?;
+        writer.ready_first_window();
+        self.segments().prepared = Some((id, writer));
+        Ok(())
+    }
+
+    /// The segment that was readied, or else one made now.
+    pub(super) fn next_segment(&self, ledger: &Ledger) -> Result<(LogId, LogWriter)> {
+        let _making = self.making.lock().unwrap_or_else(PoisonError::into_inner);
+        let prepared = self.segments().prepared.take();
+        prepared.map_or_else(|| self.create_segment(ledger), Ok)
+    }
+
+    /// Whether a segment is to be readied, the current one being `used` bytes long.
+    pub(crate) fn wants_prepare(&self, used: u64) -> bool {
+        self.segment_bytes / 2 < used
+            && self.prepare_from.load(Ordering::Relaxed) <= self.written_position()
+            && self.segments().prepared.is_none()
+    }
+
+    /// Creates a segment: file, header and name durable, then named by the manifest. One that the
+    /// manifest could not name before is tried again, so that no try leaves another file. For who
+    /// holds `making`.
+    fn create_segment(&self, ledger: &Ledger) -> Result<(LogId, LogWriter)> {
+        let unnamed = self.segments().unnamed.take();
+        let made = unnamed.map_or_else(|| self.make_segment(ledger), Ok)?;
+        let named = VersionEdit { records: vec![EditRecord::LogAdded(made.0)] };
+        if let Err(error) = ledger.commit(named, |_| ()) {
+            self.segments().unnamed = Some(made);
+            return Err(error);
+        }
+        Ok(made)
+    }
+
+    /// A segment that the manifest does not name.
+    fn make_segment(&self, ledger: &Ledger) -> Result<(LogId, LogWriter)> {
+        let id = ledger.allocate_log()?;
+        let path = self.dir.join(id.file_name());
+        let header = FileHeader {
+            kind: FileKind::Log,
+            format: LOG_FORMAT,
+            id: id.0,
+            database: self.database,
+        };
+        let spare = self.segments().spare.pop();
+        let writer = self.create_file(spare.as_deref(), &path, header).inspect_err(|_| {
+            // Nothing names it; one that was to be used again may have either name.
+            spare.iter().chain([&path]).for_each(|path| self.remove_file(path));
+        })?;
+        Ok((id, writer))
+    }
+
+    /// A file for a segment, of `spare` if there is one: its header and its name are durable.
+    fn create_file(
+        &self,
+        spare: Option<&Path>,
+        path: &Path,
+        header: FileHeader,
+    ) -> Result<LogWriter> {
+        let writer = match spare {
+            Some(old) => LogWriter::recycle(&*self.fs, old, path, header)?,
+            None => match LogWriter::create(&*self.fs, path, header, self.segment_bytes) {
+                Err(error) if Error::from(error.clone()).kind() == ErrorKind::NoSpace => {
+                    // Room for a whole segment is a luxury; room for the next frames may be there.
+                    self.remove_file(path);
+                    LogWriter::create(&*self.fs, path, header, 0)?
+                }
+                other => other?,
+            },
+        };
+        writer.sync_handle().sync()?;
+        self.fs.sync_dir(&self.dir)?;
+        Ok(writer)
+    }
+}
