@@ -93,6 +93,7 @@ fn log_segment(bytes: &[u8]) {
             Ok(Some(frame)) => {
                 assert!(last < frame.offset, "frames go back");
                 last = frame.offset;
+                esker::fuzzing::commit_group(frame.payload);
             }
             Ok(None) => break,
             Err(_) => {
@@ -108,10 +109,11 @@ fn log_segment(bytes: &[u8]) {
 /// Frames, as a writer makes them, without the header.
 fn log_segments() -> Vec<Vec<u8>> {
     let fs = MemoryFileSystem::new(1);
+    let packed = sample::packed_groups().concat();
     let seals = [false, true].map(|seals| {
         let path = Path::new(if seals { "sealed" } else { "open" });
         let mut writer = LogWriter::create(&fs, path, header(), 0).expect("memory");
-        for payload in [&b"first"[..], b"", &[b'x'; 200]] {
+        for payload in [&b"first"[..], b"", &[b'x'; 200], &packed] {
             writer.append(&[payload]);
             writer.write().expect("memory");
             writer.sync_handle().sync().expect("memory");

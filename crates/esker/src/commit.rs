@@ -24,6 +24,7 @@ use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::operation::{GroupHeader, Operation};
 use crate::options::Durability;
+use crate::packed_group::put_packed_header;
 use crate::waiter::{Request, Waiter};
 use crate::write_times::as_millis;
 
@@ -224,24 +225,37 @@ impl Leader {
         self.header.clear();
         let first_seqno = self.last_seqno.next();
         let unlogged_before = self.last_seqno.get() - self.last_logged.get();
-        GroupHeader { first_seqno, unlogged_before, count }.encode(&mut self.header);
+        let header = GroupHeader { first_seqno, unlogged_before, count };
         let bytes: usize = logged().map(|request| request.operations.len()).sum();
-        let payload_bytes = (bytes + self.header.len()) as u64;
+        let batches = || logged().map(|request| request.operations);
+        let packed_len = self.packer.as_mut().and_then(|packer| packer.pack(batches(), bytes));
+        match packed_len {
+            None => header.encode(&mut self.header),
+            Some(_) => put_packed_header(header, bytes, &mut self.header),
+        }
+        let payload_bytes = (packed_len.unwrap_or(bytes) + self.header.len()) as u64;
         if self.appender.is_full(payload_bytes, &engine.logs) {
             self.write_log(engine)?;
             engine.release_old_memtables();
         }
         let (log, writer) =
             self.appender.segment(payload_bytes, self.last_logged, &engine.logs, &engine.ledger)?;
-        match requests {
-            // The usual case, without an allocation.
-            [request] => writer.append(&[&self.header, request.operations]),
-            _ => {
-                let mut parts: Vec<&[u8]> = vec![&self.header];
-                parts.extend(logged().map(|request| request.operations));
-                writer.append(&parts)
+        match (requests, self.packer.as_mut().zip(packed_len)) {
+            (_, Some((packer, packed_len))) => {
+                writer.append(&[&self.header, packer.packed(packed_len)]);
+                packer.give_back();
+                engine.counters.note_packed(bytes, packed_len);
             }
-        };
+            // The usual case, without an allocation.
+            ([request], None) => {
+                writer.append(&[&self.header, request.operations]);
+            }
+            (_, None) => {
+                let mut parts: Vec<&[u8]> = vec![&self.header];
+                parts.extend(batches());
+                writer.append(&parts);
+            }
+        }
         let wants_write = logged().any(|request| request.durability != Durability::Buffered);
         if wants_write || BUFFERED_BYTES_MAX <= self.appender.buffered_bytes() {
             self.write_log(engine)?;

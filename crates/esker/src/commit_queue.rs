@@ -9,6 +9,7 @@ use std::sync::{Arc, TryLockError};
 use esker_base::SeqNo;
 
 use crate::logs::Appender;
+use crate::packed_group::Packer;
 use crate::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use crate::sync::{Mutex, MutexGuard, PoisonError};
 use crate::turns::Turns;
@@ -59,6 +60,8 @@ pub(crate) struct Leader {
     pub(crate) appender: Appender,
     /// Reused for the header of each group.
     pub(crate) header: Vec<u8>,
+    /// None if all groups go to the log plain.
+    pub(crate) packer: Option<Packer>,
     /// Whether the group that is being applied has filled a memtable.
     pub(crate) has_full_memtable: bool,
     /// Some memtable has taken more memory.
@@ -69,8 +72,12 @@ pub(crate) struct Leader {
 }
 
 impl Leader {
-    pub(crate) fn starting_at(last_seqno: SeqNo, last_logged: SeqNo) -> Self {
-        Self { last_seqno, last_logged, ..Self::default() }
+    pub(crate) fn starting_at(
+        last_seqno: SeqNo,
+        last_logged: SeqNo,
+        packer: Option<Packer>,
+    ) -> Self {
+        Self { last_seqno, last_logged, packer, ..Self::default() }
     }
 }
 

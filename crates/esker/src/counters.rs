@@ -50,6 +50,11 @@ counters! {
     log_bytes,
     /// Syncs of the log, each shared by all who waited for it. Counted by the log itself.
     log_syncs,
+    /// Bytes of commit groups that went to the log compressed, before they were; see
+    /// [`Options::log_compression_threshold_bytes`](crate::Options::log_compression_threshold_bytes).
+    log_unpacked_bytes,
+    /// Bytes of the same groups as they went to the log.
+    log_packed_bytes,
     /// Flushes that ended well.
     flushes,
     /// Bytes of the tables that flushes wrote.
@@ -108,6 +113,11 @@ impl Counters {
         Self::add(&self.write_batches, batches as u64);
         Self::add(&self.write_operations, operations);
         Self::add(&self.write_bytes, user_bytes);
+    }
+
+    pub(crate) fn note_packed(&self, unpacked_bytes: usize, packed_bytes: usize) {
+        Self::add(&self.log_unpacked_bytes, unpacked_bytes as u64);
+        Self::add(&self.log_packed_bytes, packed_bytes as u64);
     }
 
     pub(crate) fn note_delay(&self, delay: Duration) {

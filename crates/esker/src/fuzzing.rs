@@ -2,14 +2,16 @@
 
 use esker_base::coding::Decoder;
 
-use crate::operation::{GroupHeader, Operation};
+use crate::operation::Operation;
 use crate::options::KeyspaceOptions;
+use crate::packed_group::StoredGroup;
 
 /// A commit group: what one frame of the log holds. What decodes is encoded to the same meaning.
 pub fn commit_group(payload: &[u8]) {
-    let mut decoder = Decoder::new(payload);
-    let Ok(header) = GroupHeader::decode(&mut decoder) else { return };
-    for _ in 0..header.count {
+    let Ok(group) = StoredGroup::decode(payload) else { return };
+    let mut room = Vec::new();
+    let Ok(mut decoder) = group.operations(&mut room) else { return };
+    for _ in 0..group.header.count {
         let Ok(operation) = Operation::decode(&mut decoder) else { return };
         let mut again = Vec::new();
         operation.encode(&mut again).expect("what was decoded is not too long");

@@ -105,6 +105,7 @@ mod option_sections;
 mod options;
 mod orphans;
 mod outputs;
+mod packed_group;
 
 mod planned;
 mod presets;

@@ -23,8 +23,15 @@ use crate::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 pub(crate) use appender::Appender;
 
-/// Format version of log segments: of frames, and of the commit groups in them.
-pub(crate) const LOG_FORMAT: u16 = 2;
+/// Format version of log segments, of frames and of the commit groups in them, where all groups are
+/// plain.
+pub(crate) const LOG_FORMAT_PLAIN: u16 = 2;
+
+/// Format version of log segments that may have packed groups.
+pub(crate) const LOG_FORMAT_PACKED: u16 = 3;
+
+/// The newest format version of log segments.
+pub(crate) const LOG_FORMAT_NEWEST: u16 = LOG_FORMAT_PACKED;
 
 /// All segments of one database.
 #[derive(Debug)]
@@ -32,6 +39,8 @@ pub(crate) struct Logs {
     fs: Arc<dyn FileSystem>,
     dir: PathBuf,
     database: DatabaseId,
+    /// Format version of the segments that are made.
+    format: u16,
     segment_bytes: u64,
     /// Held while a segment is made, so that segments take frames in the order of their ids, and
     /// while some are released, so that two flushes do not release the same.
@@ -107,6 +116,7 @@ impl Logs {
         fs: Arc<dyn FileSystem>,
         dir: PathBuf,
         database: DatabaseId,
+        format: u16,
         segment_bytes: u64,
         recovered: Vec<RecoveredSegment>,
     ) -> Self {
@@ -125,6 +135,7 @@ impl Logs {
             fs,
             dir,
             database,
+            format,
             segment_bytes,
             making: Mutex::new(()),
             segments: Mutex::new(segments),

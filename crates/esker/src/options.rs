@@ -50,6 +50,12 @@ pub struct Options {
     pub log_dir: Option<PathBuf>,
     /// Size at which a log segment is full, in bytes; less than 64 KiB counts as that. Default 32 MiB.
     pub log_segment_bytes: u64,
+    /// Batches that are committed together, and have at least this many bytes together, go to the log
+    /// compressed by LZ4, unless that saves less than an eighth. Costs the time of compressing on the
+    /// thread that writes; pays where the device of the log is slow or wears. 512 is a good size.
+    /// Segments that are begun with it are refused by releases that do not have it. Default `None`:
+    /// nothing is compressed.
+    pub log_compression_threshold_bytes: Option<u32>,
     /// For tests: compactions are cut into parts, and bulk loads write behind in pieces, of about so
     /// many bytes, whatever threads there are to share them. Default none: where it pays.
     #[doc(hidden)]
@@ -85,6 +91,7 @@ impl Default for Options {
             durability: Durability::Process,
             log_dir: None,
             log_segment_bytes: 32 << 20,
+            log_compression_threshold_bytes: None,
             part_bytes: None,
         }
     }

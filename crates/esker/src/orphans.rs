@@ -15,7 +15,7 @@ use esker_table::Adoption;
 use esker_tree::{BlobAccount, Catalog, KeyspaceState};
 
 use crate::error::{Error, Result};
-use crate::logs::LOG_FORMAT;
+use crate::logs::LOG_FORMAT_NEWEST;
 
 /// Bytes that tell whose a log segment is: its header, and where its first frame would start.
 const START_LEN: usize = 2 * FileHeader::LEN;
@@ -143,10 +143,12 @@ impl Places<'_> {
 /// Whether `bytes` are what a write of the header of the segment `id` may have left that was cut
 /// short: over zeros, or over the header of a segment of this database that was to be used again.
 fn is_begun(bytes: &[u8; START_LEN], id: LogId, database: DatabaseId) -> bool {
-    let header =
-        FileHeader { kind: FileKind::Log, format: LOG_FORMAT, id: id.0, database }.encode();
     let is_zero = |byte: &u8| *byte == 0;
     let written = bytes.len() - bytes.iter().rev().take_while(|byte| is_zero(byte)).count();
-    let is_over_zeros = header.get(..written).is_some_and(|start| bytes.starts_with(start));
-    is_over_zeros || FileHeader::database_named_by(bytes) == Some(database)
+    let is_start_of = |format: u16| {
+        let header = FileHeader { kind: FileKind::Log, format, id: id.0, database }.encode();
+        header.get(..written).is_some_and(|start| bytes.starts_with(start))
+    };
+    (1..=LOG_FORMAT_NEWEST).any(is_start_of)
+        || FileHeader::database_named_by(bytes) == Some(database)
 }

@@ -27,9 +27,10 @@ use crate::events::{Event, EventListener};
 use crate::key_order::Order;
 use crate::keyspace_core::{KeyspaceCore, Settings};
 use crate::ledger::Ledger;
-use crate::logs::{Logs, RecoveredSegment};
+use crate::logs::{LOG_FORMAT_PACKED, LOG_FORMAT_PLAIN, Logs, RecoveredSegment};
 use crate::options::{KeyspaceOptions, Options};
 use crate::orphans::{Places, blobs_of, is_foreign};
+use crate::packed_group::Packer;
 use crate::recovery_mode::RecoveryMode;
 use crate::replay::{Replay, ReplayedSegment};
 
@@ -78,10 +79,7 @@ pub(crate) fn open(request: OpenRequest) -> Result<Arc<Engine>> {
     }
     // Before the lock file is made: a directory that is not ours is left as it is.
     check_is_database(&request, &env.fs.list(dir)?)?;
-    let mode = match request.is_read_only {
-        true => LockMode::Shared,
-        false => LockMode::Exclusive,
-    };
+    let mode = if request.is_read_only { LockMode::Shared } else { LockMode::Exclusive };
     let lock =
         env.fs.lock(&dir.join(LOCK_FILE), mode).map_err(|error| Error::locked(dir, error))?;
 
@@ -120,9 +118,11 @@ pub(crate) fn open(request: OpenRequest) -> Result<Arc<Engine>> {
     };
     let database = ledger.database();
     let segment_bytes = options.log_segment_bytes.max(64 << 10);
+    let packer = options.log_compression_threshold_bytes.map(Packer::new);
+    let format = if packer.is_some() { LOG_FORMAT_PACKED } else { LOG_FORMAT_PLAIN };
     let engine = Arc::new(Engine::new(Parts {
-        logs: Logs::new(Arc::clone(&env.fs), log_dir, database, segment_bytes, segments),
-        pipeline: CommitPipeline::starting_at(Leader::starting_at(last_seqno, last_logged)),
+        logs: Logs::new(Arc::clone(&env.fs), log_dir, database, format, segment_bytes, segments),
+        pipeline: CommitPipeline::starting_at(Leader::starting_at(last_seqno, last_logged, packer)),
         visible: last_seqno,
         locks,
         listener: request.listener,

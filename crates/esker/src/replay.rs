@@ -20,8 +20,9 @@ use esker_tree::Catalog;
 use crate::error::Result;
 use crate::events::Event;
 use crate::keyspace_core::KeyspaceCore;
-use crate::logs::LOG_FORMAT;
+use crate::logs::LOG_FORMAT_NEWEST;
 use crate::operation::{GroupHeader, Operation};
+use crate::packed_group::StoredGroup;
 use crate::read_view::WriteBuffer;
 use crate::recovery_mode::RecoveryMode;
 
@@ -166,15 +167,17 @@ impl<'a> Replay<'a> {
         }
         let mut reader = LogReader::open(self.fs, path, &expected)?;
         reader.expect_durable(self.catalog.durable_logs.get(&id).copied().unwrap_or(0));
+        let mut room = Vec::new();
         while let Some(frame) = reader.next_frame()? {
             let damaged = |error| {
                 let unit = "a commit group";
                 FileError::from(Corruption::undecodable(id.file_name(), frame.offset, unit, error))
             };
-            let mut decoder = Decoder::new(frame.payload);
-            let header = GroupHeader::decode(&mut decoder).map_err(damaged)?;
+            let group = StoredGroup::decode(frame.payload).map_err(damaged)?;
+            let header = group.header;
             *is_dropping |= !self.follows(&header);
             if !*is_dropping {
+                let mut decoder = group.operations(&mut room).map_err(damaged)?;
                 if self.mode == RecoveryMode::PointInTime {
                     // The open goes on behind a group that does not decode: none of it may count.
                     self.check_group(&header, decoder.clone()).map_err(damaged)?;
@@ -216,6 +219,7 @@ impl<'a> Replay<'a> {
         reader.expect_durable(self.catalog.durable_logs.get(&id).copied().unwrap_or(0));
         // Where what cannot be read starts, and why.
         let mut hole: Option<(u64, String)> = None;
+        let mut room = Vec::new();
         loop {
             match reader.next_frame() {
                 Ok(Some(frame)) => {
@@ -229,10 +233,10 @@ impl<'a> Replay<'a> {
                             why,
                         });
                     }
-                    let mut decoder = Decoder::new(frame.payload);
-                    let taken = GroupHeader::decode(&mut decoder).and_then(|header| {
-                        self.check_group(&header, decoder.clone())?;
-                        self.group(id, &header, &mut decoder)
+                    let taken = StoredGroup::decode(frame.payload).and_then(|group| {
+                        let mut decoder = group.operations(&mut room)?;
+                        self.check_group(&group.header, decoder.clone())?;
+                        self.group(id, &group.header, &mut decoder)
                     });
                     if let Err(error) = taken {
                         hole = Some((offset, error.to_string()));
@@ -260,7 +264,7 @@ impl<'a> Replay<'a> {
             kind: FileKind::Log,
             id: id.0,
             database: Some(self.catalog.database),
-            newest_format: LOG_FORMAT,
+            newest_format: LOG_FORMAT_NEWEST,
         }
     }
 

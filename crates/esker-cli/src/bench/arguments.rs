@@ -74,6 +74,9 @@ pub(crate) struct BenchArguments {
     /// Values of at least this many bytes go to blob files; none do if not given.
     #[arg(long, value_name = "BYTES")]
     pub(crate) blob_threshold: Option<u32>,
+    /// Commit groups of at least this many bytes are compressed in the log; none are if not given.
+    #[arg(long, value_name = "BYTES")]
+    pub(crate) log_compression_threshold: Option<u32>,
     /// How the tree is kept in shape.
     #[arg(long, value_enum, default_value_t = Compaction::Leveled)]
     pub(crate) compaction: Compaction,

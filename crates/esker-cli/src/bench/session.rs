@@ -107,6 +107,7 @@ impl<'a> Session<'a> {
                 .saturating_add(arguments.memtable_bytes.saturating_mul(8)),
             cache_bytes: Some(arguments.cache_bytes),
             durability: arguments.durability.into(),
+            log_compression_threshold_bytes: arguments.log_compression_threshold,
             ..Options::default()
         };
         let keyspace = KeyspaceOptions {

@@ -16,7 +16,10 @@ use crate::failure::Result;
 use crate::text::{grouped, shortened};
 
 /// Newest format version of log segments that is decoded here.
-const LOG_FORMAT: u16 = 2;
+const LOG_FORMAT: u16 = 3;
+
+/// Most bytes that the operations of a packed group have, unpacked.
+const PACKED_BYTES_MAX: usize = 64 << 20;
 
 pub(super) fn dump(opened: &Opened, limit: u64, out: &mut dyn Write) -> Result<()> {
     let mut reader = reader(&*opened.env.fs, &opened.path, &opened.header, LOG_FORMAT)?;
@@ -73,6 +76,10 @@ struct Group {
 
 fn group(payload: &[u8]) -> std::result::Result<Group, DecodeError> {
     let mut decoder = Decoder::new(payload);
+    let is_packed = payload.first() == Some(&0);
+    if is_packed {
+        decoder.u8()?;
+    }
     let first_seqno = decoder.varint()?;
     let unlogged_before = decoder.varint()?;
     let count = decoder.varint()?;
@@ -83,12 +90,30 @@ fn group(payload: &[u8]) -> std::result::Result<Group, DecodeError> {
     if unlogged_before > 0 {
         heading += &format!(", {} before it in no log", grouped(unlogged_before));
     }
+    let unpacked;
+    if is_packed {
+        unpacked = unpack(&mut decoder)?;
+        let (from, to) = (grouped(decoder.rest().len() as u64), grouped(unpacked.len() as u64));
+        heading += &format!(", {from} bytes that unpack to {to}");
+        decoder = Decoder::new(&unpacked);
+    }
     let mut operations = Vec::new();
     for index in 0..count {
         operations.push(operation(&mut decoder, first_seqno.saturating_add(index))?);
     }
     decoder.finish()?;
     Ok(Group { heading, operations })
+}
+
+/// What the rest of a packed group stands for.
+fn unpack(decoder: &mut Decoder<'_>) -> std::result::Result<Vec<u8>, DecodeError> {
+    let len = decoder.varint_usize()?;
+    if PACKED_BYTES_MAX < len {
+        return Err(decoder.error("packed operations of an impossible length"));
+    }
+    let unpacked = lz4_flex::block::decompress(decoder.rest(), len).ok();
+    let unpacked = unpacked.filter(|unpacked| unpacked.len() == len);
+    unpacked.ok_or_else(|| decoder.error("packed operations do not unpack"))
 }
 
 fn operation(decoder: &mut Decoder<'_>, seqno: u64) -> std::result::Result<String, DecodeError> {

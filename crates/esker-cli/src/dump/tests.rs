@@ -52,6 +52,23 @@ fn log_shows_what_was_written() {
 }
 
 #[test]
+fn log_shows_what_a_compressed_group_holds() {
+    let dir = TestDir::new("packed");
+    let options =
+        esker::Options { log_compression_threshold_bytes: Some(0), ..esker::Options::default() };
+    let db = Db::builder(&dir.0).options(options).open().unwrap();
+    let mut batch = db.batch();
+    batch.put(db.default_keyspace(), "a", "x".repeat(1000));
+    batch.delete(db.default_keyspace(), "b");
+    batch.commit().unwrap();
+    let text = dumped(&dir.file("log"), None);
+    let heading = ": 2 operations from sequence number 1, ";
+    assert!(text.contains(heading) && text.contains(" bytes that unpack to 1,010\n"), "{text}");
+    assert!(text.contains("\n  a @1 put in keyspace 0 = xxx"), "{text}");
+    assert!(text.contains("\n  b @2 delete in keyspace 0\n"), "{text}");
+}
+
+#[test]
 fn table_shows_properties_and_entries() {
     let dir = TestDir::new("table");
     let db = Db::open(&dir.0).unwrap();

@@ -70,16 +70,19 @@ pub(super) fn file_headers() -> Vec<Vec<u8>> {
 
 /// The payloads of all frames of files of one kind.
 fn frames(kind: FileKind) -> Vec<Vec<u8>> {
-    let (fs, _) = database();
+    frames_of(&database().0, kind)
+}
+
+fn frames_of(fs: &MemoryFileSystem, kind: FileKind) -> Vec<Vec<u8>> {
     let mut payloads = Vec::new();
-    for (name, _) in files(&fs) {
+    for (name, _) in files(fs) {
         let Some((id, _)) = FileId::parse_file_name(&name).filter(|(_, found)| *found == kind)
         else {
             continue;
         };
         let expected = ExpectedHeader { kind, id, database: None, newest_format: u16::MAX };
         let path = Path::new(DIR).join(name);
-        let mut reader = LogReader::open(&fs, &path, &expected).expect("the sample is whole");
+        let mut reader = LogReader::open(fs, &path, &expected).expect("the sample is whole");
         while let Some(frame) = reader.next_frame().expect("the sample is whole") {
             payloads.push(frame.payload.to_vec());
         }
@@ -92,7 +95,29 @@ pub(super) fn edits() -> Vec<Vec<u8>> {
 }
 
 pub(super) fn groups() -> Vec<Vec<u8>> {
-    frames(FileKind::Log)
+    [frames(FileKind::Log), packed_groups()].concat()
+}
+
+/// Commit groups as they are compressed in the log.
+pub(super) fn packed_groups() -> Vec<Vec<u8>> {
+    let fs = MemoryFileSystem::new(1);
+    let options = Options {
+        background_threads: 0,
+        log_segment_bytes: 0,
+        log_compression_threshold_bytes: Some(0),
+        ..Options::default()
+    };
+    let db = Db::builder(DIR).env(env_of(&fs)).options(options).open().expect("memory");
+    for value in ["value of a key", "", "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx"] {
+        let mut batch = db.batch();
+        (0..9).for_each(|number| batch.put(db.default_keyspace(), format!("key {number}"), value));
+        batch.delete(db.default_keyspace(), "key 3");
+        batch.commit().expect("memory");
+    }
+    // As a process that is killed leaves it: a close would write tables.
+    let killed = fs.snapshot();
+    drop(db);
+    frames_of(&killed, FileKind::Log)
 }
 
 /// The records of a manifest's edits hold options; bytes around them are for the fuzzer to drop.

@@ -7,15 +7,16 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use esker_base::coding::{DecodeError, Decoder};
+use esker_base::coding::DecodeError;
 use esker_base::{Corruption, DatabaseId, FileKind, LogId, SeqNo};
 use esker_env::{FileError, FileSystem};
 use esker_log::{ExpectedHeader, LogReader};
 
 use super::place::Place;
 use crate::error::Result;
-use crate::logs::LOG_FORMAT;
+use crate::logs::LOG_FORMAT_NEWEST;
 use crate::operation::{GroupHeader, Operation};
+use crate::packed_group::StoredGroup;
 
 /// What a walk comes by, in the order of the log.
 pub(super) enum LogItem<'a> {
@@ -103,7 +104,7 @@ fn walk_segment(
         kind: FileKind::Log,
         id: log.0,
         database: Some(database),
-        newest_format: LOG_FORMAT,
+        newest_format: LOG_FORMAT_NEWEST,
     };
     let path = place.log_dir.join(log.file_name());
     let mut fs = Arc::clone(&place.env.fs);
@@ -123,9 +124,10 @@ fn walk_segment(
         Err(error) => return Err(error.into()),
     };
     reader.expect_durable(durable);
+    let mut room = Vec::new();
     loop {
         match reader.next_frame() {
-            Ok(Some(frame)) => match decode_group(frame.payload) {
+            Ok(Some(frame)) => match decode_group(frame.payload, &mut room) {
                 Ok((header, operations)) => {
                     let first_seqno = header.first_seqno;
                     if !last.is_followed_by(&header) {
@@ -189,11 +191,14 @@ fn header_damage(
     }
 }
 
-fn decode_group(
-    payload: &[u8],
-) -> std::result::Result<(GroupHeader, Vec<Operation<'_>>), DecodeError> {
-    let mut decoder = Decoder::new(payload);
-    let header = GroupHeader::decode(&mut decoder)?;
+/// A group, unpacked into `room` if it is packed.
+fn decode_group<'a>(
+    payload: &'a [u8],
+    room: &'a mut Vec<u8>,
+) -> std::result::Result<(GroupHeader, Vec<Operation<'a>>), DecodeError> {
+    let group = StoredGroup::decode(payload)?;
+    let header = group.header;
+    let mut decoder = group.operations(room)?;
     // Grown as they come: the count is not to be believed before.
     let mut operations = Vec::new();
     for _ in 0..header.count {

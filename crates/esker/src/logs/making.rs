@@ -9,7 +9,7 @@ use esker_base::{FileHeader, FileKind, LogId};
 use esker_log::LogWriter;
 use esker_tree::{EditRecord, VersionEdit};
 
-use super::{LOG_FORMAT, Logs, SyncTarget};
+use super::{Logs, SyncTarget};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ledger::Ledger;
 use crate::sync::PoisonError;
@@ -72,7 +72,7 @@ impl Logs {
         let path = self.dir.join(id.file_name());
         let header = FileHeader {
             kind: FileKind::Log,
-            format: LOG_FORMAT,
+            format: self.format,
             id: id.0,
             database: self.database,
         };

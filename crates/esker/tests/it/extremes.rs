@@ -337,6 +337,7 @@ fn open(env: &Env, rng: &mut Rng, reads_only: bool) -> Db {
         cache_bytes: *rng.pick(&[None, Some(0), Some(200_000)]),
         log_segment_bytes: *rng.pick(&[0, 1 << 20]),
         part_bytes: *rng.pick(&[None, Some(1)]),
+        log_compression_threshold_bytes: *rng.pick(&[None, Some(0), Some(1000)]),
         ..Options::default()
     };
     let compressions = [Compression::None, Compression::Lz4];
@@ -472,15 +473,16 @@ fn options_of_any_size_are_taken_or_refused() {
     {
         let small = size.min(1 << 20) as usize;
         let plain = Options { background_threads, ..Options::default() };
+        let bits = u32::try_from(size).unwrap_or(u32::MAX);
         let options = [
             Options { memory_budget_bytes: size, ..plain.clone() },
             Options { cache_bytes: Some(size), ..plain.clone() },
             Options { log_segment_bytes: size, ..plain.clone() },
             Options { part_bytes: Some(size), ..plain.clone() },
+            Options { log_compression_threshold_bytes: Some(bits), ..plain.clone() },
             Options { compaction_bytes_per_second: Some(size), ..plain.clone() },
         ];
         let few = KeyspaceOptions { memtable_bytes: 20_000, ..KeyspaceOptions::default() };
-        let bits = u32::try_from(size).unwrap_or(u32::MAX);
         let time = Some(Duration::from_secs(size));
         let keyspaces = [
             KeyspaceOptions { memtable_bytes: size, ..few.clone() },

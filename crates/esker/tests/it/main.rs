@@ -47,6 +47,7 @@ mod ingest;
 mod io_limit;
 mod kill;
 mod kinds;
+mod log_compression;
 mod model;
 mod on_demand;
 mod orders;

@@ -81,7 +81,12 @@ impl Run {
             None => Env { clock: Env::os().clock, ..Env::memory(seed) },
         };
         let part_bytes = choices::part_bytes(seed);
-        let options = Options { part_bytes, ..choices::options(&mut rng, background_threads) };
+        let log_compression_threshold_bytes = choices::log_compression(seed);
+        let options = Options {
+            part_bytes,
+            log_compression_threshold_bytes,
+            ..choices::options(&mut rng, background_threads)
+        };
         let order = choices::order(&mut rng);
         let has_filter = seed.is_multiple_of(3);
         let compaction_filter = filtered::choose(&mut rng, has_filter);

@@ -18,6 +18,11 @@ pub(crate) fn options(rng: &mut Rng, background_threads: usize) -> Options {
     }
 }
 
+/// Half of all seeds compress what goes to the log, most of it or only what is large.
+pub(crate) fn log_compression(seed: u64) -> Option<u32> {
+    *Rng::new(!seed ^ 1).pick(&[None, None, Some(0), Some(200)])
+}
+
 /// Half of all seeds do compactions in parts.
 pub(crate) fn part_bytes(seed: u64) -> Option<u64> {
     *Rng::new(!seed).pick(&[None, None, Some(1), Some(1500)])
