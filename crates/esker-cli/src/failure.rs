@@ -37,10 +37,18 @@ impl Failure {
     pub(crate) fn exit_status(&self) -> u8 {
         match self {
             Self::NotFound(_) => 3,
-            Self::Damaged(_) | Self::SaidDamaged => 4,
-            Self::Database(error) if error.kind() == ErrorKind::Corruption => 4,
+            _ if self.is_damage() => 4,
             _ if self.is_broken_pipe() => 0,
             _ => 1,
+        }
+    }
+
+    /// Whether files are damaged.
+    pub(crate) fn is_damage(&self) -> bool {
+        match self {
+            Self::Damaged(_) | Self::SaidDamaged => true,
+            Self::Database(error) => error.kind() == ErrorKind::Corruption,
+            _ => false,
         }
     }
 

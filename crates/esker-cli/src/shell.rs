@@ -2,7 +2,7 @@
 //!
 //! A person gets a prompt, history and completion; from a pipe only results are printed. The
 //! results are the same. A command that fails prints a line to standard error and the shell goes
-//! on; at the end it tells by its exit status that one failed.
+//! on; at the end it tells by its exit status that one failed, and whether it was for damage.
 
 mod command;
 mod editor;
@@ -29,11 +29,11 @@ pub(crate) fn run(arguments: &Shell, out: &mut dyn Write) -> Result<()> {
         read_lines(&mut session, io::stdin().lock(), out, &mut io::stderr())
     };
     // The database is closed in order even when nobody reads our output any more.
-    let has_failed = session.has_failed();
+    let failed = session.take_failure();
     let closed = session.close();
     input?;
     closed?;
-    if has_failed { Err(Failure::Said) } else { Ok(()) }
+    failed.map_or(Ok(()), Err)
 }
 
 fn open_database(arguments: &Shell) -> Result<(Db, Keyspace)> {
@@ -108,7 +108,7 @@ fn run_line(
         Ok(()) => {}
         Err(Failure::Output(error)) => return Err(error.into()),
         Err(failure) => {
-            session.note_failure();
+            session.note_failure(&failure);
             writeln!(errors, "error: {}", failure.to_string().replace('\n', " "))?;
         }
     }

@@ -22,12 +22,13 @@ pub(super) struct Session {
     keyspace: Keyspace,
     /// Commands that succeeded so far: `fill` marks its values with it.
     succeeded: u64,
-    has_failed: bool,
+    /// What the commands that failed come to, once one has.
+    failed: Option<Failure>,
 }
 
 impl Session {
     pub(super) fn new(db: Db, keyspace: Keyspace) -> Self {
-        Self { db, keyspace, succeeded: 0, has_failed: false }
+        Self { db, keyspace, succeeded: 0, failed: None }
     }
 
     /// The keyspace that commands work on.
@@ -35,14 +36,18 @@ impl Session {
         &self.keyspace
     }
 
-    /// Notes that a command failed.
-    pub(super) fn note_failure(&mut self) {
-        self.has_failed = true;
+    /// Notes that a command failed, which has been said. Damage counts more than anything else.
+    pub(super) fn note_failure(&mut self, failure: &Failure) {
+        if failure.is_damage() {
+            self.failed = Some(Failure::SaidDamaged);
+        } else {
+            self.failed.get_or_insert(Failure::Said);
+        }
     }
 
-    /// Whether a command failed.
-    pub(super) fn has_failed(&self) -> bool {
-        self.has_failed
+    /// What the shell ends with, if a command failed.
+    pub(super) fn take_failure(&mut self) -> Option<Failure> {
+        self.failed.take()
     }
 
     /// Closes the database.

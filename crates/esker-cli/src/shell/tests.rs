@@ -7,7 +7,7 @@ fn run(db: &Db, script: &str) -> (String, String, bool) {
     let mut session = Session::new(db.clone(), db.default_keyspace().clone());
     let (mut out, mut errors) = (Vec::new(), Vec::new());
     read_lines(&mut session, script.as_bytes(), &mut out, &mut errors).unwrap();
-    let has_failed = session.has_failed();
+    let has_failed = session.take_failure().is_some();
     (String::from_utf8(out).unwrap(), String::from_utf8(errors).unwrap(), has_failed)
 }
 
