@@ -28,7 +28,7 @@ pub(crate) struct Arguments {
 pub(crate) enum Command {
     /// Load the cities of the world and show what the database does with them.
     Tour {
-        /// Where to put the database; it stays there.
+        /// Where to put the database, which stays there: no directory that has another one.
         #[arg(default_value = "esker-tour")]
         dir: PathBuf,
     },

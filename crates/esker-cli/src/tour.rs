@@ -2,7 +2,7 @@
 //!
 //! Loads the cities of the world into two keyspaces, then shows reads, a batch, a snapshot, what is
 //! left after the program was killed while writing, and the tree. What it changes it changes back,
-//! so a second tour of the same directory shows the same.
+//! so a second tour of the same directory shows the same. A database of somebody else is refused.
 
 mod cities;
 mod kill;
@@ -35,7 +35,7 @@ const LISBON: u64 = 2_267_057;
 /// Runs the tour.
 pub(crate) fn run(dir: &Path, out: &mut dyn Write) -> Result<()> {
     let mut tour = Tour { out, step: 0 };
-    let db = crate::open::or_create(dir)?;
+    let db = open(dir)?;
     let options = KeyspaceOptions { memtable_bytes: MEMTABLE_BYTES, ..KeyspaceOptions::default() };
     let maps = Maps {
         by_name: db.keyspace(BY_NAME, options.clone())?,
@@ -52,6 +52,23 @@ pub(crate) fn run(dir: &Path, out: &mut dyn Write) -> Result<()> {
     maps.db.close()?;
     tour.kill(dir)?;
     tour.goodbye(dir, &lisbon)
+}
+
+/// Opens the database of the tour: a new one, or that of an earlier tour. Into any other one nothing
+/// is written.
+fn open(dir: &Path) -> Result<Db> {
+    let db = crate::open::or_create(dir)?;
+    let made = [BY_NAME, BY_POPULATION, kill::NUMBERS];
+    // The default one is the first, and the tour puts nothing there.
+    let is_ours = db.keyspaces().iter().skip(1).all(|found| made.contains(&found.as_str()));
+    if is_ours && db.iter().next().transpose()?.is_none() {
+        return Ok(db);
+    }
+    db.close()?;
+    let dir = dir.display();
+    Err(Failure::other(format!(
+        "the database in {dir} is not one of the tour: name another directory"
+    )))
 }
 
 /// The database and the keyspaces that the tour uses.

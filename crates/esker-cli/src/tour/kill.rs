@@ -14,7 +14,7 @@ use esker_env::Env;
 use crate::failure::{Failure, Result};
 
 /// Keyspace of the numbers.
-const NUMBERS: &str = "numbers";
+pub(super) const NUMBERS: &str = "numbers";
 /// Holds the number of the last batch.
 const LAST: &str = "last";
 /// Acknowledged batches after which the child is killed.

@@ -1,6 +1,6 @@
 //! The whole tour, twice: a second one in the same directory shows the same.
 
-use crate::program::{TestDir, run};
+use crate::program::{TestDir, run, shell};
 
 #[test]
 fn tour_runs_to_its_end_twice() {
@@ -27,4 +27,25 @@ fn tour_runs_to_its_end_twice() {
         &["--keyspace", "by-population", "--prefix", "PT/", "--reverse", "--limit", "1"],
     );
     assert_eq!(largest.out, "PT/0000517802/2267057=Lisbon/PT/2267057\n");
+}
+
+/// It went into any database, and left 345,000 entries in three keyspaces of its own there.
+#[test]
+fn tour_writes_into_no_database_of_somebody_else() {
+    let dir = TestDir::new("tour-refused");
+    let (entries, keyspaces) = (dir.path("entries"), dir.path("keyspaces"));
+    shell(&entries, &[], "put a 1");
+    shell(&keyspaces, &["--keyspace", "users"], "");
+    for db in [entries, keyspaces] {
+        let before = run("scan", &db, &[]);
+        let refused = run("tour", &db, &[]);
+        let expected = format!(
+            "error: the database in {} is not one of the tour: name another directory\n",
+            db.display()
+        );
+        assert_eq!((refused.status, refused.out.as_str()), (Some(1), ""));
+        assert_eq!(refused.errors, expected);
+        assert_eq!(run("scan", &db, &[]), before);
+        assert!(!run("stats", &db, &[]).out.contains("cities"));
+    }
 }
