@@ -32,19 +32,18 @@ use std::process::ExitCode;
 use clap::Parser as _;
 
 use arguments::{Arguments, Command};
-use failure::Result;
+use failure::{Failure, Result};
 
 fn main() -> ExitCode {
-    let arguments = match Arguments::try_parse() {
-        Ok(arguments) => arguments,
-        // Help and version are answers; anything else is an error like others.
-        Err(error) => {
-            drop(error.print());
-            return ExitCode::from(u8::from(error.use_stderr()));
-        }
-    };
     let mut out = BufWriter::new(io::stdout().lock());
-    let result = run(&arguments.command, &mut out).and_then(|()| Ok(out.flush()?));
+    let result = match Arguments::try_parse() {
+        Ok(arguments) => run(&arguments.command, &mut out).and_then(|()| Ok(out.flush()?)),
+        // Help and version are answers; anything else is an error like others.
+        Err(answer) => match (answer.print(), answer.use_stderr()) {
+            (_, true) => Err(Failure::Said),
+            (printed, false) => printed.map_err(Failure::Output),
+        },
+    };
     let Err(failure) = result else { return ExitCode::SUCCESS };
     if let Some(line) = failure.line() {
         // What was printed before the failure comes first.

@@ -1,8 +1,12 @@
 //! Exit statuses and output of the one-shot commands.
 
 use std::io::{BufRead as _, BufReader};
+use std::path::Path;
 
 use crate::program::{Run, TestDir, program, run, shell};
+
+#[expect(clippy::disallowed_types, reason = "what a program prints to is a file of the system")]
+type OpenOptions = std::fs::OpenOptions;
 
 fn done(out: &str) -> Run {
     Run { status: Some(0), out: out.into(), errors: String::new() }
@@ -97,6 +101,24 @@ fn damage_has_status_4_and_one_line() {
         read.errors
     );
     assert_eq!(run("dump", &table, &[]).status, Some(4));
+    let said = shell(&db, &[], "bogus\nget 100\nput new value\nbogus");
+    assert_eq!((said.status, said.out.as_str()), (Some(4), "ok\n"), "the shell goes on");
+    assert_eq!(said.errors.lines().count(), 3, "{}", said.errors);
+}
+
+#[test]
+fn output_that_finds_no_room_is_an_error() {
+    let Ok(full) = OpenOptions::new().write(true).open("/dev/full") else { return };
+    let dir = TestDir::new("full-output");
+    let db = dir.path("db");
+    shell(&db, &[], "put a 1");
+    for (command, argument) in [("help", Path::new("scan")), ("get", &*db), ("scan", &*db)] {
+        let arguments: &[&str] = if command == "get" { &["a"] } else { &[] };
+        let mut program = program(command, argument, arguments);
+        let run = Run::from(program.stdout(full.try_clone().unwrap()).output().unwrap());
+        let expected = "error: cannot write the output: No space left on device (os error 28)\n";
+        assert_eq!((run.status, run.errors.as_str()), (Some(1), expected), "{command}");
+    }
 }
 
 #[test]
