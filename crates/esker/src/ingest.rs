@@ -9,7 +9,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use esker_base::{Corruption, TableId};
+use esker_base::{Corruption, FileId, TableId};
 use esker_table::{Adoption, ExternalError, ExternalTable, Origin, Table};
 
 use crate::adopt_tables::LooseTable;
@@ -23,7 +23,8 @@ use crate::table_writer::parent;
 pub struct IngestOptions {
     /// Takes the files away: each gets a second name in the directory of the database, without a
     /// copy where the file system can do that, and loses its own once the ingest is durable.
-    /// After a failure all are where they were. Default false: files are copied.
+    /// After a failure all are where they were. A table in the directory of a database can be copied,
+    /// not moved. Default false: files are copied.
     pub move_files: bool,
     /// Checks every block and the order of all entries, beside the checksum of the whole file,
     /// which is always checked. Reads each file once more. Default false.
@@ -70,6 +71,9 @@ impl Engine {
         if tables.is_empty() {
             let (seqno, tables, not_removed) = (started_at.get(), Vec::new(), Vec::new());
             return Ok(IngestReport { seqno, tables, not_removed });
+        }
+        if options.move_files {
+            check_movable(&tables)?;
         }
         let mut ids = Vec::with_capacity(tables.len());
         let adopted = self
@@ -202,6 +206,23 @@ impl Engine {
             }
         }
         not_removed
+    }
+}
+
+/// Refuses a file that a database has under the name that it gave it: it would be taken from there.
+fn check_movable(tables: &[ExternalTable]) -> Result<()> {
+    let is_of_database = |table: &&ExternalTable| {
+        let name = table.path().file_name().and_then(|name| name.to_str());
+        table.is_adopted() && name.and_then(FileId::parse_file_name).is_some()
+    };
+    match tables.iter().find(is_of_database) {
+        None => Ok(()),
+        Some(table) => {
+            let path = table.path().display();
+            Err(Error::invalid_input(format!(
+                "{path} cannot be moved: it is a table of a database"
+            )))
+        }
     }
 }
 

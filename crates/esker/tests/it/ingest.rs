@@ -277,6 +277,24 @@ fn file_that_a_move_left_behind_may_be_moved_again() {
     assert_eq!(contents(&db), "a=1 b=1");
 }
 
+/// The file was gone from the directory of its database, which could not be opened again.
+#[test]
+fn a_table_of_a_database_may_be_copied_and_not_moved() {
+    let env = Env::memory(0);
+    let db = open(&env);
+    let path = table(&env, "t", &["a", "b"], "1");
+    let report = db.ingest(db.default_keyspace(), &[&path], MOVE).unwrap();
+    let own = db.path().join(&report.tables[0].file);
+    db.put("a", "2").unwrap();
+    let error = db.ingest(db.default_keyspace(), &[&own], MOVE).unwrap_err();
+    let what = format!("{} cannot be moved: it is a table of a database", own.display());
+    assert_eq!((error.kind(), error.to_string()), (ErrorKind::InvalidInput, what));
+    assert_eq!(contents(&db), "a=2 b=1");
+    db.ingest(db.default_keyspace(), &[&own], COPY).unwrap();
+    db.close().unwrap();
+    assert_eq!(contents(&open(&env)), "a=1 b=1");
+}
+
 #[test]
 fn doctor_verifies_and_rebuilds_a_manifest_with_ingested_tables() {
     let env = Env::memory(0);
