@@ -220,7 +220,7 @@ impl Keyspace {
                 let operation = Operation { keyspace, kind, key: &start, value: &end };
                 self.commit_one(durability, |out| operation.encode(out))
             }
-            None => self.db.engine().check_writable(),
+            None => self.db.engine().check_writable().and_then(|()| self.core.check_live()),
         }
     }
 

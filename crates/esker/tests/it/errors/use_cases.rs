@@ -27,6 +27,10 @@ pub(super) fn error(name: &str) -> Error {
             db.drop_keyspace(&users).unwrap();
             users.put("key", "value").unwrap_err()
         }
+        "delete of no keys from a dropped keyspace" => {
+            db.drop_keyspace(&users).unwrap();
+            users.delete_range("key".."key").unwrap_err()
+        }
         "scan of a dropped keyspace" => {
             db.drop_keyspace(&users).unwrap();
             users.iter().next().expect("it says so").unwrap_err()
