@@ -230,6 +230,10 @@ impl FileSystem for FaultFileSystem {
         self.inner.lock(path, mode)
     }
 
+    fn absolute(&self, path: &Path) -> Result<PathBuf, IoError> {
+        self.inner.absolute(path)
+    }
+
     fn space(&self, dir: &Path) -> Result<Space, IoError> {
         self.pass(Operation::Space, "measure the space of", &[dir])?;
         self.inner.space(dir)

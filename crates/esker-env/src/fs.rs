@@ -7,7 +7,7 @@
 use std::fmt;
 use std::io;
 use std::ops::Range;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::{FileWindow, IoError};
@@ -85,6 +85,15 @@ pub trait FileSystem: Send + Sync + fmt::Debug + 'static {
     /// [`LockError::Held`] if another process, or another holder in this process, has it in a way
     /// that `mode` does not go with.
     fn lock(&self, path: &Path, mode: LockMode) -> Result<Box<dyn FileLock>, LockError>;
+
+    /// `path`, so that it leads to the same place wherever the process goes. As it is where nothing
+    /// has a working directory.
+    ///
+    /// # Errors
+    /// Of the system, where there is no working directory any more; for an empty path.
+    fn absolute(&self, path: &Path) -> Result<PathBuf, IoError> {
+        Ok(path.to_path_buf())
+    }
 
     /// How much room the file system that holds `dir` has.
     ///

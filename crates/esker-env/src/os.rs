@@ -123,6 +123,10 @@ impl FileSystem for OsFileSystem {
         Ok(Box::new(lock::take(path, mode)?))
     }
 
+    fn absolute(&self, path: &Path) -> Result<PathBuf, IoError> {
+        std::path::absolute(path).map_err(|source| IoError::new("find", path, source))
+    }
+
     fn space(&self, dir: &Path) -> Result<Space, IoError> {
         let room = rustix::fs::statvfs(dir)
             .map_err(|error| IoError::new("measure the space of", dir, error.into()))?;

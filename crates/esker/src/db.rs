@@ -26,8 +26,10 @@ use crate::what_if::WhatIf;
 /// An open database. Cheap to clone; usable from many threads.
 ///
 /// Reads and writes on it go to the default keyspace. It closes when it is [closed](Db::close), or
-/// when the last clone and the last [`Keyspace`] of it are dropped: a drop hands buffered writes
-/// to the system and stops the background work, but flushes nothing and cannot report an error.
+/// when the last clone of it and the last [`Keyspace`], [`Batch`], [`BulkLoader`] and
+/// [`CompactionHandle`] are dropped: that hands buffered writes to the system and stops the
+/// background work, but flushes nothing and cannot report an error. Snapshots, scans and cursors do
+/// not keep it open.
 #[derive(Clone, Debug)]
 pub struct Db {
     default: Keyspace,
@@ -42,7 +44,7 @@ impl Db {
         self.default.handle().engine()
     }
 
-    /// The directory.
+    /// The directory, as an absolute path.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.engine().dir

@@ -65,10 +65,20 @@ fn check_request(request: &OpenRequest) -> std::result::Result<(), String> {
     Ok(())
 }
 
+/// The process may go elsewhere while the database is open.
+fn make_absolute(request: &mut OpenRequest) -> Result<()> {
+    request.dir = request.env.fs.absolute(&request.dir)?;
+    if let Some(log_dir) = &mut request.options.log_dir {
+        *log_dir = request.env.fs.absolute(log_dir)?;
+    }
+    Ok(())
+}
+
 /// Opens the database, creating it if the request says so and there is none.
-pub(crate) fn open(request: OpenRequest) -> Result<Arc<Engine>> {
+pub(crate) fn open(mut request: OpenRequest) -> Result<Arc<Engine>> {
     let started = request.env.clock.now();
     check_request(&request).map_err(Error::invalid_input)?;
+    make_absolute(&mut request)?;
     let OpenRequest { env, dir, options, .. } = &request;
     let log_dir = options.log_dir.clone().unwrap_or_else(|| dir.clone());
     if request.creates && !request.is_read_only {

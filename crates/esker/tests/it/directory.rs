@@ -1,7 +1,7 @@
 //! Which files may be in the directory of a database: those that something refers to.
 
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use esker::env::{Env, FileExt as _, FileSystem};
 use esker::{Db, Durability, ErrorKind, Options};
@@ -9,6 +9,7 @@ use esker_base::{FileHeader, FileId, FileKind, LogId};
 use esker_tree::Manifest;
 
 use crate::recovered::{self, log_dir_of};
+use crate::temp_dir::TempDir;
 
 /// Spare log segments that a running database may keep for reuse.
 const SPARE_SEGMENTS_MAX: usize = 1;
@@ -130,6 +131,22 @@ fn the_root_of_a_file_system_may_be_the_directory() {
     let open = || Db::builder("root").env(env.clone()).options(recovered::options()).open();
     open().unwrap().put("k", "v").unwrap();
     assert_eq!(open().unwrap().get("k").unwrap().unwrap(), "v");
+}
+
+/// Once the process had gone elsewhere, files were looked for and made below that directory.
+#[test]
+fn a_relative_directory_stays_where_it_was_when_the_database_was_opened() {
+    let dir = TempDir::new("relative");
+    let here = std::env::current_dir().unwrap();
+    let up: PathBuf = here.components().skip(1).map(|_| "..").collect();
+    let relative = up.join(dir.path().strip_prefix("/").unwrap());
+    let options = Options { log_dir: Some(relative.join("log")), ..recovered::options() };
+    let db = Db::builder(relative.join("db")).options(options).open().unwrap();
+    assert_eq!(db.path(), here.join(relative.join("db")));
+    assert_eq!(db.options().log_dir, Some(here.join(relative.join("log"))));
+    db.put("k", "v").unwrap();
+    db.close().unwrap();
+    assert!(dir.path().join("log").read_dir().unwrap().next().is_some());
 }
 
 /// Two databases with one log directory, neither of which had a log in it when the other was opened,
