@@ -70,7 +70,8 @@ impl DbBuilder {
 
     /// Opens for reading only: nothing on disk changes but the lock file, and writes are refused.
     /// What the log holds is read into memory. Any number of readers may have the database open, in
-    /// one process or many, while nobody has it open for writing.
+    /// one process or many, while nobody has it open for writing. On a file system where nobody can
+    /// write, the lock file may be missing.
     pub const fn read_only(mut self, is_read_only: bool) -> Self {
         self.is_read_only = is_read_only;
         self

@@ -8,6 +8,7 @@
 //! same.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -15,7 +16,7 @@ use esker_base::{
     Corruption, DatabaseId, FileHeader, FileId, FileKind, KeyspaceId, ManifestId, OwnerId, planted,
 };
 use esker_cache::{BlockCache, Budget};
-use esker_env::{DirEntry, Env, FileLock, LockMode};
+use esker_env::{DirEntry, Env, FileLock, LockError, LockMode};
 use esker_log::LogEnd;
 use esker_table::{BlobFiles, CachedBlock, Ownership, Table, TableContext};
 use esker_tree::{Catalog, EditRecord, KeyspaceState, Manifest, Recovered, Version, VersionEdit};
@@ -89,15 +90,13 @@ pub(crate) fn open(mut request: OpenRequest) -> Result<Arc<Engine>> {
     }
     // Before the lock file is made: a directory that is not ours is left as it is.
     check_is_database(&request, &env.fs.list(dir)?)?;
-    let mode = if request.is_read_only { LockMode::Shared } else { LockMode::Exclusive };
-    let lock =
-        env.fs.lock(&dir.join(LOCK_FILE), mode).map_err(|error| Error::locked(dir, error))?;
+    let lock = lock_dir(&request)?;
 
     let recovered = match Manifest::recover(&*env.fs, dir)? {
         Some(recovered) => recovered,
         None => create(&request)?,
     };
-    let mut locks = vec![lock];
+    let mut locks = Vec::from_iter(lock);
     locks.extend(lock_log_dir(&request, &log_dir, &recovered)?);
     check_end(&request, &recovered)?;
     check_tables(&request, &recovered.catalog)?;
@@ -155,6 +154,20 @@ pub(crate) fn open(mut request: OpenRequest) -> Result<Arc<Engine>> {
 
 fn no_database(dir: &Path) -> Error {
     Error::invalid_input(format!("there is no database in {}", dir.display()))
+}
+
+/// Keeps others from the database; nobody, where nobody can write and there is no file to lock, as of
+/// a copy on a file system for reading only.
+fn lock_dir(request: &OpenRequest) -> Result<Option<Box<dyn FileLock>>> {
+    let mode = if request.is_read_only { LockMode::Shared } else { LockMode::Exclusive };
+    match request.env.fs.lock(&request.dir.join(LOCK_FILE), mode) {
+        Err(LockError::Io(error))
+            if request.is_read_only && error.kind() == io::ErrorKind::ReadOnlyFilesystem =>
+        {
+            Ok(None)
+        }
+        lock => lock.map(Some).map_err(|error| Error::locked(&request.dir, error)),
+    }
 }
 
 /// Keeps other databases from a directory that has only the log, as long as this one is open: there

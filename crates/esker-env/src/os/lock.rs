@@ -117,7 +117,10 @@ fn open(path: &Path, mode: LockMode) -> io::Result<SystemFile> {
                     io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem
                 ) =>
         {
-            OpenOptions::new().read(true).open(path)
+            // Where the file is missing, that it cannot be made says more.
+            let missing = |e: &io::Error| e.kind() == io::ErrorKind::NotFound;
+            let opened = OpenOptions::new().read(true).open(path);
+            opened.map_err(|other| if missing(&other) { error } else { other })
         }
         opened => opened,
     }

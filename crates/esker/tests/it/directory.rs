@@ -2,8 +2,11 @@
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use esker::env::{Env, FileExt as _, FileSystem};
+use esker::env::{
+    Env, Fault, FaultFileSystem, FileExt as _, FileSystem, MemoryFileSystem, Operation, Rule,
+};
 use esker::{Db, Durability, ErrorKind, Options};
 use esker_base::{FileHeader, FileId, FileKind, LogId};
 use esker_tree::Manifest;
@@ -147,6 +150,27 @@ fn a_relative_directory_stays_where_it_was_when_the_database_was_opened() {
     db.put("k", "v").unwrap();
     db.close().unwrap();
     assert!(dir.path().join("log").read_dir().unwrap().next().is_some());
+}
+
+/// A copy that came without the lock file could be verified there, and not read.
+#[test]
+fn where_nobody_can_write_a_database_is_read_without_a_lock_file() {
+    let memory = Arc::new(MemoryFileSystem::new(1));
+    let faults = FaultFileSystem::new(memory, Env::memory(1).clock);
+    let env = Env { fs: Arc::new(faults.clone()), ..Env::memory(1) };
+    let builder = || Db::builder("db").env(env.clone()).options(recovered::options());
+    builder().open().unwrap().put("k", "v").unwrap();
+    // That there is no file, and that none can be made: `EROFS`.
+    faults.add(Rule::new(Fault::Error(30)).on(&[Operation::Lock]));
+    let error = builder().open().unwrap_err();
+    assert_eq!(error.to_string(), "cannot lock db/LOCK: Read-only file system (os error 30)");
+    let db = builder().read_only(true).open().unwrap();
+    assert_eq!(db.get("k").unwrap().unwrap(), "v");
+    drop(db);
+    faults.clear();
+    faults.add(Rule::new(Fault::Error(13)).on(&[Operation::Lock]));
+    let error = builder().read_only(true).open().unwrap_err();
+    assert_eq!(error.to_string(), "cannot lock db/LOCK: Permission denied (os error 13)");
 }
 
 /// Two databases with one log directory, neither of which had a log in it when the other was opened,
