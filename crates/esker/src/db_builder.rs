@@ -29,6 +29,7 @@ pub struct DbBuilder {
     orders: Vec<Order>,
     is_read_only: bool,
     creates: bool,
+    must_be_new: bool,
     recovery: RecoveryMode,
     listener: Option<EventListener>,
 }
@@ -43,6 +44,7 @@ impl DbBuilder {
             orders: Vec::new(),
             is_read_only: false,
             creates: true,
+            must_be_new: false,
             recovery: RecoveryMode::default(),
             listener: None,
         }
@@ -83,6 +85,12 @@ impl DbBuilder {
         self
     }
 
+    /// Whether a database that exists is refused. Default false.
+    pub const fn create_new(mut self, must_be_new: bool) -> Self {
+        self.must_be_new = must_be_new;
+        self
+    }
+
     /// What to do about damage in the log. Default [`RecoveryMode::TornTail`].
     pub const fn recovery(mut self, mode: RecoveryMode) -> Self {
         self.recovery = mode;
@@ -106,8 +114,8 @@ impl DbBuilder {
     ///
     /// # Errors
     /// - `Locked`: it is open elsewhere, in this process or another.
-    /// - `InvalidInput`: there is none and it is not to be created, or the directory holds
-    ///   something else, or an option makes no sense.
+    /// - `InvalidInput`: there is none and it is not to be created, or one and it is to be new, or
+    ///   the directory holds something else, or an option makes no sense.
     /// - `Corruption`: the manifest or the log is damaged, or a file is missing.
     /// - `UnsupportedFormat`: a newer release wrote it.
     /// - `Io`, `NoSpace`.
@@ -126,6 +134,7 @@ impl DbBuilder {
             orders: self.orders,
             is_read_only: self.is_read_only,
             creates: self.creates,
+            must_be_new: self.must_be_new,
             recovery: self.recovery,
             listener: self.listener,
         })?;

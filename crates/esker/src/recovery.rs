@@ -51,6 +51,8 @@ pub(crate) struct OpenRequest {
     pub(crate) orders: Vec<Order>,
     pub(crate) is_read_only: bool,
     pub(crate) creates: bool,
+    /// One that exists is refused.
+    pub(crate) must_be_new: bool,
     pub(crate) recovery: RecoveryMode,
     pub(crate) listener: Option<EventListener>,
 }
@@ -93,6 +95,7 @@ pub(crate) fn open(mut request: OpenRequest) -> Result<Arc<Engine>> {
     let lock = lock_dir(&request)?;
 
     let recovered = match Manifest::recover(&*env.fs, dir)? {
+        Some(_) if request.must_be_new => return Err(exists(dir)),
         Some(recovered) => recovered,
         None => create(&request)?,
     };
@@ -150,6 +153,11 @@ pub(crate) fn open(mut request: OpenRequest) -> Result<Arc<Engine>> {
     let duration = engine.now().saturating_sub(started);
     engine.events.record(engine.now(), Event::Opened { replayed: operation_count, duration });
     Ok(engine)
+}
+
+/// Why a new database is not made.
+fn exists(dir: &Path) -> Error {
+    Error::invalid_input(format!("there is a database in {}, and it is to be new", dir.display()))
 }
 
 fn no_database(dir: &Path) -> Error {

@@ -42,6 +42,7 @@ pub(super) fn error(name: &str) -> Error {
             let fs = MemoryFileSystem::new(1);
             plain(&fs).read_only(true).open().unwrap_err()
         }
+        "there, and to be new" => there_and_to_be_new(&fs),
         "newer manifest" => newer(&fs, FileKind::Manifest),
         "newer log" => newer(&fs, FileKind::Log),
         "newer table" => newer(&fs, FileKind::Table),
@@ -82,6 +83,13 @@ pub(super) fn error(name: &str) -> Error {
         }
         name => panic!("no such case: {name}"),
     }
+}
+
+fn there_and_to_be_new(fs: &MemoryFileSystem) -> Error {
+    let new = MemoryFileSystem::new(1);
+    builder(&new).create_new(true).open().unwrap().close().unwrap();
+    assert!(builder(&new).create_if_missing(false).open().is_ok(), "it was made");
+    refused(fs, builder(fs).create_new(true))
 }
 
 fn builder(fs: &MemoryFileSystem) -> DbBuilder {
