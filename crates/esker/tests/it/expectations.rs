@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use esker::env::{Env, ManualClock};
 use esker::{
-    Batch, CompactionPolicy, Compression, Db, Keyspace, KeyspaceOptions, Merge, Options, Order,
-    operators,
+    Batch, BulkLoader, CompactionPolicy, Compression, Db, IngestOptions, Keyspace, KeyspaceOptions,
+    Merge, Options, Order, operators,
 };
 
 use crate::policies::KEEPING;
@@ -205,6 +205,121 @@ fn small_log_segments_flush_no_memtable_before_its_time() {
     let stats = db.stats().keyspaces;
     assert_eq!((stats[0].table_count, stats[0].memtable_count), (0, 1));
     assert!(0 < stats[1].table_count);
+}
+
+/// What is of a keyspace that was dropped stays with it: nothing leads to the one that has its name.
+#[test]
+fn keyspace_made_again_has_nothing_of_the_one_before() {
+    let env = Env::memory(3);
+    let open = || Db::builder("expectations").env(env.clone()).open().unwrap();
+    let make = |db: &Db| db.keyspace("users", KeyspaceOptions::default()).unwrap();
+    let db = open();
+    let old = make(&db);
+    old.put("a", "old").unwrap();
+    old.flush().unwrap();
+    old.put("b", "old").unwrap();
+    let (snapshot, mut batch) = (db.snapshot(), db.batch());
+    batch.put(&old, "c", "old");
+    let mut cursor = old.cursor().unwrap();
+    cursor.seek_to_first().unwrap();
+    db.drop_keyspace(&old).unwrap();
+    let new = make(&db);
+    assert_eq!((new.iter().count(), snapshot.keyspace(&new).iter().count()), (0, 0));
+    new.put("a", "new").unwrap();
+    assert!(snapshot.keyspace(&new).get("a").unwrap().is_none());
+    cursor.next().unwrap();
+    assert_eq!((cursor.key(), cursor.value()), (&b"b"[..], &b"old"[..]));
+    for refused in [batch.commit(), old.put("a", "old"), cursor.refresh()] {
+        assert_eq!(refused.unwrap_err().to_string(), "the keyspace users was dropped");
+    }
+    assert_eq!(cursor.value(), b"old", "it stays where it was");
+    db.rename_keyspace(&new, "others").unwrap();
+    assert_eq!(make(&db).iter().count(), 0);
+    drop((old, new, snapshot, cursor, db));
+    let db = open();
+    assert_eq!(db.keyspaces(), ["default", "others", "users"]);
+    let others = db.existing_keyspace("others").unwrap().unwrap();
+    let entries: Vec<_> = others.iter().map(Result::unwrap).collect();
+    assert_eq!(entries.len(), 1);
+    assert!(entries[0].0 == "a" && entries[0].1 == "new");
+    assert_eq!(make(&db).iter().count(), 0);
+}
+
+/// Also of those that have nothing to do: no keys to delete, no tables to take in, no writes.
+#[test]
+fn every_call_says_that_it_comes_too_late_or_may_not_write() {
+    let env = Env::memory(4);
+    let builder = || Db::builder("expectations").env(env.clone());
+    let db = builder().open().unwrap();
+    let keyspace = db.keyspace("k", KeyspaceOptions::default()).unwrap();
+    keyspace.put("a", "1").unwrap();
+    let dropped = db.keyspace("dropped", KeyspaceOptions::default()).unwrap();
+    db.drop_keyspace(&dropped).unwrap();
+    assert_eq!(refusals(&db, &dropped), ["closed"]);
+    db.clone().close().unwrap();
+    assert_eq!(refusals(&db, &keyspace), ["closed"]);
+    let db = builder().read_only(true).open().unwrap();
+    let keyspace = db.existing_keyspace("k").unwrap().unwrap();
+    assert_eq!(write_refusals(&db, &keyspace), ["read-only"]);
+    assert_eq!(keyspace.get("a").unwrap().unwrap(), "1");
+}
+
+/// The kinds of errors of all reads and writes, each once.
+fn refusals(db: &Db, keyspace: &Keyspace) -> Vec<&'static str> {
+    let snapshot = db.snapshot();
+    let view = snapshot.keyspace(keyspace);
+    let mut kinds = vec![
+        kind(keyspace.get("a")),
+        kind(keyspace.get_into("a", &mut Vec::new())),
+        kind(keyspace.multi_get::<&str>(&[])),
+        kind(keyspace.contains("a")),
+        kind(keyspace.expires_at("a")),
+        kind(keyspace.cursor()),
+        kind(keyspace.cursor_in("b".."a")),
+        kind(keyspace.iter().next().unwrap()),
+        kind(keyspace.prefix("b").next_back().unwrap()),
+        kind(keyspace.approximate_bytes("b".."a")),
+        kind(keyspace.explain_get("a")),
+        kind(keyspace.explain_scan("b".."a", None)),
+        kind(view.get("a")),
+        kind(view.cursor()),
+        kind(view.iter().next().unwrap()),
+        kind(db.batch().get(keyspace, "a")),
+    ];
+    kinds.extend(write_refusals(db, keyspace));
+    kinds.sort_unstable();
+    kinds.dedup();
+    kinds
+}
+
+/// The kinds of errors of all writes, each once.
+fn write_refusals(db: &Db, keyspace: &Keyspace) -> Vec<&'static str> {
+    let mut batch = db.batch();
+    batch.delete(keyspace, "a");
+    let mut kinds = vec![
+        kind(keyspace.put("a", "2")),
+        kind(keyspace.put_with_ttl("a", "2", Duration::MAX)),
+        kind(keyspace.delete("a")),
+        kind(keyspace.single_delete("a")),
+        kind(keyspace.delete_range("a".."b")),
+        kind(keyspace.delete_range("a".."a")),
+        kind(batch.commit()),
+        kind(keyspace.flush()),
+        kind(keyspace.compact("b".."a")),
+        kind(keyspace.start_compaction("b".."a")),
+        kind(db.ingest::<&str>(keyspace, &[], IngestOptions::default())),
+        kind(db.bulk_loader(keyspace).and_then(BulkLoader::finish)),
+        kind(db.rename_keyspace(keyspace, "other")),
+        kind(db.drop_keyspace(keyspace)),
+    ];
+    kinds.sort_unstable();
+    kinds.dedup();
+    kinds
+}
+
+/// The kind of the error.
+fn kind<T>(result: esker::Result<T>) -> &'static str {
+    result.map_or_else(|error| error.kind().name(), |_| "none")
 }
 
 /// A database in memory whose clock the test turns.
