@@ -10,8 +10,7 @@
 
 use crate::FilterVerdict;
 use crate::builder::tag_of;
-use crate::index_block::Candidates;
-use crate::open_table::OpenTable;
+use crate::open_table::BlockAhead;
 use crate::prefetch::{prefetch_at, prefetch_bytes};
 use crate::{Table, cached_block::CachedBlock};
 
@@ -27,15 +26,6 @@ pub enum Ahead<'a> {
     Block(BlockAhead<'a>),
     /// Nothing, since the table is not open, or filter or index are not in the cache.
     Unknown,
-}
-
-/// The block that a read will look into.
-#[derive(Clone, Copy, Debug)]
-pub struct BlockAhead<'a> {
-    pub(crate) open: &'a OpenTable,
-    pub(crate) partition: usize,
-    pub(crate) candidates: Candidates,
-    pub(crate) tag: u8,
 }
 
 impl Table {

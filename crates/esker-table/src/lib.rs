@@ -76,7 +76,7 @@ mod refusal_tests;
 mod testing;
 
 pub use adoption::Adoption;
-pub use ahead::{Ahead, BlockAhead};
+pub use ahead::Ahead;
 pub use blob_file::BlobFile;
 pub use blob_files::BlobFiles;
 pub use blob_format::{BLOB_FILE_FRAME_LEN, BLOB_FORMAT_NEWEST};
@@ -93,6 +93,7 @@ pub use external::{ExternalError, ExternalTable, adopt};
 pub use format::FORMAT_NEWEST;
 pub use found_partitions::KeyBounds;
 pub use handle::BlockHandle;
+pub use open_table::BlockAhead;
 pub use options::{Compression, TableIdentity, TableOptions};
 pub use origin::Origin;
 pub use ownership::Ownership;

@@ -38,6 +38,15 @@ pub(crate) struct OpenTable {
     damaged_filters: AtomicU64,
 }
 
+/// The block that a read will look into.
+#[derive(Clone, Copy, Debug)]
+pub struct BlockAhead<'a> {
+    pub(crate) open: &'a OpenTable,
+    pub(crate) partition: usize,
+    pub(crate) candidates: Candidates,
+    pub(crate) tag: u8,
+}
+
 impl OpenTable {
     pub(crate) fn new(
         context: &TableContext,

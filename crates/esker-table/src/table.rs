@@ -11,11 +11,10 @@ use esker_base::sync::{Mutex, PoisonError};
 use esker_base::{Fragments, InternalKey, KeyRange, SeqNo, TableId, Trailer};
 use esker_env::FileError;
 
-use crate::ahead::BlockAhead;
 use crate::builder::tag_of;
 use crate::cached_block::{BlockSlice, CachedBlock};
 use crate::index_block::Candidates;
-use crate::open_table::OpenTable;
+use crate::open_table::{BlockAhead, OpenTable};
 use crate::table_file::{TableFile, table_path};
 use crate::{BlobFile, FilterVerdict, NoTrace, Origin, ReadTrace, TableContext, TableProperties};
 

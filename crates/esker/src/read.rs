@@ -12,9 +12,8 @@ use std::cell::OnceCell;
 use std::sync::Arc;
 
 use esker_base::{EntryKind, KeyRange, SeqNo, Trailer, checksum::hash_key};
-use esker_env::FileError;
 use esker_memtable::Memtable;
-use esker_table::{BlockSlice, NoTrace, ReadTrace, Table, TableEntry};
+use esker_table::{Ahead, BlockSlice, NoTrace, ReadTrace, Table};
 use esker_tree::{
     Cursor, MergeError, MergingCursor, PointMerge, PointStep, ReadContext, Run, UnsupportedKind,
     VisibleCursor,
@@ -116,34 +115,6 @@ pub(crate) struct Target<'a> {
     pub(crate) snapshot: SeqNo,
 }
 
-/// What is known beforehand about where a key is.
-pub(crate) trait Hint {
-    /// Looks for the key, which has this hash, in the table that is the `number`th that may have it.
-    fn look(
-        &self,
-        number: usize,
-        table: &Table,
-        key: (&[u8], u64),
-        snapshot: SeqNo,
-        trace: &mut impl GetTrace,
-    ) -> std::result::Result<Option<TableEntry>, FileError>;
-}
-
-/// Nothing is known.
-impl Hint for () {
-    #[inline]
-    fn look(
-        &self,
-        _number: usize,
-        table: &Table,
-        (key, hash): (&[u8], u64),
-        snapshot: SeqNo,
-        trace: &mut impl GetTrace,
-    ) -> std::result::Result<Option<TableEntry>, FileError> {
-        table.get(key, hash, snapshot, trace)
-    }
-}
-
 /// The value of a key, if it has one. `context` is asked for only if the newest visible entry is
 /// neither a put nor a tombstone.
 #[inline]
@@ -152,12 +123,13 @@ pub(crate) fn find<'a, T: GetTrace>(
     context: impl FnOnce() -> ReadContext,
     trace: &mut T,
 ) -> Result<Option<Found<'a>>> {
-    find_by((), target, context, trace)
+    find_from(None, target, context, trace)
 }
 
-/// As [`find`], with what is known beforehand.
-fn find_by<'a, T: GetTrace>(
-    hint: impl Hint,
+/// As [`find`], from where a look ahead has come to, if there was one.
+#[inline]
+fn find_from<'a, T: GetTrace>(
+    ahead: Option<KeyAhead<'_>>,
     target: Target<'a>,
     context: impl FnOnce() -> ReadContext,
     trace: &mut T,
@@ -200,7 +172,11 @@ fn find_by<'a, T: GetTrace>(
         }
         trace.enter(number, table);
         let covering = table.covering(key, snapshot)?;
-        let entry = hint.look(candidate, table, (key, hash), snapshot, trace)?;
+        let entry = match ahead.map_or(Ahead::Unknown, |ahead| ahead.at(candidate)) {
+            Ahead::RuledOut => None,
+            Ahead::Block(block) => table.get_in(block, key, snapshot, trace)?,
+            Ahead::Unknown => table.get(key, hash, snapshot, trace)?,
+        };
         let entry = entry.filter(|entry| is_above(entry.trailer, covering));
         trace.leave(entry.is_some());
         if let Some(entry) = entry {
@@ -476,7 +452,8 @@ impl Engine {
             let target = Target { view: &view, key, snapshot };
             let now = || *time.get_or_init(|| self.time_of(pin));
             let context = || self.read_context(keyspace, now());
-            let found = find_by(ahead[number % ASKED_MAX], target, context, &mut announcer)?;
+            let found =
+                find_from(Some(ahead[number % ASKED_MAX]), target, context, &mut announcer)?;
             values.push(found.map(Found::into_value));
         }
         Ok(values)

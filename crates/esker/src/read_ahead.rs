@@ -8,10 +8,8 @@
 use std::borrow::Cow;
 
 use esker_base::{SeqNo, checksum::hash_key};
-use esker_env::FileError;
-use esker_table::{Ahead, BlockAhead, ReadTrace, Table, TableEntry};
+use esker_table::{Ahead, BlockAhead, ReadTrace};
 
-use crate::read::{GetTrace, Hint};
 use crate::read_view::ReadView;
 
 /// So many keys of a multi-get wait for the device together, in between twice as many: a device
@@ -86,20 +84,14 @@ pub(crate) struct KeyAhead<'a> {
     block: Option<BlockAhead<'a>>,
 }
 
-impl Hint for KeyAhead<'_> {
+impl<'a> KeyAhead<'a> {
+    /// What is known of the key in the table that is the `number`th that may hold it.
     #[inline]
-    fn look(
-        &self,
-        number: usize,
-        table: &Table,
-        (key, hash): (&[u8], u64),
-        snapshot: SeqNo,
-        trace: &mut impl GetTrace,
-    ) -> std::result::Result<Option<TableEntry>, FileError> {
+    pub(crate) const fn at(self, number: usize) -> Ahead<'a> {
         match self.block {
-            _ if number < self.ruled_out => Ok(None),
-            Some(block) if number == self.ruled_out => table.get_in(block, key, snapshot, trace),
-            _ => table.get(key, hash, snapshot, trace),
+            _ if number < self.ruled_out => Ahead::RuledOut,
+            Some(block) if number == self.ruled_out => Ahead::Block(block),
+            _ => Ahead::Unknown,
         }
     }
 }
