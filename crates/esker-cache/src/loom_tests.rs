@@ -1,4 +1,5 @@
-//! Models of readers of one slot beside eviction, checked in every interleaving that loom finds.
+//! Models of readers of one slot beside eviction, and of files whose blocks are kept for who opens
+//! them, checked in every interleaving that loom finds.
 //!
 //! ```text
 //! RUSTFLAGS="--cfg loom" LOOM_MAX_PREEMPTIONS=3 CARGO_TARGET_DIR=target/loom \
@@ -10,10 +11,11 @@
 use std::convert::Infallible;
 use std::sync::Arc;
 
+use esker_base::{FileId, OwnerId};
 use loom::thread;
 
 use crate::sync::{AtomicU64, Ordering};
-use crate::{BlockCache, Budget, CacheSlots, FirstLook, Owner, Priority, Weigh};
+use crate::{BlockCache, Budget, CacheSlots, FirstLook, Lookup, Owner, Priority, Weigh};
 
 /// A block that knows which slot it is of.
 #[derive(Debug)]
@@ -119,11 +121,17 @@ fn loom_who_asks_beside_eviction_is_told_of_the_block_that_he_gets() {
     });
 }
 
+/// A cache with room for so many blocks, and nothing in it.
+fn empty_cache(block_count: u64) -> (Arc<Budget>, Arc<BlockCache<Brick>>) {
+    let budget = Budget::new(block_count * WEIGHT);
+    let cache = BlockCache::new(Arc::clone(&budget), None);
+    (budget, cache)
+}
+
 #[test]
 fn loom_table_that_goes_beside_a_trim_takes_its_blocks_along() {
     loom::model(|| {
-        let budget = Budget::new(WEIGHT);
-        let cache = BlockCache::new(Arc::clone(&budget), None);
+        let (budget, cache) = empty_cache(1);
         let slots = cache.register(1);
         let load = || Ok::<_, Infallible>(Brick(0));
         let Ok(_) = slots.get_or_load(0, Priority::Normal, load);
@@ -131,6 +139,58 @@ fn loom_table_that_goes_beside_a_trim_takes_its_blocks_along() {
         let trimmed = Arc::clone(&cache);
         let trim = thread::spawn(move || trimmed.trim());
         drop(slots);
+        trim.join().expect("the trim ends");
+        drop(charge);
+        assert_eq!((budget.used_total(), cache.stats().resident_bytes), (0, 0));
+    });
+}
+
+#[test]
+fn loom_a_load_that_fails_is_left_to_the_next_reader() {
+    loom::model(|| {
+        let model = Model::new(8);
+        let other = Arc::clone(&model);
+        let reader = thread::spawn(move || other.read(0));
+        match model.slots.get_or_load(0, Priority::Normal, || Err("nothing there")) {
+            Ok((block, lookup)) => assert_eq!((block.0, lookup), (0, Lookup::Hit)),
+            Err(error) => assert_eq!(error, "nothing there"),
+        }
+        reader.join().expect("the reader ends");
+        assert_eq!(model.loads.load(Ordering::Relaxed), 1);
+        model.check();
+    });
+}
+
+const FILE: FileId = FileId { owner: OwnerId::FIRST, counter: 1 };
+
+#[test]
+fn loom_who_opens_a_file_beside_its_writer_has_all_that_was_kept_or_nothing() {
+    loom::model(|| {
+        let (budget, cache) = empty_cache(8);
+        let writer = Arc::clone(&cache);
+        let keep = thread::spawn(move || writer.keep(FILE, 2, vec![(0, Brick(0)), (1, Brick(1))]));
+        let slots = cache.register_file(FILE, 2);
+        let kept = [0, 1].map(|slot| slots.peek(slot).map(|block| block.0));
+        assert!([[None, None], [Some(0), Some(1)]].contains(&kept), "{kept:?}");
+        let load = || Ok::<_, Infallible>(Brick(1));
+        let Ok((block, _)) = slots.get_or_load(1, Priority::Normal, load);
+        assert_eq!(block.0, 1);
+        drop(slots);
+        keep.join().expect("the writer ends");
+        cache.forget_file(FILE);
+        assert_eq!((budget.used_total(), cache.stats().resident_bytes), (0, 0));
+    });
+}
+
+#[test]
+fn loom_file_that_is_forgotten_beside_eviction_takes_its_blocks_along() {
+    loom::model(|| {
+        let (budget, cache) = empty_cache(2);
+        cache.keep(FILE, 1, vec![(0, Brick(0))]);
+        let charge = budget.charge(Owner::Memtables, 2 * WEIGHT);
+        let trimmed = Arc::clone(&cache);
+        let trim = thread::spawn(move || trimmed.trim());
+        cache.forget_file(FILE);
         trim.join().expect("the trim ends");
         drop(charge);
         assert_eq!((budget.used_total(), cache.stats().resident_bytes), (0, 0));

@@ -169,12 +169,8 @@ impl Drop for Reign<'_> {
         if !self.is_over {
             self.engine.poison_by_panic(&"the commit leader");
             let error = self.engine.check_writable().err().unwrap_or_else(Error::closed);
-            let waiting = self.engine.pipeline.abandon();
-            for waiter in self.group.drain(..).chain(waiting) {
-                if waiter.answer(Err(error.clone().with_unknown_outcome())) {
-                    self.asleep.push(waiter);
-                }
-            }
+            let error = error.with_unknown_outcome();
+            self.asleep.extend(self.engine.pipeline.abandon(&mut self.group, &error));
         }
         self.wake_all();
     }
@@ -262,7 +258,9 @@ impl Leader {
         } else {
             engine.note_buffered();
         }
-        engine.note_unmarked();
+        if wants_write || !esker_base::planted::is("buffered-log-not-marked") {
+            engine.note_unmarked();
+        }
         self.last_logged = self.last_seqno.plus(count);
         if self.appender.wants_window() || engine.logs.wants_prepare(self.appender.current_bytes())
         {

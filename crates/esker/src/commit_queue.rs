@@ -8,6 +8,7 @@ use std::sync::{Arc, TryLockError};
 
 use esker_base::SeqNo;
 
+use crate::error::Error;
 use crate::logs::Appender;
 use crate::packed_group::Packer;
 use crate::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -180,12 +181,18 @@ impl CommitPipeline {
         self.state.load(Ordering::Acquire) == 0 && self.queue().waiting.is_empty()
     }
 
-    /// Gives up leadership for good, and returns everybody who waits.
-    pub(crate) fn abandon(&self) -> Vec<Arc<Waiter>> {
+    /// Gives up leadership in the middle of it: those of `group` and all who wait are told `error`.
+    /// Returns whom of them to wake.
+    pub(crate) fn abandon(&self, group: &mut Vec<Arc<Waiter>>, error: &Error) -> Vec<Arc<Waiter>> {
         let mut queue = self.queue();
-        let waiting = queue.waiting.drain(..).collect();
+        if esker_base::planted::is("panicked-leader-forgets-its-group") {
+            group.clear();
+        }
+        let mut told: Vec<_> = group.drain(..).chain(queue.waiting.drain(..)).collect();
         self.state.store(0, Ordering::Release);
-        waiting
+        drop(queue);
+        told.retain(|waiter| waiter.answer(Err(error.clone())));
+        told
     }
 }
 

@@ -128,6 +128,7 @@ mod sort_buffer;
 mod stats;
 mod stored_key;
 mod sync;
+mod sync_group;
 mod table_sequence;
 mod table_writer;
 mod throttle;

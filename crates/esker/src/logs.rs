@@ -17,9 +17,10 @@ use esker_base::{DatabaseId, LogId, SeqNo};
 use esker_env::{File, FileSystem};
 use esker_log::{LogSync, LogWriter};
 
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::Result;
 use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use crate::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use crate::sync::{Mutex, MutexGuard, PoisonError};
+use crate::sync_group::SyncGroup;
 
 pub(crate) use appender::Appender;
 
@@ -49,11 +50,10 @@ pub(crate) struct Logs {
     /// Lock order: after the ledger. Not held across file operations.
     segments: Mutex<Segments>,
     /// Bytes handed to the system since open, over all segments: the position of the log's end.
-    /// Release in `note_written` pairs with Acquire in `sync_to`.
+    /// Release in `Appender::write` pairs with Acquire in `sync_to`.
     written: AtomicU64,
-    /// Lock order: last. Not held across a sync.
-    syncing: Mutex<Syncing>,
-    synced: Condvar,
+    /// How far they are durable.
+    syncs: SyncGroup,
     /// Counter only.
     sync_count: AtomicU64,
     /// Whether files of obsolete segments are used again, with their old bytes behind the new ones.
@@ -91,13 +91,6 @@ enum SyncTarget {
     Writer(LogSync),
     /// Written before this open, by a process that may not have synced it.
     Recovered(Arc<dyn File>),
-}
-
-#[derive(Debug, Default)]
-struct Syncing {
-    durable: u64,
-    is_running: bool,
-    failure: Option<Error>,
 }
 
 /// A log segment found at open.
@@ -141,8 +134,7 @@ impl Logs {
             segments: Mutex::new(segments),
             // Recovered segments count as one written byte: a sync has something to do.
             written: AtomicU64::new(1),
-            syncing: Mutex::default(),
-            synced: Condvar::new(),
+            syncs: SyncGroup::default(),
             sync_count: AtomicU64::new(0),
             reuses: AtomicBool::new(true),
             prepare_from: AtomicU64::new(0),
@@ -151,10 +143,6 @@ impl Logs {
 
     fn segments(&self) -> MutexGuard<'_, Segments> {
         self.segments.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn syncing(&self) -> MutexGuard<'_, Syncing> {
-        self.syncing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Everything up to this position has been handed to the system.
@@ -185,37 +173,7 @@ impl Logs {
     /// # Errors
     /// If a sync fails, now or ever before: it is not tried again.
     pub(crate) fn sync_to(&self, position: u64) -> Result<()> {
-        let mut syncing = self.syncing();
-        loop {
-            if position <= syncing.durable {
-                return Ok(());
-            }
-            if let Some(failure) = &syncing.failure {
-                return Err(failure.clone());
-            }
-            if syncing.is_running {
-                syncing = self.synced.wait(syncing).unwrap_or_else(PoisonError::into_inner);
-                continue;
-            }
-            syncing.is_running = true;
-            drop(syncing);
-            let sync = std::panic::AssertUnwindSafe(|| self.sync_written());
-            let result = std::panic::catch_unwind(sync);
-            syncing = self.syncing();
-            syncing.is_running = false;
-            match &result {
-                Ok(Ok(durable)) => syncing.durable = syncing.durable.max(*durable),
-                Ok(Err(error)) => syncing.failure = Some(error.clone()),
-                Err(_) => syncing.failure = Some(panicked()),
-            }
-            if !esker_base::planted::is("sync-waiters-not-woken") {
-                self.synced.notify_all();
-            }
-            if let Err(panic) = result {
-                drop(syncing);
-                std::panic::resume_unwind(panic);
-            }
-        }
+        self.syncs.sync_to(position, || self.sync_written())
     }
 
     fn sync_written(&self) -> Result<u64> {
@@ -244,9 +202,4 @@ impl Logs {
     fn remove_file(&self, path: &Path) {
         drop(self.fs.remove(path));
     }
-}
-
-/// What all later syncs answer behind one that panicked, of which nobody knows what it did.
-fn panicked() -> Error {
-    Error::new(ErrorKind::Poisoned, "a sync of the log panicked; reopen the database")
 }

@@ -82,7 +82,7 @@ pub(crate) struct Turns {
 
 impl Turns {
     /// Of a busy log, after `turn` reigns of a turn and one long stay.
-    #[cfg(all(test, not(loom)))]
+    #[cfg(test)]
     pub(crate) fn busy_at(turn: u32) -> Self {
         Self { is_busy: true, turn, long_stays: LONG_STAY, ..Self::default() }
     }

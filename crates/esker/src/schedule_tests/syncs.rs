@@ -1,0 +1,116 @@
+//! Writers that share syncs of one device: who is told that something is durable, and when.
+//!
+//! The device is a number: everything up to it is durable. Knows nothing of segments.
+
+use std::sync::Arc;
+
+use super::{in_many_orders, spawn};
+use crate::error::{Error, Result};
+use crate::sync::Mutex;
+use crate::sync::atomic::{AtomicU64, Ordering};
+use crate::sync_group::SyncGroup;
+
+/// A log whose end is a number, and the device below it.
+struct Log {
+    group: SyncGroup,
+    written: AtomicU64,
+    /// How far the device has it, and how often it was asked.
+    device: Mutex<(u64, u64)>,
+    fate: Fate,
+}
+
+/// What becomes of a sync.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    Done,
+    Fails,
+    Panics,
+}
+
+impl Log {
+    fn new(fate: Fate) -> Arc<Self> {
+        let (group, written) = (SyncGroup::default(), AtomicU64::new(0));
+        Arc::new(Self { group, written, device: Mutex::new((0, 0)), fate })
+    }
+
+    fn write(&self) -> u64 {
+        self.written.fetch_add(1, Ordering::AcqRel) + 1
+    }
+
+    fn sync_to(&self, position: u64) -> Result<()> {
+        self.group.sync_to(position, || {
+            let end = self.written.load(Ordering::Acquire);
+            let mut device = self.device.try_lock().expect("one sync runs at a time");
+            device.1 += 1;
+            match self.fate {
+                Fate::Done => device.0 = end,
+                Fate::Fails => return Err(failure()),
+                Fate::Panics => {
+                    drop(device);
+                    std::panic::resume_unwind(Box::new("as the model asks"));
+                }
+            }
+            Ok(end)
+        })
+    }
+
+    /// Writes, and waits until that is durable.
+    fn write_and_sync(&self) {
+        let position = self.write();
+        self.sync_to(position).unwrap();
+        assert!(position <= self.device.lock().unwrap().0, "{position} was said to be durable");
+    }
+}
+
+fn failure() -> Error {
+    Error::invalid_input("as the model asks")
+}
+
+/// Runs `work` on three threads.
+fn on_three_threads(log: &Arc<Log>, work: fn(&Log)) {
+    let others = [(), ()].map(|()| {
+        let log = Arc::clone(log);
+        spawn(move || work(&log))
+    });
+    work(log);
+    others.into_iter().for_each(|join| join());
+}
+
+#[test]
+fn nobody_is_told_of_durability_before_the_device_has_it() {
+    in_many_orders(|| {
+        let log = Log::new(Fate::Done);
+        on_three_threads(&log, Log::write_and_sync);
+        let (durable, sync_count) = *log.device.lock().unwrap();
+        assert_eq!(durable, 3);
+        assert!((1..=3).contains(&sync_count), "{sync_count} syncs of three writes");
+    });
+}
+
+#[test]
+fn a_sync_that_fails_is_told_to_all_and_not_tried_again() {
+    in_many_orders(|| {
+        let log = Log::new(Fate::Fails);
+        on_three_threads(&log, |log| {
+            let error = log.sync_to(log.write()).unwrap_err();
+            assert_eq!(error.to_string(), failure().to_string());
+        });
+        assert_eq!(*log.device.lock().unwrap(), (0, 1));
+    });
+}
+
+#[test]
+fn a_sync_that_panics_leaves_nobody_waiting_and_is_not_tried_again() {
+    in_many_orders(|| {
+        let log = Log::new(Fate::Panics);
+        on_three_threads(&log, |log| {
+            let position = log.write();
+            let sync = std::panic::AssertUnwindSafe(|| log.sync_to(position));
+            if let Ok(result) = std::panic::catch_unwind(sync) {
+                let text = result.unwrap_err().to_string();
+                assert!(text.contains("a sync of the log panicked"), "{text}");
+            }
+        });
+        assert_eq!(log.device.lock().unwrap().1, 1);
+    });
+}
