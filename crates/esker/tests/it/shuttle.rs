@@ -1,5 +1,6 @@
-//! Commits, flushes, compactions and the close under the model checker shuttle, which runs all
-//! threads as coroutines and switches between them at the locks and atomics of the engine.
+//! Commits, flushes, compactions, loads, drops, failures of the log and the close under the model
+//! checker shuttle, which runs all threads as coroutines and switches between them at the locks and
+//! atomics of the engine.
 //!
 //! ```text
 //! RUSTFLAGS="--cfg shuttle" CARGO_TARGET_DIR=target/shuttle \
@@ -10,13 +11,19 @@
 //! simulator in `baton` has time, faults and crashes; this checks the same code with schedules of
 //! another make.
 
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use esker::env::{Env, IoError, JoinHandle, Threads};
-use esker::{Db, Durability, ErrorKind, KeyspaceOptions, Options};
+use esker::env::{
+    Env, Fault, FaultFileSystem, FileSystem, IoError, JoinHandle, MemoryFileSystem, Operation,
+    Rule, Threads, When,
+};
+use esker::{Db, Durability, ErrorKind, Keyspace, KeyspaceOptions, Options, Result};
 use shuttle::scheduler::{PctScheduler, RandomScheduler, Scheduler};
 use shuttle::{Config, Runner, thread};
 
+use crate::directory::assert_exact;
 use crate::random::budget;
 
 /// Schedules of each test and kind of scheduler.
@@ -50,10 +57,17 @@ fn check(test: fn()) {
 
 /// A database of two background threads and the smallest memtables.
 fn open() -> Db {
-    let env = Env { threads: Arc::new(ShuttleThreads), ..Env::memory(1) };
+    open_on(Env::memory(1).fs)
+}
+
+fn open_on(fs: Arc<dyn FileSystem>) -> Db {
+    let env = Env { threads: Arc::new(ShuttleThreads), fs, ..Env::memory(1) };
     let options = Options { background_threads: 2, log_segment_bytes: 0, ..Options::default() };
-    let small = KeyspaceOptions { memtable_bytes: 1, ..KeyspaceOptions::default() };
-    Db::builder("db").env(env).options(options).default_keyspace(small).open().unwrap()
+    Db::builder("db").env(env).options(options).default_keyspace(small()).open().unwrap()
+}
+
+fn small() -> KeyspaceOptions {
+    KeyspaceOptions { memtable_bytes: 1, ..KeyspaceOptions::default() }
 }
 
 fn write(db: &Db, writer: u32) {
@@ -107,4 +121,128 @@ fn shuttle_close_beside_everything() {
         writer.join().unwrap();
         drop(db);
     });
+}
+
+/// Writes, compacts and reads until the keyspace is gone.
+fn use_until_dropped(keyspace: &Keyspace) -> Result<()> {
+    for number in 0..3 {
+        keyspace.put_with("key", number.to_string(), Durability::Power)?;
+        keyspace.compact::<&[u8]>(..)?;
+        assert_eq!(keyspace.get("key")?.unwrap(), *number.to_string());
+    }
+    Ok(())
+}
+
+#[test]
+fn shuttle_a_drop_and_a_load_beside_deleted_ranges_flushes_and_compactions() {
+    check(|| {
+        let fs = MemoryFileSystem::new(1);
+        let db = open_on(Arc::new(fs.clone()));
+        let doomed = db.keyspace("doomed", small()).unwrap();
+        let user = {
+            let doomed = doomed.clone();
+            thread::spawn(move || {
+                if let Err(error) = use_until_dropped(&doomed) {
+                    assert_eq!(error.kind(), ErrorKind::Closed, "{error}");
+                }
+            })
+        };
+        let deleter = {
+            let db = db.clone();
+            thread::spawn(move || {
+                for key in ["a 0", "a 1"] {
+                    db.put_with(key, "", Durability::Power).unwrap();
+                    db.delete_range("a".."b").unwrap();
+                    assert_eq!(db.get(key).unwrap(), None, "{key} was deleted with its range");
+                }
+                db.put("a 2", "").unwrap();
+            })
+        };
+        let loader = {
+            let db = db.clone();
+            thread::spawn(move || {
+                let mut loader = db.bulk_loader(db.default_keyspace()).unwrap();
+                loader.put("l 0", "").unwrap();
+                loader.put("l 1", "").unwrap();
+                loader.finish().unwrap();
+                assert_eq!(db.prefix("l").count(), 2);
+            })
+        };
+        db.flush().unwrap();
+        db.drop_keyspace(&doomed).unwrap();
+        db.compact::<&[u8]>(..).unwrap();
+        [user, deleter, loader].into_iter().for_each(|thread| thread.join().unwrap());
+        db.wait_until_settled().unwrap();
+        let keys: Vec<_> = db.iter().keys().map(Result::unwrap).collect();
+        let expected = ["a 2", "l 0", "l 1"];
+        assert!(keys.iter().map(|key| &**key).eq(expected.iter().map(|key| key.as_bytes())));
+        drop((keys, doomed));
+        db.close().unwrap();
+        assert_exact(&fs, "db".as_ref(), "closed");
+    });
+}
+
+/// What a write to the log may meet.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Failure {
+    Error,
+    Panic,
+}
+
+/// Three writers beside one write or sync of the log that fails: the one of that number, counted by
+/// `schedules` so that each has its turn.
+fn fail_beside_writers(failure: Failure, schedules: &AtomicU64) {
+    let number = 1 + schedules.fetch_add(1, Ordering::Relaxed) % 6;
+    let fs = FaultFileSystem::new(Arc::new(MemoryFileSystem::new(1)), Env::memory(1).clock);
+    let db = open_on(Arc::new(fs.clone()));
+    let is_of_log = [Operation::Write, Operation::Sync];
+    match failure {
+        Failure::Error => {
+            let rule = Rule::new(Fault::Error(5)).on(&is_of_log).path("*.log");
+            fs.add(rule.when(When::Nth(number)));
+        }
+        Failure::Panic => {
+            let seen = AtomicU64::new(0);
+            fs.observe(move |event| {
+                if is_of_log.contains(&event.operation)
+                    && event.path.extension().is_some_and(|extension| extension == "log")
+                    && seen.fetch_add(1, Ordering::Relaxed) + 1 == number
+                {
+                    // Without the hook, which prints.
+                    resume_unwind(Box::new("as the test asks"));
+                }
+            });
+        }
+    }
+    let writers = [Durability::Buffered, Durability::Process, Durability::Power];
+    let writers = writers.map(|durability| {
+        let db = db.clone();
+        thread::spawn(move || {
+            for key in [0_u8, 1] {
+                let key = [durability as u8, key];
+                let put = AssertUnwindSafe(|| db.put_with(key, "", durability));
+                match catch_unwind(put) {
+                    Ok(Ok(())) => assert!(db.get(key).unwrap().is_some(), "it was acknowledged"),
+                    Ok(Err(_)) => {}
+                    Err(_) => assert!(failure == Failure::Panic, "nobody panics for an error"),
+                }
+            }
+        })
+    });
+    writers.into_iter().for_each(|writer| writer.join().unwrap());
+    let is_poisoned = db.health().poisoned.is_some();
+    assert_eq!(db.put("behind", "").is_err(), is_poisoned);
+    assert_eq!(db.close().is_err(), is_poisoned);
+}
+
+#[test]
+fn shuttle_a_log_that_fails_leaves_nobody_waiting() {
+    static SCHEDULES: AtomicU64 = AtomicU64::new(0);
+    check(|| fail_beside_writers(Failure::Error, &SCHEDULES));
+}
+
+#[test]
+fn shuttle_a_log_that_panics_leaves_nobody_waiting() {
+    static SCHEDULES: AtomicU64 = AtomicU64::new(0);
+    check(|| fail_beside_writers(Failure::Panic, &SCHEDULES));
 }
