@@ -318,12 +318,14 @@ impl Life {
 }
 
 /// Whether the file `name` of the directory `dir` may be there because of a fault: it could not be
-/// removed, or it was not known whether the manifest names it.
+/// removed, or it is a log that the manifest could not name. Tables of an edit that failed go once the
+/// manifest can be written, and so do their blob files.
 fn may_leave(event: &Event, name: &str, dir: &str) -> bool {
     let of_event = event.path.file_name().unwrap_or_default().to_string_lossy();
     let is_removal = of_event == name && event.operation == Operation::Remove;
     let is_inside = event.path.starts_with(dir) || event.path.starts_with(log_dir_of(dir));
-    is_inside && (is_removal || of_event.contains(".manifest"))
+    let is_of_tree = name.ends_with(".table") || name.ends_with(".blob");
+    is_inside && (is_removal || (of_event.contains(".manifest") && !is_of_tree))
 }
 
 fn count_work(db: &Db) {
