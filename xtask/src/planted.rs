@@ -2,8 +2,9 @@
 //!
 //! The defects are found by their sites, `planted::is("name")`, so that one more is one line in the
 //! engine. The tests are built once, with `--cfg esker_planted`; `ESKER_PLANTED` then wakes one
-//! defect in each run. Harnesses run in a fixed order, the nearest first, until one fails; the same
-//! harness must pass with no defect awake.
+//! defect in each run. First comes the test that found it when the table was last written, alone.
+//! If that does not find it any more, or there is none, harnesses run in a fixed order, the nearest
+//! first, until one fails. What has failed must pass with no defect awake.
 //!
 //! A defect that nothing finds shows tests that are too weak: they are to be strengthened, and the
 //! defect stays.
@@ -81,11 +82,13 @@ pub(crate) fn run(root: &Path, choice: Choice<'_>) -> Result<(String, bool), Str
     }
     let chosen: Vec<_> = sites.into_iter().filter(|(name, _)| is_chosen(name)).collect();
     let binaries = Binaries::build(root)?;
-    let clean = Mutex::default();
+    let document = std::fs::read_to_string(root.join(DOCUMENT)).map_err(|e| e.to_string())?;
+    let (known, clean) = (known(&document), Mutex::default());
     let (next, rows) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
     let work = || -> Result<(), String> {
         while let Some((name, site)) = chosen.get(next.fetch_add(1, Ordering::Relaxed)) {
-            let caught_by = catch(&binaries, &clean, name, site)?;
+            let known = known.get(&**name).copied();
+            let caught_by = catch(&binaries, &clean, name, &Harness::in_order(site, known))?;
             eprintln!("{name}: {}", caught_by.as_deref().unwrap_or("NOT CAUGHT"));
             let row = Row { site: site.clone(), name: name.clone(), caught_by };
             rows.lock().map_err(|_poisoned| "a worker panicked")?.push(row);
@@ -120,14 +123,14 @@ fn sites(root: &Path) -> Result<BTreeMap<String, String>, String> {
     Ok(sites)
 }
 
-/// What finds the defect `name`, if anything does.
+/// Which of `harnesses` finds the defect `name` first, if one does.
 fn catch(
     binaries: &Binaries,
-    clean: &Mutex<BTreeMap<(String, String), bool>>,
+    clean: &Mutex<BTreeMap<String, bool>>,
     name: &str,
-    site: &str,
+    harnesses: &[Harness],
 ) -> Result<Option<String>, String> {
-    for harness in Harness::in_order(site) {
+    for harness in harnesses {
         let Verdict::Failed(how) = harness.run(binaries, Some(name))? else { continue };
         // Held meanwhile, so that nobody runs the same at the same time.
         let mut clean = clean.lock().map_err(|_poisoned| "a worker panicked")?;
@@ -142,6 +145,17 @@ fn catch(
         return Ok(Some(format!("{harness}: {how}")));
     }
     Ok(None)
+}
+
+/// What found each defect, by the table in `document`.
+fn known(document: &str) -> BTreeMap<&str, &str> {
+    let table = document.split_once(BEGIN).map_or("", |(_, table)| table);
+    let rows = table.lines().take_while(|line| !line.starts_with(END.trim_end()));
+    let row = |line: &'_ str| {
+        let mut cells = line.strip_prefix("| ")?.strip_suffix(" |")?.split(" | ");
+        Some((cells.next()?, cells.nth(1)?))
+    };
+    rows.filter_map(row).collect()
 }
 
 /// The table, and how many were caught.
@@ -191,6 +205,8 @@ mod tests {
             )
         );
         assert_eq!(replaced("no marks", &table), None);
+        assert_eq!(known(&text)["one"], "model: x");
+        assert_eq!(known("no marks").len(), 0);
     }
 
     #[test]

@@ -24,7 +24,7 @@ impl Ownership {
     /// Runs `remove`, which removes files, unless the directory is somebody else's by now.
     pub fn while_owned(&self, remove: impl FnOnce()) {
         let is_owned = self.is_owned.lock().unwrap_or_else(PoisonError::into_inner);
-        if *is_owned {
+        if *is_owned || esker_base::planted::is("files-removed-after-the-close") {
             remove();
         }
     }

@@ -102,9 +102,14 @@ impl Engine {
         let mut flushed = Ok(());
         for keyspace in &keyspaces {
             // Whatever the option says by now.
-            if flushes_all || keyspace.view().has_unlogged() {
+            let is_without_log =
+                !keyspace.is_logged() || !esker_base::planted::is("close-goes-by-the-option");
+            if flushes_all || (keyspace.view().has_unlogged() && is_without_log) {
                 // One that cannot be flushed takes nothing from the others.
                 flushed = flushed.and(self.flush_all(keyspace));
+                if flushed.is_err() && esker_base::planted::is("close-ends-at-a-failure") {
+                    break;
+                }
             }
         }
         self.sync_to(self.logs.written_position())?;

@@ -115,7 +115,8 @@ impl Engine {
                 settings.manual_policy.plan_range(&shape, &idle, request).is_some()
                     || settings.pick_blob_waste(&shape, &idle, self.wall()).is_some()
             };
-            if !busy.is_empty() && is_left() {
+            let waits_for_all = esker_base::planted::is("compaction-waits-for-other-keys");
+            if !busy.is_empty() && (waits_for_all || is_left()) {
                 park();
                 return Ok(Step::InTheWay { ended_count: busy.ended_count() });
             }

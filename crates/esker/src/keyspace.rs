@@ -45,7 +45,9 @@ impl Keyspace {
     /// # Errors
     /// `InvalidInput` if it belongs to another database: ids mean nothing there, or something else.
     pub(crate) fn core_in(&self, engine: &Arc<Engine>) -> Result<&Arc<KeyspaceCore>> {
-        if Arc::ptr_eq(self.db.engine(), engine) {
+        if Arc::ptr_eq(self.db.engine(), engine)
+            || esker_base::planted::is("keyspace-of-another-database-taken")
+        {
             return Ok(&self.core);
         }
         let what = format!("the keyspace {:?} belongs to another database", self.name());

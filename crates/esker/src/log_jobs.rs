@@ -37,7 +37,8 @@ impl Engine {
     /// Asked by a running job once for each block: does it for the thread that serves the log, which
     /// may be this one, if that has not come to it in time.
     pub(crate) fn write_overdue(&self) {
-        if self.buffered_due().is_some_and(|due| due <= self.now())
+        if !esker_base::planted::is("buffered-waits-for-the-job")
+            && self.buffered_due().is_some_and(|due| due <= self.now())
             && let Some(mut leader) = self.pipeline.try_lead()
         {
             // A failure has poisoned the database, and every later write says so.

@@ -129,7 +129,8 @@ impl<'a> Replay<'a> {
             }
             Err(FileError::Corruption(Corruption { offset, what, .. })) if is_lenient => {
                 let last_seqno = self.last_logged;
-                let (end, is_torn, is_dropped) = (offset, true, is_dropping);
+                let keeps = esker_base::planted::is("damaged-segment-keeps-frames");
+                let (end, is_torn, is_dropped) = (offset, true, is_dropping && !keeps);
                 let segment =
                     ReplayedSegment { id, end, last_seqno, is_torn, is_dropped, is_missing };
                 (segment, Some(what))

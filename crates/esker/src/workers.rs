@@ -186,6 +186,7 @@ impl Engine {
     fn duty_beside(&self, task: Option<&OnDemand>) -> Option<Duty> {
         match (self.options.background_threads, task) {
             (0, _) => None,
+            (1, None) if esker_base::planted::is("flush-waits-for-the-compaction") => None,
             (1, None) => Some(Duty::Flushing),
             (1, Some(task)) => task.is_queued.then_some(Duty::Everything),
             (_, task) => task.filter(|task| task.is_queued).map(|_| Duty::Compacting),

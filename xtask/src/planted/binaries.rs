@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 const TARGET_DIR: &str = "target/planted";
 
 /// The packages whose tests are run.
-const PACKAGES: [&str; 9] = [
+const PACKAGES: [&str; 10] = [
     "esker-base",
     "esker-env",
     "esker-cache",
@@ -16,6 +16,7 @@ const PACKAGES: [&str; 9] = [
     "esker-table",
     "esker-tree",
     "esker",
+    "esker-cli",
     "esker-torture",
 ];
 
@@ -41,6 +42,8 @@ impl Binaries {
     pub(super) fn build(root: &Path) -> Result<Self, String> {
         let mut command = Command::new("cargo");
         command.args(["test", "--no-run", "--locked", "--quiet", "--message-format=json"]);
+        // Not the examples, which would be built too, and have no tests.
+        command.args(["--lib", "--bins", "--tests"]);
         command.args(["--target-dir", TARGET_DIR]);
         PACKAGES.iter().for_each(|package| {
             command.args(["-p", package]);

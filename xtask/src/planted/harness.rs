@@ -24,6 +24,7 @@ const GROUPS: [(&str, &[&str]); 7] = [
 ];
 
 /// Some tests of one program.
+#[derive(Clone)]
 pub(super) struct Harness {
     name: String,
     package: String,
@@ -32,6 +33,8 @@ pub(super) struct Harness {
     filters: Vec<&'static str>,
     /// But not those whose names hold one of these.
     skips: Vec<&'static str>,
+    /// The only test of all these that is run, if there is one.
+    test: Option<String>,
 }
 
 /// What came of a run.
@@ -43,9 +46,9 @@ pub(super) enum Verdict {
 }
 
 impl Harness {
-    /// The harnesses for a defect in the file `site`, in the order in which they are run: those of
-    /// its own package, then those of the whole engine.
-    pub(super) fn in_order(site: &str) -> Vec<Self> {
+    /// The harnesses for a defect in the file `site`, in the order in which they are run: the one test
+    /// that is `known` to find it, then all those of its own package, and those of the whole engine.
+    pub(super) fn in_order(site: &str, known: Option<&str>) -> Vec<Self> {
         let package = site.split('/').nth(1).unwrap_or_default();
         let own = |target: String| Self {
             name: format!("tests of {package}"),
@@ -53,6 +56,7 @@ impl Harness {
             target,
             filters: Vec::new(),
             skips: Vec::new(),
+            test: None,
         };
         let whole = |name: &str, filters: &[&'static str], skips: Vec<&'static str>| Self {
             name: name.to_owned(),
@@ -60,10 +64,14 @@ impl Harness {
             target: "it".to_owned(),
             filters: filters.to_vec(),
             skips,
+            test: None,
         };
         let mut all = vec![own(package.replace('-', "_"))];
         if package != "esker" {
             all.push(own("it".to_owned()));
+        }
+        if package == "esker-cli" {
+            all.push(own("esker (program)".to_owned()));
         }
         all.extend(GROUPS.map(|(name, filters)| whole(name, filters, Vec::new())));
         let others = GROUPS.iter().flat_map(|(_, filters)| filters.iter().copied()).collect();
@@ -74,13 +82,21 @@ impl Harness {
             target: "differential".to_owned(),
             filters: Vec::new(),
             skips: Vec::new(),
+            test: None,
         });
+        let known = known.and_then(|known| known.split_once(": "));
+        let test = |text: &str| Some(text.split_once('`')?.1.strip_suffix('`')?.to_owned());
+        if let Some((name, Some(test))) = known.map(|(name, how)| (name, test(how))) {
+            let alone = all.iter().filter(|harness| harness.name == name);
+            let alone = alone.map(|harness| Self { test: Some(test.clone()), ..harness.clone() });
+            all.splice(..0, alone.collect::<Vec<_>>());
+        }
         all
     }
 
     /// What tells it from every other.
-    pub(super) fn key(&self) -> (String, String) {
-        (self.target.clone(), self.name.clone())
+    pub(super) fn key(&self) -> String {
+        format!("{} {} {}", self.target, self.name, self.test.as_deref().unwrap_or_default())
     }
 
     /// Runs the tests with `defect` awake; passed as well if there is no such program.
@@ -93,10 +109,14 @@ impl Harness {
         };
         let mut command = Command::new("timeout");
         command.args(["--kill-after=5", &SECONDS_MAX.to_string()]).arg(program);
-        command.args(&self.filters);
-        self.skips.iter().for_each(|skip| {
-            command.args(["--skip", skip]);
-        });
+        if let Some(test) = &self.test {
+            command.args(["--exact", test]);
+        } else {
+            command.args(&self.filters);
+            self.skips.iter().for_each(|skip| {
+                command.args(["--skip", skip]);
+            });
+        }
         // A failure need not be made shorter here.
         command.env("ESKER_SHRINK", "0").env_remove("ESKER_PLANTED");
         if let Some(defect) = defect {
@@ -153,9 +173,23 @@ fn first_failure_of_a_run_is_named() {
 #[test]
 fn harnesses_start_with_those_of_the_package() {
     let names = |site: &str| -> Vec<String> {
-        Harness::in_order(site).iter().map(Harness::to_string).collect()
+        Harness::in_order(site, None).iter().map(Harness::to_string).collect()
     };
     let of_log = names("crates/esker-log/src/sync.rs");
     assert_eq!(of_log[..3], ["tests of esker-log", "tests of esker-log", "simulator"]);
     assert_eq!(names("crates/esker/src/jobs.rs")[..3], ["tests of esker", "simulator", "model"]);
+}
+
+#[test]
+fn the_test_that_is_known_to_find_a_defect_comes_first_and_alone() {
+    let tests = |known: &str| -> Vec<Option<String>> {
+        let all = Harness::in_order("crates/esker-log/src/sync.rs", Some(known));
+        all.into_iter().take_while(|one| one.test.is_some()).map(|one| one.test).collect()
+    };
+    assert_eq!(tests("simulator: `baton::a`"), [Some("baton::a".to_owned())]);
+    // Its library's, or those beside it.
+    assert_eq!(tests("tests of esker-log: `crash::b`").len(), 2);
+    for not_one_test in ["crash: the limit of time", "nobody: `a`", "**nothing**", ""] {
+        assert_eq!(tests(not_one_test), []);
+    }
 }

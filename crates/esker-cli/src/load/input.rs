@@ -99,7 +99,8 @@ impl<R: BufRead> Read for Lz4Frames<R> {
             if 0 < count || out.is_empty() {
                 return Ok(count);
             }
-            if self.decoder.get_ref().has_ended {
+            let is_cut = self.decoder.get_ref().has_ended;
+            if is_cut && !esker_base::planted::is("cut-input-taken-for-whole") {
                 let what = "the LZ4 frame is not whole";
                 return Err(io::Error::new(io::ErrorKind::UnexpectedEof, what));
             }

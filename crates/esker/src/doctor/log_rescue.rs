@@ -148,7 +148,8 @@ fn is_needed(history: &History, seqno: SeqNo, operation: &Operation<'_>) -> bool
 
 /// Adds the keys that an operation is about. The end of a range counts as one of them.
 fn widen(keys: &mut AffectedKeys, operation: &Operation<'_>) {
-    let is_range = operation.kind == EntryKind::RangeTombstone;
+    let is_range = operation.kind == EntryKind::RangeTombstone
+        && !esker_base::planted::is("lost-range-is-its-first-key");
     let last = if is_range { operation.value } else { operation.key };
     if let Bound::Included(start) = &mut keys.start
         && operation.key < start.as_slice()

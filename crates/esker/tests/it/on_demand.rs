@@ -15,6 +15,7 @@ use crate::directory::assert_tidy;
 use crate::policies::KEEPING;
 use crate::random::Rng;
 use crate::recovered::{DIR, env_over};
+use crate::watchdog::Watchdog;
 
 type Model = BTreeMap<Vec<u8>, Vec<u8>>;
 
@@ -328,6 +329,8 @@ fn flushes_and_compactions_show_while_they_run() {
 /// waited for nothing to be in flight, though nothing of its own was left to do.
 #[test]
 fn compaction_of_other_keys_than_those_of_a_paused_one_ends() {
+    let name = "on_demand::compaction_of_other_keys_than_those_of_a_paused_one_ends";
+    let _watchdog = Watchdog::start(name.to_owned());
     let mut bed = Bed::new(3, leveled());
     // The last level has its run, and level 0 too few for anything automatic.
     for (number, part) in ["c", "a", "a", "b"].into_iter().enumerate() {

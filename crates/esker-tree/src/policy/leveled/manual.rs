@@ -74,7 +74,11 @@ impl<'a> View<'a> {
             LastLevel::RewriteTombstones(before) => {
                 let expiry = table.extras.expiry;
                 let has_expired = expiry.is_some_and(|it| it.earliest <= request.expired_at);
-                (table.has_spent() || has_expired) && is_before(table.id, before)
+                let has_spent = match esker_base::planted::is("spent-values-kept") {
+                    true => table.has_tombstones(),
+                    false => table.has_spent(),
+                };
+                (has_spent || has_expired) && is_before(table.id, before)
             }
             LastLevel::RewriteAll(before) => is_before(table.id, before),
         };
