@@ -151,11 +151,13 @@ fn catch(
 fn known(document: &str) -> BTreeMap<&str, &str> {
     let table = document.split_once(BEGIN).map_or("", |(_, table)| table);
     let rows = table.lines().take_while(|line| !line.starts_with(END.trim_end()));
-    let row = |line: &'_ str| {
-        let mut cells = line.strip_prefix("| ")?.strip_suffix(" |")?.split(" | ");
-        Some((cells.next()?, cells.nth(1)?))
-    };
-    rows.filter_map(row).collect()
+    rows.filter_map(row_of).collect()
+}
+
+/// The name of the defect in a row of the table, and what caught it.
+fn row_of(line: &str) -> Option<(&str, &str)> {
+    let mut cells = line.strip_prefix("| ")?.strip_suffix(" |")?.split(" | ");
+    Some((cells.next()?, cells.nth(1)?))
 }
 
 /// The table, and how many were caught.

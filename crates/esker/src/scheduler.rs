@@ -274,7 +274,7 @@ impl State {
             // A compaction that failed holds up no flush, which writers wait for.
             let waits = esker_base::planted::is("flush-waits-for-compactions");
             let is_flush_due = |id: &KeyspaceId| {
-                is_due(JobKind::Flush, *id) && !(waits && !is_due(JobKind::Compaction, *id))
+                is_due(JobKind::Flush, *id) && (!waits || is_due(JobKind::Compaction, *id))
             };
             if let Some(position) = self.flushes.iter().position(is_flush_due) {
                 return self.flushes.remove(position).map(Job::Flush);
