@@ -45,7 +45,7 @@ impl Fragment {
     #[inline]
     #[must_use]
     pub fn newest(&self, snapshot: SeqNo) -> Option<SeqNo> {
-        self.seqnos.iter().copied().find(|&seqno| seqno <= snapshot)
+        self.seqnos.get(self.seqnos.partition_point(|&one| one > snapshot)).copied()
     }
 
     /// The oldest tombstone over the fragment that is newer than `seqno`.
@@ -110,6 +110,48 @@ impl Fragments {
                 seqnos.push(seqno);
                 let below = newest_blind(seqno);
                 newest = below.and_then(|reader| active.range(..=reader).next_back()).map(|e| *e.0);
+            }
+            found.push(place, places.get(index + 1).copied().unwrap_or_default(), seqnos);
+        }
+        found
+    }
+
+    /// The fragments of several sources which are fragments already: what [`Fragments::for_readers`]
+    /// makes of all their tombstones, without taking them for as many tombstones as they have sequence
+    /// numbers. Nested ones under many readers have the square of their number.
+    ///
+    /// # Cost
+    /// Sorts the ends; for each fragment that comes out one search in each source there for each of its
+    /// sequence numbers.
+    #[must_use]
+    pub fn merged<'a>(
+        sources: impl IntoIterator<Item = &'a Fragment>,
+        newest_blind: impl Fn(SeqNo) -> Option<SeqNo>,
+    ) -> Self {
+        let mut all: Vec<&Fragment> = sources.into_iter().collect();
+        all.sort_by(|a, b| a.start.cmp(&b.start));
+        let ends = all.iter().map(|fragment| fragment.end.as_slice());
+        let starts = all.iter().map(|fragment| fragment.start.as_slice());
+        let mut places: Vec<&[u8]> = starts.chain(ends.filter(|end| !end.is_empty())).collect();
+        places.sort_unstable();
+        places.dedup();
+        let mut found = Self::default();
+        let mut starting = all.as_slice();
+        // At most one of each source.
+        let mut active: Vec<&Fragment> = Vec::new();
+        for (index, &place) in places.iter().enumerate() {
+            active.retain(|fragment| is_before_end(place, &fragment.end));
+            while let Some((first, rest)) = starting.split_first().filter(|(f, _)| f.start == place)
+            {
+                starting = rest;
+                active.push(first);
+            }
+            let newest_at = |reader| active.iter().filter_map(|one| one.newest(reader)).max();
+            let mut seqnos = Vec::new();
+            let mut newest = newest_at(SeqNo::MAX);
+            while let Some(seqno) = newest {
+                seqnos.push(seqno);
+                newest = newest_blind(seqno).and_then(newest_at);
             }
             found.push(place, places.get(index + 1).copied().unwrap_or_default(), seqnos);
         }

@@ -273,8 +273,6 @@ pub struct DirEntry {
 pub enum Advice {
     /// Short reads here and there: no readahead.
     Random,
-    /// From the start to the end: readahead.
-    Sequential,
     /// Not soon again: the system may drop its copy.
     DontNeed,
 }

@@ -27,6 +27,10 @@ use esker_base::{
 /// the allocator adds.
 const OVERHEAD_BYTES: u64 = 256;
 
+/// Readers in the past who read by turns, and find what they see sorted: one more, and each of them has
+/// it sorted anew. They keep as much memory as the list takes, each.
+const KEPT_MAX: usize = 8;
+
 /// The range tombstones of one memtable.
 #[derive(Default)]
 pub(crate) struct Ranges {
@@ -38,9 +42,9 @@ pub(crate) struct Ranges {
     bytes: AtomicU64,
     /// Written by the one writer, for the time of one insert. Not held across anything else.
     inner: RwLock<Inner>,
-    /// The fragments that were asked for last, of so many tombstones from the first on. Lock order:
-    /// after `inner`, and not held while that is taken.
-    fragments: Mutex<(usize, Arc<Fragments>)>,
+    /// The fragments that were asked for last, the last first, each of so many tombstones from the first
+    /// on; at most [`KEPT_MAX`]. Lock order: after `inner`, and not held while that is taken.
+    fragments: Mutex<Vec<(usize, Arc<Fragments>)>>,
 }
 
 #[derive(Default)]
@@ -83,7 +87,7 @@ impl Ranges {
         } else {
             inner.cover_all();
             // Of a prefix of the list that is another now.
-            self.fragments.lock().unwrap_or_else(PoisonError::into_inner).0 = 0;
+            self.fragments.lock().unwrap_or_else(PoisonError::into_inner).clear();
         }
         let count = inner.list.len() as u64;
         drop(inner);
@@ -128,16 +132,22 @@ impl Ranges {
         if visible == 0 {
             return None;
         }
-        {
-            let kept = self.fragments.lock().unwrap_or_else(PoisonError::into_inner);
-            if kept.0 == visible {
-                return Some(Arc::clone(&kept.1));
-            }
+        if let Some(kept) = self.kept_fragments(visible) {
+            return Some(kept);
         }
         let made = Arc::new(Fragments::for_readers(self.list(visible), |_| None));
         let mut kept = self.fragments.lock().unwrap_or_else(PoisonError::into_inner);
-        *kept = (visible, Arc::clone(&made));
+        kept.truncate(KEPT_MAX - 1);
+        kept.insert(0, (visible, Arc::clone(&made)));
         Some(made)
+    }
+
+    /// Those of the first `count` tombstones, if they are kept; they are the last asked for then.
+    fn kept_fragments(&self, count: usize) -> Option<Arc<Fragments>> {
+        let mut kept = self.fragments.lock().unwrap_or_else(PoisonError::into_inner);
+        let place = kept.iter().position(|(of, _)| *of == count)?;
+        kept[..=place].rotate_right(1);
+        Some(Arc::clone(&kept[0].1))
     }
 
     /// The first `count` tombstones, oldest first.
@@ -293,6 +303,26 @@ mod tests {
         assert!(!Arc::ptr_eq(&first, &ranges.fragments(seqno(5)).unwrap()));
     }
 
+    /// Two readers in the past who read by turns had all tombstones sorted for each read.
+    #[test]
+    fn fragments_are_made_once_for_readers_that_read_by_turns() {
+        let ranges = Ranges::default();
+        for number in 1..20 {
+            ranges.insert(b"a", b"c", seqno(number));
+        }
+        let readers = || (1..=KEPT_MAX as u64).map(seqno);
+        let first: Vec<_> = readers().map(|at| ranges.fragments(at).unwrap()).collect();
+        for (at, first) in readers().zip(&first) {
+            assert!(Arc::ptr_eq(first, &ranges.fragments(at).unwrap()), "{at}");
+        }
+        let last = ranges.fragments(seqno(15)).unwrap();
+        assert_eq!(last.covering(b"b", SeqNo::MAX), Some(seqno(15)));
+        assert_eq!(ranges.fragments.lock().unwrap().len(), KEPT_MAX);
+        assert!(!Arc::ptr_eq(&first[0], &ranges.fragments(seqno(1)).unwrap()), "the oldest goes");
+        ranges.insert(b"a", b"c", seqno(20));
+        assert!(Arc::ptr_eq(&last, &ranges.fragments(seqno(15)).unwrap()));
+    }
+
     #[test]
     fn only_readers_whose_tombstones_are_hidden_by_newer_ones_have_fragments_made() {
         // Each cursor, and each get beside a write, sorted all tombstones of the memtable: reads
@@ -300,7 +330,7 @@ mod tests {
         let ranges = Ranges::default();
         ranges.insert(b"a", b"c", seqno(3));
         ranges.insert(b"m", b"p", seqno(6));
-        let kept = || ranges.fragments.lock().unwrap().0;
+        let kept = || ranges.fragments.lock().unwrap().len();
         let gap = |start: &[u8], end: &[u8]| Some((start.to_vec(), end.to_vec(), None));
         for at in [seqno(3), seqno(6), SeqNo::MAX] {
             assert_eq!(ranges.covering(b"b", at), Some(seqno(3)));

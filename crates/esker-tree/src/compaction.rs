@@ -17,7 +17,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use esker_base::{Corruption, Fragments, KeyRange, RangeTombstone, TableId};
+use esker_base::{Corruption, Fragments, KeyRange, TableId};
 use esker_cache::Owner;
 use esker_env::FileError;
 use esker_table::{
@@ -147,7 +147,7 @@ pub fn compact_part(
     let start = |(filter, keyspace)| RunningFilter::start(filter, &context(keyspace));
     let filter = job.filter.map(start).transpose()?;
     // Of all parts: what they hide and which of them stay must not depend on where cuts are.
-    let ranges = RangeGc::new(range_tombstones(&runs)?, readers, |start, end| {
+    let ranges = RangeGc::of(range_fragments(&runs, readers)?, readers, |start, end| {
         older.may_hold_any(start, end, &inputs)
     });
     let needed: Vec<Arc<Run>> =
@@ -272,13 +272,13 @@ fn input_run(version: &Version, input: &PlanInput) -> Arc<Run> {
     Arc::new(Run::new(input.run, tables).expect("tables of one run are disjoint"))
 }
 
-/// The range tombstones of all inputs.
-fn range_tombstones(runs: &[Arc<Run>]) -> Result<Vec<RangeTombstone>, FileError> {
-    let mut tombstones = Vec::new();
+/// The range tombstones of all inputs, as far as `readers` tell them apart.
+fn range_fragments(runs: &[Arc<Run>], readers: &Readers) -> Result<Fragments, FileError> {
+    let mut all = Vec::new();
     for table in runs.iter().flat_map(|run| run.tables_with_ranges()) {
-        tombstones.extend(table.ranges()?.into_iter().flat_map(Fragments::tombstones));
+        all.extend(table.ranges()?.into_iter().flat_map(Fragments::as_slice));
     }
-    Ok(tombstones)
+    Ok(Fragments::merged(all, |seqno| readers.newest_blind(seqno)))
 }
 
 /// `run` without the tables that range tombstones hide; `None` if none is left.

@@ -36,14 +36,14 @@ pub fn pick_drop(
     readers: &Readers,
 ) -> Result<Option<Plan>, FileError> {
     let runs = || version.levels().iter().flat_map(|level| level.runs());
-    let mut tombstones = Vec::new();
+    let mut all = Vec::new();
     for table in runs().flat_map(|run| run.tables_with_ranges()) {
-        tombstones.extend(table.ranges()?.into_iter().flat_map(Fragments::tombstones));
+        all.extend(table.ranges()?.into_iter().flat_map(Fragments::as_slice));
     }
-    if tombstones.is_empty() {
+    if all.is_empty() {
         return Ok(None);
     }
-    let fragments = Fragments::for_readers(tombstones, |seqno| readers.newest_blind(seqno));
+    let fragments = Fragments::merged(all, |seqno| readers.newest_blind(seqno));
     let mut dropped: BTreeSet<TableId> = BTreeSet::new();
     for table in version.tables().map(|table| table.properties()) {
         if !busy.has(table.id) && hides_table(&fragments, readers, table) {

@@ -41,6 +41,15 @@ impl RangeGc {
         may_be_older: impl Fn(&[u8], &[u8]) -> bool,
     ) -> Self {
         let all = Fragments::for_readers(tombstones, |seqno| readers.newest_blind(seqno));
+        Self::of(all, readers, may_be_older)
+    }
+
+    /// Of all inputs' range tombstones as fragments for `readers`. `may_be_older` as in [`RangeGc::new`].
+    pub(crate) fn of(
+        all: Fragments,
+        readers: &Readers,
+        may_be_older: impl Fn(&[u8], &[u8]) -> bool,
+    ) -> Self {
         let mut kept = Fragments::default();
         for fragment in all.as_slice() {
             let mut seqnos = fragment.seqnos.clone();

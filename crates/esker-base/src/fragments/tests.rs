@@ -125,3 +125,30 @@ fn the_oldest_tombstone_above_a_number() {
     assert_eq!(fragment.oldest_above(seqno(4)), Some(seqno(6)));
     assert_eq!(fragment.oldest_above(seqno(9)), None);
 }
+
+/// Merging what is sorted already took each sequence number of each fragment for a tombstone: a
+/// million of them for a thousand that are nested.
+#[test]
+fn merged_sources_are_as_all_their_tombstones_at_once() {
+    let mut word = 5_u64;
+    let mut random = |below: u64| {
+        word = word.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963);
+        (word >> 33) % below
+    };
+    for _ in 0..300 {
+        let mut sources: [Vec<RangeTombstone>; 3] = Default::default();
+        for number in 1..=random(14) {
+            let (start, end) = (random(12) as u8, random(14) as u8);
+            let end = if end > 12 { Vec::new() } else { vec![end] };
+            let tombstone = RangeTombstone { start: vec![start], end, seqno: seqno(number) };
+            sources[random(3) as usize].push(tombstone);
+        }
+        let mut readers: Vec<SeqNo> = (0..random(5)).map(|_| seqno(random(14))).collect();
+        readers.sort();
+        let newest_blind = |number| readers.iter().copied().filter(|reader| *reader < number).max();
+        let expected = Fragments::for_readers(sources.concat(), newest_blind);
+        let sources = sources.map(Fragments::of);
+        let all = sources.iter().flat_map(Fragments::as_slice);
+        assert_eq!(Fragments::merged(all, newest_blind), expected, "{sources:?} {readers:?}");
+    }
+}

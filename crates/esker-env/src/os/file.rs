@@ -108,7 +108,6 @@ impl File for OsFile {
     fn advise(&self, advice: Advice) {
         let advice = match advice {
             Advice::Random => rustix::fs::Advice::Random,
-            Advice::Sequential => rustix::fs::Advice::Sequential,
             Advice::DontNeed => rustix::fs::Advice::DontNeed,
         };
         // A hint that the system does not take is no failure.
