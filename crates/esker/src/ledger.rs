@@ -1,9 +1,9 @@
 //! The manifest as the database uses it: durable edits, and ids that are never reused.
 
-use esker_base::{DatabaseId, FileId, LogId, ManifestId, OwnerId, TableId};
+use esker_base::{Corruption, DatabaseId, FileId, FileKind, LogId, ManifestId, OwnerId, TableId};
 use esker_tree::{Catalog, EditRecord, Manifest, RunId, VersionEdit};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::sync::{Mutex, MutexGuard, PoisonError};
 
 /// The manifest behind its lock, and the counter that file ids come from.
@@ -39,6 +39,37 @@ struct Writer {
 
 /// How many ids one edit reserves. A flush or compaction rarely needs more than a few dozen.
 const RESERVATION: u64 = 256;
+
+/// The next counter is this at most when a database is opened, so that none overflows while it is open.
+const COUNTER_MAX: u64 = u64::MAX / 2;
+
+/// No file of a database has a counter above this: there will never be as many.
+const COUNTER_ON_DISK_MAX: u64 = COUNTER_MAX / 2;
+
+/// The first counter that no file of a database has: not `known`, what its manifests say that may have
+/// been given, nor one of `files`.
+///
+/// # Errors
+/// `Corruption` if there is none, or if one of `files` cannot be of the database by its counter: were it
+/// counted on from there, it would soon run out.
+pub(crate) fn first_free_counter(
+    known: u64,
+    files: impl Iterator<Item = (FileId, FileKind)>,
+) -> Result<u64> {
+    let next = match files.max_by_key(|(id, _)| id.counter) {
+        Some((id, kind)) if COUNTER_ON_DISK_MAX < id.counter => {
+            let what = "no database gives a file this number: somebody has put it there";
+            return Err(Corruption::new(id.file_name(kind), 0, what).into());
+        }
+        Some((id, _)) => known.max(id.counter + 1),
+        None => known,
+    };
+    if COUNTER_MAX < next {
+        let what = format!("the manifest says that files have numbers up to {next}: none is left");
+        return Err(Error::new(ErrorKind::Corruption, what));
+    }
+    Ok(next)
+}
 
 impl Ledger {
     /// Takes over `manifest`. No file has the counter `next` or a larger one.
@@ -236,4 +267,25 @@ impl Writer {
 
 const fn file_id(counter: u64) -> FileId {
     FileId { owner: OwnerId::FIRST, counter }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_free_counter_is_behind_all_that_were_given_and_never_overflows() {
+        let file = |counter| (file_id(counter), FileKind::Table);
+        let first = |known, files: &[u64]| {
+            first_free_counter(known, files.iter().copied().map(file)).map_err(|e| e.to_string())
+        };
+        assert_eq!(first(7, &[]).unwrap(), 7);
+        assert_eq!(first(7, &[3]).unwrap(), 7);
+        assert_eq!(first(7, &[3, 9, 8]).unwrap(), 10);
+        assert!(first(7, &[u64::MAX]).unwrap_err().contains("1-18446744073709551615.table"));
+        assert!(first(7, &[u64::MAX - 1]).unwrap_err().contains("somebody has put it there"));
+        assert_eq!(first(7, &[COUNTER_ON_DISK_MAX]).unwrap(), COUNTER_ON_DISK_MAX + 1);
+        assert!(first(u64::MAX, &[3]).unwrap_err().contains("none is left"));
+        assert_eq!(first(COUNTER_MAX, &[3]).unwrap(), COUNTER_MAX);
+    }
 }

@@ -27,7 +27,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::events::{Event, EventListener};
 use crate::key_order::Order;
 use crate::keyspace_core::{KeyspaceCore, Settings};
-use crate::ledger::Ledger;
+use crate::ledger::{Ledger, first_free_counter};
 use crate::logs::{LOG_FORMAT_PACKED, LOG_FORMAT_PLAIN, Logs, RecoveredSegment};
 use crate::options::{KeyspaceOptions, Options};
 use crate::orphans::{Places, blobs_of, is_foreign};
@@ -314,6 +314,11 @@ fn check_tables(request: &OpenRequest, catalog: &Catalog) -> Result<()> {
         let what = "the file is newer than all that the manifest knows: a newer one is missing";
         return Err(Corruption::new(table.name.clone(), 0, what).into());
     }
+    if !request.is_read_only {
+        // Before anything on disk is changed.
+        let files = entries.iter().filter_map(|entry| FileId::parse_file_name(&entry.name));
+        first_free_counter(catalog.next_file_counter, files)?;
+    }
     let sizes: BTreeMap<&str, u64> =
         entries.iter().map(|entry| (entry.name.as_str(), entry.len)).collect();
     if request.recovery == RecoveryMode::Salvage {
@@ -418,15 +423,9 @@ fn note_cuts(segments: &[RecoveredSegment], ledger: &Ledger) -> Result<()> {
 }
 
 fn open_ledger(request: &OpenRequest, recovered: Recovered) -> Result<Ledger> {
-    let counters_on_disk = request
-        .env
-        .fs
-        .list(&request.dir)?
-        .iter()
-        .filter_map(|entry| FileId::parse_file_name(&entry.name))
-        .map(|(id, _)| id.counter + 1)
-        .max();
-    let next = recovered.catalog.next_file_counter.max(counters_on_disk.unwrap_or(0));
+    let entries = request.env.fs.list(&request.dir)?;
+    let files = entries.iter().filter_map(|entry| FileId::parse_file_name(&entry.name));
+    let next = first_free_counter(recovered.catalog.next_file_counter, files)?;
     let manifest = Manifest::open(Arc::clone(&request.env.fs), &request.dir, recovered)?;
     Ok(Ledger::new(manifest, next))
 }

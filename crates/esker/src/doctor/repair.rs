@@ -36,6 +36,7 @@ use super::set_aside::copy_aside;
 use super::verify::verify;
 use super::{ProgressListener, RepairOptions};
 use crate::error::{Error, ErrorKind, Result};
+use crate::ledger::first_free_counter;
 use crate::options::KeyspaceOptions;
 use crate::orphans::Places;
 
@@ -62,9 +63,10 @@ pub(super) fn repair(
         return Err(Error::new(ErrorKind::Corruption, what));
     };
     check_log_dir(place, &history)?;
-    let on_disk = FileKind::ALL.into_iter().flat_map(|kind| place.files_of(kind)).map(|(id, _)| id);
-    let newest = on_disk.chain(place.logs().keys().copied()).map(|id| id.counter).max();
-    let next = newest.map_or(1, |newest| newest + 1).max(history.catalog.next_file_counter);
+    let files_of = |kind| place.files_of(kind).map(move |(id, _)| (id, kind));
+    let on_disk = FileKind::ALL.into_iter().flat_map(files_of);
+    let on_disk = on_disk.chain(place.logs().keys().map(|id| (*id, FileKind::Log)));
+    let next = first_free_counter(history.catalog.next_file_counter.max(1), on_disk)?;
     let ids = match (history.is_whole, options.dry_run) {
         (true, false) => reserve(place, next)?,
         (true, true) => Ids::new(next),

@@ -250,3 +250,37 @@ fn a_log_segment_that_was_only_begun_is_removed_from_a_log_directory() {
     found.sort();
     assert_eq!(found, expected);
 }
+
+/// The number after the last of all is none: it was counted up to all the same, and the open panicked, or
+/// began again at zero, under names that files have.
+#[test]
+fn a_file_with_the_last_number_of_all_is_refused_by_its_name() {
+    let (fs, _) = crate::sample::in_memory();
+    let dir = Path::new(recovered::DIR);
+    let other = Env::memory(2);
+    let db = recovered::open(&other, &recovered::options()).unwrap();
+    db.put("key", "value").unwrap();
+    db.flush().unwrap();
+    db.close().unwrap();
+    let foreign = crate::files::read_all(&*other.fs, dir);
+    let foreign = foreign.iter().find(|(name, _)| name.ends_with(".table")).unwrap().1;
+    for extension in ["table", "blob", "log", "manifest"] {
+        let name = format!("1-{}.{extension}", u64::MAX);
+        let copy = crate::files::with(&fs, dir, &name, foreign);
+        let before = crate::files::read_all(&copy, dir);
+        let env = recovered::env_of(&copy);
+        let error = recovered::open(&env, &recovered::options()).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Corruption, "{error}");
+        assert!(error.to_string().contains(&name), "{error}");
+        assert_eq!(crate::files::read_all(&copy, dir), before, "{name}");
+        if extension == "table" {
+            assert!(error.to_string().contains("somebody has put it there"), "{error}");
+            let table = before.keys().find(|name| name.ends_with(".table")).unwrap();
+            copy.remove(&dir.join(table)).unwrap();
+            let options = esker::doctor::RepairOptions::default();
+            let doctor = esker::doctor::Doctor::new(dir).env(env);
+            let error = doctor.repair(&options, &mut |_| {}).unwrap_err();
+            assert!(error.to_string().contains(&name), "{error}");
+        }
+    }
+}
