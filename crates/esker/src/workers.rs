@@ -75,7 +75,7 @@ impl Engine {
             }
             let until_log = log_due.map(|due| due - now);
             let until_look = self.next_look(now).filter(|_| looks);
-            let limits = [self.next_retry(now), until_log, until_look];
+            let limits = [self.next_retry(duty, now), until_log, until_look];
             let limit = limits.into_iter().flatten().min();
             let changed = if looks { &scheduler.log_changed } else { &scheduler.changed };
             let Some(limit) = limit else {
@@ -96,13 +96,19 @@ impl Engine {
         failure.is_none_or(|failure| failure.retry_at <= now)
     }
 
-    /// How long until the next failed job is tried again.
-    fn next_retry(&self, now: Duration) -> Option<Duration> {
+    /// How long until the next failed job that `duty` covers is tried again. One that is due already
+    /// and was not taken is not wanted any more, or paused: whatever changes that wakes the thread.
+    fn next_retry(&self, duty: Duty, now: Duration) -> Option<Duration> {
+        let kinds: &[JobKind] = match duty {
+            Duty::Flushing => &[JobKind::Flush],
+            Duty::Compacting => &[JobKind::Compaction],
+            Duty::Everything => &[JobKind::Flush, JobKind::Compaction],
+        };
         let keyspaces = self.keyspaces();
-        let failures = keyspaces.iter().flat_map(|keyspace| keyspace.failures());
-        let waits = failures.map(|failure| failure.retry_at.saturating_sub(now));
-        // Never zero: a job may be due and yet not be this thread's duty.
-        waits.min().map(|wait| wait.max(Duration::from_millis(10)))
+        let failures = keyspaces.iter().flat_map(|keyspace| {
+            kinds.iter().filter_map(|kind| keyspace.failure(*kind).map(|failure| failure.retry_at))
+        });
+        failures.filter(|retry_at| now < *retry_at).min().map(|retry_at| retry_at - now)
     }
 
     /// Does one background job, if there is one, on this thread.
@@ -262,3 +268,30 @@ impl LogWatch {
 
 /// A log that has taken no frame for this long is synced and marked.
 const MARK_INTERVAL: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::db::Db;
+    use crate::error::Error;
+
+    /// A job of another thread that had failed and was due woke this one every ten milliseconds: for
+    /// as long as a disk was full.
+    #[test]
+    fn a_thread_wakes_for_failed_jobs_of_its_own_and_while_they_are_not_due() {
+        let db = Db::in_memory().unwrap();
+        let engine = db.default_keyspace().handle().engine();
+        let failed = Err(Error::invalid_input("test"));
+        let (now, keyspace) = (engine.now(), db.default_keyspace());
+        keyspace.core().note_outcome(JobKind::Compaction, &failed, now);
+        let wait = Duration::from_millis(200);
+        let next = |duty, now| engine.next_retry(duty, now);
+        assert_eq!(next(Duty::Flushing, now), None);
+        assert_eq!(next(Duty::Compacting, now), Some(wait));
+        assert_eq!(next(Duty::Everything, now), Some(wait));
+        assert_eq!(next(Duty::Compacting, now + wait), None);
+        keyspace.core().note_outcome(JobKind::Flush, &failed, now);
+        assert_eq!(next(Duty::Flushing, now), Some(wait));
+        assert_eq!(next(Duty::Flushing, now + wait), None);
+    }
+}
