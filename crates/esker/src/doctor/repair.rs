@@ -43,6 +43,10 @@ use crate::orphans::Places;
 /// Ids that are passed over where it is not known how many were given, or are reserved.
 const UNKNOWN_IDS: u64 = 4096;
 
+/// Of what a repair reads, a table takes at least so much before another follows it: far less than it
+/// does, as of values that were compressed well.
+const TABLE_BYTES_LEAST: u64 = 64 << 10;
+
 /// Repairs the database in `place`.
 pub(super) fn repair(
     place: &Place,
@@ -68,7 +72,7 @@ pub(super) fn repair(
     let on_disk = on_disk.chain(place.logs().keys().map(|id| (*id, FileKind::Log)));
     let next = first_free_counter(history.catalog.next_file_counter.max(1), on_disk)?;
     let ids = match (history.is_whole, options.dry_run) {
-        (true, false) => reserve(place, next)?,
+        (true, false) => reserve(place, &history.catalog, next)?,
         (true, true) => Ids::new(next),
         (false, _) => Ids::new(next + UNKNOWN_IDS),
     };
@@ -110,14 +114,27 @@ fn check_log_dir(place: &Place, history: &History) -> Result<()> {
 
 /// Makes the manifest, which is whole, say that ids from `next` on may be given: what a crash leaves
 /// of the repair is then removed by the next open like any other unfinished job.
-fn reserve(place: &Place, next: u64) -> Result<Ids> {
+fn reserve(place: &Place, catalog: &Catalog, next: u64) -> Result<Ids> {
     let mut ids = Ids::new(next);
     if let Some(recovered) = Manifest::recover(&*place.env.fs, &place.dir)? {
-        let record = EditRecord::NextFileCounter(next + UNKNOWN_IDS);
+        let record = EditRecord::NextFileCounter(next + ids_wanted(place, catalog));
         let mut manifest = Manifest::open(Arc::clone(&place.env.fs), &place.dir, recovered)?;
         manifest.append(&VersionEdit { records: vec![record] }, || ManifestId(ids.mint()))?;
     }
     Ok(ids)
+}
+
+/// More ids than a repair can use. It makes a table for each that is damaged, one for each keyspace out of the
+/// log and one where order is restored, a run for each, and more tables where one grows large.
+fn ids_wanted(place: &Place, catalog: &Catalog) -> u64 {
+    let (mut files, mut bytes) = (0, 0_u64);
+    let lens = FileKind::ALL.into_iter().flat_map(|kind| place.files_of(kind)).map(|(_, len)| len);
+    for len in lens.chain(place.logs().values().copied()) {
+        files += 1;
+        bytes = bytes.saturating_add(len);
+    }
+    let keyspaces = catalog.keyspaces.len() as u64;
+    UNKNOWN_IDS + 4 * (files + keyspaces) + bytes / TABLE_BYTES_LEAST
 }
 
 struct Repair<'a> {

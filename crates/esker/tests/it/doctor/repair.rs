@@ -5,7 +5,10 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use esker::doctor::{Doctor, RepairOptions, RepairReport};
-use esker::env::{CrashPolicy, Env, FaultFileSystem, FileExt as _, ManualClock, MemoryFileSystem};
+use esker::env::{
+    CrashPolicy, Env, Fault, FaultFileSystem, FileExt as _, ManualClock, MemoryFileSystem,
+    Operation, Rule, When,
+};
 use esker::{Db, Durability, ErrorKind, KeyspaceOptions, Options, RecoveryMode};
 
 use super::modes;
@@ -594,4 +597,43 @@ fn a_log_that_lies_apart_is_verified_and_repaired_too() {
     let report = doctor().repair(&RepairOptions::default(), &mut |_| {}).unwrap();
     assert!(!report.lost.is_empty(), "{report}");
     assert_eq!(builder().open().unwrap().iter().count(), kept, "{report}");
+}
+
+/// A repair that made more tables than it had reserved ids for, and was killed, left a manifest that
+/// looked like an old one: the next repair took everything for unknown.
+#[test]
+fn a_repair_of_very_many_keyspaces_that_is_killed_can_be_begun_again() {
+    const COUNT: usize = 4_200;
+    let memory = MemoryFileSystem::new(7);
+    let faults = FaultFileSystem::new(Arc::new(memory.clone()), Arc::new(ManualClock::default()));
+    let env = Env { fs: Arc::new(faults.clone()), ..Env::memory(7) };
+    let options = Options { background_threads: 0, ..Options::default() };
+    let db = Db::builder(DIR).env(env.clone()).options(options.clone()).open().unwrap();
+    let keyspace =
+        |number: usize| db.keyspace(&number.to_string(), KeyspaceOptions::default()).unwrap();
+    let keyspaces: Vec<_> = (0..COUNT).map(keyspace).collect();
+    let mut batch = db.batch();
+    keyspaces.iter().for_each(|keyspace| batch.put(keyspace, "key", "value"));
+    batch.commit_with(Durability::Power).unwrap();
+    for byte in 1..4 {
+        db.put_with("key", [byte; 100], Durability::Power).unwrap();
+    }
+    drop((keyspaces, db));
+    let files = Files(&env);
+    let name = files.ending_with(".log")[0].clone();
+    let damaged = files.read(&name).windows(90).position(|bytes| bytes == [2; 90]).unwrap();
+    files.flip(&name, damaged);
+    let last = Rule::new(Fault::Error(5)).on(&[Operation::Create]).path("*.table.tmp");
+    faults.add(last.when(When::Nth(4_150)));
+    let doctor = || Doctor::new(DIR).env(env.clone());
+    doctor().repair(&RepairOptions::default(), &mut |_| {}).unwrap_err();
+    assert!(4_096 < files.ending_with(".table").len());
+    faults.clear();
+    let report = doctor().repair(&RepairOptions::default(), &mut |_| {}).unwrap();
+    assert!(!report.notes.iter().any(|note| note.contains("no manifest is whole")), "{report}");
+    let db = Db::builder(DIR).env(env.clone()).options(options).open().unwrap();
+    assert_eq!(db.keyspaces().len(), COUNT + 1);
+    let has_key =
+        |name: &String| db.existing_keyspace(name).unwrap().unwrap().get("key").unwrap().is_some();
+    assert!(db.keyspaces().iter().filter(|name| *name != "default").all(has_key));
 }
