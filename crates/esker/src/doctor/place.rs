@@ -84,13 +84,14 @@ impl Place {
         all
     }
 
-    /// Every file of the database: its directory and its name.
-    pub(super) fn paths(&self) -> Vec<(PathBuf, String)> {
-        let ours = self.files.keys().filter(|(_, kind)| *kind != FileKind::Log);
-        let ours = ours.map(|(id, kind)| (self.dir.clone(), id.file_name(*kind)));
-        let old = self.predecessors.values().map(|name| (self.dir.clone(), name.clone()));
-        let logs = self.logs.keys().map(|id| id.file_name(FileKind::Log));
-        ours.chain(old).chain(logs.map(|name| (self.log_dir.clone(), name))).collect()
+    /// Every file of the database: its directory, its name, and its length; of an old manifest, 0.
+    pub(super) fn paths(&self) -> Vec<(PathBuf, String, u64)> {
+        let ours = self.files.iter().filter(|((_, kind), _)| *kind != FileKind::Log);
+        let ours = ours.map(|((id, kind), len)| (self.dir.clone(), id.file_name(*kind), *len));
+        let old = self.predecessors.values().map(|name| (self.dir.clone(), name.clone(), 0));
+        let logs = self.logs.iter();
+        let logs = logs.map(|(id, len)| (self.log_dir.clone(), id.file_name(FileKind::Log), *len));
+        ours.chain(old).chain(logs).collect()
     }
 
     /// Length of a file of the directory; `None` if it is missing.

@@ -1,12 +1,14 @@
 //! The salvage: what is intact of a database, in a new one beside it.
 //!
-//! Every file is copied piece by piece, what the device does not give as zeros; then the copy is
+//! Every file is copied piece by piece, what the device does not give as zeros, and one that cannot even
+//! be opened is left out; then the copy is
 //! repaired. The original is only read. What cannot be read is damage to the copy like any other,
 //! so the repair finds it and says which keys it costs.
 
 use std::fmt;
 use std::path::Path;
 
+use esker_base::{FileId, FileKind};
 use esker_env::{Env, File, FileExt as _, LockMode};
 
 use super::place::Place;
@@ -26,7 +28,7 @@ pub struct UnreadablePart {
     pub file: String,
     /// Where the part starts.
     pub offset: u64,
-    /// How long it is.
+    /// How long it is; the whole file, as long as the directory says, where it cannot be opened.
     pub bytes: u64,
     /// What the system said.
     pub what: String,
@@ -69,8 +71,8 @@ pub(super) fn salvage(
     }
     env.fs.create_dir_all(target)?;
     let mut report = SalvageReport::default();
-    for (dir, name) in place.paths() {
-        copy(env, &dir.join(&name), &target.join(&name), &name, &mut report)?;
+    for (dir, name, bytes) in place.paths() {
+        copy(env, &dir.join(&name), (&target.join(&name), &name, bytes), &mut report)?;
     }
     env.fs.sync_dir(target)?;
     let copy = Place::lock(env, target, Some(target), LockMode::Exclusive)?;
@@ -79,9 +81,27 @@ pub(super) fn salvage(
     Ok(report)
 }
 
-fn copy(env: &Env, from: &Path, to: &Path, name: &str, report: &mut SalvageReport) -> Result<()> {
-    let (source, target) = (env.fs.open(from)?, env.fs.create(to)?);
-    let len = source.len()?;
+fn copy(
+    env: &Env,
+    from: &Path,
+    (to, name, listed_bytes): (&Path, &str, u64),
+    report: &mut SalvageReport,
+) -> Result<()> {
+    let opened = env.fs.open(from).and_then(|source| Ok((source.len()?, source)));
+    let (len, source) = match opened {
+        Ok(opened) => opened,
+        Err(error) => {
+            note(report, name, 0, listed_bytes, error.to_string());
+            // Without the newest manifest an older one would be taken for it: one that is damaged is
+            // what it is.
+            let kind = FileId::parse_file_name(name).map(|(_, kind)| kind);
+            if kind == Some(FileKind::Manifest) {
+                env.fs.create(to)?.sync_all()?;
+            }
+            return Ok(());
+        }
+    };
+    let target = env.fs.create(to)?;
     let mut piece = vec![0; PIECE_BYTES];
     let mut offset = 0;
     while offset < len {

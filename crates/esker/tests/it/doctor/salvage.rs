@@ -117,6 +117,36 @@ fn what_the_device_does_not_give_is_left_out_of_the_copy() {
     assert_eq!(taken.kind(), ErrorKind::InvalidInput, "{taken}");
 }
 
+/// One file that could not be opened at all, of whatever kind, ended the salvage of all others.
+#[test]
+fn a_file_that_cannot_be_opened_costs_no_other() {
+    let (memory, state) = sample::in_memory();
+    let names: Vec<String> = files::read_all(&memory, Path::new(DIR)).into_keys().collect();
+    for name in names.iter().filter(|name| name.as_str() != "LOCK") {
+        let copy = memory.snapshot();
+        let faults = FaultFileSystem::new(Arc::new(copy), Env::memory(1).clock);
+        // Not that of the copy.
+        let rule = Rule::new(Fault::Error(5)).on(&[Operation::Open]).path(name);
+        faults.add(rule.when(When::Nth(1)));
+        let env = env_over(Arc::new(faults.clone()));
+        let report = Doctor::new(DIR).env(env.clone()).salvage("new", false, &mut |_| {});
+        let report = report.unwrap_or_else(|error| panic!("{name}: {error}"));
+        let unreadable: Vec<_> = report.unreadable.iter().map(|part| part.file.as_str()).collect();
+        assert_eq!(unreadable, [name.as_str()], "{report}");
+        let db = Db::builder("new").env(env).options(crate::recovered::options());
+        let db = db.recovery(RecoveryMode::Strict).open().unwrap();
+        // Keys that are there have the value that they had, or an older one that the lost file hid.
+        let kept: usize = state
+            .names()
+            .iter()
+            .filter_map(|name| db.existing_keyspace(name).unwrap())
+            .map(|keyspace| keyspace.iter().filter(|entry| entry.is_ok()).count())
+            .sum();
+        assert!(0 < kept, "{name}: {report}");
+        assert_eq!(report.repair.was_sound(), name.ends_with(".old"), "{name}: {report}");
+    }
+}
+
 #[test]
 fn a_sound_database_is_copied_whole() {
     let (fs, state) = sample::in_memory();
