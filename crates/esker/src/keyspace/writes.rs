@@ -27,7 +27,7 @@ const KEPT_BYTES_MAX: usize = 64 << 10;
 
 impl Keyspace {
     /// Sets `key` to `value`; it expires if the keyspace has a
-    /// [`default_ttl`](KeyspaceOptions::default_ttl).
+    /// [`default_ttl`](crate::KeyspaceOptions::default_ttl).
     ///
     /// # Durability
     /// That of [`Options::durability`](crate::Options::durability).
@@ -57,7 +57,7 @@ impl Keyspace {
 
     /// Sets `key` to `value` for as long as `ttl`: from then on, to the millisecond, every read
     /// finds no value, whatever the key had before. The keyspace's
-    /// [`default_ttl`](KeyspaceOptions::default_ttl) does not count. A ttl past the end of time
+    /// [`default_ttl`](crate::KeyspaceOptions::default_ttl) does not count. A ttl past the end of time
     /// never ends.
     ///
     /// Goes by the wall clock, which may be set; within one opening of the database it never goes
@@ -87,7 +87,7 @@ impl Keyspace {
     }
 
     /// Sets `key` to `value` until `expiry`; with [`Expiry::Never`] for good, whatever the
-    /// keyspace's [`default_ttl`](KeyspaceOptions::default_ttl). See [`Keyspace::put_with_ttl`].
+    /// keyspace's [`default_ttl`](crate::KeyspaceOptions::default_ttl). See [`Keyspace::put_with_ttl`].
     ///
     /// # Errors
     /// As [`Batch::commit_with`](crate::Batch::commit_with).
@@ -135,7 +135,7 @@ impl Keyspace {
         self.write(EntryKind::Tombstone, key.as_ref(), &[], durability)
     }
 
-    /// Adds `operand` to what the [merge operator](KeyspaceOptions::merge_operator) makes of `key`:
+    /// Adds `operand` to what the [merge operator](crate::KeyspaceOptions::merge_operator) makes of `key`:
     /// its value is, from now on, that of before with this operand merged in. Reads nothing.
     ///
     /// # Errors
