@@ -11,6 +11,7 @@ use crate::bench::BenchArguments;
 use crate::compaction::Compaction;
 use crate::doctor::DoctorArguments;
 use crate::lifetime;
+use crate::prefix_filter::PrefixFilter;
 use crate::simulate::Simulated;
 
 /// A key-value database in a directory.
@@ -240,6 +241,10 @@ pub(crate) struct Shell {
     /// append: with the bytes between operands in hexadecimal digits, append:2c for a comma.
     #[arg(long, value_name = "NAME", value_parser = merge_operator, conflicts_with = "read_only")]
     pub(crate) merge_operator: Option<Merge>,
+    /// The prefixes of keys that filters hold from now on, for scans of one prefix: first:8 for the
+    /// first 8 bytes, through:2f for those up to a byte of this hexadecimal number, or none.
+    #[arg(long, value_name = "RULE", conflicts_with = "read_only")]
+    pub(crate) prefix_filter: Option<PrefixFilter>,
 }
 
 fn merge_operator(name: &str) -> Result<Merge, String> {

@@ -20,6 +20,7 @@ mod one_shot;
 mod open;
 mod output;
 mod picture;
+mod prefix_filter;
 mod report;
 mod shell;
 mod simulate;

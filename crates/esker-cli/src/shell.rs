@@ -16,6 +16,7 @@ use esker::{Db, Keyspace, KeyspaceOptions};
 use crate::arguments::Shell;
 use crate::failure::{Failure, Result};
 use crate::open;
+use crate::prefix_filter::PrefixFilter;
 use command::Command;
 use session::Session;
 
@@ -64,6 +65,9 @@ fn changed_options(arguments: &Shell, in_force: KeyspaceOptions) -> Option<Keysp
     }
     if let Some(merge) = &arguments.merge_operator {
         options.merge_operator = Some(merge.clone());
+    }
+    if let Some(PrefixFilter(prefix_filter)) = arguments.prefix_filter {
+        options.prefix_filter = prefix_filter;
     }
     (options != in_force).then_some(options)
 }

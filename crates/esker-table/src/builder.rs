@@ -32,13 +32,14 @@ use crate::filter::FilterBlock;
 use crate::format::format_of;
 use crate::index_block::IndexBlock;
 use crate::kept_blocks::KeptBlocks;
+use crate::prefix_rule::hash_prefix;
 use crate::sealed::Sealer;
 use crate::sequential_writer::SequentialWriter;
 use crate::table_expiry::ExpiryCount;
 use crate::top_index::Partition;
 use crate::{
     BlobFileFacts, BlobReference, BlockHandle, CachedBlock, Compression, Dictionary, Origin,
-    TableExtras, TableIdentity, TableOptions, TableTimes, WriteBehind,
+    PrefixRule, TableExtras, TableIdentity, TableOptions, TableTimes, WriteBehind,
 };
 
 use separator_list::SeparatorList;
@@ -74,7 +75,10 @@ pub struct TableBuilder {
     partition_start: u64,
     block_ends: Vec<u64>,
     separators: SeparatorList,
+    /// Those of the keys, and of their prefixes.
     hashes: Vec<u64>,
+    /// The last of a prefix in `hashes`.
+    prefix_hash: Option<u64>,
 
     // The table so far.
     partitions: Vec<Partition>,
@@ -97,8 +101,8 @@ impl TableBuilder {
     /// Starts a table in `file`, which is empty. Nothing is written before a megabyte is together.
     ///
     /// # Panics
-    /// If the compression is not built in, see [`Compression::is_built_in`], or blocks would be
-    /// larger than 1 GiB.
+    /// If the compression is not built in, see [`Compression::is_built_in`], blocks would be
+    /// larger than 1 GiB, or prefixes would have no bytes.
     ///
     /// [`Compression::is_built_in`]: crate::Compression::is_built_in
     #[must_use]
@@ -113,6 +117,9 @@ impl TableBuilder {
         limits: PartitionLimits,
     ) -> Self {
         assert!(options.block_size_bytes <= 1 << 30, "blocks are at most 1 GiB");
+        assert!(options.prefix_rule.is_none_or(|rule| rule.check().is_ok()), "prefixes have bytes");
+        let prefix_rule = options.prefix_rule.filter(|_| 0 < options.filter_bits_per_key);
+        let options = TableOptions { prefix_rule, ..options };
         let file_seed = file_seed(identity.database, identity.id.0);
         let format = format_of(options.compression);
         let id = identity.id.0;
@@ -135,6 +142,7 @@ impl TableBuilder {
             block_ends: Vec::new(),
             separators: SeparatorList::default(),
             hashes: Vec::new(),
+            prefix_hash: None,
             partitions: Vec::new(),
             top_separators: SeparatorList::default(),
             facts: BlockFacts::NONE,
@@ -229,6 +237,9 @@ impl TableBuilder {
         if is_next_key {
             self.last_hash = hash_key(key.user_key);
             self.hashes.push(self.last_hash);
+            if let Some(rule) = self.options.prefix_rule {
+                self.add_prefix(rule, key.user_key);
+            }
         } else {
             self.extras.replaced_count += 1;
         }
@@ -242,6 +253,16 @@ impl TableBuilder {
         }
         self.block.push(key, value, tag_of(self.last_hash));
         Ok(())
+    }
+
+    /// Puts the prefix of `user_key` into the filter, if it has one and the key before had another.
+    fn add_prefix(&mut self, rule: PrefixRule, user_key: &[u8]) {
+        let hash = rule.prefix_of(user_key).map(hash_prefix);
+        // One hash sets the same bits however often.
+        if let Some(new) = hash.filter(|_| hash != self.prefix_hash) {
+            self.hashes.push(new);
+            self.prefix_hash = hash;
+        }
     }
 
     /// Gives the table its range tombstones: all of them, at any time before it is finished.
@@ -364,6 +385,7 @@ impl TableBuilder {
         self.block_ends.clear();
         self.separators.clear();
         self.hashes.clear();
+        self.prefix_hash = None;
         Ok(())
     }
 

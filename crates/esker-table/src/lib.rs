@@ -15,6 +15,7 @@ mod handle;
 mod options;
 mod origin;
 mod ownership;
+mod prefix_rule;
 mod trace;
 
 mod dictionary;
@@ -57,6 +58,7 @@ mod open_table;
 #[cfg(test)]
 mod page_cache_tests;
 mod prefetch;
+mod prefix_filter;
 mod readahead;
 mod spare;
 mod table;
@@ -97,6 +99,7 @@ pub use open_table::BlockAhead;
 pub use options::{Compression, TableIdentity, TableOptions};
 pub use origin::Origin;
 pub use ownership::Ownership;
+pub use prefix_rule::{PrefixRule, UnknownPrefixRule};
 pub use properties::TableProperties;
 pub use range_block::TableRanges;
 pub use readahead::Blocks;

@@ -4,6 +4,8 @@ use std::fmt;
 
 use esker_base::{DatabaseId, KeyspaceId, TableId};
 
+use crate::PrefixRule;
+
 /// How data blocks are compressed. The byte is part of the format, whatever features are built in.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Debug)]
 #[repr(u8)]
@@ -62,6 +64,9 @@ pub struct TableOptions {
     pub compression: Compression,
     /// Filter bits for each user key; 0 builds no filter. 10 let 1 in 100 absent keys through.
     pub filter_bits_per_key: u32,
+    /// Which prefixes of keys the filter holds besides the keys, if there is a filter; as many bits for
+    /// each of them, once for all keys in a row that have the same.
+    pub prefix_rule: Option<PrefixRule>,
     /// How hard Zstandard tries, from 1 to 22; without meaning for other compressions.
     pub zstd_level: u8,
     /// Most bytes of a dictionary that a compaction learns from its inputs for Zstandard; 0 for
@@ -75,6 +80,7 @@ impl Default for TableOptions {
             block_size_bytes: 4096,
             compression: Compression::default(),
             filter_bits_per_key: 10,
+            prefix_rule: None,
             zstd_level: 3,
             zstd_dictionary_bytes: 0,
         }

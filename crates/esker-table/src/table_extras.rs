@@ -18,7 +18,7 @@
 use esker_base::coding::{DecodeError, Decoder, put_bytes, put_varint};
 
 use crate::table_expiry::TableExpiry;
-use crate::{BlobUses, BlockHandle, Origin, TableRanges};
+use crate::{BlobUses, BlockHandle, Origin, PrefixRule, TableRanges};
 
 mod tag {
     pub(super) const TIMES: u64 = 1;
@@ -28,6 +28,7 @@ mod tag {
     pub(super) const ORIGIN: u64 = 5;
     pub(super) const DICTIONARY: u64 = 6;
     pub(super) const REPLACED: u64 = 7;
+    pub(super) const PREFIX_RULE: u64 = 8;
 }
 
 /// What only some tables have. The default is a table that has nothing of it.
@@ -48,6 +49,8 @@ pub struct TableExtras {
     /// Entries behind a newer one of their key, which were kept for snapshots. Tables of before this
     /// was counted say 0.
     pub replaced_count: u64,
+    /// Which prefixes of its keys its filter holds besides the keys.
+    pub prefix_rule: Option<PrefixRule>,
 }
 
 /// When the entries of a table were written, in milliseconds since the Unix epoch by the clock of
@@ -74,7 +77,8 @@ impl TableExtras {
 
     /// Appends a section for everything that is there.
     pub(crate) fn encode(&self, out: &mut Vec<u8>) {
-        let Self { times, ranges, blobs, expiry, origin, dictionary, replaced_count } = self;
+        let Self { times, ranges, blobs, expiry, origin, dictionary, replaced_count, prefix_rule } =
+            self;
         if let Some(times) = times {
             put_section(out, tag::TIMES, |body| times.encode(body));
         }
@@ -95,6 +99,10 @@ impl TableExtras {
         }
         if 0 < *replaced_count {
             put_section(out, tag::REPLACED, |body| put_varint(body, *replaced_count));
+        }
+        if let Some(rule) = prefix_rule {
+            let name = rule.to_string();
+            put_section(out, tag::PREFIX_RULE, |body| body.extend_from_slice(name.as_bytes()));
         }
     }
 
@@ -119,6 +127,12 @@ impl TableExtras {
                 tag::ORIGIN => extras.origin = Some(Origin::decode(&mut body)?),
                 tag::DICTIONARY => extras.dictionary = Some(BlockHandle::decode(&mut body)?),
                 tag::REPLACED => extras.replaced_count = body.varint()?,
+                tag::PREFIX_RULE => {
+                    let unknown = body.error("table properties name an unknown prefix rule");
+                    let name = std::str::from_utf8(body.take(body.rest().len())?).ok();
+                    let rule = name.and_then(|name| name.parse().ok());
+                    extras.prefix_rule = Some(rule.ok_or(unknown)?);
+                }
                 _ => return Err(unknown),
             }
             body.finish()?;
@@ -189,6 +203,24 @@ mod tests {
         assert_eq!(decoded(&bytes), Ok(extras));
     }
 
+    /// The example of FORMAT.md section 5.
+    #[test]
+    fn prefix_rules_have_their_bytes() {
+        for (rule, expected) in [
+            (PrefixRule::First(8), &b"\x08\x07first:8"[..]),
+            (PrefixRule::Through(b'/'), b"\x08\x0athrough:2f"),
+        ] {
+            let extras = TableExtras { prefix_rule: Some(rule), ..TableExtras::default() };
+            let mut bytes = Vec::new();
+            extras.encode(&mut bytes);
+            assert_eq!(bytes, expected);
+            assert_eq!(decoded(&bytes), Ok(extras));
+        }
+        for bytes in [&b"\x08\x07first:0"[..], b"\x08\x05later", b"\x08\x01\xff", b"\x08\x00"] {
+            assert_eq!(decoded(bytes), Err("table properties name an unknown prefix rule"));
+        }
+    }
+
     #[test]
     fn origins_have_their_bytes() {
         let (order, keyspace) = ("bytewise".to_owned(), "a".to_owned());
@@ -230,7 +262,7 @@ mod tests {
     }
 
     /// What a table may have, each by itself.
-    fn every_section() -> [TableExtras; 7] {
+    fn every_section() -> [TableExtras; 8] {
         let none = TableExtras::default;
         let times = TableTimes { oldest: 5, newest: 300, oldest_tombstone: None, written: 301 };
         let handle = BlockHandle { offset: 400, len: 50 };
@@ -255,6 +287,7 @@ mod tests {
             TableExtras { origin: Some(origin), ..none() },
             TableExtras { dictionary: Some(handle), ..none() },
             TableExtras { replaced_count: 3, ..none() },
+            TableExtras { prefix_rule: Some(PrefixRule::Through(b'/')), ..none() },
         ]
     }
 
@@ -279,6 +312,7 @@ mod tests {
                     origin: extras.origin.or(one.origin),
                     dictionary: extras.dictionary.or(one.dictionary),
                     replaced_count: extras.replaced_count.max(one.replaced_count),
+                    prefix_rule: extras.prefix_rule.or(one.prefix_rule),
                 };
             }
             let mut encoded = Vec::new();

@@ -1,8 +1,8 @@
 //! Checks everything that a table file says against everything else that it says.
 //!
 //! Every checksum, the order of keys inside and across blocks, separators, tags, filters against
-//! keys, counts, bounds of keys and sequence numbers, that blocks fill the file without a gap, and
-//! the checksum of the whole file. Damage does not end the check: it is listed.
+//! keys and prefixes, counts, bounds of keys and sequence numbers, that blocks fill the file without
+//! a gap, and the checksum of the whole file. Damage does not end the check: it is listed.
 
 use esker_base::checksum::{Checksummer, hash_key};
 use esker_base::{Corruption, EntryKind, Fragments, InternalKey, Trailer};
@@ -13,6 +13,7 @@ use crate::builder::tag_of;
 use crate::data_block::DataBlock;
 use crate::data_block_builder::BlockFacts;
 use crate::filter::FilterBlock;
+use crate::prefix_rule::hash_prefix;
 use crate::table_expiry::ExpiryCount;
 use crate::table_file::TableFile;
 use crate::walk::WalkedContent;
@@ -126,6 +127,7 @@ struct Check<'a> {
     partition: Option<u32>,
     edges: Vec<Edges>,
     hashes: Vec<u64>,
+    prefix_hashes: Vec<u64>,
 
     /// The last separator of each partition.
     partition_separators: Vec<Vec<u8>>,
@@ -150,6 +152,7 @@ impl<'a> Check<'a> {
             partition: None,
             edges: Vec::new(),
             hashes: Vec::new(),
+            prefix_hashes: Vec::new(),
             partition_separators: Vec::new(),
         }
     }
@@ -192,6 +195,7 @@ impl<'a> Check<'a> {
             self.partition = block.partition;
             self.edges.clear();
             self.hashes.clear();
+            self.prefix_hashes.clear();
         }
         self.data_bytes += block.handle.len;
         self.data_block_count += 1;
@@ -208,6 +212,7 @@ impl<'a> Check<'a> {
                 self.report(offset, "tag of an entry is not that of its key");
             }
             self.hashes.push(hash);
+            self.prefix(key.user_key);
             self.count(key, value);
             if key.kind() == EntryKind::BlobReference {
                 self.reference(offset, value);
@@ -240,6 +245,14 @@ impl<'a> Check<'a> {
                 }
             }
         }
+    }
+
+    /// Takes note of the prefix that the filter should hold of `user_key`, if it should.
+    fn prefix(&mut self, user_key: &[u8]) {
+        let rule = self.expected.extras.prefix_rule;
+        let hash = rule.and_then(|rule| rule.prefix_of(user_key)).map(hash_prefix);
+        let is_another = hash.is_some() && hash != self.prefix_hashes.last().copied();
+        self.prefix_hashes.extend(hash.filter(|_| is_another));
     }
 
     fn count(&mut self, key: InternalKey<'_>, value: &[u8]) {
@@ -289,6 +302,9 @@ impl<'a> Check<'a> {
     fn filter(&mut self, offset: u64, filter: &FilterBlock) {
         if self.hashes.iter().any(|&hash| !filter.may_contain(hash)) {
             self.report(offset, "filter excludes a key that is there");
+        }
+        if self.prefix_hashes.iter().any(|&hash| !filter.may_contain(hash)) {
+            self.report(offset, "filter excludes the prefix of a key that is there");
         }
     }
 

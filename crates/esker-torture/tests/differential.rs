@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use esker::env::Env;
-use esker::{CompactionPolicy, Compression, Db, KeyspaceOptions, Options};
+use esker::{CompactionPolicy, Compression, Db, KeyspaceOptions, Options, PrefixRule};
 use redb::ReadableDatabase as _;
 
 type Entries = Vec<(Vec<u8>, Vec<u8>)>;
@@ -295,6 +295,9 @@ fn option_sets() -> Vec<(Options, KeyspaceOptions)> {
                 compression: if number % 2 == 0 { Compression::Lz4 } else { Compression::None },
                 block_size_bytes: [256, 1000, 16 << 10][(number + variant) % 3],
                 filter_bits_per_key: [0, 10, 3][variant],
+                prefix_filter: [PrefixRule::First(6), PrefixRule::Through(b'/')]
+                    .get(number % 3)
+                    .copied(),
                 memtable_bytes: [1, 4000, 50_000][(number + 2 * variant) % 3],
                 ..KeyspaceOptions::default()
             };

@@ -85,6 +85,10 @@ counters! {
     blob_files_removed,
     /// Background jobs that failed; each is tried again, but for compactions that somebody started.
     job_failures,
+    /// Times that a scan asked the prefix filter of a table.
+    prefix_filters_asked,
+    /// Tables that scans left out, because their prefix filter excludes the range.
+    prefix_filters_excluded,
     /// Table files removed because nothing refers to them.
     tables_removed,
     /// Writes that were delayed because background work is behind.

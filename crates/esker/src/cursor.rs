@@ -2,19 +2,16 @@
 
 use std::sync::Arc;
 
-use esker_base::{KeyRange, SeqNo};
-use esker_memtable::Memtable;
-use esker_tree::{
-    Coverage, MergingCursor, RunCursor, SEARCHES_PER_READ, SourceCursor, SteppedOver, VisibleCursor,
-};
+use esker_base::KeyRange;
+use esker_tree::{MergingCursor, SEARCHES_PER_READ, SourceCursor, SteppedOver, VisibleCursor};
 
 use crate::bytes::{Bytes, Key, PINNED_LEN_MIN, Value};
 use crate::engine::Engine;
 use crate::error::Result;
 use crate::key_order::KeyOrder;
 use crate::keyspace_core::KeyspaceCore;
-use crate::read_view::ReadView;
 use crate::snapshots::PinnedSeqNo;
+use crate::sources::{coverage, prefix_excludes, run_count, source_cursors};
 
 /// A place in a keyspace at one moment, that can be moved.
 ///
@@ -25,7 +22,9 @@ use crate::snapshots::PinnedSeqNo;
 ///
 /// # Cost
 /// A seek costs a search in every memtable and run of the range; a step costs some ten
-/// nanoseconds and no allocation.
+/// nanoseconds and no allocation. Where filters hold prefixes and all keys of the range have one of
+/// them, making the cursor asks the filter of one table in each run, and leaves that run out if the
+/// filter says so.
 pub struct Cursor {
     inner: VisibleCursor<MergingCursor<SourceCursor>>,
     /// Where keys are not stored as they are.
@@ -104,7 +103,9 @@ impl Cursor {
         });
         // Behind the view: see `live_view`.
         keyspace.check_live()?;
-        let sources = source_cursors(&view, &range, seqno);
+        let counters = &engine.counters;
+        let sources =
+            source_cursors(&view, &range, seqno, |table| prefix_excludes(table, &range, counters))?;
         let origin = Origin {
             engine: Arc::clone(engine),
             keyspace: Arc::clone(keyspace),
@@ -316,42 +317,4 @@ impl std::fmt::Debug for Cursor {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "cursor over {:?}", self.origin.keyspace)
     }
-}
-
-/// How many of `sources` are not memtables.
-fn run_count(sources: &[SourceCursor]) -> u32 {
-    let is_run = |source: &&SourceCursor| !matches!(source, SourceCursor::Memtable(_));
-    sources.iter().filter(is_run).count() as u32
-}
-
-/// What range tombstones hide of `view` from a reader at `seqno`.
-pub(crate) fn coverage(view: &ReadView, seqno: SeqNo) -> Option<Box<Coverage>> {
-    let has_ranges = |memtable: &Arc<Memtable>| memtable.range_tombstone_count() > 0;
-    if !view.version.has_ranges() && !view.memtables().any(has_ranges) {
-        return None;
-    }
-    Coverage::new(seqno, view.memtables(), view.version.runs())
-}
-
-/// A cursor for each memtable and run that can hold a key of `range`, newest first.
-pub(crate) fn source_cursors(view: &ReadView, range: &KeyRange, seqno: SeqNo) -> Vec<SourceCursor> {
-    let runs = view.version.runs();
-    let mut sources = Vec::with_capacity(1 + view.immutables.len() + runs.len());
-    for memtable in view.memtables() {
-        let is_visible = memtable.entry_seqno_range().is_some_and(|(oldest, _)| oldest <= seqno);
-        if is_visible {
-            sources.push(SourceCursor::Memtable(memtable.cursor()));
-        }
-    }
-    for run in runs {
-        match run.overlapping(range) {
-            [] => {}
-            [table] => sources.push(SourceCursor::Table(table.cursor(true))),
-            _ => {
-                let cursor = RunCursor::new(Arc::clone(run), range, true);
-                sources.push(SourceCursor::Run(cursor));
-            }
-        }
-    }
-    sources
 }

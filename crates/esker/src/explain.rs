@@ -232,6 +232,8 @@ pub struct ScanExplanation {
     pub inputs: Vec<ScanInput>,
     /// Tables of the keyspace that lie outside of the range: not opened.
     pub tables_left_out: usize,
+    /// Tables whose prefix filter excludes the range: neither their index nor their data was read.
+    pub tables_excluded: Vec<ExcludedTable>,
     /// Entries that the scan yielded.
     pub entry_count: u64,
     /// Versions stepped over: hidden by newer ones, or newer than the reader.
@@ -271,6 +273,15 @@ pub enum ScanInput {
     },
 }
 
+/// A table in the range of a scan that holds no entry of it, as its prefix filter says.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ExcludedTable {
+    /// The level.
+    pub level: usize,
+    /// File name of the table.
+    pub table: String,
+}
+
 impl fmt::Display for ScanExplanation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
@@ -290,6 +301,9 @@ impl fmt::Display for ScanExplanation {
             }
         }
         writeln!(f, "|- {} tables lie outside and were not opened", self.tables_left_out)?;
+        for ExcludedTable { level, table } in &self.tables_excluded {
+            writeln!(f, "|- L{level} {table}: left out, its prefix filter excludes the range")?;
+        }
         writeln!(
             f,
             "|- stepped over {} versions and {} tombstones",
@@ -307,6 +321,13 @@ impl fmt::Display for ScanExplanation {
         }
         writeln!(f, "`- {} blocks from the cache, {} loaded", self.cache_hits, self.cache_loads)
     }
+}
+
+/// What a scan is about to merge, and what it is not.
+struct ScanInputs {
+    inputs: Vec<ScanInput>,
+    tables_left_out: usize,
+    tables_excluded: Vec<ExcludedTable>,
 }
 
 impl Engine {
@@ -344,7 +365,8 @@ impl Engine {
     ) -> Result<ScanExplanation> {
         let stored = keyspace.stored_range(range)?;
         let pin = Arc::new(self.snapshots.pin(self.now()));
-        let (inputs, tables_left_out) = self.scan_inputs(keyspace, &stored, pin.seqno());
+        let ScanInputs { inputs, tables_left_out, tables_excluded } =
+            self.scan_inputs(keyspace, &stored, pin.seqno())?;
         let cache = self.cache.stats();
         let started = self.now();
         let mut cursor = Cursor::new(self, keyspace, stored, Some(Arc::clone(&pin)))?;
@@ -362,6 +384,7 @@ impl Engine {
             snapshot: pin.seqno().get(),
             inputs,
             tables_left_out,
+            tables_excluded,
             entry_count,
             versions_stepped_over: stepped_over.versions,
             tombstones_stepped_over: stepped_over.tombstones,
@@ -379,9 +402,11 @@ impl Engine {
         keyspace: &KeyspaceCore,
         range: &KeyRange,
         seqno: SeqNo,
-    ) -> (Vec<ScanInput>, usize) {
+    ) -> Result<ScanInputs> {
+        self.check_open()?;
         let view = keyspace.view();
         let mut inputs = Vec::new();
+        let mut tables_excluded = Vec::new();
         for memtable in view.memtables() {
             if memtable.entry_seqno_range().is_some_and(|(oldest, _)| oldest <= seqno) {
                 inputs.push(ScanInput::Memtable { entry_count: memtable.entry_count() });
@@ -390,14 +415,20 @@ impl Engine {
         let mut left_out = 0;
         for (level, runs) in view.version.levels().iter().enumerate() {
             for run in runs.runs() {
-                let table_count = run.overlapping(range).len();
+                let tables = run.overlapping(range);
+                let table_count = tables.len();
                 left_out += run.tables().len() - table_count;
-                if 0 < table_count {
+                if let [table] = tables
+                    && table.prefix_verdict(range)? == FilterVerdict::Excluded
+                {
+                    let table = table.properties().id.file_name();
+                    tables_excluded.push(ExcludedTable { level, table });
+                } else if 0 < table_count {
                     inputs.push(ScanInput::Run { level, run: run.id().0, table_count });
                 }
             }
         }
-        (inputs, left_out)
+        Ok(ScanInputs { inputs, tables_left_out: left_out, tables_excluded })
     }
 }
 

@@ -125,6 +125,7 @@ mod shared_merge;
 mod snapshot;
 mod snapshots;
 mod sort_buffer;
+mod sources;
 mod stats;
 mod stored_key;
 mod sync;
@@ -154,7 +155,7 @@ pub use error::{Error, ErrorKind, Outcome, Result};
 pub use esker_base::limits;
 pub use esker_cache::CacheStats;
 pub use esker_env as env;
-pub use esker_table::{BlockRead, FilterVerdict};
+pub use esker_table::{BlockRead, FilterVerdict, PrefixRule, UnknownPrefixRule};
 pub use esker_tree::{
     CompactionFilter, CompactionFilterFactory, Filter, FilterContext, FilterDecision,
     FilterFailure, Merge, MergeFailure, MergeOperator,
@@ -165,7 +166,7 @@ pub use esker_tree::{
 };
 pub use events::{Event, EventListener};
 pub use expiry::Expiry;
-pub use explain::{GetExplanation, GetStep, ScanExplanation, ScanInput};
+pub use explain::{ExcludedTable, GetExplanation, GetStep, ScanExplanation, ScanInput};
 pub use health::{FailingJob, Health, LateDelete, Stall, StallInfo};
 pub use ingest::{IngestOptions, IngestReport, IngestedTable};
 pub use key_order::{KeyOrder, Order, ReverseBytewise, UndecodableKey};

@@ -6,6 +6,7 @@ mod recorded;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use esker_table::PrefixRule;
 use esker_tree::{Filter, Merge};
 
 use crate::key_order::Order;
@@ -168,6 +169,14 @@ pub struct KeyspaceOptions {
     /// Bits of filter per key; 0 for no filter. Default 10: about 1 in 100 reads of a missing key
     /// looks into a table in vain.
     pub filter_bits_per_key: u32,
+    /// Which prefixes of keys the filters hold besides the keys, for scans of one prefix: a scan or
+    /// a cursor whose range holds keys of one prefix only leaves out tables without it, unread, both
+    /// ways. Answers are the same with it and without it, whatever the range, and keys without a
+    /// prefix are as well; tables that were written under another choice stay as they are. Goes by
+    /// keys as the order writes them: with [`Order::reverse_bytewise`], give a separator
+    /// complemented. Costs [`KeyspaceOptions::filter_bits_per_key`] bits for each different prefix
+    /// of a table. Default none; *set* it where scans ask for prefixes that most tables have not.
+    pub prefix_filter: Option<PrefixRule>,
     /// Size at which a memtable is switched and flushed, in bytes. Default 64 MiB, or a quarter of
     /// the memory budget where that is less.
     pub memtable_bytes: u64,
@@ -229,6 +238,7 @@ impl Default for KeyspaceOptions {
             zstd_dictionary_bytes: 0,
             block_size_bytes: 4096,
             filter_bits_per_key: 10,
+            prefix_filter: None,
             memtable_bytes: 64 << 20,
             immutable_memtables_max: 3,
             log: true,
@@ -291,6 +301,7 @@ impl KeyspaceOptions {
     /// What is wrong with these options, if anything is.
     pub(crate) fn check(&self) -> Result<(), String> {
         check_layout(self.block_size_bytes, self.filter_bits_per_key)?;
+        check_prefix(self.prefix_filter)?;
         self.order.check()?;
         if !(1..=ZSTD_LEVEL_MAX).contains(&self.zstd_level) {
             return Err(format!("zstd_level is {}, and must be from 1 to 22", self.zstd_level));
@@ -347,6 +358,12 @@ pub(crate) fn check_layout(block_size_bytes: u32, filter_bits_per_key: u32) -> R
         ));
     }
     Ok(())
+}
+
+/// What is wrong with the prefixes that filters would hold, if anything is.
+pub(crate) fn check_prefix(prefix_filter: Option<PrefixRule>) -> Result<(), String> {
+    let checked = prefix_filter.map_or(Ok(()), |rule| rule.check());
+    checked.map_err(|bad| format!("prefix_filter is {bad}"))
 }
 
 #[cfg(test)]

@@ -251,6 +251,7 @@ pub(crate) fn table_options(settings: &Settings, target: TargetLevel) -> TableOp
         block_size_bytes: options.block_size_bytes as usize,
         compression: compression.of_tables(),
         filter_bits_per_key: options.filter_bits_per_key,
+        prefix_rule: options.prefix_filter,
         zstd_level: options.zstd_level,
         zstd_dictionary_bytes: if is_last { options.zstd_dictionary_bytes } else { 0 },
     }

@@ -20,7 +20,6 @@ use esker_tree::{
 };
 
 use crate::bytes::{Bytes, PINNED_LEN_MIN, Value};
-use crate::cursor::{coverage, source_cursors};
 use crate::engine::Engine;
 use crate::error::{Error, ErrorKind, Result};
 use crate::expiry::Expiry;
@@ -28,6 +27,7 @@ use crate::keyspace_core::KeyspaceCore;
 use crate::read_ahead::{ASKED_MAX, Announcer, KeyAhead, look_ahead};
 use crate::read_view::ReadView;
 use crate::snapshots::PinnedSeqNo;
+use crate::sources::{coverage, source_cursors};
 
 /// Where the value of a key was found. Borrows from the view that was searched.
 pub(crate) enum Found<'a> {
@@ -289,7 +289,7 @@ impl<'a> PointRead<'a> {
     fn read_by_cursor(&self) -> Result<Option<Found<'a>>> {
         let Target { view, key, snapshot } = self.target;
         let range = KeyRange::from_bounds(&(key..=key));
-        let sources = MergingCursor::new(source_cursors(view, &range, snapshot));
+        let sources = MergingCursor::new(source_cursors(view, &range, snapshot, |_| Ok(false))?);
         let mut cursor = VisibleCursor::new(sources, snapshot, range, self.context.clone())
             .with_coverage(coverage(view, snapshot));
         cursor.seek_to_first()?;

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use esker_base::{DatabaseId, EntryKind, FileId, InternalKey, KeyspaceId, OwnerId, SeqNo, TableId};
 use esker_env::Env;
-use esker_table::{Origin, TableBuilder, TableIdentity, TableOptions};
+use esker_table::{Origin, PrefixRule, TableBuilder, TableIdentity, TableOptions};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::key_order::Order;
@@ -23,6 +23,9 @@ pub struct TableWriterOptions {
     pub block_size_bytes: u32,
     /// Bits of filter per key; 0 for no filter. Default 10.
     pub filter_bits_per_key: u32,
+    /// Whether the filter holds prefixes of keys, too, and which: see
+    /// [`KeyspaceOptions::prefix_filter`](crate::KeyspaceOptions::prefix_filter). Default none.
+    pub prefix_filter: Option<PrefixRule>,
     /// Order of the keys: that of the keyspace. Default: bytewise.
     pub order: Order,
     /// The only keyspace that takes the table. Default: any.
@@ -35,6 +38,7 @@ impl Default for TableWriterOptions {
             compression: Compression::default(),
             block_size_bytes: 4096,
             filter_bits_per_key: 10,
+            prefix_filter: None,
             order: Order::bytewise(),
             keyspace: None,
         }
@@ -114,6 +118,7 @@ impl TableWriter {
     ) -> Result<Self> {
         crate::options::check_layout(options.block_size_bytes, options.filter_bits_per_key)
             .map_err(Error::invalid_input)?;
+        crate::options::check_prefix(options.prefix_filter).map_err(Error::invalid_input)?;
         options.order.check().map_err(Error::invalid_input)?;
         options.order.check_known().map_err(Error::invalid_input)?;
         let path = path.as_ref().to_path_buf();
@@ -129,6 +134,7 @@ impl TableWriter {
             block_size_bytes: options.block_size_bytes as usize,
             compression: options.compression.of_tables(),
             filter_bits_per_key: options.filter_bits_per_key,
+            prefix_rule: options.prefix_filter,
             ..TableOptions::default()
         };
         let order = options.order.name().to_owned();

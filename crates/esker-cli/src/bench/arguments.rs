@@ -6,6 +6,7 @@ use clap::{Args, ValueEnum};
 use esker::{Compression, Durability};
 
 use crate::compaction::Compaction;
+use crate::prefix_filter::PrefixFilter;
 
 /// Options of `esker bench`.
 #[derive(Args, Clone, Debug)]
@@ -77,6 +78,9 @@ pub(crate) struct BenchArguments {
     /// Commit groups of at least this many bytes are compressed in the log; none are if not given.
     #[arg(long, value_name = "BYTES")]
     pub(crate) log_compression_threshold: Option<u32>,
+    /// The prefixes of keys that filters hold: first:8, through:2f or none.
+    #[arg(long, value_name = "RULE", default_value = "none")]
+    pub(crate) prefix_filter: PrefixFilter,
     /// How the tree is kept in shape.
     #[arg(long, value_enum, default_value_t = Compaction::Leveled)]
     pub(crate) compaction: Compaction,

@@ -116,6 +116,7 @@ impl<'a> Session<'a> {
             shallow_compression: arguments.compression.into(),
             memtable_bytes: arguments.memtable_bytes,
             blob_threshold_bytes: arguments.blob_threshold,
+            prefix_filter: arguments.prefix_filter.0,
             ..KeyspaceOptions::default()
         };
         let builder = Db::builder(&self.dir).options(options).default_keyspace(keyspace);

@@ -86,6 +86,9 @@ fn properties(properties: &TableProperties, out: &mut dyn Write) -> Result<()> {
         p.compression,
         p.filter_bits_per_key
     )?;
+    if let Some(rule) = p.extras.prefix_rule {
+        writeln!(out, "its filter holds prefixes of keys, {rule}")?;
+    }
     for one in p.blob_uses() {
         writeln!(
             out,

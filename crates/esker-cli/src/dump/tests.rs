@@ -158,6 +158,18 @@ fn damage_and_foreign_files_are_said() {
 }
 
 #[test]
+fn a_table_says_which_prefixes_its_filter_holds() {
+    let dir = TestDir::new("prefixes");
+    let prefix_filter = Some(esker::PrefixRule::Through(b'/'));
+    let options = esker::KeyspaceOptions { prefix_filter, ..esker::KeyspaceOptions::default() };
+    let db = Db::builder(&dir.0).default_keyspace(options).open().unwrap();
+    db.put("a/b", "x").unwrap();
+    db.flush().unwrap();
+    let text = dumped(&dir.file("table"), None);
+    assert!(text.contains("\nits filter holds prefixes of keys, through:2f\n"), "{text}");
+}
+
+#[test]
 fn blob_file_shows_its_values_and_the_table_where_they_are() {
     let dir = TestDir::new("blob");
     let options = esker::KeyspaceOptions {

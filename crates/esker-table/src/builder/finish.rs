@@ -113,6 +113,7 @@ impl TableBuilder {
                     .expect("every blob file that is referred to is known"),
                 ranges,
                 origin: self.origin.take(),
+                prefix_rule: self.options.prefix_rule,
                 ..std::mem::take(&mut self.extras)
             },
         }

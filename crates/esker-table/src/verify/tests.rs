@@ -7,7 +7,7 @@ use esker_base::{EntryKind, SeqNo};
 
 use crate::data_block_builder::DataBlockBuilder;
 use crate::testing::{Bed, Entry, datadriven, hard_entries, options};
-use crate::{BlockKind, Compression, TableProperties};
+use crate::{BlockKind, Compression, PrefixRule, TableOptions, TableProperties};
 
 fn entries() -> Vec<Entry> {
     vec![
@@ -69,6 +69,11 @@ fn manifest_that_knows_another_table_is_told() {
     assert_eq!(told(|properties| properties.tombstone_count = 0), [OTHER, COUNTED]);
     assert_eq!(told(|properties| properties.seqno_max = SeqNo::MAX), [OTHER, COUNTED]);
     assert_eq!(told(|properties| properties.extras.replaced_count = 2), [OTHER, COUNTED]);
+    let prefix_rule = Some(PrefixRule::First(2));
+    assert_eq!(
+        told(|properties| properties.extras.prefix_rule = prefix_rule),
+        ["filter excludes the prefix of a key that is there", OTHER]
+    );
     let footer = "footer has another checksum than the table is known by";
     assert_eq!(told(|properties| properties.checksum += 1), [OTHER, footer]);
     assert_eq!(
@@ -136,6 +141,24 @@ fn entries_that_do_not_belong_are_told_under_right_checksums() {
     );
     let told = forged(&good, &[put(b"aa"), Entry::put(b"bb", 5, b"w")]);
     assert_eq!(told, [""; 0], "what the value was, only the whole-file checksum knows");
+}
+
+#[test]
+fn prefixes_are_checked_against_the_filter() {
+    let entries = hard_entries(8, 3_000);
+    for rule in [PrefixRule::First(1), PrefixRule::First(3), PrefixRule::Through(b'/')] {
+        let bed = Bed::new();
+        let options = TableOptions { prefix_rule: Some(rule), ..options(300, Compression::Lz4) };
+        let mut properties = bed.build(1, options, &entries);
+        assert!(2 < properties.partition_count);
+        assert_eq!(properties.extras.prefix_rule, Some(rule));
+        assert_eq!(bed.table(&properties).verify().unwrap().corruptions, []);
+        // By another rule, prefixes are missing.
+        properties.extras.prefix_rule = Some(PrefixRule::First(2));
+        let report = bed.table(&properties).verify().unwrap();
+        let what = "filter excludes the prefix of a key that is there";
+        assert!(report.corruptions.iter().any(|corruption| corruption.what == what));
+    }
 }
 
 #[test]

@@ -224,6 +224,7 @@ impl Repair<'_> {
             block_size_bytes: options.block_size_bytes as usize,
             compression: options.compression.of_tables(),
             filter_bits_per_key: options.filter_bits_per_key,
+            prefix_rule: options.prefix_filter,
             zstd_level: options.zstd_level,
             zstd_dictionary_bytes: 0,
         }

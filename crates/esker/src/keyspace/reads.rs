@@ -96,7 +96,9 @@ impl Keyspace {
         Scan::new(self.db.engine(), &self.core, self.core.stored_range(&range), None)
     }
 
-    /// The entries whose keys start with `prefix`, exactly those.
+    /// The entries whose keys start with `prefix`, exactly those, whatever filters there are;
+    /// [`prefix_filter`](crate::KeyspaceOptions::prefix_filter) makes it faster where most tables
+    /// have none.
     pub fn prefix(&self, prefix: impl AsRef<[u8]>) -> Scan {
         Scan::of_prefix(self.db.engine(), &self.core, prefix.as_ref(), None)
     }
@@ -117,7 +119,8 @@ impl Keyspace {
     /// A cursor that stays inside `range`, and looks only at tables that overlap it.
     ///
     /// # Errors
-    /// `Closed`.
+    /// `Closed`; `Io` or `Corruption` if a table whose
+    /// [`prefix_filter`](crate::KeyspaceOptions::prefix_filter) is asked cannot be opened.
     pub fn cursor_in<K: AsRef<[u8]>>(&self, range: impl RangeBounds<K>) -> Result<Cursor> {
         Cursor::new(self.db.engine(), &self.core, self.core.stored_range(&range)?, None)
     }

@@ -25,6 +25,8 @@ mod tag {
     pub(super) const BLOBS: u64 = 4;
     /// The times of upkeep.
     pub(super) const UPKEEP: u64 = 5;
+    /// Which prefixes filters hold.
+    pub(super) const PREFIX_FILTER: u64 = 6;
 }
 
 impl KeyspaceOptions {
@@ -82,6 +84,12 @@ impl KeyspaceOptions {
                 upkeep(self).iter().for_each(|time| put_varint(body, time.map_or(0, as_millis)));
             });
         }
+        if let Some(rule) = self.prefix_filter {
+            let name = rule.to_string();
+            put_section(&mut out, tag::PREFIX_FILTER, |body| {
+                body.extend_from_slice(name.as_bytes());
+            });
+        }
         out
     }
 
@@ -114,6 +122,10 @@ impl KeyspaceOptions {
                         let millis = body.varint()?;
                         *time = (millis > 0).then(|| Duration::from_millis(millis));
                     }
+                }
+                tag::PREFIX_FILTER => {
+                    let name = std::str::from_utf8(body.rest()).unwrap_or_default();
+                    self.prefix_filter = name.parse().ok();
                 }
                 _ => {}
             }

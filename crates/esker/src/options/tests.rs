@@ -18,6 +18,7 @@ fn keyspace_options_round_trip() {
         zstd_dictionary_bytes: 16 << 10,
         block_size_bytes: 8192,
         filter_bits_per_key: 0,
+        prefix_filter: Some(PrefixRule::First(8)),
         memtable_bytes: 12_345,
         immutable_memtables_max: 7,
         log: false,
@@ -163,6 +164,24 @@ fn blob_options_have_their_bytes() {
     let section = [4, 3, 0x80, 0x20, 30];
     assert_eq!(options.encode(), [&leveled[..], &[0], &section].concat());
     assert_eq!(KeyspaceOptions::decode(&options.encode()), Ok(options));
+}
+
+/// The example of FORMAT.md section 4.
+#[test]
+fn a_prefix_filter_has_its_bytes_and_another_name_is_none() {
+    let prefix_filter = Some(PrefixRule::Through(b'/'));
+    let options = KeyspaceOptions { prefix_filter, ..KeyspaceOptions::default() };
+    let leveled = [0, 1, 0x80, 0x20, 10, 0x80, 0x80, 0x80, 0x20, 3, 1];
+    assert_eq!(options.encode(), [&leveled[..], b"\x00\x06\x0athrough:2f"].concat());
+    assert_eq!(KeyspaceOptions::decode(&options.encode()), Ok(options));
+    for name in [&b"\x00\x06\x05later"[..], b"\x00\x06\x01\xff"] {
+        let unknown = [&leveled[..], name].concat();
+        assert_eq!(KeyspaceOptions::decode(&unknown), Ok(KeyspaceOptions::default()));
+    }
+    let prefix_filter = Some(PrefixRule::First(0));
+    let refused = "prefix_filter is first:0, and must take at least one byte";
+    let options = KeyspaceOptions { prefix_filter, ..KeyspaceOptions::default() };
+    assert_eq!(options.check(), Err(refused.to_owned()));
 }
 
 #[test]

@@ -16,6 +16,7 @@ use esker::{
     limits,
 };
 
+use crate::model::choices;
 use crate::outside;
 use crate::policies;
 use crate::random::{Rng, for_each_seed};
@@ -341,12 +342,14 @@ fn open(env: &Env, rng: &mut Rng, reads_only: bool) -> Db {
         ..Options::default()
     };
     let compressions = [Compression::None, Compression::Lz4];
+    let prefix_filter = choices::prefix_filter(rng);
     let keyspace = KeyspaceOptions {
         compaction: *rng.pick(&policies::KEEPING),
         compression: *rng.pick(&compressions),
         shallow_compression: *rng.pick(&compressions),
         block_size_bytes: *rng.pick(&[256, 4096, 65_536, 1 << 20]),
         filter_bits_per_key: *rng.pick(&[0, 1, 10]),
+        prefix_filter,
         memtable_bytes: *rng.pick(&[1, 100_000, 64 << 20]),
         blob_threshold_bytes: *rng.pick(&[None, Some(32), Some(1024), Some(65_536)]),
         ..KeyspaceOptions::default()

@@ -53,6 +53,7 @@ mod on_demand;
 mod orders;
 mod parts;
 mod policies;
+mod prefixes;
 mod ranges;
 mod retries;
 mod searches;

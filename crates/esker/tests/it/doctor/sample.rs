@@ -7,6 +7,7 @@ use esker::doctor::{Doctor, VerifyReport};
 use esker::env::{Env, FileExt as _, FileSystem};
 use esker::{Compression, Db, Durability, KeyspaceOptions, Options};
 
+use crate::model::choices;
 use crate::random::Rng;
 use crate::state::{State, Write};
 
@@ -199,6 +200,7 @@ fn keyspace_options(rng: &mut Rng) -> KeyspaceOptions {
         compression: *rng.pick(&[Compression::None, Compression::Lz4]),
         block_size_bytes: *rng.pick(&[256, 512]),
         filter_bits_per_key: *rng.pick(&[0, 10]),
+        prefix_filter: choices::prefix_filter(rng),
         memtable_bytes: 4_000,
         blob_threshold_bytes: *rng.pick(&[None, Some(32), Some(100)]),
         blob_waste_percent_max: 20,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use esker::{CompactionPolicy, Compression, KeyspaceOptions, Options, Order};
+use esker::{CompactionPolicy, Compression, KeyspaceOptions, Options, Order, PrefixRule};
 
 use crate::random::Rng;
 use crate::state::merge_operator;
@@ -30,6 +30,7 @@ pub(crate) fn part_bytes(seed: u64) -> Option<u64> {
 
 pub(crate) fn keyspace_options(rng: &mut Rng) -> KeyspaceOptions {
     let compaction = *rng.pick(&crate::policies::KEEPING);
+    let prefix_filter = prefix_filter(rng);
     KeyspaceOptions {
         compaction,
         compression: *rng.pick(&[Compression::None, Compression::Lz4]),
@@ -37,6 +38,7 @@ pub(crate) fn keyspace_options(rng: &mut Rng) -> KeyspaceOptions {
         last_level_compression: *rng.pick(&[None, Some(Compression::None)]),
         block_size_bytes: *rng.pick(&[256, 512, 4096]),
         filter_bits_per_key: *rng.pick(&[0, 1, 10]),
+        prefix_filter,
         memtable_bytes: *rng.pick(&[1, 2_000, 20_000, 64 << 20]),
         immutable_memtables_max: 1 + rng.index(3),
         blob_threshold_bytes: *rng.pick(&[None, Some(32), Some(100), Some(2_000)]),
@@ -47,6 +49,17 @@ pub(crate) fn keyspace_options(rng: &mut Rng) -> KeyspaceOptions {
         merge_operator: merge_operator(),
         ..upkeep(rng, compaction)
     }
+}
+
+/// Which prefixes of the keys of [`Rng::key`] filters hold: short ones, those of ten keys in a row, the
+/// keys themselves, and such that end at a byte which few keys have.
+pub(crate) fn prefix_filter(rng: &Rng) -> Option<PrefixRule> {
+    let first = |len| Some(PrefixRule::First(len));
+    let through = |byte| Some(PrefixRule::Through(byte));
+    let rules =
+        [None, first(1), first(5), first(5), first(6), through(b'0'), through(b'/'), through(255)];
+    // The other choices of a seed stay what they are without this one.
+    *Rng::new(!rng.clone().next()).pick(&rules)
 }
 
 /// Times in the order of the steps; none where nothing may be merged.
