@@ -72,6 +72,11 @@ fn binary(line: &str) -> Option<Binary> {
     let program = PathBuf::from(field(line, "\"executable\":\"")?);
     let manifest = PathBuf::from(field(line, "\"manifest_path\":\"")?);
     let package = manifest.parent()?.file_name()?.to_str()?.to_owned();
+    // A program that tests of its package run is built as well, without its own tests.
+    let profile = line.split_once("\"profile\":{")?.1.split('}').next()?;
+    if !profile.contains("\"test\":true") {
+        return None;
+    }
     let target = line.split_once("\"target\":")?.1;
     let name = field(target, "\"name\":\"")?.to_owned();
     // A library and a program of one package share their name; the program has few tests.
@@ -87,9 +92,11 @@ fn field<'a>(line: &'a str, key: &str) -> Option<&'a str> {
 
 #[test]
 fn messages_of_cargo_name_the_test_programs() {
-    let line = r#"{"reason":"compiler-artifact","manifest_path":"/r/crates/esker-log/Cargo.toml","target":{"kind":["test"],"name":"it","src_path":"x"},"executable":"/t/it-1"}"#;
+    let line = r#"{"reason":"compiler-artifact","manifest_path":"/r/crates/esker-log/Cargo.toml","target":{"kind":["test"],"name":"it","src_path":"x","test":true},"profile":{"opt_level":"0","test":true},"executable":"/t/it-1"}"#;
     let found = binary(line).unwrap();
     assert_eq!((&*found.package, &*found.name), ("esker-log", "it"));
     assert_eq!(found.program, Path::new("/t/it-1"));
     assert!(binary(&line.replace("\"/t/it-1\"", "null")).is_none());
+    let program = line.replace("\"0\",\"test\":true", "\"0\",\"test\":false");
+    assert!(binary(&program).is_none(), "a program and no test of it");
 }
