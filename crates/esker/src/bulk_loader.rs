@@ -182,6 +182,8 @@ impl BulkLoader {
     fn note<T>(&mut self, result: Result<T>) -> Result<T> {
         if let Err(error) = &result {
             self.failure = Some(error.clone());
+            // Every call looks from now on, and is told.
+            self.look_at = 0;
         }
         result
     }

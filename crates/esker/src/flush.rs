@@ -174,7 +174,8 @@ impl Engine {
             progress: Progress::default(),
         });
         let tables = self.write_memtables(keyspace, &buffers, &listed.progress)?;
-        let run = self.ledger.allocate_run()?;
+        // Only now: the newest run of the level is to have the largest id.
+        let run = self.ledger.allocate_run().inspect_err(|_| self.remove_outputs(tables.iter()))?;
         let bytes: u64 = tables.iter().map(|table| table.file_bytes).sum();
         let table_count = tables.len();
         let left = tables.iter().map(|table| table.entry_count).sum();

@@ -1,4 +1,5 @@
-//! A limit on what compactions write, shared by all of them, that gives way when work piles up.
+//! A limit on what compactions read, and so about on what they write, shared by all of them, that gives
+//! way when work piles up.
 //!
 //! The device and the processor are shared with the reads and writes of users. While the tree is in
 //! shape, compactions keep to the rate of the options; the nearer the backlog comes to where writes
@@ -19,10 +20,10 @@ const URGENCY_CALM: f64 = 0.5;
 /// How many times the limit is allowed just before it is lifted.
 const STRETCH_MAX: f64 = 8.0;
 
-/// What may be written at once after a pause, in seconds of the limit.
+/// What may be read at once after a pause, in seconds of the limit.
 const BURST_SECONDS: f64 = 0.1;
 
-/// Bytes per second that compactions may write under a limit of `limit`; `None` for any.
+/// Bytes per second that compactions may read under a limit of `limit`; `None` for any.
 pub(crate) fn allowed_rate(limit: u64, backlog: &Backlog) -> Option<f64> {
     let urgency = backlog.urgency();
     if urgency >= 1.0 {
@@ -32,16 +33,16 @@ pub(crate) fn allowed_rate(limit: u64, backlog: &Backlog) -> Option<f64> {
     Some(limit as f64 * (1.0 + above * (STRETCH_MAX - 1.0)))
 }
 
-/// When the next bytes may be written.
+/// When the next bytes may be read.
 #[derive(Debug, Default)]
 pub(crate) struct IoLimit {
-    /// Time at which what was written so far is paid for.
+    /// Time at which what was read so far is paid for.
     paid_until: Mutex<Duration>,
 }
 
 impl IoLimit {
-    /// Notes that `bytes` were written at `now`, under `rate` bytes per second, and says how long
-    /// to wait before more are.
+    /// Notes that `bytes` were read at `now`, under `rate` bytes per second, and says how long to
+    /// wait before more are.
     pub(crate) fn pace(&self, bytes: u64, rate: f64, now: Duration) -> Duration {
         let burst = Duration::from_secs_f64(BURST_SECONDS);
         let cost = Duration::from_secs_f64(bytes as f64 / rate.max(1.0));

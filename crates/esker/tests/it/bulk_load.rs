@@ -303,3 +303,20 @@ fn power_lost_at_any_moment_of_a_load_leaves_all_of_it_or_nothing() {
         }
     }
 }
+
+/// A loader whose run could not be made durable took entries again after it had said so, as long as
+/// they did not fill its buffer.
+#[test]
+fn a_loader_that_has_failed_takes_nothing_more() {
+    let (env, faults) = with_faults(&MemoryFileSystem::new(0));
+    let db = open(&env);
+    faults.add(Rule::new(Fault::Error(5)).on(&[Operation::Sync]).path("*.table"));
+    let mut loader = db.bulk_loader(db.default_keyspace()).unwrap();
+    let mut given = entries(&mut Rng::new(8), 10_000, 1 << 40).into_iter();
+    let mut put = || given.next().map(|(key, value)| loader.put(key, value)).unwrap();
+    let error = (0..10_000).find_map(|_| put().err()).unwrap();
+    assert_eq!(error.kind(), ErrorKind::Io);
+    for _ in 0..3 {
+        assert_eq!(put().unwrap_err().to_string(), error.to_string());
+    }
+}

@@ -2,12 +2,14 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use esker::env::{
-    Env, Fault, FaultFileSystem, FileSystem as _, ManualClock, MemoryFileSystem, Operation, Rule,
+    Env, Fault, FaultFileSystem, FileExt as _, FileSystem as _, ManualClock, MemoryFileSystem,
+    Operation, Rule,
 };
-use esker::{Db, ErrorKind, KeyspaceOptions, Options};
+use esker::{Db, ErrorKind, KeyspaceOptions, Options, TableWriter};
 
 use crate::directory::{assert_tidy, orphans};
 use crate::recovered::{DIR, env_over, open, options};
@@ -181,4 +183,56 @@ fn a_log_segment_that_the_manifest_cannot_name_is_kept_for_the_next_put() {
     let db = open(&env_over(Arc::new(fs)), &options()).unwrap();
     assert_eq!(db.get("key").unwrap().unwrap(), large);
     assert_eq!(db.iter().count(), 2);
+}
+
+/// A flush had written its tables, and the manifest could not be written to give it an id for their run.
+/// The tables stayed until the next open: on a full disk each try left more.
+#[test]
+fn tables_of_a_flush_that_gets_no_id_for_its_run_go_at_once() {
+    let fs = MemoryFileSystem::new(1);
+    let faults = FaultFileSystem::new(Arc::new(fs.clone()), Env::memory(1).clock);
+    let db = open(&env_over(Arc::new(faults.clone())), &options()).unwrap();
+    let [reserved, created] = [(); 2].map(|()| Arc::new(AtomicU64::new(0)));
+    let counts = [Arc::clone(&reserved), Arc::clone(&created)];
+    faults.observe(move |event| {
+        let [reserved, created] = &counts;
+        let name = event.path.to_string_lossy();
+        let is_reserved = event.operation == Operation::Write && name.contains(".manifest");
+        let is_created = event.operation == Operation::Create && name.ends_with(".table");
+        reserved.fetch_add(is_reserved.into(), Ordering::Relaxed);
+        created.fetch_add(is_created.into(), Ordering::Relaxed);
+    });
+    // An ingest that fails takes an id, and makes no edit that would reserve others.
+    let path = Path::new("damaged.table");
+    let env = env_over(Arc::new(fs.clone()));
+    let mut writer = TableWriter::create_in(&env, path, Default::default()).unwrap();
+    writer.put("key", "value").unwrap();
+    writer.finish().unwrap();
+    fs.open_for_write(path).unwrap().write_all_at(60, b"damaged").unwrap();
+    let take_id = || {
+        let error = db.ingest(db.default_keyspace(), &[path], Default::default()).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Corruption);
+    };
+    let (mut ids, mut has_failed_late) = (0, false);
+    // Ids are reserved in strides: with one of these counts the table gets the last.
+    for count in 252..256 {
+        let before = reserved.load(Ordering::Relaxed);
+        while reserved.load(Ordering::Relaxed) == before {
+            assert!(ids < 2_000, "no id is reserved");
+            take_id();
+            ids += 1;
+        }
+        (0..count).for_each(|_| take_id());
+        db.put("key", [7; 100]).unwrap();
+        let before = created.load(Ordering::Relaxed);
+        let all = [Operation::Write, Operation::Create];
+        faults.add(Rule::new(Fault::Error(28)).on(&all).path("*.manifest*"));
+        let result = db.flush();
+        faults.clear();
+        has_failed_late |= result.is_err() && created.load(Ordering::Relaxed) != before;
+        db.flush().unwrap();
+        db.wait_until_settled().unwrap();
+        assert_tidy(&db, &fs, &format!("{count} ids"));
+    }
+    assert!(has_failed_late);
 }
