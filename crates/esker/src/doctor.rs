@@ -29,10 +29,10 @@ mod verify;
 
 use std::path::{Path, PathBuf};
 
-use esker_env::{Env, LockMode};
+use esker_env::Env;
 
 use crate::error::Result;
-use place::Place;
+use place::{Access, Place};
 pub use repair_report::{Loss, Rebuilt, RepairReport};
 pub use report::{AffectedKeys, Finding, Totals, UnreferencedFile, VerifyReport};
 pub use salvage::{SalvageReport, UnreadablePart};
@@ -106,7 +106,7 @@ impl Doctor {
     /// overlap stand in the right order. Reads every blob file twice, and each value that a table
     /// refers to once more.
     pub fn verify(&self, progress: &mut ProgressListener<'_>) -> Result<VerifyReport> {
-        let place = self.place(LockMode::Shared)?;
+        let place = self.place(Access::Read)?;
         verify::verify(&place, progress)
     }
 
@@ -130,7 +130,8 @@ impl Doctor {
         options: &RepairOptions,
         progress: &mut ProgressListener<'_>,
     ) -> Result<RepairReport> {
-        let place = self.place(LockMode::Exclusive)?;
+        let access = if options.dry_run { Access::Plan } else { Access::Change };
+        let place = self.place(access)?;
         repair::repair(&place, options, progress)
     }
 
@@ -154,12 +155,12 @@ impl Doctor {
         past_holes: bool,
         progress: &mut ProgressListener<'_>,
     ) -> Result<SalvageReport> {
-        let place = self.place(LockMode::Shared)?;
+        let place = self.place(Access::Read)?;
         salvage::salvage(&place, target.as_ref(), past_holes, progress)
     }
 
-    fn place(&self, mode: LockMode) -> Result<Place> {
-        Place::lock(&self.env, &self.dir, self.log_dir.as_deref(), mode)
+    fn place(&self, access: Access) -> Result<Place> {
+        Place::lock(&self.env, &self.dir, self.log_dir.as_deref(), access)
     }
 }
 

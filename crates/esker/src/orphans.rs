@@ -20,6 +20,9 @@ use crate::logs::LOG_FORMAT_NEWEST;
 /// Bytes that tell whose a log segment is: its header, and where its first frame would start.
 const START_LEN: usize = 2 * FileHeader::LEN;
 
+/// What a repair puts behind the name of a table that is not whole yet.
+pub(crate) const UNFINISHED_SUFFIX: &str = ".tmp";
+
 /// The blob files that the tables of a keyspace refer to.
 pub(crate) fn blobs_of(state: &KeyspaceState) -> BlobAccount {
     BlobAccount::of(state.tables.values().map(|place| &*place.properties))
@@ -98,7 +101,8 @@ impl Places<'_> {
                     blobs.iter().all(|blobs| blobs.file(BlobFileId(id)).is_none())
                 }
                 // The manifest removes its own; foreign files are left alone.
-                _ => false,
+                Some((_, FileKind::Manifest)) => false,
+                None => is_unfinished_table(&entry.name),
             };
             if is_orphan {
                 self.fs.remove(&self.dir.join(&entry.name))?;
@@ -138,6 +142,12 @@ impl Places<'_> {
             Err(_) => Owner::Unknown,
         })
     }
+}
+
+/// Whether a repair that was cut short has left the file of that name.
+fn is_unfinished_table(name: &str) -> bool {
+    let table = name.strip_suffix(UNFINISHED_SUFFIX).and_then(FileId::parse_file_name);
+    table.is_some_and(|(_, kind)| kind == FileKind::Table)
 }
 
 /// Whether `bytes` are what a write of the header of the segment `id` may have left that was cut

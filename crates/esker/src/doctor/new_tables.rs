@@ -12,6 +12,7 @@ use esker_table::{
 
 use super::blob_check::blob_files_of;
 use crate::error::Result;
+use crate::orphans::UNFINISHED_SUFFIX;
 
 /// A table that has reached this many bytes is ended.
 const TABLE_BYTES_MAX: u64 = 64 << 20;
@@ -39,8 +40,8 @@ impl Ids {
 }
 
 /// Takes entries in order, and leaves disjoint tables. A file gets the name of a table once it is
-/// whole and durable: what a crash leaves is one, or is no file of the database. The names are
-/// durable once the directory is synced.
+/// whole and durable: what a crash leaves is one, or is not taken for one. The names are durable
+/// once the directory is synced.
 pub(super) struct NewTables<'a> {
     context: &'a Arc<TableContext>,
     ids: &'a mut Ids,
@@ -48,6 +49,8 @@ pub(super) struct NewTables<'a> {
     level: u8,
     options: TableOptions,
     builder: Option<TableBuilder>,
+    /// The file of the table that is not whole yet.
+    unfinished: Option<PathBuf>,
     /// The blob files that entries may refer to.
     blobs: BTreeMap<BlobFileId, BlobFileFacts>,
     last_key: Vec<u8>,
@@ -74,6 +77,7 @@ impl<'a> NewTables<'a> {
             level,
             options,
             builder: None,
+            unfinished: None,
             blobs: BTreeMap::new(),
             last_key: Vec::new(),
             ranges: Fragments::default(),
@@ -122,6 +126,7 @@ impl<'a> NewTables<'a> {
             self.context.fs.remove(&path)?;
         }
         let file = self.context.fs.create(&path)?;
+        self.unfinished = Some(path);
         let (database, keyspace, level) = (self.context.database, self.keyspace, self.level);
         let identity = TableIdentity { database, id, keyspace, level };
         self.builder = Some(TableBuilder::new(file, identity, self.options));
@@ -142,6 +147,7 @@ impl<'a> NewTables<'a> {
             let table = builder.finish()?;
             let path = self.context.dir.join(table.id.file_name());
             self.context.fs.rename(&unfinished(self.context, table.id), &path)?;
+            self.unfinished = None;
             self.finished.push(table);
         }
         Ok(())
@@ -150,11 +156,21 @@ impl<'a> NewTables<'a> {
     /// Ends the last table, and gives all away.
     pub(super) fn finish(mut self) -> Result<Vec<TableProperties>> {
         self.end_table(&[])?;
-        Ok(self.finished)
+        Ok(std::mem::take(&mut self.finished))
+    }
+}
+
+impl Drop for NewTables<'_> {
+    /// After a failure: what was begun takes room on a disk that may be full.
+    fn drop(&mut self) {
+        if let Some(path) = self.unfinished.take() {
+            // Best effort: the next open removes it.
+            drop(self.context.fs.remove(&path));
+        }
     }
 }
 
 /// Where a table is written until it is whole.
 fn unfinished(context: &TableContext, id: TableId) -> PathBuf {
-    context.dir.join(format!("{}.tmp", id.file_name()))
+    context.dir.join(format!("{}{UNFINISHED_SUFFIX}", id.file_name()))
 }

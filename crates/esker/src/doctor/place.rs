@@ -1,12 +1,13 @@
 //! The directory of a database that the doctor looks at, held by its lock.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use esker_base::{DatabaseId, FileHeader, FileId, FileKind, LogId, ManifestId, TableId};
 use esker_cache::{BlockCache, Budget};
-use esker_env::{Env, FileExt as _, FileLock, FileSystem, LockMode};
+use esker_env::{Env, FileExt as _, FileLock, FileSystem, IoError, LockError, LockMode};
 use esker_table::{Adoption, TableContext};
 use esker_tree::Manifest;
 
@@ -16,6 +17,26 @@ use crate::recovery::LOCK_FILE;
 
 /// Memory for the tables that are looked at: little is read twice.
 const BUDGET_BYTES: u64 = 64 << 20;
+
+/// What the doctor is about to do, and so whom it keeps out.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Access {
+    /// Reads, beside others who read.
+    Read,
+    /// Says what it would change: nobody else may change anything.
+    Plan,
+    /// Changes files.
+    Change,
+}
+
+impl Access {
+    const fn lock_mode(self) -> LockMode {
+        match self {
+            Self::Read => LockMode::Shared,
+            Self::Plan | Self::Change => LockMode::Exclusive,
+        }
+    }
+}
 
 /// A database that nobody else opens meanwhile.
 pub(super) struct Place {
@@ -39,19 +60,13 @@ impl Place {
         env: &Env,
         dir: &Path,
         log_dir: Option<&Path>,
-        mode: LockMode,
+        access: Access,
     ) -> Result<Self> {
         let none = || Error::invalid_input(format!("there is no database in {}", dir.display()));
         if !env.fs.exists(dir)? {
             return Err(none());
         }
-        let lock_path = dir.join(LOCK_FILE);
-        // Who has the database open has made the file: without it there is nobody to keep out, and
-        // nothing has to be written.
-        let lock = match env.fs.exists(&lock_path)? {
-            true => Some(env.fs.lock(&lock_path, mode).map_err(|error| Error::locked(dir, error))?),
-            false => None,
-        };
+        let lock = lock_dir(env, dir, access)?;
         let is_log_dir_given = log_dir.is_some();
         let log_dir = log_dir.unwrap_or(dir).to_path_buf();
         let files = list(env, dir)?;
@@ -124,6 +139,33 @@ impl Place {
             owned: esker_table::Ownership::default(),
         })
     }
+}
+
+/// Takes the lock of the directory. Whoever has the database open has made the file. Where it is
+/// missing, as in a copy, one who only reads writes nothing and keeps nobody out; one who changes
+/// files makes it, or the database could be opened meanwhile. One who may not make it changes
+/// nothing else either.
+fn lock_dir(env: &Env, dir: &Path, access: Access) -> Result<Option<Box<dyn FileLock>>> {
+    let path = dir.join(LOCK_FILE);
+    // A directory without a database is left as it is.
+    let makes_file = access == Access::Change
+        && env.fs.list(dir)?.iter().any(|entry| is_name_of_ours(&entry.name));
+    let is_there = env.fs.exists(&path)?;
+    if !makes_file && !is_there {
+        return Ok(None);
+    }
+    match env.fs.lock(&path, access.lock_mode()) {
+        Err(LockError::Io(error)) if !is_there && is_write_refused(&error) => Ok(None),
+        lock => lock.map(Some).map_err(|error| Error::locked(dir, error)),
+    }
+}
+
+fn is_write_refused(error: &IoError) -> bool {
+    matches!(error.kind(), io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied)
+}
+
+fn is_name_of_ours(name: &str) -> bool {
+    FileId::parse_file_name(name).is_some() || Manifest::parse_predecessor(name).is_some()
 }
 
 fn list(env: &Env, dir: &Path) -> Result<BTreeMap<(FileId, FileKind), u64>> {

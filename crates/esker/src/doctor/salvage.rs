@@ -1,17 +1,17 @@
 //! The salvage: what is intact of a database, in a new one beside it.
 //!
-//! Every file is copied piece by piece, what the device does not give as zeros, and one that cannot even
-//! be opened is left out; then the copy is
-//! repaired. The original is only read. What cannot be read is damage to the copy like any other,
-//! so the repair finds it and says which keys it costs.
+//! Every file is copied piece by piece, with zeros for what the device does not give; one that
+//! cannot even be opened is left out. Then the copy is repaired. The original is only read. What
+//! cannot be read is damage to the copy like any other, so the repair finds it and says which keys
+//! it costs.
 
 use std::fmt;
 use std::path::Path;
 
 use esker_base::{FileId, FileKind};
-use esker_env::{Env, File, FileExt as _, LockMode};
+use esker_env::{Env, File, FileExt as _};
 
-use super::place::Place;
+use super::place::{Access, Place};
 use super::repair::repair;
 use super::repair_report::RepairReport;
 use super::{ProgressListener, RepairOptions};
@@ -75,7 +75,7 @@ pub(super) fn salvage(
         copy(env, &dir.join(&name), (&target.join(&name), &name, bytes), &mut report)?;
     }
     env.fs.sync_dir(target)?;
-    let copy = Place::lock(env, target, Some(target), LockMode::Exclusive)?;
+    let copy = Place::lock(env, target, Some(target), Access::Change)?;
     let options = RepairOptions { dry_run: false, past_holes };
     report.repair = repair(&copy, &options, progress)?;
     Ok(report)

@@ -637,3 +637,47 @@ fn a_repair_of_very_many_keyspaces_that_is_killed_can_be_begun_again() {
         |name: &String| db.existing_keyspace(name).unwrap().unwrap().get("key").unwrap().is_some();
     assert!(db.keyspaces().iter().filter(|name| *name != "default").all(has_key));
 }
+
+/// A copy of a database has no lock file, and a repair of one kept nobody from opening it.
+#[test]
+fn nobody_opens_a_copy_that_is_being_repaired() {
+    let sample = Sample::new(3, Left::Closed);
+    let files = sample.files();
+    files.remove("LOCK");
+    files.remove(&files.ending_with(".table")[0]);
+    let kind = || sample.builder().open().err().map(|error| error.kind());
+    let mut kinds = Vec::new();
+    let options = RepairOptions::default();
+    let report = files.doctor().repair(&options, &mut |_| kinds.push(kind())).unwrap();
+    assert!(!report.was_sound());
+    assert!(!kinds.is_empty() && kinds.iter().all(|kind| *kind == Some(ErrorKind::Locked)));
+    drop(sample.open());
+}
+
+/// A table that was begun stayed for ever, also where the disk was full.
+#[test]
+fn a_table_that_a_repair_has_begun_goes_with_its_failure_or_with_the_next_open() {
+    let memory = MemoryFileSystem::new(3);
+    let sample = Sample::over(Arc::new(memory.clone()), 3, Left::Closed);
+    let files = sample.files();
+    files.flip(&files.ending_with(".table")[0], 60);
+    for (operation, is_crash) in [(Operation::Write, false), (Operation::Write, true)] {
+        let faults =
+            FaultFileSystem::new(Arc::new(memory.snapshot()), Arc::new(ManualClock::default()));
+        let left = sample.with(Arc::new(faults.clone()));
+        faults.add(Rule::new(Fault::Error(28)).on(&[operation]).path("*.table.tmp"));
+        if is_crash {
+            // Nor can it be removed.
+            faults.add(Rule::new(Fault::Error(5)).on(&[Operation::Remove]));
+        }
+        let error = left.files().doctor().repair(&RepairOptions::default(), &mut |_| {});
+        assert_eq!(error.unwrap_err().kind(), ErrorKind::NoSpace);
+        assert_eq!(left.files().ending_with(".tmp").len(), usize::from(is_crash));
+        faults.clear();
+        repair(left.files());
+        left.files().replace("1-00000900.table.tmp", b"begun");
+        left.files().replace("notes.tmp", b"of the user");
+        drop(left.open());
+        assert_eq!(left.files().ending_with(".tmp"), ["notes.tmp"]);
+    }
+}
