@@ -14,6 +14,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use rustix::io::Errno;
+
 use crate::{DirEntry, File, FileLock, FileSystem, IoError, LockError, LockMode, Space};
 use file::OsFile;
 
@@ -49,6 +51,12 @@ fn parent(path: &Path) -> &Path {
     }
 }
 
+/// Whether a name leads to no file: also a link in a circle, or through something that is a file.
+fn leads_nowhere(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
+        || error.raw_os_error() == Some(Errno::LOOP.raw_os_error())
+}
+
 impl FileSystem for OsFileSystem {
     fn create(&self, path: &Path) -> Result<Arc<dyn File>, IoError> {
         open("create", path, OpenOptions::new().read(true).write(true).create_new(true))
@@ -82,7 +90,7 @@ impl FileSystem for OsFileSystem {
             let metadata = match fs::metadata(entry.path()) {
                 Ok(metadata) => metadata,
                 // Removed since the directory was read, or a link to nowhere.
-                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                Err(error) if leads_nowhere(&error) => continue,
                 Err(error) => return Err(failed(error)),
             };
             let is_dir = metadata.is_dir();

@@ -137,8 +137,7 @@ impl Directory {
 /// All directories by path, the root with the empty one.
 pub(super) struct World {
     pub(super) directories: BTreeMap<PathBuf, Directory>,
-    /// Lock files held, by path.
-    /// Those held: how many share each, none where one holder has it alone.
+    /// Lock files held, by path: how many share each; 0 where one holder has it alone.
     pub(super) locks: BTreeMap<PathBuf, usize>,
     /// Bytes that fit, all files together; `None` for no end.
     pub(super) capacity_bytes: Option<u64>,

@@ -229,3 +229,18 @@ fn bytes_at_hand_are_those_of_the_file_wherever_they_are() {
         assert_eq!(bytes, written[at as usize..][..5_000]);
     }
 }
+
+/// A link that leads in a circle, or through a file, made every listing of its directory fail.
+#[test]
+fn links_to_nowhere_are_not_listed() {
+    let dir = TestDir::new("links");
+    let file = dir.path().join("file");
+    OsFileSystem.create(&file).unwrap();
+    let links = [("dangling", "missing"), ("circle", "circle"), ("through", "file/below")];
+    for (name, target) in links {
+        std::os::unix::fs::symlink(dir.path().join(target), dir.path().join(name)).unwrap();
+    }
+    let names: Vec<_> =
+        OsFileSystem.list(dir.path()).unwrap().into_iter().map(|entry| entry.name).collect();
+    assert_eq!(names, ["file"]);
+}
