@@ -29,7 +29,8 @@ pub(crate) struct Arguments {
 pub(crate) enum Command {
     /// Load the cities of the world and show what the database does with them.
     Tour {
-        /// Where to put the database, which stays there: no directory that has another one.
+        /// Directory of the database of the tour, which stays there; one with another database is
+        /// refused.
         #[arg(default_value = "esker-tour")]
         dir: PathBuf,
     },
@@ -201,11 +202,11 @@ pub(crate) struct Load {
     /// For jsonl: take this field as the key, and the whole line as the value.
     #[arg(long, value_name = "FIELD")]
     pub(crate) key_field: Option<String>,
-    /// In which order the keys of the keyspace stand; it is created with it.
+    /// Order of the keys: fixed when the keyspace is created.
     #[arg(long, value_enum, requires = "keyspace")]
     pub(crate) order: Option<KeyOrder>,
-    /// Past the log, in any order, and all at once at the end: faster, and nothing is stored if the
-    /// input has an error.
+    /// Load past the log and all at once, at the end: faster, and nothing is stored if the input has
+    /// an error.
     #[arg(long)]
     pub(crate) bulk: bool,
 }
@@ -234,7 +235,7 @@ pub(crate) struct Shell {
     /// Size at which a memtable is flushed, in bytes.
     #[arg(long, value_name = "BYTES", conflicts_with = "read_only")]
     pub(crate) memtable_bytes: Option<u64>,
-    /// In which order the keys of the keyspace stand; it is created with it.
+    /// Order of the keys: fixed when the keyspace is created.
     #[arg(long, value_enum, requires = "keyspace", conflicts_with = "read_only")]
     pub(crate) order: Option<KeyOrder>,
     /// The merge operator of the keyspace from now on: add-u64, add-i64, min, max, set-union, or
@@ -249,7 +250,10 @@ pub(crate) struct Shell {
 
 fn merge_operator(name: &str) -> Result<Merge, String> {
     let merge = esker::operators::by_name(&format!("esker.{name}"));
-    merge.ok_or_else(|| "it is none that comes with this program".to_owned())
+    merge.ok_or_else(|| {
+        let known = "add-u64, add-i64, min, max, set-union and append:XX";
+        format!("the operators of this program are {known}, XX any hexadecimal digits")
+    })
 }
 
 /// Orders of keys.
@@ -279,8 +283,8 @@ pub(crate) struct WhatIfArguments {
     /// Keyspace; the default one if not given.
     #[arg(long, value_name = "NAME")]
     pub(crate) keyspace: Option<String>,
-    /// Policies to compare with the live one, with their defaults; `none` and `fifo` are not among
-    /// them unless named.
+    /// Policies to compare with the live one, with their defaults; `none`, `fifo` and `time-window`
+    /// only if they are named.
     #[arg(
         long,
         value_enum,
@@ -289,7 +293,7 @@ pub(crate) struct WhatIfArguments {
         default_value = "leveled,universal,lazy,tiered,simple,leveled-by-bytes"
     )]
     pub(crate) policies: Vec<Compaction>,
-    /// Size at which memtables of the others are flushed; that of the live one if not given.
+    /// Size at which the others flush a memtable; that of the live one if not given.
     #[arg(long, value_name = "BYTES")]
     pub(crate) memtable_bytes: Option<u64>,
     /// How many flushes to replay.
@@ -309,6 +313,16 @@ mod tests {
     #[test]
     fn command_line_is_consistent() {
         Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn unknown_merge_operator_is_told_which_there_are() {
+        for name in "add-u64 add-i64 min max set-union append: append:2c".split(' ') {
+            assert!(merge_operator(name).is_ok(), "{name}");
+        }
+        let expected = "the operators of this program are add-u64, add-i64, min, max, set-union \
+                        and append:XX, XX any hexadecimal digits";
+        assert_eq!(merge_operator("sum").unwrap_err(), expected);
     }
 
     #[test]

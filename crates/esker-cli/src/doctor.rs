@@ -45,7 +45,8 @@ enum Task {
         /// Change nothing, and say what would be done. Exit status 4 if there is damage.
         #[arg(long)]
         dry_run: bool,
-        /// Take what is intact of the log behind a hole too: later writes without earlier ones.
+        /// Keep what is intact of the log behind a damaged place, too: later writes without earlier
+        /// ones.
         #[arg(long)]
         past_holes: bool,
     },
@@ -61,7 +62,8 @@ enum Task {
         /// Print one JSON object.
         #[arg(long)]
         json: bool,
-        /// Take what is intact of the log behind a hole too: later writes without earlier ones.
+        /// Keep what is intact of the log behind a damaged place, too: later writes without earlier
+        /// ones.
         #[arg(long)]
         past_holes: bool,
     },
@@ -72,8 +74,8 @@ enum Task {
 struct DatabasePlace {
     /// Directory of the database.
     dir: PathBuf,
-    /// Directory of its log. That of the database if not given; but a log of which nothing is there is
-    /// given up only if this says so.
+    /// Directory of its log, if that lies apart. A log of which no file is found is given up only if
+    /// this is given.
     #[arg(long, value_name = "DIR")]
     log_dir: Option<PathBuf>,
 }

@@ -25,8 +25,8 @@ pub(crate) struct BenchArguments {
     /// Entries in the database.
     #[arg(long, default_value_t = 1_000_000)]
     pub(crate) num: u64,
-    /// Reads of each benchmark that reads single keys; seeks are a tenth. As many as entries if
-    /// not given.
+    /// Reads of each benchmark that reads single keys, as many as entries if not given; seeks are a
+    /// tenth of that.
     #[arg(long)]
     pub(crate) reads: Option<u64>,
     /// Length of a key in bytes, at least 8.
@@ -57,13 +57,13 @@ pub(crate) struct BenchArguments {
     /// Keys in a call of multireadrandom.
     #[arg(long, default_value_t = 32)]
     pub(crate) multiget_size: u64,
-    /// Entries that are read after a seek, the one it finds included.
+    /// Entries that a seek reads, the one it finds included.
     #[arg(long, default_value_t = 10)]
     pub(crate) nexts: u64,
-    /// Seek with one cursor for each thread, not with a new one for each seek.
+    /// Seek with one cursor for each thread; otherwise with a new one for each seek.
     #[arg(long)]
     pub(crate) reuse_cursor: bool,
-    /// Writes per second beside the reads of readwhilewriting; 0 for as many as it takes.
+    /// Writes per second beside the reads of readwhilewriting; 0 for no limit.
     #[arg(long, default_value_t = 50_000)]
     pub(crate) writes_per_second: u64,
     /// Another seed gives other keys and values in another order.
@@ -141,7 +141,7 @@ impl BenchArguments {
 pub(crate) enum Benchmark {
     /// Put every key once in ascending order, into an empty database.
     FillSeq,
-    /// Put every key once in the order of the indexes, which is random, into an empty database.
+    /// Put every key once in random order, into an empty database.
     FillRandom,
     /// Put random keys that exist.
     Overwrite,
@@ -157,7 +157,7 @@ pub(crate) enum Benchmark {
     ReadRandom,
     /// Get random keys that do not exist.
     ReadMissing,
-    /// Get keys of which some are far more frequent than others: zipf, exponent 0.99.
+    /// Get keys of which some are far more frequent than others: Zipf, exponent 0.99.
     ReadHot,
     /// Get random keys, several in one call.
     MultiReadRandom,

@@ -18,11 +18,11 @@ use crate::failure::{Failure, Result};
 pub(crate) enum Simulated {
     /// Leveled by counts of tables: each level one run, whole levels at a time.
     Simple {
-        /// A level with fewer than this percentage of the tables of the level above it takes that
-        /// in.
+        /// A level takes in the one above it if it has fewer than this percentage of the tables of
+        /// that.
         #[arg(long, default_value_t = 200)]
         size_ratio_percent: u64,
-        /// Tables of level 0 from which on it is looked at.
+        /// With fewer tables than this, level 0 is left alone.
         #[arg(long, default_value_t = 2)]
         level0_file_num_compaction_trigger: u64,
         /// Levels below level 0.
@@ -33,19 +33,19 @@ pub(crate) enum Simulated {
     },
     /// Tiered by counts of tables.
     Tiered {
-        /// Tiers from which on there is something to do.
+        /// With fewer tiers than this, nothing is compacted.
         #[arg(long, default_value_t = 8)]
         num_tiers: u64,
-        /// How many tables the newer tiers may have beside the oldest, in percent.
+        /// How many tables the newer tiers may have together, in percent of those of the oldest.
         #[arg(long, default_value_t = 200)]
         max_size_amplification_percent: u64,
         /// A tier larger than all newer ones together by more than this percentage stays as it is.
         #[arg(long, default_value_t = 1)]
         size_ratio: u64,
-        /// Tiers that such a merge takes at least.
+        /// Fewest tiers that a merge by that ratio takes.
         #[arg(long, default_value_t = 2)]
         min_merge_width: u64,
-        /// Tiers that a merge takes at most if only their number calls for it [default: all].
+        /// Most tiers that a merge takes if only their number calls for it [default: all].
         #[arg(long)]
         max_merge_width: Option<u64>,
         #[command(flatten)]
@@ -56,13 +56,13 @@ pub(crate) enum Simulated {
         /// Tables of level 0 that call for a compaction.
         #[arg(long, default_value_t = 2)]
         level0_file_num_compaction_trigger: u64,
-        /// How many times more a level aims at than the one above it.
+        /// Target size of a level, as a multiple of that of the level above it.
         #[arg(long, default_value_t = 2)]
         level_size_multiplier: u64,
         /// Levels below level 0.
         #[arg(long, default_value_t = 4)]
         max_levels: usize,
-        /// What the last level aims at, at least, in MiB.
+        /// Least target size of the last level, in MiB.
         #[arg(long, default_value_t = 128)]
         base_level_size_mb: u64,
         /// Size of a table, in MiB.
@@ -73,20 +73,20 @@ pub(crate) enum Simulated {
     },
     /// Tiered by bytes, as RocksDB does it.
     Universal {
-        /// Runs from which on there is something to do.
+        /// With fewer runs than this, nothing is compacted.
         #[arg(long, default_value_t = 4)]
         level0_file_num_compaction_trigger: u64,
         /// How much larger than all newer ones together a run may be to be merged with them, in
         /// percent.
         #[arg(long, default_value_t = 1)]
         size_ratio: u64,
-        /// Runs that such a merge takes at least.
+        /// Fewest runs that a merge by that ratio takes.
         #[arg(long, default_value_t = 2)]
         min_merge_width: u64,
-        /// Runs that a merge takes at most, unless it takes all [default: any number].
+        /// Most runs that a merge takes, unless it takes all [default: any number].
         #[arg(long)]
         max_merge_width: Option<u64>,
-        /// What the newer runs may hold beside the oldest, in percent.
+        /// How much the newer runs may hold together, in percent of the oldest.
         #[arg(long, default_value_t = 200)]
         max_size_amplification_percent: u64,
         /// Size of a table, in MiB.
@@ -100,7 +100,7 @@ pub(crate) enum Simulated {
         /// Runs of a level that become one of the next.
         #[arg(long, default_value_t = 4)]
         runs_per_level: u64,
-        /// What goes to the last level is at least one part in so many of what is there.
+        /// Runs go to the last level once they have at least one part in so many of its bytes.
         #[arg(long, default_value_t = 10)]
         size_multiplier: u64,
         /// Size of a table, in MiB.
