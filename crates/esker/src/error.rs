@@ -27,7 +27,7 @@ struct Inner {
 pub enum ErrorKind {
     /// The request breaks a documented limit or rule. Change the request.
     InvalidInput,
-    /// A concurrent write got there first. Retry.
+    /// A concurrent write got there first. Retry. Kept for transactions: nothing returns it yet.
     Conflict,
     /// Bytes on disk are damaged; the message names file and offset. Restore or repair.
     Corruption,

@@ -47,9 +47,23 @@
 //! the commits, in their order, with every write that was promised; a batch is there whole or not
 //! at all.
 //!
+//! # Errors
+//! Every call that can fail returns an [`Error`], whose [`ErrorKind`] says what to do; a key that is
+//! not there is `Ok(None)`. Damage on disk is [`ErrorKind::Corruption`], with file and offset;
+//! [`doctor`] finds and repairs it.
+//!
+//! # Looking inside
+//! [`Db::explain_get`] says what a read looked at and why, [`Db::levels`] shows the tree,
+//! [`Db::stats`] counts, and [`Db::health`] says whether background work keeps up.
+//!
+//! # Choices
+//! [`KeyspaceOptions`] has presets for common uses, such as [`KeyspaceOptions::queue`], and the
+//! [`CompactionPolicy`]; [`Options`] are those of the whole database. The defaults are meant to be
+//! left alone.
+//!
 //! # Limits
-//! Keys to 65,535 bytes, the empty one included; values to 4 GiB less 1; an empty value is a
-//! value. One process has a database open at a time.
+//! Keys have up to 65,535 bytes, values less than 4 GiB; both may be empty. One process has a
+//! database open to write, or several have it open to read ([`DbBuilder::read_only`]).
 //!
 //! # Features
 //! - `zstd`: the compression of that name; builds C.
@@ -106,7 +120,6 @@ mod options;
 mod orphans;
 mod outputs;
 mod packed_group;
-
 mod planned;
 mod presets;
 mod pressure;
