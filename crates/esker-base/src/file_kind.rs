@@ -14,11 +14,13 @@ pub enum FileKind {
     Manifest = 3,
     /// Large values, outside of tables.
     Blob = 4,
+    /// Which blocks were in the cache when the database was closed.
+    Warm = 5,
 }
 
 impl FileKind {
     /// Every kind.
-    pub const ALL: [Self; 4] = [Self::Table, Self::Log, Self::Manifest, Self::Blob];
+    pub const ALL: [Self; 5] = [Self::Table, Self::Log, Self::Manifest, Self::Blob, Self::Warm];
 
     /// What a file name of this kind ends in, after the dot.
     #[must_use]
@@ -28,6 +30,7 @@ impl FileKind {
             Self::Log => "log",
             Self::Manifest => "manifest",
             Self::Blob => "blob",
+            Self::Warm => "warm",
         }
     }
 
@@ -46,6 +49,9 @@ impl FileKind {
 
 impl fmt::Display for FileKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.extension())
+        f.write_str(match self {
+            Self::Warm => "warm list",
+            kind => kind.extension(),
+        })
     }
 }

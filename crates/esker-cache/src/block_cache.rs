@@ -15,7 +15,7 @@ use esker_base::FileId;
 
 use crate::budget::Budget;
 use crate::hit_counter::HitCounter;
-use crate::queues::{Entry, Queues};
+use crate::queues::{Entry, HotBlock, Queues};
 use crate::slot::{Class, Priority, SlotArray, Weigh, lock};
 use crate::sync::{AtomicU64, Mutex, MutexGuard, Ordering};
 
@@ -92,6 +92,16 @@ impl<V: Weigh> BlockCache<V> {
         }
     }
 
+    /// The resident blocks of all tables, those first that would be kept longest: indexes and filters,
+    /// then by how often they were used lately. Blocks that somebody uses at the moment may be missing.
+    ///
+    /// # Cost
+    /// Looks at every block, under the lock that loads take.
+    #[must_use]
+    pub fn by_heat(&self) -> Vec<HotBlock> {
+        lock(&self.queues).by_heat()
+    }
+
     /// Evicts until the capacity holds. Every load does this too; call it after another owner was
     /// charged a lot, so that memory is given back without waiting for a read.
     pub fn trim(&self) {
@@ -135,6 +145,28 @@ impl<V: Weigh> BlockCache<V> {
         self.budget.add(block.owner(), weight_bytes);
         drop(queues);
         self.trim();
+    }
+
+    /// As [`BlockCache::admit`], if there is room without an eviction; whether there was.
+    pub(crate) fn admit_into_room(
+        &self,
+        array: &Arc<SlotArray<V>>,
+        slot: u32,
+        class: Class,
+        block: &V,
+    ) -> bool {
+        let weight_bytes = block.weight_bytes() as u64;
+        let mut queues = lock(&self.queues);
+        let is_full = self.capacity(&queues) < queues.bytes() + weight_bytes;
+        if is_full && !esker_base::planted::is("warming-evicts") {
+            return false;
+        }
+        queues.push(class, Entry { array: Arc::downgrade(array), slot }, weight_bytes);
+        self.budget.add(block.owner(), weight_bytes);
+        drop(queues);
+        // The others may have taken more meanwhile.
+        self.trim();
+        true
     }
 
     /// Frees every block of a table that is being dropped.

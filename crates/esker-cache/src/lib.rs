@@ -20,5 +20,6 @@ mod loom_tests;
 
 pub use block_cache::{BlockCache, CacheStats};
 pub use budget::{Budget, Charge, Owner};
+pub use queues::{HotBlock, SlotsId};
 pub use slot::{FirstLook, Priority, Weigh};
-pub use slots::{CacheSlots, Lookup};
+pub use slots::{CacheSlots, Filled, Lookup};

@@ -15,7 +15,7 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Weak};
 
-use crate::slot::{Class, Slot, SlotArray, Weigh};
+use crate::slot::{Class, Slot, SlotArray, USES_MAX, Weigh};
 
 /// The small queue's share of the capacity is one over this.
 const SMALL_PART: u64 = 10;
@@ -36,6 +36,27 @@ const COUNTS_LEN: usize = 2 * size_of::<usize>();
 pub(crate) struct Entry<V> {
     pub(crate) array: Weak<SlotArray<V>>,
     pub(crate) slot: u32,
+}
+
+/// Whose slots a block stands in; see [`CacheSlots::id`](crate::CacheSlots::id).
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct SlotsId(usize);
+
+/// A resident block, as [`BlockCache::by_heat`](crate::BlockCache::by_heat) lists them.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct HotBlock {
+    /// Whose slots it stands in.
+    pub slots: SlotsId,
+    /// The slot.
+    pub slot: u32,
+    /// Whether it was asked for again after it came in, or came in with
+    /// [`Priority::High`](crate::Priority::High).
+    pub was_used_again: bool,
+}
+
+/// Stays the same as long as the slots are there.
+pub(crate) fn slots_id<V>(array: &Arc<SlotArray<V>>) -> SlotsId {
+    SlotsId(Arc::as_ptr(array).addr())
 }
 
 /// One queue, oldest first.
@@ -130,7 +151,7 @@ impl<V: Weigh> Queues<V> {
     /// nothing can be evicted now: nothing is resident, or all that is left is being read.
     pub(crate) fn evict(&mut self, capacity_bytes: u64) -> Option<Arc<V>> {
         // Every entry may have to be passed over once for each of its uses.
-        for _ in 0..self.entry_count() * (usize::from(crate::slot::USES_MAX) + 2) {
+        for _ in 0..self.entry_count() * (usize::from(USES_MAX) + 2) {
             let class = self.victim_class(capacity_bytes);
             let entry = self.queue(class).entries.pop_front()?;
             self.ask_ahead(class);
@@ -204,6 +225,29 @@ impl<V: Weigh> Queues<V> {
         self.forget(class, 1, weight_bytes);
         self.eviction_count += 1;
         state.block.take()
+    }
+
+    /// The resident blocks, those that this policy would keep longest first; fewer, where somebody has a
+    /// slot just now.
+    pub(crate) fn by_heat(&self) -> Vec<HotBlock> {
+        let mut ranked = Vec::with_capacity(self.resident_count);
+        for (class, queue) in
+            [(Class::High, &self.high), (Class::Main, &self.main), (Class::Small, &self.small)]
+        {
+            for entry in queue.entries.iter().rev() {
+                let Some(array) = entry.array.upgrade() else { continue };
+                let Some(state) = array.slots[entry.slot as usize].try_lock() else { continue };
+                if state.block.is_none() {
+                    continue;
+                }
+                let was_used_again = class != Class::Small || state.uses > 0;
+                let block = HotBlock { slots: slots_id(&array), slot: entry.slot, was_used_again };
+                ranked.push(((class != Class::High, USES_MAX - state.uses), block));
+            }
+        }
+        // Stable: of equals the one that was queued last comes first, and main before small.
+        ranked.sort_by_key(|(rank, _)| *rank);
+        ranked.into_iter().map(|(_, block)| block).collect()
     }
 
     const fn queue(&mut self, class: Class) -> &mut Queue<V> {

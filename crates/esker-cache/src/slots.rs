@@ -13,6 +13,7 @@ use std::sync::Arc;
 use esker_base::FileId;
 
 use crate::block_cache::BlockCache;
+use crate::queues::{SlotsId, slots_id};
 use crate::slot::{Class, FirstLook, Priority, Slot, SlotArray, SlotState, USES_MAX, Weigh};
 
 /// Where [`CacheSlots::get_or_load`] found a block.
@@ -22,6 +23,17 @@ pub enum Lookup {
     Hit,
     /// Not in the cache: it was loaded by this call.
     Loaded,
+}
+
+/// What came of a block that was offered to the cache.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Filled {
+    /// It is resident.
+    Kept,
+    /// Another is, or somebody loads it just now.
+    Taken,
+    /// There is no room for it.
+    NoRoom,
 }
 
 /// How many slots are looked at to know how many are used.
@@ -115,6 +127,39 @@ impl<V: Weigh> CacheSlots<V> {
             slot.lock().block.as_deref().map_or(0, |block| block.weight_bytes() as u64)
         };
         self.array.slots.iter().map(weigh).sum()
+    }
+
+    /// What [`BlockCache::by_heat`] calls these slots.
+    #[must_use]
+    pub fn id(&self) -> SlotsId {
+        slots_id(&self.array)
+    }
+
+    /// Makes `block` resident in `slot` if that is empty, and if nothing has to go for it; no load, nor
+    /// a use. `was_used_again` puts it where blocks stand that were asked for again. Never waits.
+    ///
+    /// # Panics
+    /// If there is no such slot.
+    pub fn fill(&self, slot: u32, priority: Priority, was_used_again: bool, block: V) -> Filled {
+        let Some(mut state) = self.array.slots[slot as usize].try_lock() else {
+            return Filled::Taken;
+        };
+        if state.block.is_some() {
+            return Filled::Taken;
+        }
+        let class = match priority {
+            Priority::High => Class::High,
+            Priority::Normal if was_used_again => Class::Main,
+            Priority::Normal => Class::Small,
+        };
+        let block = Arc::new(block);
+        // Queued while the slot is locked: evictions pass such a slot by.
+        if !self.cache.admit_into_room(&self.array, slot, class, &*block) {
+            return Filled::NoRoom;
+        }
+        let FirstLook { address: look_at, len: look_len } = block.first_look();
+        *state = SlotState { block: Some(block), look_at, ghost: 0, uses: 0, class, look_len };
+        Filled::Kept
     }
 
     /// How many slots there are.

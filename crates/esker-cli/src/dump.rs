@@ -8,6 +8,7 @@ mod blob;
 mod log;
 mod manifest;
 mod table;
+mod warm;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -41,6 +42,7 @@ pub(crate) fn run(path: &Path, limit: Option<u64>, out: &mut dyn Write) -> Resul
         FileKind::Log => log::dump(&opened, limit, out),
         FileKind::Manifest => manifest::dump(&opened, limit, out),
         FileKind::Blob => blob::dump(&opened, limit, out),
+        FileKind::Warm => warm::dump(&opened, limit, out),
     }
 }
 

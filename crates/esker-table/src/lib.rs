@@ -65,6 +65,7 @@ mod table;
 mod table_file;
 mod verify;
 mod walk;
+mod warm;
 mod write_behind;
 
 #[doc(hidden)]
@@ -109,4 +110,5 @@ pub use table_extras::{TableExtras, TableTimes};
 pub use trace::{BlockKind, BlockRead, FilterVerdict, NoTrace, ReadTrace};
 pub use verify::TableReport;
 pub use walk::{TableWalk, WalkedBlock};
+pub use warm::{WarmReport, WarmSlot};
 pub use write_behind::WriteBehind;

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use esker_base::Fragments;
 use esker_base::sync::atomic::{AtomicU64, Ordering};
-use esker_cache::{CacheSlots, Charge, Lookup, Owner, Priority};
+use esker_cache::{CacheSlots, Charge, Filled, Lookup, Owner, Priority, SlotsId};
 use esker_env::{Clock, FileError};
 
 use crate::cached_block::{CachedBlock, Content, ask_data};
@@ -90,7 +90,48 @@ impl OpenTable {
         self.slots.used_percent()
     }
 
-    fn index_slot(&self, partition: usize) -> u32 {
+    pub(crate) fn slots_id(&self) -> SlotsId {
+        self.slots.id()
+    }
+
+    pub(crate) fn slot_count(&self) -> u32 {
+        self.slots.slot_count()
+    }
+
+    /// The slots of data blocks are those below.
+    pub(crate) fn data_slots(&self) -> u32 {
+        self.index_slot(0)
+    }
+
+    /// Whether nothing is in `slot`, and nobody loads it. Never waits.
+    pub(crate) fn is_wanted(&self, slot: u32) -> bool {
+        self.slots.glance(slot, |block| block.is_none()).unwrap_or(false)
+    }
+
+    /// The partition whose index or filter stands in `slot`, and whether it is the filter.
+    pub(crate) fn partition_of(&self, slot: u32) -> (usize, bool) {
+        let at = slot - self.data_slots();
+        ((at / 2) as usize, !at.is_multiple_of(2))
+    }
+
+    /// Where data block `number` of `partition` lies, if its index is in the cache; no use of that.
+    pub(crate) fn cached_handle(&self, partition: usize, number: usize) -> Option<BlockHandle> {
+        let slot = self.index_slot(partition);
+        self.slots.peek_with(slot, |block| block.index().handle(number))
+    }
+
+    /// Puts `block` into `slot` if there is room; see [`CacheSlots::fill`].
+    pub(crate) fn fill(
+        &self,
+        slot: u32,
+        priority: Priority,
+        was_used_again: bool,
+        block: CachedBlock,
+    ) -> Filled {
+        self.slots.fill(slot, priority, was_used_again, block)
+    }
+
+    pub(crate) fn index_slot(&self, partition: usize) -> u32 {
         self.slots.slot_count() - 2 * (self.top.partitions().len() - partition) as u32
     }
 

@@ -349,7 +349,7 @@ impl Table {
     }
 
     /// The partition of data block `number`, counted over the whole table, and its number in that.
-    fn place_of(open: &OpenTable, number: u32) -> (usize, usize) {
+    pub(crate) fn place_of(open: &OpenTable, number: u32) -> (usize, usize) {
         let partitions = open.top.partitions();
         let partition = partitions.partition_point(|p| p.first_block <= number) - 1;
         (partition, (number - partitions[partition].first_block) as usize)

@@ -9,7 +9,7 @@ use std::path::Path;
 use esker::env::{FileExt as _, FileSystem as _, MemoryFileSystem};
 use esker_base::{DatabaseId, FileHeader, FileId, FileKind, OwnerId};
 use esker_log::{ExpectedHeader, LogReader, LogWriter};
-use esker_tree::VersionEdit;
+use esker_tree::{VersionEdit, WarmList};
 
 /// A target: its name, what it runs, and bytes to start from.
 pub struct Target {
@@ -22,7 +22,7 @@ pub struct Target {
 }
 
 /// All targets.
-pub const TARGETS: [Target; 12] = [
+pub const TARGETS: [Target; 13] = [
     Target { name: "file_header", run: file_header, seeds: sample::file_headers },
     Target { name: "log_segment", run: log_segment, seeds: log_segments },
     Target { name: "manifest_edit", run: manifest_edit, seeds: sample::edits },
@@ -41,6 +41,7 @@ pub const TARGETS: [Target; 12] = [
     Target { name: "filter", run: esker_table::fuzzing::filter, seeds: sample::filters },
     Target { name: "top_index", run: esker_table::fuzzing::top_index, seeds: sample::top_indexes },
     Target { name: "properties", run: esker_table::fuzzing::properties, seeds: sample::properties },
+    Target { name: "warm_list", run: warm_list, seeds: sample::warm_lists },
     Target { name: "database_directory", run: directory::run, seeds: directory::seeds },
     Target { name: "operations", run: operations::run, seeds: operations::seeds },
 ];
@@ -68,6 +69,13 @@ fn manifest_edit(bytes: &[u8]) {
     let mut catalog = esker_tree::Catalog::new(DatabaseId([7; 16]));
     drop(catalog.apply(&edit));
     std::hint::black_box(catalog.to_string());
+}
+
+/// What stands between header and checksum of a list of warm blocks.
+fn warm_list(bytes: &[u8]) {
+    let Ok(list) = WarmList::decode_body(bytes) else { return };
+    assert!(list.encode_body() == bytes, "a list comes back as another");
+    assert!(list.blocks.iter().all(|block| (block.table as usize) < list.tables.len()));
 }
 
 const SEGMENT: &str = "segment";

@@ -40,6 +40,7 @@ pub(crate) fn options(seed: u64, memory_budget_bytes: u64) -> Options {
         memory_budget_bytes,
         background_threads: 1 + random.below(3) as usize,
         log_segment_bytes: (64 << 10) << random.below(4),
+        warm_cache: seed.is_multiple_of(3),
         log_compression_threshold_bytes: (!seed).is_multiple_of(2).then_some(256),
         ..Options::default()
     }

@@ -288,6 +288,7 @@ fn option_sets() -> Vec<(Options, KeyspaceOptions)> {
                 log_segment_bytes: if variant == 1 { 0 } else { 1 << 20 },
                 cache_bytes: (variant == 2).then_some(0),
                 log_compression_threshold_bytes: [None, Some(100), Some(0)][variant],
+                warm_cache: variant == 1,
                 ..Options::default()
             };
             let keyspace = KeyspaceOptions {

@@ -55,6 +55,7 @@ mod upkeep;
 mod version;
 mod visible;
 mod waiting;
+mod warm_list;
 
 #[cfg(test)]
 mod test_random;
@@ -109,3 +110,4 @@ pub use upkeep::{
 };
 pub use version::Version;
 pub use visible::{SteppedOver, VisibleCursor};
+pub use warm_list::{WARM_FORMAT, WarmBlock, WarmList};

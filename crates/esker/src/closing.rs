@@ -39,7 +39,8 @@ impl Engine {
                     Some(failure) => Some(Err(failure.error)),
                     None => {
                         let is_settled = keyspaces.iter().all(|keyspace| self.is_settled(keyspace));
-                        let wants_none = !self.scheduler.wants_on_demand();
+                        let wants_none =
+                            !self.scheduler.wants_on_demand() && !self.scheduler.wants_warming();
                         // No job may have changed what was looked at, or still clear up.
                         let is_idle = idle.is_some() && idle == self.scheduler.idle_epoch();
                         (is_settled && wants_none && is_idle).then_some(Ok(()))
@@ -121,7 +122,9 @@ impl Engine {
         drop(leader);
         self.collect_garbage();
         self.remove_doubtful();
-        self.ledger.end(&ends)
+        let manifest = self.ledger.end(&ends)?;
+        self.save_warm_list(manifest);
+        Ok(())
     }
 
     /// What is left to do when the last handle goes without [`Engine::shut_down`].

@@ -89,6 +89,9 @@ counters! {
     prefix_filters_asked,
     /// Tables that scans left out, because their prefix filter excludes the range.
     prefix_filters_excluded,
+    /// Blocks that were loaded because they were in the cache at the last close; see
+    /// [`Options::warm_cache`](crate::Options::warm_cache).
+    warmed_blocks,
     /// Table files removed because nothing refers to them.
     tables_removed,
     /// Writes that were delayed because background work is behind.

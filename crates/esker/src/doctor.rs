@@ -26,6 +26,7 @@ mod salvage;
 mod set_aside;
 mod table_check;
 mod verify;
+mod warm_check;
 
 use std::path::{Path, PathBuf};
 

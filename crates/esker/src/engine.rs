@@ -30,6 +30,7 @@ use crate::snapshots::Snapshots;
 use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use crate::sync::{Mutex, PoisonError, RwLock};
 use crate::throttle::Throttle;
+use crate::warming::Warming;
 
 pub(crate) struct Engine {
     // Fixed at open.
@@ -56,6 +57,9 @@ pub(crate) struct Engine {
     pub(crate) garbage: Garbage,
     pub(crate) counters: Counters,
     pub(crate) events: EventLog,
+    /// What is to be loaded into the cache. Lock order: among the last; held while the list is
+    /// read, and not while blocks are.
+    pub(crate) warming: Mutex<Warming>,
 
     /// Why writing has stopped for good, once it has.
     poison: OnceLock<Error>,
@@ -93,6 +97,8 @@ pub(crate) struct Parts {
     pub(crate) keyspaces: BTreeMap<KeyspaceId, Arc<KeyspaceCore>>,
     pub(crate) locks: Vec<Box<dyn FileLock>>,
     pub(crate) listener: Option<EventListener>,
+    /// What is to be loaded into the cache.
+    pub(crate) warming: Warming,
 }
 
 impl Engine {
@@ -119,6 +125,7 @@ impl Engine {
             garbage: Garbage::default(),
             counters: Counters::default(),
             events: EventLog::new(parts.listener),
+            warming: Mutex::new(parts.warming),
             poison: OnceLock::new(),
             is_closed: AtomicBool::new(false),
             // What was in the log before this open may hold deletes of any age.

@@ -84,6 +84,37 @@ pub enum Event {
         /// Why.
         error: Error,
     },
+    /// The blocks that were in the cache when the database was closed are in it again, as far as they
+    /// found room; see [`Options::warm_cache`](crate::Options::warm_cache).
+    Warmed {
+        /// Blocks that were loaded.
+        blocks: u64,
+        /// What they weigh in the cache.
+        bytes: u64,
+        /// Reads from files that this took, apart from those that opened tables.
+        reads: u64,
+        /// How long it took.
+        duration: Duration,
+    },
+    /// The list of blocks that were in the cache cannot be used; it fills as it would without.
+    WarmListIgnored {
+        /// Name of the list.
+        file: String,
+        /// Why.
+        error: Error,
+    },
+    /// Blocks of a table that were in the cache could not be loaded again; who reads them is told.
+    WarmBlocksLeftOut {
+        /// Name of the table.
+        file: String,
+        /// Why.
+        error: Error,
+    },
+    /// Which blocks were in the cache could not be written down at close. Nothing else was harmed.
+    WarmListNotSaved {
+        /// Why.
+        error: Error,
+    },
     /// Writing has stopped until the database is reopened.
     Poisoned {
         /// Why.
@@ -120,6 +151,19 @@ impl fmt::Display for Event {
             Self::JobFailed { keyspace: None, job, error } => write!(f, "{job} failed: {error}"),
             Self::RemoveFailed { file, error } => {
                 write!(f, "could not remove obsolete {file}: {error}")
+            }
+            Self::Warmed { blocks, bytes, reads, duration } => write!(
+                f,
+                "warmed the cache: {blocks} blocks of {bytes} bytes by {reads} reads, {duration:.1?}"
+            ),
+            Self::WarmListIgnored { file, error } => {
+                write!(f, "did not warm the cache by {file}: {error}")
+            }
+            Self::WarmBlocksLeftOut { file, error } => {
+                write!(f, "did not warm the cache with blocks of {file}: {error}")
+            }
+            Self::WarmListNotSaved { error } => {
+                write!(f, "could not write down what the cache holds: {error}")
             }
             Self::Poisoned { cause } => write!(f, "writing stopped: {cause}"),
         }

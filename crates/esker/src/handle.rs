@@ -21,10 +21,8 @@ impl Handle {
     pub(crate) fn new(engine: Arc<Engine>) -> Result<Self> {
         // First of all the handle: should a thread fail to start, its drop ends the others.
         let handle = Self { engine, threads: Mutex::default() };
-        if !handle.engine.is_read_only {
-            let threads = || handle.threads.lock().unwrap_or_else(PoisonError::into_inner);
-            handle.engine.start_threads(|thread| threads().push(thread))?;
-        }
+        let threads = || handle.threads.lock().unwrap_or_else(PoisonError::into_inner);
+        handle.engine.start_threads(|thread| threads().push(thread))?;
         Ok(handle)
     }
 

@@ -47,7 +47,7 @@ const COUNTER_MAX: u64 = u64::MAX / 2;
 const COUNTER_ON_DISK_MAX: u64 = COUNTER_MAX / 2;
 
 /// The first counter that no file of a database has: not `known`, what its manifests say that may have
-/// been given, nor one of `files`.
+/// been given, nor one of `files`; lists of warm blocks have the ids of manifests.
 ///
 /// # Errors
 /// `Corruption` if there is none, or if one of `files` cannot be of the database by its counter: were it
@@ -56,7 +56,8 @@ pub(crate) fn first_free_counter(
     known: u64,
     files: impl Iterator<Item = (FileId, FileKind)>,
 ) -> Result<u64> {
-    let next = match files.max_by_key(|(id, _)| id.counter) {
+    let counts = |(_, kind): &(FileId, FileKind)| *kind != FileKind::Warm;
+    let next = match files.filter(counts).max_by_key(|(id, _)| id.counter) {
         Some((id, kind)) if COUNTER_ON_DISK_MAX < id.counter => {
             let what = "no database gives a file this number: somebody has put it there";
             return Err(Corruption::new(id.file_name(kind), 0, what).into());
@@ -175,7 +176,8 @@ impl Ledger {
 
     /// Ends the manifest of a database that is being closed, so that damage to any of it, and any
     /// cut, is noticed; it says that log segments are durable up to `ends`. Takes no more edits then.
-    pub(crate) fn end(&self, ends: &[(LogId, u64)]) -> Result<()> {
+    /// Returns which manifest that is.
+    pub(crate) fn end(&self, ends: &[(LogId, u64)]) -> Result<ManifestId> {
         let mut state = self.lock();
         let writer = state.writer()?;
         writer.settle()?;
@@ -188,8 +190,9 @@ impl Ledger {
         });
         writer.next = next;
         result?;
+        let id = writer.manifest.id();
         state.close();
-        Ok(())
+        Ok(id)
     }
 
     /// Takes no more edits: the directory is somebody else's from now on.

@@ -152,6 +152,8 @@ mod upkeep;
 mod upkeep_notes;
 mod user_code;
 mod waiter;
+mod warm_cache;
+mod warming;
 mod what_if;
 mod workers;
 mod write_times;

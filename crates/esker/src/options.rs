@@ -57,6 +57,11 @@ pub struct Options {
     /// Segments that are begun with it are refused by releases that do not have it. Default `None`:
     /// nothing is compressed.
     pub log_compression_threshold_bytes: Option<u32>,
+    /// Which blocks are in the cache is written down when the database is [closed](crate::Db::close),
+    /// and at the next open that has this option they are loaded again, in the background: those first
+    /// that were used most, many in one read, as long as the cache has free room. Nothing waits for
+    /// them. Not what lies in blob files. Default false.
+    pub warm_cache: bool,
     /// For tests: compactions are cut into parts, and bulk loads write behind in pieces, of about so
     /// many bytes, whatever threads there are to share them. Default none: where it pays.
     #[doc(hidden)]
@@ -93,6 +98,7 @@ impl Default for Options {
             log_dir: None,
             log_segment_bytes: 32 << 20,
             log_compression_threshold_bytes: None,
+            warm_cache: false,
             part_bytes: None,
         }
     }

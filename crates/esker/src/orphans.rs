@@ -10,9 +10,9 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use esker_base::{BlobFileId, DatabaseId, FileHeader, FileId, FileKind, LogId, TableId, planted};
-use esker_env::{FileError, FileExt as _, FileSystem};
+use esker_env::{DirEntry, FileError, FileExt as _, FileSystem};
 use esker_table::Adoption;
-use esker_tree::{BlobAccount, Catalog, KeyspaceState};
+use esker_tree::{BlobAccount, Catalog, KeyspaceState, WarmList};
 
 use crate::error::{Error, Result};
 use crate::logs::LOG_FORMAT_NEWEST;
@@ -83,7 +83,8 @@ impl Places<'_> {
         Ok(())
     }
 
-    /// Removes what `catalog` does not refer to; `logs` are the segments that were recovered.
+    /// Removes what `catalog` does not refer to, and all lists of warm blocks, which are true no more
+    /// from now on; `logs` are the segments that were recovered.
     ///
     /// # Errors
     /// Those of the file system.
@@ -93,8 +94,11 @@ impl Places<'_> {
         if planted::is("blob-file-taken-for-an-orphan") {
             blobs.truncate(1);
         }
-        for entry in self.fs.list(self.dir)? {
+        let entries = self.fs.list(self.dir)?;
+        self.remove_warm_lists(&entries);
+        for entry in entries {
             let is_orphan = match FileId::parse_file_name(&entry.name) {
+                Some((_, FileKind::Warm)) => false,
                 Some((id, FileKind::Table)) => catalog.find_table(TableId(id)).is_none(),
                 Some((id, FileKind::Log)) => !logs.contains(&LogId(id)),
                 Some((id, FileKind::Blob)) => {
@@ -118,6 +122,19 @@ impl Places<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Removes lists of warm blocks, and what is left of unfinished ones. One that cannot be removed has
+    /// the id of a manifest that will not be the last.
+    fn remove_warm_lists(&self, entries: &[DirEntry]) {
+        let is_list = |name: &str| {
+            let kind = FileId::parse_file_name(name).map(|(_, kind)| kind);
+            (kind == Some(FileKind::Warm) && !planted::is("warm-list-kept-at-open"))
+                || WarmList::parse_unfinished(name).is_some()
+        };
+        for entry in entries.iter().filter(|entry| is_list(&entry.name)) {
+            drop(self.fs.remove(&self.dir.join(&entry.name)));
+        }
     }
 
     /// The log segments in the directory of the log.

@@ -34,6 +34,7 @@ use crate::orphans::{Places, blobs_of, is_foreign};
 use crate::packed_group::Packer;
 use crate::recovery_mode::RecoveryMode;
 use crate::replay::{Replay, ReplayedSegment};
+use crate::warming::Warming;
 
 /// Name of the lock file in a database directory, and in one that has only the log. Never removed.
 pub(crate) const LOCK_FILE: &str = "LOCK";
@@ -110,6 +111,7 @@ pub(crate) fn open(mut request: OpenRequest) -> Result<Arc<Engine>> {
     let mut replay = Replay::new(&*env.fs, &recovered.catalog, &keyspaces, &budget, &log_dir);
     replay.run(request.recovery)?;
 
+    let warming = Warming::find(options.warm_cache, &*env.fs, dir, &recovered);
     let places = Places { fs: &*env.fs, dir, log_dir: &log_dir };
     if !request.is_read_only {
         places.check_log_dir(recovered.catalog.database)?;
@@ -147,6 +149,7 @@ pub(crate) fn open(mut request: OpenRequest) -> Result<Arc<Engine>> {
         tables,
         ledger,
         keyspaces,
+        warming,
     }));
     engine.after_open(request.default_keyspace.as_ref())?;
     dropped.into_iter().for_each(|event| engine.events.record(engine.now(), event));
@@ -437,6 +440,7 @@ impl Engine {
         if default_keyspace.is_some() {
             self.open_keyspace(DEFAULT_KEYSPACE, default_keyspace)?;
         }
+        self.begin_warming();
         if self.is_read_only {
             return Ok(());
         }

@@ -47,6 +47,8 @@ pub(crate) struct State {
     /// Merges with parts that other threads may take.
     parts: Vec<Arc<SharedMerge>>,
     wants_log: bool,
+    /// Blocks are to be loaded into the cache.
+    wants_warming: bool,
     /// No compaction is begun.
     is_paused: bool,
     /// Jobs that were taken and have not ended, the clearing up after them included.
@@ -65,6 +67,8 @@ pub(crate) enum Job {
     /// One part of it.
     Part(Arc<SharedMerge>),
     PrepareLog,
+    /// One step of loading blocks into the cache.
+    Warm,
     /// Asks for what time alone has made due.
     LookAtTime,
     /// Hands waiting frames to the system, and marks a log that has ended at `mark` for a while.
@@ -151,6 +155,16 @@ impl Scheduler {
         }
     }
 
+    /// Blocks are to be loaded into the cache, once nothing else is to be done.
+    pub(crate) fn request_warming(&self) {
+        self.change(|state| state.wants_warming = true);
+    }
+
+    /// Whether blocks are to be loaded into the cache.
+    pub(crate) fn wants_warming(&self) -> bool {
+        self.state().wants_warming
+    }
+
     /// A job that was taken has ended.
     pub(crate) fn note_end(&self) {
         self.change(|state| state.running -= 1);
@@ -207,7 +221,7 @@ const LOOK_AGAIN: Duration = Duration::from_millis(500);
 
 impl State {
     /// The most urgent job that `duty` covers: flushes first, parts of what is under way once nothing
-    /// else is automatic, what somebody asked for last. It counts as running until
+    /// else is automatic, then what somebody asked for, and the cache last. It counts as running until
     /// [`Scheduler::note_end`].
     pub(crate) fn take(
         &mut self,
@@ -215,7 +229,7 @@ impl State {
         is_due: impl Fn(JobKind, KeyspaceId) -> bool,
     ) -> Option<Job> {
         let job = self.most_urgent(duty, is_due).or_else(|| self.next_part(duty));
-        let job = job.or_else(|| self.next_on_demand(duty))?;
+        let job = job.or_else(|| self.next_on_demand(duty)).or_else(|| self.next_warming(duty))?;
         Some(self.begin(job))
     }
 
@@ -260,6 +274,10 @@ impl State {
         }
         let position = self.on_demand.iter().position(|task| !task.is_paused())?;
         self.on_demand.remove(position).map(Job::OnDemand)
+    }
+
+    fn next_warming(&mut self, duty: Duty) -> Option<Job> {
+        (duty != Duty::Flushing && std::mem::take(&mut self.wants_warming)).then_some(Job::Warm)
     }
 
     fn most_urgent(

@@ -19,7 +19,8 @@ use crate::scheduler::{Duty, Job};
 use crate::sync::atomic::Ordering;
 
 impl Engine {
-    /// Starts the background threads, and gives each to `keep`.
+    /// Starts the background threads, and gives each to `keep`. An open that only reads has one at most,
+    /// which loads blocks into the cache.
     ///
     /// # Errors
     /// If the system gives no thread; those that were started end when the engine is stopped.
@@ -27,8 +28,14 @@ impl Engine {
         self: &Arc<Self>,
         mut keep: impl FnMut(JoinHandle),
     ) -> Result<(), IoError> {
-        let count = self.options.background_threads;
+        let count = match self.is_read_only {
+            false => self.options.background_threads,
+            true => {
+                self.options.background_threads.min(usize::from(self.scheduler.wants_warming()))
+            }
+        };
         let duty_of = |index| match (index, count) {
+            _ if self.is_read_only => Duty::Compacting,
             (0, 1) => Duty::Everything,
             (0, _) => Duty::Flushing,
             _ => Duty::Compacting,
@@ -36,7 +43,7 @@ impl Engine {
         (0..count).try_for_each(|index| {
             let engine = Arc::clone(self);
             let duty = duty_of(index);
-            let name = if index == 0 { "esker-flush" } else { "esker-compact" };
+            let name = if duty == Duty::Compacting { "esker-compact" } else { "esker-flush" };
             keep(self.env.threads.spawn(name, Box::new(move || engine.serve(duty)))?);
             Ok(())
         })
@@ -141,6 +148,7 @@ impl Engine {
             Job::OnDemand(task) => self.on_demand_job(&task),
             Job::Part(merge) => drop(self.merge_next_part(&merge)),
             Job::PrepareLog => self.prepare_log_job(),
+            Job::Warm => self.warm_job(),
             Job::LookAtTime => self.look_at_time(),
             Job::TendLog { mark } => self.tend_log(mark),
         });

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier};
 
 use super::*;
-use crate::{CacheSlots, FirstLook, Lookup, Owner};
+use crate::{CacheSlots, Filled, FirstLook, Lookup, Owner};
 
 /// A block that says what it weighs.
 #[derive(Debug)]
@@ -323,4 +323,46 @@ fn kept_blocks_can_be_evicted_before_their_file_is_opened() {
     assert_eq!(read_all(&slots, 0..4), 0);
     assert!(budget.used_total() <= 400);
     assert!(cache.register_file(FILE, 8).peek(0).is_none());
+}
+
+#[test]
+fn what_is_used_most_comes_first_and_indexes_before_it() {
+    let (_, cache) = cache_of(100);
+    let (first, second) = (cache.register(10), cache.register(10));
+    for (slots, slot, uses) in [(&first, 0, 0), (&second, 1, 2), (&first, 2, 1), (&second, 3, 0)] {
+        assert!(!read(slots, slot));
+        assert!((0..uses).all(|_| read(slots, slot)));
+    }
+    drop(first.get_or_load(9, Priority::High, || index(9)).unwrap());
+    let order: Vec<_> =
+        cache.by_heat().iter().map(|hot| (hot.slots, hot.slot, hot.was_used_again)).collect();
+    let expected = [
+        (first.id(), 9, true),
+        (second.id(), 1, true),
+        (first.id(), 2, true),
+        (second.id(), 3, false),
+        (first.id(), 0, false),
+    ];
+    assert_eq!(order, expected);
+    drop(second);
+    assert_eq!(cache.by_heat().len(), 3, "those of a table that is gone");
+}
+
+#[test]
+fn block_that_is_offered_takes_free_room_only() {
+    let (budget, cache) = cache_of(3);
+    let slots = cache.register(10);
+    read_all(&slots, 0..2);
+    let offer = |slot| slots.fill(slot, Priority::Normal, slot == 2, data(slot).unwrap());
+    assert_eq!(offer(1), Filled::Taken);
+    assert_eq!(offer(2), Filled::Kept);
+    assert_eq!(offer(3), Filled::NoRoom);
+    let stats = cache.stats();
+    assert_eq!((stats.resident_count, stats.evictions, stats.loads), (3, 0, 2));
+    assert_eq!(budget.used(Owner::BlockCache), 300);
+    assert!(read(&slots, 2) && read(&slots, 0) && read(&slots, 1));
+    let brick = slots.get(2).unwrap();
+    assert_eq!((brick.id, cache.by_heat()[0].slot), (2, 2));
+    drop(slots);
+    assert_eq!((budget.used(Owner::BlockCache), cache.stats().resident_count), (0, 0));
 }

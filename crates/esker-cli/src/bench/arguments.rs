@@ -78,6 +78,9 @@ pub(crate) struct BenchArguments {
     /// Commit groups of at least this many bytes are compressed in the log; none are if not given.
     #[arg(long, value_name = "BYTES")]
     pub(crate) log_compression_threshold: Option<u32>,
+    /// Write down at each close what the cache holds, and load it again at the next open.
+    #[arg(long)]
+    pub(crate) warm_cache: bool,
     /// The prefixes of keys that filters hold: first:8, through:2f or none.
     #[arg(long, value_name = "RULE", default_value = "none")]
     pub(crate) prefix_filter: PrefixFilter,

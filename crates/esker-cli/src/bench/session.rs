@@ -108,6 +108,7 @@ impl<'a> Session<'a> {
             cache_bytes: Some(arguments.cache_bytes),
             durability: arguments.durability.into(),
             log_compression_threshold_bytes: arguments.log_compression_threshold,
+            warm_cache: arguments.warm_cache,
             ..Options::default()
         };
         let keyspace = KeyspaceOptions {

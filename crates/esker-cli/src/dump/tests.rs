@@ -189,3 +189,29 @@ fn blob_file_shows_its_values_and_the_table_where_they_are() {
     assert!(text.contains("small @2 put = y"), "{text}");
     assert!(text.contains("1 values in 1-"), "{text}");
 }
+
+#[test]
+fn list_of_warm_blocks_shows_what_was_in_the_cache() {
+    let dir = TestDir::new("warm");
+    let options = esker::Options { warm_cache: true, ..esker::Options::default() };
+    let db = Db::builder(&dir.0).options(options).open().unwrap();
+    db.put("a", "1").unwrap();
+    db.flush().unwrap();
+    for _ in 0..2 {
+        db.get("a").unwrap();
+    }
+    db.close().unwrap();
+    let list = dir.file("warm");
+    let text = dumped(&list, None);
+    assert!(text.starts_with("warm list "), "{text}");
+    let count = "\n3 blocks of 1 tables were in the cache at the close by 1-";
+    assert!(text.contains(count), "{text}");
+    assert!(text.contains(" block 0, used again\n") && text.contains(" block 2, used"), "{text}");
+    assert!(!dumped(&list, Some(1)).contains(" block 0"), "indexes and filters come first");
+    let mut bytes = std::fs::read(&list).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    std::fs::write(&list, bytes).unwrap();
+    let error = run(&list, None, &mut Vec::new()).unwrap_err();
+    assert_eq!(error.exit_status(), 4);
+    assert!(error.to_string().contains("checksum does not match"), "{error}");
+}

@@ -19,11 +19,16 @@ pub(super) fn env_of(fs: &MemoryFileSystem) -> Env {
 }
 
 pub(super) fn open(env: Env) -> esker::Result<Db> {
-    let options = Options { background_threads: 0, log_segment_bytes: 0, ..Options::default() };
+    let options = Options {
+        background_threads: 0,
+        log_segment_bytes: 0,
+        warm_cache: true,
+        ..Options::default()
+    };
     Db::builder(DIR).env(env).options(options).open()
 }
 
-/// A database with two tables, a log and two keyspaces, and what the default one holds.
+/// A database with two tables, a log, two keyspaces and a list of warm blocks, and what the default one holds.
 pub(super) fn database() -> (MemoryFileSystem, Vec<(String, String)>) {
     let fs = MemoryFileSystem::new(1);
     let db = open(env_of(&fs)).expect("memory");
@@ -43,6 +48,9 @@ pub(super) fn database() -> (MemoryFileSystem, Vec<(String, String)>) {
         }
     }
     contents.sort();
+    for (key, _) in &contents {
+        drop(db.get(key).expect("memory"));
+    }
     db.close().expect("memory");
     (fs, contents)
 }
@@ -92,6 +100,12 @@ fn frames_of(fs: &MemoryFileSystem, kind: FileKind) -> Vec<Vec<u8>> {
 
 pub(super) fn edits() -> Vec<Vec<u8>> {
     frames(FileKind::Manifest)
+}
+
+/// What stands between header and checksum of a list of warm blocks.
+pub(super) fn warm_lists() -> Vec<Vec<u8>> {
+    let lists = files(&database().0).into_iter().filter(|(name, _)| name.ends_with(".warm"));
+    lists.map(|(_, bytes)| bytes[FileHeader::LEN..bytes.len() - 8].to_vec()).collect()
 }
 
 pub(super) fn groups() -> Vec<Vec<u8>> {

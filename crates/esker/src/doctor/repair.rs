@@ -167,7 +167,8 @@ impl Repair<'_> {
         if !self.history.is_whole {
             self.unknown_tables()?;
         }
-        self.blob_files();
+        self.set_aside(FileKind::Blob);
+        self.set_aside(FileKind::Warm);
         self.logs()?;
         let is_trusted = self.history.is_whole && esker_base::planted::is("order-of-runs-trusted");
         if !self.options.dry_run && !is_trusted {
@@ -193,10 +194,11 @@ impl Repair<'_> {
         if self.options.dry_run { Ok(()) } else { self.install() }
     }
 
-    /// Blob files that are damaged: what is intact of them is in tables by now.
-    fn blob_files(&mut self) {
-        for (id, _) in self.place.files_of(FileKind::Blob) {
-            let name = id.file_name(FileKind::Blob);
+    /// Files of `kind` that are damaged: what is intact of blob files is in tables by now, and lists of
+    /// warm blocks are not needed.
+    fn set_aside(&mut self, kind: FileKind) {
+        for (id, _) in self.place.files_of(kind) {
+            let name = id.file_name(kind);
             if self.damaged.contains(&name) {
                 self.aside.push(self.place.dir.join(name));
             }

@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use esker_base::{
-    BlobFileId, DatabaseId, FileHeader, FileId, FileKind, KeyspaceId, LogId, SeqNo, TableId,
+    BlobFileId, DatabaseId, FileHeader, FileId, FileKind, KeyspaceId, LogId, ManifestId, SeqNo,
+    TableId,
 };
 use esker_env::FileError;
 use esker_table::{BlobFileFacts, BlobFileWalk, Table, TableContext};
@@ -16,6 +17,7 @@ use super::order_check::{check_order, undecided_runs};
 use super::place::Place;
 use super::report::{AffectedKeys, Finding, UnreferencedFile, VerifyReport};
 use super::table_check::{all_keys, check_table};
+use super::warm_check::check_warm_list;
 use super::{Progress, ProgressListener};
 use crate::error::Result;
 use crate::options::KeyspaceOptions;
@@ -25,8 +27,7 @@ pub(super) fn verify(place: &Place, progress: &mut ProgressListener<'_>) -> Resu
     let mut verification = Verification::new(place, progress);
     match Manifest::recover(&*place.env.fs, &place.dir) {
         Ok(Some(recovered)) => {
-            let name = recovered.id.file_name();
-            verification.catalog(&name, &recovered.catalog)?;
+            verification.catalog(recovered.id, &recovered.catalog)?;
             let findings = verification.report.findings.iter_mut();
             let affected = findings.filter_map(|finding| finding.affected.as_mut());
             AffectedKeys::decode_all(affected, &recovered.catalog);
@@ -78,7 +79,8 @@ impl<'a> Verification<'a> {
     }
 
     /// Checks the database as the manifest `name` says it is.
-    fn catalog(&mut self, name: &str, catalog: &Catalog) -> Result<()> {
+    fn catalog(&mut self, manifest: ManifestId, catalog: &Catalog) -> Result<()> {
+        let name = &manifest.file_name();
         let tables = self.place.tables(catalog.database);
         let versions = self.keyspaces(name, catalog, &tables);
         let none = BTreeSet::new();
@@ -90,7 +92,8 @@ impl<'a> Verification<'a> {
             versions.iter().map(|(id, version)| (*id, account_of(version))).collect();
         let blobs: u64 = accounts.values().map(BlobAccount::file_bytes).sum();
         let log_bytes = logs.iter().filter_map(|log| self.place.logs().get(&log.0)).sum::<u64>();
-        self.progress.bytes_total = lone + merged + blobs + log_bytes;
+        let warm = self.place.files_of(FileKind::Warm).map(|(_, bytes)| bytes).sum::<u64>();
+        self.progress.bytes_total = lone + merged + blobs + log_bytes + warm;
 
         for (id, account) in &accounts {
             for file in account.files() {
@@ -112,7 +115,8 @@ impl<'a> Verification<'a> {
         let keyspaces = Some(catalog.next_keyspace_id);
         let durable = &catalog.durable_logs;
         self.logs(catalog.database, &logs, durable, catalog.last_seqno, keyspaces)?;
-        self.unreferenced(name, catalog);
+        self.warm_lists(catalog.database, Some((manifest, catalog)))?;
+        self.unreferenced(manifest, catalog);
         Ok(())
     }
 
@@ -267,8 +271,11 @@ impl<'a> Verification<'a> {
     }
 
     /// Lists files that nothing refers to, and finds those that a newer manifest must have named.
-    fn unreferenced(&mut self, manifest: &str, catalog: &Catalog) {
+    fn unreferenced(&mut self, manifest: ManifestId, catalog: &Catalog) {
         let place = self.place;
+        let lists = place.files_of(FileKind::Warm).filter(|(id, _)| *id != manifest.0);
+        let lists = lists.map(|(id, bytes)| (id, FileKind::Warm, bytes));
+        let manifest = &manifest.file_name();
         let is_named = |id: FileId| catalog.find_table(TableId(id)).is_some();
         let tables = place.files_of(FileKind::Table).filter(|(id, _)| !is_named(*id));
         let tables = tables.map(|(id, bytes)| (id, FileKind::Table, bytes));
@@ -281,7 +288,7 @@ impl<'a> Verification<'a> {
         let tables = tables.chain(blobs.collect::<Vec<_>>());
         let logs = place.logs().iter().filter(|(id, _)| !catalog.logs.contains(&LogId(**id)));
         let logs = logs.map(|(id, bytes)| (*id, FileKind::Log, *bytes));
-        for (id, kind, bytes) in tables.chain(logs).collect::<Vec<_>>() {
+        for (id, kind, bytes) in tables.chain(logs).chain(lists).collect::<Vec<_>>() {
             let file = id.file_name(kind);
             // No id is given before a manifest says that it may be.
             if catalog.next_file_counter <= id.counter
@@ -294,10 +301,25 @@ impl<'a> Verification<'a> {
         }
     }
 
+    /// Checks the lists of warm blocks: all that there are.
+    fn warm_lists(
+        &mut self,
+        database: DatabaseId,
+        newest: Option<(ManifestId, &Catalog)>,
+    ) -> Result<()> {
+        for (id, bytes) in self.place.files_of(FileKind::Warm) {
+            self.enter(id.file_name(FileKind::Warm));
+            check_warm_list(self.place, id, database, newest, &mut self.report.findings)?;
+            self.leave(bytes);
+        }
+        Ok(())
+    }
+
     /// Checks the files each by itself.
     fn without_manifest(&mut self) -> Result<()> {
         let place = self.place;
         let files = place.files_of(FileKind::Table).chain(place.files_of(FileKind::Blob));
+        let files = files.chain(place.files_of(FileKind::Warm));
         let bytes: u64 = files.map(|(_, bytes)| bytes).sum();
         self.progress.bytes_total = bytes + place.logs().values().sum::<u64>();
         let Some(database) = super::place::database_of_files(place)? else { return Ok(()) };
@@ -332,6 +354,7 @@ impl<'a> Verification<'a> {
             }
             self.leave(bytes);
         }
+        self.warm_lists(database, None)?;
         let logs: Vec<LogId> = place.logs().keys().copied().map(LogId).collect();
         self.logs(database, &logs, &BTreeMap::new(), SeqNo::MAX, None)
     }

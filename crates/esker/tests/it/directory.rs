@@ -33,6 +33,8 @@ fn referenced_and_found(fs: &dyn FileSystem, dir: &Path) -> (BTreeSet<String>, B
     let logs = fs.list(&log_dir_of(dir)).unwrap_or_default();
     let mut found: BTreeSet<String> =
         fs.list(dir).unwrap().into_iter().chain(logs).map(|entry| entry.name).collect();
+    // Nothing needs it, and it may not have been written, or not have been removed.
+    found.remove(&recovered.id.0.file_name(FileKind::Warm));
     // The predecessor is kept; only a recovery may not have renamed it yet.
     let kind = |name: &String| FileId::parse_file_name(name).map(|(_, kind)| kind);
     let is_old = |name: &&String| {

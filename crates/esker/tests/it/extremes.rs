@@ -339,6 +339,7 @@ fn open(env: &Env, rng: &mut Rng, reads_only: bool) -> Db {
         log_segment_bytes: *rng.pick(&[0, 1 << 20]),
         part_bytes: *rng.pick(&[None, Some(1)]),
         log_compression_threshold_bytes: *rng.pick(&[None, Some(0), Some(1000)]),
+        warm_cache: rng.one_in(2),
         ..Options::default()
     };
     let compressions = [Compression::None, Compression::Lz4];

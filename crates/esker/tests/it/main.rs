@@ -62,6 +62,7 @@ mod segments;
 mod shuttle;
 mod syncing;
 mod ttl;
+mod warm_cache;
 
 /// What other policies would cost.
 mod what_if;

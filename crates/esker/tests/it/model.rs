@@ -85,6 +85,7 @@ impl Run {
         let options = Options {
             part_bytes,
             log_compression_threshold_bytes,
+            warm_cache: choices::warm_cache(seed),
             ..choices::options(&mut rng, background_threads)
         };
         let order = choices::order(&mut rng);

@@ -40,12 +40,12 @@ pub(crate) fn options_over(fs: &dyn FileSystem) -> Options {
 }
 
 /// The same for the database in `dir` of `fs`: its log lies apart from it if there is a directory
-/// for that, and is compressed then.
+/// for that, and is compressed then. What the cache holds is written down.
 pub(crate) fn options_in(dir: &str, fs: &dyn FileSystem) -> Options {
     let log_dir = log_dir_of(dir);
     let log_dir = fs.list(&log_dir).is_ok().then_some(log_dir);
     let log_compression_threshold_bytes = log_dir.is_some().then_some(0);
-    Options { log_dir, log_compression_threshold_bytes, ..options() }
+    Options { log_dir, log_compression_threshold_bytes, warm_cache: true, ..options() }
 }
 
 pub(crate) fn open(env: &Env, options: &Options) -> Result<Db> {

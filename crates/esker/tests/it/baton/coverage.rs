@@ -7,7 +7,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 static COUNTS: Mutex<BTreeMap<&'static str, u64>> = Mutex::new(BTreeMap::new());
 
 /// What must have happened in any run over all seeds.
-const REQUIRED: [&str; 44] = [
+const REQUIRED: [&str; 45] = [
     // Counted by the engine.
     "flushes",
     "compactions",
@@ -22,6 +22,7 @@ const REQUIRED: [&str; 44] = [
     "tables_removed",
     "delayed_writes",
     "log_packed_bytes",
+    "warmed_blocks",
     // Files.
     "log segments begun",
     "log segments used again",

@@ -161,6 +161,7 @@ fn choose(rng: &mut Rng, seed: u64, order: &Order, has_filter: bool) -> (Options
     let options = Options {
         part_bytes: choices::part_bytes(seed),
         log_compression_threshold_bytes: choices::log_compression(seed),
+        warm_cache: choices::warm_cache(seed),
         compaction_bytes_per_second: *rng.pick(&[None, None, Some(64 << 10)]),
         ..choices::options(rng, threads)
     };

@@ -23,6 +23,11 @@ pub(crate) fn log_compression(seed: u64) -> Option<u32> {
     *Rng::new(!seed ^ 1).pick(&[None, None, Some(0), Some(200)])
 }
 
+/// Three seeds of four write down what the cache holds when they close.
+pub(crate) fn warm_cache(seed: u64) -> bool {
+    !Rng::new(!seed ^ 2).one_in(4)
+}
+
 /// Half of all seeds do compactions in parts.
 pub(crate) fn part_bytes(seed: u64) -> Option<u64> {
     *Rng::new(!seed).pick(&[None, None, Some(1), Some(1500)])
