@@ -57,6 +57,8 @@ pub struct LogWriter {
     window: Option<FileWindow>,
     /// Whether a window was asked for since the last look.
     wants_window: bool,
+    /// Up to where the segment was durable when its first window was readied ahead, if it was.
+    readied_at: Option<u64>,
 }
 
 /// Room is added in pieces of this many bytes, where there is so much.
@@ -172,6 +174,7 @@ impl LogWriter {
             may_map: true,
             window: None,
             wants_window: false,
+            readied_at: None,
         }
     }
 
@@ -280,8 +283,7 @@ impl LogWriter {
     /// it was done.
     #[inline]
     fn write_through_window(&mut self) -> bool {
-        let is_near = self.written.saturating_sub(self.shared.durable_offset()) < CALLED_BYTES;
-        if !self.may_map || is_near || self.shared.check().is_err() {
+        if !self.may_map || self.is_near_sync() || self.shared.check().is_err() {
             return false;
         }
         match &mut self.window {
@@ -291,6 +293,14 @@ impl LogWriter {
             }
             _ => self.write_into_next_window(),
         }
+    }
+
+    /// Whether what was written last was synced, and a call is to write what comes next. A window that
+    /// was readied ahead is dirty as a whole, and the sync before it was that of the new file.
+    #[inline]
+    fn is_near_sync(&self) -> bool {
+        let durable = self.shared.durable_offset();
+        self.readied_at != Some(durable) && self.written.saturating_sub(durable) < CALLED_BYTES
     }
 
     /// Writes what fits through the window at hand, and the rest through the one that comes after it.
@@ -361,6 +371,7 @@ impl LogWriter {
     pub fn ready_first_window(&mut self) {
         if self.may_map && self.window.is_none() {
             self.open_window(self.written, 0);
+            self.readied_at = self.window.is_some().then(|| self.shared.durable_offset());
         }
     }
 
@@ -420,5 +431,35 @@ impl LogWriter {
         self.shared.attempt(|| self.shared.file.truncate(self.written))?;
         self.shared.sync()?;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use esker_base::{DatabaseId, FileId, FileKind, OwnerId};
+    use esker_env::OsFileSystem;
+
+    use super::*;
+
+    /// Of each segment the first 512 KiB were written by calls, since its header had been synced.
+    #[test]
+    fn a_window_that_was_readied_ahead_is_written_through_up_to_the_next_sync() {
+        let path = std::env::temp_dir().join(format!("esker-readied-{}", std::process::id()));
+        let id = FileId { owner: OwnerId::FIRST, counter: 7 };
+        let (kind, database) = (FileKind::Log, DatabaseId([1; 16]));
+        let header = FileHeader { kind, format: 1, id, database };
+        let mut log = LogWriter::create(&OsFileSystem, &path, header, WINDOW_BYTES).unwrap();
+        OsFileSystem.remove(&path).unwrap();
+        let sync = log.sync_handle();
+        sync.sync().unwrap();
+        assert!(log.is_near_sync());
+        log.ready_first_window();
+        // Unless this file system gives none.
+        assert_eq!(log.is_near_sync(), log.window.is_none());
+        log.append(&[&[7; 100]]);
+        log.write().unwrap();
+        assert_eq!(log.is_near_sync(), log.window.is_none());
+        sync.sync().unwrap();
+        assert!(log.is_near_sync());
     }
 }

@@ -262,8 +262,8 @@ impl Leader {
             engine.note_unmarked();
         }
         self.last_logged = self.last_seqno.plus(count);
-        if self.appender.wants_window() || engine.logs.wants_prepare(self.appender.current_bytes())
-        {
+        let wants_window = self.appender.wants_window();
+        if engine.logs.asks_for_segment(self.appender.current_bytes()) || wants_window {
             engine.scheduler.request_log();
         }
         Ok(Some(log))

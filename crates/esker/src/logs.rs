@@ -59,7 +59,7 @@ pub(crate) struct Logs {
     /// Whether files of obsolete segments are used again, with their old bytes behind the new ones.
     /// Counter only.
     reuses: AtomicBool,
-    /// A segment could not be readied: not tried again before the log ends here. Counter only.
+    /// No segment is asked for before the log ends here: one was, or could not be readied. Counter only.
     prepare_from: AtomicU64,
 }
 

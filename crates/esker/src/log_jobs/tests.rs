@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use esker_env::{Env, FileExt, FileSystem, MemoryFileSystem};
 
-use crate::{Db, ErrorKind, Options};
+use crate::{Db, Durability, ErrorKind, Options};
 
 fn open(fs: &MemoryFileSystem) -> crate::Result<Db> {
     let env = Env { fs: Arc::new(fs.clone()), ..Env::memory(1) };
@@ -79,10 +79,33 @@ fn a_flush_readies_the_next_log_segment_on_its_way() {
         db.put(format!("key {number}"), [7; 100]).unwrap();
     }
     let engine = db.default_keyspace().handle().engine();
-    assert!(engine.logs.wants_prepare(u64::MAX));
+    assert!(!engine.logs.has_prepared());
     db.flush().unwrap();
-    assert!(!engine.logs.wants_prepare(u64::MAX));
+    assert!(engine.logs.has_prepared());
     assert!(db.wait_until_settled().is_ok());
+}
+
+/// Each put behind the middle of a segment asked for the next one, until that was there: a call of the
+/// system for every third put of a load, all in vain.
+#[test]
+fn a_segment_is_asked_for_once() {
+    let options =
+        Options { background_threads: 0, log_segment_bytes: 64 << 10, ..Options::default() };
+    let db = Db::builder("db").env(Env::memory(1)).options(options).open().unwrap();
+    let engine = db.default_keyspace().handle().engine();
+    let asks = |_: &usize| {
+        db.put_with("key", [7; 1000], Durability::Buffered).unwrap();
+        let job = engine.scheduler.state().take_log();
+        job.map(|_| engine.scheduler.note_end()).is_some()
+    };
+    // Nobody readies one, and the leader makes the second and the third itself.
+    let asked: Vec<usize> = (0..180).filter(asks).collect();
+    assert!(matches!(asked[..], [20..40, 84..104, 148..168]), "{asked:?}");
+    let asked = (180..).find(asks);
+    assert!(asked.is_some_and(|put| put < 240));
+    // Though what fills the segment is still in memory.
+    engine.prepare_log_job();
+    assert!(engine.logs.has_prepared());
 }
 
 /// A flush on another thread struck a log segment from the manifest just before the close said where
@@ -125,7 +148,7 @@ fn segments_are_kept_for_reuse_only_while_somebody_writes() {
         let entries = fs.list(Path::new("db")).unwrap();
         entries.iter().filter(|entry| entry.name.ends_with(".log")).count()
     };
-    let needed = || engine.logs.size().1 + usize::from(!engine.logs.wants_prepare(u64::MAX));
+    let needed = || engine.logs.size().1 + usize::from(engine.logs.has_prepared());
     let mark = || engine.mark_log(engine.logs.written_position()).unwrap();
     fill();
     db.flush().unwrap();

@@ -15,7 +15,22 @@ use crate::ledger::Ledger;
 use crate::sync::PoisonError;
 use crate::sync::atomic::Ordering;
 
+/// In place of a position from which a segment is asked for: one has been.
+const ASKED: u64 = u64::MAX;
+
 impl Logs {
+    /// Whether the leader is to have [`Logs::prepare`] called for a segment, the current one being
+    /// `used` bytes long. Says so once for each: to signal a thread takes as long as a put, and one that
+    /// syncs or installs what it has flushed comes tens of thousands of puts later.
+    pub(crate) fn asks_for_segment(&self, used: u64) -> bool {
+        let asks = self.segment_bytes / 2 < used
+            && self.prepare_from.load(Ordering::Relaxed) <= self.written_position();
+        if asks {
+            self.prepare_from.store(ASKED, Ordering::Relaxed);
+        }
+        asks
+    }
+
     /// Readies what comes next, off the path of writers: what the current segment is written
     /// through, and a segment for when it is full.
     pub(crate) fn prepare(&self, ledger: &Ledger) -> Result<()> {
@@ -24,8 +39,7 @@ impl Logs {
             sync.ready_window();
         }
         let _making = self.making.lock().unwrap_or_else(PoisonError::into_inner);
-        let used = self.segments().live.back().map_or(0, |segment| segment.bytes);
-        if !self.wants_prepare(used) {
+        if self.prepare_from.load(Ordering::Relaxed) != ASKED || self.has_prepared() {
             return Ok(());
         }
         let (id, mut writer) = self.create_segment(ledger).inspect_err(|_| {
@@ -42,14 +56,13 @@ impl Logs {
     pub(super) fn next_segment(&self, ledger: &Ledger) -> Result<(LogId, LogWriter)> {
         let _making = self.making.lock().unwrap_or_else(PoisonError::into_inner);
         let prepared = self.segments().prepared.take();
+        self.prepare_from.store(0, Ordering::Relaxed);
         prepared.map_or_else(|| self.create_segment(ledger), Ok)
     }
 
-    /// Whether a segment is to be readied, the current one being `used` bytes long.
-    pub(crate) fn wants_prepare(&self, used: u64) -> bool {
-        self.segment_bytes / 2 < used
-            && self.prepare_from.load(Ordering::Relaxed) <= self.written_position()
-            && self.segments().prepared.is_none()
+    /// Whether a segment is ready for when the current one is full.
+    pub(crate) fn has_prepared(&self) -> bool {
+        self.segments().prepared.is_some()
     }
 
     /// Creates a segment: file, header and name durable, then named by the manifest. One that the
