@@ -13,6 +13,7 @@ use esker_env::FileExt as _;
 use crate::blob_format::{BlobFooter, check_blob_header};
 use crate::index_block::IndexBlock;
 use crate::testing::{Bed, DATABASE, Entry, options};
+use crate::top_index::TopIndex;
 use crate::{
     BlobFileFacts, BlobFileIdentity, BlobFileWriter, BlobUses, Compression, TableProperties,
     verify_blob_file,
@@ -162,6 +163,19 @@ fn indexes_that_fit_no_table_are_refused() {
     assert_eq!(error.what, "index counts other blocks than the top index");
 }
 
+/// A count that no payload bears out must not become memory.
+#[test]
+fn top_indexes_of_more_partitions_than_bytes_are_refused() {
+    let decode = |payload: &[u8]| TopIndex::decode(payload.into()).map(drop);
+    for count in [8, 1_000, u32::MAX] {
+        let error = decode(&[&count.to_le_bytes()[..], &[0; 3]].concat()).unwrap_err();
+        assert_eq!(error.what, "top index has an impossible number of partitions", "{count}");
+    }
+    // As many as there are bytes may be; that the bytes do not hold them shows one by one.
+    let error = decode(&[&7_u32.to_le_bytes()[..], &[1; 3]].concat()).unwrap_err();
+    assert_eq!(error.what, "varint does not end");
+}
+
 /// Makes properties wrong.
 type Change = fn(&mut TableProperties);
 
@@ -178,6 +192,8 @@ fn properties_that_no_finished_table_has_are_refused() {
         TableProperties::decode(&mut Decoder::new(&bytes)).map(drop).map_err(|error| error.what)
     };
     assert_eq!(decode(|_| ()), Ok(()));
+    assert_eq!(decode(|it| it.largest_key = vec![b'b'; 65_535]), Ok(()), "the longest key");
+    assert_eq!(decode(|it| it.tombstone_count = 2), Ok(()), "tombstones alone");
     let cases: [(Change, &str); 9] = [
         (
             |it| it.smallest_key = b"c".to_vec(),

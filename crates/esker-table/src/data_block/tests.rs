@@ -161,6 +161,26 @@ fn bytes_that_are_no_block_are_refused_or_harmless() {
     }
 }
 
+/// What is stored of a sequence number is its distance from the smallest: each width, with the smallest
+/// so far up that the sum is the largest number there is, and one behind it.
+#[test]
+fn sequence_numbers_past_the_largest_are_refused_whatever_their_width() {
+    for distance in [0, 1, 0xff, 0x100, 0xffff, 0x1_0000, 0xffff_ffff, 0x1_0000_0000, 1 << 50] {
+        let entries = [Entry::put(b"a", distance, b""), Entry::put(b"b", 0, b"")];
+        let mut payload = payload_of(&entries);
+        let base = SeqNo::MAX.get() - distance;
+        payload[8..16].copy_from_slice(&base.to_le_bytes());
+        let block = decode(&payload).unwrap();
+        assert_eq!(block.trailer(0).seqno(), SeqNo::MAX, "{distance}");
+        assert_eq!(block.trailer(1).seqno().get(), base, "{distance}");
+        for base in [base + 1, u64::MAX] {
+            payload[8..16].copy_from_slice(&base.to_le_bytes());
+            let error = decode(&payload).map(drop).unwrap_err();
+            assert_eq!(error.what, "data block has a sequence number past the largest");
+        }
+    }
+}
+
 #[test]
 fn zero_bytes_are_found_exactly() {
     let mut random = Random(6);

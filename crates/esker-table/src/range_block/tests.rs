@@ -42,6 +42,23 @@ fn golden_bytes() {
 }
 
 #[test]
+fn descriptions_that_cannot_be_are_refused() {
+    const WRONG: &str = "table properties describe impossible range tombstones";
+    for (bytes, expected) in [
+        (&b"\x30\x36\x03\x05apple\x03fig\x01\x00"[..], Ok(())),
+        (b"\x30\x36\x03\x05apple\x03fig\x00\x01", Ok(())),
+        (b"\x30\x36\x03\x05apple\x03fig\x00\x00", Err(WRONG)),
+        (b"\x30\x36\x00\x05apple\x03fig\x01\x01", Err(WRONG)),
+        (b"\x30\x36\x03\x03fig\x03fig\x01\x01", Err(WRONG)),
+        (b"\x30\x36\x03\x03fig\x05apple\x01\x01", Err(WRONG)),
+        (b"\x30\x36\x03\x05apple\x03fig\x02\x01", Err("a flag is neither 0 nor 1")),
+    ] {
+        let decoded = TableRanges::decode(&mut Decoder::new(bytes));
+        assert_eq!(decoded.map(drop).map_err(|error| error.what), expected, "{bytes:?}");
+    }
+}
+
+#[test]
 fn blocks_that_cannot_be_are_refused() {
     const DISORDER: &str = "range tombstones are not disjoint ranges in ascending order";
     const NUMBERS: &str = "range tombstones have impossible sequence numbers";
@@ -50,6 +67,7 @@ fn blocks_that_cannot_be_are_refused() {
         (&b"\x00"[..], COUNT),
         (b"\x01\x01b\x01a\x01\x05", DISORDER),
         (b"\x01\x01a\x00\x01\x05", DISORDER),
+        (b"\x01\x01a\x01a\x01\x05", DISORDER),
         (b"\x02\x01a\x01c\x01\x05\x01b\x01d\x01\x05", DISORDER),
         (b"\x02\x01a\x01b\x01\x05\x01b\x01d\x01\x05", COUNT),
         (b"\x01\x01a\x01c\x00", NUMBERS),

@@ -78,7 +78,30 @@ fn impossible_lengths_are_refused_before_anything_is_allocated() {
     put_varint(&mut body, 1 << 40);
     body.extend_from_slice(&[0; 20]);
     assert_eq!(unseal(forged(&body, 1), SEED, 0, None), Err("block says an impossible length"));
+    // Possible, and more than so few bytes can unpack to.
+    let mut body = Vec::new();
+    put_varint(&mut body, 20 * LZ4_RATIO_MAX + 1);
+    body.extend_from_slice(&[0; 20]);
+    assert_eq!(unseal(forged(&body, 1), SEED, 0, None), Err("block says an impossible length"));
     assert_eq!(unseal(forged(b"\x10abc", 1), SEED, 0, None), Err("block does not unpack"));
     assert_eq!(unseal(forged(b"abc", 9), SEED, 0, None), Err("block has an unknown compression"));
     assert_eq!(unseal(forged(b"\x80", 1), SEED, 0, None), Err("varint does not end"));
+}
+
+/// What is left of the room behind a payload that is shorter than it says may be another block's.
+#[test]
+fn a_block_that_unpacks_to_fewer_bytes_than_it_says_is_refused() {
+    let packed = lz4_flex::block::compress(&[b'x'; 1000]);
+    for (len, expected) in [
+        (999, Err("block does not unpack")),
+        (1000, Ok(vec![b'x'; 1000])),
+        (1001, Err("block unpacks to fewer bytes than it says")),
+        (2000, Err("block unpacks to fewer bytes than it says")),
+    ] {
+        let mut body = Vec::new();
+        put_varint(&mut body, len);
+        body.extend_from_slice(&packed);
+        let unsealed = unseal(forged(&body, 1), SEED, 0, None).map(|(payload, _)| payload);
+        assert_eq!(unsealed, expected, "{len}");
+    }
 }

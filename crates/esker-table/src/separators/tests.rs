@@ -16,6 +16,9 @@ fn separator_is_as_short_as_it_can_be() {
     assert_eq!(separator("apple", "apricot"), "apq");
     assert_eq!(separator("a", "ab"), "a");
     assert_eq!(separator("abc", "abd"), "abc");
+    // As long as the key, and farther away, it would say less.
+    assert_eq!(separator("ab", "b"), "ab");
+    assert_eq!(separator("a", "c"), "a");
     assert_eq!(separator("", "a"), "");
 }
 
