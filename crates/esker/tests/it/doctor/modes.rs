@@ -131,6 +131,20 @@ fn point_in_time_stops_at_a_segment_that_is_missing_or_has_no_header() {
     }
 }
 
+/// Frames that are gone without a trace in their own segment are missed by what the next one says was durable.
+#[test]
+fn durable_frames_that_are_gone_before_a_segment_stop_all_modes_but_point_in_time() {
+    let env = logged();
+    let logs = Files(&env).ending_with(".log");
+    cut_between_frames(&env, &logs[0], 20);
+    for mode in [RecoveryMode::Strict, RecoveryMode::TornTail] {
+        let error = open(&env, mode).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Corruption, "{mode:?}: {error}");
+        assert!(error.to_string().contains("durable"), "{mode:?}: {error}");
+    }
+    assert_eq!(prefix(&open(&env, RecoveryMode::PointInTime).unwrap()), 20);
+}
+
 /// Of a segment whose first frame does not follow, what stands before damage in it was kept, though
 /// nobody had taken it: later opens took it for the place where frames are missing.
 #[test]

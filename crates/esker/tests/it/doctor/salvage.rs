@@ -6,9 +6,11 @@ use std::sync::Arc;
 use esker::doctor::Doctor;
 use esker::env::{Env, Fault, FaultFileSystem, FileSystem as _, Operation, Rule, When};
 use esker::{Db, ErrorKind, Event, RecoveryMode, Result};
+use esker_base::{FileId, FileKind};
 
 use super::sample::{DIR, Files};
 use crate::files;
+use crate::random::Rng;
 use crate::recovered::{env_of, env_over};
 use crate::sample;
 
@@ -115,6 +117,54 @@ fn what_the_device_does_not_give_is_left_out_of_the_copy() {
     db.close().unwrap();
     let taken = Doctor::new(DIR).env(env).salvage("new", false, &mut |_| {}).unwrap_err();
     assert_eq!(taken.kind(), ErrorKind::InvalidInput, "{taken}");
+}
+
+/// Pages of one file that follow each other and are not given are one part of the report, and others are
+/// apart; so is the page at the front of a file from one before it that could not be opened, and of which
+/// nothing is known to be lost.
+#[test]
+fn what_is_not_given_is_told_in_as_few_parts_as_there_are() {
+    let env = Env::memory(1);
+    let db = Db::builder(DIR).env(env.clone()).open().unwrap();
+    let mut rng = Rng::new(1);
+    for key in 0..40_u8 {
+        let value: Vec<u8> = (0..1_000).map(|_| rng.below(256) as u8).collect();
+        db.put([key], &value).unwrap();
+    }
+    db.flush().unwrap();
+    db.close().unwrap();
+    let table = Files(&env).ending_with(".table").remove(0);
+    let id = FileId::parse_file_name(&table).expect("the name of a file").0;
+    let empty = FileId { counter: id.counter - 1, ..id }.file_name(FileKind::Table);
+    env.fs.create(&Path::new(DIR).join(&empty)).unwrap().sync_all().unwrap();
+    let told = |pages: &[u64], is_opened: bool| {
+        let faults = FaultFileSystem::new(Arc::clone(&env.fs), Env::memory(1).clock);
+        for page in pages {
+            let rule = Rule::new(Fault::Error(5)).on(&[Operation::Read]).path(&table);
+            faults.add(rule.when(When::Nth(page + 1)));
+        }
+        if !is_opened {
+            let rule = Rule::new(Fault::Error(5)).on(&[Operation::Open]).path(&empty);
+            faults.add(rule.when(When::Nth(1)));
+        }
+        let env = env_over(Arc::new(faults));
+        let target = format!("{pages:?} {is_opened}");
+        let report = Doctor::new(DIR).env(env).salvage(&target, false, &mut |_| {}).unwrap();
+        let text = report.to_string();
+        // What the system says follows the second colon.
+        let lines = text.lines().filter(|line| line.starts_with("unreadable: "));
+        let lines = lines.map(|line| line.split(": ").take(2).collect::<Vec<_>>().join(": "));
+        lines.collect::<Vec<_>>().join("\n")
+    };
+    let part = |page: u64, count: u64| {
+        format!("unreadable: {} bytes of {table} at {}", count << 12, page << 12)
+    };
+    let joined = |parts: &[String]| parts.join("\n");
+    assert_eq!(told(&[], true), "");
+    assert_eq!(told(&[1, 2, 4], true), joined(&[part(1, 2), part(4, 1)]));
+    assert_eq!(told(&[0, 2, 3, 4], true), joined(&[part(0, 1), part(2, 3)]));
+    let not_opened = format!("unreadable: 0 bytes of {empty} at 0");
+    assert_eq!(told(&[0, 1], false), joined(&[not_opened, part(0, 2)]));
 }
 
 /// One file that could not be opened at all, of whatever kind, ended the salvage of all others.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use esker::doctor::RepairOptions;
 use esker::env::{Env, FileExt as _};
-use esker::{Db, Error, ErrorKind, KeyspaceOptions, Options};
+use esker::{Db, Error, ErrorKind, KeyspaceOptions, Options, RecoveryMode};
 use esker_base::{FileHeader, FileId, FileKind, KeyspaceId, ManifestId, OwnerId, SeqNo};
 use esker_tree::{Catalog, Manifest};
 
@@ -69,6 +69,52 @@ fn manifests_that_make_no_sense_are_found() {
         catalog.next_keyspace_id = 1;
     });
     assert_finds(&env, "the group has an operation on a keyspace that never was");
+}
+
+#[test]
+fn what_was_looked_at_is_counted() {
+    let env = database();
+    let files = Files(&env);
+    let bytes = |suffix: &str| -> u64 {
+        files.ending_with(suffix).iter().map(|name| files.read(name).len() as u64).sum()
+    };
+    let totals = files.verify().totals;
+    assert_eq!((totals.keyspaces, totals.tables, totals.entries), (2, 2, 4));
+    assert_eq!((totals.blocks % 2, totals.table_bytes), (0, bytes(".table")));
+    assert!(2 <= totals.blocks, "{totals:?}");
+    assert_eq!((totals.blob_files, totals.blob_bytes, totals.blob_values), (0, 0, 0));
+    let logs = files.ending_with(".log").len() as u64;
+    assert_eq!((totals.logs, totals.log_bytes), (logs, bytes(".log")));
+    assert!(2 <= totals.operations && 2 <= totals.groups, "{totals:?}");
+}
+
+/// A recovery to a point in time goes on behind a group that makes no sense from its middle on: what
+/// stands before the middle must not count either.
+#[test]
+fn of_a_group_that_does_not_decode_to_its_end_nothing_counts() {
+    let env = Env::memory(1);
+    let db = Db::builder(DIR).env(env.clone()).open().unwrap();
+    let users = db.keyspace("users", KeyspaceOptions::default()).unwrap();
+    db.put("a", "alone").unwrap();
+    let mut batch = db.batch();
+    batch.put(db.default_keyspace(), "b", "with another");
+    batch.put(&users, "b", "of a keyspace that never was");
+    batch.commit().unwrap();
+    drop((users, db));
+    with_manifest(&env, |catalog| {
+        catalog.keyspaces.remove(&KeyspaceId(1));
+        catalog.next_keyspace_id = 1;
+    });
+    let open = |mode| Db::builder(DIR).env(env.clone()).recovery(mode).open();
+    let error = open(RecoveryMode::TornTail).unwrap_err();
+    assert!(error.to_string().contains("a keyspace that never was"), "{error}");
+    let db = open(RecoveryMode::PointInTime).unwrap();
+    assert_eq!(db.get("a").unwrap().unwrap(), "alone");
+    assert_eq!(db.get("b").unwrap(), None);
+    // Nor later, when its number has been given to another.
+    db.put("c", "later").unwrap();
+    assert_eq!(db.get("b").unwrap(), None);
+    assert_eq!(db.iter().count(), 2);
 }
 
 #[test]
