@@ -31,10 +31,29 @@ fn no_key_is_excluded_and_few_absent_ones_pass() {
 }
 
 #[test]
-fn filter_of_one_key_holds_it() {
-    for bits_per_key in 1..=64 {
+fn filter_of_one_key_holds_it_and_comes_back_from_its_bytes() {
+    for bits_per_key in 0..=64 {
         let filter = FilterBlock::build(&[hash_key(b"")], bits_per_key);
         assert!(filter.may_contain(hash_key(b"")));
+        let mut payload = Vec::new();
+        filter.encode(&mut payload);
+        let decoded = FilterBlock::decode(&payload).unwrap();
+        assert_eq!(decoded.probe_count, (bits_per_key * 64 / 100).clamp(1, 14), "{bits_per_key}");
+        assert_eq!(decoded.lines, filter.lines, "{bits_per_key}");
+    }
+}
+
+/// Filters are in files: whoever reads one looks at the places where another release has set bits.
+#[test]
+fn places_are_nine_bits_each_of_a_first_and_a_second_product() {
+    for hash in hashes(0..1_000) {
+        let product = |number: usize| (hash ^ (hash >> 32)).wrapping_mul(MULTIPLIERS[number]);
+        let expected = (0..14).map(|place| (product(place / 7) >> (1 + 9 * (place % 7))) & 511);
+        let expected: Vec<usize> = expected.map(|place| place as usize).collect();
+        for count in 1..=14 {
+            let found: Vec<usize> = places(hash, count).collect();
+            assert_eq!(found, expected[..count as usize], "{hash:x}");
+        }
     }
 }
 
