@@ -8,19 +8,15 @@ use std::time::Duration;
 use esker_tree::INTERRUPT_BYTES;
 
 use crate::engine::Engine;
-use crate::error::{ErrorKind, Result};
+use crate::error::Result;
 use crate::io_limit::allowed_rate;
-use crate::keyspace_core::{Failure, KeyspaceCore};
+use crate::keyspace_core::KeyspaceCore;
 use crate::pressure::{Backlog, delay};
-use crate::running::JobKind;
 use crate::throttle::WAIT_MIN;
 
 /// A writer that finds no room looks again at least this often, so that a closed database or a
 /// failing flush cannot leave it waiting.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
-
-/// After so many failures in a row, whatever the cause, writers that wait for a flush are told.
-const FLUSH_ATTEMPTS_MIN: u32 = 3;
 
 /// Blocks that a compaction reads before it looks at its limit.
 const PACED_BLOCKS: u64 = 16;
@@ -30,9 +26,9 @@ impl Engine {
     ///
     /// # Errors
     /// As [`Engine::check_writable`]; `NoSpace` if there is no room and flushes fail for lack of
-    /// space.
+    /// space, and what flushes fail with if that is lasting.
     pub(crate) fn admit(&self, keyspace: &KeyspaceCore, bytes: u64) -> Result<()> {
-        if !keyspace.is_under_pressure() {
+        if !keyspace.is_under_pressure() && self.throttle.memtable_bytes() == 0 {
             return Ok(());
         }
         let started = self.now();
@@ -56,23 +52,23 @@ impl Engine {
         Ok(())
     }
 
-    /// Waits while the memtable is full and no other may be started.
+    /// Waits while the memtable is full and no other may be started, and while the memtables of all
+    /// keyspaces take what they may. Whoever frees memory of a memtable wakes it.
     fn wait_for_room(&self, keyspace: &KeyspaceCore) -> Result<()> {
         loop {
             let epoch = self.throttle.epoch();
-            if !self.is_out_of_room(keyspace) {
+            let is_out_of_room = self.is_out_of_room(keyspace);
+            if !is_out_of_room && !self.is_out_of_memory() {
                 return Ok(());
             }
             self.check_writable()?;
-            let failure = keyspace.failure(JobKind::Flush);
-            let is_lasting = |failure: &Failure| {
-                failure.error.kind() == ErrorKind::NoSpace || FLUSH_ATTEMPTS_MIN <= failure.attempts
+            let frees_memory = if is_out_of_room {
+                keyspace.lasting_flush_failure().map_or(Ok(None), Err)?
+            } else {
+                self.find_memory()?
             };
-            if let Some(failure) = failure.filter(is_lasting) {
-                return Err(failure.error);
-            }
             if self.options.background_threads == 0 {
-                self.flush_keyspace(keyspace)?;
+                self.flush_keyspace(frees_memory.as_deref().unwrap_or(keyspace))?;
                 continue;
             }
             self.throttle.wait(epoch, LOOK_AGAIN);
@@ -105,6 +101,7 @@ impl Engine {
             level0_runs,
             debt_bytes: keyspace.debt_bytes(),
             memtable_bytes: settings.memtable_bytes,
+            memory: self.throttle.memtable_bytes() as f64 / self.memtables_bytes_max() as f64,
         }
     }
 
@@ -121,6 +118,7 @@ impl Engine {
         // The active memtable counts as full: it will be before this is called again.
         let ahead = Backlog { memtables: backlog.memtables.ceil(), ..backlog };
         keyspace.set_under_pressure(0.0 < ahead.pressure().0);
+        self.note_memtables();
         self.throttle.wake();
     }
 

@@ -324,6 +324,9 @@ impl Engine {
         self.garbage.add_blobs(blob_files(&version).values().copied());
         drop(version);
         keyspace.forget_contents(&self.budget);
+        // Writers of other keyspaces may wait for that memory.
+        self.note_memtables();
+        self.throttle.wake();
         self.collect_garbage();
         // The drop is done, whatever comes of this: the next flush tries again.
         if !esker_base::planted::is("dropped-keyspace-holds-the-log") {

@@ -2,7 +2,6 @@
 
 use std::sync::{Arc, PoisonError};
 
-use esker_cache::Owner;
 use esker_tree::{BlobAccount, EditRecord, Progress, VersionEdit};
 
 use crate::counters::Counters;
@@ -16,9 +15,6 @@ use crate::running::{JobKind, JobRecord};
 
 /// More log than this, in segments, makes the keyspace that holds the oldest of it flush.
 const LOG_SEGMENTS_HELD_MAX: u64 = 8;
-
-/// What memtables that take writes may take together, however small the budget.
-const ACTIVE_BYTES_MAX_MIN: u64 = 256 << 10;
 
 impl Engine {
     /// After a write that found the memtable full: switches it, and asks for its flush.
@@ -69,34 +65,6 @@ impl Engine {
             }
         }
         self.bound_active_memtables();
-    }
-
-    /// Switches the largest of the memtables that take writes, as long as all of them take more than
-    /// half of the budget. Only for who leads; called when one has taken more memory, which is rare. Not
-    /// those of keyspaces where too many wait already: as [`Engine::release_old_memtables`].
-    pub(crate) fn bound_active_memtables(&self) {
-        let bytes_max = (self.options.memory_budget_bytes / 2).max(ACTIVE_BYTES_MAX_MIN);
-        // With those that wait for their flush: mostly this ends here.
-        if self.budget.used(Owner::Memtables) <= bytes_max
-            || esker_base::planted::is("memtables-beyond-the-budget")
-        {
-            return;
-        }
-        let sized = |keyspace: Arc<KeyspaceCore>| {
-            (keyspace.view().active.memtable.reserved_bytes(), keyspace)
-        };
-        let sized = self.keyspaces().into_iter().map(sized);
-        let mut active: Vec<_> = sized.filter(|(bytes, _)| 0 < *bytes).collect();
-        active.sort_by_key(|(bytes, _)| *bytes);
-        let mut total: u64 = active.iter().map(|(bytes, _)| bytes).sum();
-        while bytes_max < total
-            && let Some((bytes, keyspace)) = active.pop()
-        {
-            if may_switch(&keyspace) {
-                self.switch_memtable(&keyspace);
-                total -= bytes;
-            }
-        }
     }
 
     /// Writes all that is in memory to tables, on this thread.
@@ -212,6 +180,6 @@ impl Engine {
 }
 
 /// Whether another memtable may wait for its flush.
-fn may_switch(keyspace: &KeyspaceCore) -> bool {
+pub(crate) fn may_switch(keyspace: &KeyspaceCore) -> bool {
     keyspace.view().immutables.len() < keyspace.settings().options.immutable_memtables_max
 }

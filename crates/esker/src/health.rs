@@ -153,6 +153,7 @@ impl Engine {
                 let waiting = backlog.memtables * backlog.memtable_bytes as f64;
                 let behind = match cause {
                     StallCause::Flush => waiting,
+                    StallCause::MemoryBudget => self.throttle.memtable_bytes() as f64,
                     StallCause::Level0 | StallCause::CompactionDebt => backlog.debt_bytes as f64,
                 };
                 let info = StallInfo {

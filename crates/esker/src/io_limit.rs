@@ -62,6 +62,7 @@ mod tests {
         level0_runs: 0,
         debt_bytes: 0,
         memtable_bytes: 64 << 20,
+        memory: 0.0,
     };
 
     #[test]
@@ -73,6 +74,7 @@ mod tests {
             Backlog { level0_runs: 12, ..CALM },
             Backlog { debt_bytes: 4 << 30, ..CALM },
             Backlog { memtables: 2.5, ..CALM },
+            Backlog { memory: 0.8, ..CALM },
         ] {
             assert_eq!(allowed_rate(100, &slowed), None, "{slowed:?}");
         }

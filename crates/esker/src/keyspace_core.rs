@@ -107,6 +107,9 @@ pub(crate) struct Failure {
 /// are then half of it.
 const MEMTABLE_SHARE: u64 = 4;
 
+/// After so many failures in a row, whatever the cause, writers that wait for a flush are told.
+const FLUSH_ATTEMPTS_MIN: u32 = 3;
+
 /// Smallest size that tables are aimed at, in bytes.
 const TABLE_BYTES_MIN: u64 = 1 << 20;
 
@@ -425,6 +428,14 @@ impl KeyspaceCore {
 
     pub(crate) fn failure(&self, kind: JobKind) -> Option<Failure> {
         self.noted_failures().get(&kind).cloned()
+    }
+
+    /// What flushes fail with, if whoever waits for one is to be told in place of waiting on.
+    pub(crate) fn lasting_flush_failure(&self) -> Option<Error> {
+        let is_lasting = |failure: &Failure| {
+            failure.error.kind() == ErrorKind::NoSpace || FLUSH_ATTEMPTS_MIN <= failure.attempts
+        };
+        self.failure(JobKind::Flush).filter(is_lasting).map(|failure| failure.error)
     }
 
     pub(crate) fn failures(&self) -> Vec<Failure> {

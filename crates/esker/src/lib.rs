@@ -112,6 +112,7 @@ mod levels;
 mod log_jobs;
 mod logs;
 mod looks;
+mod memtable_memory;
 mod on_demand;
 mod operation;
 pub mod operators;

@@ -21,6 +21,8 @@ pub(crate) struct Backlog {
     pub(crate) debt_bytes: u64,
     /// Size of a memtable, in bytes.
     pub(crate) memtable_bytes: u64,
+    /// What the memtables of all keyspaces take, as a part of what they may take together.
+    pub(crate) memory: f64,
 }
 
 /// What background work is behind with.
@@ -32,6 +34,9 @@ pub enum StallCause {
     Level0,
     /// Deeper levels grow faster than they are compacted.
     CompactionDebt,
+    /// Memtables of all keyspaces together take the memory budget: those that wait for their flush,
+    /// wherever, hold back the writes of every keyspace.
+    MemoryBudget,
 }
 
 impl fmt::Display for StallCause {
@@ -40,6 +45,7 @@ impl fmt::Display for StallCause {
             Self::Flush => "memtables fill faster than they are flushed",
             Self::Level0 => "level 0 grows faster than it is compacted",
             Self::CompactionDebt => "deeper levels grow faster than they are compacted",
+            Self::MemoryBudget => "memtables of all keyspaces together take the memory budget",
         })
     }
 }
@@ -52,6 +58,9 @@ const LEVEL0_RUNS_END: f64 = 36.0;
 const DEBT_MEMTABLES_START: f64 = 64.0;
 /// Debt at which hardly anything is let through, in memtables.
 const DEBT_MEMTABLES_END: f64 = 512.0;
+/// Part of what all memtables may take together at which writes begin to be slowed. Those that take
+/// writes have half of it; and a keyspace alone, with three that wait, is slowed by its own rule first.
+pub(crate) const MEMORY_START: f64 = 0.75;
 /// What is always let through, in bytes per second, so that no write waits for ever.
 const RATE_MIN: f64 = 1024.0 * 1024.0;
 /// Longest single delay. Longer ones are paid by the writes that follow.
@@ -73,6 +82,7 @@ impl Backlog {
                 part(debt_memtables, DEBT_MEMTABLES_START, DEBT_MEMTABLES_END),
                 StallCause::CompactionDebt,
             ),
+            (part(self.memory, MEMORY_START, 1.0), StallCause::MemoryBudget),
         ];
         let worst = |a: (f64, StallCause), b: (f64, StallCause)| if a.0 < b.0 { b } else { a };
         causes.into_iter().fold((0.0, StallCause::Flush), worst)
@@ -87,6 +97,7 @@ impl Backlog {
         (self.memtables / memtables_start)
             .max(self.level0_runs as f64 / LEVEL0_RUNS_START)
             .max(debt_memtables / DEBT_MEMTABLES_START)
+            .max(self.memory / MEMORY_START)
     }
 }
 
@@ -114,6 +125,7 @@ mod tests {
         level0_runs: 12,
         debt_bytes: 4 << 30,
         memtable_bytes: 64 << 20,
+        memory: 0.75,
     };
 
     #[test]
@@ -138,6 +150,8 @@ mod tests {
             Backlog { debt_bytes: 32 << 30, ..CALM }.pressure().1,
             StallCause::CompactionDebt
         );
+        let half = Backlog { memory: 0.875, ..CALM }.pressure();
+        assert_eq!(half, (0.5, StallCause::MemoryBudget));
     }
 
     #[test]

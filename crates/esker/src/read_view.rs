@@ -69,6 +69,11 @@ impl WriteBuffer {
         })
     }
 
+    /// What the budget is charged for it.
+    pub(crate) fn charged_bytes(&self) -> u64 {
+        self.charged_bytes.load(Ordering::Relaxed)
+    }
+
     pub(crate) fn oldest_log(&self) -> Option<LogId> {
         self.log.get().copied()
     }

@@ -17,6 +17,8 @@ pub(crate) struct Throttle {
     owed_nanos: AtomicU64,
     /// Bytes per second that flushes took in lately; 0 before the first. Counter only.
     drain_rate: AtomicU64,
+    /// Bytes of the memtables of all keyspaces; 0 while they are too few to slow anybody. Counter only.
+    memtable_bytes: AtomicU64,
     /// Holds compactions back where the options ask for it.
     pub(crate) io_limit: IoLimit,
 }
@@ -65,6 +67,15 @@ impl Throttle {
         let share = 0.25 * (bytes as f64 / DRAINED_BYTES_WHOLE).min(1.0);
         let average = self.drain_rate() * (1.0 - share) + rate * share;
         self.drain_rate.store((average as u64).max(1), Ordering::Relaxed);
+    }
+
+    /// What was last noted of the memtables of all keyspaces.
+    pub(crate) fn memtable_bytes(&self) -> u64 {
+        self.memtable_bytes.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn note_memtable_bytes(&self, bytes: u64) {
+        self.memtable_bytes.store(bytes, Ordering::Relaxed);
     }
 
     /// Adds `delay` to what is owed, and takes it all if it is worth a wait.

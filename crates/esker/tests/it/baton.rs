@@ -27,6 +27,7 @@ pub(crate) mod filtering;
 mod generation;
 mod history;
 mod loads;
+mod memory;
 mod parts;
 mod plan;
 mod reader;

@@ -1,0 +1,132 @@
+//! What the memtables of all keyspaces take together, those that take writes and those that wait for
+//! their flush, and whose flush makes room once that is all they may.
+//!
+//! Those that only readers hold, since cursors or scans were made before their flush, are not counted:
+//! no flush frees them, so nobody may wait for that.
+
+use std::sync::Arc;
+
+use esker_cache::Owner;
+
+use crate::engine::Engine;
+use crate::error::Result;
+use crate::flush::may_switch;
+use crate::keyspace_core::KeyspaceCore;
+use crate::pressure::MEMORY_START;
+
+/// What all memtables may take together, however small the budget.
+const BYTES_MAX_MIN: u64 = 512 << 10;
+
+impl Engine {
+    /// What the memtables of all keyspaces may take together: the whole budget, of which those that
+    /// take writes have half.
+    pub(crate) fn memtables_bytes_max(&self) -> u64 {
+        self.options.memory_budget_bytes.max(BYTES_MAX_MIN)
+    }
+
+    /// Counts what the memtables of all keyspaces take, for whoever writes. Called whenever that has
+    /// changed by more than a little.
+    ///
+    /// # Cost
+    /// A look at the budget while all memtables take less than three quarters of it; a walk over the
+    /// keyspaces from there on.
+    pub(crate) fn note_memtables(&self) -> u64 {
+        let start = (self.memtables_bytes_max() as f64 * MEMORY_START) as u64;
+        // Mostly this ends here.
+        let held = if self.budget.used(Owner::Memtables) <= start {
+            0
+        } else {
+            let keyspaces = self.keyspaces();
+            let held = keyspaces
+                .iter()
+                .map(|keyspace| keyspace.view().active.charged_bytes() + waiting_bytes(keyspace));
+            Some(held.sum()).filter(|held| start < *held).unwrap_or(0)
+        };
+        self.throttle.note_memtable_bytes(held);
+        held
+    }
+
+    /// Whether the memtables of all keyspaces take what they may.
+    pub(crate) fn is_out_of_memory(&self) -> bool {
+        let most = self.memtables_bytes_max();
+        // Two threads may have noted it the wrong way round, so what was noted only asks to look.
+        most <= self.throttle.memtable_bytes() && most <= self.note_memtables()
+    }
+
+    /// The keyspace whose flush makes room next: one that waits for it, or that of the largest
+    /// memtable that takes writes, which is switched for it.
+    ///
+    /// # Errors
+    /// Of flushes, where those that fail for good hold what there is: nobody can wait for them.
+    pub(crate) fn find_memory(&self) -> Result<Option<Arc<KeyspaceCore>>> {
+        let (mut stuck_bytes, mut last_failure, mut next) = (0, None, None);
+        for keyspace in self.keyspaces() {
+            let waiting = waiting_bytes(&keyspace);
+            match keyspace.lasting_flush_failure() {
+                Some(failure) => {
+                    stuck_bytes += waiting;
+                    last_failure = Some(failure);
+                }
+                None => next = next.max(Some((waiting, keyspace.id)).filter(|_| 0 < waiting)),
+            }
+        }
+        if let Some(failure) =
+            last_failure.clone().filter(|_| self.memtables_bytes_max() <= stuck_bytes)
+        {
+            return Err(failure);
+        }
+        if let Some((_, id)) = next {
+            return Ok(self.keyspace(id));
+        }
+        let leader = self.pipeline.lead();
+        let switchable = |keyspace: &Arc<KeyspaceCore>| {
+            may_switch(keyspace)
+                && !keyspace.view().active.memtable.is_empty()
+                && keyspace.lasting_flush_failure().is_none()
+        };
+        let keyspaces = self.keyspaces().into_iter().filter(switchable);
+        let largest = keyspaces.max_by_key(|keyspace| keyspace.view().active.charged_bytes());
+        if let Some(keyspace) = &largest {
+            self.switch_memtable(keyspace);
+        }
+        drop(leader);
+        match (&largest, last_failure) {
+            (None, Some(failure)) => Err(failure),
+            _ => Ok(largest),
+        }
+    }
+
+    /// Switches the largest of the memtables that take writes, as long as all of them take more than
+    /// half of the budget. Only for who leads; called when one has taken more memory, which is rare. Not
+    /// those of keyspaces where too many wait already: as [`Engine::release_old_memtables`].
+    pub(crate) fn bound_active_memtables(&self) {
+        self.note_memtables();
+        let bytes_max = self.memtables_bytes_max() / 2;
+        // With those that wait for their flush: mostly this ends here.
+        if self.budget.used(Owner::Memtables) <= bytes_max
+            || esker_base::planted::is("memtables-beyond-the-budget")
+        {
+            return;
+        }
+        let sized = |keyspace: Arc<KeyspaceCore>| {
+            (keyspace.view().active.memtable.reserved_bytes(), keyspace)
+        };
+        let sized = self.keyspaces().into_iter().map(sized);
+        let mut active: Vec<_> = sized.filter(|(bytes, _)| 0 < *bytes).collect();
+        active.sort_by_key(|(bytes, _)| *bytes);
+        let mut total: u64 = active.iter().map(|(bytes, _)| bytes).sum();
+        while bytes_max < total
+            && let Some((bytes, keyspace)) = active.pop()
+        {
+            if may_switch(&keyspace) {
+                self.switch_memtable(&keyspace);
+                total -= bytes;
+            }
+        }
+    }
+}
+
+/// What memtables of `keyspace` that wait for their flush take.
+fn waiting_bytes(keyspace: &KeyspaceCore) -> u64 {
+    keyspace.view().immutables.iter().map(|buffer| buffer.charged_bytes()).sum()
+}
