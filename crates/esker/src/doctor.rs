@@ -119,8 +119,8 @@ impl Doctor {
     /// A crash in the middle leaves the database as it was, or repaired.
     ///
     /// # Errors
-    /// As [`Doctor::verify`], and `Locked` also beside readers; `InvalidInput` if all of the log is missing
-    /// and no [`Doctor::log_dir`] was given; `Corruption` if no file tells which database it is. Nothing
+    /// As [`Doctor::verify`], and `Locked` also beside readers; `InvalidInput` if no segment of the log is there
+    /// that a whole manifest names, or neither log nor manifest, and no [`Doctor::log_dir`] was given; `Corruption` if no file tells which database it is. Nothing
     /// that the database refers to is changed then.
     ///
     /// # Cost

@@ -238,6 +238,13 @@ fn check_is_database(request: &OpenRequest, entries: &[DirEntry]) -> Result<()> 
             format!("{} holds tables but no manifest; repair can rebuild it", dir.display()),
         ));
     }
+    if entries.iter().any(|entry| kind_of(entry) == Some(FileKind::Log)) {
+        return Err(Error::new(
+            ErrorKind::Corruption,
+            format!("{} holds a log but no manifest; repair can rebuild it", dir.display()),
+        ));
+    }
+    check_no_log_apart(request)?;
     if request.is_read_only || !request.creates {
         return Err(no_database(dir));
     }
@@ -258,6 +265,30 @@ fn check_is_database(request: &OpenRequest, entries: &[DirEntry]) -> Result<()> 
             foreign.name
         ))),
     }
+}
+
+/// Refuses a log that lies apart where there is no manifest. A new database would get an id of its own,
+/// and from then on even a repair would take the log for that of another one.
+fn check_no_log_apart(request: &OpenRequest) -> Result<()> {
+    let Some(log_dir) = &request.options.log_dir else { return Ok(()) };
+    if !request.env.fs.exists(log_dir)? {
+        return Ok(());
+    }
+    let entries = request.env.fs.list(log_dir)?;
+    let has = |wanted| {
+        let mut files = entries.iter().filter_map(|entry| FileId::parse_file_name(&entry.name));
+        files.any(|(_, kind)| kind == wanted)
+    };
+    // With a manifest it is another database for sure, and that is said later.
+    if !has(FileKind::Log) || has(FileKind::Manifest) {
+        return Ok(());
+    }
+    Err(Error::invalid_input(format!(
+        "{} holds a log, and {} no manifest: either that is the log of another database, or the manifest \
+         is missing, and a repair that is told the directory of the log can rebuild it",
+        log_dir.display(),
+        request.dir.display()
+    )))
 }
 
 /// Makes a new database: a manifest that says there is one keyspace and nothing in it.

@@ -101,9 +101,13 @@ fn check_log_dir(place: &Place, history: &History) -> Result<()> {
     }
     let logs = &history.catalog.logs;
     let is_there = |log: &LogId| place.logs().contains_key(&log.0);
-    // A manifest that is not whole may name what was released since.
-    let is_known = history.is_whole && !logs.is_empty();
-    if place.is_log_dir_given || !is_known || logs.iter().any(is_there) {
+    // A manifest that is not whole may name what was released since. Where there is none at all, only a
+    // segment shows that the log lies here.
+    let is_found = match history.is_whole {
+        true => logs.is_empty() || logs.iter().any(is_there),
+        false => !place.logs().is_empty() || !place.manifests().is_empty(),
+    };
+    if place.is_log_dir_given || is_found {
         return Ok(());
     }
     Err(Error::invalid_input(format!(

@@ -350,7 +350,7 @@ fn a_damaged_header_of_an_ingested_table_costs_nothing() {
         for name in names.iter().filter(|name| !has_manifest && name.contains(".manifest")) {
             env.fs.remove(&Path::new("db").join(name)).unwrap();
         }
-        let doctor = Doctor::new("db").env(env.clone());
+        let doctor = Doctor::new("db").log_dir("db").env(env.clone());
         let report = doctor.repair(&RepairOptions::default(), &mut |_| {}).unwrap();
         assert!(report.set_aside.contains(ingested), "{report}");
         assert!(report.lost.is_empty(), "{offset} {has_manifest}: {report}");

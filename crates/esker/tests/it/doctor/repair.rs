@@ -681,3 +681,69 @@ fn a_table_that_a_repair_has_begun_goes_with_its_failure_or_with_the_next_open()
         assert_eq!(left.files().ending_with(".tmp"), ["notes.tmp"]);
     }
 }
+
+/// An open made a new database beside the log of one whose manifest was missing, and failed only then:
+/// from that moment a repair took the log for that of another database. A repair that was not told where
+/// the log lies went without it.
+#[test]
+fn a_log_that_lies_apart_is_not_lost_with_the_manifest() {
+    for has_tables in [false, true] {
+        let env = Env::memory(1);
+        let options =
+            Options { background_threads: 0, log_dir: Some("log".into()), ..Options::default() };
+        let builder = || Db::builder(DIR).env(env.clone()).options(options.clone());
+        let db = builder().open().unwrap();
+        db.put("flushed", "value").unwrap();
+        if has_tables {
+            db.flush().unwrap();
+        }
+        db.put("in the log", "value").unwrap();
+        drop(db);
+        let files = Files(&env);
+        files.manifests().iter().for_each(|name| files.remove(name));
+        let before = files.everything();
+
+        let error = builder().open().unwrap_err();
+        let told = if has_tables {
+            "db holds tables but no manifest; repair can rebuild it"
+        } else {
+            "log holds a log, and db no manifest: either that is the log of another database, or the \
+             manifest is missing, and a repair that is told the directory of the log can rebuild it"
+        };
+        assert!(error.to_string().ends_with(told), "{error}");
+        assert_eq!(builder().read_only(true).open().unwrap_err().to_string(), error.to_string());
+        let told = if has_tables {
+            "no segment of the log is in db: say where the log lies, even if it is there"
+        } else {
+            "there is no database in db"
+        };
+        let error = Doctor::new(DIR).env(env.clone());
+        let error = error.repair(&RepairOptions::default(), &mut |_| {}).unwrap_err();
+        assert_eq!((error.kind(), error.to_string().as_str()), (ErrorKind::InvalidInput, told));
+        assert_eq!(files.everything(), before, "a refusal changes nothing");
+
+        let doctor = Doctor::new(DIR).log_dir("log").env(env.clone());
+        let report = doctor.repair(&RepairOptions::default(), &mut |_| {}).unwrap();
+        let db = builder().open().unwrap();
+        for key in ["flushed", "in the log"] {
+            assert_eq!(db.get(key).unwrap().unwrap(), "value", "{report}");
+        }
+    }
+}
+
+/// Beside the tables, where there are none yet.
+#[test]
+fn a_log_without_a_manifest_is_told_from_foreign_files_and_repaired() {
+    let env = Env::memory(1);
+    let builder = || Db::builder(DIR).env(env.clone());
+    let db = builder().open().unwrap();
+    db.put("key", "value").unwrap();
+    drop(db);
+    let files = Files(&env);
+    files.manifests().iter().for_each(|name| files.remove(name));
+    let error = builder().open().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Corruption);
+    assert_eq!(error.to_string(), "db holds a log but no manifest; repair can rebuild it");
+    files.doctor().repair(&RepairOptions::default(), &mut |_| {}).unwrap();
+    assert_eq!(builder().open().unwrap().get("key").unwrap().unwrap(), "value");
+}
