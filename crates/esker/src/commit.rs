@@ -11,7 +11,8 @@
 //!
 //! Waiting for the device is not part of leading. Each member that asked for [`Durability::Power`]
 //! waits on its own thread, and the waiting members share syncs (`Logs::sync_to`), so the next
-//! groups are written while the device works. A write is therefore visible to other readers a
+//! groups are written while the device works; where writers come back at once, a sync waits for
+//! them, so that it serves all (`gathering.rs`). A write is therefore visible to other readers a
 //! moment before it is durable; its own caller is told only afterwards. Pebble does the same.
 
 use std::sync::Arc;
@@ -85,7 +86,7 @@ impl Engine {
 
     /// Makes the log durable up to `position`; a failure poisons the database.
     pub(crate) fn sync_to(&self, position: u64) -> Result<()> {
-        self.logs.sync_to(position).map_err(|error| {
+        self.logs.sync_to(position, || self.now()).map_err(|error| {
             self.poison(&error);
             error.with_unknown_outcome()
         })

@@ -98,6 +98,7 @@ mod flush;
 #[doc(hidden)]
 pub mod fuzzing;
 mod garbage;
+mod gathering;
 mod handle;
 mod health;
 mod ingest;

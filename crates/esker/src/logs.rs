@@ -12,6 +12,7 @@ mod spares;
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use esker_base::{DatabaseId, LogId, SeqNo};
 use esker_env::{File, FileSystem};
@@ -172,8 +173,8 @@ impl Logs {
     ///
     /// # Errors
     /// If a sync fails, now or ever before: it is not tried again.
-    pub(crate) fn sync_to(&self, position: u64) -> Result<()> {
-        self.syncs.sync_to(position, || self.sync_written())
+    pub(crate) fn sync_to(&self, position: u64, now: impl Fn() -> Duration) -> Result<()> {
+        self.syncs.sync_to(position, now, || self.sync_written())
     }
 
     fn sync_written(&self) -> Result<u64> {

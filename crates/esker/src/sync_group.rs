@@ -4,7 +4,12 @@
 //! not tried again after one that failed, and that one which fails or panics leaves nobody waiting.
 //! Does not know what is synced.
 
+use std::mem;
+use std::time::Duration;
+
 use esker_base::planted;
+
+use crate::gathering::Gathering;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::sync::{Condvar, Mutex, MutexGuard, PoisonError};
@@ -22,6 +27,9 @@ struct Syncing {
     durable: u64,
     is_running: bool,
     failure: Option<Error>,
+    /// How many wait for a sync that has not begun.
+    waiting_count: usize,
+    gathering: Gathering,
 }
 
 impl SyncGroup {
@@ -29,14 +37,21 @@ impl SyncGroup {
         self.syncing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Returns once everything up to `position` is durable. Callers share syncs: one that arrives
-    /// while a sync runs is served by the next, with all others that wait. `sync` makes durable what
-    /// has been written when it is called, and says how far that goes.
+    /// Returns once everything up to `position`, which has been written, is durable. Callers share syncs: one
+    /// that arrives while a sync runs is served by the next, with all others that wait, and those that were
+    /// served a moment ago if they come back soon: see [`Gathering`]. `sync` makes durable what has
+    /// been written when it is called, and says how far that goes; `now` is a clock.
     ///
     /// # Errors
     /// If a sync fails, now or ever before: it is not tried again.
-    pub(crate) fn sync_to(&self, position: u64, sync: impl Fn() -> Result<u64>) -> Result<()> {
+    pub(crate) fn sync_to(
+        &self,
+        position: u64,
+        now: impl Fn() -> Duration,
+        sync: impl Fn() -> Result<u64>,
+    ) -> Result<()> {
         let mut syncing = self.syncing();
+        let mut is_counted = false;
         loop {
             if position <= syncing.durable {
                 return Ok(());
@@ -44,32 +59,63 @@ impl SyncGroup {
             if let Some(failure) = &syncing.failure {
                 return Err(failure.clone());
             }
-            if syncing.is_running {
+            // Whoever begins a sync takes all off the count whom it serves.
+            if !mem::replace(&mut is_counted, true) {
+                syncing.waiting_count += 1;
+            }
+            let waiting_count = syncing.waiting_count;
+            if syncing.is_running || syncing.gathering.goes_on_without(waiting_count) {
                 syncing = self.synced.wait(syncing).unwrap_or_else(PoisonError::into_inner);
                 if planted::is("sync-under-way-serves-all") {
                     return Ok(());
                 }
                 continue;
             }
-            syncing.is_running = true;
-            drop(syncing);
-            let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(&sync));
-            syncing = self.syncing();
-            syncing.is_running = false;
-            match &result {
-                Ok(Ok(durable)) => syncing.durable = syncing.durable.max(*durable),
-                Ok(Err(error)) => syncing.failure = Some(error.clone()),
-                Err(_) if planted::is("sync-that-panics-runs-on") => syncing.is_running = true,
-                Err(_) => syncing.failure = Some(panicked()),
+            if let Some(limit) = syncing.gathering.begin(waiting_count) {
+                let goes_on = |syncing: &mut Syncing| syncing.gathering.goes_on();
+                let waited = self.synced.wait_timeout_while(syncing, limit, goes_on);
+                syncing = waited.unwrap_or_else(PoisonError::into_inner).0;
+                // One that was served may find that somebody else waits for others by now.
+                if syncing.durable < position {
+                    syncing.gathering.give_up();
+                }
+                continue;
             }
-            if !planted::is("sync-waiters-not-woken") {
-                self.synced.notify_all();
-            }
-            if let Err(panic) = result {
-                drop(syncing);
-                std::panic::resume_unwind(panic);
-            }
+            syncing = self.run(syncing, &now, &sync);
         }
+    }
+
+    /// Runs a sync for all who wait.
+    fn run<'a>(
+        &'a self,
+        mut syncing: MutexGuard<'a, Syncing>,
+        now: impl Fn() -> Duration,
+        sync: impl Fn() -> Result<u64>,
+    ) -> MutexGuard<'a, Syncing> {
+        let served_count = mem::take(&mut syncing.waiting_count);
+        syncing.is_running = true;
+        drop(syncing);
+        let begun = now();
+        let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(sync));
+        let took = now().saturating_sub(begun);
+        let mut syncing = self.syncing();
+        syncing.is_running = false;
+        match &result {
+            Ok(Ok(durable)) => syncing.durable = syncing.durable.max(*durable),
+            Ok(Err(error)) => syncing.failure = Some(error.clone()),
+            Err(_) if planted::is("sync-that-panics-runs-on") => syncing.is_running = true,
+            Err(_) => syncing.failure = Some(panicked()),
+        }
+        let arrived_count = syncing.waiting_count;
+        syncing.gathering.note_sync(served_count + arrived_count, took);
+        if !planted::is("sync-waiters-not-woken") {
+            self.synced.notify_all();
+        }
+        if let Err(panic) = result {
+            drop(syncing);
+            std::panic::resume_unwind(panic);
+        }
+        syncing
     }
 }
 

@@ -3,6 +3,7 @@
 //! The device is a number: everything up to it is durable. Knows nothing of segments.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::{in_many_orders, spawn};
 use crate::error::{Error, Result};
@@ -38,7 +39,7 @@ impl Log {
     }
 
     fn sync_to(&self, position: u64) -> Result<()> {
-        self.group.sync_to(position, || {
+        self.group.sync_to(position, now, || {
             let end = self.written.load(Ordering::Acquire);
             let mut device = self.device.try_lock().expect("one sync runs at a time");
             device.1 += 1;
@@ -60,6 +61,19 @@ impl Log {
         self.sync_to(position).unwrap();
         assert!(position <= self.device.lock().unwrap().0, "{position} was said to be durable");
     }
+}
+
+/// A clock by which every sync takes long enough to wait for others. Not under loom, where no wait ends
+/// by a limit of time: there syncs take no time, and none waits.
+fn now() -> Duration {
+    #[cfg(not(loom))]
+    {
+        use std::sync::atomic::AtomicU64;
+        static MILLIS: AtomicU64 = AtomicU64::new(0);
+        Duration::from_millis(MILLIS.fetch_add(1, std::sync::atomic::Ordering::Relaxed))
+    }
+    #[cfg(loom)]
+    Duration::ZERO
 }
 
 fn failure() -> Error {
@@ -84,6 +98,24 @@ fn nobody_is_told_of_durability_before_the_device_has_it() {
         let (durable, sync_count) = *log.device.lock().unwrap();
         assert_eq!(durable, 3);
         assert!((1..=3).contains(&sync_count), "{sync_count} syncs of three writes");
+    });
+}
+
+/// Two of them write once more, so that the third is waited for in vain, and one another time.
+#[cfg(not(loom))]
+#[test]
+fn writers_that_are_waited_for_come_or_do_not() {
+    in_many_orders(|| {
+        let log = Log::new(Fate::Done);
+        let others = [1, 2].map(|count| {
+            let log = Arc::clone(&log);
+            spawn(move || (0..count).for_each(|_| log.write_and_sync()))
+        });
+        (0..3).for_each(|_| log.write_and_sync());
+        others.into_iter().for_each(|join| join());
+        let (durable, sync_count) = *log.device.lock().unwrap();
+        assert_eq!(durable, 6);
+        assert!((3..=6).contains(&sync_count), "{sync_count} syncs of six writes");
     });
 }
 
