@@ -68,9 +68,8 @@ impl Log {
 fn now() -> Duration {
     #[cfg(not(loom))]
     {
-        use std::sync::atomic::AtomicU64;
         static MILLIS: AtomicU64 = AtomicU64::new(0);
-        Duration::from_millis(MILLIS.fetch_add(1, std::sync::atomic::Ordering::Relaxed))
+        Duration::from_millis(MILLIS.fetch_add(1, Ordering::Relaxed))
     }
     #[cfg(loom)]
     Duration::ZERO
