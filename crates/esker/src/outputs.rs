@@ -33,9 +33,9 @@ pub(crate) struct Work<'a> {
     pub(crate) task: Option<&'a Arc<OnDemand>>,
 }
 
-/// Output tables that a part of a compaction is worth at least: it ends with one that is not full,
-/// and takes a sync of the directory.
-const PART_TABLES_MIN: u64 = 2;
+/// A part of a compaction is worth a table by this at least: it ends with one that is not full, and takes
+/// some syncs, so about a millisecond of the forty that it saves.
+const PARTS_PER_TABLE_MAX: u64 = 4;
 
 /// Parts for each thread that may take one: a thread that comes late, or has something more urgent
 /// to do, leaves more of them to the others, and is never away for longer than one takes.
@@ -117,7 +117,7 @@ impl Engine {
         // One filter sees all keys of a compaction, in their order: so it was promised.
         let parts = match filter {
             Some(_) => vec![PartRange::whole()],
-            None => self.cut(work)?,
+            None => self.cut(keyspace, work)?,
         };
         let inputs = MergeInputs {
             version: Arc::clone(version),
@@ -138,10 +138,10 @@ impl Engine {
     }
 
     /// The parts of a compaction: one, unless several threads could do more of them.
-    fn cut(&self, work: Work<'_>) -> Result<Vec<PartRange>> {
+    fn cut(&self, keyspace: &KeyspaceCore, work: Work<'_>) -> Result<Vec<PartRange>> {
         let Work { version, plan, task, .. } = work;
         let thread_count = self.threads_for(task.map(|task| &**task));
-        let worth = plan.output_bytes_max.saturating_mul(PART_TABLES_MIN);
+        let worth = keyspace.settings().table_bytes / PARTS_PER_TABLE_MAX;
         let (count_max, bytes_min) = match self.options.part_bytes {
             Some(bytes) => (PARTS_PER_THREAD, bytes),
             None if thread_count < 2 => (1, worth),

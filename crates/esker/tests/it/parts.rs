@@ -331,9 +331,11 @@ fn a_compaction_with_a_filter_is_not_cut() {
     assert!(asked[0].is_sorted());
 }
 
+/// With tables of a mebibyte, from half of one on: a load of some hundred megabytes was merged by one thread.
 #[test]
-fn large_tables_are_cut_by_default_and_only_where_several_threads_compact() {
-    for (threads, expected) in [(0, 0), (1, 0), (2, 1), (3, 1)] {
+fn merges_of_some_size_are_cut_by_default_and_only_where_several_threads_compact() {
+    let cases = [(0, 600, 0), (1, 600, 0), (2, 600, 1), (3, 600, 1), (2, 60, 1), (2, 40, 0)];
+    for (threads, key_count, expected) in cases {
         let bed = Bed::new(threads, None, KeyspaceOptions::default());
         let keyspace = bed.db.keyspace(
             "large",
@@ -346,12 +348,16 @@ fn large_tables_are_cut_by_default_and_only_where_several_threads_compact() {
         );
         let keyspace = keyspace.unwrap();
         let mut rng = Rng::new(1);
-        for key in 0..600_u32 {
+        for key in 0..key_count {
             keyspace.put(format!("{:03}", key * 7919 % 600), rng.bytes(10_000)).unwrap();
         }
         keyspace.flush().unwrap();
+        // What is one run already is not merged.
+        keyspace.put("000", "").unwrap();
+        keyspace.flush().unwrap();
         keyspace.compact::<&[u8]>(..).unwrap();
-        assert_eq!(bed.split_compactions(), expected, "{threads} threads");
-        assert_eq!(keyspace.iter().count(), 600);
+        let counted = bed.split_compactions();
+        assert_eq!(counted, expected, "{threads} threads, {key_count} keys");
+        assert_eq!(keyspace.iter().count(), key_count);
     }
 }

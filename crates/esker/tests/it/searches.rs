@@ -7,9 +7,9 @@ use esker::{Db, KeyspaceOptions, Options};
 
 /// What a search of one run more is worth, in bytes of tables that are merged: by the documentation of
 /// `idle_compaction`.
-const BYTES_PER_SEARCH: u64 = 32;
+const BYTES_PER_SEARCH: u64 = 64;
 
-const KEYS: u32 = 400;
+const KEYS: u32 = 800;
 
 /// Searches that take as long as one block that is read, by the same documentation.
 const SEARCHES_PER_READ: u64 = 10;
