@@ -6,9 +6,10 @@
 //!
 //! Seeks pay by searching more than one run. A merge that would have spared them that is due when the
 //! searches which it would have spared, since the tables last changed, have cost as much as it will
-//! ([`BYTES_PER_SEARCH`]); one whose block is in no cache costs more ([`SEARCHES_PER_READ`]). So together with what they have cost it is never more than twice what
-//! the best choice would have been that knew the future, and what such merges read, bytes of files, is
-//! never more than [`BYTES_PER_SEARCH`] for each search that was one too many.
+//! ([`BYTES_PER_SEARCH`]); one whose block is in no cache costs more ([`SEARCHES_PER_READ`]). So together
+//! with what they have cost it is never more than twice what the best choice would have been that knew
+//! the future, and what such merges read, bytes of files, is never more than [`BYTES_PER_SEARCH`] for each
+//! search that was one too many.
 //!
 //! Everything goes the way of a compaction on demand, level by level down to the last: only there do
 //! a tombstone and what it hides end for certain.

@@ -200,7 +200,7 @@ pub struct KeyspaceOptions {
     pub periodic_compaction: Option<Duration>,
     /// After so long without a write, level 0 is compacted before its time, as far as that is
     /// cheap: reads become faster. Also, whoever writes, once seeks have spent as much on searching
-    /// several runs as merging these costs: at most 32 bytes are merged for each run that a seek
+    /// several runs as merging these costs: at most 64 bytes are merged for each run that a seek
     /// searches beyond the first. Under [`CompactionPolicy::Leveled`] only. At least a second;
     /// default a minute, `None` for neither.
     pub idle_compaction: Option<Duration>,
