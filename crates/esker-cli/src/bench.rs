@@ -26,6 +26,7 @@ mod session;
 mod tests;
 mod values;
 mod whole;
+mod work;
 mod writes;
 
 use std::io::Write;

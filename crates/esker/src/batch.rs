@@ -1,11 +1,14 @@
 //! A batch: writes to any keyspaces, applied together or not at all.
 
+mod reads;
+
 use std::ops::RangeBounds;
 use std::sync::Arc;
 use std::time::Duration;
 
 use esker_base::{EntryKind, KeyspaceId, limits};
 
+use crate::commit_queue::waiter::Request;
 use crate::deleted_range::DeletedRange;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
@@ -15,7 +18,6 @@ use crate::keyspace::Keyspace;
 use crate::keyspace_core::KeyspaceCore;
 use crate::operation::Operation;
 use crate::options::Durability;
-use crate::waiter::Request;
 
 /// Writes that take effect together, in the order in which they were added, or not at all. Until then
 /// [`Batch::get`] alone sees them.

@@ -15,19 +15,22 @@
 //! them, so that it serves all (`gathering.rs`). A write is therefore visible to other readers a
 //! moment before it is durable; its own caller is told only afterwards. Pebble does the same.
 
+mod admission;
+mod memtable_memory;
+
 use std::sync::Arc;
 
 use esker_base::coding::Decoder;
 use esker_base::{LogId, SeqNo};
 
 use crate::commit_queue::Leader;
+use crate::commit_queue::waiter::{Request, Waiter};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
+use crate::keyspace_core::write_times::as_millis;
+use crate::logs::packed_group::put_packed_header;
 use crate::operation::{GroupHeader, Operation};
 use crate::options::Durability;
-use crate::packed_group::put_packed_header;
-use crate::waiter::{Request, Waiter};
-use crate::write_times::as_millis;
 
 /// After this many groups a leader hands on, if somebody waits.
 const GROUPS_PER_LEADER: usize = 32;

@@ -3,18 +3,21 @@
 //! A writer that finds no leader leads; others leave their batch here and wait for its answer, or
 //! for leadership. Knows nothing of logs and memtables: what leading means is in `commit`.
 
+pub(crate) mod turns;
+pub(crate) mod waiter;
+
 use std::collections::VecDeque;
 use std::sync::{Arc, TryLockError};
 
 use esker_base::SeqNo;
 
+use crate::commit_queue::turns::Turns;
+use crate::commit_queue::waiter::{Request, Waiter};
 use crate::error::Error;
 use crate::logs::Appender;
-use crate::packed_group::Packer;
+use crate::logs::packed_group::Packer;
 use crate::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use crate::sync::{Mutex, MutexGuard, PoisonError};
-use crate::turns::Turns;
-use crate::waiter::{Request, Waiter};
 
 /// A group takes no further batch once it has this many bytes: the members that came first should
 /// not wait for a huge frame.

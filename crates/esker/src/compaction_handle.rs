@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::error::Result;
 use crate::handle::Handle;
-use crate::on_demand::{CompactionProgress, CompactionReport, OnDemand};
+use crate::scheduler::on_demand::{CompactionProgress, CompactionReport, OnDemand};
 
 /// A compaction on demand that was started and goes on in the background; see
 /// [`Keyspace::start_compaction`](crate::Keyspace::start_compaction).

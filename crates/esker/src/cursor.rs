@@ -7,11 +7,11 @@ use esker_tree::{MergingCursor, SEARCHES_PER_READ, SourceCursor, SteppedOver, Vi
 
 use crate::bytes::{Bytes, Key, PINNED_LEN_MIN, Value};
 use crate::engine::Engine;
+use crate::engine::snapshots::PinnedSeqNo;
 use crate::error::Result;
 use crate::key_order::KeyOrder;
 use crate::keyspace_core::KeyspaceCore;
-use crate::snapshots::PinnedSeqNo;
-use crate::sources::{coverage, prefix_excludes, run_count, source_cursors};
+use crate::read::sources::{coverage, prefix_excludes, run_count, source_cursors};
 
 /// A place in a keyspace at one moment, that can be moved.
 ///

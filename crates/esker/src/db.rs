@@ -1,27 +1,29 @@
 //! The public handle of a database.
 
+mod entries;
+
 use std::ops::RangeBounds;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::batch::Batch;
-use crate::bulk_loader::BulkLoader;
 use crate::compaction_handle::CompactionHandle;
 use crate::engine::Engine;
 use crate::error::{Error, ErrorKind, Result};
 use crate::events::Event;
-use crate::explain::{GetExplanation, ScanExplanation};
-use crate::health::Health;
-use crate::ingest::{IngestOptions, IngestReport};
+use crate::inspect::explain::{GetExplanation, ScanExplanation};
+use crate::inspect::health::Health;
+use crate::inspect::levels::Levels;
+use crate::inspect::planned::PlannedJob;
+use crate::inspect::stats::Stats;
+use crate::inspect::what_if::WhatIf;
 use crate::keyspace::Keyspace;
 use crate::keyspace_core::KeyspaceCore;
-use crate::levels::Levels;
+use crate::load::bulk_loader::BulkLoader;
+use crate::load::ingest::{IngestOptions, IngestReport};
 use crate::options::{KeyspaceOptions, Options};
-use crate::planned::PlannedJob;
 use crate::snapshot::Snapshot;
-use crate::stats::Stats;
-use crate::what_if::WhatIf;
 
 /// An open database. Cheap to clone; usable from many threads.
 ///

@@ -15,8 +15,8 @@ use crate::handle::Handle;
 use crate::key_order::{KeyOrder, Order};
 use crate::keyspace::Keyspace;
 use crate::options::{KeyspaceOptions, Options};
+use crate::recovery::mode::RecoveryMode;
 use crate::recovery::{self, OpenRequest};
-use crate::recovery_mode::RecoveryMode;
 
 /// Opens a database with other than the default choices.
 #[derive(Clone)]

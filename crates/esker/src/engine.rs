@@ -3,6 +3,10 @@
 //! Knows how its parts fit together, not how they work: committing is in `commit`, background work
 //! in `jobs` and `scheduler`, opening in `recovery`, reading in `read`.
 
+pub(crate) mod garbage;
+pub(crate) mod snapshots;
+pub(crate) mod warming;
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
@@ -16,9 +20,11 @@ use esker_tree::{EditRecord, Version, VersionEdit};
 
 use crate::commit_queue::CommitPipeline;
 use crate::counters::Counters;
+use crate::engine::garbage::{Garbage, blob_files};
+use crate::engine::snapshots::Snapshots;
+use crate::engine::warming::Warming;
 use crate::error::{Error, Outcome, Result};
 use crate::events::{Event, EventListener, EventLog};
-use crate::garbage::{Garbage, blob_files};
 use crate::key_order::Order;
 use crate::keyspace_core::{KeyspaceCore, Settings};
 use crate::ledger::Ledger;
@@ -26,11 +32,9 @@ use crate::logs::Logs;
 use crate::options::{KeyspaceOptions, Options};
 use crate::running::RunningJobs;
 use crate::scheduler::Scheduler;
-use crate::snapshots::Snapshots;
 use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use crate::sync::{Mutex, PoisonError, RwLock};
 use crate::throttle::Throttle;
-use crate::warming::Warming;
 
 pub(crate) struct Engine {
     // Fixed at open.

@@ -2,9 +2,9 @@
 
 use esker_base::coding::Decoder;
 
+use crate::logs::packed_group::StoredGroup;
 use crate::operation::Operation;
 use crate::options::KeyspaceOptions;
-use crate::packed_group::StoredGroup;
 
 /// A commit group: what one frame of the log holds. What decodes is encoded to the same meaning.
 pub fn commit_group(payload: &[u8]) {

@@ -4,6 +4,17 @@
 //! edit is durable nothing refers to the files, and once it is, nothing refers to the old ones but
 //! readers that started before.
 
+mod blobs;
+mod closing;
+mod compact;
+pub(crate) mod flush;
+mod log_jobs;
+pub(crate) mod outputs;
+mod timed;
+mod upkeep;
+mod warm_cache;
+mod workers;
+
 use std::any::Any;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,11 +28,11 @@ use crate::counters::Counters;
 use crate::engine::Engine;
 use crate::error::{Error, ErrorKind, Result};
 use crate::events::Event;
+use crate::jobs::outputs::Work;
 use crate::keyspace_core::KeyspaceCore;
-use crate::on_demand::OnDemand;
-use crate::outputs::Work;
-use crate::read_view::{ReadView, WriteBuffer};
+use crate::keyspace_core::read_view::{ReadView, WriteBuffer};
 use crate::running::{JobKind, JobRecord};
+use crate::scheduler::on_demand::OnDemand;
 
 impl Engine {
     pub(crate) fn note_job(&self, keyspace: &KeyspaceCore, kind: JobKind, result: &Result<()>) {

@@ -7,6 +7,8 @@
 //!
 //! Knows keys only: how keyspaces use it is in `stored_key`.
 
+pub(crate) mod user_code;
+
 use std::borrow::Cow;
 use std::fmt;
 use std::sync::{Arc, OnceLock};

@@ -11,12 +11,12 @@ use std::sync::Arc;
 use crate::compaction_handle::CompactionHandle;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
-use crate::explain::{GetExplanation, ScanExplanation};
 use crate::handle::Handle;
+use crate::inspect::explain::{GetExplanation, ScanExplanation};
+use crate::inspect::levels::Levels;
+use crate::inspect::what_if::{FLUSHES_DEFAULT, WhatIf};
 use crate::keyspace_core::KeyspaceCore;
-use crate::levels::Levels;
 use crate::options::KeyspaceOptions;
-use crate::what_if::{FLUSHES_DEFAULT, WhatIf};
 
 /// A named ordered map of a database, with its own tree and options.
 ///

@@ -1,5 +1,11 @@
 //! One keyspace inside the engine: its name, settings, and what readers and writers share of it.
 
+mod looks;
+pub(crate) mod read_view;
+mod stored_key;
+pub(crate) mod upkeep_notes;
+pub(crate) mod write_times;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,14 +20,14 @@ use esker_tree::{
 use crate::error::{Error, ErrorKind, Result};
 use crate::expiry::millis_up;
 use crate::key_order::KeyspaceOrder;
-use crate::looks::{Looks, look_every};
+use crate::key_order::user_code::{stored_filter, stored_merge};
+use crate::keyspace_core::looks::{Looks, look_every};
+use crate::keyspace_core::read_view::{ReadView, WriteBuffer};
+use crate::keyspace_core::upkeep_notes::{UpkeepNotes, WriteMark, rules};
 use crate::options::{CompactionPolicy, KeyspaceOptions};
-use crate::read_view::{ReadView, WriteBuffer};
 use crate::running::JobKind;
 use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use crate::sync::{Mutex, MutexGuard, PoisonError, RwLock};
-use crate::upkeep_notes::{UpkeepNotes, WriteMark, rules};
-use crate::user_code::{stored_filter, stored_merge};
 
 /// The inner side of a keyspace. Lives as long as anybody holds a handle or a job on it.
 pub(crate) struct KeyspaceCore {

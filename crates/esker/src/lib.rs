@@ -70,98 +70,48 @@
 
 #![forbid(unsafe_code)]
 
-mod admission;
-mod adopt_tables;
 mod batch;
-mod batch_reads;
-mod blobs;
-mod bulk_loader;
 mod bytes;
-mod closing;
 mod commit;
 mod commit_queue;
-mod compact;
 mod compaction_handle;
 mod counters;
 mod cursor;
 mod db;
 mod db_builder;
-mod db_entries;
 mod deleted_range;
 pub mod doctor;
 mod engine;
 mod error;
 mod events;
 mod expiry;
-mod explain;
-mod flush;
 #[doc(hidden)]
 pub mod fuzzing;
-mod garbage;
-mod gathering;
 mod handle;
-mod health;
-mod ingest;
-mod io_limit;
+mod inspect;
 mod jobs;
 mod key_order;
 pub mod keys;
 mod keyspace;
 mod keyspace_core;
 mod ledger;
-mod levels;
-mod log_jobs;
+mod load;
 mod logs;
-mod looks;
-mod memtable_memory;
-mod on_demand;
 mod operation;
 pub mod operators;
-mod option_sections;
 mod options;
-mod orphans;
-mod outputs;
-mod packed_group;
-mod planned;
-mod presets;
-mod pressure;
 mod read;
-mod read_ahead;
-mod read_view;
 mod recovery;
-mod recovery_mode;
-mod replay;
 mod running;
 mod scan;
 #[cfg(test)]
 mod schedule_tests;
 mod scheduler;
-mod shared_merge;
 mod snapshot;
-mod snapshots;
-mod sort_buffer;
-mod sources;
-mod stats;
-mod stored_key;
 mod sync;
-mod sync_group;
-mod table_sequence;
-mod table_writer;
 mod throttle;
-mod timed;
-mod turns;
-mod upkeep;
-mod upkeep_notes;
-mod user_code;
-mod waiter;
-mod warm_cache;
-mod warming;
-mod what_if;
-mod workers;
-mod write_times;
 
 pub use batch::Batch;
-pub use bulk_loader::{BulkLoadReport, BulkLoader};
 pub use bytes::{Bytes, Key, Value};
 pub use compaction_handle::CompactionHandle;
 pub use counters::CounterValues;
@@ -183,23 +133,26 @@ pub use esker_tree::{
 };
 pub use events::{Event, EventListener};
 pub use expiry::Expiry;
-pub use explain::{ExcludedTable, GetExplanation, GetStep, ScanExplanation, ScanInput};
-pub use health::{FailingJob, Health, LateDelete, Stall, StallInfo};
-pub use ingest::{IngestOptions, IngestReport, IngestedTable};
+pub use inspect::explain::{ExcludedTable, GetExplanation, GetStep, ScanExplanation, ScanInput};
+pub use inspect::health::{FailingJob, Health, LateDelete, Stall, StallInfo};
+pub use inspect::levels::{BlobFileInfo, LevelInfo, Levels, MemtableInfo, RunInfo, TableInfo};
+pub use inspect::planned::PlannedJob;
+pub use inspect::stats::{KeyspaceStats, Stats};
+pub use inspect::what_if::{WhatIf, WhatIfLevel, WhatIfOutcome};
 pub use key_order::{KeyOrder, Order, ReverseBytewise, UndecodableKey};
 pub use keyspace::Keyspace;
-pub use levels::{BlobFileInfo, LevelInfo, Levels, MemtableInfo, RunInfo, TableInfo};
-pub use on_demand::{CompactionEnd, CompactionProgress, CompactionReport, CompactionState};
+pub use load::bulk_loader::{BulkLoadReport, BulkLoader};
+pub use load::ingest::{IngestOptions, IngestReport, IngestedTable};
+pub use load::table_writer::{TableFile, TableWriter, TableWriterOptions};
 pub use options::{CompactionPolicy, Compression, Durability, KeyspaceOptions, Options};
-pub use planned::PlannedJob;
-pub use pressure::StallCause;
-pub use recovery_mode::RecoveryMode;
+pub use recovery::mode::RecoveryMode;
 pub use running::{JobKind, RunningJob};
 pub use scan::Scan;
+pub use scheduler::on_demand::{
+    CompactionEnd, CompactionProgress, CompactionReport, CompactionState,
+};
 pub use snapshot::{Snapshot, SnapshotView};
-pub use stats::{KeyspaceStats, Stats};
-pub use table_writer::{TableFile, TableWriter, TableWriterOptions};
-pub use what_if::{WhatIf, WhatIfLevel, WhatIfOutcome};
+pub use throttle::pressure::StallCause;
 
 /// Compiles and runs the sample of the README.
 #[cfg(doctest)]

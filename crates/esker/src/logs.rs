@@ -5,9 +5,12 @@
 //! manifest before its file is reused or removed, so recovery knows which segments must exist.
 
 mod appender;
+mod gathering;
 mod making;
+pub(crate) mod packed_group;
 mod releasing;
 mod spares;
+pub(crate) mod sync_group;
 
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
@@ -19,9 +22,9 @@ use esker_env::{File, FileSystem};
 use esker_log::{LogSync, LogWriter};
 
 use crate::error::Result;
+use crate::logs::sync_group::SyncGroup;
 use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use crate::sync::{Mutex, MutexGuard, PoisonError};
-use crate::sync_group::SyncGroup;
 
 pub(crate) use appender::Appender;
 

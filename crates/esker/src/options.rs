@@ -1,7 +1,9 @@
 //! What a user may choose. Everything else is derived.
 
 mod policy;
+mod presets;
 mod recorded;
+mod sections;
 
 use std::path::PathBuf;
 use std::time::Duration;

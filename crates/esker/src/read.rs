@@ -7,6 +7,9 @@
 //! apart from this path; operands of a merge make it go on to the sources that are older. A range
 //! tombstone over the key ends the search behind the source that has it: what is older is hidden.
 
+mod read_ahead;
+pub(crate) mod sources;
+
 use std::borrow::Cow;
 use std::cell::OnceCell;
 use std::sync::Arc;
@@ -21,13 +24,13 @@ use esker_tree::{
 
 use crate::bytes::{Bytes, PINNED_LEN_MIN, Value};
 use crate::engine::Engine;
+use crate::engine::snapshots::PinnedSeqNo;
 use crate::error::{Error, ErrorKind, Result};
 use crate::expiry::Expiry;
 use crate::keyspace_core::KeyspaceCore;
-use crate::read_ahead::{ASKED_MAX, Announcer, KeyAhead, look_ahead};
-use crate::read_view::ReadView;
-use crate::snapshots::PinnedSeqNo;
-use crate::sources::{coverage, source_cursors};
+use crate::keyspace_core::read_view::ReadView;
+use crate::read::read_ahead::{ASKED_MAX, Announcer, KeyAhead, look_ahead};
+use crate::read::sources::{coverage, source_cursors};
 
 /// Where the value of a key was found. Borrows from the view that was searched.
 pub(crate) enum Found<'a> {

@@ -7,6 +7,10 @@
 //! What the replay does not take of the log is cut off for good, so that opening again gives the
 //! same.
 
+pub(crate) mod mode;
+pub(crate) mod orphans;
+pub(crate) mod replay;
+
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -22,19 +26,19 @@ use esker_table::{BlobFiles, CachedBlock, Ownership, Table, TableContext};
 use esker_tree::{Catalog, EditRecord, KeyspaceState, Manifest, Recovered, Version, VersionEdit};
 
 use crate::commit_queue::{CommitPipeline, Leader};
+use crate::engine::warming::Warming;
 use crate::engine::{Engine, Parts, check_new_order};
 use crate::error::{Error, ErrorKind, Result};
 use crate::events::{Event, EventListener};
 use crate::key_order::Order;
 use crate::keyspace_core::{KeyspaceCore, Settings};
 use crate::ledger::{Ledger, first_free_counter};
+use crate::logs::packed_group::Packer;
 use crate::logs::{LOG_FORMAT_PACKED, LOG_FORMAT_PLAIN, Logs, RecoveredSegment};
 use crate::options::{KeyspaceOptions, Options};
-use crate::orphans::{Places, blobs_of, is_foreign};
-use crate::packed_group::Packer;
-use crate::recovery_mode::RecoveryMode;
-use crate::replay::{Replay, ReplayedSegment};
-use crate::warming::Warming;
+use crate::recovery::mode::RecoveryMode;
+use crate::recovery::orphans::{Places, blobs_of, is_foreign};
+use crate::recovery::replay::{Replay, ReplayedSegment};
 
 /// Name of the lock file in a database directory, and in one that has only the log. Never removed.
 pub(crate) const LOCK_FILE: &str = "LOCK";

@@ -7,9 +7,9 @@ use esker_base::KeyRange;
 use crate::bytes::{Key, Value};
 use crate::cursor::Cursor;
 use crate::engine::Engine;
+use crate::engine::snapshots::PinnedSeqNo;
 use crate::error::{Error, Result};
 use crate::keyspace_core::KeyspaceCore;
-use crate::snapshots::PinnedSeqNo;
 
 /// The entries of a range in key order, as of the moment at which the scan was made.
 ///

@@ -20,9 +20,9 @@ use esker_cache::Budget;
 use esker_env::ManualClock;
 use esker_tree::Version;
 
+use crate::engine::snapshots::Snapshots;
 use crate::keyspace_core::{KeyspaceCore, Settings};
 use crate::options::KeyspaceOptions;
-use crate::snapshots::Snapshots;
 use crate::sync::Mutex;
 
 /// Runs `model` in many orders.

@@ -3,15 +3,18 @@
 //! Requests are kept here until somebody takes them; who takes them, and what they mean, is in
 //! `workers`. Waiters are woken by requests and by the ends of jobs; nothing polls.
 
+pub(crate) mod on_demand;
+pub(crate) mod shared_merge;
+
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
 use esker_base::KeyspaceId;
 
-use crate::on_demand::OnDemand;
 use crate::running::JobKind;
-use crate::shared_merge::SharedMerge;
+use crate::scheduler::on_demand::OnDemand;
+use crate::scheduler::shared_merge::SharedMerge;
 use crate::sync::atomic::{AtomicBool, Ordering};
 use crate::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 

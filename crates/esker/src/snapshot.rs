@@ -8,12 +8,12 @@ use esker_base::KeyRange;
 use crate::bytes::Value;
 use crate::cursor::Cursor;
 use crate::engine::Engine;
+use crate::engine::snapshots::PinnedSeqNo;
 use crate::error::{Error, Result};
 use crate::keyspace::Keyspace;
 use crate::keyspace_core::KeyspaceCore;
 use crate::read::Found;
 use crate::scan::Scan;
-use crate::snapshots::PinnedSeqNo;
 
 /// All keyspaces as they were when the snapshot was taken. Owned, `Send`, cheap to clone.
 ///

@@ -1,11 +1,14 @@
 //! Waiting of writers for background work: short delays while it is behind, longer ones only when
 //! there is no room at all.
 
+pub(crate) mod io_limit;
+pub(crate) mod pressure;
+
 use std::time::Duration;
 
-use crate::io_limit::IoLimit;
 use crate::sync::atomic::{AtomicU64, Ordering};
 use crate::sync::{Condvar, Mutex, PoisonError};
+use crate::throttle::io_limit::IoLimit;
 
 /// Shared by all keyspaces: whom to wake, and how fast the backlog drains.
 #[derive(Debug, Default)]

@@ -1,8 +1,8 @@
-//! Inside a crate, the modules below the root form no cycle.
+//! Inside a crate, the modules below the root form no cycle, nor do those below any other module.
 //!
-//! An edge goes from module `a` to module `b` when a file of `a` names `crate::b`, or reaches `b`
-//! through `super`. A name that the root re-exports counts as its module. Only the modules directly
-//! below the root are compared: a module and its children may know each other. The root is no
+//! An edge goes from module `a` to module `b` beside it when a file of `a` names `crate::b`, or reaches
+//! `b` through `super`. A name that the root re-exports counts as its module. Only modules with the
+//! same parent are compared: a module and its children may know each other. The root is no
 //! module: it names them all. Code under `#[cfg(test)]` is left out: a test may know everything.
 
 mod edges;
@@ -58,25 +58,44 @@ fn check_package(tree: &Tree, package: &str, exceptions: &[Exception], report: &
     }
     let test_modules: Vec<Vec<String>> =
         files.iter().flat_map(|(_, file)| file.test_modules()).chain(root.test_modules()).collect();
-    let mut graph = Graph::new();
+    let all = modules_of(files.iter().map(|(_, file)| file.module()));
+    let mut graphs: BTreeMap<&[String], Graph> = BTreeMap::new();
     for (path, file) in &files {
         if test_modules.iter().any(|module| file.module().starts_with(module)) {
             continue;
         }
-        for target in file.edges(&root) {
-            let module = &file.module()[0];
-            let is_excepted = exceptions.iter().any(|(dir, from, to, _)| {
-                package == format!("{dir}/") && module == from && target == *to
+        for target in file.paths(&root) {
+            let Some((parent, from, to)) = siblings(file.module(), &target, &all) else { continue };
+            let is_excepted = exceptions.iter().any(|(dir, excepted_from, excepted_to, _)| {
+                package == format!("{dir}/") && from == *excepted_from && to == *excepted_to
             });
             if !is_excepted {
-                let edges = graph.entry(module.clone()).or_default();
-                edges.entry(target).or_insert_with(|| (*path).to_owned());
+                let edges = graphs.entry(parent).or_default().entry(from).or_default();
+                edges.entry(to).or_insert_with(|| (*path).to_owned());
             }
         }
     }
-    for knot in knots(&graph) {
+    for knot in graphs.values().flat_map(knots) {
         report.fail(&source_dir, 0, format_args!("modules form a cycle: {}", knot.join(", ")));
     }
+}
+
+/// The modules, each as its path, and all that they stand in.
+fn modules_of<'a>(paths: impl Iterator<Item = &'a [String]>) -> BTreeSet<&'a [String]> {
+    paths.flat_map(|path| (1..=path.len()).map(|len| &path[..len])).collect()
+}
+
+/// Where the ways to `module` and to `target` part: the module that both stand in, and the two modules
+/// below it, as paths. `None` if they do not part at modules.
+fn siblings<'a>(
+    module: &'a [String],
+    target: &[String],
+    all: &BTreeSet<&[String]>,
+) -> Option<(&'a [String], String, String)> {
+    let depth = module.iter().zip(target).take_while(|(own, other)| own == other).count();
+    let from = module.get(..=depth)?;
+    let to = target.get(..=depth).filter(|to| all.contains(to))?;
+    Some((&module[..depth], from.join("::"), to.join("::")))
 }
 
 /// For every set of modules that all reach each other: the edges between them, as text.

@@ -8,7 +8,8 @@ use esker::env::Clock as _;
 use crate::failure::{Failure, Result};
 
 use super::random::{Random, Zipf, mix};
-use super::session::{Session, Share, Work};
+use super::session::{Session, Share};
+use super::work::Work;
 
 /// One read of this many is compared with what was written.
 const CHECK_EVERY: u64 = 1000;

@@ -10,7 +10,7 @@ use crate::text::grouped;
 
 use super::arguments::{BenchArguments, Benchmark};
 use super::reading::Reading;
-use super::session::Work;
+use super::work::Work;
 
 /// One benchmark that was run.
 #[derive(Debug)]

@@ -6,7 +6,8 @@ use esker::Cursor;
 
 use crate::failure::{Failure, Result};
 
-use super::session::{Session, Work};
+use super::session::Session;
+use super::work::Work;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Direction {

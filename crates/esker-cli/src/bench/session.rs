@@ -11,12 +11,12 @@ use crate::failure::{Failure, Result};
 
 use super::arguments::{BenchArguments, Benchmark};
 use super::keys::{Keys, Order};
-use super::latencies::Latencies;
 use super::process;
 use super::random::mix;
 use super::reading::Reading;
 use super::report::Row;
 use super::values::Values;
+use super::work::Work;
 
 /// The name of the directory that is the session's own: it removes what is in it.
 const DIR_NAME: &str = "bench-db";
@@ -43,31 +43,6 @@ pub(super) struct Share {
     pub(super) count: u64,
     /// Differs between threads and benchmarks.
     pub(super) seed: u64,
-}
-
-/// What was done.
-#[derive(Debug)]
-pub(super) struct Work {
-    pub(super) operations: u64,
-    /// Keys that were found; entries that were read.
-    pub(super) found: u64,
-    /// Keys and values that were written.
-    pub(super) user_bytes: u64,
-    pub(super) latencies: Latencies,
-}
-
-impl Work {
-    pub(super) fn start(clock: SystemClock) -> Self {
-        Self { operations: 0, found: 0, user_bytes: 0, latencies: Latencies::start(clock) }
-    }
-
-    fn add(mut self, other: &Self) -> Self {
-        self.operations += other.operations;
-        self.found += other.found;
-        self.user_bytes += other.user_bytes;
-        self.latencies.add(&other.latencies);
-        self
-    }
 }
 
 impl<'a> Session<'a> {

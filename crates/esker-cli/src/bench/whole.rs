@@ -2,7 +2,8 @@
 
 use crate::failure::Result;
 
-use super::session::{Session, Work};
+use super::session::Session;
+use super::work::Work;
 
 /// So often is the database opened: one open is too short to be trusted.
 const OPEN_COUNT: u64 = 5;

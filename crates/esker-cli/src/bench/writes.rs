@@ -5,7 +5,8 @@ use esker::Durability;
 use crate::failure::Result;
 
 use super::random::Random;
-use super::session::{Session, Share, Work};
+use super::session::{Session, Share};
+use super::work::Work;
 
 impl Session<'_> {
     /// Every key once, in the order of the indexes.

@@ -15,8 +15,8 @@ use esker_log::{ExpectedHeader, LogReader};
 use super::place::Place;
 use crate::error::Result;
 use crate::logs::LOG_FORMAT_NEWEST;
+use crate::logs::packed_group::StoredGroup;
 use crate::operation::{GroupHeader, Operation};
-use crate::packed_group::StoredGroup;
 
 /// What a walk comes by, in the order of the log.
 pub(super) enum LogItem<'a> {

@@ -12,7 +12,7 @@ use esker_table::{
 
 use super::blob_check::blob_files_of;
 use crate::error::Result;
-use crate::orphans::UNFINISHED_SUFFIX;
+use crate::recovery::orphans::UNFINISHED_SUFFIX;
 
 /// A table that has reached this many bytes is ended.
 const TABLE_BYTES_MAX: u64 = 64 << 20;

@@ -12,8 +12,8 @@ use esker_table::{Adoption, TableContext};
 use esker_tree::Manifest;
 
 use crate::error::{Error, Result};
-use crate::orphans::is_foreign;
 use crate::recovery::LOCK_FILE;
+use crate::recovery::orphans::is_foreign;
 
 /// Memory for the tables that are looked at: little is read twice.
 const BUDGET_BYTES: u64 = 64 << 20;

@@ -38,7 +38,7 @@ use super::{ProgressListener, RepairOptions};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ledger::first_free_counter;
 use crate::options::KeyspaceOptions;
-use crate::orphans::Places;
+use crate::recovery::orphans::Places;
 
 /// Ids that are passed over where it is not known how many were given, or are reserved.
 const UNKNOWN_IDS: u64 = 4096;

@@ -10,12 +10,12 @@ use std::time::Duration;
 use esker_base::EntryKind;
 
 use super::Keyspace;
+use crate::commit_queue::waiter::Request;
 use crate::deleted_range::DeletedRange;
 use crate::error::Result;
 use crate::expiry::Expiry;
 use crate::operation::Operation;
 use crate::options::Durability;
-use crate::waiter::Request;
 
 thread_local! {
     /// Where single writes are encoded: no allocation for each. Never holds more than

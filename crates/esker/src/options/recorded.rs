@@ -13,7 +13,7 @@ use super::{
     as_millis,
 };
 use crate::expiry::millis_up;
-use crate::option_sections::{for_each_section, put_section};
+use crate::options::sections::{for_each_section, put_section};
 
 /// Tags of what follows the parameters of the policy in recorded options.
 mod tag {

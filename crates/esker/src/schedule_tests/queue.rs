@@ -10,12 +10,12 @@ use std::time::Duration;
 use esker_base::SeqNo;
 
 use super::{in_many_orders, spawn};
+use crate::commit_queue::turns::Turns;
+use crate::commit_queue::waiter::{Request, Waiter};
 use crate::commit_queue::{CommitPipeline, Leader};
 use crate::error::{Error, Result};
 use crate::options::Durability;
 use crate::sync::Mutex;
-use crate::turns::Turns;
-use crate::waiter::{Request, Waiter};
 
 /// The commit queue, and a log that only the leader writes to.
 struct Queue {

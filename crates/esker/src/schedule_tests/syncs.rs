@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use super::{in_many_orders, spawn};
 use crate::error::{Error, Result};
+use crate::logs::sync_group::SyncGroup;
 use crate::sync::Mutex;
 use crate::sync::atomic::{AtomicU64, Ordering};
-use crate::sync_group::SyncGroup;
 
 /// A log whose end is a number, and the device below it.
 struct Log {

@@ -10,7 +10,8 @@ use syn::{Attribute, Item, UseTree};
 #[derive(Default)]
 pub(crate) struct Root {
     modules: BTreeSet<String>,
-    exports: BTreeMap<String, String>,
+    /// Names to the modules that they are re-exported from.
+    exports: BTreeMap<String, Vec<String>>,
     test_modules: Vec<Vec<String>>,
 }
 
@@ -28,8 +29,8 @@ impl Root {
             flatten(&item.tree, &mut Vec::new(), &mut paths);
             for (path, name) in paths {
                 let path = if path[0] == "crate" || path[0] == "self" { &path[1..] } else { &path };
-                if let Some(module) = path.first().filter(|first| self.modules.contains(*first)) {
-                    self.exports.insert(name, module.clone());
+                if path.first().is_some_and(|first| self.modules.contains(first)) {
+                    self.exports.insert(name, path[..path.len() - 1].to_vec());
                 }
             }
         }
@@ -41,9 +42,10 @@ impl Root {
         self.test_modules.clone()
     }
 
-    /// The module that a name directly below the root stands in.
-    fn module_of(&self, name: &str) -> Option<&str> {
-        self.modules.get(name).or_else(|| self.exports.get(name)).map(String::as_str)
+    /// What a path below the root leads to, with the module of a name that the root re-exports.
+    fn resolve(&self, path: &[String]) -> Vec<String> {
+        let exported = self.exports.get(&path[0]).filter(|_| !self.modules.contains(&path[0]));
+        exported.cloned().into_iter().flatten().chain(path.iter().cloned()).collect()
     }
 }
 
@@ -79,11 +81,10 @@ impl ParsedFile {
         modules.map(|name| self.module.iter().cloned().chain([name]).collect()).collect()
     }
 
-    /// The other modules below the root that this file names.
-    pub(crate) fn edges(&self, root: &Root) -> BTreeSet<String> {
+    /// The paths inside its crate that this file names, from the root on.
+    pub(crate) fn paths(&self, root: &Root) -> BTreeSet<Vec<String>> {
         let mut finder = Finder { module: self.module.clone(), root, found: BTreeSet::new() };
         finder.visit_file(&self.file);
-        finder.found.remove(&self.module[0]);
         finder.found
     }
 }
@@ -91,11 +92,11 @@ impl ParsedFile {
 struct Finder<'a> {
     module: Vec<String>,
     root: &'a Root,
-    found: BTreeSet<String>,
+    found: BTreeSet<Vec<String>>,
 }
 
 impl Finder<'_> {
-    /// Notes the module that a path leads to, if it leads to the root first.
+    /// Notes where a path leads to, if it is one of this crate.
     fn note(&mut self, path: &[String]) {
         let mut depth = self.module.len();
         let mut rest = path;
@@ -111,12 +112,14 @@ impl Finder<'_> {
             match first.as_str() {
                 "self" => {}
                 "super" => depth = depth.saturating_sub(1),
-                name if depth == 0 => {
-                    let module = self.root.module_of(name).map(str::to_owned);
-                    self.found.extend(module);
+                _ if depth == 0 => {
+                    self.found.insert(self.root.resolve(rest));
                     return;
                 }
-                _ => return,
+                _ => {
+                    self.found.insert([&self.module[..depth], rest].concat());
+                    return;
+                }
             }
             rest = &rest[1..];
         }

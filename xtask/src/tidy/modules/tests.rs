@@ -26,6 +26,20 @@ fn cycle_is_printed_with_its_files() {
 }
 
 #[test]
+fn cycle_of_modules_below_another_is_printed() {
+    let failures = run(&[
+        ("c/src/a.rs", "mod x; mod y; mod z; pub struct Own;"),
+        ("c/src/a/x.rs", "use super::y::X; use crate::a::Own;"),
+        ("c/src/a/y.rs", "use crate::a::x::{Y, Z};"),
+        ("c/src/a/z.rs", "use super::x::X; use super::Own;"),
+    ]);
+    assert_eq!(
+        failures,
+        ["c/src/: modules form a cycle: a::x -> a::y (c/src/a/x.rs), a::y -> a::x (c/src/a/y.rs)"]
+    );
+}
+
+#[test]
 fn exception_takes_one_edge_out() {
     let files = [
         ("c/src/lib.rs", "mod a; mod b;"),

@@ -12,8 +12,8 @@ use super::super::new_tables::NewTables;
 use super::super::repair_report::Rebuilt;
 use super::Repair;
 use crate::error::Result;
-use crate::replay::written_since;
-use crate::write_times::as_millis;
+use crate::keyspace_core::write_times::as_millis;
+use crate::recovery::replay::written_since;
 
 impl Repair<'_> {
     /// Keeps the log as it is, if it is whole; else moves what is intact of it into tables.

@@ -16,7 +16,7 @@ use super::super::order_check::{check_order, undecided_runs};
 use super::super::repair_report::Rebuilt;
 use super::{Repair, refused};
 use crate::error::Result;
-use crate::write_times::as_millis;
+use crate::keyspace_core::write_times::as_millis;
 
 impl Repair<'_> {
     /// Where the entries of a keyspace are not in the order of its runs, merges all of them.

@@ -15,12 +15,12 @@ use esker_tree::{
 
 use crate::engine::Engine;
 use crate::error::Result;
+use crate::keyspace_core::read_view::WriteBuffer;
+use crate::keyspace_core::upkeep_notes::TOMBSTONES_SWITCH_MIN;
+use crate::keyspace_core::write_times::as_millis;
 use crate::keyspace_core::{KeyspaceCore, Settings};
 use crate::options::CompactionPolicy;
-use crate::read_view::WriteBuffer;
 use crate::sync::atomic::Ordering;
-use crate::upkeep_notes::TOMBSTONES_SWITCH_MIN;
-use crate::write_times::as_millis;
 
 /// Stands for no time.
 const NONE: u64 = u64::MAX;

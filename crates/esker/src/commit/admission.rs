@@ -9,10 +9,10 @@ use esker_tree::INTERRUPT_BYTES;
 
 use crate::engine::Engine;
 use crate::error::Result;
-use crate::io_limit::allowed_rate;
 use crate::keyspace_core::KeyspaceCore;
-use crate::pressure::{Backlog, delay};
 use crate::throttle::WAIT_MIN;
+use crate::throttle::io_limit::allowed_rate;
+use crate::throttle::pressure::{Backlog, delay};
 
 /// A writer that finds no room looks again at least this often, so that a closed database or a
 /// failing flush cannot leave it waiting.

@@ -12,9 +12,9 @@ use esker_env::{IoError, JoinHandle};
 
 use crate::engine::Engine;
 use crate::keyspace_core::KeyspaceCore;
-use crate::on_demand::OnDemand;
 use crate::options::Options;
 use crate::running::JobKind;
+use crate::scheduler::on_demand::OnDemand;
 use crate::scheduler::{Duty, Job};
 use crate::sync::atomic::Ordering;
 

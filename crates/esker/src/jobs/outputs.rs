@@ -13,14 +13,14 @@ use esker_tree::{
 
 use crate::counters::Counters;
 use crate::engine::Engine;
+use crate::engine::snapshots::Hold;
 use crate::error::{Error, ErrorKind, Result};
+use crate::keyspace_core::read_view::WriteBuffer;
+use crate::keyspace_core::write_times::{WriteTimes, as_millis};
 use crate::keyspace_core::{KeyspaceCore, Settings};
-use crate::on_demand::OnDemand;
-use crate::read_view::WriteBuffer;
 use crate::running::JobRecord;
-use crate::shared_merge::{MergeInputs, SharedMerge};
-use crate::snapshots::Hold;
-use crate::write_times::{WriteTimes, as_millis};
+use crate::scheduler::on_demand::OnDemand;
+use crate::scheduler::shared_merge::{MergeInputs, SharedMerge};
 
 /// A compaction that is being carried out.
 #[derive(Clone, Copy)]

@@ -24,7 +24,7 @@ use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::events::Event;
 use crate::keyspace_core::KeyspaceCore;
-use crate::write_times::as_millis;
+use crate::keyspace_core::write_times::as_millis;
 
 /// Sequence numbers that are passed over for each that was given out while tables were written.
 const SKIPPED_PER_WRITE: u64 = 4;

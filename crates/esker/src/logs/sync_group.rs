@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use esker_base::planted;
 
-use crate::gathering::Gathering;
+use crate::logs::gathering::Gathering;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::sync::{Condvar, Mutex, MutexGuard, PoisonError};

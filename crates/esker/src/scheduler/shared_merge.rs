@@ -15,11 +15,11 @@ use esker_tree::{CompactedPart, Filter, PartRange, Plan, Readers, Version};
 
 use crate::error::{Error, Result};
 use crate::keyspace_core::KeyspaceCore;
-use crate::on_demand::OnDemand;
+use crate::keyspace_core::upkeep_notes::WriteMark;
 use crate::running::JobRecord;
+use crate::scheduler::on_demand::OnDemand;
 use crate::sync::atomic::{AtomicBool, Ordering};
 use crate::sync::{Mutex, MutexGuard, PoisonError};
-use crate::upkeep_notes::WriteMark;
 
 /// What every part goes by.
 pub(crate) struct MergeInputs {

@@ -15,7 +15,7 @@ use esker_tree::{Coverage, RunCursor, SourceCursor};
 
 use crate::counters::Counters;
 use crate::error::Result;
-use crate::read_view::ReadView;
+use crate::keyspace_core::read_view::ReadView;
 
 /// How many of `sources` are not memtables.
 pub(crate) fn run_count(sources: &[SourceCursor]) -> u32 {

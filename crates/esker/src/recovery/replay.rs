@@ -20,11 +20,11 @@ use esker_tree::Catalog;
 use crate::error::Result;
 use crate::events::Event;
 use crate::keyspace_core::KeyspaceCore;
+use crate::keyspace_core::read_view::WriteBuffer;
 use crate::logs::LOG_FORMAT_NEWEST;
+use crate::logs::packed_group::StoredGroup;
 use crate::operation::{GroupHeader, Operation};
-use crate::packed_group::StoredGroup;
-use crate::read_view::WriteBuffer;
-use crate::recovery_mode::RecoveryMode;
+use crate::recovery::mode::RecoveryMode;
 
 const UNKNOWN_KEYSPACE: &str = "an operation on a keyspace that never was";
 

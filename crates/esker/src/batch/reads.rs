@@ -16,8 +16,8 @@ use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::keyspace::Keyspace;
 use crate::keyspace_core::KeyspaceCore;
+use crate::keyspace_core::read_view::{ReadView, WriteBuffer};
 use crate::operation::Operation;
-use crate::read_view::{ReadView, WriteBuffer};
 
 impl Batch {
     /// The value that `key` of `keyspace` has with the writes of the batch applied, as they stand so

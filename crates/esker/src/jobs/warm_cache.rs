@@ -14,9 +14,9 @@ use esker_tree::{WarmBlock, WarmList};
 
 use crate::counters::Counters;
 use crate::engine::Engine;
+use crate::engine::warming::{WarmStep, Warming};
 use crate::events::Event;
 use crate::sync::PoisonError;
-use crate::warming::{WarmStep, Warming};
 
 impl Engine {
     fn warming(&self) -> crate::sync::MutexGuard<'_, Warming> {

@@ -7,9 +7,9 @@ use esker_cache::{Budget, Charge, Owner};
 use esker_memtable::Memtable;
 use esker_tree::Version;
 
+use crate::keyspace_core::write_times::WriteTimes;
 use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use crate::sync::{Mutex, PoisonError};
-use crate::write_times::WriteTimes;
 
 /// Memtables and version at one moment. Never edited in place: a change installs another one.
 pub(crate) struct ReadView {

@@ -13,7 +13,7 @@ use crate::engine::Engine;
 use crate::error::{ErrorKind, Result};
 use crate::events::Event;
 use crate::keyspace_core::KeyspaceCore;
-use crate::on_demand::{CompactionEnd, OnDemand};
+use crate::scheduler::on_demand::{CompactionEnd, OnDemand};
 
 /// What came of a step.
 enum Step {

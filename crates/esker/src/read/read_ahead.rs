@@ -10,7 +10,7 @@ use std::borrow::Cow;
 use esker_base::{SeqNo, checksum::hash_key};
 use esker_table::{Ahead, BlockAhead, ReadTrace};
 
-use crate::read_view::ReadView;
+use crate::keyspace_core::read_view::ReadView;
 
 /// So many keys of a multi-get wait for the device together, in between twice as many: a device
 /// gives four times as many blocks a second with 32 under way as one after another, and hardly more

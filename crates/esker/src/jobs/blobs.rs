@@ -12,9 +12,9 @@ use esker_tree::{
 };
 
 use crate::engine::Engine;
-use crate::garbage::blob_files;
+use crate::engine::garbage::blob_files;
+use crate::keyspace_core::write_times::as_millis;
 use crate::keyspace_core::{KeyspaceCore, Settings};
-use crate::write_times::as_millis;
 
 impl Settings {
     /// How flushes and compactions deal with large values, at the time `now`.

@@ -10,7 +10,7 @@ use crate::error::Result;
 use crate::events::Event;
 use crate::jobs::added;
 use crate::keyspace_core::KeyspaceCore;
-use crate::read_view::WriteBuffer;
+use crate::keyspace_core::read_view::WriteBuffer;
 use crate::running::{JobKind, JobRecord};
 
 /// More log than this, in segments, makes the keyspace that holds the oldest of it flush.

@@ -12,11 +12,11 @@ use std::sync::Arc;
 use esker_base::{Corruption, FileId, TableId};
 use esker_table::{Adoption, ExternalError, ExternalTable, Origin, Table};
 
-use crate::adopt_tables::LooseTable;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::keyspace_core::KeyspaceCore;
-use crate::table_writer::parent;
+use crate::load::adopt_tables::LooseTable;
+use crate::load::table_writer::parent;
 
 /// How tables are ingested.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]

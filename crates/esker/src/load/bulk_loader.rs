@@ -14,14 +14,14 @@ use esker_cache::{Charge, Owner};
 use esker_table::{TableOptions, WriteBehind};
 use esker_tree::{Cursor as _, LEVEL_COUNT_MAX, MergingCursor, RunCursor, TargetLevel};
 
-use crate::adopt_tables::LooseTable;
 use crate::engine::Engine;
 use crate::error::Result;
+use crate::jobs::outputs::table_options;
 use crate::keyspace::Keyspace;
+use crate::load::adopt_tables::LooseTable;
+use crate::load::sort_buffer::SortBuffer;
+use crate::load::table_sequence::TableSequence;
 use crate::operation::check_value;
-use crate::outputs::table_options;
-use crate::sort_buffer::SortBuffer;
-use crate::table_sequence::TableSequence;
 
 /// What is buffered while keys ascend.
 const SORTED_BUFFER_BYTES: u64 = 256 << 10;

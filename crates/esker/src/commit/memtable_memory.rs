@@ -10,9 +10,9 @@ use esker_cache::Owner;
 
 use crate::engine::Engine;
 use crate::error::Result;
-use crate::flush::may_switch;
+use crate::jobs::flush::may_switch;
 use crate::keyspace_core::KeyspaceCore;
-use crate::pressure::MEMORY_START;
+use crate::throttle::pressure::MEMORY_START;
 
 /// What all memtables may take together, however small the budget.
 const BYTES_MAX_MIN: u64 = 512 << 10;

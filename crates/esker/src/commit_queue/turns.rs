@@ -18,7 +18,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::waiter::Waiter;
+use crate::commit_queue::waiter::Waiter;
 
 /// Length of a turn, in reigns. A quarter of it makes one in a hundred writes wait for a turn; four
 /// times as much makes turns last over a millisecond.
@@ -170,8 +170,8 @@ impl Turns {
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
+    use crate::commit_queue::waiter::Request;
     use crate::options::Durability;
-    use crate::waiter::Request;
 
     fn waiter(durability: Durability) -> Arc<Waiter> {
         let mut waiter = Waiter::new();

@@ -11,8 +11,8 @@
 
 use std::time::Duration;
 
-use crate::pressure::Backlog;
 use crate::sync::{Mutex, PoisonError};
+use crate::throttle::pressure::Backlog;
 
 /// Urgency up to which the limit stands as it was given.
 const URGENCY_CALM: f64 = 0.5;

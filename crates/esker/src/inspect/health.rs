@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::engine::Engine;
 use crate::error::Error;
-use crate::pressure::{StallCause, admitted_rate};
+use crate::throttle::pressure::{StallCause, admitted_rate};
 
 /// The state of a database at one moment.
 #[derive(Clone, Debug)]
