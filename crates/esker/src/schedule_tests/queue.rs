@@ -38,7 +38,6 @@ enum Wakes {
     /// The leader that answered.
     Leader,
     /// Nobody: they come back in time. Under loom no time passes.
-    #[cfg_attr(loom, expect(dead_code, reason = "no time passes"))]
     Nobody,
     /// The leader of whom [`Turns`] say so.
     Turns,
