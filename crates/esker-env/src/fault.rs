@@ -207,7 +207,13 @@ impl FileSystem for FaultFileSystem {
 
     fn list(&self, dir: &Path) -> Result<Vec<DirEntry>, IoError> {
         self.pass(Operation::List, "list", &[dir])?;
-        self.inner.list(dir)
+        let mut entries = self.inner.list(dir)?;
+        for entry in &mut entries {
+            if let Err(error) = self.pass(Operation::Stat, "look at", &[&dir.join(&entry.name)]) {
+                (entry.len, entry.error) = (0, Some(error));
+            }
+        }
+        Ok(entries)
     }
 
     fn exists(&self, path: &Path) -> Result<bool, IoError> {

@@ -56,7 +56,8 @@ pub trait FileSystem: Send + Sync + fmt::Debug + 'static {
     /// Everything in a directory, in no particular order.
     ///
     /// # Errors
-    /// Of the system.
+    /// Of the system, if the directory cannot be read. What cannot be said of one entry is told of
+    /// that one.
     fn list(&self, dir: &Path) -> Result<Vec<DirEntry>, IoError>;
 
     /// Whether `path` exists.
@@ -258,14 +259,16 @@ pub trait FileExt: File {
 impl<F: File + ?Sized> FileExt for F {}
 
 /// One name in a directory.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, Debug)]
 pub struct DirEntry {
     /// The name; bytes that are not UTF-8 are replaced, and no file of ours has any.
     pub name: String,
     /// Whether it is a directory.
     pub is_dir: bool,
-    /// Length in bytes, 0 for a directory.
+    /// Length in bytes, 0 for a directory, and where it is not known.
     pub len: u64,
+    /// Why the length is not known, if it is not: the device does not give what it has of the file.
+    pub error: Option<IoError>,
 }
 
 /// How a file will be used.

@@ -238,9 +238,11 @@ impl FileSystem for MemoryFileSystem {
             name: name.clone(),
             is_dir: false,
             len: inode.data().live.len(),
+            error: None,
         });
         let below = world.directories.keys().filter(|path| path.parent() == Some(&full));
-        let directories = below.map(|path| DirEntry { name: split(path).1, is_dir: true, len: 0 });
+        let directories =
+            below.map(|path| DirEntry { name: split(path).1, is_dir: true, len: 0, error: None });
         let mut entries: Vec<DirEntry> = files.chain(directories).collect();
         // An order that nobody can come to rely on, and that a seed repeats.
         entries.sort_by_cached_key(|entry| {

@@ -87,18 +87,20 @@ impl FileSystem for OsFileSystem {
         let mut entries = Vec::new();
         for entry in fs::read_dir(dir).map_err(failed)? {
             let entry = entry.map_err(failed)?;
-            let metadata = match fs::metadata(entry.path()) {
-                Ok(metadata) => metadata,
+            let path = entry.path();
+            let (is_dir, len, error) = match fs::metadata(&path) {
+                Ok(metadata) if metadata.is_dir() => (true, 0, None),
+                Ok(metadata) => (false, metadata.len(), None),
                 // Removed since the directory was read, or a link to nowhere.
                 Err(error) if leads_nowhere(&error) => continue,
-                Err(error) => return Err(failed(error)),
+                // The directory itself says what it is.
+                Err(error) => {
+                    let is_dir = entry.file_type().is_ok_and(|kind| kind.is_dir());
+                    (is_dir, 0, Some(IoError::new("look at", path, error)))
+                }
             };
-            let is_dir = metadata.is_dir();
-            entries.push(DirEntry {
-                name: entry.file_name().to_string_lossy().into_owned(),
-                is_dir,
-                len: if is_dir { 0 } else { metadata.len() },
-            });
+            let name = entry.file_name().to_string_lossy().into_owned();
+            entries.push(DirEntry { name, is_dir, len, error });
         }
         Ok(entries)
     }

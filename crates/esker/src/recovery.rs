@@ -357,16 +357,19 @@ fn check_tables(request: &OpenRequest, catalog: &Catalog) -> Result<()> {
         let files = entries.iter().filter_map(|entry| FileId::parse_file_name(&entry.name));
         first_free_counter(catalog.next_file_counter, files)?;
     }
-    let sizes: BTreeMap<&str, u64> =
-        entries.iter().map(|entry| (entry.name.as_str(), entry.len)).collect();
+    let listed: BTreeMap<&str, &DirEntry> =
+        entries.iter().map(|entry| (entry.name.as_str(), entry)).collect();
     if request.recovery == RecoveryMode::Salvage {
         // Whoever reads such a table is told.
         return Ok(());
     }
     let check = |name: String, bytes: u64| -> Result<()> {
-        let wrong = match sizes.get(name.as_str()) {
-            Some(len) if *len == bytes => return Ok(()),
-            Some(len) => format!("the file has {len} bytes, and the manifest says {bytes}"),
+        let wrong = match listed.get(name.as_str()) {
+            Some(DirEntry { error: Some(error), .. }) => return Err(error.clone().into()),
+            Some(DirEntry { len, .. }) if *len == bytes => return Ok(()),
+            Some(DirEntry { len, .. }) => {
+                format!("the file has {len} bytes, and the manifest says {bytes}")
+            }
             None => "the manifest names this file, and it is missing".to_owned(),
         };
         Err(Corruption::new(name, 0, wrong).into())

@@ -22,6 +22,8 @@ pub enum Operation {
     Remove,
     /// `FileSystem::list`.
     List,
+    /// What `FileSystem::list` says of one entry.
+    Stat,
     /// `FileSystem::exists`.
     Exists,
     /// `FileSystem::create_dir_all`.
@@ -58,6 +60,7 @@ impl Operation {
             Self::Open
                 | Self::OpenForWrite
                 | Self::List
+                | Self::Stat
                 | Self::Exists
                 | Self::Space
                 | Self::Read

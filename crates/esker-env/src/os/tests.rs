@@ -70,6 +70,22 @@ fn a_write_past_the_end_of_a_window_is_a_bug() {
     window.write(4000, &[0; 97]);
 }
 
+/// One file of which the device did not even give the length made every listing fail, and with it whatever
+/// looks for damage. A link to a name that is too long has none either.
+#[test]
+fn what_cannot_be_said_of_one_entry_is_told_of_that_one() {
+    let dir = TestDir::new("stat");
+    OsFileSystem.create(&dir.path().join("f")).unwrap().write_all_at(0, b"abc").unwrap();
+    std::os::unix::fs::symlink("n".repeat(300), dir.path().join("link")).unwrap();
+    let mut entries = OsFileSystem.list(dir.path()).unwrap();
+    entries.sort_by(|a, b| a.name.cmp(&b.name));
+    let [f, link] = entries.as_slice() else { panic!("{entries:?}") };
+    assert!(f.error.is_none() && (f.name.as_str(), f.len) == ("f", 3), "{f:?}");
+    assert_eq!((link.name.as_str(), link.is_dir, link.len), ("link", false, 0));
+    let error = link.error.as_ref().expect("why nothing is known of it").to_string();
+    assert!(error.starts_with("cannot look at ") && error.contains("/link: "), "{error}");
+}
+
 #[test]
 fn space_is_known() {
     let dir = TestDir::new("space");

@@ -138,6 +138,34 @@ fn the_root_of_a_file_system_may_be_the_directory() {
     assert_eq!(open().unwrap().get("k").unwrap().unwrap(), "v");
 }
 
+/// A file of which the device does not even give the length is no reason not to list the others: what the
+/// manifest does not name is passed over, and what it names is told by its name.
+#[test]
+fn an_open_names_the_file_that_has_no_length() {
+    let env = Env::memory(1);
+    let faults = FaultFileSystem::new(Arc::clone(&env.fs), Arc::clone(&env.clock));
+    let env = Env { fs: Arc::new(faults.clone()), ..env };
+    let open = || Db::builder("db").env(env.clone()).options(recovered::options()).open();
+    let db = open().unwrap();
+    db.put("k", "v").unwrap();
+    db.flush().unwrap();
+    db.close().unwrap();
+    env.fs.create(Path::new("db/foreign")).unwrap();
+    let without_length = |name: &str| {
+        faults.clear();
+        faults.add(Rule::new(Fault::Error(5)).on(&[Operation::Stat]).path(name));
+        open().and_then(|db| Ok(db.get("k")?.expect("the value")))
+    };
+    assert_eq!(without_length("foreign").unwrap(), "v");
+    let error = without_length("*.table").unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Io);
+    let (message, name) = (error.to_string(), "cannot look at db/1-");
+    assert!(
+        message.starts_with(name) && message.contains(".table: Input/output error"),
+        "{message}"
+    );
+}
+
 /// Once the process had gone elsewhere, files were looked for and made below that directory.
 #[test]
 fn a_relative_directory_stays_where_it_was_when_the_database_was_opened() {

@@ -197,6 +197,37 @@ fn a_file_that_cannot_be_opened_costs_no_other() {
     }
 }
 
+/// A file of which the device did not even give the length ended the salvage of all others: the directory
+/// could not be listed.
+#[test]
+fn a_file_without_a_length_costs_no_other() {
+    let (memory, state) = sample::in_memory();
+    for name in files::read_all(&memory, Path::new(DIR)).into_keys() {
+        let faults = FaultFileSystem::new(Arc::new(memory.snapshot()), Env::memory(1).clock);
+        for operation in [Operation::Stat, Operation::Open] {
+            faults.add(Rule::new(Fault::Error(5)).on(&[operation]).path(&name));
+        }
+        // The copy, which is whole by then, lies on another device.
+        let shared = faults.clone();
+        faults.observe(move |event| {
+            if event.operation == Operation::SyncDir && event.path == Path::new("new") {
+                shared.clear();
+            }
+        });
+        let env = env_over(Arc::new(faults));
+        let report = Doctor::new(DIR).env(env.clone()).salvage("new", false, &mut |_| {});
+        let report = report.unwrap_or_else(|error| panic!("{name}: {error}"));
+        let unreadable: Vec<_> = report.unreadable.iter().map(|part| &part.file).collect();
+        assert_eq!(unreadable, [&name], "{report}");
+        let db = Db::builder("new").env(env).options(crate::recovered::options());
+        let db = db.recovery(RecoveryMode::Strict).open().unwrap();
+        let kept =
+            state.names().into_iter().filter_map(|name| db.existing_keyspace(&name).unwrap());
+        let kept: usize = kept.map(|keyspace| keyspace.iter().count()).sum();
+        assert!(0 < kept, "{name}: {report}");
+    }
+}
+
 #[test]
 fn a_sound_database_is_copied_whole() {
     let (fs, state) = sample::in_memory();
