@@ -193,6 +193,29 @@ mod tests {
         assert_eq!(decoded(&bytes), Ok(extras));
     }
 
+    #[test]
+    fn times_of_a_table_are_in_their_order_or_the_same() {
+        let check = |oldest: u64, newest: u64, oldest_tombstone: Option<u64>| {
+            let times = Some(TableTimes { oldest, newest, oldest_tombstone, written: 1 });
+            let extras = TableExtras { times, ..TableExtras::default() };
+            let mut bytes = Vec::new();
+            extras.encode(&mut bytes);
+            decoded(&bytes).map(|decoded| assert_eq!(decoded, extras))
+        };
+        for oldest_tombstone in [None, Some(7)] {
+            assert_eq!(check(7, 7, oldest_tombstone), Ok(()));
+        }
+        for oldest_tombstone in [7, 8, 9] {
+            assert_eq!(check(7, 9, Some(oldest_tombstone)), Ok(()));
+        }
+        let disorder = Err("table properties have their times in the wrong order");
+        for (oldest, newest, oldest_tombstone) in
+            [(8, 7, None), (7, 9, Some(6)), (7, 9, Some(10)), (8, 7, Some(7))]
+        {
+            assert_eq!(check(oldest, newest, oldest_tombstone), disorder);
+        }
+    }
+
     /// The example of FORMAT.md section 5.
     #[test]
     fn replaced_entries_have_their_bytes() {
@@ -256,6 +279,8 @@ mod tests {
             assert_eq!(bytes, expected);
             assert_eq!(decoded(&bytes), Ok(extras));
         }
+        // All at once.
+        assert!(decoded(b"\x04\x02\x05\x05").is_ok());
         let disorder = Err("table properties have their expiries in the wrong order");
         assert_eq!(decoded(b"\x04\x02\x05\x04"), disorder);
         assert_eq!(decoded(b"\x04\x03\x05\x06\x07"), Err("unexpected bytes follow"));

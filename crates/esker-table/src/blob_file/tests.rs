@@ -1,5 +1,6 @@
 //! Values come back as they were, from whatever was asked; damage never does.
 
+use esker_base::limits::VALUE_LEN_MAX;
 use esker_base::{FileId, KeyspaceId, OwnerId};
 use esker_env::FileExt as _;
 
@@ -115,9 +116,76 @@ fn a_reference_leads_only_to_the_value_that_it_was_made_for() {
     assert_eq!(read_value(&bed, b"key1", &references[1], true).unwrap(), values[1].1);
     let past = BlobReference { number: 60, ..references[0] };
     assert!(error(b"key0", past).ends_with("reference to a record that the file does not count"));
-    let out = BlockHandle { offset: facts.file_bytes - 40, len: 30 };
-    let out = BlobReference { block: out, number: 9, ..references[0] };
-    assert!(error(b"key0", out).ends_with("reference reaches out of the file"));
+    let at = |offset: u64, len: u64| {
+        let block = BlockHandle { offset, len };
+        error(b"key0", BlobReference { block, number: 9, ..references[0] })
+    };
+    let end = facts.file_bytes - BlobFooter::LEN as u64;
+    // Neither is such a length believed, nor is what stands around the records taken for one.
+    for (offset, len) in [
+        (47, 100),
+        (0, end),
+        (48, 4),
+        (48, 0),
+        (48, end - 47),
+        (end, 5),
+        (end + 1, 5),
+        (48, 1 << 62),
+        (u64::MAX, 5),
+        (u64::MAX - 1, u64::MAX),
+    ] {
+        let told = at(offset, len);
+        assert!(told.ends_with("reference reaches out of the file"), "{offset} {len}: {told}");
+    }
+    for (offset, len) in [(48, 5), (48, end - 48), (end - 5, 5)] {
+        let told = at(offset, len);
+        assert!(told.ends_with("block checksum does not match"), "{offset} {len}: {told}");
+    }
+}
+
+/// What a footer counts becomes memory when a value is read.
+#[test]
+fn a_count_of_records_that_no_file_holds_is_not_believed() {
+    let values = [(b"key".to_vec(), vec![7; 1_000])];
+    for (count, is_refused) in [(2, false), (200, false), (1 << 20, true), (1 << 40, true)] {
+        let bed = Bed::new();
+        let (facts, references) = write(&bed, 7, Compression::None, &values);
+        let path = bed.context.dir.join(id(7).file_name());
+        let file = bed.context.fs.open_for_write(&path).unwrap();
+        let at = facts.file_bytes - BlobFooter::LEN as u64;
+        let mut bytes = vec![0; BlobFooter::LEN];
+        file.read_exact_at(at, &mut bytes).unwrap();
+        let seed = file_seed(DATABASE, id(7).0);
+        let footer = BlobFooter::decode(&bytes, seed, at).unwrap();
+        let footer = BlobFooter { record_count: count, ..footer };
+        file.write_all_at(at, &footer.encode(seed, at)).unwrap();
+        let _file = bed.context.blobs.get(facts);
+        match read_value(&bed, b"key", &references[0], true) {
+            Ok(value) => assert!(!is_refused && value == values[0].1, "{count}"),
+            Err(error) => {
+                assert!(is_refused, "{count}: {error}");
+                assert!(error.to_string().ends_with("footer counts too much"), "{error}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_reference_to_more_than_the_longest_value_is_refused() {
+    let reference = BlobReference {
+        file: id(7),
+        block: BlockHandle { offset: 48, len: 100 },
+        number: 0,
+        value_len: VALUE_LEN_MAX,
+    };
+    let decode = |reference: BlobReference| {
+        let mut bytes = Vec::new();
+        reference.encode(&mut bytes);
+        BlobReference::decode(&bytes).map_err(|error| error.what)
+    };
+    assert_eq!(decode(reference), Ok(reference));
+    let longer = BlobReference { value_len: VALUE_LEN_MAX + 1, ..reference };
+    assert_eq!(decode(longer), Err("blob reference says an impossible length"));
 }
 
 #[test]

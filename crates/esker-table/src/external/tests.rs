@@ -7,6 +7,7 @@ use std::sync::Arc;
 use super::*;
 use crate::testing::{Bed, DATABASE, Entry, Random, get, id, options};
 use crate::{Compression, Table, TableBuilder, TableIdentity, TableOptions};
+use esker_base::checksum::{checksum32, file_seed};
 use esker_base::{EntryKind, InternalKey, KeyspaceId, OwnerId, TableId};
 
 const BIRTH: DatabaseId = DatabaseId(*b"elsewhere-------");
@@ -244,4 +245,14 @@ fn golden_bytes_of_an_adoption() {
     assert_eq!(Adoption::decode(&bytes, DATABASE, id(9), 1000), Ok(adoption(0x0102)));
     assert!(Adoption::decode(&bytes, DATABASE, id(9), 1001).is_err());
     assert!(Adoption::decode(&bytes, DATABASE, id(8), 1000).is_err());
+    // Nothing that is not said is there, whatever the checksum says.
+    for at in 69..76 {
+        let mut other = bytes.clone();
+        other[at] = 1;
+        let seed = file_seed(DATABASE, id(9).0).wrapping_add(1000);
+        let checksum = checksum32(seed, &other[..76]);
+        other[76..80].copy_from_slice(&checksum.to_le_bytes());
+        let error = Adoption::decode(&other, DATABASE, id(9), 1000).unwrap_err();
+        assert_eq!(error.what, "adoption is not that of the table", "byte {at}");
+    }
 }

@@ -234,6 +234,7 @@ fn approximate_bytes_follow_the_range() {
     assert!((0.48..0.54).contains(&half), "{half}");
     assert!(bytes("05000", "05001") <= 3_000.0);
     assert_eq!(bytes("x", "z"), 0.0);
+    assert_eq!(bytes("", "00000"), 0.0, "nothing before the first key");
     assert_eq!(bytes("05000", "04000"), 0.0);
 }
 
@@ -276,6 +277,21 @@ fn cut_keys_make_stretches_of_about_as_many_blocks() {
             let share = entries.len() / count;
             assert!((end - start).abs_diff(share) <= 10, "{count}: {start} to {end}");
         }
+    }
+    // Of as many stretches as there are blocks, each ends where its block does.
+    let blocks = bed.table(&bed.build(3, options(256, Compression::None), &entries[..100]));
+    let count = blocks.properties().data_block_count as usize;
+    let mut ends = Vec::new();
+    for block in blocks.walk().unwrap().map(Result::unwrap) {
+        let mut last = Vec::new();
+        block.for_each_entry(|key, _| last = key.user_key.to_vec());
+        ends.extend(Some(last).filter(|last| !last.is_empty()));
+    }
+    assert_eq!(ends.len(), count);
+    let cuts = blocks.cut_keys(count).unwrap();
+    assert_eq!(cuts.len(), count - 1);
+    for (cut, pair) in cuts.iter().zip(ends.windows(2)) {
+        assert!(pair[0] <= *cut && *cut < pair[1], "{}", cut.escape_ascii());
     }
     // Never more stretches than blocks.
     let few = bed.table(&bed.build(2, options(4096, Compression::None), &entries[..10]));

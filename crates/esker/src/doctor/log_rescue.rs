@@ -42,7 +42,8 @@ pub(super) fn rescue(
     let before = if history.is_whole { history.catalog.last_seqno } else { SeqNo::MAX };
     // A gap that follows damage is the hole that the damage left.
     let mut is_behind_damage = false;
-    let mut gap = None;
+    // Those of which no segment has said yet that they were durable.
+    let mut gaps = Vec::new();
     let durable = &history.catalog.durable_logs;
     walk_logs(place, history.database(), logs, durable, before, |item| match item {
         LogItem::Damage(damage) => {
@@ -59,7 +60,7 @@ pub(super) fn rescue(
             rescue.spoilt.insert(log);
         }
         LogItem::Gap { after, before } => {
-            gap = Some((after, before));
+            gaps.push((after, before));
             if std::mem::take(&mut is_behind_damage) {
                 return;
             }
@@ -82,13 +83,14 @@ pub(super) fn rescue(
             }
         }
         LogItem::End(segment) => {
+            // A sync of any later segment covers those before it first.
             let was_durable = (FileHeader::LEN as u64) < segment.marked_durable;
-            if let Some((after, before)) = gap.take()
-                && history.is_whole
-                && was_durable
-            {
-                let what = format!("groups between {after} and {before} are missing");
-                rescue.lost.push(Loss { file: segment.log.file_name(), what, keys: None });
+            if history.is_whole && was_durable {
+                for (after, before) in gaps.drain(..) {
+                    let what = format!("groups between {after} and {before} are missing");
+                    let file = segment.log.file_name();
+                    rescue.lost.push(Loss { file, what, keys: None });
+                }
             }
         }
     })?;

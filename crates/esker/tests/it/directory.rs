@@ -166,6 +166,49 @@ fn an_open_names_the_file_that_has_no_length() {
     );
 }
 
+/// Directories and files, where the log goes, and what stands in the way.
+type Strange =
+    (&'static [&'static str], &'static [&'static str], &'static str, Option<&'static str>);
+
+/// A directory in which nothing shows that it is that of a database is left as it is, without a lock file.
+#[test]
+fn a_directory_that_holds_something_else_is_refused_and_left_as_it_is() {
+    let cases: [Strange; 9] = [
+        (&[], &[], "log", None),
+        (&[], &["LOCK", "1-00000001.manifest.tmp"], "log", None),
+        (&["lost+found"], &[], "log", None),
+        (&["log"], &[], "root/log", None),
+        (&["photos"], &[], "log", Some("photos")),
+        (&["log"], &[], "log", Some("log")),
+        (&["log", "photos"], &[], "root/log", Some("photos")),
+        (&[], &["lost+found"], "log", Some("lost+found")),
+        (&[], &["LOCK", "notes.txt"], "log", Some("notes.txt")),
+    ];
+    for (dirs, files, log_dir, told) in cases {
+        let env = Env::memory(1);
+        let root = Path::new("root");
+        env.fs.create_dir_all(root).unwrap();
+        dirs.iter().for_each(|name| env.fs.create_dir_all(&root.join(name)).unwrap());
+        files.iter().for_each(|name| drop(env.fs.create(&root.join(name)).unwrap()));
+        let names = || -> BTreeSet<String> {
+            env.fs.list(root).unwrap().into_iter().map(|entry| entry.name).collect()
+        };
+        let before = names();
+        let options = Options { log_dir: Some(log_dir.into()), ..recovered::options() };
+        let opened = Db::builder(root).env(env.clone()).options(options).open();
+        let Some(told) = told else {
+            opened.unwrap().put("k", "v").unwrap();
+            continue;
+        };
+        let error = opened.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidInput, "{error}");
+        let what = format!("root is not a database: it holds {told} and no manifest");
+        assert!(error.to_string().ends_with(&what), "{error}");
+        let made = names().difference(&before).cloned().collect::<Vec<_>>();
+        assert!(made.iter().all(|name| name == "log"), "{made:?}");
+    }
+}
+
 /// Once the process had gone elsewhere, files were looked for and made below that directory.
 #[test]
 fn a_relative_directory_stays_where_it_was_when_the_database_was_opened() {
@@ -303,6 +346,10 @@ fn a_file_with_the_last_number_of_all_is_refused_by_its_name() {
         assert_eq!(error.kind(), ErrorKind::Corruption, "{error}");
         assert!(error.to_string().contains(&name), "{error}");
         assert_eq!(crate::files::read_all(&copy, dir), before, "{name}");
+        if extension != "manifest" {
+            // One that only reads gives no numbers.
+            Db::builder(dir).env(env.clone()).read_only(true).open().unwrap();
+        }
         if extension == "table" {
             assert!(error.to_string().contains("somebody has put it there"), "{error}");
             let table = before.keys().find(|name| name.ends_with(".table")).unwrap();

@@ -2,8 +2,13 @@
 
 mod sample;
 
+mod blobs;
+mod holes;
 mod lost_edits;
 mod modes;
+mod order;
+mod places;
+mod rebuilt;
 mod repair;
 mod salvage;
 mod unlikely;

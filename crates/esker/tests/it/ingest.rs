@@ -11,6 +11,7 @@ use esker::{
 use crate::directory::{assert_exact, assert_tidy};
 use crate::outside::OUTSIDE;
 use esker::doctor::{Doctor, RepairOptions};
+use esker_tree::Manifest;
 
 fn open(env: &Env) -> Db {
     let options = Options { background_threads: 0, ..Options::default() };
@@ -69,6 +70,46 @@ fn entries_are_newer_than_all_before_and_older_than_all_after() {
     db.close().unwrap();
     let db = open(&env);
     assert_eq!(contents(&db), now);
+}
+
+/// A range tombstone in memory may cover what is ingested: it goes to a table before, below.
+#[test]
+fn a_range_that_was_deleted_before_does_not_stand_above_what_is_ingested() {
+    let env = Env::memory(0);
+    let db = open(&env);
+    db.put("a", "written").unwrap();
+    db.flush().unwrap();
+    db.delete_range("a".."c").unwrap();
+    let path = table(&env, "t", &["a", "b"], "ingested");
+    db.ingest(db.default_keyspace(), &[&path], COPY).unwrap();
+    let expected = "a=ingested b=ingested z=later";
+    db.put("z", "later").unwrap();
+    assert_eq!(contents(&db), expected);
+    db.flush().unwrap();
+    assert_eq!(contents(&db), expected);
+    db.close().unwrap();
+    let report = Doctor::new("db").env(env.clone()).verify(&mut |_| {}).unwrap();
+    assert!(report.is_sound(), "{report}");
+    let db = open(&env);
+    assert_eq!(contents(&db), expected);
+    db.compact_all().unwrap();
+    assert_eq!(contents(&db), expected);
+}
+
+/// Deletes with a deadline count from when the table joined.
+#[test]
+fn what_is_ingested_knows_whether_it_has_tombstones() {
+    for (keys, has_tombstones) in [(&["a", "b"][..], false), (&["a", "-b"], true)] {
+        let env = Env::memory(0);
+        let db = open(&env);
+        let path = table(&env, "t", keys, "ingested");
+        db.ingest(db.default_keyspace(), &[&path], COPY).unwrap();
+        db.close().unwrap();
+        let catalog = Manifest::recover(&*env.fs, Path::new("db")).unwrap().unwrap().catalog;
+        let mut tables = catalog.keyspaces.values().flat_map(|state| state.tables.values());
+        let times = tables.next().unwrap().properties.extras.times.unwrap();
+        assert_eq!(times.oldest_tombstone, has_tombstones.then_some(times.newest), "{keys:?}");
+    }
 }
 
 #[test]

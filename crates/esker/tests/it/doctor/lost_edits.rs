@@ -7,7 +7,7 @@ use std::sync::Arc;
 use esker::doctor::{RepairOptions, RepairReport};
 use esker::env::Env;
 use esker::{Db, KeyspaceOptions, Options};
-use esker_base::{FileId, FileKind, ManifestId, OwnerId};
+use esker_base::{FileHeader, FileId, FileKind, ManifestId, OwnerId};
 use esker_log::{ExpectedHeader, LogReader};
 use esker_tree::{EditRecord, MANIFEST_FORMAT, Manifest, RunId, VersionEdit};
 
@@ -18,14 +18,13 @@ fn open(env: &Env) -> Db {
     Db::builder(DIR).env(env.clone()).options(options).open().unwrap()
 }
 
-/// Damages the first edit with a record like that, and repairs the database.
-fn repair_without(env: &Env, is_lost: impl Fn(&EditRecord) -> bool) -> RepairReport {
+/// Damages the first edit with a record like that in a manifest.
+fn lose(env: &Env, name: &str, is_lost: impl Fn(&EditRecord) -> bool) {
     let files = Files(env);
-    let name = files.newest_manifest();
-    let (id, kind) = FileId::parse_file_name(&name).unwrap();
-    assert_eq!(kind, FileKind::Manifest);
+    let header = FileHeader::decode(&files.read(name)[..FileHeader::LEN]).unwrap();
+    let (kind, id) = (FileKind::Manifest, header.id);
     let expected = ExpectedHeader { kind, id, database: None, newest_format: MANIFEST_FORMAT };
-    let path = Path::new(DIR).join(&name);
+    let path = Path::new(DIR).join(name);
     let mut reader = LogReader::open(&*env.fs, &path, &expected).unwrap();
     let offset = loop {
         let frame = reader.next_frame().unwrap().expect("an edit with the record");
@@ -34,7 +33,13 @@ fn repair_without(env: &Env, is_lost: impl Fn(&EditRecord) -> bool) -> RepairRep
             break frame.offset;
         }
     };
-    files.flip(&name, usize::try_from(offset).unwrap() + 6);
+    files.flip(name, usize::try_from(offset).unwrap() + 6);
+}
+
+/// Damages the first edit with a record like that, and repairs the database.
+fn repair_without(env: &Env, is_lost: impl Fn(&EditRecord) -> bool) -> RepairReport {
+    let files = Files(env);
+    lose(env, &files.newest_manifest(), is_lost);
     assert!(!files.verify().is_sound());
     let report = files.doctor().repair(&RepairOptions::default(), &mut |_| {}).unwrap();
     assert!(files.verify().is_sound(), "{report}\n{}", files.verify());
@@ -147,4 +152,65 @@ fn a_table_that_moved_on_does_not_stand_where_another_came() {
         [true, false, true]
     );
     assert_eq!(value(&db, "default", "a").unwrap(), "newer");
+}
+
+/// Names that are made up are those of nobody else.
+#[test]
+fn a_keyspace_without_a_name_does_not_get_that_of_another() {
+    let env = Env::memory(1);
+    let db = open(&env);
+    for name in ["keyspace-2", "users"] {
+        let keyspace = db.keyspace(name, KeyspaceOptions::default()).unwrap();
+        keyspace.put("k", name).unwrap();
+        db.flush().unwrap();
+    }
+    drop(db);
+    let report = repair_without(
+        &env,
+        |record| matches!(record, EditRecord::KeyspaceCreated { name, .. } if name == "users"),
+    );
+    let db = open(&env);
+    assert_eq!(db.keyspaces(), ["default", "keyspace-2", "keyspace-2-"], "{report}");
+    for (name, told) in [("keyspace-2", "keyspace-2"), ("keyspace-2-", "users")] {
+        assert_eq!(value(&db, name, "k").unwrap(), told, "{report}");
+    }
+}
+
+/// What a manifest starts with is all that there was: tables of the one before that it does not have are
+/// not missed, though nothing else tells that they had been replaced.
+#[test]
+fn what_a_manifest_does_not_start_with_had_gone_before() {
+    let env = Env::memory(1);
+    let db = open(&env);
+    for round in ["1", "2"] {
+        db.put("k", round).unwrap();
+        db.flush().unwrap();
+    }
+    db.compact_all().unwrap();
+    db.close().unwrap();
+    let files = Files(&env);
+    let old = files.ending_with(".manifest.old").remove(0);
+    let edits = files.read(&old);
+    let db = open(&env);
+    drop(db.keyspace("another", KeyspaceOptions::default()).unwrap());
+    db.put("later", "3").unwrap();
+    db.flush().unwrap();
+    drop(db);
+    // As if it had not been removed.
+    files.replace(&old, &edits);
+    lose(&env, &old, |record| matches!(record, EditRecord::TableRemoved { .. }));
+    let report = repair_without(
+        &env,
+        |record| matches!(record, EditRecord::KeyspaceCreated { name, .. } if name == "another"),
+    );
+    assert!(report.lost.is_empty(), "{report}");
+    let mut tables = files.ending_with(".table");
+    tables.sort();
+    let mut kept = report.kept.clone();
+    kept.sort();
+    assert_eq!(kept, tables, "each once: {report}");
+    let db = open(&env);
+    for (key, told) in [("k", "2"), ("later", "3")] {
+        assert_eq!(value(&db, "default", key).unwrap(), told, "{report}");
+    }
 }

@@ -227,6 +227,7 @@ fn a_missing_newest_manifest_is_noticed_at_open() {
     files.remove(&files.newest_manifest());
     let error = open(&env, RecoveryMode::TornTail).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Corruption, "{error}");
+    assert!(error.to_string().contains("followed this one is missing"), "{error}");
     let report = files.verify();
     assert!(
         report.findings.iter().any(|f| f.what.contains("followed this one is missing")),

@@ -194,6 +194,11 @@ fn a_file_that_cannot_be_opened_costs_no_other() {
             .sum();
         assert!(0 < kept, "{name}: {report}");
         assert_eq!(report.repair.was_sound(), name.ends_with(".old"), "{name}: {report}");
+        // Only a manifest leaves an empty file: an older one would be taken for the newest.
+        let is_newest_manifest = name.ends_with(".manifest");
+        assert_eq!(report.repair.set_aside.contains(name), is_newest_manifest, "{name}: {report}");
+        let others = names.iter().filter(|other| *other != name && *other != "LOCK").count();
+        assert_eq!(report.files, others as u64, "{name}: {report}");
     }
 }
 
@@ -233,6 +238,10 @@ fn a_sound_database_is_copied_whole() {
     let (fs, state) = sample::in_memory();
     let report = Doctor::new(DIR).env(env_of(&fs)).salvage("new", false, &mut |_| {}).unwrap();
     assert!(report.repair.was_sound() && report.unreadable.is_empty(), "{report}");
+    let mut copied = files::read_all(&fs, Path::new(DIR));
+    copied.remove("LOCK");
+    let bytes: u64 = copied.values().map(|bytes| bytes.len() as u64).sum();
+    assert_eq!((report.files, report.bytes), (copied.len() as u64, bytes), "{report}");
     let db = Db::builder("new").env(env_of(&fs)).options(crate::recovered::options()).open();
     crate::reading::assert_state(&db.unwrap(), &state, "the copy");
 }

@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use esker::doctor::RepairOptions;
+use esker::doctor::{RepairOptions, Totals};
 use esker::env::{Env, FileExt as _};
 use esker::{Db, Error, ErrorKind, KeyspaceOptions, Options, RecoveryMode};
 use esker_base::{FileHeader, FileId, FileKind, KeyspaceId, ManifestId, OwnerId, SeqNo};
@@ -86,6 +86,48 @@ fn what_was_looked_at_is_counted() {
     let logs = files.ending_with(".log").len() as u64;
     assert_eq!((totals.logs, totals.log_bytes), (logs, bytes(".log")));
     assert!(2 <= totals.operations && 2 <= totals.groups, "{totals:?}");
+
+    // The same, but for what only a manifest knows.
+    files.manifests().iter().for_each(|name| files.remove(name));
+    let each = files.verify().totals;
+    assert_eq!(each, Totals { keyspaces: 0, ..totals });
+}
+
+/// Every file is announced, and all bytes that were announced are done with, whether a manifest says
+/// which they are or not.
+#[test]
+fn how_far_a_verification_is_adds_up() {
+    let env = database();
+    let options = Options { background_threads: 0, warm_cache: true, ..Options::default() };
+    let db = Db::builder(DIR).env(env.clone()).options(options).open().unwrap();
+    db.put("a value in the cache", "after a flush").unwrap();
+    db.flush().unwrap();
+    assert_eq!(db.iter().count(), 4);
+    db.put("d", "in the log").unwrap();
+    db.close().unwrap();
+    let files = Files(&env);
+    for has_manifest in [true, false] {
+        if !has_manifest {
+            files.manifests().iter().for_each(|name| files.remove(name));
+        }
+        let mut told = Vec::new();
+        files.doctor().verify(&mut |progress| told.push(progress.clone())).unwrap();
+        let last = told.last().unwrap();
+        assert_eq!(last.bytes_done, last.bytes_total, "{has_manifest}: {told:?}");
+        assert!(told.is_sorted_by_key(|progress| progress.bytes_done));
+        let kinds = [".table", ".log", ".warm"];
+        let names = kinds.iter().flat_map(|kind| {
+            let names = files.ending_with(kind);
+            assert!(!names.is_empty(), "{kind}");
+            names
+        });
+        let mut bytes = 0;
+        for name in names {
+            assert!(told.iter().any(|progress| progress.subject == name), "{name}: {told:?}");
+            bytes += files.read(&name).len() as u64;
+        }
+        assert_eq!(last.bytes_total, bytes, "{has_manifest}");
+    }
 }
 
 /// A recovery to a point in time goes on behind a group that makes no sense from its middle on: what
@@ -255,6 +297,7 @@ fn reports_say_word_for_word_what_was_found_and_done() {
     let report = files.verify().to_string();
     assert_eq!(report.lines().next(), Some(missing.as_str()), "{report}");
     assert_eq!(report.lines().last(), Some("damaged: 1 findings"), "{report}");
+    assert!(!report.contains("blob"), "there are none: {report}");
 
     let expected = |end: &str| {
         format!(

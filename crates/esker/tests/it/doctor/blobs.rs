@@ -1,0 +1,200 @@
+//! Values in blob files: what a verification says of references that lead to none, and what a repair
+//! keeps where it is.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use esker::doctor::{RepairOptions, VerifyReport};
+use esker::env::{
+    Env, Fault, FaultFileSystem, ManualClock, MemoryFileSystem, Operation, Rule, When,
+};
+use esker::{Compression, Db, ErrorKind, KeyspaceOptions, Options};
+use esker_base::FileHeader;
+use esker_tree::Manifest;
+
+use super::sample::{DIR, Files};
+
+fn open(env: &Env) -> Db {
+    let options = Options { background_threads: 0, ..Options::default() };
+    let keyspace = KeyspaceOptions {
+        blob_threshold_bytes: Some(32),
+        compression: Compression::None,
+        shallow_compression: Compression::None,
+        ..KeyspaceOptions::default()
+    };
+    let builder = Db::builder(DIR).env(env.clone()).options(options);
+    builder.default_keyspace(keyspace).open().unwrap()
+}
+
+fn value(key: &str) -> Vec<u8> {
+    format!("{key}:{}", "v".repeat(100)).into_bytes()
+}
+
+/// Two tables, each with values in a blob file of its own: of `a`, `b` and `c`, and of `d` and `e`.
+/// And one that stands in a table.
+fn database(env: &Env) {
+    let db = open(env);
+    for keys in [&["a", "b", "c"][..], &["d", "e"]] {
+        keys.iter().for_each(|key| db.put(key, value(key)).unwrap());
+        db.put("short", "inline").unwrap();
+        db.flush().unwrap();
+    }
+    db.close().unwrap();
+}
+
+fn lines(report: &VerifyReport) -> Vec<String> {
+    report.findings.iter().map(ToString::to_string).collect()
+}
+
+#[test]
+fn blob_files_and_their_values_are_counted() {
+    let env = Env::memory(1);
+    database(&env);
+    let files = Files(&env);
+    let names = files.ending_with(".blob");
+    let bytes: usize = names.iter().map(|name| files.read(name).len()).sum();
+    let check = || {
+        let report = files.verify();
+        let line = format!("2 blob files of {bytes} bytes with 5 values");
+        assert!(report.to_string().lines().any(|told| told == line), "{report}");
+        let totals = report.totals;
+        assert_eq!((totals.blob_files, totals.blob_values), (2, 5));
+        assert_eq!(totals.blob_bytes, bytes as u64);
+        assert_eq!((totals.tables, totals.entries), (2, 7));
+    };
+    check();
+    // Each by itself, where no manifest names them.
+    files.manifests().iter().for_each(|name| files.remove(name));
+    check();
+}
+
+#[test]
+fn references_that_lead_to_no_value_are_told_by_their_keys() {
+    let env = Env::memory(1);
+    database(&env);
+    let files = Files(&env);
+    let (blob, table) =
+        (files.ending_with(".blob").remove(0), files.ending_with(".table").remove(0));
+    let bytes = files.read(&blob);
+    let value_at = |key: &str| {
+        let wanted = value(key);
+        bytes.windows(wanted.len()).position(|bytes| bytes == wanted).expect("stored as it is")
+    };
+    for (damaged, told) in [
+        (&["b"][..], "1 values in blob files cannot be read: "),
+        (&["a", "b"], "2 values in blob files cannot be read: "),
+        (&["b", "c"], "2 values in blob files cannot be read: "),
+        (&["a", "b", "c"], "3 values in blob files cannot be read: "),
+    ] {
+        damaged.iter().for_each(|key| files.flip(&blob, value_at(key)));
+        let (first, last) = (damaged[0], damaged[damaged.len() - 1]);
+        let report = files.verify();
+        let of_table: Vec<_> = report.findings.iter().filter(|it| it.file == table).collect();
+        assert_eq!(of_table.len(), 1, "{report}");
+        assert!(of_table[0].what.starts_with(told), "{report}");
+        let cause = format!("{blob} is damaged at offset ");
+        assert!(of_table[0].what.contains(&cause), "{report}");
+        let affected = format!("keys from \"{first}\" up to \"{last}\" of default");
+        assert_eq!(of_table[0].affected.as_ref().unwrap().to_string(), affected);
+        assert_eq!(report.findings.len() - 1, damaged.len(), "one for each value: {report}");
+        assert!(report.findings.iter().all(|it| [&table, &blob].contains(&&it.file)), "{report}");
+        files.replace(&blob, &bytes);
+    }
+    files.remove(&blob);
+    let expected = [
+        format!("{blob} at 0: tables refer to this file, and it is missing"),
+        format!(
+            "{table} at 0: 3 values in blob files cannot be read: {blob} is damaged at offset 0: the \
+             file is missing; affects keys from \"a\" up to \"c\" of default"
+        ),
+    ];
+    assert_eq!(lines(&files.verify()), expected);
+}
+
+/// A device that gives a blob file no more is not a damaged file: a repair would take its values for
+/// lost. Every single read of one fails in turn.
+#[test]
+fn blob_files_that_cannot_be_read_now_end_the_verification_and_the_repair() {
+    let memory = MemoryFileSystem::new(1);
+    let below = Env { fs: Arc::new(memory.clone()), ..Env::memory(1) };
+    database(&below);
+    for is_repair in [false, true] {
+        // What a look at it comes to in which the read of that number fails, and how many there were.
+        let look = |failing: u64| {
+            let snapshot = Env { fs: Arc::new(memory.snapshot()), ..Env::memory(1) };
+            if is_repair {
+                // The references of a damaged table are looked at one by one.
+                let table = Files(&snapshot).ending_with(".table").remove(0);
+                Files(&snapshot).flip(&table, FileHeader::LEN + 4);
+            }
+            let clock = Arc::new(ManualClock::default());
+            let faults = FaultFileSystem::new(Arc::clone(&snapshot.fs), clock);
+            let rule = Rule::new(Fault::Error(5)).on(&[Operation::Read]).path("*.blob");
+            faults.add(rule.when(When::Nth(failing)));
+            let reads = Arc::new(AtomicU64::new(0));
+            let count = Arc::clone(&reads);
+            faults.observe(move |event| {
+                let is_blob = event.path.extension().is_some_and(|it| it == "blob");
+                if event.operation == Operation::Read && is_blob {
+                    count.fetch_add(1, Ordering::Relaxed);
+                }
+            });
+            let env = Env { fs: Arc::new(faults.clone()), ..Env::memory(1) };
+            let doctor = Files(&env).doctor();
+            let error = match is_repair {
+                true => doctor.repair(&RepairOptions::default(), &mut |_| {}).err(),
+                false => doctor.verify(&mut |_| {}).err(),
+            };
+            (error, reads.load(Ordering::Relaxed))
+        };
+        let (error, reads) = look(u64::MAX);
+        assert!(error.is_none() && 10 < reads, "{reads} reads: {error:?}");
+        for read in 1..=reads {
+            let (error, _) = look(read);
+            let error = error.unwrap_or_else(|| panic!("read {read} of {reads} failed unnoticed"));
+            assert_eq!(error.kind(), ErrorKind::Io, "read {read}: {error}");
+            assert!(error.to_string().contains(".blob"), "read {read}: {error}");
+        }
+    }
+}
+
+/// What a repair makes of a damaged table goes on referring to the values that are whole, where they
+/// are; those of a damaged blob file come back into the table.
+#[test]
+fn a_repair_moves_only_values_of_damaged_blob_files() {
+    for is_blob_damaged in [false, true] {
+        let env = Env::memory(1);
+        database(&env);
+        let files = Files(&env);
+        let (blobs, tables) = (files.ending_with(".blob"), files.ending_with(".table"));
+        match is_blob_damaged {
+            // Its footer: every value is whole.
+            true => files.flip(&blobs[0], files.read(&blobs[0]).len() - 3),
+            false => files.flip(&tables[0], files.read(&tables[0]).len() - 3),
+        }
+        let report = files.doctor().repair(&RepairOptions::default(), &mut |_| {}).unwrap();
+        assert!(report.lost.is_empty(), "{report}");
+        let entries: Vec<_> = report.rebuilt.iter().map(|it| (&it.from, it.entries)).collect();
+        assert_eq!(entries, [(&tables[0], 4)], "{report}");
+        assert_eq!(report.kept, tables[1..], "{report}");
+        let catalog = Manifest::recover(&*env.fs, Path::new(DIR)).unwrap().unwrap().catalog;
+        let states = catalog.keyspaces.values().flat_map(|state| state.tables.values());
+        let named: Vec<String> = states
+            .flat_map(|table| table.properties.blob_uses().map(|one| one.facts.id.file_name()))
+            .collect();
+        match is_blob_damaged {
+            true => assert_eq!(named, blobs[1..], "{report}"),
+            false => {
+                let mut named = named;
+                named.sort();
+                assert_eq!(named, blobs, "{report}");
+            }
+        }
+        assert!(files.verify().is_sound(), "{}", files.verify());
+        let db = open(&env);
+        for key in ["a", "b", "c", "d", "e"] {
+            assert_eq!(db.get(key).unwrap().unwrap(), value(key), "{key}: {report}");
+        }
+    }
+}

@@ -1,0 +1,203 @@
+//! Holes in the log: where a verification, a recovery and a repair see one, and what stands around it.
+
+use std::path::Path;
+
+use esker::doctor::{RepairOptions, RepairReport};
+use esker::env::Env;
+use esker::{Db, Durability, ErrorKind, KeyspaceOptions, Options, RecoveryMode};
+use esker_base::{FileHeader, SeqNo};
+use esker_tree::Manifest;
+
+use super::modes::{COUNT, cut_between_frames, logged, open, prefix};
+use super::sample::{DIR, Files};
+
+fn repair(env: &Env, past_holes: bool) -> RepairReport {
+    let options = RepairOptions { past_holes, ..RepairOptions::default() };
+    let report = Files(env).doctor().repair(&options, &mut |_| {}).unwrap();
+    assert!(Files(env).verify().is_sound(), "{report}\n{}", Files(env).verify());
+    report
+}
+
+/// Flips a bit of the value of the write that stands where `bytes` do.
+fn damage(env: &Env, name: &str, bytes: &[u8]) {
+    let log = Files(env).read(name);
+    let at = log.windows(bytes.len()).position(|window| window == bytes).expect("it is there");
+    Files(env).flip(name, at);
+}
+
+#[test]
+fn only_segments_that_something_is_lost_of_are_set_aside() {
+    let env = logged();
+    let logs = Files(&env).ending_with(".log");
+    Files(&env).flip(&logs[1], 30_000);
+    let report = repair(&env, true);
+    assert_eq!(report.set_aside, logs[1..2], "{report}");
+    let rebuilt: Vec<_> = report.rebuilt.iter().map(|it| (it.from.as_str(), it.entries)).collect();
+    assert_eq!(rebuilt, [("the log", COUNT - 1)], "{report}");
+}
+
+/// What behind a hole is lost is told by its keys, from the first to the last: what its values are does
+/// not matter, nor in which order it was written. Its sequence numbers are not given again.
+#[test]
+fn what_is_lost_behind_a_hole_reaches_from_its_first_key_to_its_last() {
+    let env = Env::memory(1);
+    let db = open(&env, RecoveryMode::TornTail).unwrap();
+    let writes =
+        [("f", "1"), ("f", "2"), ("f", "3"), ("m", "0"), ("c", "z"), ("x", "z"), ("e", "0")];
+    for (key, value) in writes {
+        db.put_with(key, value.repeat(100), Durability::Power).unwrap();
+    }
+    drop(db);
+    let log = Files(&env).ending_with(".log").remove(0);
+    damage(&env, &log, &[b'2'; 100]);
+    let report = repair(&env, false);
+    let lost: Vec<_> = report.lost.iter().filter_map(|loss| loss.keys.as_ref()).collect();
+    let lost: Vec<String> = lost.into_iter().map(ToString::to_string).collect();
+    assert_eq!(lost, ["keys from \"c\" up to \"x\" of default"], "{report}");
+    let catalog = Manifest::recover(&*env.fs, Path::new(DIR)).unwrap().unwrap().catalog;
+    assert_eq!(catalog.last_seqno, SeqNo::new(writes.len() as u64).unwrap(), "{report}");
+    let db = open(&env, RecoveryMode::Strict).unwrap();
+    assert_eq!(db.get("f").unwrap().unwrap(), "1".repeat(100));
+    assert_eq!(db.iter().count(), 1);
+}
+
+/// Operations on it may still be in the log.
+#[test]
+fn a_keyspace_that_was_dropped_does_not_come_back_out_of_the_log() {
+    let env = Env::memory(1);
+    let db = open(&env, RecoveryMode::TornTail).unwrap();
+    let gone = db.keyspace("gone", KeyspaceOptions::default()).unwrap();
+    for value in ["1", "2", "3"] {
+        gone.put("k", "v").unwrap();
+        db.put_with("k", value.repeat(100), Durability::Power).unwrap();
+    }
+    db.drop_keyspace(&gone).unwrap();
+    drop((gone, db));
+    let log = Files(&env).ending_with(".log").remove(0);
+    damage(&env, &log, &[b'2'; 100]);
+    for past_holes in [false, true] {
+        let copy = logged();
+        let files = Files(&copy);
+        files.everything().iter().for_each(|(name, _)| files.remove(name));
+        Files(&env).everything().iter().for_each(|(name, bytes)| files.replace(name, bytes));
+        let report = repair(&copy, past_holes);
+        assert!(!report.to_string().contains("keyspace-1"), "{report}");
+        assert_eq!(report.rebuilt[0].entries, 1 + u64::from(past_holes), "{report}");
+        assert_eq!(open(&copy, RecoveryMode::Strict).unwrap().keyspaces(), ["default"]);
+    }
+}
+
+/// The first segment of all has no frame before it that would be missed: the tables end where it starts.
+#[test]
+fn all_frames_of_the_first_segment_are_missed_too() {
+    let env = logged();
+    let files = Files(&env);
+    let logs = files.ending_with(".log");
+    let count = cut_between_frames(&env, &logs[0], 0);
+    let report = files.verify();
+    let line = format!(
+        "{} at 0: groups before this segment are missing, though they were durable",
+        logs[1]
+    );
+    assert_eq!(report.findings[0].to_string(), line, "{report}");
+    for mode in [RecoveryMode::Strict, RecoveryMode::TornTail] {
+        let error = open(&env, mode).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Corruption, "{mode:?}: {error}");
+        assert!(error.to_string().contains("though they were durable"), "{mode:?}: {error}");
+    }
+    let report = repair(&env, true);
+    let told = format!("groups between 0 and {} are missing", count + 1);
+    assert!(report.lost.iter().any(|loss| loss.what == told), "{report}");
+    let db = open(&env, RecoveryMode::Strict).unwrap();
+    assert_eq!(db.iter().count() as u64, COUNT - count as u64);
+}
+
+/// A log of several segments that nobody synced, but for two last writes if `is_synced_at_end`; frames are
+/// gone from the end of the first.
+fn unsynced(is_synced_at_end: bool) -> (Env, Vec<String>) {
+    let env = Env::memory(1);
+    let db = open(&env, RecoveryMode::TornTail).unwrap();
+    let write = |n: u64, durability: Durability| {
+        let value = [format!("{n:04}").into_bytes(), vec![b'x'; 600]].concat();
+        db.put_with(format!("{n:04}"), value, durability).unwrap();
+    };
+    (0..COUNT).for_each(|n| write(n, Durability::Process));
+    if is_synced_at_end {
+        (COUNT..COUNT + 2).for_each(|n| write(n, Durability::Power));
+    }
+    drop(db);
+    let logs = Files(&env).ending_with(".log");
+    assert!(2 < logs.len());
+    cut_between_frames(&env, &logs[0], 20);
+    (env, logs)
+}
+
+/// What was never synced may go in a crash, a segment's end before the next one's start: that is no
+/// damage, though the header of the next one is durable.
+#[test]
+fn frames_that_never_were_durable_are_not_missed() {
+    let (env, _) = unsynced(false);
+    assert!(Files(&env).verify().is_sound(), "{}", Files(&env).verify());
+    let error = open(&env, RecoveryMode::Strict).unwrap_err();
+    assert!(error.to_string().ends_with("frames before this segment are missing"), "{error}");
+    assert_eq!(prefix(&open(&env, RecoveryMode::TornTail).unwrap()), 20);
+
+    // Nor does a repair that has another reason take them for lost.
+    let (env, logs) = unsynced(false);
+    Files(&env).flip(&logs[0], 20);
+    let report = repair(&env, false);
+    assert!(!report.was_sound());
+    let gap = report.lost.iter().find(|loss| loss.what.ends_with("are missing"));
+    assert_eq!(gap, None, "{report}");
+}
+
+/// A sync covers all segments before it: one that says it was synced misses them, also where those in
+/// between do not say so. A repair told only what stood behind them.
+#[test]
+fn a_later_segment_tells_that_frames_were_durable() {
+    for past_holes in [false, true] {
+        let (env, logs) = unsynced(true);
+        let last = logs.last().unwrap();
+        let line = format!(
+            "{last} at 0: groups before this segment are missing, though they were durable"
+        );
+        let report = Files(&env).verify();
+        assert_eq!(report.findings[0].to_string(), line, "{report}");
+        let error = open(&env, RecoveryMode::TornTail).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Corruption, "{error}");
+        let report = repair(&env, past_holes);
+        let gaps: Vec<_> = report.lost.iter().filter(|it| it.what.ends_with("missing")).collect();
+        assert_eq!(gaps.len(), 1, "{report}");
+        assert!(gaps[0].what.starts_with("groups between 20 and "), "{report}");
+        assert_eq!(gaps[0].file, *last, "{report}");
+    }
+}
+
+/// Nothing is lost of a segment that has only a header, and nobody has to stop there.
+#[test]
+fn a_damaged_header_of_an_empty_segment_costs_nothing() {
+    for is_cut in [false, true] {
+        let env = Env::memory(1);
+        let options = || Options { background_threads: 0, ..Options::default() };
+        let builder = || Db::builder(DIR).env(env.clone()).options(options());
+        let db = builder().open().unwrap();
+        db.put("k", "v").unwrap();
+        drop(db);
+        let files = Files(&env);
+        let log = files.ending_with(".log").remove(0);
+        if is_cut {
+            // The frame was never synced.
+            let bytes = files.read(&log);
+            files.replace(&log, &bytes[..FileHeader::LEN]);
+        }
+        let frames = usize::from(!is_cut);
+        files.flip(&log, 20);
+        let found = files.verify();
+        assert_eq!(found.findings.len(), 1, "{found}");
+        let report = repair(&env, false);
+        assert!(report.lost.is_empty(), "{report}");
+        assert_eq!(report.set_aside, [log], "{report}");
+        assert_eq!(report.rebuilt.len(), frames, "nothing is taken from it: {report}");
+        assert_eq!(builder().open().unwrap().iter().count(), frames);
+    }
+}
