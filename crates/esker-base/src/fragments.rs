@@ -178,6 +178,16 @@ impl Fragments {
         self.fragments.push(Fragment { start: start.to_vec(), end: end.to_vec(), seqnos });
     }
 
+    /// The same ranges, all of them at `seqno`.
+    #[must_use]
+    pub fn at(&self, seqno: SeqNo) -> Self {
+        let mut all = Self::default();
+        for fragment in &self.fragments {
+            all.push(&fragment.start, &fragment.end, vec![seqno]);
+        }
+        all
+    }
+
     /// The fragments, ascending.
     #[must_use]
     pub fn as_slice(&self) -> &[Fragment] {

@@ -1,6 +1,7 @@
 //! The record behind the footer of a table that a database took over: whose it is there, and the
-//! one sequence number of its entries. It repeats what the manifest says, so that a lost manifest
-//! can be rebuilt.
+//! one sequence number of its entries. Its range tombstones have the number before that one, so they
+//! hide what was there before the table and nothing that is in it. It repeats what the manifest says,
+//! so that a lost manifest can be rebuilt.
 //!
 //! Does not know when a table is taken over; see `external.rs`.
 
@@ -156,17 +157,25 @@ impl Adoption {
         Ok(Self::decode(&bytes, database, id, offset).ok())
     }
 
+    /// The sequence number of its range tombstones: no write and no reader has it.
+    pub(crate) fn range_seqno(&self) -> SeqNo {
+        SeqNo::new(self.seqno.get().saturating_sub(1)).unwrap_or_default()
+    }
+
     /// What is known of the table once it is adopted, `file_bytes` long in all, by what was known
     /// of it before.
     #[must_use]
     pub fn apply(&self, table: TableProperties, file_bytes: u64) -> TableProperties {
+        let ranges = table.extras.ranges.as_ref();
+        let seqno_min = ranges.map_or(self.seqno, |_| self.range_seqno());
+        let has_entries = ranges.is_none_or(|ranges| ranges.has_entries);
         TableProperties {
             id: self.id,
             keyspace: self.keyspace,
             level: self.level,
             file_bytes,
-            seqno_min: self.seqno,
-            seqno_max: self.seqno,
+            seqno_min,
+            seqno_max: if has_entries { self.seqno } else { seqno_min },
             extras: TableExtras { origin: Some(self.origin()), ..table.extras },
             ..table
         }

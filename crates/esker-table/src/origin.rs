@@ -29,6 +29,8 @@ pub enum Origin {
         order: String,
         /// Name of the keyspace that it is for; empty if it is for any.
         keyspace: String,
+        /// Whether it has operands, which a keyspace without a merge operator cannot read.
+        has_operands: bool,
     },
     /// A database has taken it over.
     Adopted {
@@ -53,8 +55,8 @@ impl Origin {
     /// Appends the body of the extra that stands for it.
     pub(crate) fn encode(&self, out: &mut Vec<u8>) {
         match self {
-            Self::External { order, keyspace } => {
-                out.push(0);
+            Self::External { order, keyspace, has_operands } => {
+                out.push(if *has_operands { 2 } else { 0 });
                 put_bytes(out, order.as_bytes());
                 put_bytes(out, keyspace.as_bytes());
             }
@@ -72,7 +74,10 @@ impl Origin {
     pub(crate) fn decode(d: &mut Decoder<'_>) -> Result<Self, DecodeError> {
         let unknown = d.error("origin of a table has an unknown form");
         match d.u8()? {
-            0 => Ok(Self::External { order: text(d)?, keyspace: text(d)? }),
+            form @ (0 | 2) => {
+                let (order, keyspace) = (text(d)?, text(d)?);
+                Ok(Self::External { order, keyspace, has_operands: form == 2 })
+            }
             1 => {
                 let database = d.take(16)?.first_chunk().copied().unwrap_or_default();
                 let id = FileId { owner: OwnerId(d.varint_u32()?), counter: d.varint()? };

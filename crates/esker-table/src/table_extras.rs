@@ -251,7 +251,18 @@ mod tests {
         let seqno = SeqNo::new(5).unwrap();
         let database = DatabaseId(*b"0123456789abcdef");
         for (origin, expected) in [
-            (Origin::External { order, keyspace }, &b"\x05\x0c\x00\x08bytewise\x01a"[..]),
+            (
+                Origin::External {
+                    order: order.clone(),
+                    keyspace: keyspace.clone(),
+                    has_operands: false,
+                },
+                &b"\x05\x0c\x00\x08bytewise\x01a"[..],
+            ),
+            (
+                Origin::External { order, keyspace, has_operands: true },
+                b"\x05\x0c\x02\x08bytewise\x01a",
+            ),
             (
                 Origin::Adopted { database, id, seqno },
                 b"\x05\x15\x010123456789abcdef\x01\xac\x02\x05",
@@ -263,7 +274,7 @@ mod tests {
             assert_eq!(bytes, expected);
             assert_eq!(decoded(&bytes), Ok(extras));
         }
-        assert_eq!(decoded(b"\x05\x01\x02"), Err("origin of a table has an unknown form"));
+        assert_eq!(decoded(b"\x05\x01\x03"), Err("origin of a table has an unknown form"));
     }
 
     /// The example of FORMAT.md section 5.
@@ -303,7 +314,8 @@ mod tests {
         let mut uses = vec![1, 1, 4];
         uses.extend([200, 1, 0, 0, 0, 0, 0, 0, 0, 7, 9, 1, 60]);
         let blobs = BlobUses::decode(&mut Decoder::new(&uses)).unwrap();
-        let origin = Origin::External { order: "bytewise".to_owned(), keyspace: "a".to_owned() };
+        let (order, keyspace) = ("bytewise".to_owned(), "a".to_owned());
+        let origin = Origin::External { order, keyspace, has_operands: true };
         [
             TableExtras { times: Some(times), ..none() },
             TableExtras { ranges: Some(ranges), ..none() },

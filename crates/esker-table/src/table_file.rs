@@ -318,7 +318,10 @@ impl TableFile {
             && slice.first().is_some_and(|first| first.start == ranges.start)
             && slice.last().is_some_and(|last| last.end == ranges.end);
         if is_same {
-            return Ok(fragments);
+            return Ok(match &self.adoption {
+                Some(adoption) => fragments.at(adoption.range_seqno()),
+                None => fragments,
+            });
         }
         Err(self.corruption(handle.offset, "range tombstones are not those of the properties"))
     }

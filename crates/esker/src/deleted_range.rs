@@ -3,6 +3,7 @@
 //! A tombstone starts at a key and ends before another; an empty end is no end. Bounds of every
 //! other sort are brought to this form exactly, without a key that is longer than keys may be.
 
+use std::borrow::Cow;
 use std::ops::{Bound, RangeBounds};
 
 use esker_base::{KeyRange, limits};
@@ -28,11 +29,21 @@ impl DeletedRange {
         keyspace: &KeyspaceCore,
         range: &impl RangeBounds<K>,
     ) -> Result<Option<Self>> {
+        Self::of_bounds(range, |key| keyspace.stored_key(key).map(Cow::into_owned))
+    }
+
+    /// As [`DeletedRange::of`], where `stored` gives the stored key of a key.
+    ///
+    /// # Errors
+    /// `InvalidInput` if the range ends before it starts; those of `stored`.
+    pub(crate) fn of_bounds<K: AsRef<[u8]>>(
+        range: &impl RangeBounds<K>,
+        stored: impl Fn(&[u8]) -> Result<Vec<u8>>,
+    ) -> Result<Option<Self>> {
         let stored = |bound: Bound<&K>| -> Result<Bound<Vec<u8>>> {
-            let own = |key: &K| keyspace.stored_key(key.as_ref()).map(|key| key.into_owned());
             Ok(match bound {
-                Bound::Included(key) => Bound::Included(own(key)?),
-                Bound::Excluded(key) => Bound::Excluded(own(key)?),
+                Bound::Included(key) => Bound::Included(stored(key.as_ref())?),
+                Bound::Excluded(key) => Bound::Excluded(stored(key.as_ref())?),
                 Bound::Unbounded => Bound::Unbounded,
             })
         };

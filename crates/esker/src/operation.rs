@@ -48,14 +48,8 @@ impl<'a> Operation<'a> {
         out: &mut Vec<u8>,
     ) -> Result<()> {
         check_key(key)?;
+        check_expiring_value(value)?;
         let stored_len = value.len() as u64 + EXPIRY_LEN as u64;
-        if stored_len > limits::VALUE_LEN_MAX {
-            return Err(Error::invalid_input(format!(
-                "the value has {} bytes, and at most {} are allowed of one that expires",
-                value.len(),
-                limits::VALUE_LEN_MAX - EXPIRY_LEN as u64
-            )));
-        }
         out.push(EntryKind::ExpiringPut.as_byte());
         put_varint(out, u64::from(keyspace.0));
         put_bytes(out, key);
@@ -89,6 +83,19 @@ impl<'a> Operation<'a> {
 /// Whether operations of `kind` carry a value.
 const fn has_value(kind: EntryKind) -> bool {
     !matches!(kind, EntryKind::Tombstone | EntryKind::SingleDelete)
+}
+
+/// # Errors
+/// `InvalidInput` if the value is too long for one that expires.
+pub(crate) fn check_expiring_value(value: &[u8]) -> Result<()> {
+    let len_max = limits::VALUE_LEN_MAX - EXPIRY_LEN as u64;
+    if value.len() as u64 <= len_max {
+        return Ok(());
+    }
+    Err(Error::invalid_input(format!(
+        "the value has {} bytes, and at most {len_max} are allowed of one that expires",
+        value.len()
+    )))
 }
 
 /// # Errors

@@ -8,7 +8,7 @@ use super::*;
 use crate::testing::{Bed, DATABASE, Entry, Random, get, id, options};
 use crate::{Compression, Table, TableBuilder, TableIdentity, TableOptions};
 use esker_base::checksum::{checksum32, file_seed};
-use esker_base::{EntryKind, InternalKey, KeyspaceId, OwnerId, TableId};
+use esker_base::{EntryKind, Fragments, InternalKey, KeyspaceId, OwnerId, RangeTombstone, TableId};
 
 const BIRTH: DatabaseId = DatabaseId(*b"elsewhere-------");
 const OUTSIDE: &str = "outside";
@@ -18,11 +18,22 @@ fn birth_id() -> FileId {
 }
 
 fn external() -> Origin {
-    Origin::External { order: "bytewise".into(), keyspace: String::new() }
+    Origin::External { order: "bytewise".into(), keyspace: String::new(), has_operands: false }
 }
 
 /// Writes a table from outside with these entries.
 fn write(bed: &Bed, options: TableOptions, entries: &[Entry], origin: Option<Origin>) {
+    write_with_ranges(bed, options, entries, &[], origin);
+}
+
+/// Writes a table from outside with these entries, which deletes these ranges.
+fn write_with_ranges(
+    bed: &Bed,
+    options: TableOptions,
+    entries: &[Entry],
+    ranges: &[(&str, &str)],
+    origin: Option<Origin>,
+) {
     let identity = TableIdentity {
         database: BIRTH,
         id: TableId(birth_id()),
@@ -37,6 +48,12 @@ fn write(bed: &Bed, options: TableOptions, entries: &[Entry], origin: Option<Ori
     for entry in entries {
         builder.add(entry.key(), &entry.value).unwrap();
     }
+    let tombstone = |&(start, end): &(&str, &str)| RangeTombstone {
+        start: start.into(),
+        end: end.into(),
+        seqno: SeqNo::ZERO,
+    };
+    builder.set_ranges(Fragments::of(ranges.iter().map(tombstone).collect()));
     builder.finish().unwrap();
 }
 
@@ -164,10 +181,44 @@ fn what_an_earlier_adoption_left_is_passed_over() {
 }
 
 #[test]
+fn deleted_ranges_come_right_before_the_entries() {
+    for count in [20, 0] {
+        let bed = Bed::new();
+        let ranges = [("a", "c"), ("b", "key0020"), ("y", "z")];
+        let layout = options(256, Compression::Lz4);
+        write_with_ranges(&bed, layout, &entries(7, count), &ranges, Some(external()));
+        let properties = take_over(&bed, 50);
+        let numbers = (properties.seqno_min.get(), properties.seqno_max.get());
+        assert_eq!(numbers, if count == 0 { (49, 49) } else { (49, 50) });
+        assert_eq!((&*properties.smallest_key, &*properties.largest_key), (&b"a"[..], &b"z"[..]));
+        let seqno = |number| SeqNo::new(number).unwrap();
+        for table in [bed.table(&properties), bed.open_file(9).unwrap()] {
+            assert_eq!(**table.properties(), properties);
+            assert_eq!(table.verify().unwrap().corruptions, []);
+            for (key, is_covered) in
+                [("a", true), ("key0019", true), ("key0020", false), ("y", true)]
+            {
+                let covering = |snapshot| table.covering(key.as_bytes(), snapshot).unwrap();
+                assert_eq!(covering(SeqNo::MAX), is_covered.then_some(seqno(49)), "{key}");
+                assert_eq!(covering(seqno(48)), None, "{key}");
+            }
+        }
+    }
+    // Of a file that says that it was adopted at zero, whatever wrote it.
+    let bed = Bed::new();
+    let layout = options(256, Compression::Lz4);
+    write_with_ranges(&bed, layout, &entries(7, 3), &[("a", "b")], Some(external()));
+    let table = bed.table(&take_over(&bed, 0));
+    assert_eq!(table.covering(b"a", SeqNo::MAX).unwrap(), Some(SeqNo::ZERO));
+}
+
+#[test]
 fn every_flipped_bit_of_an_adopted_table_is_noticed() {
     let bed = Bed::new();
     let given = entries(3, 30);
-    write(&bed, options(100, Compression::Lz4), &given, Some(external()));
+    let ranges = [("a", "b"), ("key0009", "key0030")];
+    let layout = options(100, Compression::Lz4);
+    write_with_ranges(&bed, layout, &given, &ranges, Some(external()));
     let properties = take_over(&bed, 50);
     let expected = at_seqno(&given, 50);
     let good = bed.bytes(9);
@@ -180,6 +231,11 @@ fn every_flipped_bit_of_an_adopted_table_is_noticed() {
             for entry in &expected {
                 if let Ok(found) = get(&table, &entry.user_key, SeqNo::MAX) {
                     assert_eq!(found.as_ref(), Some(entry), "bit {bit}");
+                }
+            }
+            for (key, covering) in [(&b"a"[..], 49), (b"key0010", 49)] {
+                if let Ok(found) = table.covering(key, SeqNo::MAX) {
+                    assert_eq!(found, SeqNo::new(covering), "bit {bit}");
                 }
             }
         }

@@ -99,6 +99,14 @@ impl Engine {
         }
     }
 
+    /// Notes deletes of this time, in milliseconds since the epoch, that are in no memtable: what they
+    /// delete may be in the log.
+    pub(crate) fn note_deletes_before_log_end(&self, keyspace: &KeyspaceCore, time: u64) {
+        if keyspace.settings().options.delete_deadline.is_some() {
+            self.deletes_in_log.fetch_min(time, Ordering::Relaxed);
+        }
+    }
+
     /// Notes what a flush made of memtables that held so many tombstones as to be switched early.
     pub(crate) fn note_tombstones_flushed(
         &self,

@@ -59,7 +59,7 @@ impl Written {
     /// milliseconds since the epoch. Whoever made it knew nothing of when that would be.
     fn joined(&self, table: &LooseTable, now: u64) -> TableProperties {
         let mut properties = self.adoption.apply(table.properties.clone(), self.file_bytes);
-        let oldest_tombstone = (0 < properties.tombstone_count).then_some(now);
+        let oldest_tombstone = properties.has_tombstones().then_some(now);
         let times = TableTimes { oldest: now, newest: now, oldest_tombstone, written: now };
         properties.extras.times =
             Some(times).filter(|_| !esker_base::planted::is("loaded-tables-have-no-age"));
@@ -91,7 +91,7 @@ impl Engine {
         }
         let visible = self.snapshots.visible();
         let writes = visible.get() - started_at.get().min(visible.get());
-        let guessed = visible.plus(1 + writes.saturating_mul(SKIPPED_PER_WRITE));
+        let guessed = visible.plus(first_step(tables) + writes.saturating_mul(SKIPPED_PER_WRITE));
         if SeqNo::MAX.get() / 2 < guessed.get() {
             return Err(Error::invalid_input("the sequence numbers of this database are used up"));
         }
@@ -147,7 +147,7 @@ impl Engine {
         let busy = keyspace.busy();
         let places = self.places(keyspace, &busy, tables);
         let guessed = written.iter().map(|written| written.adoption.seqno).max();
-        let seqno = guessed.unwrap_or_default().max(leader.last_seqno.next());
+        let seqno = guessed.unwrap_or_default().max(leader.last_seqno.plus(first_step(tables)));
         for ((table, place), written) in tables.iter().zip(&places).zip(&mut written) {
             let adoption = &written.adoption;
             if (adoption.seqno, usize::from(adoption.level)) != (seqno, place.level) {
@@ -184,6 +184,9 @@ impl Engine {
                 }
             }
         })?;
+        if joined.iter().any(|(_, table)| table.has_tombstones()) {
+            self.note_deletes_before_log_end(keyspace, now);
+        }
         leader.last_seqno = seqno;
         self.snapshots.publish(seqno);
         Ok(Adopted { seqno, tables: joined })
@@ -240,6 +243,13 @@ impl Engine {
             }
         });
     }
+}
+
+/// How far behind the last sequence number that of `tables` is at least: the one before it is that of
+/// their range tombstones, which must be newer than every write before.
+fn first_step(tables: &[LooseTable]) -> u64 {
+    let has_ranges = tables.iter().any(|table| table.properties.extras.ranges.is_some());
+    1 + u64::from(has_ranges)
 }
 
 /// Whether a memtable holds an entry of a key in the range of one of `tables`, or may hide one.

@@ -6,6 +6,7 @@
 //! leaves what the next open removes; then all join the tree at once (`adopt_tables`); the
 //! originals of a move go last.
 
+use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -51,7 +52,7 @@ pub struct IngestedTable {
     pub file: String,
     /// The level that it joined.
     pub level: usize,
-    /// Entries in it.
+    /// Entries in it; ranges that it deletes are none.
     pub entries: u64,
     /// Bytes of its file.
     pub bytes: u64,
@@ -116,15 +117,20 @@ impl Engine {
             tables.push(table);
         }
         tables.sort_by(|a, b| a.properties().smallest_key.cmp(&b.properties().smallest_key));
+        // The end of a range need not be a key in the order of the keyspace.
+        let shown = |stored: &[u8]| {
+            let key = keyspace.user_key(stored);
+            key.map_or_else(|_| stored.to_vec(), Cow::into_owned).escape_ascii().to_string()
+        };
         for pair in tables.windows(2) {
             let (a, b) = (&pair[0], &pair[1]);
-            if b.properties().smallest_key <= a.properties().largest_key {
+            if !a.properties().ends_before(&b.properties().smallest_key) {
                 return Err(Error::invalid_input(format!(
                     "{} and {} overlap: the one ends with key \"{}\", the other starts with \"{}\"",
                     a.path().display(),
                     b.path().display(),
-                    keyspace.user_key(&a.properties().largest_key)?.escape_ascii(),
-                    keyspace.user_key(&b.properties().smallest_key)?.escape_ascii(),
+                    shown(&a.properties().largest_key),
+                    shown(&b.properties().smallest_key),
                 )));
             }
         }
@@ -227,9 +233,11 @@ fn check_movable(tables: &[ExternalTable]) -> Result<()> {
     }
 }
 
-/// Refuses a table whose keys are in another order, or that is for another keyspace.
+/// Refuses a table whose keys are in another order, that is for another keyspace, or that has operands
+/// for which the keyspace has no operator.
 fn check_fits(table: &ExternalTable, keyspace: &KeyspaceCore) -> Result<()> {
-    let Some(Origin::External { order, keyspace: named }) = &table.properties().extras.origin
+    let Some(Origin::External { order, keyspace: named, has_operands }) =
+        &table.properties().extras.origin
     else {
         return Ok(());
     };
@@ -245,6 +253,12 @@ fn check_fits(table: &ExternalTable, keyspace: &KeyspaceCore) -> Result<()> {
     if !named.is_empty() && **named != *name {
         return Err(Error::invalid_input(format!(
             "{path} cannot be ingested: it is for the keyspace {named:?}, not {name:?}"
+        )));
+    }
+    if *has_operands && keyspace.check_merges().is_err() {
+        return Err(Error::invalid_input(format!(
+            "{path} cannot be ingested: it has merge operands, and the keyspace {name:?} has no \
+             merge operator"
         )));
     }
     Ok(())

@@ -3,15 +3,21 @@
 //! Knows no database: the file is written under an identity of its own, drawn at random, which its
 //! checksums are bound to.
 
+use std::ops::RangeBounds;
 use std::path::{Path, PathBuf};
 
-use esker_base::{DatabaseId, EntryKind, FileId, InternalKey, KeyspaceId, OwnerId, SeqNo, TableId};
+use esker_base::{
+    DatabaseId, EntryKind, FileId, Fragments, InternalKey, KeyspaceId, OwnerId, RangeTombstone,
+    SeqNo, TableId,
+};
 use esker_env::Env;
 use esker_table::{Origin, PrefixRule, TableBuilder, TableIdentity, TableOptions};
 
+use crate::deleted_range::DeletedRange;
 use crate::error::{Error, ErrorKind, Result};
+use crate::expiry::Expiry;
 use crate::key_order::Order;
-use crate::operation::{check_key, check_value};
+use crate::operation::{check_expiring_value, check_key, check_value};
 use crate::options::Compression;
 
 /// How a table is laid out, and for which keyspace it is.
@@ -50,17 +56,23 @@ impl Default for TableWriterOptions {
 pub struct TableFile {
     /// The file.
     pub path: PathBuf,
-    /// Entries in it, deletions among them.
+    /// Entries in it, deletions among them, but not those of ranges.
     pub entries: u64,
+    /// Ranges that it deletes, those that overlap or touch taken for one.
+    pub deleted_ranges: u64,
     /// Length of the file in bytes.
     pub bytes: u64,
-    /// The first key.
+    /// The first key of an entry, or of a range that is deleted.
     pub smallest: Vec<u8>,
-    /// The last key.
+    /// The last key of an entry, or the end of the last range that is deleted if that is behind it.
     pub largest: Vec<u8>,
 }
 
 /// Writes one table file, entry by entry in ascending order of keys.
+///
+/// Once the table is ingested, all that was written to it happens at one moment, after all that the
+/// keyspace had before. What a range deletes is what was there before the table; its own entries
+/// stay, whichever was written first.
 ///
 /// A table is at best a few hundred megabytes long: several smaller ones can be placed and
 /// compacted each by itself. A writer that is dropped before [`TableWriter::finish`] removes its
@@ -92,10 +104,16 @@ pub struct TableWriter {
     /// `None` once it is finished.
     builder: Option<TableBuilder>,
     order: Order,
+    /// The only keyspace that takes the table; empty for any.
+    keyspace: String,
     /// As it is stored.
     last_key: Vec<u8>,
     /// Where keys are encoded, if their order is not the bytewise one.
     stored: Vec<u8>,
+    /// Where values that expire are put together.
+    value: Vec<u8>,
+    has_operands: bool,
+    ranges: Vec<RangeTombstone>,
 }
 
 impl TableWriter {
@@ -137,13 +155,19 @@ impl TableWriter {
             prefix_rule: options.prefix_filter,
             ..TableOptions::default()
         };
-        let order = options.order.name().to_owned();
-        let origin = Origin::External { order, keyspace: options.keyspace.unwrap_or_default() };
         let file = env.fs.create(&path)?;
-        let builder = TableBuilder::new(file, identity, layout).from_origin(origin);
-        let (env, order) = (env.clone(), options.order);
-        let (builder, last_key, stored) = (Some(builder), Vec::new(), Vec::new());
-        Ok(Self { env, path, order, builder, last_key, stored })
+        Ok(Self {
+            env: env.clone(),
+            path,
+            builder: Some(TableBuilder::new(file, identity, layout)),
+            order: options.order,
+            keyspace: options.keyspace.unwrap_or_default(),
+            last_key: Vec::new(),
+            stored: Vec::new(),
+            value: Vec::new(),
+            has_operands: false,
+            ranges: Vec::new(),
+        })
     }
 
     /// Sets `key` to `value`, once the table is ingested.
@@ -156,12 +180,89 @@ impl TableWriter {
         self.add(EntryKind::Put, key.as_ref(), value.as_ref())
     }
 
+    /// Sets `key` to `value` until `expiry`, as [`Keyspace::put_with_expiry`] does. A
+    /// [`put`](TableWriter::put) never expires, whatever the default of the keyspace.
+    ///
+    /// # Errors
+    /// As [`TableWriter::put`].
+    ///
+    /// [`Keyspace::put_with_expiry`]: crate::Keyspace::put_with_expiry
+    pub fn put_with_expiry(
+        &mut self,
+        key: impl AsRef<[u8]>,
+        value: impl AsRef<[u8]>,
+        expiry: Expiry,
+    ) -> Result<()> {
+        let (key, value) = (key.as_ref(), value.as_ref());
+        let Some(millis) = expiry.millis() else {
+            return self.add(EntryKind::Put, key, value);
+        };
+        check_expiring_value(value)?;
+        let mut stored = std::mem::take(&mut self.value);
+        stored.clear();
+        stored.extend_from_slice(&millis.to_le_bytes());
+        stored.extend_from_slice(value);
+        let added = self.add(EntryKind::ExpiringPut, key, &stored);
+        self.value = stored;
+        added
+    }
+
+    /// Merges `operand` into what `key` has, once the table is ingested: by a keyspace that has a merge
+    /// operator, others refuse the table.
+    ///
+    /// # Errors
+    /// As [`TableWriter::put`].
+    pub fn merge(&mut self, key: impl AsRef<[u8]>, operand: impl AsRef<[u8]>) -> Result<()> {
+        self.add(EntryKind::Merge, key.as_ref(), operand.as_ref())?;
+        self.has_operands = true;
+        Ok(())
+    }
+
     /// Removes `key`, once the table is ingested.
     ///
     /// # Errors
     /// As [`TableWriter::put`].
     pub fn delete(&mut self, key: impl AsRef<[u8]>) -> Result<()> {
         self.add(EntryKind::Tombstone, key.as_ref(), &[])
+    }
+
+    /// Removes the one put of `key` since it was last deleted, once the table is ingested, as
+    /// [`Keyspace::single_delete`](crate::Keyspace::single_delete) does.
+    ///
+    /// # Errors
+    /// As [`TableWriter::put`].
+    pub fn single_delete(&mut self, key: impl AsRef<[u8]>) -> Result<()> {
+        self.add(EntryKind::SingleDelete, key.as_ref(), &[])
+    }
+
+    /// Removes all keys of `range` that the keyspace has when the table is ingested. In any order with
+    /// each other and with entries, which stay.
+    ///
+    /// # Errors
+    /// `InvalidInput`: the range has no end, ends before it starts, or has a bound that is too long.
+    /// Nothing was added; the writer goes on.
+    ///
+    /// # Cost
+    /// Both bounds are kept in memory until [`TableWriter::finish`].
+    pub fn delete_range<K: AsRef<[u8]>>(&mut self, range: impl RangeBounds<K>) -> Result<()> {
+        let order = &self.order;
+        let stored = |key: &[u8]| -> Result<Vec<u8>> {
+            let mut stored = Vec::new();
+            match order.code() {
+                Some(code) => code.encode(key, &mut stored),
+                None => stored.extend_from_slice(key),
+            }
+            check_key(&stored)?;
+            Ok(stored)
+        };
+        let Some(DeletedRange { start, end }) = DeletedRange::of_bounds(&range, stored)? else {
+            return Ok(());
+        };
+        if end.is_empty() {
+            return Err(Error::invalid_input("a range that a table deletes has an end"));
+        }
+        self.ranges.push(RangeTombstone { start, end, seqno: SeqNo::ZERO });
+        Ok(())
     }
 
     fn add(&mut self, kind: EntryKind, key: &[u8], value: &[u8]) -> Result<()> {
@@ -195,7 +296,7 @@ impl TableWriter {
         }
     }
 
-    /// Entries added.
+    /// Entries added; ranges are none.
     #[must_use]
     pub fn entry_count(&self) -> u64 {
         self.builder.as_ref().map_or(0, TableBuilder::entry_count)
@@ -213,20 +314,32 @@ impl TableWriter {
     /// The file survives loss of power once this returns.
     ///
     /// # Errors
-    /// `InvalidInput` if it has no entry; `Io`, `NoSpace`. The file is removed then.
+    /// `InvalidInput` if it has neither an entry nor a range to delete; `Io`, `NoSpace`. The file is
+    /// removed then.
     pub fn finish(mut self) -> Result<TableFile> {
-        if self.entry_count() == 0 {
-            return Err(Error::new(ErrorKind::InvalidInput, "a table has at least one entry"));
+        if self.entry_count() == 0 && self.ranges.is_empty() {
+            let what = "a table has at least one entry, or range to delete";
+            return Err(Error::new(ErrorKind::InvalidInput, what));
         }
-        let builder = self.builder.take().expect("a writer is finished once");
-        let finished = builder.finish().map_err(Error::from).and_then(|properties| {
-            self.env.fs.sync_dir(parent(&self.path))?;
-            Ok(properties)
-        });
+        let origin = Origin::External {
+            order: self.order.name().to_owned(),
+            keyspace: std::mem::take(&mut self.keyspace),
+            has_operands: self.has_operands,
+        };
+        let ranges = Fragments::of(std::mem::take(&mut self.ranges));
+        let deleted_ranges = ranges.as_slice().len() as u64;
+        let mut builder = self.builder.take().expect("a writer is finished once");
+        builder.set_ranges(ranges);
+        let finished =
+            builder.from_origin(origin).finish().map_err(Error::from).and_then(|properties| {
+                self.env.fs.sync_dir(parent(&self.path))?;
+                Ok(properties)
+            });
         let properties = finished.inspect_err(|_| self.remove())?;
         Ok(TableFile {
             path: std::mem::take(&mut self.path),
             entries: properties.entry_count,
+            deleted_ranges,
             bytes: properties.file_bytes,
             smallest: self.user_key(&properties.smallest_key),
             largest: self.user_key(&properties.largest_key),

@@ -122,6 +122,24 @@ fn after_the_deadline_no_file_has_a_byte_of_what_was_deleted_under_any_policy() 
 }
 
 #[test]
+fn the_deadline_is_kept_for_ranges_that_an_ingested_table_deletes() {
+    let (env, clock) = machine();
+    let (db, keyspace) = open(&env, options(CompactionPolicy::Leveled));
+    keyspace.put("key", secret(1)).unwrap();
+    keyspace.flush().unwrap();
+    let path = std::path::Path::new("from outside");
+    let mut writer = esker::TableWriter::create_in(&env, path, Default::default()).unwrap();
+    writer.delete_range("key"..="key").unwrap();
+    let path = writer.finish().unwrap().path;
+    db.ingest(&keyspace, &[path], esker::IngestOptions::default()).unwrap();
+    assert!(!files_with_the_secret(&env).is_empty());
+    clock.advance(SECOND);
+    assert_eq!(db.stats().keyspaces[1].oldest_delete_age, Some(SECOND));
+    pass(&db, &clock, 119 * SECOND);
+    assert_eq!(files_with_the_secret(&env), [""; 0]);
+}
+
+#[test]
 fn the_deadline_counts_across_a_reopen_and_a_crash() {
     for closes in [true, false] {
         let (env, clock) = machine();

@@ -2,14 +2,17 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, UNIX_EPOCH};
 
 use esker::env::{Env, Fault, FaultFileSystem, FileExt as _, MemoryFileSystem, Operation, Rule};
 use esker::{
-    Db, ErrorKind, IngestOptions, KeyspaceOptions, Options, Order, TableWriter, TableWriterOptions,
+    Db, Error, ErrorKind, Expiry, IngestOptions, KeyspaceOptions, Options, Order, TableWriter,
+    TableWriterOptions,
 };
 
 use crate::directory::{assert_exact, assert_tidy};
 use crate::outside::OUTSIDE;
+use crate::state::merge_operator;
 use esker::doctor::{Doctor, RepairOptions};
 use esker_tree::Manifest;
 
@@ -242,11 +245,170 @@ fn writer_takes_each_key_once_in_ascending_order() {
     assert_eq!(info.bytes, env.fs.open(path).unwrap().len().unwrap());
     let other = Path::new("outside/u");
     let writer = TableWriter::create_in(&env, other, TableWriterOptions::default()).unwrap();
-    assert_eq!(writer.finish().unwrap_err().to_string(), "a table has at least one entry");
+    assert_eq!(
+        writer.finish().unwrap_err().to_string(),
+        "a table has at least one entry, or range to delete"
+    );
+    assert!(!env.fs.exists(other).unwrap());
     let mut writer = TableWriter::create_in(&env, other, TableWriterOptions::default()).unwrap();
     writer.put("k", "v").unwrap();
     drop(writer);
     assert!(!env.fs.exists(other).unwrap());
+}
+
+/// A database whose keys "a" to "f" are written, one of them twice, with operands to join.
+fn database_with_operator(env: &Env) -> Db {
+    let keyspace = KeyspaceOptions { merge_operator: merge_operator(), ..Default::default() };
+    let options = Options { background_threads: 0, ..Options::default() };
+    let builder = Db::builder("db").env(env.clone()).options(options);
+    let db = builder.default_keyspace(keyspace).open().unwrap();
+    for key in ["a", "b", "c", "d", "e", "f"] {
+        db.put(key, "old").unwrap();
+    }
+    db
+}
+
+#[test]
+fn everything_that_can_be_written_can_be_ingested() {
+    let env = Env::memory(0);
+    let db = database_with_operator(&env);
+    env.fs.create_dir_all(Path::new(OUTSIDE)).unwrap();
+    let path = Path::new("outside/t");
+    let mut writer = TableWriter::create_in(&env, path, TableWriterOptions::default()).unwrap();
+    // Before the entries, behind them, overlapping, and of nothing.
+    writer.delete_range("c".."d").unwrap();
+    writer.merge("a", "more").unwrap();
+    writer.single_delete("b").unwrap();
+    writer.put_with_expiry("c", "for a while", far_away()).unwrap();
+    writer.delete_range("d".."d").unwrap();
+    writer.delete_range("c\0"..="e").unwrap();
+    writer.put_with_expiry("e", "for ever", Expiry::Never).unwrap();
+    writer.put_with_expiry("f", "was never", Expiry::At(UNIX_EPOCH)).unwrap();
+    let info = writer.finish().unwrap();
+    assert_eq!((info.entries, info.deleted_ranges), (5, 1));
+    assert_eq!((&*info.smallest, &*info.largest), (&b"a"[..], &b"f"[..]));
+
+    let before = db.snapshot();
+    let report = db.ingest(db.default_keyspace(), &[path], COPY).unwrap();
+    // Six writes; the ranges have the number before that of the entries.
+    assert_eq!((report.seqno, report.tables[0].entries), (8, 5));
+    let old = "a=old b=old c=old d=old e=old f=old";
+    let view = before.keyspace(db.default_keyspace());
+    let seen_before = || {
+        let entries = view.scan::<&[u8]>(..).map(Result::unwrap);
+        entries
+            .map(|(k, v)| format!("{}={} ", k.escape_ascii(), v.escape_ascii()))
+            .collect::<String>()
+    };
+    let now = "a=old+more c=for a while e=for ever";
+    assert_eq!((contents(&db).as_str(), seen_before().trim_end()), (now, old));
+    assert_eq!(db.expires_at("c").unwrap(), Some(far_away()));
+    db.compact::<&[u8]>(..).unwrap();
+    assert_eq!((contents(&db).as_str(), seen_before().trim_end()), (now, old));
+    drop((before, view));
+    db.compact::<&[u8]>(..).unwrap();
+    assert_eq!(contents(&db), now);
+    db.put("d", "new").unwrap();
+    db.close().unwrap();
+    assert_eq!(contents(&database_read(&env)), "a=old+more c=for a while d=new e=for ever");
+}
+
+/// The database, as it is.
+fn database_read(env: &Env) -> Db {
+    let keyspace = KeyspaceOptions { merge_operator: merge_operator(), ..Default::default() };
+    Db::builder("db").env(env.clone()).default_keyspace(keyspace).open().unwrap()
+}
+
+fn far_away() -> Expiry {
+    Expiry::At(UNIX_EPOCH + Duration::from_millis(1 << 50))
+}
+
+#[test]
+fn table_that_only_deletes_ranges_outlives_its_manifest() {
+    let env = Env::memory(0);
+    let db = database_with_operator(&env);
+    env.fs.create_dir_all(Path::new(OUTSIDE)).unwrap();
+    let mut paths = Vec::new();
+    // The one ends where the other starts.
+    for (name, range) in [("t", "b".."c"), ("u", "c".."d")] {
+        let path = Path::new(OUTSIDE).join(name);
+        let mut writer = TableWriter::create_in(&env, &path, Default::default()).unwrap();
+        writer.delete_range(range).unwrap();
+        paths.push(writer.finish().unwrap().path);
+    }
+    db.ingest(db.default_keyspace(), &paths, MOVE).unwrap();
+    db.put("c", "new").unwrap();
+    let expected = "a=old c=new d=old e=old f=old";
+    assert_eq!(contents(&db), expected);
+    db.close().unwrap();
+    let dir = Path::new("db");
+    let doctor = Doctor::new(dir).env(env.clone());
+    assert!(doctor.verify(&mut |_| {}).unwrap().is_sound());
+    let manifests = env.fs.list(dir).unwrap().into_iter().map(|entry| entry.name);
+    for name in manifests.filter(|name| name.ends_with(".manifest")) {
+        env.fs.remove(&dir.join(name)).unwrap();
+    }
+    doctor.repair(&RepairOptions::default(), &mut |_| {}).unwrap();
+    assert!(doctor.verify(&mut |_| {}).unwrap().is_sound());
+    assert_eq!(contents(&database_read(&env)), expected);
+}
+
+#[test]
+fn deletes_of_ranges_follow_the_order_of_the_keyspace() {
+    let env = Env::memory(0);
+    let db = open(&env);
+    let order = Order::reverse_bytewise();
+    let options = KeyspaceOptions { order: order.clone(), ..KeyspaceOptions::default() };
+    let reverse = db.keyspace("reverse", options).unwrap();
+    for key in ["a", "b", "c", "d"] {
+        reverse.put(key, "old").unwrap();
+    }
+    env.fs.create_dir_all(Path::new(OUTSIDE)).unwrap();
+    let options = || TableWriterOptions { order: order.clone(), ..Default::default() };
+    let mut writer = TableWriter::create_in(&env, "outside/t", options()).unwrap();
+    let inverted = writer.delete_range("b".."c").unwrap_err().to_string();
+    assert_eq!(inverted, "the range to delete ends before it starts");
+    writer.delete_range("c".."a").unwrap();
+    let first = writer.finish().unwrap().path;
+    let mut writer = TableWriter::create_in(&env, "outside/u", options()).unwrap();
+    writer.put("b", "overlaps").unwrap();
+    let second = writer.finish().unwrap().path;
+    let error = db.ingest(&reverse, &[&first, &second], COPY).unwrap_err().to_string();
+    assert!(error.starts_with("outside/t and outside/u overlap: "), "{error}");
+    db.ingest(&reverse, &[&first], COPY).unwrap();
+    let keys: Vec<_> = reverse.iter().map(|entry| entry.unwrap().0.to_vec()).collect();
+    assert_eq!(keys, [&b"d"[..], b"a"]);
+}
+
+#[test]
+fn what_a_table_cannot_delete_or_merge_is_refused() {
+    let env = Env::memory(0);
+    let db = open(&env);
+    env.fs.create_dir_all(Path::new(OUTSIDE)).unwrap();
+    let path = Path::new("outside/t");
+    let mut writer = TableWriter::create_in(&env, path, TableWriterOptions::default()).unwrap();
+    let longest = vec![0xff; 65_535];
+    let refused = |error: Error| (error.kind(), error.to_string());
+    for (error, text) in [
+        (writer.delete_range("a"..), "a range that a table deletes has an end"),
+        (
+            writer.delete_range(&longest[..]..=&longest[..]),
+            "a range that a table deletes has an end",
+        ),
+        (writer.delete_range("b".."a"), "the range to delete ends before it starts"),
+    ] {
+        let expected = (ErrorKind::InvalidInput, text.to_owned());
+        assert_eq!(refused(error.unwrap_err()), expected);
+    }
+    let error = writer.delete_range(vec![0; 65_536]..vec![1]).unwrap_err();
+    assert_eq!(error.to_string(), "the key has 65536 bytes, and at most 65535 are allowed");
+    writer.merge("k", "operand").unwrap();
+    let path = writer.finish().unwrap().path;
+    let error = db.ingest(db.default_keyspace(), &[path], MOVE).unwrap_err();
+    let text = "outside/t cannot be ingested: it has merge operands, and the keyspace \"default\" has \
+                no merge operator";
+    assert_eq!(refused(error), (ErrorKind::InvalidInput, text.to_owned()));
+    assert!(env.fs.exists(Path::new("outside/t")).unwrap());
 }
 
 #[test]

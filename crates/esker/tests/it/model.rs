@@ -292,7 +292,8 @@ impl Run {
     /// Tables from outside, of disjoint ranges, copied or moved.
     fn ingest(&mut self) {
         let name = self.some_name();
-        let writes = outside::sorted_writes(&mut self.rng, &name);
+        let is_reversed = self.model.is_reversed(&name);
+        let writes = outside::sorted_writes(&mut self.rng, &name, is_reversed);
         let files = 1 + self.rng.index(3);
         let order = self.keyspace(&name).options().order;
         let paths = outside::write_tables(&self.env, &order, &writes, files).unwrap();

@@ -22,9 +22,11 @@ impl Client {
         // The load before, if nobody has seen it yet.
         look(&world, self.home, &self.db, &self.required())?;
         let (id, name) = self.next_load();
-        let by_key = writes.iter().chain([&name]).map(|write| (write.key.clone(), write.clone()));
-        let by_key: BTreeMap<Bytes, Write> = by_key.collect();
-        let writes: Vec<Write> = by_key.into_values().collect();
+        let (ranges, entries): (Vec<&Write>, _) =
+            writes.iter().chain([&name]).partition(|write| write.range.is_some());
+        let by_key: BTreeMap<&Bytes, &Write> =
+            entries.into_iter().map(|write| (&write.key, write)).collect();
+        let writes: Vec<Write> = ranges.into_iter().chain(by_key.into_values()).cloned().collect();
         let keyspace = self.keyspace(world.part(self.home).loaded)?;
         let order = keyspace.options().order;
         let paths = outside::write_tables(&world.env, &order, &writes, how.file_count)?;

@@ -147,7 +147,7 @@ fn op(plan: &Plan, client: u32, rng: &mut Rng) -> Op {
         }
         35..=37 => {
             let (file_count, moves, verifies) = (1 + rng.index(3), rng.one_in(2), rng.one_in(2));
-            let writes = outside::sorted_writes(rng, plan.loaded);
+            let writes = outside::sorted_writes(rng, plan.loaded, plan.is_reversed(plan.loaded));
             Op::Ingest(writes, Ingest { file_count, moves, verifies })
         }
         38..=39 => {
