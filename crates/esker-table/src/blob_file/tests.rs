@@ -147,7 +147,9 @@ fn a_reference_leads_only_to_the_value_that_it_was_made_for() {
 #[test]
 fn a_count_of_records_that_no_file_holds_is_not_believed() {
     let values = [(b"key".to_vec(), vec![7; 1_000])];
-    for (count, is_refused) in [(2, false), (200, false), (1 << 20, true), (1 << 40, true)] {
+    for (count, is_refused) in
+        [(2, false), (200, false), (300, true), (4_000, true), (1 << 20, true), (1 << 40, true)]
+    {
         let bed = Bed::new();
         let (facts, references) = write(&bed, 7, Compression::None, &values);
         let path = bed.context.dir.join(id(7).file_name());

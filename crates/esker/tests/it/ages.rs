@@ -1,11 +1,13 @@
 //! Policies that go by time: entries are as old as the clock says, across flushes and reopening.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use esker::env::{Clock as _, Env, FileExt as _, ManualClock};
 use esker::{CompactionPolicy, Db, FifoOptions, Keyspace, KeyspaceOptions, Options};
 use esker::{ErrorKind, TimeWindowOptions};
+use esker_tree::Manifest;
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -69,6 +71,29 @@ fn fifo_drops_what_is_too_old_when_time_passes_and_after_a_reopen() {
     put(&keyspace, "e");
     run_jobs(&db);
     assert_eq!(keys(&keyspace), ["d", "e"]);
+}
+
+/// The log does not say when: what is in it came after the last table, and before it is flushed.
+#[test]
+fn what_recovery_reads_may_be_as_old_as_the_last_table() {
+    let (env, clock) = machine();
+    let (db, keyspace) = open(&env, CompactionPolicy::None);
+    put(&keyspace, "a");
+    let flushed = clock.wall();
+    clock.advance(HOUR);
+    keyspace.put("b", "value").unwrap();
+    drop((db, keyspace));
+    clock.advance(HOUR);
+    let (db, keyspace) = open(&env, CompactionPolicy::None);
+    clock.advance(HOUR);
+    keyspace.flush().unwrap();
+    drop((db, keyspace));
+    let catalog = Manifest::recover(&*env.fs, Path::new("db")).unwrap().unwrap().catalog;
+    let tables = catalog.keyspaces.values().flat_map(|state| state.tables.values());
+    let times: Vec<_> = tables.filter_map(|table| table.properties.extras.times).collect();
+    let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap();
+    assert_eq!(times.len(), 2);
+    assert_eq!((times[1].oldest, times[1].newest), (millis(flushed), millis(clock.wall())));
 }
 
 #[test]

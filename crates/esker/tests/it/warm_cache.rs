@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, mpsc};
 use esker::doctor::{Doctor, RepairOptions, VerifyReport};
 use esker::env::{Env, Fault, FaultFileSystem, FileSystem as _, MemoryFileSystem, Operation, Rule};
 use esker::{CompactionPolicy, Db, Event, KeyspaceOptions, Options};
-use esker_base::{FileHeader, FileId, FileKind};
+use esker_base::{FileHeader, FileId, FileKind, TableId};
 use esker_tree::WarmList;
 
 use crate::files;
@@ -226,6 +226,30 @@ fn list_that_is_not_of_this_name_and_database_is_named() {
         assert!(events.len() == 1 && events[0].contains(what), "{events:?}");
         assert!(list_file(&fs).is_none());
     }
+}
+
+/// The list that a close wrote names tables of that close; one of an earlier close was true once.
+#[test]
+fn list_that_names_what_its_manifest_does_not_is_damaged() {
+    let fs = closed(&warm());
+    let (name, bytes) = list_file(&fs).unwrap();
+    let header = FileHeader::decode(&bytes).unwrap();
+    let mut forged = list(&fs);
+    forged.tables[0] = TableId(FileId { counter: 1, ..header.id });
+    let forged_at = |id: FileId| (id.file_name(FileKind::Warm), forged.encode(id, header.database));
+    let (_, bytes) = forged_at(header.id);
+    let report = verified(&files::with(&fs, Path::new(DIR), &name, &bytes));
+    let what = format!(
+        "{name} at 0: names {}, a table that the manifest of its id does not name",
+        forged.tables[0]
+    );
+    let found: Vec<String> = report.findings.iter().map(ToString::to_string).collect();
+    assert_eq!(found, [what]);
+    let (earlier, bytes) = forged_at(FileId { counter: header.id.counter - 1, ..header.id });
+    let report = verified(&files::with(&fs, Path::new(DIR), &earlier, &bytes));
+    assert!(report.is_sound(), "{report}");
+    let unreferenced: Vec<_> = report.unreferenced.iter().map(|it| &it.file).collect();
+    assert_eq!(unreferenced, [&earlier]);
 }
 
 #[test]

@@ -10,7 +10,6 @@ use esker::env::{
     Env, Fault, FaultFileSystem, ManualClock, MemoryFileSystem, Operation, Rule, When,
 };
 use esker::{Compression, Db, ErrorKind, KeyspaceOptions, Options};
-use esker_base::FileHeader;
 use esker_tree::Manifest;
 
 use super::sample::{DIR, Files};
@@ -124,9 +123,9 @@ fn blob_files_that_cannot_be_read_now_end_the_verification_and_the_repair() {
         let look = |failing: u64| {
             let snapshot = Env { fs: Arc::new(memory.snapshot()), ..Env::memory(1) };
             if is_repair {
-                // The references of a damaged table are looked at one by one.
+                // The references of a damaged table are looked at one by one: all, if its end is damaged.
                 let table = Files(&snapshot).ending_with(".table").remove(0);
-                Files(&snapshot).flip(&table, FileHeader::LEN + 4);
+                Files(&snapshot).flip(&table, Files(&snapshot).read(&table).len() - 3);
             }
             let clock = Arc::new(ManualClock::default());
             let faults = FaultFileSystem::new(Arc::clone(&snapshot.fs), clock);

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use esker::env::{Env, FileExt as _};
-use esker::{Db, Durability, ErrorKind, Event, Options, RecoveryMode, Result};
+use esker::{Db, Durability, ErrorKind, Event, KeyspaceOptions, Options, RecoveryMode, Result};
 use esker_base::FileId;
 use esker_log::{ExpectedHeader, LogReader};
 
@@ -233,4 +233,43 @@ fn a_missing_newest_manifest_is_noticed_at_open() {
         report.findings.iter().any(|f| f.what.contains("followed this one is missing")),
         "{report}"
     );
+}
+
+/// Each write once, whatever else is in the log.
+#[test]
+fn an_open_says_how_much_it_has_read_of_the_log() {
+    let env = logged();
+    let replayed = |db: &Db| {
+        db.events().into_iter().find_map(|(_, event)| match event {
+            Event::Opened { replayed, .. } => Some(replayed),
+            _ => None,
+        })
+    };
+    let db = open(&env, RecoveryMode::TornTail).unwrap();
+    assert_eq!(replayed(&db), Some(COUNT));
+    db.flush().unwrap();
+    db.put("one", "more").unwrap();
+    drop(db);
+    let db = open(&env, RecoveryMode::TornTail).unwrap();
+    assert_eq!(replayed(&db), Some(1));
+}
+
+/// Memtables that are full after a recovery wait for no write to be flushed.
+#[test]
+fn what_fills_memtables_at_recovery_is_flushed_in_the_background() {
+    let env = Env::memory(1);
+    let builder = || {
+        let options = Options { background_threads: 0, ..Options::default() };
+        Db::builder(DIR).env(env.clone()).options(options)
+    };
+    let db = builder().open().unwrap();
+    (0..40).for_each(|n| db.put([n], [b'x'; 600]).unwrap());
+    drop(db);
+    // From the next open on, what is in the log fills several memtables.
+    let small = KeyspaceOptions { memtable_bytes: 4_000, ..KeyspaceOptions::default() };
+    drop(builder().default_keyspace(small).open().unwrap());
+    let db = builder().open().unwrap();
+    while db.run_background_job() {}
+    assert!(!Files(&env).ending_with(".table").is_empty());
+    assert_eq!(db.iter().count(), 40);
 }

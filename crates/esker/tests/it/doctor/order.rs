@@ -48,6 +48,11 @@ fn open(env: &Env) -> Db {
 /// A closed database of these tables, each a run of its own, newest first; the last one alone in
 /// level 1.
 fn database(tables: &[Table]) -> Env {
+    database_of(tables, |place| usize::from(place + 1 == tables.len()))
+}
+
+/// The same, with the table of each place in the level of it.
+fn database_of(tables: &[Table], level_of: impl Fn(usize) -> usize) -> Env {
     let env = Env::memory(1);
     open(&env).close().unwrap();
     let dir = Path::new(DIR);
@@ -59,7 +64,7 @@ fn database(tables: &[Table]) -> Env {
     };
     let mut seqno_max = SeqNo::ZERO;
     for (place, table) in tables.iter().enumerate().rev() {
-        let level = usize::from(place + 1 == tables.len());
+        let level = level_of(place);
         let id = TableId(mint());
         let file = env.fs.create(&dir.join(id.file_name())).unwrap();
         let identity = TableIdentity {
@@ -162,11 +167,16 @@ fn check(tables: &[Table], expected: &BTreeSet<usize>) -> VerifyReport {
         assert_contents(&env, tables, "sound");
         return report;
     }
+    let before = files.everything();
+    let plan = RepairOptions { dry_run: true, ..RepairOptions::default() };
+    files.doctor().repair(&plan, &mut |_| {}).unwrap();
+    assert!(before == files.everything(), "a dry run changes nothing: {tables:?}");
     let done = files.doctor().repair(&RepairOptions::default(), &mut |_| {}).unwrap();
     assert!(done.lost.is_empty(), "{tables:?}: {done}");
     let merged = done.rebuilt.iter().find(|it| it.from.starts_with("all tables of default"));
     let entries: BTreeSet<_> = tables.iter().flat_map(|table| &table.entries).collect();
     assert_eq!(merged.unwrap().entries, entries.len() as u64, "{done}");
+    assert_eq!(done.kept, [""; 0], "none is there as it was: {done}");
     assert!(files.verify().is_sound(), "{tables:?}: {}", files.verify());
     assert_contents(&env, tables, "repaired");
     report
@@ -219,6 +229,52 @@ fn runs_are_told_to_be_in_the_wrong_order_if_they_are_and_only_then() {
         let report = check(tables, &BTreeSet::from([place]));
         assert_eq!(report.findings[0].what, what);
     }
+}
+
+/// A table that no manifest knows goes into a run of its level only if it overlaps none of the tables
+/// there, however many there are.
+#[test]
+fn runs_that_no_manifest_knows_are_made_of_tables_that_do_not_overlap() {
+    let table = |keys: &str, seqno: u64| {
+        let entries = keys.chars().map(|key| (vec![key as u8], std::cmp::Reverse(seqno)));
+        Table { entries: entries.collect(), ranges: Vec::new() }
+    };
+    for tables in [
+        // In the order of their ids, which is from the last to the first.
+        [table("bd", 9), table("eg", 2), table("ac", 1)],
+        [table("df", 9), table("eg", 2), table("ac", 1)],
+        [table("bf", 9), table("eg", 2), table("ac", 1)],
+        [table("hi", 9), table("eg", 2), table("ac", 1)],
+        [table("dd", 9), table("eg", 2), table("ac", 1)],
+    ] {
+        let env = database_of(&tables, |_| 1);
+        let files = Files(&env);
+        files.manifests().iter().for_each(|name| files.remove(name));
+        let doctor = files.doctor().log_dir(DIR);
+        let report = doctor.repair(&RepairOptions::default(), &mut |_| {}).unwrap();
+        assert_eq!(report.kept.len(), 3, "{report}");
+        assert!(files.verify().is_sound(), "{report}\n{}", files.verify());
+        assert_contents(&env, &tables, "repaired");
+    }
+}
+
+/// Only the keyspace that is out of order is merged.
+#[test]
+fn tables_of_other_keyspaces_are_kept_as_they_are() {
+    let tables = [Table::of(&[("k", 1)], &[]), Table::of(&[("k", 2)], &[])];
+    let env = database(&tables);
+    let before = Files(&env).ending_with(".table");
+    let db = open(&env);
+    let other = db.keyspace("other", esker::KeyspaceOptions::default()).unwrap();
+    other.put("k", "v").unwrap();
+    other.flush().unwrap();
+    drop((other, db));
+    let mut others = Files(&env).ending_with(".table");
+    others.retain(|name| !before.contains(name));
+    assert_eq!(others.len(), 1);
+    let report = Files(&env).doctor().repair(&RepairOptions::default(), &mut |_| {}).unwrap();
+    assert_eq!(report.kept, others, "{report}");
+    assert!(Files(&env).verify().is_sound(), "{report}");
 }
 
 /// The doctor against a comparison of everything with everything.

@@ -1,7 +1,7 @@
 //! What a repair makes of what is intact: where tables stand, how they are made, and what is kept of
 //! them beside entries.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use esker::doctor::{RepairOptions, RepairReport};
@@ -227,6 +227,38 @@ fn tables_made_of_the_log_know_whether_they_have_tombstones() {
         let has_tombstones = 0 < tombstones + ranges;
         assert_eq!(times.oldest_tombstone.is_some(), has_tombstones, "{report}");
     }
+}
+
+/// What is more than a table takes goes to several, which share no key: versions of one stay together.
+#[test]
+fn much_of_the_log_goes_to_tables_that_do_not_overlap() {
+    const MEBIBYTE: usize = 1 << 20;
+    let env = Env::memory(1);
+    let large = KeyspaceOptions {
+        memtable_bytes: 256 << 20,
+        compression: Compression::None,
+        shallow_compression: Compression::None,
+        ..KeyspaceOptions::default()
+    };
+    let db = open_with(&env, large.clone());
+    let value = |number: u8| vec![number; MEBIBYTE];
+    (0..60).for_each(|key| db.put([key], value(key)).unwrap());
+    // A table ends in the midst of these.
+    (0..8).for_each(|version| db.put([60], value(version)).unwrap());
+    (61..64).for_each(|key| db.put([key], value(key)).unwrap());
+    for (key, value) in [("z", "damaged"), ("z", "lost")] {
+        db.put_with(key, value, Durability::Power).unwrap();
+    }
+    drop(db);
+    damage_log(&env, b"damaged");
+    let report = repair(&env);
+    let made = tables(&env);
+    assert_eq!(made.len(), 2, "{report}");
+    let runs: BTreeSet<_> = made.values().map(|it| it.run).collect();
+    assert_eq!(runs.len(), 1, "{report}");
+    let db = open_with(&env, large);
+    assert_eq!(db.iter().count(), 64);
+    assert_eq!(db.get([60]).unwrap().unwrap(), value(7));
 }
 
 /// A repair that was cut short may have set the file aside already; nothing that is there is lost.
