@@ -150,12 +150,16 @@ impl Places<'_> {
     fn owner(&self, path: &Path, id: LogId, database: DatabaseId) -> Result<Owner> {
         let mut bytes = [0; START_LEN];
         let file = self.fs.open(path)?;
-        let len = file.len()?.min(START_LEN as u64) as usize;
+        let file_len = file.len()?;
+        let len = file_len.min(START_LEN as u64) as usize;
         file.read_exact_at(0, &mut bytes[..len]).map_err(FileError::from)?;
         Ok(match FileHeader::decode(&bytes) {
             Ok(header) if header.database == database => Owner::Own,
             Ok(_) => Owner::Other,
             Err(_) if is_begun(&bytes, id, database) => Owner::Own,
+            // A header that has raised the length before the power went, and no more: what stands there
+            // is anything, and nothing stands behind it.
+            Err(_) if file_len == FileHeader::LEN as u64 => Owner::Own,
             Err(_) => Owner::Unknown,
         })
     }

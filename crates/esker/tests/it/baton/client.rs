@@ -17,7 +17,9 @@ use super::plan::{UNLOGGED, rule};
 use super::reader::{
     ALL, Entries, Kept, Taken, check_cursor, check_range, look, read_all, state_of,
 };
+use super::rest::{assert_bounded, memtables_of};
 use super::script::{Op, Steer};
+use super::strangers::intrude;
 use super::world::World;
 use crate::state::{Bounds, Bytes, How, State, Write};
 
@@ -37,6 +39,8 @@ pub(super) struct Client {
     /// Events and keyspaces so far.
     number: u32,
     has_faults: bool,
+    /// Memtables of a keyspace, before anybody wrote.
+    opened_with: usize,
     pub(super) world: Arc<World>,
     pub(super) db: Db,
     held: Vec<Held>,
@@ -58,7 +62,20 @@ impl Client {
     ) -> Self {
         let toggles = Some(world.history(home).toggles(id));
         let (held, kept, compactions) = (Vec::new(), Vec::new(), Vec::new());
-        Self { id, home, number, has_faults, world, db, held, kept, compactions, toggles }
+        let opened_with = memtables_of(&db);
+        Self {
+            id,
+            home,
+            number,
+            has_faults,
+            opened_with,
+            world,
+            db,
+            held,
+            kept,
+            compactions,
+            toggles,
+        }
     }
 
     /// Does everything, until the database is closed.
@@ -70,6 +87,7 @@ impl Client {
                 }
                 self.excuse(&error, &op);
             }
+            assert_bounded(&self.db, self.opened_with);
         }
         while !self.held.is_empty() {
             if let Err(error) = self.release() {
@@ -106,22 +124,10 @@ impl Client {
             Op::Get(name, key) => self.get(name, key),
             Op::MultiGet(name, keys) => self.multi_get(name, keys),
             Op::Scan(name, bounds) => self.scan(name, bounds),
-            Op::ReadAll => {
-                let world = &self.world;
-                let mut parts = world.parts(self.home).into_iter();
-                parts.try_for_each(|part| {
-                    read_all(world, part, &self.db, &self.required_of(part), "all")
-                })
-            }
+            Op::ReadAll => self.read_all(),
             Op::Hold(name, from) => self.hold(name, from.as_deref()),
             Op::Release => self.release(),
-            Op::Keep => {
-                for part in self.world.parts(self.home) {
-                    let required = self.required_of(part);
-                    self.kept.push(Kept::new(&self.world, part, &self.db, &required)?);
-                }
-                Ok(())
-            }
+            Op::Keep => self.keep(),
             Op::LookAgain(drops) => self.look_again(*drops),
             Op::Flush(name) => self.flush(name),
             Op::Compact(name, bounds) => self.keyspace(name)?.compact(bounds.clone()),
@@ -131,7 +137,12 @@ impl Client {
                 if *cancels { self.steer(Steer::Cancel) } else { Ok(()) }
             }
             Op::Steer(steer) => self.steer(*steer),
-            Op::Temporary => self.come_and_go(),
+            Op::Temporary(how) => self.come_and_go(*how),
+            Op::Intrude(who) => {
+                intrude(&self.world, self.home, &self.db, *who, self.has_faults);
+                Ok(())
+            }
+            Op::Choose(name, options) => self.choose(name, options),
             Op::Pause(duration) => {
                 self.db.pause_compactions();
                 self.world.env.clock.sleep(*duration);
@@ -142,6 +153,7 @@ impl Client {
                 let before = self.required();
                 self.db.sync()?;
                 self.world.history(self.home).promise(&before);
+                self.world.note_promise();
                 Ok(())
             }
             Op::Sleep(duration) => {
@@ -165,6 +177,32 @@ impl Client {
                 self.db.clone().close()
             }
         }
+    }
+
+    fn read_all(&self) -> Result<()> {
+        let mut parts = self.world.parts(self.home).into_iter();
+        parts.try_for_each(|part| {
+            read_all(&self.world, part, &self.db, &self.required_of(part), "all")
+        })
+    }
+
+    fn keep(&mut self) -> Result<()> {
+        for part in self.world.parts(self.home) {
+            let required = self.required_of(part);
+            self.kept.push(Kept::new(&self.world, part, &self.db, &required)?);
+        }
+        Ok(())
+    }
+
+    /// Gives a keyspace other options, but for what must stay the same as long as there is something in it.
+    fn choose(&self, name: &str, options: &KeyspaceOptions) -> Result<()> {
+        let KeyspaceOptions { order, compaction_filter, default_ttl, log, .. } =
+            self.keyspace(name)?.options();
+        let options =
+            KeyspaceOptions { order, compaction_filter, default_ttl, log, ..options.clone() };
+        self.db.keyspace(name, options)?;
+        coverage::add("options changed while it was open", 1);
+        Ok(())
     }
 
     pub(super) fn keyspace(&self, name: &str) -> Result<Keyspace> {
@@ -226,6 +264,9 @@ impl Client {
             Err(_) => self.toggles = None,
         }
         drop(history);
+        if result.is_ok() && part.is_logged && durability == Durability::Power {
+            self.world.note_promise();
+        }
         self.count_outcome(&result);
         result
     }
@@ -403,21 +444,5 @@ impl Client {
             coverage::add("compactions cancelled", 1);
         }
         Ok(())
-    }
-
-    fn come_and_go(&mut self) -> Result<()> {
-        let (id, number) = self.next_id();
-        let name = format!("temporary {id} {number}");
-        let options = KeyspaceOptions { memtable_bytes: 1, ..KeyspaceOptions::default() };
-        let keyspace = self.db.keyspace(&name, options)?;
-        let mut entries = Entries::new();
-        for key in [b"1".as_slice(), b"2", b"3"] {
-            keyspace.put(key, b"value")?;
-            entries.push((key.into(), b"value".as_slice().into()));
-        }
-        keyspace.flush()?;
-        let mut cursor = keyspace.cursor()?;
-        self.db.drop_keyspace(&keyspace)?;
-        check_cursor(&mut cursor, entries, &BTreeSet::new(), &name)
     }
 }

@@ -7,7 +7,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 static COUNTS: Mutex<BTreeMap<&'static str, u64>> = Mutex::new(BTreeMap::new());
 
 /// What must have happened in any run over all seeds.
-const REQUIRED: [&str; 45] = [
+const REQUIRED: [&str; 60] = [
     // Counted by the engine.
     "flushes",
     "compactions",
@@ -46,6 +46,11 @@ const REQUIRED: [&str; 45] = [
     "snapshots looked at again",
     "writes that were refused",
     "writes of unknown outcome",
+    "keyspaces dropped",
+    "tables left behind and taken",
+    "strangers that were refused",
+    "options changed while it was open",
+    "looks beside writers that memory held back",
     // How generations ended, and what they began with.
     "closed",
     "dropped",
@@ -57,6 +62,16 @@ const REQUIRED: [&str; 45] = [
     "generations in which it did not open",
     "options changed",
     "recoveries that left nothing",
+    "databases at rest",
+    "logs that were let go",
+    "sound databases that were looked at",
+    "databases that were only read",
+    "damages that an open or a reader noticed",
+    "damaged logs",
+    "recoveries to a point in time",
+    "repairs",
+    "repairs with the log of another database",
+    "crashes right behind a promise",
 ];
 
 fn counts() -> MutexGuard<'static, BTreeMap<&'static str, u64>> {

@@ -5,16 +5,18 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use esker::env::{CrashPolicy, Event, MemoryFileSystem, Operation, When};
-use esker::{Db, ErrorKind, Options, Result};
+use esker::{Db, ErrorKind, KeyspaceOptions, Options, Result};
 use esker_base::baton::{self, Outcome};
 
 use super::client::Client;
 use super::coverage;
 use super::history::{History, Id, Promises};
-use super::plan::{FailingOpens, KeyspaceChoices, Plan, not_at_hand, rule};
+use super::plan::{FailingOpens, KeyspaceChoices, Plan, UNLOGGED, not_at_hand, rule, slow_tables};
 use super::reader::{read_all, seen_by};
 use super::recovery::{crash_and_recover, recover};
+use super::rest::{assert_log_goes, let_it_rest};
 use super::script::{Act, Op};
+use super::strangers::{Stranger, intrude};
 use super::world::{self, Moment, START, World};
 use crate::directory::{assert_exact, orphans_beside};
 use crate::random::Rng;
@@ -84,6 +86,8 @@ pub(super) fn run(plan: &Plan, seed: u64, number: u32, start: Start, acts: Vec<A
         databases,
         required,
         waits_for_device: plan.waits_for_device,
+        is_tight: plan.is_tight,
+        intrudes: !plan.closes(),
         has_faults: plan.has_faults || !failing_opens.rules.is_empty(),
         is_new: start.is_new,
         failing_opens,
@@ -125,6 +129,9 @@ struct Life {
     /// Which events must be in it, of each part.
     required: Vec<BTreeSet<Id>>,
     waits_for_device: bool,
+    is_tight: bool,
+    /// Whether nobody closes the database beside the others.
+    intrudes: bool,
     has_faults: bool,
     is_new: bool,
     failing_opens: FailingOpens,
@@ -148,6 +155,13 @@ impl Life {
         if self.waits_for_device {
             let when = When::OneIn { count: 2, seed: self.run_seed };
             self.world.faults.add(not_at_hand().when(when));
+        }
+        if self.is_tight {
+            self.world.faults.add(slow_tables());
+        }
+        for (home, db) in dbs.iter().enumerate().filter(|_| self.intrudes) {
+            let who = Stranger::ALL[(self.run_seed % 5) as usize];
+            intrude(&self.world, home, db, who, self.has_faults);
         }
         let threads: Vec<baton::Thread> = self
             .clients
@@ -239,8 +253,20 @@ impl Life {
             coverage::add("poisoned", 1);
             return drop(db);
         }
+        match self.run_seed % 3 {
+            0 => let_it_rest(&self.world, home),
+            1 => assert_log_goes(&db),
+            _ => {}
+        }
+        if is_poisoned() {
+            panic!("no fault is left: {}", db.health());
+        }
         if self.run_seed.is_multiple_of(2) {
             coverage::add("closed", 1);
+            if let Some(unlogged) = db.existing_keyspace(UNLOGGED).unwrap() {
+                // From now on; and nothing is written any more.
+                db.keyspace(UNLOGGED, KeyspaceOptions { log: true, ..unlogged.options() }).unwrap();
+            }
             db.close().unwrap();
             if !self.has_faults {
                 assert_exact(&self.world.fs, dir_of(home).as_ref(), "closed");

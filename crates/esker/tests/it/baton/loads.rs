@@ -33,7 +33,7 @@ impl Client {
         let options = IngestOptions { move_files: how.moves, verify_entries: how.verifies };
         self.load(id, writes, |client| client.db.ingest(&keyspace, &paths, options).map(drop))?;
         coverage::add("ingests", 1);
-        Ok(())
+        if how.moves { self.take_leftovers() } else { Ok(()) }
     }
 
     pub(super) fn bulk_load(&mut self, writes: &[Write], ends: bool) -> Result<()> {

@@ -36,6 +36,10 @@ pub(super) struct Plan {
     pub(super) has_log_dir: bool,
     pub(super) has_filter: bool,
     pub(super) has_unlogged: bool,
+    /// Whether memory is short, and tables take long to become durable.
+    pub(super) is_tight: bool,
+    /// Whether no client asks for more than [`Durability::Buffered`](esker::Durability::Buffered).
+    pub(super) is_buffered: bool,
     /// Whether blocks that are read must now and then be waited for.
     pub(super) waits_for_device: bool,
     pub(super) act_count: u64,
@@ -59,6 +63,7 @@ impl Plan {
         let generation_count = 3;
         let has_filter = rng.one_in(3);
         let has_unlogged = rng.one_in(3);
+        let is_tight = rng.one_in(4);
         let order = choices::order(&mut rng);
         let mut choices: Vec<(Options, KeyspaceChoices)> = Vec::new();
         for number in 0..u64::from(generation_count) {
@@ -67,6 +72,9 @@ impl Plan {
             let one = changes.then(|| {
                 let mut one = choose(&mut rng, seed + number, &order, has_filter);
                 one.1.retain(|(name, _)| has_unlogged || *name != UNLOGGED);
+                if is_tight {
+                    tighten(&mut one);
+                }
                 one
             });
             choices.push(one.unwrap_or_else(|| choices[0].clone()));
@@ -79,12 +87,19 @@ impl Plan {
             has_faults: rng.one_in(3),
             has_filter,
             has_unlogged,
+            is_tight,
+            is_buffered: rng.one_in(6),
             waits_for_device: rng.one_in(3),
             act_count: 15 + rng.below(60),
             closes_one_in: *rng.pick(&[40, 1_000_000]),
             has_log_dir: rng.one_in(4),
             choices,
         }
+    }
+
+    /// Whether a client may close its database beside others.
+    pub(super) fn closes(&self) -> bool {
+        self.closes_one_in <= self.act_count * 100
     }
 
     /// What the database of that number is opened with; two databases never with the same.
@@ -150,6 +165,23 @@ impl Plan {
     }
 }
 
+/// Memory is short, and no keyspace has so much as fills a memtable.
+fn tighten((options, keyspaces): &mut (Options, KeyspaceChoices)) {
+    options.memory_budget_bytes = 0;
+    for (name, keyspace) in keyspaces.iter_mut() {
+        if *name != ORDER {
+            keyspace.memtable_bytes = 64 << 20;
+        }
+        *keyspace = without_upkeep(keyspace.clone());
+    }
+}
+
+/// Without what is due again before a slow table is durable: what somebody asked for comes after what
+/// is automatic, and would wait for ever.
+pub(super) fn without_upkeep(options: KeyspaceOptions) -> KeyspaceOptions {
+    KeyspaceOptions { delete_deadline: None, periodic_compaction: None, ..options }
+}
+
 /// After how long values expire that do not say so: mostly never, or within a run.
 fn default_ttl(rng: &mut Rng) -> Option<Duration> {
     let millis = *rng.pick(&[1, 100, 5000, 20_000, 3_600_000]);
@@ -190,6 +222,11 @@ const READ_RULE: usize = 3;
 /// Blocks that the system would have to wait for, which is no failure.
 pub(super) fn not_at_hand() -> Rule {
     Rule::new(Fault::NotAtHand).path("*.table")
+}
+
+/// Tables that take longer to become durable than writers are delayed for.
+pub(super) fn slow_tables() -> Rule {
+    Rule::new(Fault::Delay(Duration::from_secs(30))).on(&[Operation::Sync]).path("*.table")
 }
 
 /// What goes wrong under the number `kind`.

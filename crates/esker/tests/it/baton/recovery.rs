@@ -1,8 +1,10 @@
 //! A crash in the middle of a run, and what is found afterwards.
 
-use esker::Db;
-use esker::env::{CrashPolicy, MemoryFileSystem};
+use esker::env::{CrashPolicy, FileSystem as _, MemoryFileSystem};
+use esker::{Db, RecoveryMode};
+use esker_base::checksum::checksum64;
 
+use super::checkup::{Patient, contained, write_some_more};
 use super::coverage;
 use super::filtering::as_found;
 use super::generation::dir_of;
@@ -10,8 +12,9 @@ use super::history::{History, Id, Part};
 use super::reader::seen_by;
 use super::world::Moment;
 use crate::directory::{assert_exact, assert_tidy};
+use crate::random::Rng;
 use crate::reading::{assert_contents, contents};
-use crate::recovered::{Loss, env_at, open_in, options_in};
+use crate::recovered::{Loss, env_at, log_dir_of, open_in, options_in};
 use crate::state::{Contents, State};
 use crate::tally::Tally;
 
@@ -58,9 +61,10 @@ pub(super) fn recover<'a>(
 ) {
     let parts: Vec<_> = histories.iter().zip(required).collect();
     let homes: BTreeSet<usize> = histories.iter().map(|history| history.part.home).collect();
-    for home in homes {
+    for home in homes.iter().copied() {
         let when = format!("{when}, database {home}");
         let (dir, env) = (dir_of(home), env_at(Arc::new(fs.clone()), wall));
+        let before = ends.then(|| fs.snapshot());
         let db = open_in(&dir, &env, &options_in(&dir, fs));
         let db = db.unwrap_or_else(|error| panic!("{when}: {error:?}"));
         let parts = parts.iter().filter(|(history, _)| history.part.home == home);
@@ -81,13 +85,36 @@ pub(super) fn recover<'a>(
         if !ends {
             continue;
         }
+        let left = before.as_ref().expect("it was copied");
+        Patient { fs: left, dir: &dir, wall }.assert_readable(&contained(&db), &when);
         db.wait_until_settled().unwrap();
         assert_tidy(&db, fs, &when);
         compare(&db, &format!("{when}, settled"));
         db.close().unwrap();
         assert_exact(fs, dir_of(home).as_ref(), &when);
         coverage::add("recoveries that left nothing", 1);
+        let mut rng = Rng::new(checksum64(wall.as_millis() as u64, when.as_bytes()));
+        if rng.one_in(3) {
+            check_up(&Patient { fs, dir: &dir, wall }, &mut rng, &when);
+        }
     }
+    let has_log_dirs = homes.iter().all(|home| fs.list(&log_dir_of(dir_of(*home))).is_ok());
+    if ends && has_log_dirs && homes.len() == 2 {
+        let fs = fs.snapshot();
+        let dirs = [dir_of(0), dir_of(1)];
+        let [first, second] = dirs.each_ref().map(|dir| Patient { fs: &fs, dir, wall });
+        first.assert_leaves_alone(&second, when);
+    }
+}
+
+/// Has the doctor look at a closed database, and at what some damage makes of it.
+fn check_up(patient: &Patient<'_>, rng: &mut Rng, when: &str) {
+    patient.assert_sound(when);
+    let db = patient.open(RecoveryMode::default()).unwrap();
+    write_some_more(&db, rng);
+    let expected = contained(&db);
+    db.close().unwrap();
+    patient.check_damaged(&expected, rng, when);
 }
 
 /// Compares what the keyspaces of a part hold with `state`.

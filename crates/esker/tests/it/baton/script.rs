@@ -3,11 +3,14 @@
 use std::ops::{Bound, Range};
 use std::time::Duration;
 
-use esker::Durability;
+use esker::{Durability, KeyspaceOptions};
 
 use super::filtering::FILTERED;
 use super::history::{ORDER_KEY, TOGGLED};
-use super::plan::{Plan, RULE_COUNT, SHARED, UNLOGGED};
+use super::plan::{Plan, RULE_COUNT, SHARED, UNLOGGED, without_upkeep};
+use super::strangers::Stranger;
+use super::temporary::Temporary;
+use crate::model::choices;
 use crate::outside;
 use crate::random::Rng;
 use crate::state::{Bounds, Bytes, State, Write};
@@ -51,7 +54,11 @@ pub(super) enum Op {
     StartCompaction(&'static str, Bounds, bool),
     Steer(Steer),
     /// Makes a keyspace, fills it, drops it, and reads it on by a cursor from before.
-    Temporary,
+    Temporary(Temporary),
+    /// Somebody comes who must be refused.
+    Intrude(Stranger),
+    /// Gives a keyspace other options.
+    Choose(&'static str, Box<KeyspaceOptions>),
     /// Lets no compaction begin for so long.
     Pause(Duration),
     Sync,
@@ -136,10 +143,11 @@ fn op(plan: &Plan, client: u32, rng: &mut Rng) -> Op {
     if plan.has_faults && rng.one_in(12) {
         return if rng.one_in(3) { Op::Heal } else { Op::Spoil(rng.index(RULE_COUNT), rng.next()) };
     }
-    match rng.below(100) {
+    match rng.below(106) {
         0..=34 => {
             let durability = [Durability::Buffered, Durability::Process, Durability::Power];
-            let durability = *rng.pick(&durability);
+            let durability = if plan.is_buffered { &durability[..1] } else { &durability };
+            let durability = *rng.pick(durability);
             if is_unlogged {
                 return Op::WriteUnlogged(unlogged_writes(plan, rng), durability);
             }
@@ -165,17 +173,35 @@ fn op(plan: &Plan, client: u32, rng: &mut Rng) -> Op {
         68..=69 => Op::LookAgain(rng.one_in(2)),
         70..=76 => Op::Flush(name),
         77..=80 => Op::Compact(name, rng.bounds()),
-        81..=84 => Op::StartCompaction(name, range_to_compact(rng), rng.one_in(3)),
-        85..=87 => Op::Steer(match rng.below(4) {
+        81..=84 => Op::StartCompaction(name, range_to_compact(rng), rng.one_in(4)),
+        85..=88 => Op::Steer(match rng.below(4) {
             0 => Steer::Wait,
             1 => Steer::Cancel,
             2 => Steer::Pause(Duration::from_millis(rng.below(2000))),
             _ => Steer::Leave,
         }),
-        88..=91 => Op::Temporary,
+        89..=91 if !plan.is_buffered => Op::Temporary(temporary(rng)),
         92 => Op::Pause(Duration::from_millis(rng.below(3000))),
-        93..=95 => Op::Sync,
+        93..=95 if !plan.is_buffered => Op::Sync,
+        96..=99 => {
+            let options = choices::keyspace_options(rng);
+            let options = if plan.is_tight { without_upkeep(options) } else { options };
+            Op::Choose(name, Box::new(options))
+        }
+        // Once it is closed, nobody is refused.
+        100..=101 if !plan.closes() => Op::Intrude(*rng.pick(&Stranger::ALL)),
         _ => Op::Sleep(Duration::from_millis(rng.below(4000))),
+    }
+}
+
+fn temporary(rng: &mut Rng) -> Temporary {
+    Temporary {
+        memtable_bytes: *rng.pick(&[1, 64 << 20]),
+        value_bytes: *rng.pick(&[5, 500, 30_000]),
+        keeps_values_apart: rng.one_in(2),
+        flushes: rng.one_in(2),
+        is_renamed: rng.one_in(3),
+        comes_again: rng.one_in(3),
     }
 }
 
@@ -193,12 +219,13 @@ fn filtered_key(rng: &mut Rng) -> Vec<u8> {
 
 /// A batch: mostly small, now and then one that fills a memtable, or a good part of a log segment.
 fn writes(plan: &Plan, client: u32, rng: &mut Rng) -> Vec<Write> {
-    if rng.one_in(10) {
+    if rng.one_in(if plan.is_tight { 2 } else { 10 }) {
         let one = |rng: &mut Rng| {
             let name = *rng.pick(&SHARED);
             Write::put(name, &rng.key(), &rng.bytes(20_000))
         };
-        return vec![one(rng), one(rng)];
+        let count = if plan.is_tight { 5 } else { 2 };
+        return (0..count).map(|_| one(rng)).collect();
     }
     let count = if rng.one_in(10) { 60 } else { 1 + rng.below(4) };
     (0..count).map(|_| one_write(plan, client, rng)).collect()

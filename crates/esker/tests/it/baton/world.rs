@@ -21,7 +21,10 @@ use crate::watchdog;
 pub(super) const START: Duration = Duration::from_secs(1_700_000_000);
 
 /// Moments at which a crash is tried, of one generation, at most.
-const MOMENT_COUNT_MAX: usize = 6;
+const MOMENT_COUNT_MAX: usize = 5;
+
+/// Of so many promises of one generation, behind one a crash is tried.
+const PROMISES_MAX: u64 = 10;
 
 /// One in how many changes is such a moment: by the generation, since some have few changes and the
 /// moments of others should not all be in their beginning.
@@ -78,6 +81,8 @@ pub(super) struct World {
     /// One of each part, those with a log first. Never held at a step.
     histories: Vec<Arc<Mutex<History>>>,
     moments: Arc<Mutex<Vec<Moment>>>,
+    /// How many promises of durability are made before a crash is tried right behind one.
+    unbroken: Mutex<u64>,
     /// Databases that somebody closes while others work.
     closing: Mutex<Vec<usize>>,
 }
@@ -108,6 +113,7 @@ impl World {
             loading: sync::Mutex::new(()),
             histories: histories.into_iter().map(|one| Arc::new(Mutex::new(one))).collect(),
             moments: Arc::default(),
+            unbroken: Mutex::new(seed % PROMISES_MAX),
             closing: Mutex::default(),
         }
     }
@@ -135,6 +141,26 @@ impl World {
                 moments.push(Moment { fs: fs.snapshot(), promises, wall, next });
             }
         });
+    }
+
+    /// Somebody was told that something is durable. A crash is tried right behind one such answer,
+    /// before anything else is done: what is made durable only later is not there.
+    pub(super) fn note_promise(&self) {
+        let mut unbroken = locked(&self.unbroken);
+        let is_chosen = *unbroken == 1;
+        *unbroken = unbroken.saturating_sub(1);
+        drop(unbroken);
+        if is_chosen {
+            coverage::add("crashes right behind a promise", 1);
+            self.take_moment("what comes behind a promise");
+        }
+    }
+
+    /// A crash is tried at this moment, whatever comes next.
+    pub(super) fn take_moment(&self, next: &str) {
+        let promises = self.histories.iter().map(|one| locked(one).promises.clone()).collect();
+        let (fs, wall, next) = (self.fs.snapshot(), self.env.clock.wall(), next.to_owned());
+        locked(&self.moments).push(Moment { fs, promises, wall, next });
     }
 
     /// That of a part, by its number; of those with a log it is that of the database.
