@@ -73,6 +73,12 @@ impl Table {
         Ok(table)
     }
 
+    /// The same table, to be opened anew: whoever drops it closes its file.
+    #[must_use]
+    pub fn anew(&self) -> Arc<Self> {
+        Arc::new(Self::new(Arc::clone(&self.context), Arc::clone(&self.properties)))
+    }
+
     /// What is known of the table without reading it.
     #[must_use]
     pub const fn properties(&self) -> &Arc<TableProperties> {

@@ -24,6 +24,8 @@ pub struct RunCursor {
     first: usize,
     end: usize,
     blocks: Blocks,
+    /// Whether a table is closed once the cursor has left it.
+    closes: bool,
     /// On the table at `index`; `None` until the first seek.
     table: Option<TableCursor>,
     index: usize,
@@ -37,6 +39,13 @@ impl RunCursor {
         Self::with_blocks(run, range, if fill_cache { Blocks::Kept } else { Blocks::Passing })
     }
 
+    /// A cursor over all tables of `run`, of which only the one that it stands in is open, for whoever
+    /// reads more of them than there may be files open. Blocks pass by the cache.
+    #[must_use]
+    pub fn closing(run: Arc<Run>) -> Self {
+        Self { closes: true, ..Self::with_blocks(run, &KeyRange::all(), Blocks::Passing) }
+    }
+
     /// As [`RunCursor::new`], for whoever replaces the tables by what it reads.
     #[must_use]
     pub fn last_reader(run: Arc<Run>, range: &KeyRange) -> Self {
@@ -45,7 +54,7 @@ impl RunCursor {
 
     fn with_blocks(run: Arc<Run>, range: &KeyRange, blocks: Blocks) -> Self {
         let Range { start: first, end } = run.places(range);
-        Self { run, first, end, blocks, table: None, index: 0 }
+        Self { run, first, end, blocks, closes: false, table: None, index: 0 }
     }
 
     /// The table that the cursor stands in.
@@ -68,7 +77,14 @@ impl RunCursor {
             self.table = None;
         }
         self.index = index;
-        self.table.get_or_insert_with(|| self.run.tables()[index].cursor_with(self.blocks))
+        self.table.get_or_insert_with(|| {
+            let table = &self.run.tables()[index];
+            if self.closes {
+                table.anew().cursor_with(self.blocks)
+            } else {
+                table.cursor_with(self.blocks)
+            }
+        })
     }
 
     /// Goes on to the first entry of the next table, where this one is used up.

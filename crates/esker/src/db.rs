@@ -164,8 +164,8 @@ impl Db {
         Snapshot::new(self.engine(), self.default.core())
     }
 
-    /// Makes every write that was acknowledged before this call, whatever its durability, survive
-    /// loss of power.
+    /// Makes every write to the log that was acknowledged before this call, whatever its durability,
+    /// survive loss of power. A keyspace [without a log](KeyspaceOptions::log) is to be flushed for that.
     ///
     /// # Errors
     /// If the log cannot be written or synced. The database takes no more writes then, until it is

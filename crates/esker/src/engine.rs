@@ -234,6 +234,9 @@ impl Engine {
         let options = options.cloned().unwrap_or_default();
         check_new_order(&options.order)?;
         let id = self.ledger.with_catalog(|catalog| catalog.next_keyspace_id);
+        let Some(next_id) = id.checked_add(1) else {
+            return Err(Error::invalid_input("the ids of keyspaces of this database are used up"));
+        };
         let id = KeyspaceId(id);
         let created = EditRecord::KeyspaceCreated {
             keyspace: id,
@@ -241,7 +244,7 @@ impl Engine {
             order: options.order.name().to_owned(),
             options: options.encode(),
         };
-        let following = EditRecord::NextKeyspaceId(id.0 + 1);
+        let following = EditRecord::NextKeyspaceId(next_id);
         let edit = VersionEdit { records: vec![created, following] };
         let settings = Settings::new(options, self.options.memory_budget_bytes);
         let keyspace = KeyspaceCore::new(id, name, settings, Version::new(id), &self.budget);

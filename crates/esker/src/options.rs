@@ -5,6 +5,7 @@ mod presets;
 mod recorded;
 mod sections;
 
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -269,6 +270,18 @@ const MERGE_NAME_LEN_MAX: usize = 255;
 /// What stands in a table instead of a value is about as long.
 const BLOB_THRESHOLD_MIN: u32 = 32;
 
+/// How much of the blob files may be garbage, in percent.
+const BLOB_WASTE: RangeInclusive<u32> = 1..=95;
+
+/// Sizes of a block, in bytes.
+const BLOCK_SIZES: RangeInclusive<u32> = 256..=1 << 20;
+
+/// Most bits of a filter for each key.
+const FILTER_BITS_MAX: u32 = 64;
+
+/// The shortest time that upkeep goes by.
+const UPKEEP_TIME_MIN: Duration = Duration::from_secs(1);
+
 impl KeyspaceOptions {
     /// These options for the keyspace `name`, which has `recorded`: the merge operator stays, with
     /// the code that is given or that it had.
@@ -296,7 +309,7 @@ impl KeyspaceOptions {
             ("periodic_compaction", self.periodic_compaction),
             ("idle_compaction", self.idle_compaction),
         ] {
-            if let Some(time) = time.filter(|time| *time < Duration::from_secs(1)) {
+            if let Some(time) = time.filter(|time| *time < UPKEEP_TIME_MIN) {
                 return Err(format!("{name} is {time:?}, and must be at least 1s"));
             }
             if name != "idle_compaction" && time.is_some() && self.compaction.keeps_ages_apart() {
@@ -340,7 +353,7 @@ impl KeyspaceOptions {
                 self.blob_threshold_bytes.unwrap_or(0)
             ));
         }
-        if !(1..=95).contains(&self.blob_waste_percent_max) {
+        if !BLOB_WASTE.contains(&self.blob_waste_percent_max) {
             return Err(format!(
                 "blob_waste_percent_max is {}, and must be from 1 to 95",
                 self.blob_waste_percent_max
@@ -355,12 +368,12 @@ impl KeyspaceOptions {
 
 /// What is wrong with how a table would be laid out, if anything is.
 pub(crate) fn check_layout(block_size_bytes: u32, filter_bits_per_key: u32) -> Result<(), String> {
-    if !(256..=1 << 20).contains(&block_size_bytes) {
+    if !BLOCK_SIZES.contains(&block_size_bytes) {
         return Err(format!(
             "block_size_bytes is {block_size_bytes}, and must be from 256 to 1048576"
         ));
     }
-    if filter_bits_per_key > 64 {
+    if FILTER_BITS_MAX < filter_bits_per_key {
         return Err(format!(
             "filter_bits_per_key is {filter_bits_per_key}, and must be at most 64"
         ));

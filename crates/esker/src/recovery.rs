@@ -99,13 +99,8 @@ pub(crate) fn open(mut request: OpenRequest) -> Result<Arc<Engine>> {
     check_is_database(&request, &env.fs.list(dir)?)?;
     let lock = lock_dir(&request)?;
 
-    let recovered = match Manifest::recover(&*env.fs, dir)? {
-        Some(_) if request.must_be_new => return Err(exists(dir)),
-        Some(recovered) => recovered,
-        None => create(&request)?,
-    };
-    let mut locks = Vec::from_iter(lock);
-    locks.extend(lock_log_dir(&request, &log_dir, &recovered)?);
+    let (recovered, lock_of_log) = find_or_create(&request, &log_dir)?;
+    let locks = lock.into_iter().chain(lock_of_log).collect();
     check_end(&request, &recovered)?;
     check_tables(&request, &recovered.catalog)?;
     let budget = Budget::new(options.memory_budget_bytes);
@@ -295,6 +290,37 @@ fn check_no_log_apart(request: &OpenRequest) -> Result<()> {
     )))
 }
 
+/// What the manifest says, and the lock of a directory that has only the log.
+fn find_or_create(
+    request: &OpenRequest,
+    log_dir: &Path,
+) -> Result<(Recovered, Option<Box<dyn FileLock>>)> {
+    match Manifest::recover(&*request.env.fs, &request.dir)? {
+        Some(_) if request.must_be_new => Err(exists(&request.dir)),
+        Some(recovered) => {
+            let lock = lock_log_dir(request, log_dir, &recovered)?;
+            Ok((recovered, lock))
+        }
+        None => create_with_log(request, log_dir),
+    }
+}
+
+/// Makes a new database whose log may lie in `log_dir`, and takes the lock of that; none if it may not.
+fn create_with_log(
+    request: &OpenRequest,
+    log_dir: &Path,
+) -> Result<(Recovered, Option<Box<dyn FileLock>>)> {
+    let (fs, dir) = (&*request.env.fs, request.dir.as_path());
+    let recovered = create(request)?;
+    // A manifest tells whether the directory of the log is that of the database by another name.
+    let lock = lock_log_dir(request, log_dir, &recovered).and_then(|lock| {
+        Places { fs, dir, log_dir }.check_log_dir(recovered.catalog.database)?;
+        Ok(lock)
+    });
+    let lock = lock.inspect_err(|_| drop(fs.remove(&dir.join(recovered.id.file_name()))))?;
+    Ok((recovered, lock))
+}
+
 /// Makes a new database: a manifest that says there is one keyspace and nothing in it.
 fn create(request: &OpenRequest) -> Result<Recovered> {
     let mut id = [0; 16];
@@ -410,7 +436,11 @@ fn keyspaces(
             Error::new(ErrorKind::Corruption, format!("the manifest makes no sense: {error}"))
         };
         let version = Version::open(*id, state, open).map_err(refused)?;
-        Ok((*id, KeyspaceCore::new(*id, &state.name, settings, version, budget)))
+        let keyspace = KeyspaceCore::new(*id, &state.name, settings, version, budget);
+        if let (KeyspaceId::DEFAULT, Some(given)) = (*id, &request.default_keyspace) {
+            keyspace.give_order(&given.order)?;
+        }
+        Ok((*id, keyspace))
     };
     catalog.keyspaces.iter().map(one).collect()
 }

@@ -1,7 +1,11 @@
 //! `esker doctor` on a database on disk.
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
+use esker::{
+    CompactionPolicy, Db, IngestOptions, KeyspaceOptions, Options, TableWriter, TableWriterOptions,
+};
 use serde_json::Value;
 
 use crate::program::{Run, TestDir, program, run};
@@ -170,4 +174,56 @@ fn reports_as_json_have_the_same_fields_whatever_they_say() {
     assert_eq!(left, entries);
     assert_eq!(std::fs::read(&table).unwrap(), bytes, "it is only read");
     assert_eq!(check_repair(&json(&doctor("repair", &path, &["--json"])), false), entries);
+}
+
+/// A repair that restores the order of entries had all tables of a keyspace open at once, and so ended where
+/// a process may not have as many files open.
+#[test]
+fn a_repair_takes_no_descriptor_for_each_table() {
+    let dir = TestDir::new("doctor-few-fds");
+    let path = dir.path("db");
+    let options = Options { background_threads: 0, ..Options::default() };
+    let on_demand =
+        KeyspaceOptions { compaction: CompactionPolicy::None, ..KeyspaceOptions::default() };
+    let db = Db::builder(&path).options(options).default_keyspace(on_demand).open().unwrap();
+    let loaded: Vec<PathBuf> = (0..100).map(|number| dir.path(&format!("{number}"))).collect();
+    for (number, file) in loaded.iter().enumerate() {
+        let mut table = TableWriter::create(file, TableWriterOptions::default()).unwrap();
+        table.put(format!("loaded {number:02}"), "value").unwrap();
+        table.finish().unwrap();
+    }
+    db.ingest(db.default_keyspace(), &loaded, IngestOptions::default()).unwrap();
+    // Numbers stay as they are while it is there.
+    let snapshot = db.snapshot();
+    for value in ["older", "newer"] {
+        db.put("written", value).unwrap();
+        db.flush().unwrap();
+    }
+    // What has been replaced is there again, and no manifest tells.
+    let ending_with = |ends: &[&str]| {
+        let entries = std::fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path());
+        let wanted = |path: &PathBuf| ends.iter().any(|end| path.to_str().unwrap().ends_with(end));
+        entries.filter(wanted).collect::<Vec<_>>()
+    };
+    let before: Vec<(PathBuf, Vec<u8>)> = ending_with(&[".table"])
+        .into_iter()
+        .map(|path| (path.clone(), std::fs::read(path).unwrap()))
+        .collect();
+    db.default_keyspace().compact("w"..).unwrap();
+    drop(snapshot);
+    db.close().unwrap();
+    before.iter().for_each(|(path, bytes)| std::fs::write(path, bytes).unwrap());
+    ending_with(&[".manifest", ".manifest.old"])
+        .iter()
+        .for_each(|path| std::fs::remove_file(path).unwrap());
+
+    let place = path.to_str().unwrap();
+    let few = ["-c", "ulimit -n 40; exec \"$@\"", "sh", env!("CARGO_BIN_EXE_esker")];
+    let repair = ["doctor", "repair", place, "--log-dir", place];
+    let repaired: Run = Command::new("sh").args(few).args(repair).output().unwrap().into();
+    assert_eq!(repaired.status, Some(0), "{repaired:?}");
+    assert!(repaired.out.contains("merged by sequence number"), "{repaired:?}");
+    let db = Db::open(&path).unwrap();
+    assert_eq!(db.get("written").unwrap().unwrap(), "newer");
+    assert_eq!(db.prefix("loaded ").count(), loaded.len());
 }

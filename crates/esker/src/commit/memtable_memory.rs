@@ -67,7 +67,11 @@ impl Engine {
                     stuck_bytes += waiting;
                     last_failure = Some(failure);
                 }
-                None => next = next.max(Some((waiting, keyspace.id)).filter(|_| 0 < waiting)),
+                // However small: who may have one that waits only can switch no other before.
+                None if !keyspace.view().immutables.is_empty() => {
+                    next = next.max(Some((waiting, keyspace.id)));
+                }
+                None => {}
             }
         }
         if let Some(failure) =

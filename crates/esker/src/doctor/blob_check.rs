@@ -2,12 +2,13 @@
 
 use std::collections::BTreeSet;
 use std::ops::Bound;
+use std::sync::Arc;
 
 use esker_base::{BlobFileId, Corruption, EntryKind, FileKind, InternalKey, KeyspaceId};
 use esker_env::FileError;
 use esker_table::{
-    BlobFileFacts, BlobReference, NoTrace, Table, TableContext, TableProperties, WalkedBlock,
-    verify_blob_file,
+    BlobFileFacts, BlobFiles, BlobReference, NoTrace, Table, TableContext, TableProperties,
+    WalkedBlock, verify_blob_file,
 };
 
 use super::place::Place;
@@ -52,6 +53,10 @@ pub(super) fn check_references(
     if table.properties().extras.blobs.is_none() {
         return Ok(());
     }
+    // Its blob files are closed with it: there may be more of them than files that may be open.
+    let context =
+        TableContext { blobs: BlobFiles::default(), ..TableContext::clone(table.context()) };
+    let table = &Table::new(Arc::new(context), Arc::clone(table.properties()));
     let walk = match table.walk() {
         Ok(walk) => walk,
         // The table has a finding for it.

@@ -75,8 +75,8 @@ fn merge(
     findings: &mut Vec<Finding>,
     progress: &mut dyn FnMut(u64),
 ) -> std::result::Result<(), FileError> {
-    let all = KeyRange::all();
-    let cursors = runs.iter().map(|run| RunCursor::new(Arc::clone(run), &all, false)).collect();
+    // There may be more tables than files that may be open.
+    let cursors = runs.iter().map(|run| RunCursor::closing(Arc::clone(run))).collect();
     let mut cursor = MergingCursor::new(cursors);
     let ranges: Vec<Fragments> =
         runs.iter().map(|run| ranges_of(run)).collect::<std::result::Result<_, FileError>>()?;
@@ -128,7 +128,7 @@ fn merge(
 fn ranges_of(run: &Run) -> std::result::Result<Fragments, FileError> {
     let mut tombstones = Vec::new();
     for table in run.tables_with_ranges() {
-        tombstones.extend(table.ranges()?.into_iter().flat_map(Fragments::tombstones));
+        tombstones.extend(table.anew().ranges()?.into_iter().flat_map(Fragments::tombstones));
     }
     Ok(Fragments::of(tombstones))
 }

@@ -11,6 +11,7 @@ use esker_env::{Env, FileExt as _, FileLock, FileSystem, IoError, LockError, Loc
 use esker_table::{Adoption, TableContext};
 use esker_tree::Manifest;
 
+use super::patched::PatchedFileSystem;
 use crate::error::{Error, Result};
 use crate::recovery::LOCK_FILE;
 use crate::recovery::orphans::is_foreign;
@@ -220,8 +221,8 @@ impl Place {
         Ok(logs)
     }
 
-    /// Where the header of a file does not decode: a copy of the file in memory, under its path,
-    /// with the header that it should have. What is behind a header is checked by itself.
+    /// Where the header of a file does not decode: a file system in which it has the header that it
+    /// should have. What is behind a header is checked by itself.
     ///
     /// # Errors
     /// Of the system.
@@ -246,19 +247,15 @@ impl Place {
         kind: FileKind,
         database: DatabaseId,
     ) -> Result<Option<Arc<dyn FileSystem>>> {
-        let dir = path.parent().unwrap_or(Path::new(""));
         let file = self.env.fs.open(path)?;
-        let len = file.len()?;
         let mut header = [0; FileHeader::LEN];
-        if len < header.len() as u64 {
+        if file.len()? < header.len() as u64 {
             return Ok(None);
         }
         file.read_exact_at(0, &mut header)?;
         if FileHeader::decode(&header).is_ok() {
             return Ok(None);
         }
-        let mut bytes = vec![0; usize::try_from(len).unwrap_or(usize::MAX)];
-        file.read_exact_at(0, &mut bytes)?;
         let (format, adoption) = match kind {
             FileKind::Table => {
                 let adoption = Adoption::of_file(&*file, database, TableId(id))?;
@@ -269,10 +266,6 @@ impl Place {
         let (database, id) =
             adoption.map_or((database, id), |it| (it.origin_database, it.origin_id));
         let header = FileHeader { kind, format, id, database };
-        bytes[..FileHeader::LEN].copy_from_slice(&header.encode());
-        let fs = Env::memory(0).fs;
-        fs.create_dir_all(dir)?;
-        fs.create(path)?.write_all_at(0, &bytes)?;
-        Ok(Some(fs))
+        Ok(Some(Arc::new(PatchedFileSystem::new(&self.env.fs, path, header.encode()))))
     }
 }

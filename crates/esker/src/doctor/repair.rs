@@ -99,13 +99,17 @@ fn check_log_dir(place: &Place, history: &History) -> Result<()> {
     if !esker_base::planted::is("foreign-log-repaired") {
         Places { fs, dir, log_dir }.check_log_dir(history.database())?;
     }
-    let logs = &history.catalog.logs;
+    check_log_is_here(place, Some(&history.catalog.logs).filter(|_| history.is_whole))
+}
+
+/// The same by what is there alone; `logs` are the segments that a whole manifest names, if one is whole.
+pub(super) fn check_log_is_here(place: &Place, logs: Option<&BTreeSet<LogId>>) -> Result<()> {
     let is_there = |log: &LogId| place.logs().contains_key(&log.0);
     // A manifest that is not whole may name what was released since. Where there is none at all, only a
     // segment shows that the log lies here.
-    let is_found = match history.is_whole {
-        true => logs.is_empty() || logs.iter().any(is_there),
-        false => !place.logs().is_empty() || !place.manifests().is_empty(),
+    let is_found = match logs {
+        Some(logs) => logs.is_empty() || logs.iter().any(is_there),
+        None => !place.logs().is_empty() || !place.manifests().is_empty(),
     };
     if place.is_log_dir_given || is_found {
         return Ok(());

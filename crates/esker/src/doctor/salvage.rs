@@ -10,9 +10,10 @@ use std::path::Path;
 
 use esker_base::{FileId, FileKind};
 use esker_env::{Env, File, FileExt as _};
+use esker_tree::Manifest;
 
 use super::place::{Access, Place};
-use super::repair::repair;
+use super::repair::{check_log_is_here, repair};
 use super::repair_report::RepairReport;
 use super::{ProgressListener, RepairOptions};
 use crate::error::{Error, Result};
@@ -68,6 +69,11 @@ pub(super) fn salvage(
     let taken = || Error::invalid_input(format!("{} is not an empty directory", target.display()));
     if env.fs.exists(target)? && !env.fs.list(target).map_err(|_error| taken())?.is_empty() {
         return Err(taken());
+    }
+    if place.logs().is_empty() {
+        // Of the copy it could not be told.
+        let manifest = Manifest::recover(&*env.fs, &place.dir).ok().flatten();
+        check_log_is_here(place, manifest.as_ref().map(|manifest| &manifest.catalog.logs))?;
     }
     env.fs.create_dir_all(target)?;
     let mut report = SalvageReport::default();

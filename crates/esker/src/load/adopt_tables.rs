@@ -91,10 +91,11 @@ impl Engine {
         }
         let visible = self.snapshots.visible();
         let writes = visible.get() - started_at.get().min(visible.get());
-        let guessed = visible.plus(first_step(tables) + writes.saturating_mul(SKIPPED_PER_WRITE));
-        if SeqNo::MAX.get() / 2 < guessed.get() {
+        let ahead = writes.saturating_mul(SKIPPED_PER_WRITE).saturating_add(first_step(tables));
+        if SeqNo::MAX.get() / 2 < visible.get().saturating_add(ahead) {
             return Err(Error::invalid_input("the sequence numbers of this database are used up"));
         }
+        let guessed = visible.plus(ahead);
         let places = self.places(keyspace, &keyspace.busy(), tables);
         let mut written = Vec::with_capacity(tables.len());
         for (table, place) in tables.iter().zip(&places) {

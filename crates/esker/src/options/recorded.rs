@@ -1,7 +1,7 @@
 //! Options of a keyspace as the manifest records them.
 //!
-//! They only tune: what a newer release added is ignored, and a choice that this build does not have
-//! becomes the default.
+//! They only tune: what a newer release added is ignored, a choice that this build does not have
+//! becomes the default, and a number that nobody could choose becomes the nearest that one can.
 
 use std::time::Duration;
 
@@ -9,8 +9,8 @@ use esker_base::coding::{DecodeError, Decoder, put_varint};
 use esker_tree::Merge;
 
 use super::{
-    CompactionPolicy, Compression, KeyspaceOptions, ZSTD_DICTIONARY_BYTES_MAX, ZSTD_LEVEL_MAX,
-    as_millis,
+    BLOB_THRESHOLD_MIN, BLOB_WASTE, BLOCK_SIZES, CompactionPolicy, Compression, FILTER_BITS_MAX,
+    KeyspaceOptions, UPKEEP_TIME_MIN, ZSTD_DICTIONARY_BYTES_MAX, ZSTD_LEVEL_MAX, as_millis,
 };
 use crate::expiry::millis_up;
 use crate::options::sections::{for_each_section, put_section};
@@ -186,6 +186,24 @@ impl KeyspaceOptions {
             options.compaction = compaction;
         }
         options.decode_sections(&mut decoder)?;
+        options.keep_within_limits();
         Ok(options)
+    }
+
+    /// Makes of what stands on disk what [`KeyspaceOptions::check`] takes.
+    fn keep_within_limits(&mut self) {
+        self.block_size_bytes =
+            self.block_size_bytes.clamp(*BLOCK_SIZES.start(), *BLOCK_SIZES.end());
+        self.filter_bits_per_key = self.filter_bits_per_key.min(FILTER_BITS_MAX);
+        self.memtable_bytes = self.memtable_bytes.max(1);
+        self.immutable_memtables_max = self.immutable_memtables_max.max(1);
+        self.blob_threshold_bytes = self.blob_threshold_bytes.map(|it| it.max(BLOB_THRESHOLD_MIN));
+        self.blob_waste_percent_max =
+            self.blob_waste_percent_max.clamp(*BLOB_WASTE.start(), *BLOB_WASTE.end());
+        let least = |time: Duration| time.max(UPKEEP_TIME_MIN);
+        self.idle_compaction = self.idle_compaction.map(least);
+        let may_rewrite = !self.compaction.keeps_ages_apart();
+        self.delete_deadline = self.delete_deadline.filter(|_| may_rewrite).map(least);
+        self.periodic_compaction = self.periodic_compaction.filter(|_| may_rewrite).map(least);
     }
 }

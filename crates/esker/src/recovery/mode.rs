@@ -24,7 +24,8 @@ pub enum RecoveryMode {
     ///
     /// A table that is missing, cut or damaged is no reason to refuse; reads that need what is not
     /// there of it give `Corruption` or `Io`, all others answer. Of the log everything is taken that
-    /// can be read, behind damage too. Which keys were written in what is damaged of it, nothing
+    /// can be read, behind damage too; of a segment that the device does not give whole, what stands
+    /// before that place. Which keys were written in what is damaged of it, nothing
     /// tells: they answer with what they had before, and
     /// [`Event::LogDropped`](crate::Event::LogDropped) says where it was.
     Salvage,

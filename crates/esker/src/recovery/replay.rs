@@ -13,7 +13,7 @@ use std::sync::Arc;
 use esker_base::coding::{DecodeError, Decoder};
 use esker_base::{Corruption, FileHeader, FileKind, KeyspaceId, LogId, SeqNo};
 use esker_cache::Budget;
-use esker_env::{FileError, FileSystem};
+use esker_env::{FileError, FileSystem, IoError};
 use esker_log::{ExpectedHeader, LogEnd, LogReader};
 use esker_tree::Catalog;
 
@@ -115,11 +115,11 @@ impl<'a> Replay<'a> {
     /// frames are missing now.
     fn segment(&mut self, id: LogId, mut is_dropping: bool) -> Result<bool> {
         let path = self.log_dir.join(id.file_name());
-        let is_missing = !self.fs.exists(&path)?;
         if self.mode == RecoveryMode::Salvage {
-            self.salvage_segment(id, &path, is_missing)?;
+            self.salvage_segment(id, &path)?;
             return Ok(false);
         }
+        let is_missing = !self.fs.exists(&path)?;
         let is_lenient = self.mode == RecoveryMode::PointInTime;
         let (segment, why) = match self.read_segment(id, &path, is_missing, &mut is_dropping) {
             Ok(segment) => {
@@ -198,21 +198,23 @@ impl<'a> Replay<'a> {
         })
     }
 
-    /// Takes all groups of a segment that can be read, and notes what stands between them.
-    fn salvage_segment(&mut self, id: LogId, path: &Path, is_missing: bool) -> Result<()> {
+    /// Takes all groups of a segment that can be read, and notes what stands between them. Where the
+    /// device gives no more of it, that is its end.
+    fn salvage_segment(&mut self, id: LogId, path: &Path) -> Result<()> {
         let expected = self.expected_header(id);
         let mut lose = |offset: u64, bytes: u64, why: String| {
             let file = id.file_name();
             self.dropped.push(Event::LogDropped { file, offset, bytes, why });
         };
-        if is_missing {
-            lose(0, 0, "the manifest names this file, and it is missing".to_owned());
-            return Ok(());
-        }
         let mut reader = match LogReader::open(self.fs, path, &expected) {
             Ok(reader) => reader,
             Err(FileError::Corruption(corruption)) => {
                 lose(0, self.fs.open(path)?.len()?, corruption.what.into_owned());
+                return Ok(());
+            }
+            Err(FileError::Io(error)) if is_of_the_file(&error) => {
+                let missing = "the manifest names this file, and it is missing";
+                lose(0, 0, if error.is_not_found() { missing.into() } else { error.to_string() });
                 return Ok(());
             }
             Err(error) => return Err(error.into()),
@@ -221,10 +223,13 @@ impl<'a> Replay<'a> {
         // Where what cannot be read starts, and why.
         let mut hole: Option<(u64, String)> = None;
         let mut room = Vec::new();
+        // Behind the last frame, but for what stands before its payload.
+        let mut reached = 0;
         loop {
             match reader.next_frame() {
                 Ok(Some(frame)) => {
                     let offset = frame.offset;
+                    reached = offset + frame.payload.len() as u64;
                     if let Some((start, why)) = hole.take() {
                         let bytes = offset.saturating_sub(start);
                         self.dropped.push(Event::LogDropped {
@@ -246,9 +251,17 @@ impl<'a> Replay<'a> {
                 Ok(None) => break,
                 Err(FileError::Corruption(corruption)) => {
                     hole.get_or_insert((corruption.offset, corruption.what.into_owned()));
-                    if !reader.skip_damage()? {
-                        break;
+                    match reader.skip_damage() {
+                        Ok(true) => {}
+                        Err(FileError::Io(error)) if !is_of_the_file(&error) => {
+                            return Err(error.into());
+                        }
+                        _ => break,
                     }
+                }
+                Err(FileError::Io(error)) if is_of_the_file(&error) => {
+                    hole.get_or_insert((reached, error.to_string()));
+                    break;
                 }
                 Err(error) => return Err(error.into()),
             }
@@ -384,6 +397,11 @@ impl<'a> Replay<'a> {
             keyspace,
         })
     }
+}
+
+/// Whether it is the file that cannot be read, and not this process that has too many open.
+fn is_of_the_file(error: &IoError) -> bool {
+    !error.is_too_many_files()
 }
 
 /// When the newest table was flushed; without one, nothing is known. One that came ready may be

@@ -1,9 +1,12 @@
 //! What memtables take together, however many there are.
 
-use esker::env::Env;
+use std::sync::Arc;
+
+use esker::env::{Env, Fault, FaultFileSystem, Operation, Rule};
 use esker::{Db, Keyspace, KeyspaceOptions, Options, StallCause};
 
 use crate::recovered::{open, options};
+use crate::watchdog::Watchdog;
 
 /// Only a memtable that was full by itself, or a log segment that was, had anybody look at what all of
 /// them held; and then the largest went, which was small. Many keyspaces took as many times the budget.
@@ -64,6 +67,29 @@ fn memtables_that_wait_stay_within_the_budget_with_those_that_take_writes() {
     for keyspace in &keyspaces {
         assert_eq!(keyspace.iter().count(), 400);
     }
+}
+
+/// A memtable that waited for its flush with nothing but a range delete, too small to be charged for, was not
+/// flushed for others: without threads they waited for ever for the large one behind it.
+#[test]
+fn a_small_memtable_that_waits_is_flushed_for_the_large_one_behind_it() {
+    let _watchdog = Watchdog::start("a small memtable before a large one".to_owned());
+    let env = Env::memory(1);
+    let faults = FaultFileSystem::new(Arc::clone(&env.fs), Arc::clone(&env.clock));
+    let env = Env { fs: Arc::new(faults.clone()), ..env };
+    let db = open(&env, &Options { memory_budget_bytes: 0, ..options() }).unwrap();
+    let one = KeyspaceOptions { immutable_memtables_max: 1, ..KeyspaceOptions::default() };
+    let keyspace = db.keyspace("one may wait", one).unwrap();
+    keyspace.put("a", "value").unwrap();
+    keyspace.flush().unwrap();
+    keyspace.delete_range("a".."b").unwrap();
+    faults.add(Rule::new(Fault::Error(5)).on(&[Operation::Create]).path("*.table"));
+    keyspace.flush().unwrap_err();
+    faults.clear();
+    keyspace.put("large", vec![0; 1 << 20]).unwrap();
+    db.put("elsewhere", "value").unwrap();
+    assert!(charged(&db) < 1 << 20);
+    assert_eq!(keyspace.iter().count(), 1);
 }
 
 fn forty(db: &Db) -> Vec<Keyspace> {

@@ -7,10 +7,11 @@ use std::sync::Arc;
 use esker::env::{
     Env, Fault, FaultFileSystem, FileExt as _, FileSystem, MemoryFileSystem, Operation, Rule,
 };
-use esker::{Db, Durability, ErrorKind, Options};
+use esker::{Db, Durability, ErrorKind, KeyspaceOptions, Options, Order};
 use esker_base::{FileHeader, FileId, FileKind, LogId};
 use esker_tree::Manifest;
 
+use crate::files;
 use crate::recovered::{self, log_dir_of};
 use crate::temp_dir::TempDir;
 
@@ -118,6 +119,8 @@ fn a_log_directory_belongs_to_one_database_and_keeps_what_is_not_of_the_log() {
     assert_eq!(error.kind(), ErrorKind::InvalidInput);
     let what = ".log is a log of another database: a log directory belongs to one";
     assert!(error.to_string().ends_with(what), "{error}");
+    // Nor does it leave a database that would be found the next time.
+    assert_eq!(names("second"), ["LOCK"]);
     assert_eq!(names("first"), before);
 
     // Without logs that would say so, tables still are not its own.
@@ -221,6 +224,29 @@ fn a_directory_that_holds_something_else_is_refused_and_left_as_it_is() {
     }
 }
 
+/// An open that was refused for the key order of the default keyspace had cut the log and removed files.
+#[test]
+fn an_open_with_another_key_order_changes_nothing() {
+    let env = Env::memory(1);
+    let builder = || Db::builder("db").env(env.clone()).options(recovered::options());
+    let db = builder().open().unwrap();
+    db.put("k", "v").unwrap();
+    drop(db);
+    let dir = Path::new("db");
+    let orphan = env.fs.create(&dir.join("1-00000900.log")).unwrap();
+    orphan.write_all_at(0, &[0; 100]).unwrap();
+    let before = files::read_all(&*env.fs, dir);
+    let reverse =
+        KeyspaceOptions { order: Order::reverse_bytewise(), ..KeyspaceOptions::default() };
+    let error = builder().default_keyspace(reverse).open().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidInput);
+    let what = "keyspace default was created with the key order \"bytewise\", and is opened with \"reverse-bytewise\"";
+    assert_eq!(error.to_string(), what);
+    assert_eq!(files::read_all(&*env.fs, dir), before);
+    assert_eq!(builder().open().unwrap().get("k").unwrap().unwrap(), "v");
+    assert_ne!(files::read_all(&*env.fs, dir), before);
+}
+
 /// Once the process had gone elsewhere, files were looked for and made below that directory.
 #[test]
 fn a_relative_directory_stays_where_it_was_when_the_database_was_opened() {
@@ -275,6 +301,8 @@ fn a_log_directory_is_locked_by_the_database_that_has_it_open() {
     assert!(error.to_string().starts_with(what), "{error}");
     // Nor may it be the directory of a database that is open.
     assert_eq!(open("second", Some("first")).unwrap_err().kind(), ErrorKind::Locked);
+    let second = env.fs.list(Path::new("second")).unwrap();
+    assert!(second.iter().all(|entry| entry.name == "LOCK"), "{second:?}");
     first.put_with("k", "v", Durability::Power).unwrap();
     first.close().unwrap();
     let first = open("first", Some("logs")).unwrap();

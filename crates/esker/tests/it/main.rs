@@ -48,6 +48,7 @@ mod io_limit;
 mod kill;
 mod kinds;
 mod log_compression;
+mod manifest_limits;
 mod model;
 mod on_demand;
 mod orders;

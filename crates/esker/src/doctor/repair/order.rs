@@ -4,11 +4,11 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use esker_base::{Fragments, InternalKey, KeyspaceId, SeqNo};
+use esker_base::{Fragments, InternalKey, KeyspaceId, TableId, Trailer};
 use esker_table::Table;
 use esker_tree::{
-    Cursor as _, KeyspaceState, LEVEL_COUNT_MAX, MergingCursor, RunId, TablePlace, Version,
-    times_of_all,
+    Cursor as _, KeyspaceState, LEVEL_COUNT_MAX, MergingCursor, RunCursor, RunId, TablePlace,
+    Version, times_of_all,
 };
 
 use super::super::new_tables::NewTables;
@@ -35,15 +35,12 @@ impl Repair<'_> {
 
     fn merge(&mut self, id: KeyspaceId, state: &KeyspaceState, version: &Version) -> Result<()> {
         let level = LEVEL_COUNT_MAX - 1;
-        let mut sources: Vec<_> = version.tables().collect();
-        // Of entries with one number the first counts: that of the table that was written last.
-        sources.sort_by_key(|table| std::cmp::Reverse(table.properties().id));
-        let cursors = sources.iter().map(|table| table.cursor(false)).collect();
+        let sources: Vec<_> = version.tables().collect();
         let options = self.table_options(id);
         let born = u8::try_from(level).expect("levels are few");
         let mut tombstones = Vec::new();
         for table in &sources {
-            tombstones.extend(table.ranges()?.into_iter().flat_map(Fragments::tombstones));
+            tombstones.extend(table.anew().ranges()?.into_iter().flat_map(Fragments::tombstones));
         }
         let all = sources.iter().map(|table| &**table.properties());
         let times = times_of_all(all, as_millis(self.place.env.clock.wall()));
@@ -51,23 +48,7 @@ impl Repair<'_> {
             .with_ranges(Fragments::of(tombstones))
             .with_times(times);
         sources.iter().for_each(|table| tables.know_blob_files(table.properties()));
-        let mut cursor = MergingCursor::new(cursors);
-        let mut last: Option<(Vec<u8>, SeqNo)> = None;
-        let mut entries = 0;
-        cursor.seek_to_first()?;
-        while cursor.is_valid() {
-            let (_, current) = cursor.current();
-            let key: InternalKey<'_> = current.key();
-            let is_repeated = last
-                .as_ref()
-                .is_some_and(|(user_key, seqno)| user_key == key.user_key && *seqno == key.seqno());
-            if !is_repeated {
-                tables.add(key, current.value())?;
-                last = Some((key.user_key.to_vec(), key.seqno()));
-                entries += 1;
-            }
-            cursor.next()?;
-        }
+        let entries = merge_into(&mut tables, version)?;
         let made = tables.finish()?;
         let run = RunId(self.ids.mint().counter);
         let from = format!("all tables of {}, merged by sequence number", state.name);
@@ -81,4 +62,59 @@ impl Repair<'_> {
         }
         Ok(())
     }
+}
+
+/// An entry that waits for one of the same number.
+struct Pending {
+    table: TableId,
+    user_key: Vec<u8>,
+    trailer: Trailer,
+    value: Vec<u8>,
+}
+
+impl Pending {
+    fn of(cursor: &RunCursor) -> Self {
+        let key = cursor.key();
+        Self {
+            table: cursor.table().properties().id,
+            user_key: key.user_key.to_vec(),
+            trailer: key.trailer,
+            value: cursor.value().to_vec(),
+        }
+    }
+
+    fn is_repeated_by(&self, key: InternalKey<'_>) -> bool {
+        self.user_key == key.user_key && self.trailer.seqno() == key.seqno()
+    }
+
+    fn put(self, tables: &mut NewTables<'_>) -> Result<()> {
+        let key = InternalKey { user_key: &self.user_key, trailer: self.trailer };
+        tables.add(key, &self.value)
+    }
+}
+
+/// Puts the entries of all tables of `version` into `tables`, and returns how many that are. Of those of
+/// one key that have one number the one counts that was written last, whatever its kind: others are what a
+/// compaction has made it of. Of each run one table is open at a time.
+fn merge_into(tables: &mut NewTables<'_>, version: &Version) -> Result<u64> {
+    let runs = version.levels().iter().flat_map(|level| level.runs());
+    let cursors = runs.map(|run| RunCursor::closing(Arc::clone(run))).collect();
+    let mut cursor = MergingCursor::new(cursors);
+    let mut pending: Option<Pending> = None;
+    let mut entries = 0;
+    cursor.seek_to_first()?;
+    while cursor.is_valid() {
+        let (_, current) = cursor.current();
+        let repeated = pending.as_ref().filter(|one| one.is_repeated_by(current.key()));
+        let is_older = |one: &Pending| current.table().properties().id < one.table;
+        if !repeated.is_some_and(is_older) {
+            let is_other = repeated.is_none();
+            let before = pending.replace(Pending::of(current)).filter(|_| is_other);
+            before.map_or(Ok(()), |one| one.put(tables))?;
+            entries += u64::from(is_other);
+        }
+        cursor.next()?;
+    }
+    pending.map_or(Ok(()), |one| one.put(tables))?;
+    Ok(entries)
 }

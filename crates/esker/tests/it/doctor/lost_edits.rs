@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use esker::doctor::{RepairOptions, RepairReport};
 use esker::env::Env;
-use esker::{Db, KeyspaceOptions, Options};
+use esker::{Db, KeyspaceOptions, Merge, Options, operators};
 use esker_base::{FileHeader, FileId, FileKind, ManifestId, OwnerId};
 use esker_log::{ExpectedHeader, LogReader};
 use esker_tree::{EditRecord, MANIFEST_FORMAT, Manifest, RunId, VersionEdit};
@@ -213,4 +213,39 @@ fn what_a_manifest_does_not_start_with_had_gone_before() {
     for (key, told) in [("k", "2"), ("later", "3")] {
         assert_eq!(value(&db, "default", key).unwrap(), told, "{report}");
     }
+}
+
+/// Without any manifest, a table that a compaction had replaced counts again. Of an operand there and the
+/// value that the compaction had made of it, of one number, the operand was kept, over nothing.
+#[test]
+fn what_an_operand_was_merged_into_counts_in_its_place() {
+    let env = Env::memory(1);
+    let open = || {
+        let appends = KeyspaceOptions {
+            merge_operator: Some(Merge::new(operators::Append::new("+"))),
+            ..KeyspaceOptions::default()
+        };
+        let options = Options { background_threads: 0, ..Options::default() };
+        let builder = Db::builder(DIR).env(env.clone()).options(options);
+        builder.default_keyspace(appends).open().unwrap()
+    };
+    let db = open();
+    // Numbers stay as they are while it is there.
+    let snapshot = db.snapshot();
+    db.put("k", "a").unwrap();
+    db.flush().unwrap();
+    db.merge("k", "b").unwrap();
+    db.flush().unwrap();
+    let files = Files(&env);
+    let name = files.ending_with(".table").pop().unwrap();
+    let replaced = files.read(&name);
+    db.compact_all().unwrap();
+    drop(snapshot);
+    db.close().unwrap();
+    assert_eq!(files.ending_with(".table").len(), 1);
+    files.replace(&name, &replaced);
+    files.manifests().iter().for_each(|name| files.remove(name));
+    let doctor = files.doctor().log_dir(DIR);
+    let report = doctor.repair(&RepairOptions::default(), &mut |_| {}).unwrap();
+    assert_eq!(open().get("k").unwrap().unwrap(), "a+b", "{report}");
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use esker::doctor::Doctor;
 use esker::env::{Env, Fault, FaultFileSystem, FileSystem as _, Operation, Rule, When};
-use esker::{Db, ErrorKind, Event, RecoveryMode, Result};
+use esker::{Db, ErrorKind, Event, Options, RecoveryMode, Result};
 use esker_base::{FileId, FileKind};
 
 use super::sample::{DIR, Files};
@@ -95,6 +95,31 @@ fn damage_in_the_log_costs_only_what_was_damaged() {
     drop(db);
     files.flip(&name, 30_000);
     assert_eq!(before, files.everything());
+}
+
+/// A log segment that the device does not give made the open fail, which was to answer from all the rest.
+#[test]
+fn what_the_device_does_not_give_of_the_log_is_left_out() {
+    let logged = super::modes::logged();
+    let name = Files(&logged).ending_with(".log")[1].clone();
+    for operation in [Operation::Exists, Operation::Open, Operation::Len, Operation::Read] {
+        let faults = FaultFileSystem::new(Arc::clone(&logged.fs), Env::memory(1).clock);
+        let env = Env { fs: Arc::new(faults.clone()), ..logged.clone() };
+        faults.add(Rule::new(Fault::Error(5)).on(&[operation]).path(&name));
+        let db = salvaged(&env).unwrap_or_else(|error| panic!("{operation:?}: {error}"));
+        let keys = db.iter().count() as u64;
+        let events = db.events().into_iter().map(|(_, event)| event);
+        let lost: Vec<_> =
+            events.filter(|event| matches!(event, Event::LogDropped { .. })).collect();
+        let is_lost = operation != Operation::Exists;
+        assert_eq!(lost.len(), usize::from(is_lost), "{operation:?}: {lost:?}");
+        assert!(0 < keys && (keys < super::modes::COUNT) == is_lost, "{operation:?}: {keys}");
+        drop(db);
+        // That too many files are open says nothing of this one.
+        faults.clear();
+        faults.add(Rule::new(Fault::Error(24)).on(&[Operation::Open]).path(&name));
+        assert_eq!(salvaged(&env).unwrap_err().kind(), ErrorKind::Io);
+    }
 }
 
 /// A device that gives one page no more: the rest goes to the new database.
@@ -231,6 +256,39 @@ fn a_file_without_a_length_costs_no_other() {
         let kept: usize = kept.map(|keyspace| keyspace.iter().count()).sum();
         assert!(0 < kept, "{name}: {report}");
     }
+}
+
+/// A salvage that was not told where a log lies that lies apart made a database without it; where there was
+/// no manifest either, nothing said so.
+#[test]
+fn a_log_that_lies_apart_is_not_left_out_unasked() {
+    let env = Env::memory(1);
+    let options = Options { log_dir: Some("log".into()), ..crate::recovered::options() };
+    let db = Db::builder(DIR).env(env.clone()).options(options).open().unwrap();
+    db.put("a", "in a table").unwrap();
+    db.flush().unwrap();
+    db.put("b", "in the log").unwrap();
+    drop(db);
+    let doctor = || Doctor::new(DIR).env(env.clone());
+    let refused = || {
+        let error = doctor().salvage("new", false, &mut |_| {}).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidInput);
+        let what = "no segment of the log is in db: say where the log lies, even if it is there";
+        assert_eq!(error.to_string(), what);
+        assert!(!env.fs.exists(Path::new("new")).unwrap());
+    };
+    let taken = |target: &str| {
+        doctor().log_dir("log").salvage(target, false, &mut |_| {}).unwrap();
+        let db = Db::builder(target).env(env.clone()).options(crate::recovered::options());
+        let db = db.open().unwrap();
+        assert_eq!(db.get("a").unwrap().unwrap(), "in a table");
+        assert_eq!(db.get("b").unwrap().unwrap(), "in the log");
+    };
+    refused();
+    taken("with a manifest");
+    Files(&env).manifests().iter().for_each(|name| Files(&env).remove(name));
+    refused();
+    taken("without a manifest");
 }
 
 #[test]
