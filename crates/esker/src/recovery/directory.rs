@@ -1,0 +1,189 @@
+//! The directory of a database before it is one: its lock, whether it holds a database or may get one, and
+//! the new one; and the same of a directory that has only the log.
+//!
+//! An open that is refused here leaves nothing behind that it made. Does not know what a database holds.
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+use esker_base::{DatabaseId, FileId, FileKind, KeyspaceId, ManifestId, OwnerId, planted};
+use esker_env::{DirEntry, FileLock, LockError, LockMode};
+use esker_tree::{Catalog, EditRecord, Manifest, Recovered, VersionEdit};
+
+use crate::engine::check_new_order;
+use crate::error::{Error, ErrorKind, Result};
+use crate::recovery::orphans::{Places, is_foreign};
+use crate::recovery::{DEFAULT_KEYSPACE, LOCK_FILE, OpenRequest};
+
+/// Why a new database is not made.
+fn exists(dir: &Path) -> Error {
+    Error::invalid_input(format!("there is a database in {}, and it is to be new", dir.display()))
+}
+
+pub(super) fn no_database(dir: &Path) -> Error {
+    Error::invalid_input(format!("there is no database in {}", dir.display()))
+}
+
+/// Keeps others from the database; nobody, where nobody can write and there is no file to lock, as of
+/// a copy on a file system for reading only.
+pub(super) fn lock_dir(request: &OpenRequest) -> Result<Option<Box<dyn FileLock>>> {
+    let mode = if request.is_read_only { LockMode::Shared } else { LockMode::Exclusive };
+    match request.env.fs.lock(&request.dir.join(LOCK_FILE), mode) {
+        Err(LockError::Io(error))
+            if request.is_read_only && error.kind() == io::ErrorKind::ReadOnlyFilesystem =>
+        {
+            Ok(None)
+        }
+        lock => lock.map(Some).map_err(|error| Error::locked(&request.dir, error)),
+    }
+}
+
+/// Keeps other databases from a directory that has only the log, as long as this one is open: there
+/// may be no segment yet that says whose it is. An open that only reads keeps nobody from anything.
+fn lock_log_dir(
+    request: &OpenRequest,
+    log_dir: &Path,
+    recovered: &Recovered,
+) -> Result<Option<Box<dyn FileLock>>> {
+    let fs = &*request.env.fs;
+    let manifest = log_dir.join(recovered.id.file_name());
+    // The directory of the database, whatever it is called here, is locked already.
+    let is_own = || -> Result<bool> {
+        let is_there = log_dir == request.dir || fs.exists(&manifest)?;
+        Ok(is_there && !is_foreign(fs, &manifest, recovered.id.0, recovered.catalog.database))
+    };
+    if request.is_read_only || planted::is("log-directory-not-locked") || is_own()? {
+        return Ok(None);
+    }
+    let lock = fs.lock(&log_dir.join(LOCK_FILE), LockMode::Exclusive);
+    lock.map(Some).map_err(|error| Error::log_dir_locked(log_dir, error))
+}
+
+/// Refuses a directory that holds something else than a database.
+pub(super) fn check_is_database(request: &OpenRequest, entries: &[DirEntry]) -> Result<()> {
+    let dir = &request.dir;
+    let kind_of = |entry: &DirEntry| FileId::parse_file_name(&entry.name).map(|(_, kind)| kind);
+    let is_manifest = |entry: &DirEntry| {
+        kind_of(entry) == Some(FileKind::Manifest)
+            || Manifest::parse_predecessor(&entry.name).is_some()
+    };
+    if entries.iter().any(is_manifest) {
+        return Ok(());
+    }
+    if entries.iter().any(|entry| kind_of(entry) == Some(FileKind::Table)) {
+        return Err(Error::new(
+            ErrorKind::Corruption,
+            format!("{} holds tables but no manifest; repair can rebuild it", dir.display()),
+        ));
+    }
+    if entries.iter().any(|entry| kind_of(entry) == Some(FileKind::Log)) {
+        return Err(Error::new(
+            ErrorKind::Corruption,
+            format!("{} holds a log but no manifest; repair can rebuild it", dir.display()),
+        ));
+    }
+    check_no_log_apart(request)?;
+    if request.is_read_only || !request.creates {
+        return Err(no_database(dir));
+    }
+    // What a creation that crashed may have left, and what the root of a file system has.
+    let is_leftover = |entry: &DirEntry| {
+        entry.name == LOCK_FILE
+            || entry.name.ends_with(".manifest.tmp")
+            || (entry.is_dir && entry.name == "lost+found")
+    };
+    let is_log_dir = |entry: &DirEntry| {
+        entry.is_dir && request.options.log_dir.as_ref() == Some(&dir.join(&entry.name))
+    };
+    match entries.iter().find(|entry| !is_leftover(entry) && !is_log_dir(entry)) {
+        None => Ok(()),
+        Some(foreign) => Err(Error::invalid_input(format!(
+            "{} is not a database: it holds {} and no manifest",
+            dir.display(),
+            foreign.name
+        ))),
+    }
+}
+
+/// Refuses a log that lies apart where there is no manifest. A new database would get an id of its own,
+/// and from then on even a repair would take the log for that of another one.
+fn check_no_log_apart(request: &OpenRequest) -> Result<()> {
+    let Some(log_dir) = &request.options.log_dir else { return Ok(()) };
+    if !request.env.fs.exists(log_dir)? {
+        return Ok(());
+    }
+    let entries = request.env.fs.list(log_dir)?;
+    let has = |wanted| {
+        let mut files = entries.iter().filter_map(|entry| FileId::parse_file_name(&entry.name));
+        files.any(|(_, kind)| kind == wanted)
+    };
+    // With a manifest it is another database for sure, and that is said later.
+    if !has(FileKind::Log) || has(FileKind::Manifest) {
+        return Ok(());
+    }
+    Err(Error::invalid_input(format!(
+        "{} holds a log, and {} no manifest: either that is the log of another database, or the manifest \
+         is missing, and a repair that is told the directory of the log can rebuild it",
+        log_dir.display(),
+        request.dir.display()
+    )))
+}
+
+/// What the manifest says, and the lock of a directory that has only the log.
+pub(super) fn find_or_create(
+    request: &OpenRequest,
+    log_dir: &Path,
+) -> Result<(Recovered, Option<Box<dyn FileLock>>)> {
+    match Manifest::recover(&*request.env.fs, &request.dir)? {
+        Some(_) if request.must_be_new => Err(exists(&request.dir)),
+        Some(recovered) => {
+            let lock = lock_log_dir(request, log_dir, &recovered)?;
+            Ok((recovered, lock))
+        }
+        None => create_with_log(request, log_dir),
+    }
+}
+
+/// Makes a new database whose log may lie in `log_dir`, and takes the lock of that; none if it may not.
+fn create_with_log(
+    request: &OpenRequest,
+    log_dir: &Path,
+) -> Result<(Recovered, Option<Box<dyn FileLock>>)> {
+    let (fs, dir) = (&*request.env.fs, request.dir.as_path());
+    let recovered = create(request)?;
+    // A manifest tells whether the directory of the log is that of the database by another name.
+    let lock = lock_log_dir(request, log_dir, &recovered).and_then(|lock| {
+        Places { fs, dir, log_dir }.check_log_dir(recovered.catalog.database)?;
+        Ok(lock)
+    });
+    let lock = lock.inspect_err(|_| drop(fs.remove(&dir.join(recovered.id.file_name()))))?;
+    Ok((recovered, lock))
+}
+
+/// Makes a new database: a manifest that says there is one keyspace and nothing in it.
+fn create(request: &OpenRequest) -> Result<Recovered> {
+    let mut id = [0; 16];
+    request.env.random.fill(&mut id);
+    let mut catalog = Catalog::new(DatabaseId(id));
+    let options = request.default_keyspace.clone().unwrap_or_default();
+    check_new_order(&options.order)?;
+    let created = EditRecord::KeyspaceCreated {
+        keyspace: KeyspaceId::DEFAULT,
+        name: DEFAULT_KEYSPACE.to_owned(),
+        order: options.order.name().to_owned(),
+        options: options.encode(),
+    };
+    // Counter 1 names the manifest itself.
+    let records = vec![created, EditRecord::NextKeyspaceId(1), EditRecord::NextFileCounter(2)];
+    catalog.apply(&VersionEdit { records }).expect("the first edit fits an empty catalog");
+    let manifest = ManifestId(FileId { owner: OwnerId::FIRST, counter: 1 });
+    drop(Manifest::create(Arc::clone(&request.env.fs), &request.dir, manifest, catalog)?);
+    // An earlier attempt may have made the directories and not have ended.
+    for dir in [Some(&request.dir), request.options.log_dir.as_ref()].into_iter().flatten() {
+        if let Some(parent) = dir.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+            request.env.fs.sync_dir(parent)?;
+        }
+    }
+    Manifest::recover(&*request.env.fs, &request.dir)?.ok_or_else(|| no_database(&request.dir))
+}
