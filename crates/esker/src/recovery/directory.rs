@@ -7,13 +7,15 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use esker_base::{DatabaseId, FileId, FileKind, KeyspaceId, ManifestId, OwnerId, planted};
-use esker_env::{DirEntry, FileLock, LockError, LockMode};
+use esker_base::{
+    DatabaseId, FileHeader, FileId, FileKind, KeyspaceId, ManifestId, OwnerId, planted,
+};
+use esker_env::{DirEntry, FileExt as _, FileLock, LockError, LockMode};
 use esker_tree::{Catalog, EditRecord, Manifest, Recovered, VersionEdit};
 
 use crate::engine::check_new_order;
 use crate::error::{Error, ErrorKind, Result};
-use crate::recovery::orphans::{Places, is_foreign};
+use crate::recovery::orphans::Places;
 use crate::recovery::{DEFAULT_KEYSPACE, LOCK_FILE, OpenRequest};
 
 /// Why a new database is not made.
@@ -50,8 +52,18 @@ fn lock_log_dir(
     let manifest = log_dir.join(recovered.id.file_name());
     // The directory of the database, whatever it is called here, is locked already.
     let is_own = || -> Result<bool> {
-        let is_there = log_dir == request.dir || fs.exists(&manifest)?;
-        Ok(is_there && !is_foreign(fs, &manifest, recovered.id.0, recovered.catalog.database))
+        if log_dir == request.dir {
+            return Ok(true);
+        }
+        if !fs.exists(&manifest)? {
+            return Ok(false);
+        }
+        // An error is no answer: who took the directory of another database for its own would not
+        // lock it.
+        let mut bytes = [0; FileHeader::LEN];
+        fs.open(&manifest)?.read_exact_at(0, &mut bytes)?;
+        let header = FileHeader::decode(&bytes);
+        Ok(header.is_ok_and(|header| header.database == recovered.catalog.database))
     };
     if request.is_read_only || planted::is("log-directory-not-locked") || is_own()? {
         return Ok(None);

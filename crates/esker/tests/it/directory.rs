@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use esker::env::{
-    Env, Fault, FaultFileSystem, FileExt as _, FileSystem, MemoryFileSystem, Operation, Rule,
+    Env, Fault, FaultFileSystem, FileExt as _, FileSystem, MemoryFileSystem, Operation, Rule, When,
 };
 use esker::{Db, Durability, ErrorKind, KeyspaceOptions, Options, Order};
 use esker_base::{FileHeader, FileId, FileKind, LogId};
@@ -313,6 +313,23 @@ fn a_log_directory_is_locked_by_the_database_that_has_it_open() {
     third.put("k", "v").unwrap();
     drop(third);
     assert_eq!(open("third", Some("other/../third")).unwrap().get("k").unwrap().unwrap(), "v");
+}
+
+/// Whatever read fails while it looks whose directory that is: it was taken for its own, and not locked.
+#[test]
+fn no_fault_lets_a_log_into_the_directory_of_another_database() {
+    let env = Env::memory(1);
+    let first = Db::builder("first").env(env.clone()).options(recovered::options()).open().unwrap();
+    let operations = [Operation::Open, Operation::Read, Operation::Len, Operation::Exists];
+    for (operation, nth) in operations.iter().flat_map(|one| (1..20).map(move |nth| (*one, nth))) {
+        let faults = FaultFileSystem::new(Arc::clone(&env.fs), Arc::clone(&env.clock));
+        faults.add(Rule::new(Fault::Error(5)).on(&[operation]).when(When::Nth(nth)));
+        let env = Env { fs: Arc::new(faults), ..env.clone() };
+        let options = Options { log_dir: Some("first".into()), ..recovered::options() };
+        let stranger = Db::builder("second").env(env).options(options).open();
+        assert!(stranger.is_err(), "{operation:?} {nth}");
+    }
+    first.close().unwrap();
 }
 
 /// A write of a header that was cut short left a segment that looked damaged, and so like one that
