@@ -64,6 +64,34 @@ impl IoError {
         const EMFILE: i32 = 24;
         matches!(self.source.raw_os_error(), Some(ENFILE | EMFILE))
     }
+
+    /// Whether it is the device, or the file system on it, that does not give what it should have. Says
+    /// nothing of how long that will be so: a cable that is loose looks like a sector that is worn out.
+    #[must_use]
+    pub fn is_of_the_device(&self) -> bool {
+        const EIO: i32 = 5;
+        // What the device says of a bad sector, where the kernel passes that on.
+        const ENODATA: i32 = 61;
+        const EREMOTEIO: i32 = 121;
+        // Checksums of the device, and of the file system, that do not match.
+        const EILSEQ: i32 = 84;
+        const EBADMSG: i32 = 74;
+        const EUCLEAN: i32 = 117;
+        let code = self.source.raw_os_error();
+        matches!(code, Some(EIO | ENODATA | EREMOTEIO | EILSEQ | EBADMSG | EUCLEAN))
+    }
+
+    /// Whether it is this process or its system that is short of something for now: nothing is said of
+    /// the file.
+    #[must_use]
+    pub fn is_of_the_moment(&self) -> bool {
+        const EINTR: i32 = 4;
+        const EAGAIN: i32 = 11;
+        const ENOMEM: i32 = 12;
+        const ENOBUFS: i32 = 105;
+        let code = self.source.raw_os_error();
+        self.is_too_many_files() || matches!(code, Some(EINTR | EAGAIN | ENOMEM | ENOBUFS))
+    }
 }
 
 impl fmt::Display for IoError {
@@ -149,5 +177,22 @@ impl From<Corruption> for FileError {
 impl From<UnsupportedFormat> for FileError {
     fn from(error: UnsupportedFormat) -> Self {
         Self::UnsupportedFormat(error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_device_refuses_is_told_from_what_is_short_for_the_moment() {
+        let error = |code| IoError::new("read", "file", io::Error::from_raw_os_error(code));
+        let codes = |is: fn(&IoError) -> bool| -> Vec<i32> {
+            (1..140).filter(|code| is(&error(*code))).collect()
+        };
+        assert_eq!(codes(IoError::is_of_the_device), [5, 61, 74, 84, 117, 121]);
+        assert_eq!(codes(IoError::is_of_the_moment), [4, 11, 12, 23, 24, 105]);
+        let not_of_the_system = IoError::new("read", "file", io::ErrorKind::UnexpectedEof.into());
+        assert!(!not_of_the_system.is_of_the_device() && !not_of_the_system.is_of_the_moment());
     }
 }

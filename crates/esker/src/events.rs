@@ -77,7 +77,8 @@ pub enum Event {
         /// Why.
         error: Error,
     },
-    /// An obsolete table or blob file could not be removed; the next open tries again.
+    /// An obsolete table or blob file, or any file that an open has found and nothing refers to, could not
+    /// be removed; the next open tries again.
     RemoveFailed {
         /// Name of the file.
         file: String,

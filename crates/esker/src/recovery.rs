@@ -119,6 +119,7 @@ pub(crate) fn open(mut request: OpenRequest) -> Result<Arc<Engine>> {
     }
     // From here on the directory is changed, if it may be.
     let Replay { segments, last_seqno, last_logged, operation_count, dropped, .. } = replay;
+    let mut told = dropped;
     let (ledger, segments) = if request.is_read_only && !planted::is("read-only-open-writes") {
         (Ledger::read_only(recovered.catalog), Vec::new())
     } else {
@@ -128,7 +129,7 @@ pub(crate) fn open(mut request: OpenRequest) -> Result<Arc<Engine>> {
         let ledger = open_ledger(&request, recovered)?;
         note_cuts(&segments, &ledger)?;
         let logs = segments.iter().map(|segment| segment.id).collect();
-        ledger.with_catalog(|catalog| places.remove_orphans(catalog, &logs))?;
+        told.extend(ledger.with_catalog(|catalog| places.remove_orphans(catalog, &logs))?);
         (ledger, segments)
     };
     let database = ledger.database();
@@ -153,7 +154,7 @@ pub(crate) fn open(mut request: OpenRequest) -> Result<Arc<Engine>> {
         warming,
     }));
     engine.after_open(request.default_keyspace.as_ref())?;
-    dropped.into_iter().for_each(|event| engine.events.record(engine.now(), event));
+    told.into_iter().for_each(|event| engine.events.record(engine.now(), event));
     let duration = engine.now().saturating_sub(started);
     engine.events.record(engine.now(), Event::Opened { replayed: operation_count, duration });
     Ok(engine)

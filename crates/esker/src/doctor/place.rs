@@ -52,6 +52,8 @@ pub(super) struct Place {
     predecessors: BTreeMap<ManifestId, String>,
     /// Log segments in the directory of the log, with their lengths.
     logs: BTreeMap<FileId, u64>,
+    /// Why nobody could be kept out, where the device does not give the lock file.
+    pub(super) unlocked: Option<IoError>,
     _lock: Option<Box<dyn FileLock>>,
 }
 
@@ -67,7 +69,14 @@ impl Place {
         if !env.fs.exists(dir)? {
             return Err(none());
         }
-        let lock = lock_dir(env, dir, access)?;
+        let (lock, unlocked) = match lock_dir(env, dir, access) {
+            Ok(lock) => (lock, None),
+            // Nobody opens the database then, and one who only reads does no harm beside others.
+            Err(LockError::Io(error)) if access == Access::Read && error.is_of_the_device() => {
+                (None, Some(error))
+            }
+            Err(error) => return Err(Error::locked(dir, error)),
+        };
         let is_log_dir_given = log_dir.is_some();
         let log_dir = log_dir.unwrap_or(dir).to_path_buf();
         let files = list(env, dir)?;
@@ -83,7 +92,17 @@ impl Place {
             return Err(none());
         }
         let (env, dir) = (env.clone(), dir.to_path_buf());
-        Ok(Self { env, dir, log_dir, is_log_dir_given, files, predecessors, logs, _lock: lock })
+        Ok(Self {
+            env,
+            dir,
+            log_dir,
+            is_log_dir_given,
+            files,
+            predecessors,
+            logs,
+            unlocked,
+            _lock: lock,
+        })
     }
 
     /// Our files of one kind, log segments aside, with their lengths.
@@ -146,18 +165,27 @@ impl Place {
 /// missing, as in a copy, one who only reads writes nothing and keeps nobody out; one who changes
 /// files makes it, or the database could be opened meanwhile. One who may not make it changes
 /// nothing else either.
-fn lock_dir(env: &Env, dir: &Path, access: Access) -> Result<Option<Box<dyn FileLock>>> {
+fn lock_dir(
+    env: &Env,
+    dir: &Path,
+    access: Access,
+) -> std::result::Result<Option<Box<dyn FileLock>>, LockError> {
     let path = dir.join(LOCK_FILE);
-    // A directory without a database is left as it is.
-    let makes_file = access == Access::Change
-        && env.fs.list(dir)?.iter().any(|entry| is_name_of_ours(&entry.name));
-    let is_there = env.fs.exists(&path)?;
+    let makes_file = match access {
+        // A directory without a database is left as it is.
+        Access::Change => {
+            let entries = env.fs.list(dir).map_err(LockError::Io)?;
+            entries.iter().any(|entry| is_name_of_ours(&entry.name))
+        }
+        Access::Read | Access::Plan => false,
+    };
+    let is_there = env.fs.exists(&path).map_err(LockError::Io)?;
     if !makes_file && !is_there {
         return Ok(None);
     }
     match env.fs.lock(&path, access.lock_mode()) {
         Err(LockError::Io(error)) if !is_there && is_write_refused(&error) => Ok(None),
-        lock => lock.map(Some).map_err(|error| Error::locked(dir, error)),
+        lock => lock.map(Some),
     }
 }
 

@@ -9,7 +9,7 @@ use std::fmt;
 use std::path::Path;
 
 use esker_base::{FileId, FileKind};
-use esker_env::{Env, File, FileExt as _};
+use esker_env::{Env, FileExt as _};
 use esker_tree::Manifest;
 
 use super::place::{Access, Place};
@@ -17,6 +17,7 @@ use super::repair::{check_log_is_here, repair};
 use super::repair_report::RepairReport;
 use super::{ProgressListener, RepairOptions};
 use crate::error::{Error, Result};
+use crate::recovery::LOCK_FILE;
 
 /// How much is read at once, and given up at once where it cannot be read. A page: what the system
 /// reads at the least.
@@ -77,6 +78,9 @@ pub(super) fn salvage(
     }
     env.fs.create_dir_all(target)?;
     let mut report = SalvageReport::default();
+    if let Some(error) = &place.unlocked {
+        note(&mut report, LOCK_FILE, 0, 0, error.to_string());
+    }
     for (dir, name, bytes) in place.paths() {
         copy(env, &dir.join(&name), (&target.join(&name), &name, bytes), &mut report)?;
     }
@@ -96,6 +100,8 @@ fn copy(
     let opened = env.fs.open(from).and_then(|source| Ok((source.len()?, source)));
     let (len, source) = match opened {
         Ok(opened) => opened,
+        // The file may be sound.
+        Err(error) if error.is_of_the_moment() => return Err(error.into()),
         Err(error) => {
             note(report, name, 0, listed_bytes, error.to_string());
             // Without the newest manifest an older one would be taken for it: one that is damaged is
@@ -113,9 +119,13 @@ fn copy(
     while offset < len {
         let count = (len - offset).min(PIECE_BYTES as u64) as usize;
         let bytes = &mut piece[..count];
-        if let Err(what) = read(&*source, offset, bytes) {
-            bytes.fill(0);
-            note(report, name, offset, count as u64, what);
+        match source.read_exact_at(offset, bytes) {
+            Ok(()) => {}
+            Err(error) if error.is_of_the_moment() => return Err(error.into()),
+            Err(error) => {
+                bytes.fill(0);
+                note(report, name, offset, count as u64, error.to_string());
+            }
         }
         target.write_all_at(offset, bytes)?;
         offset += count as u64;
@@ -124,10 +134,6 @@ fn copy(
     report.files += 1;
     report.bytes += len;
     Ok(())
-}
-
-fn read(file: &dyn File, offset: u64, bytes: &mut [u8]) -> std::result::Result<(), String> {
-    file.read_exact_at(offset, bytes).map_err(|error| error.to_string())
 }
 
 /// Adds a part, or makes the one before it longer.

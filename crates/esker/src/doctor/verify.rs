@@ -21,10 +21,14 @@ use super::warm_check::check_warm_list;
 use super::{Progress, ProgressListener};
 use crate::error::Result;
 use crate::options::KeyspaceOptions;
+use crate::recovery::LOCK_FILE;
 
 /// Verifies the database in `place`.
 pub(super) fn verify(place: &Place, progress: &mut ProgressListener<'_>) -> Result<VerifyReport> {
     let mut verification = Verification::new(place, progress);
+    if let Some(error) = &place.unlocked {
+        verification.find(Finding::at(LOCK_FILE, 0, error.to_string()));
+    }
     match Manifest::recover(&*place.env.fs, &place.dir) {
         Ok(Some(recovered)) => {
             verification.catalog(recovered.id, &recovered.catalog)?;

@@ -10,11 +10,12 @@ use std::sync::Arc;
 use esker_base::{
     DatabaseId, FileHeader, FileId, FileKind, KeyspaceId, ManifestId, OwnerId, planted,
 };
-use esker_env::{DirEntry, FileExt as _, FileLock, LockError, LockMode};
+use esker_env::{DirEntry, FileExt as _, FileLock, IoError, LockError, LockMode};
 use esker_tree::{Catalog, EditRecord, Manifest, Recovered, VersionEdit};
 
 use crate::engine::check_new_order;
 use crate::error::{Error, ErrorKind, Result};
+use crate::recovery::mode::RecoveryMode;
 use crate::recovery::orphans::Places;
 use crate::recovery::{DEFAULT_KEYSPACE, LOCK_FILE, OpenRequest};
 
@@ -28,12 +29,18 @@ pub(super) fn no_database(dir: &Path) -> Error {
 }
 
 /// Keeps others from the database; nobody, where nobody can write and there is no file to lock, as of
-/// a copy on a file system for reading only.
+/// a copy on a file system for reading only. One who salvages does without a lock that the device does
+/// not give: nobody else opens the database then either.
 pub(super) fn lock_dir(request: &OpenRequest) -> Result<Option<Box<dyn FileLock>>> {
     let mode = if request.is_read_only { LockMode::Shared } else { LockMode::Exclusive };
     match request.env.fs.lock(&request.dir.join(LOCK_FILE), mode) {
         Err(LockError::Io(error))
             if request.is_read_only && error.kind() == io::ErrorKind::ReadOnlyFilesystem =>
+        {
+            Ok(None)
+        }
+        Err(LockError::Io(error))
+            if request.recovery == RecoveryMode::Salvage && error.is_of_the_device() =>
         {
             Ok(None)
         }
@@ -55,13 +62,14 @@ fn lock_log_dir(
         if log_dir == request.dir {
             return Ok(true);
         }
-        if !fs.exists(&manifest)? {
-            return Ok(false);
-        }
         // An error is no answer: who took the directory of another database for its own would not
-        // lock it.
+        // lock it. But its own has a manifest there, and that has a header.
         let mut bytes = [0; FileHeader::LEN];
-        fs.open(&manifest)?.read_exact_at(0, &mut bytes)?;
+        match fs.open(&manifest).and_then(|file| file.read_exact_at(0, &mut bytes)) {
+            Ok(()) => {}
+            Err(error) if is_answer(&error) => return Ok(false),
+            Err(error) => return Err(error.into()),
+        }
         let header = FileHeader::decode(&bytes);
         Ok(header.is_ok_and(|header| header.database == recovered.catalog.database))
     };
@@ -70,6 +78,11 @@ fn lock_log_dir(
     }
     let lock = fs.lock(&log_dir.join(LOCK_FILE), LockMode::Exclusive);
     lock.map(Some).map_err(|error| Error::log_dir_locked(log_dir, error))
+}
+
+/// Whether an error says that there is no file with a header: none at all, or one that is shorter.
+fn is_answer(error: &IoError) -> bool {
+    error.is_not_found() || error.kind() == io::ErrorKind::UnexpectedEof
 }
 
 /// Refuses a directory that holds something else than a database.

@@ -15,6 +15,7 @@ use esker_table::Adoption;
 use esker_tree::{BlobAccount, Catalog, KeyspaceState, WarmList};
 
 use crate::error::{Error, Result};
+use crate::events::Event;
 use crate::logs::LOG_FORMAT_NEWEST;
 
 /// Bytes that tell whose a log segment is: its header, and where its first frame would start.
@@ -84,11 +85,17 @@ impl Places<'_> {
     }
 
     /// Removes what `catalog` does not refer to, and all lists of warm blocks, which are true no more
-    /// from now on; `logs` are the segments that were recovered.
+    /// from now on; `logs` are the segments that were recovered. Returns what could not be removed, which
+    /// does no harm where it is: no file is given its name, and the next open tries again.
     ///
     /// # Errors
-    /// Those of the file system.
-    pub(crate) fn remove_orphans(&self, catalog: &Catalog, logs: &BTreeSet<LogId>) -> Result<()> {
+    /// Those of the file system, where it does not tell what there is.
+    pub(crate) fn remove_orphans(
+        &self,
+        catalog: &Catalog,
+        logs: &BTreeSet<LogId>,
+    ) -> Result<Vec<Event>> {
+        let mut left = Vec::new();
         let mut blobs: Vec<BlobAccount> =
             catalog.keyspaces.values().map(|state| blobs_of(state)).collect();
         if planted::is("blob-file-taken-for-an-orphan") {
@@ -109,19 +116,26 @@ impl Places<'_> {
                 None => is_unfinished_table(&entry.name),
             };
             if is_orphan {
-                self.fs.remove(&self.dir.join(&entry.name))?;
+                left.extend(self.remove(&self.dir.join(&entry.name)));
             }
         }
         if self.log_dir == self.dir {
-            return Ok(());
+            return Ok(left);
         }
         for (path, id) in self.logs_apart()? {
             if !logs.contains(&id) && matches!(self.owner(&path, id, catalog.database)?, Owner::Own)
             {
-                self.fs.remove(&path)?;
+                left.extend(self.remove(&path));
             }
         }
-        Ok(())
+        Ok(left)
+    }
+
+    /// Removes a file; what is to be said if it cannot be.
+    fn remove(&self, path: &Path) -> Option<Event> {
+        let error = self.fs.remove(path).err().filter(|error| !error.is_not_found())?;
+        let file = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        Some(Event::RemoveFailed { file, error: error.into() })
     }
 
     /// Removes lists of warm blocks, and what is left of unfinished ones. One that cannot be removed has

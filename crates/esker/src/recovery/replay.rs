@@ -399,9 +399,9 @@ impl<'a> Replay<'a> {
     }
 }
 
-/// Whether it is the file that cannot be read, and not this process that has too many open.
+/// Whether it is the file that cannot be read, and not this process that has too many open, say.
 fn is_of_the_file(error: &IoError) -> bool {
-    !error.is_too_many_files()
+    !error.is_of_the_moment()
 }
 
 /// When the newest table was flushed; without one, nothing is known. One that came ready may be

@@ -332,6 +332,97 @@ fn no_fault_lets_a_log_into_the_directory_of_another_database() {
     first.close().unwrap();
 }
 
+/// A file that is too short for a header is that of no database, whatever its name is. The open ended with
+/// what the system says of a file that ends too early.
+#[test]
+fn a_short_file_with_the_name_of_the_manifest_is_passed_over_in_a_log_directory() {
+    let env = Env::memory(1);
+    let options = Options { log_dir: Some("logs".into()), ..recovered::options() };
+    let open = |dir: &str| Db::builder(dir).env(env.clone()).options(options.clone()).open();
+    open("db").unwrap().put("k", "v").unwrap();
+    let name = Manifest::recover(&*env.fs, Path::new("db")).unwrap().unwrap().id.file_name();
+    let short = env.fs.create(&Path::new("logs").join(&name)).unwrap();
+    for len in 0..FileHeader::LEN {
+        short.truncate(0).unwrap();
+        short.write_all_at(0, &vec![7; len]).unwrap();
+        let db = open("db").unwrap_or_else(|error| panic!("{len} bytes: {error}"));
+        assert_eq!(db.get("k").unwrap().unwrap(), "v");
+        // It keeps nobody from being kept out.
+        assert_eq!(open("other").unwrap_err().kind(), ErrorKind::Locked, "{len} bytes");
+        drop(db);
+    }
+    assert_eq!(short.len().unwrap(), FileHeader::LEN as u64 - 1);
+}
+
+/// What nothing refers to and cannot be removed stopped the open, whatever it was. It does no harm, is
+/// told, and goes with the next open that can remove it.
+#[test]
+fn an_orphan_that_cannot_be_removed_stops_no_open() {
+    let memory = Arc::new(MemoryFileSystem::new(1));
+    let faults = FaultFileSystem::new(memory, Env::memory(1).clock);
+    let env = Env { fs: Arc::new(faults.clone()), ..Env::memory(1) };
+    let options = Options { log_dir: Some("logs".into()), ..recovered::options() };
+    let open = || Db::builder("db").env(env.clone()).options(options.clone()).open().unwrap();
+    let db = open();
+    db.put("k", "v").unwrap();
+    db.flush().unwrap();
+    db.put("in the log", "v").unwrap();
+    drop(db);
+    let id = |counter| FileId { owner: esker_base::OwnerId::FIRST, counter };
+    let unfinished = format!("{}.tmp", id(5).file_name(FileKind::Table));
+    let name = |kind| id(100).file_name(kind);
+    // No id has been given beyond those.
+    let orphans = [
+        ("db", name(FileKind::Table)),
+        ("db", name(FileKind::Blob)),
+        ("db", id(101).file_name(FileKind::Log)),
+        ("db", unfinished),
+        ("logs", name(FileKind::Log)),
+    ];
+    for (dir, name) in &orphans {
+        env.fs.create(&Path::new(dir).join(name)).unwrap();
+    }
+    let there = || -> Vec<bool> {
+        let is_there = |(dir, name): &(&str, String)| env.fs.exists(&Path::new(dir).join(name));
+        orphans.iter().map(|orphan| is_there(orphan).unwrap()).collect()
+    };
+    let told = |db: &Db| -> Vec<String> {
+        let events = db.events().into_iter().map(|(_, event)| event.to_string());
+        events.filter(|event| event.starts_with("could not remove")).collect()
+    };
+    const EIO: i32 = 5;
+    const EPERM: i32 = 1;
+    for code in [EIO, EPERM] {
+        for (at, (dir, name)) in orphans.iter().enumerate() {
+            faults.clear();
+            let path = format!("{dir}/{name}");
+            faults.add(Rule::new(Fault::Error(code)).on(&[Operation::Remove]).path(name));
+            let db = open();
+            let what = format!("could not remove obsolete {name}: cannot remove {path}: ");
+            let told = told(&db);
+            assert!(told.len() == 1 && told[0].starts_with(&what), "{told:?}");
+            for key in ["k", "in the log"] {
+                assert_eq!(db.get(key).unwrap().unwrap(), "v");
+            }
+            assert!(there()[at], "{path}");
+            db.put("another", "v").unwrap();
+            db.flush().unwrap();
+            drop(db);
+            for (dir, name) in orphans
+                .iter()
+                .filter(|(dir, name)| !env.fs.exists(&Path::new(dir).join(name)).unwrap())
+            {
+                env.fs.create(&Path::new(dir).join(name)).unwrap();
+            }
+        }
+    }
+    faults.clear();
+    assert_eq!(there(), [true; 5]);
+    let db = open();
+    assert_eq!((there(), told(&db)), (vec![false; 5], Vec::new()));
+    assert_eq!(db.get("k").unwrap().unwrap(), "v");
+}
+
 /// A write of a header that was cut short left a segment that looked damaged, and so like one that
 /// somebody else may need: it stayed in a log directory of its own for good. Found by the simulator:
 /// a file that nothing refers to, after a crash behind a short write. So did one whose header had raised

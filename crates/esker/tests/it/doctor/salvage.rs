@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use esker::doctor::Doctor;
+use esker::doctor::{Doctor, RepairOptions};
 use esker::env::{Env, Fault, FaultFileSystem, FileSystem as _, Operation, Rule, When};
 use esker::{Db, ErrorKind, Event, Options, RecoveryMode, Result};
 use esker_base::{FileId, FileKind};
@@ -122,6 +122,62 @@ fn what_the_device_does_not_give_of_the_log_is_left_out() {
     }
 }
 
+/// A lock file that the device does not give stopped what only reads: a copy of all that is intact, the
+/// verification, and the open that salvages. What would write says why it does not.
+#[test]
+fn a_lock_file_that_cannot_be_read_stops_nothing_that_only_reads() {
+    let (memory, state) = sample::in_memory();
+    for operation in [Operation::Lock, Operation::Exists] {
+        let faults = FaultFileSystem::new(Arc::new(memory.snapshot()), Env::memory(1).clock);
+        let env = env_over(Arc::new(faults.clone()));
+        // That of the copy lies elsewhere.
+        let refuse = |code| {
+            faults.clear();
+            let rule = Rule::new(Fault::Error(code)).on(&[operation]).path("LOCK");
+            faults.add(rule.when(When::Nth(1)));
+        };
+        let doctor = Doctor::new(DIR).env(env.clone());
+        let told = "db/LOCK: Input/output error (os error 5)";
+        refuse(5);
+        let report = doctor.verify(&mut |_| {}).unwrap();
+        let findings: Vec<_> = report.findings.iter().map(ToString::to_string).collect();
+        assert!(findings.len() == 1 && findings[0].starts_with("LOCK at 0: "), "{report}");
+        assert!(findings[0].ends_with(told), "{report}");
+        refuse(5);
+        let report = doctor.salvage("new", false, &mut |_| {}).unwrap();
+        let lines = report.to_string();
+        let line = lines.lines().find(|line| line.starts_with("unreadable")).expect("it is told");
+        assert!(line.starts_with("unreadable: 0 bytes of LOCK at 0: cannot "), "{report}");
+        assert!(line.ends_with(told) && report.repair.was_sound(), "{report}");
+        let db = Db::builder("new").env(env.clone()).options(crate::recovered::options());
+        crate::reading::assert_state(&db.open().unwrap(), &state, "the copy");
+        let writes = || doctor.repair(&RepairOptions::default(), &mut |_| {}).err();
+        let plans = RepairOptions { dry_run: true, ..RepairOptions::default() };
+        let plans = || doctor.repair(&plans, &mut |_| {}).err();
+        let builder = || Db::builder(DIR).env(env.clone()).options(crate::recovered::options());
+        let (opens, reads) = (|| builder().open().err(), || builder().read_only(true).open().err());
+        let all: [&dyn Fn() -> Option<esker::Error>; 4] = [&writes, &plans, &opens, &reads];
+        let uses = if operation == Operation::Lock { 4 } else { 2 };
+        for refused in &all[..uses] {
+            refuse(5);
+            let error = refused().expect("it keeps nobody out");
+            assert!(error.to_string().ends_with(told), "{error}");
+        }
+        refuse(5);
+        crate::reading::assert_state(&salvaged(&env).unwrap(), &state, "where it lies");
+        // Whatever else keeps it from being locked says nothing of the device.
+        for code in [13, 24] {
+            refuse(code);
+            let error = doctor.salvage("other", false, &mut |_| {}).unwrap_err();
+            assert!(error.to_string().contains("db/LOCK"), "{error}");
+            refuse(code);
+            assert!(doctor.verify(&mut |_| {}).is_err());
+            refuse(code);
+            assert!(operation == Operation::Exists || salvaged(&env).is_err());
+        }
+    }
+}
+
 /// A device that gives one page no more: the rest goes to the new database.
 #[test]
 fn what_the_device_does_not_give_is_left_out_of_the_copy() {
@@ -224,6 +280,28 @@ fn a_file_that_cannot_be_opened_costs_no_other() {
         assert_eq!(report.repair.set_aside.contains(name), is_newest_manifest, "{name}: {report}");
         let others = names.iter().filter(|other| *other != name && *other != "LOCK").count();
         assert_eq!(report.files, others as u64, "{name}: {report}");
+    }
+}
+
+/// Too many open files, or too little memory, say nothing of a file: the copy did without it.
+#[test]
+fn a_shortage_of_the_moment_ends_a_salvage() {
+    let (memory, _) = sample::in_memory();
+    let names = files::read_all(&memory, Path::new(DIR)).into_keys();
+    for name in names.filter(|name| name.as_str() != "LOCK") {
+        for (operation, code) in [
+            (Operation::Open, 23),
+            (Operation::Open, 24),
+            (Operation::Len, 12),
+            (Operation::Read, 12),
+        ] {
+            let faults = FaultFileSystem::new(Arc::new(memory.snapshot()), Env::memory(1).clock);
+            faults.add(Rule::new(Fault::Error(code)).on(&[operation]).path(&name));
+            let doctor = Doctor::new(DIR).env(env_over(Arc::new(faults)));
+            let error = doctor.salvage("new", false, &mut |_| {}).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Io, "{operation:?} {code} of {name}");
+            assert!(error.to_string().contains(&name), "{error}");
+        }
     }
 }
 
