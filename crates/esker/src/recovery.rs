@@ -39,7 +39,7 @@ use crate::logs::{LOG_FORMAT_PACKED, LOG_FORMAT_PLAIN, Logs, RecoveredSegment};
 use crate::options::{KeyspaceOptions, Options};
 use crate::recovery::directory::{check_is_database, find_or_create, lock_dir, no_database};
 use crate::recovery::mode::RecoveryMode;
-use crate::recovery::orphans::{Places, blobs_of, is_foreign};
+use crate::recovery::orphans::{Places, blobs_of, is_foreign, is_own_log};
 use crate::recovery::replay::{Replay, ReplayedSegment};
 
 /// Name of the lock file in a database directory, and in one that has only the log. Never removed.
@@ -104,7 +104,7 @@ pub(crate) fn open(mut request: OpenRequest) -> Result<Arc<Engine>> {
     let (recovered, lock_of_log) = find_or_create(&request, &log_dir)?;
     let locks = lock.into_iter().chain(lock_of_log).collect();
     check_end(&request, &recovered)?;
-    check_tables(&request, &recovered.catalog)?;
+    check_tables(&request, &log_dir, &recovered.catalog)?;
     let budget = Budget::new(options.memory_budget_bytes);
     let cache = BlockCache::new(Arc::clone(&budget), options.cache_bytes);
     let tables = table_context(&request, recovered.catalog.database, &cache, &budget);
@@ -190,24 +190,13 @@ fn check_end(request: &OpenRequest, recovered: &Recovered) -> Result<()> {
 }
 
 /// Checks that every table and blob file of the catalog is there with its size, and that there is
-/// none from beyond what the catalog knows. Costs one listing of the directory, whatever the number
-/// of tables.
-fn check_tables(request: &OpenRequest, catalog: &Catalog) -> Result<()> {
+/// no file from beyond what the catalog knows. Costs one listing of each directory, whatever the
+/// number of tables.
+fn check_tables(request: &OpenRequest, log_dir: &Path, catalog: &Catalog) -> Result<()> {
     let entries = request.env.fs.list(&request.dir)?;
-    // No id is given before the manifest says durably that it may be.
-    let is_beyond = |entry: &&DirEntry| match FileId::parse_file_name(&entry.name) {
-        Some((id, FileKind::Table | FileKind::Blob)) => {
-            let path = || request.dir.join(&entry.name);
-            id.owner == OwnerId::FIRST
-                && catalog.next_file_counter <= id.counter
-                && (planted::is("foreign-table-is-ours")
-                    || !is_foreign(&*request.env.fs, &path(), id, catalog.database))
-        }
-        _ => false,
-    };
-    if let Some(table) = entries.iter().find(is_beyond) {
-        let what = "the file is newer than all that the manifest knows: a newer one is missing";
-        return Err(Corruption::new(table.name.clone(), 0, what).into());
+    check_none_beyond(request, &request.dir, &entries, catalog)?;
+    if log_dir != request.dir {
+        check_none_beyond(request, log_dir, &request.env.fs.list(log_dir)?, catalog)?;
     }
     if !request.is_read_only {
         // Before anything on disk is changed.
@@ -240,6 +229,35 @@ fn check_tables(request: &OpenRequest, catalog: &Catalog) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Refuses a file in `dir` whose id this manifest cannot have given, as no id is given before the
+/// manifest says durably that it may be.
+fn check_none_beyond(
+    request: &OpenRequest,
+    dir: &Path,
+    entries: &[DirEntry],
+    catalog: &Catalog,
+) -> Result<()> {
+    let (fs, database) = (&*request.env.fs, catalog.database);
+    let is_beyond = |entry: &&DirEntry| {
+        let Some((id, kind)) = FileId::parse_file_name(&entry.name) else { return false };
+        let path = || dir.join(&entry.name);
+        let is_ours = || match kind {
+            FileKind::Table | FileKind::Blob => {
+                planted::is("foreign-table-is-ours") || !is_foreign(fs, &path(), id, database)
+            }
+            // Of a log that lies apart, what may be somebody else's is left alone.
+            FileKind::Log => {
+                !planted::is("later-log-taken-for-an-orphan") && is_own_log(fs, &path(), database)
+            }
+            FileKind::Manifest | FileKind::Warm => false,
+        };
+        id.owner == OwnerId::FIRST && catalog.next_file_counter <= id.counter && is_ours()
+    };
+    let Some(file) = entries.iter().find(is_beyond) else { return Ok(()) };
+    let what = "the file is newer than all that the manifest knows: a newer one is missing";
+    Err(Corruption::new(file.name.clone(), 0, what).into())
 }
 
 fn keyspaces(

@@ -96,16 +96,13 @@ pub(super) fn check_is_database(request: &OpenRequest, entries: &[DirEntry]) -> 
     if entries.iter().any(is_manifest) {
         return Ok(());
     }
-    if entries.iter().any(|entry| kind_of(entry) == Some(FileKind::Table)) {
+    let own =
+        [(FileKind::Table, "tables"), (FileKind::Log, "a log"), (FileKind::Blob, "blob files")];
+    let has = |wanted| entries.iter().any(|entry| kind_of(entry) == Some(wanted));
+    if let Some((_, held)) = own.into_iter().find(|(kind, _)| has(*kind)) {
         return Err(Error::new(
             ErrorKind::Corruption,
-            format!("{} holds tables but no manifest; repair can rebuild it", dir.display()),
-        ));
-    }
-    if entries.iter().any(|entry| kind_of(entry) == Some(FileKind::Log)) {
-        return Err(Error::new(
-            ErrorKind::Corruption,
-            format!("{} holds a log but no manifest; repair can rebuild it", dir.display()),
+            format!("{} holds {held} but no manifest; repair can rebuild it", dir.display()),
         ));
     }
     check_no_log_apart(request)?;

@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use esker_base::{BlobFileId, DatabaseId, FileHeader, FileId, FileKind, LogId, TableId, planted};
-use esker_env::{DirEntry, FileError, FileExt as _, FileSystem};
+use esker_env::{DirEntry, File, FileError, FileExt as _, FileSystem};
 use esker_table::Adoption;
 use esker_tree::{BlobAccount, Catalog, KeyspaceState, WarmList};
 
@@ -39,13 +39,23 @@ pub(crate) fn is_foreign(
     database: DatabaseId,
 ) -> bool {
     let Ok(file) = fs.open(path) else { return false };
-    let mut bytes = [0; FileHeader::LEN];
-    let header = file.read_exact_at(0, &mut bytes).ok().and(FileHeader::decode(&bytes).ok());
     let adoption = || Adoption::of_file(&*file, database, TableId(id));
-    header.is_some_and(|header| {
+    header_of(&*file).is_some_and(|header| {
         header.database != database
             && (header.kind != FileKind::Table || adoption().is_ok_and(|it| it.is_none()))
     })
+}
+
+/// Whether the log segment `path` says itself that it is one of `database`.
+pub(crate) fn is_own_log(fs: &dyn FileSystem, path: &Path, database: DatabaseId) -> bool {
+    let header = fs.open(path).ok().and_then(|file| header_of(&*file));
+    header.is_some_and(|header| header.kind == FileKind::Log && header.database == database)
+}
+
+fn header_of(file: &dyn File) -> Option<FileHeader> {
+    let mut bytes = [0; FileHeader::LEN];
+    file.read_exact_at(0, &mut bytes).ok()?;
+    FileHeader::decode(&bytes).ok()
 }
 
 /// Where the files of a database lie.

@@ -83,6 +83,51 @@ fn file_of_a_closed_database_that_was_cut_is_refused() {
     assert!(tally.harmless < tally.refused, "{tally:?}");
 }
 
+/// Bytes at `at` as a device may garble many at once: lost, from elsewhere, too many or too few.
+fn garbled(rng: &mut Rng, bytes: &[u8], others: &[u8], at: usize, len: usize) -> Vec<u8> {
+    let end = bytes.len().min(at + len);
+    let mut spoiled = bytes.to_vec();
+    let from = |source: &[u8], rng: &mut Rng| -> Vec<u8> {
+        let start = rng.below(source.len() as u64 + 1) as usize;
+        let mut piece = source[start..source.len().min(start + len)].to_vec();
+        piece.resize(end - at, 0);
+        piece
+    };
+    match rng.below(7) {
+        0 => spoiled[at..end].fill(0),
+        1 => spoiled[at..end].fill(0xff),
+        // A write that went to another place, of this file or another.
+        2 => spoiled[at..end].copy_from_slice(&from(bytes, rng)),
+        3 => spoiled[at..end].copy_from_slice(&from(others, rng)),
+        4 => drop(spoiled.splice(at..at, from(bytes, rng)).count()),
+        5 => drop(spoiled.drain(at..end).count()),
+        _ => spoiled.extend(from(if rng.below(2) == 0 { bytes } else { others }, rng)),
+    }
+    spoiled
+}
+
+#[test]
+fn garbled_piece_of_a_closed_database_is_an_error_or_harmless() {
+    let (fs, state) = sample::in_memory_with_blobs();
+    let dir = Path::new(DIR);
+    let mut rng = Rng::new(2);
+    let mut tally = Tally::default();
+    let all = files::read_all(&fs, dir);
+    for (name, bytes) in &all {
+        for _ in 0..300 * budget() {
+            let others =
+                all.values().nth(rng.below(all.len() as u64) as usize).expect("one of all");
+            let at = rng.below(bytes.len() as u64) as usize;
+            let len = 1 << rng.below(10);
+            let spoiled = garbled(&mut rng, bytes, others, at, len);
+            let copy = files::with(&fs, dir, name, &spoiled);
+            tally.look(&copy, &state, &format!("{len} bytes at {at} of {name} garbled"));
+        }
+    }
+    eprintln!("counted: {} garbled files refused, {} harmless", tally.refused, tally.harmless);
+    assert!(tally.harmless < tally.refused, "{tally:?}");
+}
+
 #[test]
 fn file_in_the_place_of_another_is_refused() {
     let (fs, state) = sample::in_memory_with_blobs();

@@ -5,6 +5,8 @@
 //! write that was refused is not there, one that was acknowledged is; and where the error came
 //! before anything was written to the log, the database goes on by itself once the cause is gone.
 
+mod silent;
+
 use std::sync::Arc;
 use std::time::Duration;
 

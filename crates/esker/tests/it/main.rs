@@ -49,6 +49,7 @@ mod kill;
 mod kinds;
 mod log_compression;
 mod manifest_limits;
+mod mixtures;
 mod model;
 mod on_demand;
 mod orders;
