@@ -15,8 +15,10 @@ mod frame;
 mod next_window;
 mod reader;
 mod sync;
+mod write_back;
 mod writer;
 
 pub use reader::{ExpectedHeader, Frame, LogEnd, LogReader};
 pub use sync::LogSync;
+pub use write_back::write_back;
 pub use writer::LogWriter;

@@ -12,6 +12,7 @@ use crate::frame::{self, Content, HEAD_LEN_MAX, SegmentIdentity};
 use crate::next_window::Place;
 use crate::reader::{LogEnd, LogReader};
 use crate::sync::{LogSync, Shared};
+use crate::write_back::write_back;
 
 /// Largest buffer that is kept from one write to the next, in bytes: one huge frame must not hold
 /// its memory for the life of the segment.
@@ -140,6 +141,10 @@ impl LogWriter {
 
     /// Goes on where `reader` found the end of an unsealed segment.
     ///
+    /// # Durability
+    /// What was read may be nowhere but in the system's memory, and may have met a sync that failed: it is
+    /// written once more, so that the next sync stores it.
+    ///
     /// # Errors
     /// Of the system.
     ///
@@ -151,6 +156,7 @@ impl LogWriter {
             panic!("a segment that is sealed or torn is not appended to");
         };
         let file = fs.open_for_write(reader.path())?;
+        write_back(&*file, 0, offset)?;
         // Nothing is known durable: what was read may be in the system's memory only.
         let mut writer = Self::after_header(file, *reader.header(), 0, 0);
         writer.written = offset;

@@ -22,7 +22,7 @@ use std::sync::Arc;
 
 use esker_base::{Corruption, FileHeader, FileId, FileKind, ManifestId};
 use esker_env::{FileError, FileSystem, UnsupportedFormat};
-use esker_log::{ExpectedHeader, LogEnd, LogReader, LogSync, LogWriter};
+use esker_log::{ExpectedHeader, LogEnd, LogReader, LogSync, LogWriter, write_back};
 
 use crate::catalog::Catalog;
 use crate::edit::{EditError, EditRecord, MANIFEST_FORMAT, VersionEdit};
@@ -182,7 +182,8 @@ impl Manifest {
     ///
     /// # Durability
     /// What was recovered may only have been in the system's memory, after the death of the last
-    /// process. It is durable when this returns, so that files which it makes obsolete can go.
+    /// process, and may have met a sync that failed, after which no other one stores it. It is written once
+    /// more, and durable when this returns, so that files which it makes obsolete can go.
     ///
     /// # Errors
     /// Of the system.
@@ -206,7 +207,9 @@ impl Manifest {
             LogEnd::Sealed { .. } => None,
             // Of an older format, or with something behind the last edit: read, and left as it is.
             LogEnd::Clean { .. } | LogEnd::Torn { .. } => {
-                fs.open_for_write(reader.path())?.sync_data()?;
+                let file = fs.open_for_write(reader.path())?;
+                write_back(&*file, 0, end.offset())?;
+                file.sync_data()?;
                 None
             }
         };

@@ -249,13 +249,14 @@ impl Writer {
 
     fn append(&mut self, edit: &VersionEdit) -> Result<()> {
         self.settle()?;
-        let mut next = self.next;
-        let result = self.manifest.append(edit, || {
-            next += 1;
-            ManifestId(file_id(next - 1))
+        let Self { manifest, next, needs_restart, .. } = self;
+        // Should it panic, nobody knows what is in the file either.
+        *needs_restart = !esker_base::planted::is("panicked-edit-forgotten");
+        let result = manifest.append(edit, || {
+            *next += 1;
+            ManifestId(file_id(*next - 1))
         });
-        self.next = next;
-        self.reserved = self.manifest.catalog().next_file_counter.max(next);
+        self.reserved = self.manifest.catalog().next_file_counter.max(self.next);
         self.needs_restart = result.is_err();
         Ok(result?)
     }

@@ -22,7 +22,7 @@ use esker_base::{
 };
 use esker_cache::{BlockCache, Budget};
 use esker_env::{DirEntry, Env};
-use esker_log::LogEnd;
+use esker_log::{LogEnd, write_back};
 use esker_table::{BlobFiles, CachedBlock, Ownership, Table, TableContext};
 use esker_tree::{Catalog, KeyspaceState, Manifest, Recovered, Version};
 
@@ -303,6 +303,7 @@ fn cut_segments(
 ) -> Result<Vec<RecoveredSegment>> {
     let fs = &request.env.fs;
     let mut kept = Vec::new();
+    let mut is_durable = false;
     for segment in replayed.into_iter().rev() {
         let path = log_dir.join(segment.id.file_name());
         if segment.is_missing {
@@ -318,6 +319,12 @@ fn cut_segments(
             file.truncate(end)?;
             file.sync_all()?;
         }
+        if !is_durable {
+            // What was read may be in the system's memory only, and have met a sync that failed.
+            write_back(&*file, segment.durable.min(end), end)?;
+        }
+        // A sync of the log covers the segments before first.
+        is_durable |= (FileHeader::LEN as u64) < segment.durable;
         kept.push(RecoveredSegment {
             id: segment.id,
             bytes: end,

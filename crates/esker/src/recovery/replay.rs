@@ -66,6 +66,8 @@ pub(crate) struct ReplayedSegment {
     pub(crate) id: LogId,
     /// Where its frames end.
     pub(crate) end: u64,
+    /// Up to where its frames and the manifest say that it was durable.
+    pub(crate) durable: u64,
     /// Last sequence number in it or before it.
     pub(crate) last_seqno: SeqNo,
     /// Something else than zeros stands behind the end.
@@ -128,17 +130,32 @@ impl<'a> Replay<'a> {
                 (segment, why)
             }
             Err(FileError::Corruption(Corruption { offset, what, .. })) if is_lenient => {
-                let last_seqno = self.last_logged;
+                let (last_seqno, durable) = (self.last_logged, 0);
                 let keeps = esker_base::planted::is("damaged-segment-keeps-frames");
                 let (end, is_torn, is_dropped) = (offset, true, is_dropping && !keeps);
-                let segment =
-                    ReplayedSegment { id, end, last_seqno, is_torn, is_dropped, is_missing };
+                let segment = ReplayedSegment {
+                    id,
+                    end,
+                    durable,
+                    last_seqno,
+                    is_torn,
+                    is_dropped,
+                    is_missing,
+                };
                 (segment, Some(what))
             }
             Err(FileError::Io(_)) if esker_base::planted::is("unreadable-log-passed-over") => {
-                let (end, last_seqno, is_torn, is_dropped) = (0, self.last_logged, true, false);
-                let segment =
-                    ReplayedSegment { id, end, last_seqno, is_torn, is_dropped, is_missing };
+                let (end, durable) = (0, 0);
+                let (last_seqno, is_torn, is_dropped) = (self.last_logged, true, false);
+                let segment = ReplayedSegment {
+                    id,
+                    end,
+                    durable,
+                    last_seqno,
+                    is_torn,
+                    is_dropped,
+                    is_missing,
+                };
                 (segment, None)
             }
             Err(error) => return Err(error.into()),
@@ -167,7 +184,8 @@ impl<'a> Replay<'a> {
             return Err(Corruption::new(id.file_name(), 0, what).into());
         }
         let mut reader = LogReader::open(self.fs, path, &expected)?;
-        reader.expect_durable(self.catalog.durable_logs.get(&id).copied().unwrap_or(0));
+        let expected_durable = self.catalog.durable_logs.get(&id).copied().unwrap_or(0);
+        reader.expect_durable(expected_durable);
         let mut room = Vec::new();
         while let Some(frame) = reader.next_frame()? {
             let damaged = |error| {
@@ -191,6 +209,7 @@ impl<'a> Replay<'a> {
         Ok(ReplayedSegment {
             id,
             end: end.offset(),
+            durable: durable.max(expected_durable),
             last_seqno: self.last_logged,
             is_torn: matches!(end, LogEnd::Torn { .. }),
             is_dropped: *is_dropping,

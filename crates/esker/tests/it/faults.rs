@@ -90,6 +90,13 @@ impl Run {
         }
         let clock = Arc::new(ManualClock::new(Duration::from_secs(1)));
         let faults = FaultFileSystem::new(Arc::new(fs.clone()), clock.clone());
+        let below = fs.clone();
+        faults.observe(move |event| {
+            // As Linux does: what was written still reads so, and no later sync stores it.
+            if event.operation == Operation::Sync && event.fault.is_some() {
+                below.forget_unsynced(&event.path);
+            }
+        });
         let env = Env { fs: Arc::new(faults.clone()), clock: clock.clone(), ..Env::memory(seed) };
         let driver = Driver::new(env, options_over(&fs));
         Self { fs, clock, faults, driver, when, trace: Vec::new() }

@@ -156,3 +156,73 @@ fn a_sync_that_panics_keeps_nobody_waiting() {
     let text = answered.unwrap_err().to_string();
     assert!(text.contains("a sync of the log panicked"), "{text}");
 }
+
+/// A file system that, as Linux does, never stores what a failed sync did not, though it reads as written.
+fn forgetful(fs: &MemoryFileSystem) -> FaultFileSystem {
+    let faults = FaultFileSystem::new(Arc::new(fs.clone()), Env::memory(1).clock);
+    let below = fs.clone();
+    faults.observe(move |event| {
+        if event.operation == Operation::Sync && event.fault.is_some() {
+            below.forget_unsynced(&event.path);
+        }
+    });
+    faults
+}
+
+/// After a failed sync the next open found everything, and relied on its own syncs to have made that
+/// durable. These had nothing to store any more: with the power went frames, or edits, from before those
+/// that were acknowledged since, and the next open refused the rest as damage. Found by the simulator.
+#[test]
+fn what_a_failed_sync_has_not_stored_an_open_stores() {
+    for kind in ["*.log", "*.manifest"] {
+        for gives_up in [false, true] {
+            let fs = MemoryFileSystem::new(1);
+            let faults = forgetful(&fs);
+            let open = || open(&env_over(Arc::new(faults.clone())), &options());
+            let db = open().unwrap();
+            db.put_with("durable", "value", Durability::Power).unwrap();
+            db.put("key", "value").unwrap();
+            faults.add(Rule::new(Fault::Error(5)).on(&[Operation::Sync]).path(kind));
+            // Of either file a sync is part of one of these.
+            let made = db.keyspace("new", KeyspaceOptions::default());
+            let written = db.put_with("refused", "value", Durability::Power);
+            assert!(made.is_err() || written.is_err(), "{kind}");
+            drop((db, made));
+            if gives_up {
+                // The system says so as often as it likes.
+                drop(open());
+            }
+            faults.clear();
+            let db = open().unwrap();
+            let keyspace = db.keyspace("later", KeyspaceOptions::default()).unwrap();
+            keyspace.put_with("key", "value", Durability::Power).unwrap();
+            let crashed = fs.crash(CrashPolicy::AllLost, 0);
+            let db = crate::recovered::open(&env_of(&crashed), &options()).unwrap();
+            assert_eq!(db.get("durable").unwrap().unwrap(), "value", "{kind} {gives_up}");
+            assert_eq!(db.get("key").unwrap().unwrap(), "value", "{kind} {gives_up}");
+            let later = db.existing_keyspace("later").unwrap().expect("it was made durable");
+            assert_eq!(later.get("key").unwrap().unwrap(), "value", "{kind} {gives_up}");
+        }
+    }
+}
+
+/// An edit of the manifest whose write or sync panicked was taken for one that had never been begun: the
+/// next one came behind it, with the same ids, and no open could make sense of both. Found by the simulator.
+#[test]
+fn an_edit_that_panicked_is_not_in_the_manifest_beside_the_next_one() {
+    for operation in [Operation::Write, Operation::Sync] {
+        let fs = MemoryFileSystem::new(1);
+        let faults = FaultFileSystem::new(Arc::new(fs.clone()), Env::memory(1).clock);
+        let db = open(&env_over(Arc::new(faults.clone())), &options()).unwrap();
+        faults.add(Rule::new(Fault::Panic).on(&[operation]).path("*.manifest").when(When::Nth(1)));
+        let make = |name: &str| db.keyspace(name, KeyspaceOptions::default());
+        std::panic::catch_unwind(AssertUnwindSafe(|| make("first"))).unwrap_err();
+        faults.clear();
+        make("second").unwrap().put("key", "value").unwrap();
+        drop(db);
+        let db = open(&env_of(&fs), &options()).unwrap();
+        let second = db.existing_keyspace("second").unwrap().expect("it was made");
+        assert_eq!(second.get("key").unwrap().unwrap(), "value", "{operation:?}");
+        assert!(db.existing_keyspace("first").unwrap().is_none(), "{operation:?}");
+    }
+}
