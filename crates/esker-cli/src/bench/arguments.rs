@@ -98,6 +98,12 @@ pub(crate) struct BenchArguments {
     pub(crate) histogram: bool,
 }
 
+/// More threads than any machine has processors, and few enough that their stacks find room.
+const THREADS_MAX: u64 = 4096;
+
+/// Keys of one call: what is asked for at once is held in memory.
+const MULTIGET_SIZE_MAX: u64 = 1 << 20;
+
 impl BenchArguments {
     /// What is wrong with them, if anything is.
     pub(super) fn check(&self) -> Result<(), String> {
@@ -118,6 +124,14 @@ impl BenchArguments {
         ] {
             if value == 0 {
                 return Err(format!("--{name} must not be 0"));
+            }
+        }
+        for (name, value, most) in [
+            ("threads", self.threads, THREADS_MAX),
+            ("multiget-size", self.multiget_size, MULTIGET_SIZE_MAX),
+        ] {
+            if most < value {
+                return Err(format!("--{name} is {value}, and must be at most {most}"));
             }
         }
         Ok(())

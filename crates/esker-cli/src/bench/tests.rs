@@ -84,6 +84,9 @@ fn options_that_make_no_sense_are_refused() {
     assert!(run("--key-size 7").unwrap_err().contains("from 8 to 65535"));
     assert!(run("--num 0").unwrap_err().contains("--num must not be 0"));
     assert!(run("--reads 0").unwrap_err().contains("--reads must not be 0"));
+    assert!(run("--threads 4097").unwrap_err().contains("and must be at most 4096"));
+    let many = format!("--multiget-size {}", u64::MAX);
+    assert!(run(&many).unwrap_err().contains("and must be at most 1048576"));
     assert!(run("--benchmarks fillslow").unwrap_err().contains("fillslow"));
 }
 
