@@ -39,6 +39,7 @@ mod endings;
 mod errors;
 mod expectations;
 mod extremes;
+mod failing_reads;
 mod faults;
 mod golden;
 mod held_tables;
