@@ -21,7 +21,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use esker_base::{Corruption, FileHeader, FileId, FileKind, ManifestId};
-use esker_env::{FileError, FileSystem, UnsupportedFormat};
+use esker_env::{DirEntry, FileError, FileSystem, IoError, UnsupportedFormat};
 use esker_log::{ExpectedHeader, LogEnd, LogReader, LogSync, LogWriter, write_back};
 
 use crate::catalog::Catalog;
@@ -119,7 +119,7 @@ impl Manifest {
     ///   cut; if the newest is missing and the one before it is there.
     /// - [`FileError::UnsupportedFormat`] if a newer release wrote it, or any of its edits.
     pub fn recover(fs: &dyn FileSystem, dir: &Path) -> Result<Option<Recovered>, FileError> {
-        let entries = fs.list(dir)?;
+        let entries = files_in(fs, dir)?;
         let newest = entries.iter().filter_map(|entry| parse_name(&entry.name)).max();
         let predecessor =
             entries.iter().filter_map(|entry| Self::parse_predecessor(&entry.name)).max();
@@ -380,7 +380,7 @@ impl Manifest {
     /// and temporary files that a crash left. `newest` is durable under its name. What cannot be
     /// renamed or removed stays: it is never read, and tried again next time.
     fn remove_obsolete(&self, newest: ManifestId) {
-        let Ok(entries) = self.fs.list(&self.dir) else { return };
+        let Ok(entries) = files_in(&*self.fs, &self.dir) else { return };
         let mut older = Vec::new();
         for entry in &entries {
             let path = self.dir.join(&entry.name);
@@ -424,6 +424,13 @@ impl Segment {
         }
         Ok(())
     }
+}
+
+/// The files of `dir`: a directory is no manifest, whatever it is called.
+pub(crate) fn files_in(fs: &dyn FileSystem, dir: &Path) -> Result<Vec<DirEntry>, IoError> {
+    let mut entries = fs.list(dir)?;
+    entries.retain(|entry| !entry.is_dir);
+    Ok(entries)
 }
 
 pub(crate) fn parse_name(name: &str) -> Option<ManifestId> {

@@ -17,7 +17,7 @@ use esker_log::{ExpectedHeader, LogReader};
 use esker_table::TableProperties;
 
 use crate::edit::{EditRecord, MANIFEST_FORMAT, VersionEdit};
-use crate::manifest::{Manifest, parse_name};
+use crate::manifest::{Manifest, files_in, parse_name};
 use crate::shape::RunId;
 
 /// Most flushes, and most merges, that are kept.
@@ -59,8 +59,7 @@ impl Recorded {
     /// # Cost
     /// Reads two manifests whole: usually less than 1 MiB each.
     pub fn read(fs: &dyn FileSystem, dir: &Path, keyspace: KeyspaceId) -> Result<Self, FileError> {
-        let mut manifests: Vec<(ManifestId, String)> = fs
-            .list(dir)?
+        let mut manifests: Vec<(ManifestId, String)> = files_in(fs, dir)?
             .into_iter()
             .filter_map(|entry| {
                 let id =

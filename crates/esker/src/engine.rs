@@ -195,6 +195,11 @@ impl Engine {
         self.poison.get()
     }
 
+    /// Whether a job that would change the tree has nothing to begin: it could not end well.
+    pub(crate) fn takes_no_edits(&self) -> bool {
+        self.is_read_only || self.poison_cause().is_some()
+    }
+
     pub(crate) fn keyspaces(&self) -> Vec<Arc<KeyspaceCore>> {
         let keyspaces = self.keyspaces.read().unwrap_or_else(PoisonError::into_inner);
         keyspaces.values().cloned().collect()

@@ -132,7 +132,7 @@ impl Engine {
     }
 
     pub(crate) fn compaction_job(&self, keyspace: &Arc<KeyspaceCore>) {
-        if self.poison_cause().is_some() {
+        if self.takes_no_edits() {
             return;
         }
         let picked = {

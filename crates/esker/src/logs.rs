@@ -87,6 +87,9 @@ struct LiveSegment {
     bytes: u64,
     /// Last sequence number in it or before it; of the one that takes frames, that before it.
     last_seqno: SeqNo,
+    /// From before this open. Somebody may have made a copy by hard links while the database was closed,
+    /// so what stands in the file is not written over.
+    is_recovered: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -123,6 +126,7 @@ impl Logs {
                 id: segment.id,
                 bytes: segment.bytes,
                 last_seqno: segment.last_seqno,
+                is_recovered: true,
             });
             if let Some(file) = segment.file {
                 segments.unsynced.push((segment.id, SyncTarget::Recovered(file)));

@@ -253,7 +253,8 @@ fn check_none_beyond(
             }
             FileKind::Manifest | FileKind::Warm => false,
         };
-        id.owner == OwnerId::FIRST && catalog.next_file_counter <= id.counter && is_ours()
+        let is_late = id.owner == OwnerId::FIRST && catalog.next_file_counter <= id.counter;
+        is_late && !entry.is_dir && is_ours()
     };
     let Some(file) = entries.iter().find(is_beyond) else { return Ok(()) };
     let what = "the file is newer than all that the manifest knows: a newer one is missing";

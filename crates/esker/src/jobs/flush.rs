@@ -91,7 +91,7 @@ impl Engine {
     }
 
     pub(crate) fn flush_job(&self, keyspace: &Arc<KeyspaceCore>) {
-        if self.poison_cause().is_some() {
+        if self.takes_no_edits() {
             return;
         }
         let result = self.flush_keyspace(keyspace);

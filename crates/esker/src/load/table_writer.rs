@@ -54,7 +54,7 @@ impl Default for TableWriterOptions {
 /// What was written.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct TableFile {
-    /// The file.
+    /// The file, wherever the process goes.
     pub path: PathBuf,
     /// Entries in it, deletions among them, but not those of ranges.
     pub entries: u64,
@@ -139,7 +139,8 @@ impl TableWriter {
         crate::options::check_prefix(options.prefix_filter).map_err(Error::invalid_input)?;
         options.order.check().map_err(Error::invalid_input)?;
         options.order.check_known().map_err(Error::invalid_input)?;
-        let path = path.as_ref().to_path_buf();
+        // The process may go elsewhere before the table is finished, or dropped and removed.
+        let path = env.fs.absolute(path.as_ref())?;
         let mut database = [0; 16];
         env.random.fill(&mut database);
         let identity = TableIdentity {

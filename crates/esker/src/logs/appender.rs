@@ -71,7 +71,8 @@ impl Appender {
             full.last_seqno = last_logged;
         }
         let last_seqno = last_logged;
-        segments.live.push_back(LiveSegment { id: next.0, bytes: 0, last_seqno });
+        let (bytes, is_recovered) = (0, false);
+        segments.live.push_back(LiveSegment { id: next.0, bytes, last_seqno, is_recovered });
         segments.unsynced.push((next.0, SyncTarget::Writer(next.1.sync_handle())));
         drop(segments);
         self.current = Some(next);

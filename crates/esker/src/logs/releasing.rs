@@ -52,14 +52,16 @@ impl Logs {
         {
             let mut segments = self.segments();
             // One of a huge batch has room that is needed elsewhere.
-            let is_huge = |segment: &LiveSegment| self.segment_bytes < segment.bytes;
-            let huge = segments.live.iter().filter(|segment| is_huge(segment));
-            let huge: Vec<LogId> = huge.map(|segment| segment.id).collect();
+            let is_reusable = |segment: &&LiveSegment| {
+                segment.bytes <= self.segment_bytes && !segment.is_recovered
+            };
+            let reusable = segments.live.iter().filter(is_reusable);
+            let reusable: Vec<LogId> = reusable.map(|segment| segment.id).collect();
             segments.live.retain(|segment| !released.contains(&segment.id));
             segments.unsynced.retain(|(id, _)| !released.contains(id));
             for id in released {
                 let path = self.dir.join(id.file_name());
-                let is_kept = !huge.contains(id) && self.wants_spare(segments.spare.len());
+                let is_kept = reusable.contains(id) && self.wants_spare(segments.spare.len());
                 if is_kept { &mut segments.spare } else { &mut obsolete }.push(path);
             }
         }

@@ -88,10 +88,13 @@ fn is_answer(error: &IoError) -> bool {
 /// Refuses a directory that holds something else than a database.
 pub(super) fn check_is_database(request: &OpenRequest, entries: &[DirEntry]) -> Result<()> {
     let dir = &request.dir;
-    let kind_of = |entry: &DirEntry| FileId::parse_file_name(&entry.name).map(|(_, kind)| kind);
+    let kind_of = |entry: &DirEntry| {
+        let named = FileId::parse_file_name(&entry.name).filter(|_| !entry.is_dir);
+        named.map(|(_, kind)| kind)
+    };
     let is_manifest = |entry: &DirEntry| {
         kind_of(entry) == Some(FileKind::Manifest)
-            || Manifest::parse_predecessor(&entry.name).is_some()
+            || !entry.is_dir && Manifest::parse_predecessor(&entry.name).is_some()
     };
     if entries.iter().any(is_manifest) {
         return Ok(());
@@ -137,8 +140,9 @@ fn check_no_log_apart(request: &OpenRequest) -> Result<()> {
     }
     let entries = request.env.fs.list(log_dir)?;
     let has = |wanted| {
-        let mut files = entries.iter().filter_map(|entry| FileId::parse_file_name(&entry.name));
-        files.any(|(_, kind)| kind == wanted)
+        let mut files = entries.iter().filter(|entry| !entry.is_dir);
+        files
+            .any(|file| FileId::parse_file_name(&file.name).is_some_and(|(_, kind)| kind == wanted))
     };
     // With a manifest it is another database for sure, and that is said later.
     if !has(FileKind::Log) || has(FileKind::Manifest) {

@@ -2,8 +2,8 @@
 
 /// What an open does where the log does not end as it should, or is damaged.
 ///
-/// In no mode is a part of a batch applied, and in none but `Salvage` anything behind a place where
-/// frames are missing.
+/// In no mode is a part of a batch taken out of the log, and in none but `Salvage` anything behind a place
+/// where frames are missing.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 #[non_exhaustive]
 pub enum RecoveryMode {
@@ -17,7 +17,8 @@ pub enum RecoveryMode {
     /// The log is taken up to the first place that is missing or damaged, even if what stood there
     /// was durable. The rest is **dropped for good**, unless the open is
     /// [read-only](crate::DbBuilder::read_only); [`Event::LogDropped`](crate::Event::LogDropped)
-    /// says what. What is in tables stays, also where it was written later.
+    /// says what. What is in tables stays, also where it was written later: so of a batch over several
+    /// keyspaces a part can be left, where one of them was flushed and the log of the others is dropped.
     PointInTime,
     /// Everything that is intact is answered from, and nothing is changed: only for an open that is
     /// [read-only](crate::DbBuilder::read_only), of a database with a manifest that is whole.

@@ -113,7 +113,8 @@ impl Places<'_> {
         }
         let entries = self.fs.list(self.dir)?;
         self.remove_warm_lists(&entries);
-        for entry in entries {
+        // A directory is nobody's file, whatever it is called.
+        for entry in entries.into_iter().filter(|entry| !entry.is_dir) {
             let is_orphan = match FileId::parse_file_name(&entry.name) {
                 Some((_, FileKind::Warm)) => false,
                 Some((id, FileKind::Table)) => catalog.find_table(TableId(id)).is_none(),
@@ -163,7 +164,7 @@ impl Places<'_> {
 
     /// The log segments in the directory of the log.
     fn logs_apart(&self) -> Result<Vec<(PathBuf, LogId)>> {
-        let entries = self.fs.list(self.log_dir)?.into_iter();
+        let entries = self.fs.list(self.log_dir)?.into_iter().filter(|entry| !entry.is_dir);
         let logs = entries.filter_map(|entry| match FileId::parse_file_name(&entry.name) {
             Some((id, FileKind::Log)) => Some((self.log_dir.join(&entry.name), LogId(id))),
             _ => None,

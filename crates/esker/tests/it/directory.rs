@@ -514,3 +514,39 @@ fn a_file_with_the_last_number_of_all_is_refused_by_its_name() {
         }
     }
 }
+
+/// A directory that is called like a file of the database was taken for one: it could not be removed as
+/// one, or not be read, so nothing opened; the doctor called that sound. Found beside other engines' tests.
+#[test]
+fn a_directory_is_no_file_of_the_database_whatever_it_is_called() {
+    let fs = MemoryFileSystem::new(1);
+    let (dir, log_dir) = (Path::new(recovered::DIR), Path::new("log"));
+    let env = recovered::env_of(&fs);
+    let options = Options { log_dir: Some(log_dir.into()), ..recovered::options() };
+    let open = || recovered::open(&env, &options).unwrap();
+    open().put("key", "value").unwrap();
+    let names = [
+        "1-00000090.manifest",
+        "1-00000091.manifest.old",
+        "1-00000090.table",
+        "1-00000091.table.tmp",
+        "1-00000090.blob",
+        "1-00000090.log",
+        "1-00000090.warm",
+        "1-90000000.table",
+    ];
+    let all = || [dir, log_dir].into_iter().flat_map(|dir| names.map(|name| dir.join(name)));
+    all().for_each(|path| fs.create_dir_all(&path).unwrap());
+    for _ in 0..3 {
+        let db = open();
+        assert_eq!(db.get("key").unwrap().unwrap(), "value");
+        db.put("other", "value").unwrap();
+        db.flush().unwrap();
+        db.put("more", "value").unwrap();
+        db.close().unwrap();
+        let doctor = esker::doctor::Doctor::new(dir).env(env.clone()).log_dir(log_dir);
+        let report = doctor.verify(&mut |_| {}).unwrap();
+        assert!(report.is_sound(), "{report}");
+    }
+    all().for_each(|path| assert!(fs.list(&path).unwrap().is_empty(), "{}", path.display()));
+}

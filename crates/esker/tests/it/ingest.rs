@@ -13,6 +13,7 @@ use esker::{
 use crate::directory::{assert_exact, assert_tidy};
 use crate::outside::OUTSIDE;
 use crate::state::merge_operator;
+use crate::temp_dir::TempDir;
 use esker::doctor::{Doctor, RepairOptions};
 use esker_tree::Manifest;
 
@@ -601,4 +602,24 @@ fn read_only_database_takes_nothing() {
     let error = db.ingest(db.default_keyspace(), &[path], COPY).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::ReadOnly);
     assert_eq!(db.bulk_loader(db.default_keyspace()).unwrap_err().kind(), ErrorKind::ReadOnly);
+}
+
+/// A table that was begun under a relative path was removed, where it was not finished, by that path: once
+/// the process had gone elsewhere, a file of that name there. Found by reading, beside that of databases.
+#[test]
+fn a_table_stays_where_it_was_begun() {
+    let dir = TempDir::new("table-writer");
+    let here = std::env::current_dir().unwrap();
+    let up: PathBuf = here.components().skip(1).map(|_| "..").collect();
+    let relative = up.join(dir.path().strip_prefix("/").unwrap()).join("a.table");
+    let os = Env::os();
+    let faults = FaultFileSystem::new(Arc::clone(&os.fs), Arc::clone(&os.clock));
+    faults.observe(|call| assert!(call.path.is_absolute(), "{:?}", call.operation));
+    let env = Env { fs: Arc::new(faults), ..os };
+    let begin = || TableWriter::create_in(&env, &relative, TableWriterOptions::default()).unwrap();
+    begin().put("k", "v").unwrap();
+    assert!(!relative.exists(), "dropped before it was finished");
+    let mut writer = begin();
+    writer.put("k", "v").unwrap();
+    assert_eq!(writer.finish().unwrap().path, here.join(&relative));
 }

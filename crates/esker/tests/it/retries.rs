@@ -236,3 +236,30 @@ fn tables_of_a_flush_that_gets_no_id_for_its_run_go_at_once() {
     }
     assert!(has_failed_late);
 }
+
+/// Options that were given to an open for reading only asked for a compaction. It was begun, failed as
+/// often as it was tried, and was told as a job that fails. Found beside another engine's tests of
+/// read-only databases.
+#[test]
+fn a_database_that_is_only_read_begins_no_job() {
+    let env = Env::memory(1);
+    let options = Options { background_threads: 0, ..Options::default() };
+    let builder = || Db::builder(DIR).env(env.clone()).options(options.clone());
+    let db = builder().open().unwrap();
+    for number in 0..6_u8 {
+        db.put([1], [number]).unwrap();
+        db.put([number], "value").unwrap();
+        db.flush().unwrap();
+    }
+    db.close().unwrap();
+    // Full at once when the log is read, or level 0 is: both want a job.
+    let db = builder().open().unwrap();
+    db.put("key", "value").unwrap();
+    drop(db);
+    let small = KeyspaceOptions { memtable_bytes: 1, ..KeyspaceOptions::default() };
+    let db = builder().read_only(true).default_keyspace(small).open().unwrap();
+    assert_eq!(db.wait_until_settled().unwrap_err().kind(), ErrorKind::ReadOnly);
+    while db.run_background_job() {}
+    assert!(db.health().failing_jobs.is_empty(), "{}", db.health());
+    assert_eq!(db.iter().count(), 7);
+}

@@ -11,6 +11,7 @@ use esker::env::{
 use esker::{Db, Durability, ErrorKind, KeyspaceOptions, Options};
 
 use crate::directory::assert_tidy;
+use crate::files;
 use crate::recovered::{DIR, env_over, open, options};
 
 /// A segment of which the file was there, but not its header or its name durable, stayed until the
@@ -162,4 +163,36 @@ fn a_dropped_keyspace_lets_go_of_its_log() {
     let db = open(&env, &options()).unwrap();
     assert_eq!(db.get("kept").unwrap().unwrap(), "in the log");
     assert_eq!(db.get("after").unwrap().unwrap(), "the drop");
+}
+
+/// A segment that a closed database had left was used again once it was open, and written over: a copy
+/// by hard links, made while it was closed, lost what stood in it. Found by reading how other engines'
+/// checkpoints treat their logs.
+#[test]
+fn a_copy_by_hard_links_of_a_closed_database_stays_as_it_is() {
+    let fs = MemoryFileSystem::new(1);
+    let env = env_over(Arc::new(fs.clone()));
+    let (dir, copy) = (Path::new(DIR), Path::new("copy"));
+    fs.create_dir_all(copy).unwrap();
+    let options = Options { log_segment_bytes: 64 << 10, ..options() };
+    let open = |dir| Db::builder(dir).env(env.clone()).options(options.clone()).open().unwrap();
+    let db = open(dir);
+    (0..100_u8).for_each(|number| db.put([number], [number; 100]).unwrap());
+    db.close().unwrap();
+    for entry in fs.list(dir).unwrap().iter().filter(|entry| entry.name != "LOCK") {
+        fs.link(&dir.join(&entry.name), &copy.join(&entry.name)).unwrap();
+    }
+    let before = files::read_all(&fs, copy);
+    assert!(before.keys().any(|name| name.ends_with(".log")), "something is in the log alone");
+    let db = open(dir);
+    for number in 0..4_000_u32 {
+        db.put(number.to_le_bytes(), [7; 100]).unwrap();
+        if number % 500 == 0 {
+            db.flush().unwrap();
+        }
+    }
+    db.compact::<&[u8]>(..).unwrap();
+    db.close().unwrap();
+    assert_eq!(files::read_all(&fs, copy), before);
+    assert_eq!(open(copy).iter().count(), 100);
 }
