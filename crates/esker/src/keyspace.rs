@@ -159,7 +159,8 @@ impl Keyspace {
     /// As [`Keyspace::what_if`], so many flushes far: of the live size; larger ones are fewer.
     ///
     /// # Errors
-    /// As [`Keyspace::what_if`]; `InvalidInput` unless `flushes` is from 1 to 100,000.
+    /// As [`Keyspace::what_if`]; `InvalidInput` unless `flushes` is from 1 to 100,000, and at most a
+    /// million where memtables are smaller.
     pub fn what_if_after(&self, alternatives: &[KeyspaceOptions], flushes: u64) -> Result<WhatIf> {
         self.db.engine().what_if(&self.core, alternatives, flushes)
     }

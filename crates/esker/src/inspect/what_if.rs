@@ -19,6 +19,9 @@ pub(crate) const FLUSHES_DEFAULT: u64 = 256;
 /// Most flushes of a replay.
 const FLUSHES_MAX: u64 = 100_000;
 
+/// Most of them with smaller memtables, of which as many bytes need more.
+const SMALLER_FLUSHES_MAX: f64 = 1e6;
+
 /// What policies would cost on the tree of one keyspace, if writes went on as before.
 #[derive(Clone, PartialEq, Debug)]
 #[non_exhaustive]
@@ -164,6 +167,20 @@ impl Engine {
         }
         keyspace.check_live()?;
         let live = keyspace.settings();
+        let others: Vec<Settings> = alternatives
+            .iter()
+            .map(|options| Settings::new(options.clone(), self.options.memory_budget_bytes))
+            .collect();
+        let scale_of = |settings: &Settings| {
+            settings.memtable_bytes as f64 / live.memtable_bytes.max(1) as f64
+        };
+        let is_long = |other: &&Settings| SMALLER_FLUSHES_MAX < flushes as f64 / scale_of(other);
+        if let Some(other) = others.iter().find(is_long) {
+            return Err(Error::invalid_input(format!(
+                "memtable_bytes is {}, and {flushes} flushes of {} bytes are more than {} of those",
+                other.memtable_bytes, live.memtable_bytes, SMALLER_FLUSHES_MAX
+            )));
+        }
         let shape = keyspace.view().version.shape();
         let recorded = Recorded::read(&*self.env.fs, &self.dir, keyspace.id)?;
         let replay = Replay::new(ReplaySetup {
@@ -173,15 +190,11 @@ impl Engine {
             now: self.wall(),
         });
         let outcome = |settings: &Settings| {
-            let scale = settings.memtable_bytes as f64 / live.memtable_bytes as f64;
             let figures = replay
-                .run(settings.policy.as_deref(), flushes, scale)
+                .run(settings.policy.as_deref(), flushes, scale_of(settings))
                 .expect("policies come to rest, whatever the tree");
             WhatIfOutcome::new(settings, &figures)
         };
-        let others = alternatives.iter().map(|options| {
-            outcome(&Settings::new(options.clone(), self.options.memory_budget_bytes))
-        });
         let facts = replay.facts();
         Ok(WhatIf {
             keyspace: keyspace.name().to_string(),
@@ -190,7 +203,7 @@ impl Engine {
             overwrite_percent: facts.overwrite_percent,
             is_ascending: facts.is_ascending,
             interval: facts.interval,
-            outcomes: std::iter::once(outcome(&live)).chain(others).collect(),
+            outcomes: std::iter::once(&*live).chain(&others).map(outcome).collect(),
         })
     }
 }

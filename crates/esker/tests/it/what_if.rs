@@ -104,6 +104,13 @@ fn what_cannot_be_replayed_is_refused() {
     let refused = db.what_if(&[options(CompactionPolicy::Lazy(bad))]).unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::InvalidInput);
     assert!(refused.to_string().contains("runs_per_level is 0"), "{refused}");
+    // As many bytes by memtables of one byte would have been replayed for days.
+    let tiny = KeyspaceOptions { memtable_bytes: 1, ..options(CompactionPolicy::Leveled) };
+    let refused = keyspace.what_if(&[tiny]).unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::InvalidInput);
+    let expected =
+        "memtable_bytes is 1, and 256 flushes of 1048576 bytes are more than 1000000 of those";
+    assert_eq!(refused.to_string(), expected);
     // Of nothing follows nothing.
     assert_eq!(keyspace.what_if(&[]).unwrap().outcomes[0].flushes, 0);
 }
