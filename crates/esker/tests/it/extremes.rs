@@ -2,7 +2,8 @@
 //! length that differ in their last byte, common prefixes around the lengths at which the engine
 //! looks at keys in another way, bytes of all zeros and ones, values of none to many bytes.
 //!
-//! Between the operations the database is opened again with other options, also for reading only.
+//! Between the operations the database is opened again with other options, also for reading only, which
+//! begins no job. A copy by hard links of what was closed stays as it is.
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -16,6 +17,7 @@ use esker::{
     limits,
 };
 
+use crate::files;
 use crate::model::choices;
 use crate::outside;
 use crate::policies;
@@ -23,6 +25,9 @@ use crate::random::{Rng, for_each_seed};
 use crate::state::{Bounds, Write};
 
 const DIR: &str = "db";
+
+/// Where a copy of the closed database is.
+const COPY: &str = "copy";
 
 type Model = BTreeMap<Vec<u8>, Vec<u8>>;
 
@@ -41,6 +46,8 @@ struct Run {
     cursors: Vec<Walk>,
     /// What the keys of this run have in common, mostly.
     common: Vec<Vec<u8>>,
+    /// What is in the files of the copy.
+    copy: BTreeMap<String, Vec<u8>>,
 }
 
 impl Run {
@@ -54,8 +61,9 @@ impl Run {
                 vec![*rng.pick(b"\x00\x01a\xff"); len]
             })
             .collect();
-        let (snapshots, cursors) = (Vec::new(), Vec::new());
-        Self { rng, env, db, model: Model::new(), snapshots, cursors, common }
+        let (snapshots, cursors, copy) = (Vec::new(), Vec::new(), BTreeMap::new());
+        env.fs.create_dir_all(Path::new(COPY)).unwrap();
+        Self { rng, env, db, model: Model::new(), snapshots, cursors, common, copy }
     }
 
     fn run(mut self) {
@@ -297,12 +305,24 @@ impl Run {
         let doctor = Doctor::new(DIR).env(self.env.clone());
         let report = doctor.verify(&mut |_| {}).unwrap();
         assert!(report.is_sound(), "{report}");
-        if closes && self.rng.one_in(3) && self.spoil_logs() {
-            let report = doctor.repair(&RepairOptions::default(), &mut |_| {}).unwrap();
-            assert!(!report.was_sound() && report.lost.is_empty(), "{report}");
+        assert!(
+            files::read_all(&*self.env.fs, Path::new(COPY)) == self.copy,
+            "the copy has changed"
+        );
+        if closes && self.rng.one_in(3) {
+            self.unlink_copy();
+            if self.spoil_logs() {
+                let report = doctor.repair(&RepairOptions::default(), &mut |_| {}).unwrap();
+                assert!(!report.was_sound() && report.lost.is_empty(), "{report}");
+            }
+        } else if closes {
+            self.link_copy();
         }
         if reads_only {
             self.db = open(&self.env, &mut self.rng, true);
+            while self.db.run_background_job() {}
+            let health = self.db.health();
+            assert!(health.failing_jobs.is_empty(), "{health}");
             self.check_all();
             self.get();
             (0..4).for_each(|_| self.walk());
@@ -316,6 +336,22 @@ impl Run {
 }
 
 impl Run {
+    /// Makes a copy of the database, which is closed, by hard links.
+    fn link_copy(&mut self) {
+        self.unlink_copy();
+        let (fs, dir, copy) = (&self.env.fs, Path::new(DIR), Path::new(COPY));
+        for name in files::read_all(&**fs, dir).into_keys() {
+            fs.link(&dir.join(&name), &copy.join(&name)).unwrap();
+        }
+        self.copy = files::read_all(&**fs, copy);
+    }
+
+    fn unlink_copy(&mut self) {
+        for name in std::mem::take(&mut self.copy).into_keys() {
+            self.env.fs.remove(&Path::new(COPY).join(name)).unwrap();
+        }
+    }
+
     /// Damages the headers of all logs, which takes nothing from what is in them; false if there are
     /// none.
     fn spoil_logs(&self) -> bool {
