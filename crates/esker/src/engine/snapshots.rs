@@ -21,16 +21,18 @@ pub(crate) struct Snapshots {
     /// sees the number sees the memtable entries up to it.
     visible: AtomicU64,
     /// Guards the pinned numbers, each with the moments at which its holders took it.
-    pinned: Mutex<BTreeMap<SeqNo, Vec<Pin>>>,
+    pinned: Mutex<Pinned>,
     /// Numbers the pins; counter only.
     next_pin: AtomicU64,
     /// What expiry goes by.
     pub(crate) clock: ExpiryClock,
 }
 
+/// Who holds each pinned number, by the number of the pin: one of many is found at once.
+type Pinned = BTreeMap<SeqNo, BTreeMap<u64, Pin>>;
+
 #[derive(Clone, Copy, Debug)]
 struct Pin {
-    id: u64,
     taken: Duration,
     /// As [`PinnedSeqNo::millis`].
     millis: u64,
@@ -77,14 +79,14 @@ impl Snapshots {
         let id = self.next_pin.fetch_add(1, Ordering::Relaxed);
         // Under the lock: no job has been told a later time that every reader has passed.
         let millis = self.clock.now();
-        pinned.entry(seqno).or_default().push(Pin { id, taken: now, millis });
+        pinned.entry(seqno).or_default().insert(id, Pin { taken: now, millis });
         PinnedSeqNo { seqno, id, millis, snapshots: Arc::clone(self) }
     }
 
     /// The readers that exist, and the point after which new ones appear.
     pub(crate) fn readers(&self) -> Readers {
         let pinned = self.pinned.lock().unwrap_or_else(PoisonError::into_inner);
-        let times = pinned.values().flatten().map(|pin| pin.millis);
+        let times = pinned.values().flat_map(BTreeMap::values).map(|pin| pin.millis);
         Readers {
             passed_millis: times.min().unwrap_or(u64::MAX).min(self.clock.now()),
             snapshots: pinned.keys().copied().collect(),
@@ -106,8 +108,8 @@ impl Snapshots {
     /// The pinned sequence numbers, oldest first, each with the time at which it was taken.
     pub(crate) fn holders(&self) -> Vec<(SeqNo, Duration)> {
         let pinned = self.pinned.lock().unwrap_or_else(PoisonError::into_inner);
-        let each = |(seqno, pins): (&SeqNo, &Vec<Pin>)| {
-            pins.iter().map(|pin| (*seqno, pin.taken)).collect::<Vec<_>>()
+        let each = |(seqno, pins): (&SeqNo, &BTreeMap<u64, Pin>)| {
+            pins.values().map(|pin| (*seqno, pin.taken)).collect::<Vec<_>>()
         };
         pinned.iter().flat_map(each).collect()
     }
@@ -115,7 +117,7 @@ impl Snapshots {
 
 /// Nobody pins a sequence number while this lives.
 pub(crate) struct Hold<'a> {
-    _pinned: MutexGuard<'a, BTreeMap<SeqNo, Vec<Pin>>>,
+    _pinned: MutexGuard<'a, Pinned>,
 }
 
 /// One pinned sequence number; unpinned when dropped.
@@ -143,7 +145,7 @@ impl Drop for PinnedSeqNo {
     fn drop(&mut self) {
         let mut pinned = self.snapshots.pinned.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(pins) = pinned.get_mut(&self.seqno) {
-            pins.retain(|pin| pin.id != self.id);
+            pins.remove(&self.id);
             if pins.is_empty() {
                 pinned.remove(&self.seqno);
             }
