@@ -14,6 +14,7 @@ mod rule;
 
 use std::fmt;
 use std::io;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -86,20 +87,21 @@ impl Shared {
         self.state().calls
     }
 
-    /// Counts an operation and lets the rules at it. `Ok` if it is to be passed on, with the
+    /// Counts an operation, on `bytes` of a file if it is about any, and lets the rules at it. `Ok` if it is to be passed on, with the
     /// fault that it is to have.
     fn pass(
         &self,
         operation: Operation,
         verb: &'static str,
         paths: &[&Path],
+        bytes: Option<Range<u64>>,
     ) -> Result<Option<Fault>, IoError> {
         let mut state = self.state();
         state.calls += 1;
         let (mut fault, mut delays) = (None, Vec::new());
         // Every rule counts every operation, whether or not another has fired.
         for rule in &mut state.rules {
-            match rule.fire(operation, paths) {
+            match rule.fire(operation, paths, bytes.as_ref()) {
                 Some(Fault::Delay(duration)) => delays.push(duration),
                 fired => fault = fault.or(fired),
             }
@@ -166,7 +168,7 @@ impl FaultFileSystem {
         verb: &'static str,
         paths: &[&Path],
     ) -> Result<(), IoError> {
-        self.shared.pass(operation, verb, paths).map(|_| ())
+        self.shared.pass(operation, verb, paths, None).map(|_| ())
     }
 
     fn wrap(&self, inner: Arc<dyn File>) -> Arc<dyn File> {

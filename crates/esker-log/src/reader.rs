@@ -163,9 +163,15 @@ impl LogReader {
     }
 
     /// Tells the reader that the segment is known to have been durable up to `offset`: an end
-    /// before it is damage, whatever the frames say.
+    /// before it is damage, whatever the frames say, also where it has been reached already. A seal is no
+    /// end that can be too early.
     pub fn expect_durable(&mut self, offset: u64) {
         self.durable = self.durable.max(offset);
+        if let State::Ended(LogEnd::Clean { offset } | LogEnd::Torn { offset }) = self.state
+            && offset < self.durable
+        {
+            self.state = State::Reading;
+        }
     }
 
     /// Up to where the frames read so far say that the segment was durable when they were written.

@@ -7,12 +7,13 @@
 //! [`Doctor::repair`] rebuilds what the database consists of from what is intact.
 //! [`Doctor::salvage`] does so with a copy, and only reads the original.
 //!
-//! The files in reading order: `place.rs` (the directory; `patched.rs`), `report.rs` (what is said), `verify.rs`
-//! and what it is made of (`table_check.rs`, `blob_check.rs`, `order_check.rs`, `log_walk.rs`); then `repair.rs`, with
+//! The files in reading order: `place.rs` (the directory; `patched.rs`; `unreadable.rs` and `causes.rs`, what
+//! the device does not give), `report.rs` (what is said), `verify.rs` and what it is made of (`table_check.rs`, `blob_check.rs`, `order_check.rs`, `log_walk.rs`); then `repair.rs`, with
 //! `history.rs` (what manifests still say), `log_rescue.rs`, `new_tables.rs`, `set_aside.rs` and
 //! `repair_report.rs`; then `salvage.rs`.
 
 mod blob_check;
+mod causes;
 mod history;
 mod log_rescue;
 mod log_walk;
@@ -26,6 +27,7 @@ mod report;
 mod salvage;
 mod set_aside;
 mod table_check;
+mod unreadable;
 mod verify;
 mod warm_check;
 
@@ -97,11 +99,13 @@ impl Doctor {
         self
     }
 
-    /// Reads the whole database and lists what is wrong. Nothing is changed.
+    /// Reads the whole database and lists what is wrong. Nothing is changed. What the device refuses twice
+    /// is listed too ([`Finding::is_unreadable`]), and costs nothing but itself.
     ///
     /// # Errors
     /// `Locked` if the database is open for writing; `InvalidInput` if there is none; `UnsupportedFormat` if a
-    /// newer release wrote it; `Io`. Damage is no error here, but a finding.
+    /// newer release wrote it; `Io`, if a directory cannot be read, or for what says nothing of a file, as too
+    /// many open files or too little memory. Damage is no error here, but a finding.
     ///
     /// # Cost
     /// Reads every table twice, and a third time where only the entries tell whether tables that
@@ -109,12 +113,17 @@ impl Doctor {
     /// refers to once more.
     pub fn verify(&self, progress: &mut ProgressListener<'_>) -> Result<VerifyReport> {
         let place = self.place(Access::Read)?;
-        verify::verify(&place, progress)
+        verify::verify(&place, progress).map(|(report, _)| report)
     }
 
     /// Makes a damaged database one that opens, with everything that is intact; see
     /// `docs/OPERATIONS.md`. Of a sound one nothing is changed. Damaged files are never removed,
     /// but moved to the directory `damaged` in that of the database.
+    ///
+    /// What the device does not give counts as lost, as damaged bytes do. It may be that it gives it some
+    /// other day: so the file itself is moved, not a copy of it, where files can have second names; and
+    /// the repair ends, before it changes anything, with what can be read after all when it is tried once
+    /// more, with what cannot be read any more, and where a directory cannot be made durable.
     ///
     /// # Durability
     /// A crash in the middle leaves the database as it was, or repaired.

@@ -83,6 +83,7 @@ fn of_finding(finding: &Finding) -> Value {
         "file": finding.file,
         "offset": finding.offset,
         "what": finding.what,
+        "unreadable": finding.is_unreadable,
         "affected": finding.affected.as_ref().map(of_keys),
     })
 }
@@ -147,10 +148,11 @@ mod tests {
     #[test]
     fn a_verification_has_all_that_the_report_has() {
         let affected = Some(keys(Bound::Included(b"a"), Bound::Included(b"b")));
-        let finding = |affected| Finding {
+        let finding = |affected: Option<AffectedKeys>| Finding {
             file: "1.table".into(),
             offset: 77,
             what: "block checksum does not match".into(),
+            is_unreadable: affected.is_some(),
             affected,
         };
         let report = VerifyReport {
@@ -173,7 +175,11 @@ mod tests {
         };
         let finding = |affected: Value| {
             let what = "block checksum does not match";
-            json!({ "file": "1.table", "offset": 77, "what": what, "affected": affected })
+            let unreadable = !affected.is_null();
+            json!({
+                "file": "1.table", "offset": 77, "what": what, "unreadable": unreadable,
+                "affected": affected,
+            })
         };
         let affected = json!({ "keyspace": "users", "from": "a", "to": "b" });
         let expected = json!({
@@ -199,6 +205,7 @@ mod tests {
                 file: "1.log".into(),
                 offset: 48,
                 what: "damaged".into(),
+                is_unreadable: false,
                 affected: None,
             }],
             kept: vec!["3.table".into()],
@@ -217,7 +224,9 @@ mod tests {
         let lost =
             |keys: Value| json!({ "file": "1.table", "what": "the file is missing", "keys": keys });
         let keys = json!({ "keyspace": "users", "before": "m" });
-        let finding = json!({ "file": "1.log", "offset": 48, "what": "damaged", "affected": null });
+        let finding = json!({
+            "file": "1.log", "offset": 48, "what": "damaged", "unreadable": false, "affected": null,
+        });
         let expected = json!({
             "files": 3,
             "bytes": 70,

@@ -133,7 +133,7 @@ fn reports_as_json_have_the_same_fields_whatever_they_say() {
     let of_table = |finding: &&Value| finding["file"] == name.as_str();
     let findings = verified["findings"].as_array().unwrap();
     let finding = findings.iter().find(of_table).unwrap();
-    assert_eq!(fields(finding), ["affected", "file", "offset", "what"]);
+    assert_eq!(fields(finding), ["affected", "file", "offset", "unreadable", "what"]);
     assert!((1..=10_000).contains(&finding["offset"].as_u64().unwrap()), "{finding}");
     assert!(finding["what"].as_str().unwrap().contains("checksum"), "{finding}");
     assert_eq!(fields(&finding["affected"]), ["from", "keyspace", "to"]);

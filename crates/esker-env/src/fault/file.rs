@@ -16,7 +16,17 @@ pub(super) struct FaultFile {
 
 impl FaultFile {
     fn pass(&self, operation: Operation, verb: &'static str) -> Result<Option<Fault>, IoError> {
-        self.shared.pass(operation, verb, &[self.path()])
+        self.shared.pass(operation, verb, &[self.path()], None)
+    }
+
+    fn pass_bytes(
+        &self,
+        operation: Operation,
+        verb: &'static str,
+        (offset, len): (u64, usize),
+    ) -> Result<Option<Fault>, IoError> {
+        let bytes = offset..offset.saturating_add(len as u64);
+        self.shared.pass(operation, verb, &[self.path()], Some(bytes))
     }
 
     /// Reads as `fault` has it.
@@ -60,12 +70,12 @@ impl File for FaultFile {
     }
 
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<usize, IoError> {
-        let fault = self.pass(Operation::Read, "read")?;
+        let fault = self.pass_bytes(Operation::Read, "read", (offset, buffer.len()))?;
         self.read_with(fault, offset, buffer)
     }
 
     fn read_at_hand(&self, offset: u64, buffer: &mut [u8]) -> Result<Option<usize>, IoError> {
-        match self.pass(Operation::Read, "read")? {
+        match self.pass_bytes(Operation::Read, "read", (offset, buffer.len()))? {
             Some(Fault::NotAtHand) => Ok(None),
             fault => self.read_with(fault, offset, buffer).map(Some),
         }
@@ -79,7 +89,7 @@ impl File for FaultFile {
     }
 
     fn write_at(&self, offset: u64, bytes: &[u8]) -> Result<usize, IoError> {
-        match self.pass(Operation::Write, "write")? {
+        match self.pass_bytes(Operation::Write, "write", (offset, bytes.len()))? {
             Some(Fault::Short) => self.inner.write_at(offset, &bytes[..half(bytes.len())]),
             Some(Fault::TornWrite(code)) => {
                 self.inner.write_at(offset, &bytes[..half(bytes.len())])?;

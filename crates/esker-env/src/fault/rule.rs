@@ -1,5 +1,6 @@
 //! Which operations go wrong, when, and how.
 
+use std::ops::Range;
 use std::path::Path;
 use std::time::Duration;
 
@@ -135,6 +136,7 @@ pub struct Rule {
     fault: Fault,
     operations: Vec<Operation>,
     path: Option<String>,
+    bytes: Option<Range<u64>>,
     when: When,
     /// How many operations were of the rule's kind.
     matched: u64,
@@ -149,6 +151,7 @@ impl Rule {
             fault,
             operations: Vec::new(),
             path: None,
+            bytes: None,
             when: When::Always,
             matched: 0,
             random: SplitMix(0),
@@ -169,6 +172,13 @@ impl Rule {
         self
     }
 
+    /// Only on reads and writes of some of these bytes of a file: a bad sector.
+    #[must_use]
+    pub const fn bytes(mut self, range: Range<u64>) -> Self {
+        self.bytes = Some(range);
+        self
+    }
+
     /// Only on these of them.
     #[must_use]
     pub const fn when(mut self, when: When) -> Self {
@@ -179,14 +189,22 @@ impl Rule {
         self
     }
 
-    /// Counts an operation, and says what goes wrong with it.
-    pub(super) fn fire(&mut self, operation: Operation, paths: &[&Path]) -> Option<Fault> {
+    /// Counts an operation, on these bytes of a file if it is about any, and says what goes wrong with it.
+    pub(super) fn fire(
+        &mut self,
+        operation: Operation,
+        paths: &[&Path],
+        bytes: Option<&Range<u64>>,
+    ) -> Option<Fault> {
         let is_listed = self.operations.is_empty() || self.operations.contains(&operation);
         let is_named = self.path.as_ref().is_none_or(|pattern| {
             let names = paths.iter().filter_map(|path| path.file_name());
             names.into_iter().any(|name| matches(pattern, &name.to_string_lossy()))
         });
-        if !(is_listed && is_named && self.fault.applies_to(operation)) {
+        let is_touched = self.bytes.as_ref().is_none_or(|wanted| {
+            bytes.is_some_and(|bytes| bytes.start < wanted.end && wanted.start < bytes.end)
+        });
+        if !(is_listed && is_named && is_touched && self.fault.applies_to(operation)) {
             return None;
         }
         self.matched += 1;

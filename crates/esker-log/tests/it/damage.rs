@@ -153,6 +153,54 @@ fn end_before_what_is_known_to_be_durable_is_damage() {
     }
 }
 
+/// What is learnt at the end counts as what was known from the start does, but for a segment with a seal.
+#[test]
+fn an_end_that_is_known_to_be_too_early_once_it_is_reached_is_damage() {
+    let (whole, ends) = unsealed(|_| false);
+    let end = whole.len() as u64;
+    for len in [whole.len(), whole.len() + 100] {
+        let fs = MemoryFileSystem::new(0);
+        let mut bytes = whole.clone();
+        bytes.resize(len, 0);
+        // A frame behind a hole that says nothing of it.
+        let hole = ends[3];
+        bytes[hole..hole + 8].fill(0);
+        fs.create(path()).unwrap().write_all_at(0, &bytes).unwrap();
+        let mut reader = LogReader::open(&fs, path(), &expected(7)).unwrap();
+        let read = |reader: &mut LogReader| {
+            let mut count = 0;
+            while reader.next_frame()?.is_some() {
+                count += 1;
+            }
+            Ok::<_, FileError>(count)
+        };
+        assert_eq!(read(&mut reader).unwrap(), 3);
+        assert_eq!(reader.end(), LogEnd::Torn { offset: ends[3] as u64 });
+        // It is not before what was known, nor is what it ends with.
+        reader.expect_durable(ends[3] as u64);
+        assert_eq!(read(&mut reader).unwrap(), 0);
+        reader.expect_durable(ends[3] as u64 + 1);
+        let Err(FileError::Corruption(damage)) = read(&mut reader) else { panic!("no damage") };
+        assert_eq!(damage.offset, ends[3] as u64);
+        assert_eq!(damage.what, "segment ends before what is known to be durable");
+        assert!(reader.skip_damage().unwrap());
+        assert_eq!(read(&mut reader).unwrap(), ends.len() - 5);
+        assert_eq!(reader.end().offset(), end);
+        reader.expect_durable(end + 1);
+        assert!(read(&mut reader).is_err());
+    }
+    let fs = MemoryFileSystem::new(0);
+    let mut log = create(&fs, 0);
+    log.append(&[b"frame"]);
+    log.seal().unwrap();
+    let mut reader = LogReader::open(&fs, path(), &expected(7)).unwrap();
+    assert!(reader.next_frame().unwrap().is_some() && reader.next_frame().unwrap().is_none());
+    let sealed = reader.end();
+    reader.expect_durable(u64::MAX);
+    assert!(reader.next_frame().unwrap().is_none());
+    assert_eq!(reader.end(), sealed);
+}
+
 #[test]
 fn segment_without_a_header_is_torn_unless_something_says_that_it_was_there() {
     let (whole, ends) = unsealed(|index| index == 5);

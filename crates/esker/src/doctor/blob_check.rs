@@ -11,6 +11,7 @@ use esker_table::{
     WalkedBlock, verify_blob_file,
 };
 
+use super::causes::UNREADABLE;
 use super::place::Place;
 use super::report::{AffectedKeys, Finding, Totals};
 use crate::error::Result;
@@ -46,6 +47,7 @@ pub(super) fn check_blob_file(
 /// # Errors
 /// Of the system, and `UnsupportedFormat`. Damage is a finding.
 pub(super) fn check_references(
+    place: &Place,
     table: &Table,
     keyspace: &str,
     findings: &mut Vec<Finding>,
@@ -66,20 +68,25 @@ pub(super) fn check_references(
     let mut broken = Broken::default();
     for block in walk {
         match block {
-            Ok(block) => broken.block(table.context(), &block)?,
+            Ok(block) => broken.block(place, table.context(), &block)?,
             Err(FileError::Corruption(_)) => {}
             Err(error) => return Err(error.into()),
         }
     }
     if let (Some((first, last)), Some(cause)) = (broken.keys, broken.cause) {
-        let what = format!("{} values in blob files cannot be read: {cause}", broken.count);
+        let told = cause.to_string();
+        // Not damaged, as far as anybody can tell.
+        let at = format!("{} at {}: {}", cause.file, cause.offset, cause.what);
+        let is_unreadable = cause.what.starts_with(UNREADABLE);
+        let told = if is_unreadable { at } else { told };
+        let what = format!("{} values in blob files cannot be read: {told}", broken.count);
         let affected = AffectedKeys {
             keyspace: keyspace.to_owned(),
             start: Bound::Included(first),
             end: Bound::Included(last),
         };
         let finding = Finding::at(table.properties().id.file_name(), 0, what);
-        findings.push(finding.affecting(Some(affected)));
+        findings.push(Finding { is_unreadable, ..finding.affecting(Some(affected)) });
     }
     Ok(())
 }
@@ -95,7 +102,7 @@ struct Broken {
 }
 
 impl Broken {
-    fn block(&mut self, context: &TableContext, block: &WalkedBlock) -> Result<()> {
+    fn block(&mut self, place: &Place, context: &TableContext, block: &WalkedBlock) -> Result<()> {
         let mut failure = Ok(());
         block.for_each_entry(|key, value| {
             if key.kind() != EntryKind::BlobReference || failure.is_err() {
@@ -103,7 +110,9 @@ impl Broken {
             }
             match context.read_blob(key.user_key, value, false, &mut NoTrace) {
                 Ok(_) => {}
-                Err(FileError::Corruption(corruption)) => self.add(key.user_key, corruption),
+                Err(FileError::Corruption(corruption)) => {
+                    self.add(key.user_key, cause_of(place, value, corruption));
+                }
                 // The file is missing, which is a finding of its own.
                 Err(FileError::Io(error)) if error.is_not_found() => {
                     let file = BlobReference::decode(value)
@@ -126,6 +135,18 @@ impl Broken {
     }
 }
 
+/// What is wrong with the value that `value` refers to, if `corruption` is what it looks like.
+fn cause_of(place: &Place, value: &[u8], corruption: Corruption) -> Corruption {
+    let why = BlobReference::decode(value).ok().and_then(|reference| {
+        let block = reference.block;
+        place.why_unreadable(&reference.file.file_name(), block.offset..block.end())
+    });
+    match why {
+        Some(why) => Corruption { what: why.into(), ..corruption },
+        None => corruption,
+    }
+}
+
 /// The blob files that a table refers to.
 pub(super) fn blob_files_of(properties: &TableProperties) -> impl Iterator<Item = BlobFileFacts> {
     properties.blob_uses().map(|one| one.facts)
@@ -138,6 +159,7 @@ pub(super) fn blob_files_of(properties: &TableProperties) -> impl Iterator<Item 
 /// # Errors
 /// Of the system, and of `keep`.
 pub(super) fn salvaged(
+    place: &Place,
     context: &TableContext,
     lacking: &BTreeSet<BlobFileId>,
     key: InternalKey<'_>,
@@ -154,7 +176,7 @@ pub(super) fn salvaged(
             keep(inline, &rescued).map(|()| None)
         }
         Ok(_) => keep(key, value).map(|()| None),
-        Err(FileError::Corruption(corruption)) => lost(corruption),
+        Err(FileError::Corruption(corruption)) => lost(cause_of(place, value, corruption)),
         Err(FileError::Io(error)) if error.is_not_found() => {
             let name = error.path().file_name().unwrap_or_default().to_string_lossy().into_owned();
             lost(Corruption::new(name, 0, "the file is missing"))

@@ -6,6 +6,7 @@ use std::ops::Bound;
 use esker_base::{EntryKind, FileHeader, KeyspaceId, LogId, SeqNo};
 use esker_memtable::Memtable;
 
+use super::causes::Causes;
 use super::history::History;
 use super::log_walk::{Group, LogItem, walk_logs};
 use super::place::Place;
@@ -35,6 +36,7 @@ pub(super) struct LogRescue {
 pub(super) fn rescue(
     place: &Place,
     history: &History,
+    causes: &Causes,
     logs: &[LogId],
     goes_on: bool,
 ) -> Result<LogRescue> {
@@ -48,7 +50,7 @@ pub(super) fn rescue(
     walk_logs(place, history.database(), logs, durable, before, |item| match item {
         LogItem::Damage(damage) => {
             is_behind_damage = true;
-            let what = damage.what.to_string();
+            let what = causes.of(&damage);
             if !goes_on {
                 rescue.stopped_by.get_or_insert_with(|| damage.file.clone());
             }

@@ -124,6 +124,7 @@ fn walk_segment(
         Err(error) => return Err(error.into()),
     };
     reader.expect_durable(durable);
+    let mut refused = 0;
     let mut room = Vec::new();
     loop {
         match reader.next_frame() {
@@ -144,6 +145,11 @@ fn walk_segment(
                     visit(LogItem::Damage(damage));
                 }
             },
+            // What the device does not give may have held frames: this is no end before it.
+            Ok(None) if refused < place.unreadable.last_end(&path) => {
+                refused = place.unreadable.last_end(&path);
+                reader.expect_durable(refused);
+            }
             Ok(None) => break,
             Err(FileError::Corruption(corruption)) => {
                 visit(LogItem::Damage(corruption));

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -11,7 +12,9 @@ use esker_env::{Env, FileExt as _, FileLock, FileSystem, IoError, LockError, Loc
 use esker_table::{Adoption, TableContext};
 use esker_tree::Manifest;
 
+use super::causes::UNREADABLE;
 use super::patched::PatchedFileSystem;
+use super::unreadable::{PaddedFileSystem, Unreadable};
 use crate::error::{Error, Result};
 use crate::recovery::LOCK_FILE;
 use crate::recovery::orphans::is_foreign;
@@ -41,7 +44,12 @@ impl Access {
 
 /// A database that nobody else opens meanwhile.
 pub(super) struct Place {
+    /// What the device does not give reads as zeros in its files.
     pub(super) env: Env,
+    /// The outside as it is.
+    pub(super) device: Env,
+    /// What was refused so far.
+    pub(super) unreadable: Arc<Unreadable>,
     pub(super) dir: PathBuf,
     pub(super) log_dir: PathBuf,
     /// Somebody has said where the log lies.
@@ -91,10 +99,13 @@ impl Place {
         if files.is_empty() && logs.is_empty() && predecessors.is_empty() {
             return Err(none());
         }
-        let (env, dir) = (env.clone(), dir.to_path_buf());
+        let unreadable = Arc::new(Unreadable::default());
+        let padded = PaddedFileSystem::new(&env.fs, &unreadable);
         Ok(Self {
-            env,
-            dir,
+            env: Env { fs: Arc::new(padded), ..env.clone() },
+            device: env.clone(),
+            unreadable,
+            dir: dir.to_path_buf(),
             log_dir,
             is_log_dir_given,
             files,
@@ -138,6 +149,17 @@ impl Place {
     pub(super) fn is_foreign(&self, id: FileId, kind: FileKind, database: DatabaseId) -> bool {
         let dir = if kind == FileKind::Log { &self.log_dir } else { &self.dir };
         is_foreign(&*self.env.fs, &dir.join(id.file_name(kind)), id, database)
+    }
+
+    /// Whether the device did not give something of a file of the directory.
+    pub(super) fn is_unreadable(&self, name: &str) -> bool {
+        self.unreadable.has(&self.dir.join(name))
+    }
+
+    /// What is said of `bytes` of a file of the directory, if the device did not give some of them.
+    pub(super) fn why_unreadable(&self, name: &str, bytes: Range<u64>) -> Option<String> {
+        let error = self.unreadable.error_at(&self.dir.join(name), bytes.start, bytes.end)?;
+        Some(format!("{UNREADABLE}{error}"))
     }
 
     /// The log segments, with their lengths.

@@ -20,19 +20,20 @@ mod order;
 mod tables;
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use esker_base::{FileKind, KeyspaceId, LogId, ManifestId, SeqNo};
 use esker_table::{TableContext, TableOptions};
 use esker_tree::{Catalog, EditRecord, EditRefused, Manifest, TablePlace, VersionEdit};
 
+use super::causes::Causes;
 use super::history::History;
 use super::new_tables::Ids;
 use super::place::Place;
 use super::repair_report::RepairReport;
 use super::report::AffectedKeys;
-use super::set_aside::copy_aside;
+use super::set_aside::{DAMAGED_DIR, copy_aside, link_aside};
 use super::verify::verify;
 use super::{ProgressListener, RepairOptions};
 use crate::error::{Error, ErrorKind, Result};
@@ -53,7 +54,7 @@ pub(super) fn repair(
     options: &RepairOptions,
     progress: &mut ProgressListener<'_>,
 ) -> Result<RepairReport> {
-    let found = verify(place, progress)?;
+    let (found, causes) = verify(place, progress)?;
     let report = RepairReport {
         is_dry_run: options.dry_run,
         findings: found.findings,
@@ -67,6 +68,10 @@ pub(super) fn repair(
         return Err(Error::new(ErrorKind::Corruption, what));
     };
     check_log_dir(place, &history)?;
+    if !options.dry_run {
+        check_still_refused(place)?;
+    }
+    let refused = place.unreadable.extent();
     let files_of = |kind| place.files_of(kind).map(move |(id, _)| (id, kind));
     let on_disk = FileKind::ALL.into_iter().flat_map(files_of);
     let on_disk = on_disk.chain(place.logs().keys().map(|id| (*id, FileKind::Log)));
@@ -84,11 +89,35 @@ pub(super) fn repair(
         ids,
         damaged: report.findings.iter().map(|finding| finding.file.clone()).collect(),
         history,
+        causes,
         report,
         aside: Vec::new(),
     };
-    repair.run()?;
+    let result = repair.run();
+    if refused < place.unreadable.extent() {
+        return Err(changed("what the device gave while it was verified it refuses now"));
+    }
+    result?;
+    if !options.dry_run {
+        repair.install()?;
+    }
     Ok(repair.report)
+}
+
+/// Refuses to give up what the device gives after all.
+fn check_still_refused(place: &Place) -> Result<()> {
+    match place.unreadable.given_after_all(&*place.device.fs)? {
+        None => Ok(()),
+        Some(path) => {
+            let what = format!("{} could not be read, and now it can be", path.display());
+            Err(changed(&what))
+        }
+    }
+}
+
+fn changed(what: &str) -> Error {
+    let what = format!("{what}; nothing was changed, and another try may find more intact");
+    Error::new(ErrorKind::Io, what)
 }
 
 /// Refuses to give the whole log up where nobody has said that it lies here: the next open of those who
@@ -150,6 +179,7 @@ struct Repair<'a> {
     options: &'a RepairOptions,
     tables: Arc<TableContext>,
     history: History,
+    causes: Causes,
     /// What the new manifest will say.
     catalog: Catalog,
     ids: Ids,
@@ -199,7 +229,7 @@ impl Repair<'_> {
             let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
             self.report.set_aside.push(name);
         }
-        if self.options.dry_run { Ok(()) } else { self.install() }
+        Ok(())
     }
 
     /// Files of `kind` that are damaged: what is intact of blob files is in tables by now, and lists of
@@ -242,10 +272,14 @@ impl Repair<'_> {
 
     /// Makes everything durable, in an order in which a crash does no harm.
     fn install(&mut self) -> Result<()> {
-        let fs = &self.place.env.fs;
+        let fs = &self.place.device.fs;
         fs.sync_dir(&self.place.dir)?;
-        for path in &self.aside {
-            copy_aside(&**fs, &self.place.dir, path)?;
+        if self.place.log_dir != self.place.dir {
+            // Where nothing can be written, everything may be refused: nothing is given up for that.
+            fs.sync_dir(&self.place.log_dir)?;
+        }
+        for path in self.aside.clone() {
+            self.keep_aside(&path)?;
         }
         let manifest = ManifestId(self.ids.mint());
         self.catalog.next_file_counter = self.catalog.next_file_counter.max(self.ids.next());
@@ -254,8 +288,13 @@ impl Repair<'_> {
         checked.apply(&self.catalog.snapshot_edit()).map_err(refused)?;
         drop(Manifest::create(Arc::clone(fs), &self.place.dir, manifest, checked)?);
         for path in &self.aside {
-            if fs.exists(path)? {
-                fs.remove(path)?;
+            let result = fs.exists(path).and_then(|is| if is { fs.remove(path) } else { Ok(()) });
+            match result {
+                // It is done; the next open tries that again.
+                Err(error) if self.place.unreadable.is_refused_here(path) => {
+                    self.report.notes.push(error.to_string());
+                }
+                result => result?,
             }
         }
         fs.sync_dir(&self.place.dir)?;
@@ -263,6 +302,40 @@ impl Repair<'_> {
             fs.sync_dir(&self.place.log_dir)?;
         }
         Ok(())
+    }
+}
+
+impl Repair<'_> {
+    /// Puts a copy of the file aside, or the file itself, if the device does not give all of it.
+    fn keep_aside(&mut self, path: &Path) -> Result<()> {
+        let place = self.place;
+        let fs = &*place.device.fs;
+        if !place.unreadable.is_refused_here(path) {
+            return copy_aside(&*place.env.fs, &place.dir, path);
+        }
+        let itself = "was asked for twice and counts as lost; the file itself is set aside, and no copy of \
+                      it: what the device gives of it some day is not lost";
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let Err(error) = link_aside(fs, &place.dir, path) else {
+            self.report.notes.push(format!("what the device does not give of {name} {itself}"));
+            return Ok(());
+        };
+        // The log may lie on another device.
+        let apart = path.parent().filter(|dir| *dir != place.dir);
+        if let Some(dir) = apart.filter(|dir| link_aside(fs, dir, path).is_ok()) {
+            let dir = dir.join(DAMAGED_DIR);
+            let what =
+                format!("what the device does not give of {name} {itself}: {}", dir.display());
+            self.report.notes.push(what);
+            return Ok(());
+        }
+        if place.unreadable.is_whole(path) {
+            // There is nothing to copy.
+            return Err(error);
+        }
+        let what = "is set aside as a copy, with zeros for what the device does not give";
+        self.report.notes.push(format!("{name} {what}: {error}"));
+        copy_aside(&*place.env.fs, &place.dir, path)
     }
 }
 

@@ -59,6 +59,9 @@ pub struct Finding {
     pub offset: u64,
     /// What is wrong, as a lower-case phrase.
     pub what: String,
+    /// The device does not give the bytes, nor did it when it was asked once more. Whether they are damaged
+    /// nobody knows. Otherwise they are, or are missing, or contradict others.
+    pub is_unreadable: bool,
     /// The keys whose reads fail, or may miss what was written. `None` where no read is affected,
     /// as by a filter, or where nothing tells which, as in a log or a manifest.
     pub affected: Option<AffectedKeys>,
@@ -67,11 +70,12 @@ pub struct Finding {
 impl Finding {
     pub(super) fn new(corruption: Corruption) -> Self {
         let Corruption { file, offset, what } = corruption;
-        Self { file, offset, what: what.into_owned(), affected: None }
+        Self { file, offset, what: what.into_owned(), is_unreadable: false, affected: None }
     }
 
     pub(super) fn at(file: impl Into<String>, offset: u64, what: impl Into<String>) -> Self {
-        Self { file: file.into(), offset, what: what.into(), affected: None }
+        let (file, what) = (file.into(), what.into());
+        Self { file, offset, what, is_unreadable: false, affected: None }
     }
 
     pub(super) fn affecting(self, affected: Option<AffectedKeys>) -> Self {
@@ -199,9 +203,16 @@ impl fmt::Display for VerifyReport {
                 totals.blob_files, totals.blob_bytes, totals.blob_values
             )?;
         }
-        match self.findings.len() {
-            0 => writeln!(f, "sound"),
-            count => writeln!(f, "damaged: {count} findings"),
+        let unreadable = self.findings.iter().filter(|finding| finding.is_unreadable).count();
+        match (self.findings.len(), unreadable) {
+            (0, _) => writeln!(f, "sound"),
+            (count, 0) => writeln!(f, "damaged: {count} findings"),
+            (count, _) => {
+                writeln!(
+                    f,
+                    "damaged: {count} findings, {unreadable} of what the device does not give"
+                )
+            }
         }
     }
 }

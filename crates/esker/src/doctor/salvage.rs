@@ -1,9 +1,8 @@
 //! The salvage: what is intact of a database, in a new one beside it.
 //!
 //! Every file is copied piece by piece, with zeros for what the device does not give; one that
-//! cannot even be opened is left out. Then the copy is repaired. The original is only read. What
-//! cannot be read is damage to the copy like any other, so the repair finds it and says which keys
-//! it costs.
+//! cannot even be opened is left out. Then the copy is repaired. The original is only read. The repair is
+//! told where zeros stand for what cannot be read, and says which keys that costs.
 
 use std::fmt;
 use std::path::Path;
@@ -66,7 +65,7 @@ pub(super) fn salvage(
     past_holes: bool,
     progress: &mut ProgressListener<'_>,
 ) -> Result<SalvageReport> {
-    let env = &place.env;
+    let env = &place.device;
     let taken = || Error::invalid_input(format!("{} is not an empty directory", target.display()));
     if env.fs.exists(target)? && !env.fs.list(target).map_err(|_error| taken())?.is_empty() {
         return Err(taken());
@@ -86,6 +85,12 @@ pub(super) fn salvage(
     }
     env.fs.sync_dir(target)?;
     let copy = Place::lock(env, target, Some(target), Access::Change)?;
+    for UnreadablePart { file, offset, bytes, what } in &report.unreadable {
+        let path = target.join(file);
+        if file != LOCK_FILE && env.fs.exists(&path)? {
+            copy.unreadable.add_of_copy(&path, (*offset, offset.saturating_add(*bytes)), what);
+        }
+    }
     let options = RepairOptions { dry_run: false, past_holes };
     report.repair = repair(&copy, &options, progress)?;
     Ok(report)

@@ -63,6 +63,8 @@ pub(super) struct DamageMap {
     all: KeyBounds,
     /// By the offset of a data block or of the index of a partition.
     ranges: BTreeMap<u64, KeyBounds>,
+    /// Where those end.
+    ends: BTreeMap<u64, u64>,
     /// Where blocks could not be read.
     unreadable: BTreeSet<u64>,
     /// The blocks of the table can be found.
@@ -74,6 +76,7 @@ impl DamageMap {
         let mut map = Self {
             all: bounds(table),
             ranges: BTreeMap::new(),
+            ends: BTreeMap::new(),
             unreadable: BTreeSet::new(),
             is_open: false,
         };
@@ -120,8 +123,15 @@ impl DamageMap {
             let after = Bound::Included(separator.clone());
             let start = std::mem::replace(&mut before, after);
             self.ranges.insert(handle.offset, (start, Bound::Included(separator)));
+            self.ends.insert(handle.offset, handle.end());
         });
         before
+    }
+
+    /// Where what `corruption` is about ends, as far as an index tells.
+    pub(super) fn end_of(&self, corruption: &Corruption) -> u64 {
+        let end = self.ends.get(&corruption.offset).copied();
+        end.unwrap_or_else(|| corruption.offset.saturating_add(1))
     }
 
     /// The keys whose reads `corruption` affects.

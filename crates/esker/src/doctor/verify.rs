@@ -12,6 +12,7 @@ use esker_table::{BlobFileFacts, BlobFileWalk, Table, TableContext};
 use esker_tree::{BlobAccount, Catalog, KeyspaceState, Manifest, Run, Version};
 
 use super::blob_check::{blob_files_of, check_blob_file, check_references};
+use super::causes::Causes;
 use super::log_walk::{LogItem, walk_logs};
 use super::order_check::{check_order, undecided_runs};
 use super::place::Place;
@@ -23,13 +24,20 @@ use crate::error::Result;
 use crate::options::KeyspaceOptions;
 use crate::recovery::LOCK_FILE;
 
-/// Verifies the database in `place`.
-pub(super) fn verify(place: &Place, progress: &mut ProgressListener<'_>) -> Result<VerifyReport> {
+/// Verifies the database in `place`, and says which damage comes of what the device does not give.
+pub(super) fn verify(
+    place: &Place,
+    progress: &mut ProgressListener<'_>,
+) -> Result<(VerifyReport, Causes)> {
     let mut verification = Verification::new(place, progress);
     if let Some(error) = &place.unlocked {
         verification.find(Finding::at(LOCK_FILE, 0, error.to_string()));
     }
     match Manifest::recover(&*place.env.fs, &place.dir) {
+        // Without what was refused of it a manifest says what once was so.
+        Ok(Some(recovered)) if place.is_unreadable(&recovered.id.file_name()) => {
+            verification.without_manifest()?;
+        }
         Ok(Some(recovered)) => {
             verification.catalog(recovered.id, &recovered.catalog)?;
             let findings = verification.report.findings.iter_mut();
@@ -47,7 +55,9 @@ pub(super) fn verify(place: &Place, progress: &mut ProgressListener<'_>) -> Resu
         }
         Err(error) => return Err(error.into()),
     }
-    Ok(verification.report)
+    let mut report = verification.report;
+    let causes = Causes::attribute(&place.unreadable, &mut report.findings);
+    Ok((report, causes))
 }
 
 struct Verification<'a> {
@@ -187,7 +197,7 @@ impl<'a> Verification<'a> {
                 totals.table_bytes += len;
                 totals.blocks += report.block_count;
                 totals.entries += report.entry_count;
-                check_references(table, &state.name, &mut self.report.findings)?;
+                check_references(self.place, table, &state.name, &mut self.report.findings)?;
             }
         }
         let agrees =
@@ -351,7 +361,7 @@ impl<'a> Verification<'a> {
                     let report = check_table(&table, &keyspace, &mut self.report.findings)?;
                     self.report.totals.blocks += report.block_count;
                     self.report.totals.entries += report.entry_count;
-                    check_references(&table, &keyspace, &mut self.report.findings)?;
+                    check_references(place, &table, &keyspace, &mut self.report.findings)?;
                 }
                 Err(FileError::Corruption(corruption)) => self.find(Finding::new(corruption)),
                 Err(error) => return Err(error.into()),

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use esker::env::{
     Env, Fault, FaultFileSystem, FileExt as _, FileSystem, MemoryFileSystem, Operation, Rule, When,
@@ -221,6 +221,32 @@ fn a_directory_that_holds_something_else_is_refused_and_left_as_it_is() {
         assert!(error.to_string().ends_with(&what), "{error}");
         let made = names().difference(&before).cloned().collect::<Vec<_>>();
         assert!(made.iter().all(|name| name == "log"), "{made:?}");
+    }
+}
+
+/// An attempt that ended too early may have made the directories, and their names may not be durable.
+#[test]
+fn the_names_of_the_directories_of_a_new_database_are_made_durable() {
+    for log_dir in [None, Some("other/log")] {
+        let env = Env::memory(1);
+        for dir in ["outer/db", "other/log"] {
+            env.fs.create_dir_all(Path::new(dir)).unwrap();
+        }
+        let faults = FaultFileSystem::new(Arc::clone(&env.fs), Arc::clone(&env.clock));
+        let synced: Arc<Mutex<BTreeSet<PathBuf>>> = Arc::default();
+        let noted = Arc::clone(&synced);
+        faults.observe(move |event| {
+            if event.operation == Operation::SyncDir {
+                noted.lock().unwrap().insert(event.path.clone());
+            }
+        });
+        let env = Env { fs: Arc::new(faults), ..env };
+        let options = Options { log_dir: log_dir.map(Into::into), ..recovered::options() };
+        let db = Db::builder("outer/db").env(env).options(options).open().unwrap();
+        let synced = synced.lock().unwrap().clone();
+        assert!(synced.contains(Path::new("outer")), "{synced:?}");
+        assert_eq!(synced.contains(Path::new("other")), log_dir.is_some(), "{synced:?}");
+        drop(db);
     }
 }
 

@@ -3,6 +3,7 @@
 mod sample;
 
 mod blobs;
+mod crafted;
 mod holes;
 mod lost_edits;
 mod modes;
@@ -12,4 +13,5 @@ mod rebuilt;
 mod repair;
 mod salvage;
 mod unlikely;
+mod unreadable;
 mod verify;

@@ -28,7 +28,8 @@ impl Repair<'_> {
         };
         let logs: Vec<LogId> =
             logs.into_iter().filter(|log| !self.history.released.contains(log)).collect();
-        let rescued = rescue(self.place, &self.history, &logs, self.options.past_holes)?;
+        let goes_on = self.options.past_holes;
+        let rescued = rescue(self.place, &self.history, &self.causes, &logs, goes_on)?;
         self.report.lost.extend(rescued.lost);
         for log in rescued.spoilt {
             if self.place.logs().contains_key(&log.0) {

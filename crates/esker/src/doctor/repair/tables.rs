@@ -3,17 +3,22 @@
 //! A table with a finding becomes a new one, at the same place, of the entries that can be read;
 //! the keys of those that cannot are listed. Does not know how the result is made durable.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 use std::sync::Arc;
 
-use esker_base::{BlobFileId, Corruption, FileId, FileKind, Fragments, KeyspaceId, TableId};
+use esker_base::{
+    BlobFileId, Corruption, FileId, FileKind, Fragments, InternalKey, KeyspaceId, TableId,
+};
 use esker_env::FileError;
-use esker_table::{BlockKind, KeyBounds, Table, TableContext, TableProperties};
+use esker_table::{BlockKind, KeyBounds, Table, TableContext, TableProperties, TableWalk};
 use esker_tree::{LEVEL_COUNT_MAX, RunId, TablePlace};
 
 use super::super::blob_check::{blob_files_of, salvaged};
+use super::super::causes::Causes;
 use super::super::new_tables::NewTables;
+use super::super::place::Place;
 use super::super::repair_report::{Loss, Rebuilt};
 use super::super::report::AffectedKeys;
 use super::super::table_check::{DamageMap, all_keys, walk};
@@ -80,7 +85,7 @@ impl Repair<'_> {
                 Ok(table) => table,
                 Err(FileError::Corruption(corruption)) => {
                     self.aside.push(self.place.dir.join(&name));
-                    let what = corruption.what.into_owned();
+                    let what = self.causes.of(&corruption);
                     self.report.lost.push(Loss { file: name, what, keys: None });
                     continue;
                 }
@@ -166,15 +171,13 @@ impl Repair<'_> {
             Ok(walk) => walk,
             Err(FileError::Corruption(corruption)) => {
                 let keys = Some(all_keys(table, &keyspace_name));
-                let what = corruption.what.into_owned();
+                let what = self.causes.of(&corruption);
                 self.report.lost.push(Loss { file: name, what, keys });
                 return Ok(());
             }
             Err(error) => return Err(error.into()),
         };
-        let unfound = walk.unfound().iter().cloned();
-        let lost = unfound.map(|keys| loss(&name, "no index leads there", &keyspace_name, keys));
-        self.report.lost.extend(lost);
+        self.report.lost.extend(unfound(self.place, &name, &keyspace_name, &walk));
         let map = DamageMap::of(table)?;
         let lacking = self.lacking_blobs(table.properties());
         let ranges =
@@ -184,13 +187,14 @@ impl Repair<'_> {
             .with_times(table.properties().extras.times);
         tables.know_blob_files(table.properties());
         let mut entries = 0;
-        let mut last: Option<(Vec<u8>, u64)> = None;
+        let mut order = Order::default();
         for item in walk {
             let block = match item {
                 Ok(block) => block,
                 Err(FileError::Corruption(corruption)) => {
-                    let Some(keys) = map.affected_by(&corruption) else { continue };
-                    self.report.lost.push(loss(&name, &corruption.what, &keyspace_name, keys));
+                    let why = (self.place, &self.causes);
+                    let lost = lost_block(why, &keyspace_name, &map, &corruption);
+                    self.report.lost.extend(lost);
                     continue;
                 }
                 Err(error) => return Err(error.into()),
@@ -201,16 +205,11 @@ impl Repair<'_> {
             let mut result = Ok(());
             let mut broken = Vec::new();
             block.for_each_entry(|key, value| {
-                // A builder takes nothing else; what does not ascend was never written by one.
-                let ascends = last.as_ref().is_none_or(|(user_key, trailer)| {
-                    (user_key.as_slice(), std::cmp::Reverse(*trailer))
-                        < (key.user_key, std::cmp::Reverse(key.trailer.word()))
-                });
-                if result.is_err() || !ascends {
+                if result.is_err() || !order.goes_on(key) {
                     return;
                 }
-                last = Some((key.user_key.to_vec(), key.trailer.word()));
-                result = salvaged(&self.tables, &lacking, key, value, |key, value| {
+                let (place, context) = (self.place, &self.tables);
+                result = salvaged(place, context, &lacking, key, value, |key, value| {
                     entries += 1;
                     if self.options.dry_run { Ok(()) } else { tables.add(key, value) }
                 })
@@ -219,6 +218,7 @@ impl Repair<'_> {
             result?;
             self.report.lost.extend(losses(&keyspace_name, broken));
         }
+        self.report.lost.extend(order.lost(&name, &keyspace_name));
         let made = tables.finish()?;
         self.report.rebuilt.push(Rebuilt { from: name, entries });
         for properties in made {
@@ -226,6 +226,67 @@ impl Repair<'_> {
             self.put(keyspace, TablePlace { level, run, properties });
         }
         Ok(())
+    }
+}
+
+/// What a block of a table costs, if it costs anything.
+fn lost_block(
+    (place, causes): (&Place, &Causes),
+    keyspace: &str,
+    map: &DamageMap,
+    corruption: &Corruption,
+) -> Option<Loss> {
+    let keys = map.affected_by(corruption)?;
+    let bytes = corruption.offset..map.end_of(corruption);
+    let why = place.why_unreadable(&corruption.file, bytes);
+    let what = why.unwrap_or_else(|| causes.of(corruption));
+    Some(loss(&corruption.file, &what, keyspace, keys))
+}
+
+/// The keys to which no index of the table leads any more.
+fn unfound(place: &Place, file: &str, keyspace: &str, walk: &TableWalk) -> Vec<Loss> {
+    let why = place.why_unreadable(file, 0..u64::MAX);
+    let why = why.unwrap_or_else(|| "no index leads there".to_owned());
+    walk.unfound().iter().map(|keys| loss(file, &why, keyspace, keys.clone())).collect()
+}
+
+/// The order in which the entries of a table come.
+#[derive(Default)]
+struct Order {
+    last: Option<(Vec<u8>, u64)>,
+    /// Keys of those that do not stand in it, from the first to the last.
+    misplaced: Option<(Vec<u8>, Vec<u8>)>,
+}
+
+impl Order {
+    /// Whether the entry stands behind the last one that did. A builder takes nothing else; what does not
+    /// was never written by one.
+    fn goes_on(&mut self, key: InternalKey<'_>) -> bool {
+        let word = key.trailer.word();
+        let ascends = self.last.as_ref().is_none_or(|(user_key, trailer)| {
+            (user_key.as_slice(), Reverse(*trailer)) < (key.user_key, Reverse(word))
+        });
+        if ascends {
+            self.last = Some((key.user_key.to_vec(), word));
+            return true;
+        }
+        let (first, last) = match self.misplaced.take() {
+            None => (key.user_key.to_vec(), key.user_key.to_vec()),
+            Some((first, last)) if key.user_key < first.as_slice() => (key.user_key.to_vec(), last),
+            Some((first, last)) if last.as_slice() < key.user_key => (first, key.user_key.to_vec()),
+            Some(keys) => keys,
+        };
+        self.misplaced = Some((first, last));
+        false
+    }
+}
+
+impl Order {
+    /// What is left out.
+    fn lost(self, file: &str, keyspace: &str) -> Option<Loss> {
+        let (first, last) = self.misplaced?;
+        let keys = (Bound::Included(first), Bound::Included(last));
+        Some(loss(file, "entries are not in ascending order", keyspace, keys))
     }
 }
 

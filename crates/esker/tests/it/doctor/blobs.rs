@@ -9,7 +9,7 @@ use esker::doctor::{RepairOptions, VerifyReport};
 use esker::env::{
     Env, Fault, FaultFileSystem, ManualClock, MemoryFileSystem, Operation, Rule, When,
 };
-use esker::{Compression, Db, ErrorKind, KeyspaceOptions, Options};
+use esker::{Compression, Db, KeyspaceOptions, Options};
 use esker_tree::Manifest;
 
 use super::sample::{DIR, Files};
@@ -111,15 +111,15 @@ fn references_that_lead_to_no_value_are_told_by_their_keys() {
     assert_eq!(lines(&files.verify()), expected);
 }
 
-/// A device that gives a blob file no more is not a damaged file: a repair would take its values for
-/// lost. Every single read of one fails in turn.
+/// Every single read of a blob file is refused in turn, and given when it is asked for once more: nothing is
+/// told, and nothing of it is given up.
 #[test]
-fn blob_files_that_cannot_be_read_now_end_the_verification_and_the_repair() {
+fn a_read_of_a_blob_file_that_is_refused_once_costs_nothing() {
     let memory = MemoryFileSystem::new(1);
     let below = Env { fs: Arc::new(memory.clone()), ..Env::memory(1) };
     database(&below);
     for is_repair in [false, true] {
-        // What a look at it comes to in which the read of that number fails, and how many there were.
+        // What a look at it tells in which the read of that number fails, and how many there were.
         let look = |failing: u64| {
             let snapshot = Env { fs: Arc::new(memory.snapshot()), ..Env::memory(1) };
             if is_repair {
@@ -141,20 +141,57 @@ fn blob_files_that_cannot_be_read_now_end_the_verification_and_the_repair() {
             });
             let env = Env { fs: Arc::new(faults.clone()), ..Env::memory(1) };
             let doctor = Files(&env).doctor();
-            let error = match is_repair {
-                true => doctor.repair(&RepairOptions::default(), &mut |_| {}).err(),
-                false => doctor.verify(&mut |_| {}).err(),
+            let told = match is_repair {
+                true => doctor.repair(&RepairOptions::default(), &mut |_| {}).unwrap().to_string(),
+                false => doctor.verify(&mut |_| {}).unwrap().to_string(),
             };
-            (error, reads.load(Ordering::Relaxed))
+            (told, reads.load(Ordering::Relaxed))
         };
-        let (error, reads) = look(u64::MAX);
-        assert!(error.is_none() && 10 < reads, "{reads} reads: {error:?}");
+        let (sound, reads) = look(u64::MAX);
+        assert!(10 < reads && !sound.contains("unreadable"), "{reads} reads: {sound}");
         for read in 1..=reads {
-            let (error, _) = look(read);
-            let error = error.unwrap_or_else(|| panic!("read {read} of {reads} failed unnoticed"));
-            assert_eq!(error.kind(), ErrorKind::Io, "read {read}: {error}");
-            assert!(error.to_string().contains(".blob"), "read {read}: {error}");
+            assert_eq!(look(read).0, sound, "read {read} of {reads}");
         }
+    }
+}
+
+/// A blob file that the device does not give is not called damaged, nor are the references that lead to it.
+#[test]
+fn values_of_a_blob_file_that_cannot_be_read_are_told_and_given_up_by_their_keys() {
+    for operation in [Operation::Read, Operation::Open] {
+        let memory = MemoryFileSystem::new(1);
+        let faults = FaultFileSystem::new(Arc::new(memory), Env::memory(1).clock);
+        let env = Env { fs: Arc::new(faults.clone()), ..Env::memory(1) };
+        database(&env);
+        let files = Files(&env);
+        let (blobs, tables) = (files.ending_with(".blob"), files.ending_with(".table"));
+        let (blob, table) = (&blobs[0], &tables[0]);
+        faults.add(Rule::new(Fault::Error(5)).on(&[operation]).path(blob));
+        let report = files.verify();
+        assert!(report.findings.iter().all(|it| it.is_unreadable), "{report}");
+        let verb = if operation == Operation::Read { "read" } else { "open" };
+        let what =
+            format!("unreadable: cannot {verb} {DIR}/{blob}: Input/output error (os error 5)");
+        assert_eq!(lines(&report)[0], format!("{blob} at 0: {what}"));
+        let of_table = lines(&report).into_iter().find(|line| line.starts_with(table)).unwrap();
+        assert!(
+            of_table.starts_with(&format!("{table} at 0: 3 values in blob files cannot be read: "))
+        );
+        let end = format!(": {what}; affects keys from \"a\" up to \"c\" of default");
+        assert!(of_table.ends_with(&end), "{of_table}");
+        let report = files.doctor().repair(&RepairOptions::default(), &mut |_| {}).unwrap();
+        let lost: Vec<String> = report.lost.iter().map(ToString::to_string).collect();
+        let key = |key| format!("keys from \"{key}\" up to \"{key}\" of default ({blob}: {what})");
+        assert_eq!(lost, ["a", "b", "c"].map(key), "{report}");
+        assert_eq!(report.set_aside, [table.clone(), blob.clone()], "{report}");
+        let db = open(&env);
+        for found in ["a", "b", "c"] {
+            assert_eq!(db.get(found).unwrap(), None, "{report}");
+        }
+        for kept in ["d", "e"] {
+            assert_eq!(db.get(kept).unwrap().unwrap(), value(kept), "{report}");
+        }
+        assert_eq!(db.get("short").unwrap().unwrap(), "inline");
     }
 }
 

@@ -30,7 +30,7 @@ fn is_given_up(report: &RepairReport, keyspace: &str, key: &[u8]) -> bool {
 }
 
 /// Checks that `db` holds what `model` holds, but for what `report` gives up.
-fn assert_kept(db: &Db, model: &State, report: &RepairReport, when: &str) {
+pub(super) fn assert_kept(db: &Db, model: &State, report: &RepairReport, when: &str) {
     for name in model.names() {
         let keyspace = db.existing_keyspace(&name).unwrap();
         let keyspace = keyspace.unwrap_or_else(|| panic!("{when}: no {name}: {report}"));
@@ -53,7 +53,7 @@ fn assert_kept(db: &Db, model: &State, report: &RepairReport, when: &str) {
 }
 
 /// Checks that a repaired database is sound, works, and needs no other repair.
-fn assert_works(sample: &Sample, report: &RepairReport, when: &str) {
+pub(super) fn assert_works(sample: &Sample, report: &RepairReport, when: &str) {
     let files = sample.files();
     assert!(!report.was_sound(), "{when}");
     assert!(files.verify().is_sound(), "{when}: {}\n{report}", files.verify());
@@ -271,7 +271,7 @@ fn a_damaged_log_is_kept_up_to_the_damage() {
 }
 
 /// Checks that every key has a value that it had once.
-fn assert_is_some_past(sample: &Sample, when: &str) {
+pub(super) fn assert_is_some_past(sample: &Sample, when: &str) {
     let db = sample.open();
     for name in sample.model.names() {
         let keyspace = db.existing_keyspace(&name).unwrap().unwrap();

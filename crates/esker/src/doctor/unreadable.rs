@@ -1,0 +1,376 @@
+//! What the device does not give: it reads as zeros, and is noted.
+//!
+//! So one bad sector costs what lies in it, as damage to the same bytes would: checksums tell that they
+//! are not what was written, and everything around them is read as ever. What was refused stays refused for
+//! as long as the doctor is at work, so that a repair finds what the verification before it has found.
+//!
+//! Only what the device says counts, and only if it says so twice. That too many files are open, that memory
+//! is short or that access is denied says nothing of a file: these stay errors. Does not know what the bytes
+//! mean; `causes.rs` brings together what was refused and what that spoils.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use esker_env::{
+    Advice, DirEntry, File, FileLock, FileSystem, IoError, LockError, LockMode, Space,
+};
+
+use crate::sync::{Mutex, MutexGuard, PoisonError};
+
+/// What the system reads at the least, and so what cannot be had together.
+const PAGE_BYTES: u64 = 4096;
+
+/// A part of a file that the device did not give.
+#[derive(Clone, Debug)]
+pub(super) struct Part {
+    pub(super) start: u64,
+    /// As `start` where the whole file is meant, and nothing says how long it is.
+    pub(super) end: u64,
+    /// What the system said.
+    pub(super) error: String,
+    /// It was refused to whoever made this copy, in which zeros stand for it.
+    is_of_copy: bool,
+    /// Somebody has wanted it here.
+    is_met: bool,
+}
+
+impl Part {
+    #[cfg(test)]
+    pub(super) const fn met((start, end): (u64, u64)) -> Self {
+        Self { start, end, error: String::new(), is_of_copy: false, is_met: true }
+    }
+
+    const fn is_over(&self, start: u64, end: u64) -> bool {
+        self.start < end && start < self.end
+    }
+}
+
+#[derive(Clone, Default, Debug)]
+struct Refused {
+    /// By their starts; none reaches into another.
+    parts: BTreeMap<u64, Part>,
+    /// The file cannot even be opened.
+    is_whole: bool,
+}
+
+/// What was refused so far, by file.
+#[derive(Default, Debug)]
+pub(super) struct Unreadable {
+    files: Mutex<BTreeMap<PathBuf, Refused>>,
+}
+
+impl Unreadable {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<PathBuf, Refused>> {
+        self.files.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes that `start..end` of `path` was refused, and met here.
+    fn add(&self, path: &Path, (start, end): (u64, u64), error: &IoError, is_whole: bool) {
+        let mut files = self.lock();
+        let refused = files.entry(path.to_path_buf()).or_default();
+        refused.is_whole |= is_whole;
+        let error = error.to_string();
+        let before = refused.parts.range_mut(..start).next_back().map(|(_, part)| part);
+        match before.filter(|part| part.end == start && part.error == error && !part.is_of_copy) {
+            Some(before) => before.end = end,
+            None => {
+                let part = Part { start, end, error, is_of_copy: false, is_met: true };
+                refused.parts.insert(start, part);
+            }
+        }
+    }
+
+    /// Notes of a copy that zeros stand in it for `start..end`, which was not given.
+    pub(super) fn add_of_copy(&self, path: &Path, (start, end): (u64, u64), error: &str) {
+        let part = Part { start, end, error: error.to_owned(), is_of_copy: true, is_met: false };
+        self.lock().entry(path.to_path_buf()).or_default().parts.insert(start, part);
+    }
+
+    /// Whether some of `start..end` was refused; it is wanted here.
+    fn meets(&self, path: &Path, start: u64, end: u64) -> bool {
+        let mut files = self.lock();
+        let parts = files.get_mut(path).into_iter().flat_map(|refused| refused.parts.values_mut());
+        let mut is_any = false;
+        for part in parts.filter(|part| part.is_over(start, end)) {
+            (part.is_met, is_any) = (true, true);
+        }
+        is_any
+    }
+
+    /// The parts of `path` that were refused to somebody who wanted them here.
+    pub(super) fn parts(&self, path: &Path) -> Vec<Part> {
+        let files = self.lock();
+        let parts = files.get(path).into_iter().flat_map(|refused| refused.parts.values());
+        parts.filter(|part| part.is_met).cloned().collect()
+    }
+
+    /// The files of which something was refused, with those parts.
+    pub(super) fn files(&self) -> Vec<(PathBuf, Vec<Part>)> {
+        let paths: Vec<PathBuf> = self.lock().keys().cloned().collect();
+        let files = paths.into_iter().map(|path| {
+            let parts = self.parts(&path);
+            (path, parts)
+        });
+        files.filter(|(_, parts)| !parts.is_empty()).collect()
+    }
+
+    /// What was said of the first part of `path` that some of `start..end` lies in.
+    pub(super) fn error_at(&self, path: &Path, start: u64, end: u64) -> Option<String> {
+        let parts = self.parts(path);
+        parts
+            .into_iter()
+            .find(|part| part.is_over(start, end) || part.start == part.end)
+            .map(|part| part.error)
+    }
+
+    /// Where the last part of `path` ends that was refused; 0 if none was.
+    pub(super) fn last_end(&self, path: &Path) -> u64 {
+        // Of a file of which not even the length is known, nothing is.
+        self.parts(path).last().map_or(0, |part| part.end.max(1))
+    }
+
+    /// Whether something of `path` was refused.
+    pub(super) fn has(&self, path: &Path) -> bool {
+        !self.parts(path).is_empty()
+    }
+
+    /// Whether `path` itself holds what was refused, which may be had another time: it is no copy.
+    pub(super) fn is_refused_here(&self, path: &Path) -> bool {
+        self.parts(path).iter().any(|part| !part.is_of_copy)
+    }
+
+    /// Whether `path` cannot even be opened.
+    pub(super) fn is_whole(&self, path: &Path) -> bool {
+        self.lock().get(path).is_some_and(|refused| refused.is_whole)
+    }
+
+    /// How much was refused here: grows with whatever is refused for the first time.
+    pub(super) fn extent(&self) -> u64 {
+        let parts = self.files().into_iter().flat_map(|(_, parts)| parts);
+        let parts = parts.filter(|part| !part.is_of_copy);
+        parts.map(|part| part.end.saturating_sub(part.start).saturating_add(1)).sum()
+    }
+
+    /// The first file that gives now what it refused before, by one more try at the start of each part.
+    ///
+    /// # Errors
+    /// Of the system, but for those of the device.
+    pub(super) fn given_after_all(&self, fs: &dyn FileSystem) -> Result<Option<PathBuf>, IoError> {
+        for (path, parts) in self.files() {
+            let is_whole = self.is_whole(&path);
+            for part in parts.iter().filter(|part| !part.is_of_copy) {
+                let read = |file: Arc<dyn File>| match is_whole {
+                    true => file.len().map(drop),
+                    false => file.read_at(part.start, &mut [0]).map(drop),
+                };
+                match fs.open(&path).and_then(read) {
+                    Ok(()) => return Ok(Some(path)),
+                    Err(error) if error.is_of_the_device() => {}
+                    Err(error) => return Err(error),
+                }
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// The file system in which what the device does not give reads as zeros. Only files that are opened for
+/// reading do.
+#[derive(Debug)]
+pub(super) struct PaddedFileSystem {
+    inner: Arc<dyn FileSystem>,
+    unreadable: Arc<Unreadable>,
+}
+
+impl PaddedFileSystem {
+    pub(super) fn new(inner: &Arc<dyn FileSystem>, unreadable: &Arc<Unreadable>) -> Self {
+        Self { inner: Arc::clone(inner), unreadable: Arc::clone(unreadable) }
+    }
+
+    /// The length of a file that cannot be opened, as its directory has it; 0 where it does not say.
+    fn listed_len(&self, path: &Path) -> u64 {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let entries = path.parent().and_then(|dir| self.inner.list(dir).ok()).unwrap_or_default();
+        entries.iter().find(|entry| entry.name == *name).map_or(0, |entry| entry.len)
+    }
+}
+
+/// Does `attempt`, and does it again if the device refuses it.
+fn twice<T>(mut attempt: impl FnMut() -> Result<T, IoError>) -> Result<T, IoError> {
+    match attempt() {
+        Err(error) if error.is_of_the_device() => attempt(),
+        result => result,
+    }
+}
+
+impl FileSystem for PaddedFileSystem {
+    fn create(&self, path: &Path) -> Result<Arc<dyn File>, IoError> {
+        self.inner.create(path)
+    }
+
+    fn open(&self, path: &Path) -> Result<Arc<dyn File>, IoError> {
+        let (path, unreadable) = (path.to_path_buf(), Arc::clone(&self.unreadable));
+        let given_up = |len| PaddedFile { path: path.clone(), inner: None, len, unreadable };
+        if self.unreadable.is_whole(&path) {
+            return Ok(Arc::new(given_up(self.listed_len(&path))));
+        }
+        let opened = twice(|| self.inner.open(&path).and_then(|file| Ok((file.len()?, file))));
+        match opened {
+            Ok((len, inner)) => Ok(Arc::new(PaddedFile { inner: Some(inner), ..given_up(len) })),
+            Err(error) if error.is_of_the_device() => {
+                let len = self.listed_len(&path);
+                self.unreadable.add(&path, (0, len), &error, true);
+                Ok(Arc::new(given_up(len)))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn open_for_write(&self, path: &Path) -> Result<Arc<dyn File>, IoError> {
+        self.inner.open_for_write(path)
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> Result<(), IoError> {
+        self.inner.rename(from, to)
+    }
+
+    fn link(&self, from: &Path, to: &Path) -> Result<(), IoError> {
+        self.inner.link(from, to)
+    }
+
+    fn remove(&self, path: &Path) -> Result<(), IoError> {
+        self.inner.remove(path)
+    }
+
+    fn list(&self, dir: &Path) -> Result<Vec<DirEntry>, IoError> {
+        self.inner.list(dir)
+    }
+
+    fn exists(&self, path: &Path) -> Result<bool, IoError> {
+        self.inner.exists(path)
+    }
+
+    fn create_dir_all(&self, dir: &Path) -> Result<(), IoError> {
+        self.inner.create_dir_all(dir)
+    }
+
+    fn sync_dir(&self, dir: &Path) -> Result<(), IoError> {
+        self.inner.sync_dir(dir)
+    }
+
+    fn lock(&self, path: &Path, mode: LockMode) -> Result<Box<dyn FileLock>, LockError> {
+        self.inner.lock(path, mode)
+    }
+
+    fn space(&self, dir: &Path) -> Result<Space, IoError> {
+        self.inner.space(dir)
+    }
+}
+
+/// Opened for reading.
+#[derive(Debug)]
+struct PaddedFile {
+    path: PathBuf,
+    /// `None` if it cannot be opened.
+    inner: Option<Arc<dyn File>>,
+    len: u64,
+    unreadable: Arc<Unreadable>,
+}
+
+impl PaddedFile {
+    /// Reads up to `end`, the end of a page or one before it, with zeros if that is refused twice.
+    fn read_page(&self, start: u64, buffer: &mut [u8]) -> Result<usize, IoError> {
+        let end = start + buffer.len() as u64;
+        let Some(inner) = &self.inner else {
+            buffer.fill(0);
+            return Ok(buffer.len());
+        };
+        if self.unreadable.meets(&self.path, start, end) {
+            buffer.fill(0);
+            return Ok(buffer.len());
+        }
+        match twice(|| inner.read_at(start, buffer)) {
+            Err(error) if error.is_of_the_device() => {
+                buffer.fill(0);
+                let first = start - start % PAGE_BYTES;
+                let page = (first, (first + PAGE_BYTES).min(self.len).max(end));
+                self.unreadable.add(&self.path, page, &error, false);
+                Ok(buffer.len())
+            }
+            result => result,
+        }
+    }
+}
+
+impl File for PaddedFile {
+    fn path(&self) -> &Path {
+        &self.path
+    }
+
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<usize, IoError> {
+        let left = usize::try_from(self.len.saturating_sub(offset)).unwrap_or(usize::MAX);
+        let wanted = buffer.len().min(left);
+        let buffer = &mut buffer[..wanted];
+        let end = offset.saturating_add(wanted as u64);
+        if let Some(inner) = &self.inner
+            && !self.unreadable.meets(&self.path, offset, end)
+        {
+            match inner.read_at(offset, buffer) {
+                Err(error) if error.is_of_the_device() => {}
+                result => return result,
+            }
+        }
+        let mut done = 0;
+        while done < wanted {
+            let start = offset + done as u64;
+            let in_page = (PAGE_BYTES - start % PAGE_BYTES) as usize;
+            let len = in_page.min(wanted - done);
+            let count = self.read_page(start, &mut buffer[done..done + len])?;
+            if count == 0 {
+                break;
+            }
+            done += count;
+        }
+        Ok(done)
+    }
+
+    fn write_at(&self, _offset: u64, _bytes: &[u8]) -> Result<usize, IoError> {
+        Err(self.only_read("write"))
+    }
+
+    fn sync_data(&self) -> Result<(), IoError> {
+        Err(self.only_read("sync"))
+    }
+
+    fn sync_all(&self) -> Result<(), IoError> {
+        Err(self.only_read("sync"))
+    }
+
+    fn allocate(&self, _offset: u64, _len: u64) -> Result<(), IoError> {
+        Err(self.only_read("allocate"))
+    }
+
+    fn truncate(&self, _len: u64) -> Result<(), IoError> {
+        Err(self.only_read("truncate"))
+    }
+
+    fn len(&self) -> Result<u64, IoError> {
+        Ok(self.len)
+    }
+
+    fn advise(&self, advice: Advice) {
+        self.inner.iter().for_each(|inner| inner.advise(advice));
+    }
+
+    fn data_from(&self, offset: u64) -> u64 {
+        self.inner.as_ref().map_or(offset, |inner| inner.data_from(offset))
+    }
+}
+
+impl PaddedFile {
+    fn only_read(&self, operation: &'static str) -> IoError {
+        IoError::new(operation, &self.path, io::ErrorKind::PermissionDenied.into())
+    }
+}
