@@ -24,7 +24,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
 const USAGE: &str = "usage: cargo xtask (tidy | instructions [--write] | torture MODE [--seed S] \
-                     [--runs N] | prove [SEED [BUDGET]] | planted [--short | --only NAME...])";
+                     [--runs N] | prove [SEED [BUDGET]] | planted [--short | --only NAME... | --by HARNESS])";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -35,6 +35,7 @@ fn main() -> ExitCode {
         ["torture", words @ ..] => run_torture(&repository(), words),
         ["planted"] => run_planted(&repository(), planted::Choice::All),
         ["planted", "--short"] => run_planted(&repository(), planted::Choice::Short),
+        ["planted", "--by", harness] => run_planted(&repository(), planted::Choice::By(harness)),
         ["planted", "--only", names @ ..] => {
             run_planted(&repository(), planted::Choice::Only(names))
         }

@@ -6,6 +6,9 @@
 //! If that does not find it any more, or there is none, harnesses run in a fixed order, the nearest
 //! first, until one fails. What has failed must pass with no defect awake.
 //!
+//! With `--by HARNESS` all defects meet that harness alone, and the table is printed and not written:
+//! what it would notice of a defect for which there is no test yet.
+//!
 //! A defect that nothing finds shows tests that are too weak: they are to be strengthened, and the
 //! defect stays.
 
@@ -49,6 +52,8 @@ pub(crate) enum Choice<'a> {
     Short,
     /// Those of these names.
     Only(&'a [&'a str]),
+    /// All, and one harness, by its name.
+    By(&'a str),
 }
 
 /// A defect and what became of it.
@@ -68,12 +73,12 @@ struct Row {
 pub(crate) fn run(root: &Path, choice: Choice<'_>) -> Result<(String, bool), String> {
     let sites = sites(root)?;
     let is_chosen = |name: &str| match choice {
-        Choice::All => true,
+        Choice::All | Choice::By(_) => true,
         Choice::Short => SHORT.contains(&name),
         Choice::Only(names) => names.contains(&name),
     };
     let names: &[&str] = match choice {
-        Choice::All => &[],
+        Choice::All | Choice::By(_) => &[],
         Choice::Short => &SHORT,
         Choice::Only(names) => names,
     };
@@ -87,8 +92,11 @@ pub(crate) fn run(root: &Path, choice: Choice<'_>) -> Result<(String, bool), Str
     let (next, rows) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
     let work = || -> Result<(), String> {
         while let Some((name, site)) = chosen.get(next.fetch_add(1, Ordering::Relaxed)) {
-            let known = known.get(&**name).copied();
-            let caught_by = catch(&binaries, &clean, name, &Harness::in_order(site, known))?;
+            let harnesses = match choice {
+                Choice::By(harness) => vec![Harness::of_the_whole(harness)?],
+                _ => Harness::in_order(site, known.get(&**name).copied()),
+            };
+            let caught_by = catch(&binaries, &clean, name, &harnesses)?;
             eprintln!("{name}: {}", caught_by.as_deref().unwrap_or("NOT CAUGHT"));
             let row = Row { site: site.clone(), name: name.clone(), caught_by };
             rows.lock().map_err(|_poisoned| "a worker panicked")?.push(row);
@@ -105,7 +113,8 @@ pub(crate) fn run(root: &Path, choice: Choice<'_>) -> Result<(String, bool), Str
     if let Choice::All = choice {
         write(&root.join(DOCUMENT), &table)?;
     }
-    Ok((table, rows.iter().all(|row| row.caught_by.is_some())))
+    let need_not_be = matches!(choice, Choice::By(_));
+    Ok((table, need_not_be || rows.iter().all(|row| row.caught_by.is_some())))
 }
 
 /// The defects and the file of each.

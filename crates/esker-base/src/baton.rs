@@ -125,6 +125,17 @@ pub fn now() -> Duration {
     seat.shared.schedule().now()
 }
 
+/// How much virtual time passed while all threads waited: nobody is late for want of a processor by that,
+/// as one is by a jump of [`now`]. What takes longer than it may by this clock waits for somebody who waits.
+///
+/// # Panics
+/// If this thread takes part in no run.
+#[must_use]
+pub fn idle() -> Duration {
+    let seat = seat().expect("only a run has a time of its own");
+    seat.shared.schedule().idle()
+}
+
 /// Waits for so much virtual time.
 ///
 /// # Panics

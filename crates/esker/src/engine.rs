@@ -392,7 +392,9 @@ impl Engine {
 
     /// Frames wait in memory: the background should hand them to the system soon.
     pub(crate) fn note_buffered(&self) {
-        if !self.has_buffered.swap(true, Ordering::Relaxed) {
+        if !esker_base::planted::is("buffered-not-handed-over")
+            && !self.has_buffered.swap(true, Ordering::Relaxed)
+        {
             let now = u64::try_from(self.now().as_nanos()).unwrap_or(u64::MAX);
             self.buffered_since.store(now, Ordering::Relaxed);
             self.scheduler.wake();

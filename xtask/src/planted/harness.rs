@@ -58,14 +58,6 @@ impl Harness {
             skips: Vec::new(),
             test: None,
         };
-        let whole = |name: &str, filters: &[&'static str], skips: Vec<&'static str>| Self {
-            name: name.to_owned(),
-            package: "esker".to_owned(),
-            target: "it".to_owned(),
-            filters: filters.to_vec(),
-            skips,
-            test: None,
-        };
         let mut all = vec![own(package.replace('-', "_"))];
         if package != "esker" {
             all.push(own("it".to_owned()));
@@ -73,9 +65,9 @@ impl Harness {
         if package == "esker-cli" {
             all.push(own("esker (program)".to_owned()));
         }
-        all.extend(GROUPS.map(|(name, filters)| whole(name, filters, Vec::new())));
+        all.extend(GROUPS.map(|(name, filters)| Self::whole(name, filters, Vec::new())));
         let others = GROUPS.iter().flat_map(|(_, filters)| filters.iter().copied()).collect();
-        all.push(whole("other tests of the whole", &[], others));
+        all.push(Self::whole("other tests of the whole", &[], others));
         all.push(Self {
             name: "differential".to_owned(),
             package: "esker-torture".to_owned(),
@@ -92,6 +84,31 @@ impl Harness {
             all.splice(..0, alone.collect::<Vec<_>>());
         }
         all
+    }
+
+    /// Tests of the whole engine: those whose names hold one of `filters` and none of `skips`.
+    fn whole(name: &str, filters: &[&'static str], skips: Vec<&'static str>) -> Self {
+        Self {
+            name: name.to_owned(),
+            package: "esker".to_owned(),
+            target: "it".to_owned(),
+            filters: filters.to_vec(),
+            skips,
+            test: None,
+        }
+    }
+
+    /// The harness over the whole engine of that name.
+    ///
+    /// # Errors
+    /// If there is none.
+    pub(super) fn of_the_whole(name: &str) -> Result<Self, String> {
+        let group = GROUPS.iter().find(|(other, _)| *other == name);
+        let (name, filters) = group.ok_or_else(|| {
+            let names: Vec<&str> = GROUPS.iter().map(|(name, _)| *name).collect();
+            format!("no harness is named {name}, but {}", names.join(", "))
+        })?;
+        Ok(Self::whole(name, filters, Vec::new()))
     }
 
     /// What tells it from every other.
@@ -168,6 +185,13 @@ fn first_failure_of_a_run_is_named() {
     );
     assert_eq!(failure("test a ... ok\n", true), "the limit of time");
     assert_eq!(failure("", false), "the end of the program");
+}
+
+#[test]
+fn a_harness_that_is_asked_for_by_name_is_one_of_the_whole() {
+    assert_eq!(Harness::of_the_whole("faults").unwrap().filters, ["faults::"]);
+    let error = Harness::of_the_whole("nobody").err().unwrap();
+    assert!(error.starts_with("no harness is named nobody, but simulator, model, "), "{error}");
 }
 
 #[test]

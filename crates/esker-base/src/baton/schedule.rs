@@ -105,6 +105,8 @@ pub(crate) struct Schedule {
     settings: Settings,
     members: Vec<Member>,
     now: Duration,
+    /// How much of that passed while nobody could go on.
+    idle: Duration,
     steps: u64,
     switches: u64,
     hash: u64,
@@ -139,6 +141,7 @@ impl Schedule {
             settings,
             members: Vec::new(),
             now: Duration::ZERO,
+            idle: Duration::ZERO,
             steps: 0,
             switches: 0,
             hash: settings.seed,
@@ -186,6 +189,10 @@ impl Schedule {
         self.now
     }
 
+    pub(crate) const fn idle(&self) -> Duration {
+        self.idle
+    }
+
     pub(crate) const fn steps(&self) -> u64 {
         self.steps
     }
@@ -225,7 +232,9 @@ impl Schedule {
         if self.settings.steps_max < self.steps {
             return self.fail("too many steps");
         }
-        if self.below(JUMP_ONE_IN) == 0 {
+        // One number for both choices: this is what a run does most.
+        let number = self.below(u64::MAX);
+        if number.is_multiple_of(JUMP_ONE_IN) {
             self.jump();
         }
         let falls = self.falls_now() || STRETCH_MAX < self.stretch;
@@ -234,7 +243,7 @@ impl Schedule {
             self.members[id].priority = self.lowest;
         }
         let stays = match self.settings.policy {
-            Policy::Uniform { one_in } => !falls && self.below(one_in) != 0,
+            Policy::Uniform { one_in } => !falls && !(number >> 32).is_multiple_of(one_in),
             Policy::Priorities { .. } => false,
         };
         if stays {
@@ -318,7 +327,9 @@ impl Schedule {
     /// Picks who goes on, and lets time pass if nobody can.
     fn pick(&mut self, before: Option<usize>) -> Option<usize> {
         let mut ready = self.ready();
+        let before_jump = self.now;
         if ready.is_empty() && self.jump() {
+            self.idle += self.now - before_jump;
             ready = self.ready();
         }
         if ready.is_empty() {

@@ -50,7 +50,9 @@ impl Engine {
     pub(crate) fn is_out_of_memory(&self) -> bool {
         let most = self.memtables_bytes_max();
         // Two threads may have noted it the wrong way round, so what was noted only asks to look.
-        most <= self.throttle.memtable_bytes() && most <= self.note_memtables()
+        most <= self.throttle.memtable_bytes()
+            && most <= self.note_memtables()
+            && !esker_base::planted::is("writers-pass-the-budget")
     }
 
     /// The keyspace whose flush makes room next: one that waits for it, or that of the largest

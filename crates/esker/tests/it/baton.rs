@@ -25,6 +25,7 @@
 //!
 //! `ESKER_SEED` replays one seed, `ESKER_BUDGET` multiplies how many are run.
 
+mod aging;
 mod checkup;
 mod client;
 mod coverage;
@@ -34,6 +35,7 @@ mod generation;
 mod history;
 mod loads;
 mod memory;
+mod outliving;
 mod parts;
 mod plan;
 mod reader;
@@ -98,7 +100,7 @@ fn every_schedule_gives_what_the_model_allows() {
 
 #[test]
 fn a_seed_takes_the_same_steps_again() {
-    for_each_seed("a_seed_takes_the_same_steps_again", 6, |seed| {
+    for_each_seed("a_seed_takes_the_same_steps_again", 3, |seed| {
         let plan = Plan::new(seed);
         let acts = script(&plan, seed);
         let hash = simulate(seed, &plan, &acts);

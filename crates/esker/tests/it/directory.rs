@@ -97,6 +97,12 @@ pub(crate) fn orphans_beside(
     orphans
 }
 
+/// The files of a database that is open, has settled and rests, that nothing refers to.
+pub(crate) fn unreferenced(db: &Db, fs: &dyn FileSystem) -> Vec<String> {
+    let (referenced, found) = referenced_and_found(fs, db.path());
+    found.difference(&referenced).cloned().collect()
+}
+
 #[test]
 fn a_log_directory_belongs_to_one_database_and_keeps_what_is_not_of_the_log() {
     let env = Env::memory(1);

@@ -3,12 +3,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use esker::{
     Batch, CompactionEnd, CompactionHandle, Cursor, Db, Durability, Error, ErrorKind, Keyspace,
     KeyspaceOptions, Outcome, Result, Value,
 };
+use esker_base::baton;
 
 use super::coverage;
 use super::filtering;
@@ -20,8 +24,15 @@ use super::reader::{
 use super::rest::{assert_bounded, memtables_of};
 use super::script::{Op, Steer};
 use super::strangers::intrude;
-use super::world::World;
+use super::world::{World, is_of_file_system};
 use crate::state::{Bounds, Bytes, How, State, Write};
+
+/// The longest that a call may take which waits for no compaction: as long as a filter of a run takes for
+/// two values, and a little more. It is counted while all wait.
+const PROMPT: Duration = Duration::from_secs(50);
+
+/// How long a client rests while slow work goes on.
+const REST: Duration = Duration::from_secs(150);
 
 /// A cursor that was opened, and what it shows.
 struct Held {
@@ -38,7 +49,7 @@ pub(super) struct Client {
     pub(super) home: usize,
     /// Events and keyspaces so far.
     number: u32,
-    has_faults: bool,
+    pub(super) has_faults: bool,
     /// Memtables of a keyspace, before anybody wrote.
     opened_with: usize,
     pub(super) world: Arc<World>,
@@ -81,9 +92,9 @@ impl Client {
     /// Does everything, until the database is closed.
     pub(super) fn run(&mut self, ops: Vec<Op>) {
         for op in ops {
-            if let Err(error) = self.act(&op) {
+            if let Err(error) = self.act_in_time(&op) {
                 if error.kind() == ErrorKind::Closed && self.world.is_closing(self.home) {
-                    return;
+                    return self.read_on();
                 }
                 self.excuse(&error, &op);
             }
@@ -99,6 +110,40 @@ impl Client {
                 self.excuse(&error, &Op::LookAgain(true));
             }
         }
+    }
+
+    /// Somebody has closed the database; cursors go on reading what they hold.
+    fn read_on(&mut self) {
+        while !self.held.is_empty() {
+            if let Err(error) = self.release() {
+                assert_ne!(error.kind(), ErrorKind::Closed, "a cursor, closed: {error:?}");
+                self.excuse(&error, &Op::Release);
+            }
+            coverage::add("cursors that read on after a close", 1);
+        }
+    }
+
+    /// Does `op`, and where nothing goes wrong, in time: nobody waits for the work of somebody else without
+    /// an end, however long that takes. A panic of the file system leaves nothing but an outcome that is
+    /// not known.
+    ///
+    /// # Panics
+    /// If it takes too long while all wait.
+    fn act_in_time(&mut self, op: &Op) -> Result<()> {
+        let begun = baton::idle();
+        let result = std::panic::catch_unwind(AssertUnwindSafe(|| self.act(op)));
+        let result = result.unwrap_or_else(|panic| {
+            if !self.has_faults || !is_of_file_system(&*panic) {
+                std::panic::resume_unwind(panic);
+            }
+            coverage::add("panics of the file system that a client met", 1);
+            self.toggles = None;
+            Ok(())
+        });
+        let took = baton::idle() - begun;
+        let is_bounded = op.is_prompt() && self.world.is_sound.load(Ordering::Relaxed);
+        assert!(!is_bounded || took <= PROMPT, "client {}, {op:?} took {took:?}", self.id);
+        result
     }
 
     /// # Panics
@@ -138,6 +183,8 @@ impl Client {
             }
             Op::Steer(steer) => self.steer(*steer),
             Op::Temporary(how) => self.come_and_go(*how),
+            Op::Age(way) => self.grow_old(*way),
+            Op::Forget(way) => self.forget(*way),
             Op::Intrude(who) => {
                 intrude(&self.world, self.home, &self.db, *who, self.has_faults);
                 Ok(())
@@ -149,15 +196,14 @@ impl Client {
                 self.db.resume_compactions();
                 Ok(())
             }
-            Op::Sync => {
-                let before = self.required();
-                self.db.sync()?;
-                self.world.history(self.home).promise(&before);
-                self.world.note_promise();
-                Ok(())
-            }
+            Op::Sync => self.sync(),
             Op::Sleep(duration) => {
                 self.world.env.clock.sleep(*duration);
+                Ok(())
+            }
+            Op::Rest => {
+                self.world.env.clock.sleep(REST);
+                self.world.take_moment("what comes behind a rest");
                 Ok(())
             }
             Op::Spoil(kind, seed) => {
@@ -177,6 +223,18 @@ impl Client {
                 self.db.clone().close()
             }
         }
+    }
+
+    /// What was acknowledged before stays, whatever becomes of the power.
+    fn sync(&self) -> Result<()> {
+        let before = self.required();
+        let others_waited = self.world.begin_promise();
+        let result = self.db.sync();
+        if result.is_ok() {
+            self.world.history(self.home).promise(&before);
+        }
+        self.world.end_promise(result.is_ok(), others_waited);
+        result
     }
 
     fn read_all(&self) -> Result<()> {
@@ -251,6 +309,8 @@ impl Client {
         }
         let (batch, writes) = self.fill(writes)?;
         self.world.history(number).issue(id, writes);
+        let is_promised = part.is_logged && durability == Durability::Power;
+        let others_waited = is_promised && self.world.begin_promise();
         let result = batch.commit_with(durability);
         let mut history = self.world.history(number);
         match &result {
@@ -264,8 +324,8 @@ impl Client {
             Err(_) => self.toggles = None,
         }
         drop(history);
-        if result.is_ok() && part.is_logged && durability == Durability::Power {
-            self.world.note_promise();
+        if is_promised {
+            self.world.end_promise(result.is_ok(), others_waited);
         }
         self.count_outcome(&result);
         result

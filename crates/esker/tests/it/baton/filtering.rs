@@ -4,9 +4,12 @@
 //! their own, and are compared with what was written and with what the filter makes of that: one of
 //! the two, never anything older. All reads of one snapshot must agree about it.
 
+use std::time::Duration;
+
 use esker::{
     CompactionFilter, CompactionFilterFactory, FilterContext, FilterDecision, FilterFailure,
 };
+use esker_base::baton;
 
 use super::coverage;
 use crate::state::Bytes;
@@ -16,7 +19,10 @@ pub(crate) const FILTERED: &[u8] = b"~";
 
 /// Removes values that start with `-`, and cuts a `+` off others.
 #[derive(Clone)]
-pub(crate) struct BySign;
+pub(crate) struct BySign {
+    /// How long it takes for each, in a run.
+    pub(crate) takes: Duration,
+}
 
 impl CompactionFilterFactory for BySign {
     fn name(&self) -> &str {
@@ -24,7 +30,7 @@ impl CompactionFilterFactory for BySign {
     }
 
     fn create(&self, _: &FilterContext<'_>) -> Box<dyn CompactionFilter> {
-        Box::new(Self)
+        Box::new(self.clone())
     }
 }
 
@@ -32,6 +38,9 @@ impl CompactionFilter for BySign {
     fn filter(&mut self, key: &[u8], value: &[u8]) -> Result<FilterDecision, FilterFailure> {
         if !key.starts_with(FILTERED) {
             return Ok(FilterDecision::Keep);
+        }
+        if !self.takes.is_zero() {
+            baton::sleep(self.takes);
         }
         Ok(match value {
             [b'-', ..] => {

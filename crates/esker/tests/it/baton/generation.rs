@@ -1,16 +1,18 @@
 //! One run of the clients on their databases, from opening them to their end, whatever that is.
 
 use std::collections::BTreeSet;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use esker::env::{CrashPolicy, Event, MemoryFileSystem, Operation, When};
+use esker::env::{CrashPolicy, Event, Fault, MemoryFileSystem, Operation, When};
 use esker::{Db, ErrorKind, KeyspaceOptions, Options, Result};
 use esker_base::baton::{self, Outcome};
 
 use super::client::Client;
 use super::coverage;
 use super::history::{History, Id, Promises};
+use super::outliving::{Outliving, close_beside_a_fault};
 use super::plan::{FailingOpens, KeyspaceChoices, Plan, UNLOGGED, not_at_hand, rule, slow_tables};
 use super::reader::{read_all, seen_by};
 use super::recovery::{crash_and_recover, recover};
@@ -18,7 +20,7 @@ use super::rest::{assert_log_goes, let_it_rest};
 use super::script::{Act, Op};
 use super::strangers::{Stranger, intrude};
 use super::world::{self, Moment, START, World};
-use crate::directory::{assert_exact, orphans_beside};
+use crate::directory::{assert_exact, orphans_beside, unreferenced};
 use crate::random::Rng;
 use crate::recovered::{DIR, Loss, log_dir_of};
 
@@ -48,6 +50,9 @@ const SETTLE_COUNT_MAX: u32 = 300;
 
 /// Looks at the files of a database that has settled.
 const LOOK_COUNT: u32 = 3;
+
+/// The number of a client that comes after all others, of the first database.
+const LAST_WRITER: u32 = 10;
 
 /// Where the database of that number lies.
 pub(super) fn dir_of(home: usize) -> String {
@@ -79,6 +84,8 @@ pub(super) fn run(plan: &Plan, seed: u64, number: u32, start: Start, acts: Vec<A
     coverage::add("two databases", u64::from(databases.len() == 2));
     let failing_opens = plan.failing_opens(seed, number);
     let world = World::new(start.fs, start.histories, start.wall, run_seed);
+    let has_faults = plan.has_faults || !failing_opens.rules.is_empty();
+    world.is_sound.store(!has_faults && !plan.is_tight, Ordering::Relaxed);
     let world = Arc::new(world);
     let end = Arc::new(Mutex::new(start.wall));
     let life = Life {
@@ -87,8 +94,9 @@ pub(super) fn run(plan: &Plan, seed: u64, number: u32, start: Start, acts: Vec<A
         required,
         waits_for_device: plan.waits_for_device,
         is_tight: plan.is_tight,
+        is_slow: plan.is_slow,
         intrudes: !plan.closes(),
-        has_faults: plan.has_faults || !failing_opens.rules.is_empty(),
+        has_faults,
         is_new: start.is_new,
         failing_opens,
         run_seed,
@@ -130,6 +138,7 @@ struct Life {
     required: Vec<BTreeSet<Id>>,
     waits_for_device: bool,
     is_tight: bool,
+    is_slow: bool,
     /// Whether nobody closes the database beside the others.
     intrudes: bool,
     has_faults: bool,
@@ -254,7 +263,11 @@ impl Life {
             return drop(db);
         }
         match self.run_seed % 3 {
-            0 => let_it_rest(&self.world, home),
+            0 => {
+                let writer = &mut self.last_writer(home, &db);
+                let_it_rest(&self.world, home, writer, if self.is_slow { 10 } else { 1 });
+                self.assert_no_spare(home, &db);
+            }
             1 => assert_log_goes(&db),
             _ => {}
         }
@@ -267,7 +280,7 @@ impl Life {
                 // From now on; and nothing is written any more.
                 db.keyspace(UNLOGGED, KeyspaceOptions { log: true, ..unlogged.options() }).unwrap();
             }
-            db.close().unwrap();
+            self.close(home, db);
             if !self.has_faults {
                 assert_exact(&self.world.fs, dir_of(home).as_ref(), "closed");
             }
@@ -280,6 +293,30 @@ impl Life {
             let acknowledged = history.acknowledged();
             history.promises.process.extend(&acknowledged);
         }
+    }
+
+    /// Closes a database that has settled, while somebody holds what it had, or beside a fault.
+    fn close(&self, home: usize, db: Db) {
+        let open = || self.try_open(home).unwrap();
+        self.world.crash_soon(2);
+        match self.run_seed / 2 % 4 {
+            0 => {
+                let outliving = Outliving::new(&db);
+                db.close().unwrap();
+                outliving.check(&self.world, home, open);
+            }
+            1 => {
+                db.flush().unwrap();
+                close_beside_a_fault(&self.world, db, 1 + self.run_seed / 8 % 3, open);
+            }
+            _ => db.close().unwrap(),
+        }
+    }
+
+    /// Who writes when all clients have ended.
+    fn last_writer(&self, home: usize, db: &Db) -> Client {
+        let (world, number) = (Arc::clone(&self.world), (self.run_seed % 1000) as u32 * 10_000);
+        Client::new(LAST_WRITER + home as u32, home, number, self.has_faults, world, db.clone())
     }
 
     /// The database was closed: what was acknowledged is there.
@@ -309,12 +346,26 @@ impl Life {
                 return;
             }
         }
+        self.excuse_files(home, left.expect("it was looked at"), "settled");
+    }
+
+    /// A database at rest keeps no segment of the log for later.
+    fn assert_no_spare(&self, home: usize, db: &Db) {
+        let mut names = unreferenced(db, &self.world.fs);
+        // Some work may have begun again.
+        names.retain(|name| name.ends_with(".log"));
+        self.excuse_files(home, names, "at rest");
+    }
+
+    /// # Panics
+    /// If no fault has left one of those files, to which nothing refers.
+    fn excuse_files(&self, home: usize, names: Vec<String>, when: &str) {
         let injected = self.world.faults.injected();
-        for name in left.expect("it was looked at") {
+        for name in names {
             coverage::add("files that a fault left", 1);
             assert!(
                 injected.iter().any(|event| may_leave(event, &name, &dir_of(home))),
-                "settled: nothing refers to {name}, and no fault has left it there: {injected:?}"
+                "{when}: nothing refers to {name}, and no fault has left it there: {injected:?}"
             );
         }
     }
@@ -351,7 +402,9 @@ fn may_leave(event: &Event, name: &str, dir: &str) -> bool {
     let is_removal = of_event == name && event.operation == Operation::Remove;
     let is_inside = event.path.starts_with(dir) || event.path.starts_with(log_dir_of(dir));
     let is_of_tree = name.ends_with(".table") || name.ends_with(".blob");
-    is_inside && (is_removal || (of_event.contains(".manifest") && !is_of_tree))
+    // Whoever made it is gone, and has told nobody.
+    let is_panic = event.fault == Some(Fault::Panic);
+    is_inside && (is_removal || is_panic || (of_event.contains(".manifest") && !is_of_tree))
 }
 
 fn count_work(db: &Db) {
@@ -365,10 +418,14 @@ impl End {
     pub(super) fn crash_at_moments(&self, rng: &mut Rng) {
         for moment in &self.moments {
             let histories = &self.histories;
-            let (loss, how) = (Loss::Process, (CrashPolicy::AllKept, rng.next()));
-            crash_and_recover(moment, histories, loss, how);
-            let how = (*rng.pick(&CrashPolicy::ALL), rng.next());
-            crash_and_recover(moment, histories, Loss::Power, how);
+            // What the power leaves is most of what a process does.
+            if rng.one_in(2) {
+                let how = (CrashPolicy::AllKept, rng.next());
+                crash_and_recover(moment, histories, Loss::Process, how);
+            }
+            let policy =
+                if moment.is_bare { CrashPolicy::AllLost } else { *rng.pick(&CrashPolicy::ALL) };
+            crash_and_recover(moment, histories, Loss::Power, (policy, rng.next()));
         }
     }
 

@@ -6,8 +6,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use esker::Durability;
+use std::time::Duration;
 
+use esker::Durability;
+use esker_base::baton;
+
+use super::coverage;
 use crate::state::{Bytes, How, State, Write};
 
 /// The key that every batch appends its name to, by a merge: in the keyspace of the order, and in
@@ -51,6 +55,9 @@ pub(super) struct History {
     /// Those that every reader sees.
     acknowledged: BTreeSet<Id>,
     pub(super) promises: Promises,
+    /// Batches that nobody wanted to be with the system when they were acknowledged, and when that was,
+    /// as [`baton::idle`](esker_base::baton::idle) tells it.
+    buffered: Vec<(Id, Duration)>,
     /// Those that are known to be there, in their order.
     order: Vec<Id>,
     /// What there is after the first so many of `order`.
@@ -124,6 +131,7 @@ impl History {
             undone: BTreeSet::new(),
             acknowledged: BTreeSet::new(),
             promises: Promises::default(),
+            buffered: Vec::new(),
             order: Vec::new(),
             states: vec![state],
             seen: 0,
@@ -146,6 +154,9 @@ impl History {
     pub(super) fn acknowledge(&mut self, id: Id, durability: Durability) {
         self.acknowledged.insert(id);
         self.promises.under_way.remove(&id);
+        if durability == Durability::Buffered && self.part.is_logged {
+            self.buffered.push((id, baton::idle()));
+        }
         if durability != Durability::Buffered {
             self.promises.process.insert(id);
         }
@@ -260,6 +271,19 @@ impl History {
         toggles.map(one).collect()
     }
 
+    /// Buffered batches that were acknowledged before stay, whatever becomes of the process.
+    pub(super) fn promise_buffered(&mut self, before: Duration) {
+        let process = &mut self.promises.process;
+        self.buffered.retain(|(id, at)| {
+            let is_old = *at < before;
+            if is_old {
+                coverage::add("buffered batches that were old at a crash", 1);
+                process.insert(*id);
+            }
+            !is_old
+        });
+    }
+
     /// Nothing but the first `count` events is left; they stay as long as the power does.
     pub(super) fn cut(&mut self, count: usize) {
         self.order.truncate(count);
@@ -272,5 +296,6 @@ impl History {
         self.promises.process = left;
         self.promises.under_way.clear();
         self.undone.clear();
+        self.buffered.clear();
     }
 }

@@ -30,6 +30,15 @@ impl Client {
         let keyspace = self.keyspace(world.part(self.home).loaded)?;
         let order = keyspace.options().order;
         let paths = outside::write_tables(&world.env, &order, &writes, how.file_count)?;
+        let world_fs = &self.world.env.fs;
+        for path in paths.iter().filter(|_| how.moves && how.keeps_names) {
+            // What an ingest leaves behind that was cut short is one file with the table, too.
+            match world_fs.link(path, &path.with_extension("kept")) {
+                Ok(()) => coverage::add("tables with a second name", 1),
+                // Somebody's from before.
+                Err(error) => drop(error),
+            }
+        }
         let options = IngestOptions { move_files: how.moves, verify_entries: how.verifies };
         self.load(id, writes, |client| client.db.ingest(&keyspace, &paths, options).map(drop))?;
         coverage::add("ingests", 1);

@@ -38,6 +38,8 @@ pub(super) struct Plan {
     pub(super) has_unlogged: bool,
     /// Whether memory is short, and tables take long to become durable.
     pub(super) is_tight: bool,
+    /// Whether compactions take long, as their filters do.
+    pub(super) is_slow: bool,
     /// Whether no client asks for more than [`Durability::Buffered`](esker::Durability::Buffered).
     pub(super) is_buffered: bool,
     /// Whether blocks that are read must now and then be waited for.
@@ -64,14 +66,20 @@ impl Plan {
         let has_filter = rng.one_in(3);
         let has_unlogged = rng.one_in(3);
         let is_tight = rng.one_in(4);
+        let is_slow = has_filter && rng.one_in(2);
+        let takes = if is_slow { FILTER_TAKES } else { Duration::ZERO };
+        let filter = has_filter.then(|| Filter::new(BySign { takes }));
         let order = choices::order(&mut rng);
         let mut choices: Vec<(Options, KeyspaceChoices)> = Vec::new();
         for number in 0..u64::from(generation_count) {
             // Half of all seeds keep their options.
             let changes = number == 0 || seed.is_multiple_of(2);
             let one = changes.then(|| {
-                let mut one = choose(&mut rng, seed + number, &order, has_filter);
+                let mut one = choose(&mut rng, seed + number, &order, filter.as_ref());
                 one.1.retain(|(name, _)| has_unlogged || *name != UNLOGGED);
+                if is_slow {
+                    one.1.iter_mut().for_each(|(_, one)| *one = without_upkeep(one.clone()));
+                }
                 if is_tight {
                     tighten(&mut one);
                 }
@@ -88,6 +96,7 @@ impl Plan {
             has_filter,
             has_unlogged,
             is_tight,
+            is_slow,
             is_buffered: rng.one_in(6),
             waits_for_device: rng.one_in(3),
             act_count: 15 + rng.below(60),
@@ -176,7 +185,7 @@ fn tighten((options, keyspaces): &mut (Options, KeyspaceChoices)) {
     }
 }
 
-/// Without what is due again before a slow table is durable: what somebody asked for comes after what
+/// Without what is due again before a slow table is durable, or a slow filter has seen everything: what somebody asked for comes after what
 /// is automatic, and would wait for ever.
 pub(super) fn without_upkeep(options: KeyspaceOptions) -> KeyspaceOptions {
     KeyspaceOptions { delete_deadline: None, periodic_compaction: None, ..options }
@@ -188,7 +197,15 @@ fn default_ttl(rng: &mut Rng) -> Option<Duration> {
     rng.one_in(4).then_some(Duration::from_millis(millis))
 }
 
-fn choose(rng: &mut Rng, seed: u64, order: &Order, has_filter: bool) -> (Options, KeyspaceChoices) {
+/// What a slow filter takes for a value.
+const FILTER_TAKES: Duration = Duration::from_secs(20);
+
+fn choose(
+    rng: &mut Rng,
+    seed: u64,
+    order: &Order,
+    filter: Option<&Filter>,
+) -> (Options, KeyspaceChoices) {
     let threads = 1 + rng.index(3);
     let options = Options {
         part_bytes: choices::part_bytes(seed),
@@ -201,7 +218,7 @@ fn choose(rng: &mut Rng, seed: u64, order: &Order, has_filter: bool) -> (Options
     let has_deadlines = rng.one_in(2);
     let mut keyspace = |name: &'static str| {
         let order = if name == "a" { order.clone() } else { Order::bytewise() };
-        let compaction_filter = (has_filter && name != ORDER).then(|| Filter::new(BySign));
+        let compaction_filter = filter.filter(|_| name != ORDER).cloned();
         let options = choices::keyspace_options(rng);
         let delete_deadline = options.delete_deadline.filter(|_| has_deadlines);
         // Of that one, some generations have a log all the same.
@@ -213,8 +230,11 @@ fn choose(rng: &mut Rng, seed: u64, order: &Order, has_filter: bool) -> (Options
     (options, keyspaces)
 }
 
-/// How many ways there are for the files to go wrong.
+/// How many ways there are for the files to go wrong, beside a panic.
 pub(super) const RULE_COUNT: usize = 9;
+
+/// How many panics come behind them: of any file, and of the log.
+pub(super) const PANIC_COUNT: usize = 2;
 
 /// The one of them that lets reads fail.
 const READ_RULE: usize = 3;
@@ -232,6 +252,7 @@ pub(super) fn slow_tables() -> Rule {
 /// What goes wrong under the number `kind`.
 pub(super) fn rule(kind: usize, seed: u64) -> Rule {
     let write = [Operation::Write, Operation::Allocate, Operation::Create];
+    let panics = [Operation::Write, Operation::Sync, Operation::Create];
     let rules: [Rule; RULE_COUNT] = [
         Rule::new(Fault::Error(5)).on(&[Operation::Write, Operation::Sync]),
         Rule::new(Fault::Error(28)).on(&write),
@@ -244,5 +265,11 @@ pub(super) fn rule(kind: usize, seed: u64) -> Rule {
         not_at_hand(),
     ];
     let count = [1, 3, 10, 40][seed as usize % 4];
-    rules[kind].clone().when(When::OneIn { count, seed })
+    // Behind a panic the engine need not be told of another one.
+    let panic = || match kind {
+        RULE_COUNT => Rule::new(Fault::Panic).on(&panics).when(When::Nth(1 + seed % 20)),
+        _ => Rule::new(Fault::Panic).on(&panics).path("*.log").when(When::Nth(1 + seed % 3)),
+    };
+    let rule = rules.get(kind).map(|rule| rule.clone().when(When::OneIn { count, seed }));
+    rule.unwrap_or_else(panic)
 }

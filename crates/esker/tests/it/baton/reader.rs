@@ -187,9 +187,50 @@ pub(super) fn check_cursor(
     }
     found.reverse();
     assert_same(&found, &expected, &format!("{name}, by a cursor, backwards"));
+    check_seeks(cursor, &expected, name)?;
     let ahead = expected.into_iter().filter(|(key, _)| ahead.contains(key)).collect();
     assert_same(&rest, &ahead, &format!("{name}, by a cursor that stood somewhere"));
     Ok(())
+}
+
+/// Seeks to some entries and beside them, from both sides, and turns round there.
+fn check_seeks(cursor: &mut Cursor, expected: &Entries, name: &str) -> Result<()> {
+    if expected.len() < 2 || is_reversed(expected) {
+        // What is beside a key in that order has no name.
+        return Ok(());
+    }
+    let at = |cursor: &Cursor| cursor.is_valid().then(|| Bytes::from(cursor.key()));
+    let key =
+        |place: Option<usize>| place.and_then(|place| expected.get(place)).map(|one| one.0.clone());
+    for (place, (own, _)) in expected.iter().enumerate().step_by(7) {
+        let behind = [own, b"\0".as_slice()].concat();
+        let is_next = expected.get(place + 1).is_some_and(|(next, _)| **next == *behind);
+        let next = if is_next { place + 2 } else { place + 1 };
+        cursor.seek(own)?;
+        let mut found = vec![at(cursor)];
+        cursor.seek_for_prev(own)?;
+        found.push(at(cursor));
+        cursor.seek_for_prev(&behind)?;
+        found.push(at(cursor));
+        cursor.next()?;
+        found.push(at(cursor));
+        cursor.seek(&behind)?;
+        found.push(at(cursor));
+        if cursor.is_valid() {
+            cursor.prev()?;
+            found.push(at(cursor));
+        }
+        let (last, first) = if is_next { (place + 1, place + 1) } else { (place, place + 1) };
+        let mut right = vec![key(Some(place)); 2];
+        right.extend([key(Some(last)), key(Some(next)), key(Some(first))]);
+        right.extend(key(Some(first)).map(|_| key(first.checked_sub(1))));
+        assert!(found == right, "{name}, by seeks at {}: {found:?}", own.escape_ascii());
+    }
+    Ok(())
+}
+
+fn is_reversed(entries: &Entries) -> bool {
+    entries.windows(2).any(|pair| pair[1].0 < pair[0].0)
 }
 
 /// Compares `found` with `expected`; returns that with what the filter has done.

@@ -1,19 +1,23 @@
 //! What holds of a database at every moment, and what holds once it rests.
 //!
 //! Memtables stay within the budget, and no more of them wait than the options say; when nobody writes any
-//! more, the log becomes durable by itself, and no segment stays that nothing needs.
+//! more, the log becomes durable by itself, whatever was asked for, and no file stays that nothing needs.
 
 use std::time::Duration;
 
-use esker::{Db, KeyspaceOptions, StallCause};
+use esker::{Db, Durability, KeyspaceOptions, StallCause};
+use esker_base::baton;
 
+use super::client::Client;
 use super::coverage;
+use super::script::Op;
 use super::world::World;
+use crate::state::Write;
 
 /// The least that memtables of all keyspaces may take together.
 const MEMTABLE_BYTES_MIN: u64 = 512 << 10;
 
-/// What writers that came at the same time may add to what memtables may take: each a batch, and a
+/// What four writers that came at the same time may add to what memtables may take: each a batch, and a
 /// chunk of a memtable.
 const BEYOND_BYTES: u64 = 4 * (256 << 10);
 
@@ -49,10 +53,24 @@ pub(super) fn assert_bounded(db: &Db, opened_with: usize) {
     coverage::add("looks beside writers that memory held back", u64::from(is_short));
 }
 
-/// Leaves the database alone for a while. What was acknowledged is durable then; a crash is tried.
-pub(super) fn let_it_rest(world: &World, home: usize) {
-    for _ in 0..10 {
-        world.env.clock.sleep(REST);
+/// Leaves the database alone for a while, writes something that nobody wants to be durable, and leaves it
+/// alone again: `times` as long, where its work takes long. What was acknowledged is durable then; a crash is
+/// tried. Does nothing more where there is always work.
+pub(super) fn let_it_rest(world: &World, home: usize, writer: &mut Client, times: u32) {
+    let rest = || {
+        // Time that passes beside work is no rest.
+        let until = baton::idle() + REST * times;
+        (0..20).any(|_| {
+            world.env.clock.sleep(REST * times);
+            until <= baton::idle()
+        })
+    };
+    // Whatever was written before is no reason any more to look at the log.
+    rest();
+    let write = Write::put("default", b"before the rest", b"value");
+    writer.run(vec![Op::Write(vec![write], Durability::Buffered)]);
+    if !rest() {
+        return;
     }
     for part in world.parts(home) {
         if world.part(part).is_logged {

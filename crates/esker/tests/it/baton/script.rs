@@ -7,7 +7,7 @@ use esker::{Durability, KeyspaceOptions};
 
 use super::filtering::FILTERED;
 use super::history::{ORDER_KEY, TOGGLED};
-use super::plan::{Plan, RULE_COUNT, SHARED, UNLOGGED, without_upkeep};
+use super::plan::{PANIC_COUNT, Plan, RULE_COUNT, SHARED, UNLOGGED, without_upkeep};
 use super::strangers::Stranger;
 use super::temporary::Temporary;
 use crate::model::choices;
@@ -55,6 +55,10 @@ pub(super) enum Op {
     Steer(Steer),
     /// Makes a keyspace, fills it, drops it, and reads it on by a cursor from before.
     Temporary(Temporary),
+    /// Makes a keyspace in which what is old goes, and sees what stays.
+    Age(Loading),
+    /// Makes a keyspace, deletes what is in it, and sees that no file has it after the deadline.
+    Forget(Loading),
     /// Somebody comes who must be refused.
     Intrude(Stranger),
     /// Gives a keyspace other options.
@@ -63,6 +67,8 @@ pub(super) enum Op {
     Pause(Duration),
     Sync,
     Sleep(Duration),
+    /// Does nothing for long, and has a crash tried at the end of it.
+    Rest,
     /// One more way for the files to go wrong, by its number.
     Spoil(usize, u64),
     /// Nothing goes wrong any more.
@@ -76,6 +82,23 @@ pub(super) struct Ingest {
     pub(super) file_count: usize,
     pub(super) moves: bool,
     pub(super) verifies: bool,
+    /// Whether somebody else keeps a name of each table.
+    pub(super) keeps_names: bool,
+}
+
+/// How entries come into a keyspace.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Loading {
+    /// By writes, and a flush.
+    Writes,
+    /// In a table from outside.
+    Ingest,
+    /// By a bulk load, where it can be done.
+    Bulk,
+}
+
+impl Loading {
+    pub(super) const ALL: [Self; 3] = [Self::Writes, Self::Ingest, Self::Bulk];
 }
 
 /// What becomes of the compaction that was begun first, or of the last one if it is cancelled.
@@ -103,6 +126,27 @@ fn keys_of(writes: &[Write]) -> String {
         None => format!("{} {}", write.keyspace, write.key.escape_ascii()),
     });
     keys.collect::<Vec<_>>().join(", ")
+}
+
+impl Op {
+    /// Whether it waits for no compaction, whoever else does one.
+    pub(super) const fn is_prompt(&self) -> bool {
+        matches!(
+            self,
+            Self::Get(..)
+                | Self::MultiGet(..)
+                | Self::Scan(..)
+                | Self::ReadAll
+                | Self::Hold(..)
+                | Self::Release
+                | Self::Keep
+                | Self::LookAgain(_)
+                | Self::Flush(_)
+                | Self::Choose(..)
+                | Self::Intrude(_)
+                | Self::Sync
+        )
+    }
 }
 
 impl Act {
@@ -141,9 +185,11 @@ fn op(plan: &Plan, client: u32, rng: &mut Rng) -> Op {
         return Op::Close;
     }
     if plan.has_faults && rng.one_in(12) {
-        return if rng.one_in(3) { Op::Heal } else { Op::Spoil(rng.index(RULE_COUNT), rng.next()) };
+        let panics = rng.one_in(4).then(|| RULE_COUNT + rng.index(PANIC_COUNT));
+        let kind = panics.unwrap_or_else(|| rng.index(RULE_COUNT));
+        return if rng.one_in(3) { Op::Heal } else { Op::Spoil(kind, rng.next()) };
     }
-    match rng.below(106) {
+    match rng.below(107) {
         0..=34 => {
             let durability = [Durability::Buffered, Durability::Process, Durability::Power];
             let durability = if plan.is_buffered { &durability[..1] } else { &durability };
@@ -156,7 +202,8 @@ fn op(plan: &Plan, client: u32, rng: &mut Rng) -> Op {
         35..=37 => {
             let (file_count, moves, verifies) = (1 + rng.index(3), rng.one_in(2), rng.one_in(2));
             let writes = outside::sorted_writes(rng, plan.loaded, plan.is_reversed(plan.loaded));
-            Op::Ingest(writes, Ingest { file_count, moves, verifies })
+            let keeps_names = rng.one_in(2);
+            Op::Ingest(writes, Ingest { file_count, moves, verifies, keeps_names })
         }
         38..=39 => {
             let one = |rng: &mut Rng| Write::put(plan.loaded, &rng.key(), &rng.value());
@@ -180,12 +227,19 @@ fn op(plan: &Plan, client: u32, rng: &mut Rng) -> Op {
             2 => Steer::Pause(Duration::from_millis(rng.below(2000))),
             _ => Steer::Leave,
         }),
-        89..=91 if !plan.is_buffered => Op::Temporary(temporary(rng)),
+        89..=90 if !plan.is_buffered => Op::Temporary(temporary(rng)),
+        // They take their time.
+        91 | 106 if !plan.is_buffered && !plan.closes() && !plan.is_tight => {
+            let way = *rng.pick(&Loading::ALL);
+            if rng.one_in(2) { Op::Age(way) } else { Op::Forget(way) }
+        }
+        92 if plan.is_slow => Op::Rest,
         92 => Op::Pause(Duration::from_millis(rng.below(3000))),
         93..=95 if !plan.is_buffered => Op::Sync,
         96..=99 => {
             let options = choices::keyspace_options(rng);
-            let options = if plan.is_tight { without_upkeep(options) } else { options };
+            let is_late = plan.is_tight || plan.is_slow;
+            let options = if is_late { without_upkeep(options) } else { options };
             Op::Choose(name, Box::new(options))
         }
         // Once it is closed, nobody is refused.
@@ -224,7 +278,7 @@ fn writes(plan: &Plan, client: u32, rng: &mut Rng) -> Vec<Write> {
             let name = *rng.pick(&SHARED);
             Write::put(name, &rng.key(), &rng.bytes(20_000))
         };
-        let count = if plan.is_tight { 5 } else { 2 };
+        let count = if plan.is_tight { 8 } else { 2 };
         return (0..count).map(|_| one(rng)).collect();
     }
     let count = if rng.one_in(10) { 60 } else { 1 + rng.below(4) };
@@ -255,7 +309,11 @@ fn one_write(plan: &Plan, client: u32, rng: &mut Rng) -> Write {
         let (key, sign) = (filtered_key(rng), *rng.pick(&["-", "+", "="]));
         return match rng.one_in(6) {
             true => Write::delete(name, &key),
-            false => Write::put(name, &key, &[sign.as_bytes(), b"v", &rng.value()].concat()),
+            // Now and then so large that a compaction looks up in between.
+            false => {
+                let padding = vec![b'p'; if rng.one_in(2) { 5000 } else { 0 }];
+                Write::put(name, &key, &[sign.as_bytes(), b"v", &rng.value(), &padding].concat())
+            }
         };
     }
     let (key, value) = (rng.key(), rng.value());

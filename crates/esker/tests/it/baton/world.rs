@@ -1,6 +1,9 @@
 //! What surrounds the threads of a run: files that fail and are copied before they change, time that
 //! passes when all wait, and threads that take turns.
 
+use std::any::Any;
+use std::panic::AssertUnwindSafe;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -25,6 +28,16 @@ const MOMENT_COUNT_MAX: usize = 5;
 
 /// Of so many promises of one generation, behind one a crash is tried.
 const PROMISES_MAX: u64 = 10;
+
+/// One in how many changes is a moment that shall come soon.
+const SOON_ONE_IN: u64 = 4;
+
+/// How many promises of one generation that came while somebody else waited for one are tried, too.
+const PROMISES_AMONG_OTHERS: u64 = 2;
+
+/// Frames of buffered writes that wait for so long, while nobody has anything to do, wait for ever. A
+/// filter of a run may take a third of it for one value.
+const BUFFERED_MAX: Duration = Duration::from_secs(60);
 
 /// One in how many changes is such a moment: by the generation, since some have few changes and the
 /// moments of others should not all be in their beginning.
@@ -54,7 +67,15 @@ struct BatonThreads;
 
 impl Threads for BatonThreads {
     fn spawn(&self, name: &str, task: Box<dyn FnOnce() + Send>) -> Result<JoinHandle, IoError> {
-        let thread = baton::spawn(name, task);
+        // A panic ends a thread, and nothing else.
+        let task = move || {
+            if let Err(panic) = std::panic::catch_unwind(AssertUnwindSafe(task))
+                && !is_of_file_system(&*panic)
+            {
+                std::panic::resume_unwind(panic);
+            }
+        };
+        let thread = baton::spawn(name, Box::new(task));
         Ok(JoinHandle::new(Box::new(move || thread.join())))
     }
 }
@@ -68,6 +89,9 @@ pub(super) struct Moment {
     pub(super) wall: Duration,
     /// What was about to happen.
     pub(super) next: String,
+    /// Whether nothing of what is not durable may be left if the power goes, so that what was promised
+    /// is there for no other reason.
+    pub(super) is_bare: bool,
 }
 
 /// What the threads of one generation share, beside the databases.
@@ -83,6 +107,12 @@ pub(super) struct World {
     moments: Arc<Mutex<Vec<Moment>>>,
     /// How many promises of durability are made before a crash is tried right behind one.
     unbroken: Mutex<u64>,
+    /// Who waits for a promise, and how many promises that came while others waited are still to be tried.
+    asking: Mutex<(usize, u64)>,
+    /// How many more crashes are tried in front of changes that come soon.
+    soon: Arc<AtomicU64>,
+    /// Whether nothing goes wrong, and no device is slow.
+    pub(super) is_sound: AtomicBool,
     /// Databases that somebody closes while others work.
     closing: Mutex<Vec<usize>>,
 }
@@ -114,6 +144,9 @@ impl World {
             histories: histories.into_iter().map(|one| Arc::new(Mutex::new(one))).collect(),
             moments: Arc::default(),
             unbroken: Mutex::new(seed % PROMISES_MAX),
+            asking: Mutex::new((0, PROMISES_AMONG_OTHERS)),
+            soon: Arc::default(),
+            is_sound: AtomicBool::new(false),
             closing: Mutex::default(),
         }
     }
@@ -123,44 +156,80 @@ impl World {
     pub(super) fn observe(&self, seed: u64) {
         let (fs, histories) = (self.fs.clone(), self.histories.clone());
         let (moments, clock) = (Arc::clone(&self.moments), Arc::clone(&self.env.clock));
+        let (is_sound, soon) = (self.is_sound.load(Ordering::Relaxed), Arc::clone(&self.soon));
         let mut rng = Rng::new(seed);
         let one_in = *rng.pick(&MOMENT_ONE_IN);
         let rng = Mutex::new(rng);
         self.faults.observe(move |event| {
             baton::step(what(event));
             count(event);
+            if event.operation == Operation::Sync && event.fault.is_some() {
+                // As Linux does: what was written still reads so, and never becomes durable.
+                fs.forget_unsynced(&event.path);
+            }
             let wall = clock.wall();
             let mut moments = locked(&moments);
             // What is done whole or not at all is done by an edit.
             let is_edit = event.path.extension().is_some_and(|e| e == "manifest");
             let one_in = if is_edit { one_in.div_ceil(6) } else { one_in };
-            let is_chosen = event.operation.is_change() && locked(&rng).one_in(one_in);
-            if is_chosen && moments.len() < MOMENT_COUNT_MAX {
-                let promises = histories.iter().map(|one| locked(one).promises.clone()).collect();
+            let is_change = event.operation.is_change();
+            let is_chosen = is_change && locked(&rng).one_in(one_in);
+            let left = soon.load(Ordering::Relaxed);
+            let is_soon = is_change && 0 < left && locked(&rng).one_in(SOON_ONE_IN);
+            if is_soon {
+                soon.store(left - 1, Ordering::Relaxed);
+                coverage::add("crashes in a close", 1);
+            }
+            if is_soon || (is_chosen && moments.len() < MOMENT_COUNT_MAX) {
+                let promises = promises(&histories, is_sound);
                 let next = format!("{:?} of {}", event.operation, event.path.display());
-                moments.push(Moment { fs: fs.snapshot(), promises, wall, next });
+                moments.push(Moment { fs: fs.snapshot(), promises, wall, next, is_bare: false });
             }
         });
     }
 
-    /// Somebody was told that something is durable. A crash is tried right behind one such answer,
-    /// before anything else is done: what is made durable only later is not there.
-    pub(super) fn note_promise(&self) {
+    /// The database is about to be closed; so many crashes are tried meanwhile.
+    pub(super) fn crash_soon(&self, count: u64) {
+        self.soon.store(count, Ordering::Relaxed);
+    }
+
+    /// Somebody asks for something to be durable. Returns whether somebody else waits for that already.
+    pub(super) fn begin_promise(&self) -> bool {
+        let mut asking = locked(&self.asking);
+        asking.0 += 1;
+        1 < asking.0
+    }
+
+    /// It is, if it `is_kept`. A crash is tried right behind one such answer, before anything else is done:
+    /// what is made durable only later is not there. And behind some of those who came while others waited,
+    /// by whose syncs it may have been taken for durable.
+    pub(super) fn end_promise(&self, is_kept: bool, others_waited: bool) {
+        let mut asking = locked(&self.asking);
+        asking.0 -= 1;
         let mut unbroken = locked(&self.unbroken);
-        let is_chosen = *unbroken == 1;
+        if !is_kept {
+            return;
+        }
+        let is_among_others = others_waited && 0 < asking.1;
+        asking.1 -= u64::from(is_among_others);
+        let is_chosen = *unbroken == 1 || is_among_others;
         *unbroken = unbroken.saturating_sub(1);
-        drop(unbroken);
+        drop((unbroken, asking));
         if is_chosen {
-            coverage::add("crashes right behind a promise", 1);
+            let what = match is_among_others {
+                true => "crashes behind a promise while others waited for one",
+                false => "crashes right behind a promise",
+            };
+            coverage::add(what, 1);
             self.take_moment("what comes behind a promise");
         }
     }
 
     /// A crash is tried at this moment, whatever comes next.
     pub(super) fn take_moment(&self, next: &str) {
-        let promises = self.histories.iter().map(|one| locked(one).promises.clone()).collect();
+        let promises = promises(&self.histories, self.is_sound.load(Ordering::Relaxed));
         let (fs, wall, next) = (self.fs.snapshot(), self.env.clock.wall(), next.to_owned());
-        locked(&self.moments).push(Moment { fs, promises, wall, next });
+        locked(&self.moments).push(Moment { fs, promises, wall, next, is_bare: true });
     }
 
     /// That of a part, by its number; of those with a log it is that of the database.
@@ -209,6 +278,26 @@ impl World {
     pub(super) fn is_closing(&self, home: usize) -> bool {
         locked(&self.closing).contains(&home)
     }
+}
+
+/// What is promised now. If everything `is_sound`, buffered writes that were made long ago are with the system.
+fn promises(histories: &[Arc<Mutex<History>>], is_sound: bool) -> Vec<Promises> {
+    let now = baton::idle();
+    let of = |history: &Arc<Mutex<History>>| {
+        let mut history = locked(history);
+        if is_sound {
+            history.promise_buffered(now.saturating_sub(BUFFERED_MAX));
+        }
+        history.promises.clone()
+    };
+    histories.iter().map(of).collect()
+}
+
+/// Whether a panic is one that the file system was told to have.
+pub(super) fn is_of_file_system(panic: &(dyn Any + Send)) -> bool {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
+    text.is_some_and(|text| text.starts_with("fault: cannot "))
 }
 
 /// Counts what happens to files.

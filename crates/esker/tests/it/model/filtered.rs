@@ -5,6 +5,8 @@
 //! what the filter has done by then: one of the two things that it may have done. As long as a
 //! snapshot from that moment lives, it does no more.
 
+use std::time::Duration;
+
 use esker::{Filter, Snapshot};
 
 use super::Run;
@@ -14,7 +16,7 @@ use crate::state::{Bytes, Contents, Write};
 
 /// A filter, for half of the keyspaces, if there are any.
 pub(super) fn choose(rng: &mut Rng, has_filter: bool) -> Option<Filter> {
-    (has_filter && rng.one_in(2)).then(|| Filter::new(BySign))
+    (has_filter && rng.one_in(2)).then(|| Filter::new(BySign { takes: Duration::ZERO }))
 }
 
 /// One of few keys that a filter acts on.

@@ -1,0 +1,162 @@
+//! Handles that outlive their database, and a close that meets a fault.
+//!
+//! Cursors go on reading what they hold once their database is closed, and every other call says that it is.
+//! From then on nobody who had it open changes a file, whatever is dropped and whenever; not once
+//! somebody else has the directory, either. A close that fails at one file costs at most what was to go
+//! there, and lets go of everything else as any close does.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+
+use esker::env::{Fault, FileSystem as _, Operation, Rule, When};
+use esker::{Cursor, Db, ErrorKind, Keyspace, KeyspaceOptions, Snapshot};
+
+use super::coverage;
+use super::generation::dir_of;
+use super::reader::{Entries, check_cursor};
+use super::world::World;
+use crate::files::read_all;
+use crate::recovered::log_dir_of;
+use crate::state::Bytes;
+
+/// The keyspace whose tables are replaced behind cursors.
+const REPLACED: &str = "replaced";
+
+/// What somebody holds of a database beyond its end.
+pub(super) struct Outliving {
+    cursors: Vec<Held>,
+    snapshot: Snapshot,
+    keyspaces: Vec<Keyspace>,
+    db: Db,
+}
+
+/// A cursor, and what it shows.
+struct Held {
+    name: String,
+    cursor: Cursor,
+    entries: Entries,
+}
+
+impl Outliving {
+    /// Cursors over everything, some of whose tables are replaced behind them.
+    pub(super) fn new(db: &Db) -> Self {
+        let replaced = db.keyspace(REPLACED, KeyspaceOptions::default()).unwrap();
+        let replace = |value: &str| {
+            replaced.put("key", value).unwrap();
+            replaced.compact::<&[u8]>(..).unwrap();
+        };
+        replace("first");
+        let names = db.keyspaces().into_iter();
+        let keyspaces: Vec<Keyspace> =
+            names.map(|name| db.existing_keyspace(&name).unwrap().expect("it is there")).collect();
+        let snapshot = db.snapshot();
+        let hold = |(number, keyspace): (usize, &Keyspace)| {
+            let view = snapshot.keyspace(keyspace);
+            let mut cursor = view.cursor().unwrap();
+            // The others have looked at nothing yet.
+            if number % 2 == 0 {
+                cursor.seek_to_first().unwrap();
+            }
+            let entries = view.scan::<&[u8]>(..).map(|entry| {
+                let (key, value) = entry.unwrap();
+                (Bytes::from(&*key), Bytes::from(&*value))
+            });
+            Held { name: keyspace.name().to_string(), cursor, entries: entries.collect() }
+        };
+        let cursors = keyspaces.iter().enumerate().map(hold).collect();
+        replace("second");
+        Self { cursors, snapshot, keyspaces, db: db.clone() }
+    }
+
+    /// The database is closed; `open` opens it for somebody else.
+    pub(super) fn check(self, world: &World, home: usize, open: impl FnOnce() -> Db) {
+        let Self { mut cursors, snapshot, keyspaces, db } = self;
+        for keyspace in &keyspaces {
+            let closed = [
+                keyspace.put("key", "value"),
+                keyspace.get("key").map(drop),
+                keyspace.flush(),
+                keyspace.cursor().map(drop),
+                snapshot.keyspace(keyspace).get("key").map(drop),
+                db.sync(),
+                db.drop_keyspace(keyspace),
+                db.wait_until_settled(),
+            ];
+            for (number, result) in closed.into_iter().enumerate() {
+                assert!(
+                    result.as_ref().is_err_and(|error| error.kind() == ErrorKind::Closed),
+                    "call {number} of a database that is closed: {result:?}"
+                );
+            }
+        }
+        let before = everything(world, home);
+        cursors.iter_mut().for_each(Held::read);
+        let later = cursors.split_off(cursors.len() / 2);
+        drop((cursors, snapshot));
+        assert!(before == everything(world, home), "who had a database open has changed its files");
+        let next = open();
+        next.drop_keyspace(&next.existing_keyspace(REPLACED).unwrap().expect("it is there"))
+            .unwrap();
+        next.wait_until_settled().unwrap();
+        let before = everything(world, home);
+        drop((later, keyspaces, db));
+        assert!(before == everything(world, home), "who had it open has changed another's files");
+        next.close().unwrap();
+        coverage::add("databases that were outlived", 1);
+    }
+}
+
+impl Held {
+    fn read(&mut self) {
+        let ahead: BTreeSet<Bytes> = match self.cursor.is_valid() {
+            true => self.entries.iter().map(|(key, _)| key.clone()).collect(),
+            false => BTreeSet::new(),
+        };
+        let what = format!("{}, closed", self.name);
+        check_cursor(&mut self.cursor, self.entries.clone(), &ahead, &what).unwrap();
+    }
+}
+
+/// Every file of a database, in both directories.
+fn everything(world: &World, home: usize) -> BTreeMap<PathBuf, Vec<u8>> {
+    let in_dir = |dir: PathBuf| {
+        let files = world.fs.list(&dir).is_ok().then(|| read_all(&world.fs, &dir));
+        files.unwrap_or_default().into_iter().map(move |(name, bytes)| (dir.join(name), bytes))
+    };
+    in_dir(dir_of(home).into()).chain(in_dir(log_dir_of(dir_of(home)))).collect()
+}
+
+/// Keyspaces without a log that a close has to write out.
+const APART: [&str; 3] = ["apart 0", "apart 1", "apart 2"];
+
+/// Closes the database beside a fault that hits one table, once; `open` opens it again. What other
+/// keyspaces without a log have taken is there then.
+pub(super) fn close_beside_a_fault(world: &World, db: Db, nth: u64, open: impl FnOnce() -> Db) {
+    let options = KeyspaceOptions { log: false, ..KeyspaceOptions::default() };
+    for name in APART {
+        db.keyspace(name, options.clone()).unwrap().put("key", name).unwrap();
+    }
+    let rule = Rule::new(Fault::Error(5)).on(&[Operation::Create]).path("*.table");
+    world.faults.add(rule.when(When::Nth(nth)));
+    let result = db.close();
+    world.faults.clear();
+    if let Err(error) = &result {
+        assert_eq!(error.kind(), ErrorKind::Io, "a close beside a fault: {error:?}");
+    }
+    coverage::add("closes that failed", u64::from(result.is_err()));
+    let db = open();
+    let is_there = |name: &&&str| {
+        let found = db.existing_keyspace(name).unwrap().expect("it was created").get("key");
+        found.unwrap().is_some()
+    };
+    let there = APART.iter().filter(is_there).count();
+    assert!(
+        APART.len() - usize::from(result.is_err()) <= there,
+        "{there} of {APART:?}: {result:?}"
+    );
+    for name in APART {
+        let keyspace = db.existing_keyspace(name).unwrap().expect("it was created");
+        db.drop_keyspace(&keyspace).unwrap();
+    }
+    db.close().unwrap();
+}
