@@ -148,8 +148,9 @@ pub trait File: Send + Sync + fmt::Debug {
     /// As [`File::sync_data`].
     fn sync_all(&self) -> Result<(), IoError>;
 
-    /// Reserves room for `offset..offset + len`, reading as zeros, and extends the file over it.
-    /// A file system that cannot reserve may do nothing.
+    /// Reserves room for `offset..offset + len`, reading as zeros, and extends the file over it. What
+    /// is written there, and written over, needs no more room, where an empty file is given its first:
+    /// Btrfs has to be told then. A file system that cannot reserve may do nothing.
     ///
     /// # Errors
     /// Of the system, no space among them.

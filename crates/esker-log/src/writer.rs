@@ -92,9 +92,8 @@ impl LogWriter {
         let file = fs.create(path)?;
         let room_bytes = allocate_bytes.min(ROOM_STEP_BYTES);
         let prepare = || -> Result<(), IoError> {
-            if room_bytes != 0 {
-                file.allocate(0, room_bytes)?;
-            }
+            // Also where no room is foreseen: see `File::allocate` on the first of an empty file.
+            file.allocate(0, room_bytes.max(FileHeader::LEN as u64))?;
             file.write_all_at(0, &header.encode())
         };
         match prepare() {

@@ -20,7 +20,7 @@ use rustix::fs::{FallocateFlags, Mode, OFlags};
 use crate::Result;
 use crate::arguments::Arguments;
 use crate::cleanup::call;
-use crate::disk::{Disk, on_each_disk};
+use crate::disk::{Disk, WITH_SHUTDOWN, on_each_disk};
 use crate::driver::{Driver, Outcome, kill};
 use crate::outside::spawn;
 use crate::sys::{cut_power, map_words};
@@ -133,7 +133,7 @@ struct Counts {
 
 /// Cuts the power under the program.
 pub(crate) fn cuts(driver: &mut Driver) -> Result<Outcome> {
-    on_each_disk(driver, |driver, disk, runs| {
+    on_each_disk(driver, &WITH_SHUTDOWN, |driver, disk, runs| {
         let mut counts = Counts::default();
         for run in 0..runs {
             let when = driver.enter(run, &format!("power cut on {} without the engine", disk.kind));

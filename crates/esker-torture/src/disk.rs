@@ -17,8 +17,15 @@ pub(crate) struct Kind {
     quiet: &'static str,
 }
 
-const KINDS: [Kind; 2] =
-    [Kind { name: "ext4", mib: 64, quiet: "-qF" }, Kind { name: "xfs", mib: 320, quiet: "-qf" }];
+const EXT4: Kind = Kind { name: "ext4", mib: 64, quiet: "-qF" };
+const XFS: Kind = Kind { name: "xfs", mib: 320, quiet: "-qf" };
+const BTRFS: Kind = Kind { name: "btrfs", mib: 300, quiet: "-qf" };
+
+/// Those that can be shut down as if the power went.
+pub(crate) static WITH_SHUTDOWN: [Kind; 2] = [EXT4, XFS];
+
+/// Those of a user.
+pub(crate) static ALL: [Kind; 3] = [EXT4, XFS, BTRFS];
 
 impl Kind {
     /// Makes an empty file system in a file that is there.
@@ -52,19 +59,21 @@ impl Disk {
     }
 }
 
-/// Calls `runs_on` with a disk of each kind that can be had here, and its share of the runs.
+/// Calls `runs_on` with a disk of each of these kinds that can be had here, and its share of the runs.
 pub(crate) fn on_each_disk(
     driver: &mut Driver,
+    kinds: &'static [Kind],
     mut runs_on: impl FnMut(&mut Driver, &Disk, u64) -> Result<String>,
 ) -> Result<Outcome> {
     let ready = |driver: &Driver, kind| Disk::new(kind, &driver.scratch.path(""));
-    on_each_kind(driver, ready, |driver, _, disk, runs| runs_on(driver, disk, runs))
+    on_each_kind(driver, kinds, ready, |driver, _, disk, runs| runs_on(driver, disk, runs))
 }
 
-/// Calls `runs_on` for each kind for which `ready` has made ready what it needs, with its share of the
+/// Calls `runs_on` for each of these kinds for which `ready` has made ready what it needs, with its share of the
 /// runs.
 pub(crate) fn on_each_kind<T>(
     driver: &mut Driver,
+    kinds: &'static [Kind],
     ready: impl Fn(&Driver, &'static Kind) -> Result<T>,
     mut runs_on: impl FnMut(&mut Driver, &'static Kind, &T, u64) -> Result<String>,
 ) -> Result<Outcome> {
@@ -72,8 +81,8 @@ pub(crate) fn on_each_kind<T>(
         return Ok(Outcome::Skipped("it mounts loop devices, and so needs root".to_owned()));
     }
     let (mut done, mut missing) = (Vec::new(), Vec::new());
-    let runs = driver.runs / KINDS.len() as u64;
-    for kind in &KINDS {
+    let runs = driver.runs / kinds.len() as u64;
+    for kind in kinds {
         if !has_program(&format!("mkfs.{}", kind.name)) {
             missing.push(format!("mkfs.{} is not installed", kind.name));
             continue;

@@ -5,7 +5,7 @@ use std::process::Command;
 
 use crate::Result;
 use crate::cleanup::{Mounted, call, has_program, is_root};
-use crate::disk::on_each_disk;
+use crate::disk::{ALL, WITH_SHUTDOWN, on_each_disk};
 use crate::driver::{Driver, Outcome, Place, expect_end, kill};
 use crate::expected::Expected;
 use crate::sys::cut_power;
@@ -48,7 +48,7 @@ pub(crate) fn syscall_kills(driver: &mut Driver) -> Result<Outcome> {
 
 /// Takes the power from a real file system, and mounts it again.
 pub(crate) fn power_cuts(driver: &mut Driver) -> Result<Outcome> {
-    on_each_disk(driver, |driver, disk, runs| {
+    on_each_disk(driver, &WITH_SHUTDOWN, |driver, disk, runs| {
         let kind = disk.kind;
         for run in 0..runs {
             let when = driver.enter(run, &format!("power cut on {kind}"));
@@ -92,45 +92,60 @@ fn stop(child: &std::process::Child, when: &str) -> Result<()> {
         .map_err(|error| format!("{when}: {error}"))
 }
 
-/// Fills a tiny file system under the program, and gives the space back.
+/// Fills tiny file systems under the program, and gives the space back.
 pub(crate) fn full_disk(driver: &mut Driver) -> Result<Outcome> {
     if !is_root() {
-        return Ok(Outcome::Skipped("it mounts a file system, and so needs root".to_owned()));
+        return Ok(Outcome::Skipped("it mounts file systems, and so needs root".to_owned()));
     }
-    for run in 0..driver.runs {
-        let when = driver.enter(run, "full disk");
-        let point = driver.scratch.path("tiny");
-        let mounted = Mounted::new(&["-t", "tmpfs", "-o", "size=24m", "tmpfs"], &point)?;
-        let place = Place {
-            db: mounted.point().join("db"),
-            expected: driver.scratch.path(&format!("expected{run}")),
-        };
-        let expected = Expected::open(&place.expected)?;
-        let seed = driver.random.next();
-        let child = spawn(&mut driver.work(&place, seed))?;
-        let pause = 50 + driver.random.below(500);
-        driver.sleep(pause);
-        for round in 0..3 {
-            let filler = mounted.point().join("filler");
-            fill(&filler);
-            // Until nothing is done any more: the full disk has come through.
-            wait(driver, || {
-                let before = expected.operation_count();
-                driver.sleep(200);
-                expected.operation_count() == before
-            });
-            std::fs::remove_file(&filler).map_err(|error| error.to_string())?;
+    let point = driver.scratch.path("tiny");
+    let mounted = Mounted::new(&["-t", "tmpfs", "-o", "size=24m", "tmpfs"], &point)?;
+    fill_and_free(driver, &mounted, "tmpfs", 0)?;
+    drop(mounted);
+    let outcome = on_each_disk(driver, &ALL, |driver, disk, runs| {
+        let mounted = disk.mount()?;
+        (0..runs).try_for_each(|run| fill_and_free(driver, &mounted, disk.kind, run))?;
+        Ok(format!("{} times on {}", runs * FILLS, disk.kind))
+    })?;
+    let on_tmpfs = format!("full and on again by itself {FILLS} times on tmpfs");
+    Ok(Outcome::Passed(match outcome {
+        Outcome::Passed(others) => format!("{on_tmpfs}; {others}"),
+        Outcome::Skipped(why) => format!("{on_tmpfs}, SKIPPED: {why}"),
+    }))
+}
+
+/// How often a disk becomes full in a run.
+const FILLS: u64 = 3;
+
+fn fill_and_free(driver: &mut Driver, mounted: &Mounted, kind: &str, run: u64) -> Result<()> {
+    let when = driver.enter(run, &format!("full disk, {kind}"));
+    let place = Place {
+        db: mounted.point().join(format!("db{run}")),
+        expected: driver.scratch.path(&format!("expected-{kind}{run}")),
+    };
+    let expected = Expected::open(&place.expected)?;
+    let seed = driver.random.next();
+    let child = spawn(&mut driver.work(&place, seed))?;
+    let pause = 50 + driver.random.below(500);
+    driver.sleep(pause);
+    for round in 0..FILLS {
+        driver.enter(run, &format!("full disk, {kind}, round {round}"));
+        let filler = mounted.point().join("filler");
+        fill(&filler);
+        // Until nothing is done any more: the full disk has come through.
+        wait(driver, || {
             let before = expected.operation_count();
-            if !wait(driver, || before + 50 < expected.operation_count()) {
-                return Err(format!("{when}: round {round}: it does not go on with space again"));
-            }
+            driver.sleep(200);
+            expected.operation_count() == before
+        });
+        std::fs::remove_file(&filler).map_err(|error| error.to_string())?;
+        let before = expected.operation_count();
+        if !wait(driver, || before + 50 < expected.operation_count()) {
+            return Err(format!("{when}: round {round}: it does not go on with space again"));
         }
-        kill(child, &when)?;
-        driver.check(&place, &when)?;
-        drop(mounted);
     }
-    let runs = driver.runs;
-    Ok(Outcome::Passed(format!("{} times full and on again by itself", runs * 3)))
+    kill(child, &when)?;
+    driver.check(&place, &when)?;
+    std::fs::remove_dir_all(&place.db).map_err(|error| error.to_string())
 }
 
 /// Writes to `path` until there is no more space.
