@@ -81,6 +81,11 @@ fn what_is_not_the_list_of_this_name_is_named() {
     let long = vec![0; WarmList::FILE_BYTES_MAX as usize + 1];
     let what = at(7, "0: file has 33554433 bytes: no list of blocks is as long");
     assert_eq!(error(&long, id(7), DATABASE), what);
+    // One as long as the longest is looked at.
+    let longest = [&header(FileKind::Warm, 1)[..], &long[FileHeader::LEN + 1..]].concat();
+    assert_eq!(error(&longest, id(7), DATABASE), at(7, "48: checksum does not match"));
+    let first = with(FileKind::Warm, 0);
+    assert!(error(&first, id(7), DATABASE).starts_with("1-00000007.warm is damaged"));
 }
 
 #[test]
@@ -89,6 +94,7 @@ fn body_that_makes_no_sense_is_refused_before_room_is_made_for_it() {
         (&[0xff, 0xff, 0x7f, 0][..], "list counts more than it can hold"),
         (&[0, 0xff, 0xff, 0x3f], "list counts more than it can hold"),
         (&[1, 1, 3, 1, 1, 0], "block is of none of the tables"),
+        (&[1, 1, 3, 1, 9, 0], "block is of none of the tables"),
         (&[1, 1, 3, 1, 0, 0xff, 0xff, 0xff, 0xff, 0x7f], "slot does not fit 32 bits"),
         (&[0, 0, 0], "unexpected bytes follow"),
         (&[1, 1], "list counts more than it can hold"),
@@ -96,6 +102,23 @@ fn body_that_makes_no_sense_is_refused_before_room_is_made_for_it() {
     ] {
         let error = WarmList::decode_body(body).unwrap_err().to_string();
         assert!(error.contains(what), "{body:?}: {error}");
+    }
+}
+
+#[test]
+fn as_many_blocks_as_a_list_may_have_and_no_more_are_read() {
+    let most = WarmList::BLOCKS_MAX;
+    for count in [most, most + 1] {
+        let mut body = vec![1, 1, 3];
+        put_varint(&mut body, count as u64);
+        body.resize(body.len() + 2 * count, 0);
+        match WarmList::decode_body(&body) {
+            Ok(list) => assert_eq!((list.blocks.len(), count), (most, most)),
+            Err(error) => {
+                assert_eq!(count, most + 1, "{error}");
+                assert!(error.to_string().contains("list counts more than it can hold"), "{error}");
+            }
+        }
     }
 }
 

@@ -5,8 +5,12 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+use esker::doctor::{Doctor, RepairOptions};
 use esker::env::Env;
-use esker::{CompactionPolicy, Db, Durability, KeyspaceOptions, Options};
+use esker::{
+    CompactionPolicy, Db, Durability, IngestOptions, KeyspaceOptions, Options, TableWriter,
+    TableWriterOptions,
+};
 
 const MIB: u64 = 1 << 20;
 
@@ -19,6 +23,9 @@ const COUNT: u64 = 160_000;
 /// What the process may take beside the budget: the program, stacks, the file tables, and what the
 /// allocator keeps.
 const BESIDE_BUDGET_BYTES: u64 = 40 * MIB;
+
+/// What the doctor may take, however large the database is: its cache, of 16 MiB, and what it works with.
+const DOCTOR_BYTES: u64 = 48 * MIB;
 
 fn field_bytes(name: &str) -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
@@ -124,8 +131,58 @@ fn hard_work(budget: u64) {
     assert!(cursors.iter().any(esker::Cursor::is_valid));
 }
 
+/// What a verification, and a repair without a manifest, take at the peak beside what is taken before: of a
+/// table of 64 MiB, with damage in its header, and some tens of a mebibyte over it.
+fn doctor() -> (u64, u64) {
+    let dir = TempDir::new("doctor");
+    let wide = KeyspaceOptions {
+        compaction: CompactionPolicy::None,
+        memtable_bytes: MIB,
+        ..KeyspaceOptions::default()
+    };
+    let db = open(&dir, options(BUDGET_BYTES));
+    let keyspace = db.keyspace("k", wide).unwrap();
+    let sorted = |number: u64| format!("{number:016}");
+    let outside = dir.0.join("outside");
+    let mut table = TableWriter::create(&outside, TableWriterOptions::default()).unwrap();
+    (0..2 * COUNT).for_each(|number| table.put(sorted(number), value(number)).unwrap());
+    table.finish().unwrap();
+    db.ingest(&keyspace, &[&outside], IngestOptions::default()).unwrap();
+    for number in (0..COUNT).step_by(2) {
+        keyspace.put(sorted(number), value(number)).unwrap();
+    }
+    keyspace.flush().unwrap();
+    drop(keyspace);
+    db.close().unwrap();
+    let ending_with = |end: &str| {
+        let entries = std::fs::read_dir(&dir.0).unwrap().map(|entry| entry.unwrap().path());
+        entries.filter(|path| path.to_str().unwrap().ends_with(end)).collect::<Vec<_>>()
+    };
+    let tables = ending_with(".table");
+    let len = |path: &std::path::PathBuf| path.metadata().unwrap().len();
+    let large = tables.iter().max_by_key(|path| len(path)).unwrap();
+    assert!(DOCTOR_BYTES < len(large) && tables.len() > 20, "{} tables", tables.len());
+    let mut bytes = std::fs::read(large).unwrap();
+    bytes[20] ^= 1;
+    std::fs::write(large, bytes).unwrap();
+    let doctor = Doctor::new(&dir.0).log_dir(&dir.0);
+    let before = resident_bytes();
+    let verified = peak_bytes_of(|| assert!(!doctor.verify(&mut |_| {}).unwrap().is_sound()));
+    for end in [".manifest", ".manifest.old"] {
+        ending_with(end).iter().for_each(|path| std::fs::remove_file(path).unwrap());
+    }
+    let repaired = peak_bytes_of(|| {
+        let report = doctor.repair(&RepairOptions::default(), &mut |_| {}).unwrap();
+        assert!(report.lost.is_empty(), "{report}");
+    });
+    (verified.saturating_sub(before), repaired.saturating_sub(before))
+}
+
 #[test]
 fn memory_stays_within_the_budget_and_a_constant() {
+    let (verified, repaired) = doctor();
+    assert!(verified < DOCTOR_BYTES, "{verified} bytes for a verification");
+    assert!(repaired < DOCTOR_BYTES, "{repaired} bytes for a repair");
     let (in_memtables, flushed) = thousand_keyspaces();
     assert!(in_memtables < 100 * MIB, "{in_memtables} bytes for a thousand memtables");
     assert!(flushed < 100 * MIB, "{flushed} bytes for a thousand tables");
