@@ -14,7 +14,7 @@ use std::process::Command;
 use crate::Result;
 use crate::block_device::{BlockDevice, Contents, Event};
 use crate::cleanup::Mounted;
-use crate::disk::{Kind, WITH_SHUTDOWN, on_each_kind};
+use crate::disk::{ALL, Kind, on_each_kind};
 use crate::driver::{Driver, Outcome, Place, expect_end};
 use crate::expected::Expected;
 use crate::outside::spawn;
@@ -48,7 +48,7 @@ struct Counts {
 
 /// Runs the mode.
 pub(crate) fn states(driver: &mut Driver) -> Result<Outcome> {
-    on_each_kind(driver, &WITH_SHUTDOWN, ready, |driver, kind, device, runs| {
+    on_each_kind(driver, &ALL, ready, |driver, kind, device, runs| {
         let mut counts = Counts::default();
         while counts.states < runs {
             let recording = record(driver, kind, device)?;

@@ -16,7 +16,7 @@ const MODES: [(&str, u64, Drive); 9] = [
     ("kill", 500, kills),
     ("syscall-kill", 60, outside::syscall_kills),
     ("power", 100, outside::power_cuts),
-    ("block-log", 500, block_log::states),
+    ("block-log", 600, block_log::states),
     ("full-disk", 3, outside::full_disk),
     ("few-fds", 3, outside::few_descriptors),
     ("small-memory", 3, outside::small_memory),
