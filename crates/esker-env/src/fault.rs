@@ -87,8 +87,8 @@ impl Shared {
         self.state().calls
     }
 
-    /// Counts an operation, on `bytes` of a file if it is about any, and lets the rules at it. `Ok` if it is to be passed on, with the
-    /// fault that it is to have.
+    /// Counts an operation, on `bytes` of a file if it is about any, and lets the rules at it. `Ok` if
+    /// it is to be passed on, with the fault that it is to have.
     fn pass(
         &self,
         operation: Operation,

@@ -3,9 +3,9 @@
 //!
 //! It is started by the first piece. Where there is no thread to be had, whoever gives a piece writes it.
 //! The system is told to bring each piece to the device at once, beside what is done next, so that a sync
-//! has little left to wait for. What has been given waits in memory, up to a limit; past that the giver waits. The memory of pieces
-//! goes back to the giver, to be filled again. After the first failure nothing more is written, and
-//! every later call fails with it. A panic of the thread is such a failure.
+//! has little left to wait for. What has been given waits in memory, up to a limit; past that the giver
+//! waits. The memory of pieces goes back to the giver, to be filled again. After the first failure nothing
+//! more is written, and every later call fails with it. A panic of the thread is such a failure.
 //!
 //! Nothing given is written, let alone durable, before [`WriteBehind::settle`] has returned. Knows
 //! neither what the pieces mean nor who removes the files.

@@ -7,8 +7,9 @@
 //! [`Doctor::repair`] rebuilds what the database consists of from what is intact.
 //! [`Doctor::salvage`] does so with a copy, and only reads the original.
 //!
-//! The files in reading order: `place.rs` (the directory; `patched.rs`; `unreadable.rs` and `causes.rs`, what
-//! the device does not give), `report.rs` (what is said), `verify.rs` and what it is made of (`table_check.rs`, `blob_check.rs`, `order_check.rs`, `log_walk.rs`); then `repair.rs`, with
+//! The files in reading order: `place.rs` (the directory; `patched.rs`; `unreadable.rs` and `causes.rs`,
+//! what the device does not give), `report.rs` (what is said), `verify.rs` and what it is made of
+//! (`table_check.rs`, `blob_check.rs`, `order_check.rs`, `log_walk.rs`); then `repair.rs`, with
 //! `history.rs` (what manifests still say), `log_rescue.rs`, `new_tables.rs`, `set_aside.rs` and
 //! `repair_report.rs`; then `salvage.rs`.
 
@@ -129,9 +130,10 @@ impl Doctor {
     /// A crash in the middle leaves the database as it was, or repaired.
     ///
     /// # Errors
-    /// As [`Doctor::verify`], and `Locked` also beside readers; `InvalidInput` if no segment of the log is there
-    /// that a whole manifest names, or neither log nor manifest, and no [`Doctor::log_dir`] was given; `Corruption` if no file tells which database it is. Nothing
-    /// that the database refers to is changed then.
+    /// As [`Doctor::verify`], and `Locked` also beside readers; `InvalidInput` if no segment of the log
+    /// is there that a whole manifest names, or neither log nor manifest, and no [`Doctor::log_dir`] was
+    /// given; `Corruption` if no file tells which database it is. Nothing that the database refers to is
+    /// changed then.
     ///
     /// # Cost
     /// A verification, and a copy of each damaged table. Where no manifest is whole, perhaps a

@@ -12,7 +12,7 @@ use esker_table::{BlobFileFacts, BlobFileWalk, Table, TableContext};
 use esker_tree::{BlobAccount, Catalog, KeyspaceState, Manifest, Run, Version};
 
 use super::blob_check::{blob_files_of, check_blob_file, check_references};
-use super::causes::Causes;
+use super::causes::{Causes, UNREADABLE};
 use super::log_walk::{LogItem, walk_logs};
 use super::order_check::{check_order, undecided_runs};
 use super::place::Place;
@@ -31,7 +31,8 @@ pub(super) fn verify(
 ) -> Result<(VerifyReport, Causes)> {
     let mut verification = Verification::new(place, progress);
     if let Some(error) = &place.unlocked {
-        verification.find(Finding::at(LOCK_FILE, 0, error.to_string()));
+        let finding = Finding::at(LOCK_FILE, 0, format!("{UNREADABLE}{error}"));
+        verification.find(Finding { is_unreadable: true, ..finding });
     }
     match Manifest::recover(&*place.env.fs, &place.dir) {
         // Without what was refused of it a manifest says what once was so.

@@ -141,7 +141,11 @@ fn a_lock_file_that_cannot_be_read_stops_nothing_that_only_reads() {
         refuse(5);
         let report = doctor.verify(&mut |_| {}).unwrap();
         let findings: Vec<_> = report.findings.iter().map(ToString::to_string).collect();
-        assert!(findings.len() == 1 && findings[0].starts_with("LOCK at 0: "), "{report}");
+        assert!(
+            findings.len() == 1 && findings[0].starts_with("LOCK at 0: unreadable: "),
+            "{report}"
+        );
+        assert!(report.findings[0].is_unreadable);
         assert!(findings[0].ends_with(told), "{report}");
         refuse(5);
         let report = doctor.salvage("new", false, &mut |_| {}).unwrap();
