@@ -32,6 +32,7 @@ fn len(fs: &MemoryFileSystem) -> u64 {
 fn room_is_added_in_pieces_and_only_once_it_is_used_up() {
     let (memory, fs, count) = counted();
     let mut log = LogWriter::create(&fs, path(), header(7), 0).unwrap();
+    assert_eq!(std::mem::take(&mut *count.lock().unwrap()), 1, "room for the header");
     let start = log.end_offset();
     log.append(&[&[7; 100]]);
     log.reserve(500).unwrap();
@@ -49,6 +50,7 @@ fn room_is_added_in_pieces_and_only_once_it_is_used_up() {
 fn where_a_piece_does_not_fit_what_is_needed_may() {
     let (memory, fs, count) = counted();
     let mut log = LogWriter::create(&fs, path(), header(7), 0).unwrap();
+    assert_eq!(std::mem::take(&mut *count.lock().unwrap()), 1, "room for the header");
     log.append(&[&[7; 100]]);
     fs.add(Rule::new(Fault::Error(28)).on(&[Operation::Allocate]).when(When::Nth(1)));
     log.reserve(500).unwrap();
@@ -80,6 +82,7 @@ fn refused_room_is_an_error_that_changes_nothing_and_can_be_asked_for_again() {
 fn room_that_was_given_back_can_be_reserved_again() {
     let (memory, fs, count) = counted();
     let mut log = LogWriter::create(&fs, path(), header(7), 0).unwrap();
+    assert_eq!(std::mem::take(&mut *count.lock().unwrap()), 1, "room for the header");
     log.append(&[&[7; 100]]);
     log.reserve(500).unwrap();
     log.write().unwrap();
