@@ -7,8 +7,8 @@
 //! [`Doctor::repair`] rebuilds what the database consists of from what is intact.
 //! [`Doctor::salvage`] does so with a copy, and only reads the original.
 //!
-//! The files in reading order: `place.rs` (the directory; `patched.rs`; `unreadable.rs` and `causes.rs`,
-//! what the device does not give), `report.rs` (what is said), `verify.rs` and what it is made of
+//! The files in reading order: `place.rs` (the directory; how its files are read: `reading.rs`, `patched.rs`;
+//! `unreadable.rs` and `causes.rs`, what the device does not give), `report.rs` (what is said), `verify.rs` and what it is made of
 //! (`table_check.rs`, `blob_check.rs`, `order_check.rs`, `log_walk.rs`); then `repair.rs`, with
 //! `history.rs` (what manifests still say), `log_rescue.rs`, `new_tables.rs`, `set_aside.rs` and
 //! `repair_report.rs`; then `salvage.rs`.
@@ -22,6 +22,7 @@ mod new_tables;
 mod order_check;
 mod patched;
 mod place;
+mod reading;
 mod repair;
 mod repair_report;
 mod report;

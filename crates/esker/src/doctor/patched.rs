@@ -7,78 +7,33 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use esker_base::FileHeader;
-use esker_env::{
-    Advice, DirEntry, File, FileLock, FileSystem, IoError, LockError, LockMode, Space,
-};
+use esker_env::{Advice, File, FileSystem, IoError};
+
+use super::reading::Reading;
 
 type Header = [u8; FileHeader::LEN];
 
-/// The file system in which a file has another header for those who read it.
+/// Another header for those who read the file.
 #[derive(Debug)]
-pub(super) struct PatchedFileSystem {
-    inner: Arc<dyn FileSystem>,
+pub(super) struct Patch {
     path: PathBuf,
     header: Header,
 }
 
-impl PatchedFileSystem {
-    /// `inner`, in which the file `path` starts with `header`.
-    pub(super) fn new(inner: &Arc<dyn FileSystem>, path: &Path, header: Header) -> Self {
-        Self { inner: Arc::clone(inner), path: path.to_path_buf(), header }
+impl Patch {
+    /// The file `path` starts with `header`.
+    pub(super) fn new(path: &Path, header: Header) -> Self {
+        Self { path: path.to_path_buf(), header }
     }
 }
 
-impl FileSystem for PatchedFileSystem {
-    fn create(&self, path: &Path) -> Result<Arc<dyn File>, IoError> {
-        self.inner.create(path)
-    }
-
-    fn open(&self, path: &Path) -> Result<Arc<dyn File>, IoError> {
-        let inner = self.inner.open(path)?;
+impl Reading for Patch {
+    fn open(&self, inner: &dyn FileSystem, path: &Path) -> Result<Arc<dyn File>, IoError> {
+        let inner = inner.open(path)?;
         if path != self.path {
             return Ok(inner);
         }
         Ok(Arc::new(PatchedFile { inner, header: self.header }))
-    }
-
-    fn open_for_write(&self, path: &Path) -> Result<Arc<dyn File>, IoError> {
-        self.inner.open_for_write(path)
-    }
-
-    fn rename(&self, from: &Path, to: &Path) -> Result<(), IoError> {
-        self.inner.rename(from, to)
-    }
-
-    fn link(&self, from: &Path, to: &Path) -> Result<(), IoError> {
-        self.inner.link(from, to)
-    }
-
-    fn remove(&self, path: &Path) -> Result<(), IoError> {
-        self.inner.remove(path)
-    }
-
-    fn list(&self, dir: &Path) -> Result<Vec<DirEntry>, IoError> {
-        self.inner.list(dir)
-    }
-
-    fn exists(&self, path: &Path) -> Result<bool, IoError> {
-        self.inner.exists(path)
-    }
-
-    fn create_dir_all(&self, dir: &Path) -> Result<(), IoError> {
-        self.inner.create_dir_all(dir)
-    }
-
-    fn sync_dir(&self, dir: &Path) -> Result<(), IoError> {
-        self.inner.sync_dir(dir)
-    }
-
-    fn lock(&self, path: &Path, mode: LockMode) -> Result<Box<dyn FileLock>, LockError> {
-        self.inner.lock(path, mode)
-    }
-
-    fn space(&self, dir: &Path) -> Result<Space, IoError> {
-        self.inner.space(dir)
     }
 }
 

@@ -13,8 +13,9 @@ use esker_table::{Adoption, TableContext};
 use esker_tree::Manifest;
 
 use super::causes::UNREADABLE;
-use super::patched::PatchedFileSystem;
-use super::unreadable::{PaddedFileSystem, Unreadable};
+use super::patched::Patch;
+use super::reading::ReadingFileSystem;
+use super::unreadable::{Padding, Unreadable};
 use crate::error::{Error, Result};
 use crate::recovery::LOCK_FILE;
 use crate::recovery::orphans::is_foreign;
@@ -100,7 +101,7 @@ impl Place {
             return Err(none());
         }
         let unreadable = Arc::new(Unreadable::default());
-        let padded = PaddedFileSystem::new(&env.fs, &unreadable);
+        let padded = ReadingFileSystem::new(&env.fs, Padding::new(&unreadable));
         Ok(Self {
             env: Env { fs: Arc::new(padded), ..env.clone() },
             device: env.clone(),
@@ -316,6 +317,6 @@ impl Place {
         let (database, id) =
             adoption.map_or((database, id), |it| (it.origin_database, it.origin_id));
         let header = FileHeader { kind, format, id, database };
-        Ok(Some(Arc::new(PatchedFileSystem::new(&self.env.fs, path, header.encode()))))
+        Ok(Some(Arc::new(ReadingFileSystem::new(&self.env.fs, Patch::new(path, header.encode())))))
     }
 }

@@ -13,10 +13,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use esker_env::{
-    Advice, DirEntry, File, FileLock, FileSystem, IoError, LockError, LockMode, Space,
-};
+use esker_env::{Advice, File, FileSystem, IoError};
 
+use super::reading::Reading;
 use crate::sync::{Mutex, MutexGuard, PoisonError};
 
 /// What the system reads at the least, and so what cannot be had together.
@@ -176,25 +175,23 @@ impl Unreadable {
     }
 }
 
-/// The file system in which what the device does not give reads as zeros. Only files that are opened for
-/// reading do.
+/// What the device does not give reads as zeros, in files that are opened for reading.
 #[derive(Debug)]
-pub(super) struct PaddedFileSystem {
-    inner: Arc<dyn FileSystem>,
+pub(super) struct Padding {
     unreadable: Arc<Unreadable>,
 }
 
-impl PaddedFileSystem {
-    pub(super) fn new(inner: &Arc<dyn FileSystem>, unreadable: &Arc<Unreadable>) -> Self {
-        Self { inner: Arc::clone(inner), unreadable: Arc::clone(unreadable) }
+impl Padding {
+    pub(super) fn new(unreadable: &Arc<Unreadable>) -> Self {
+        Self { unreadable: Arc::clone(unreadable) }
     }
+}
 
-    /// The length of a file that cannot be opened, as its directory has it; 0 where it does not say.
-    fn listed_len(&self, path: &Path) -> u64 {
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        let entries = path.parent().and_then(|dir| self.inner.list(dir).ok()).unwrap_or_default();
-        entries.iter().find(|entry| entry.name == *name).map_or(0, |entry| entry.len)
-    }
+/// The length of a file that cannot be opened, as its directory has it; 0 where it does not say.
+fn listed_len(fs: &dyn FileSystem, path: &Path) -> u64 {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let entries = path.parent().and_then(|dir| fs.list(dir).ok()).unwrap_or_default();
+    entries.iter().find(|entry| entry.name == *name).map_or(0, |entry| entry.len)
 }
 
 /// Does `attempt`, and does it again if the device refuses it.
@@ -205,67 +202,23 @@ fn twice<T>(mut attempt: impl FnMut() -> Result<T, IoError>) -> Result<T, IoErro
     }
 }
 
-impl FileSystem for PaddedFileSystem {
-    fn create(&self, path: &Path) -> Result<Arc<dyn File>, IoError> {
-        self.inner.create(path)
-    }
-
-    fn open(&self, path: &Path) -> Result<Arc<dyn File>, IoError> {
+impl Reading for Padding {
+    fn open(&self, inner: &dyn FileSystem, path: &Path) -> Result<Arc<dyn File>, IoError> {
         let (path, unreadable) = (path.to_path_buf(), Arc::clone(&self.unreadable));
         let given_up = |len| PaddedFile { path: path.clone(), inner: None, len, unreadable };
         if self.unreadable.is_whole(&path) {
-            return Ok(Arc::new(given_up(self.listed_len(&path))));
+            return Ok(Arc::new(given_up(listed_len(inner, &path))));
         }
-        let opened = twice(|| self.inner.open(&path).and_then(|file| Ok((file.len()?, file))));
+        let opened = twice(|| inner.open(&path).and_then(|file| Ok((file.len()?, file))));
         match opened {
             Ok((len, inner)) => Ok(Arc::new(PaddedFile { inner: Some(inner), ..given_up(len) })),
             Err(error) if error.is_of_the_device() => {
-                let len = self.listed_len(&path);
+                let len = listed_len(inner, &path);
                 self.unreadable.add(&path, (0, len), &error, true);
                 Ok(Arc::new(given_up(len)))
             }
             Err(error) => Err(error),
         }
-    }
-
-    fn open_for_write(&self, path: &Path) -> Result<Arc<dyn File>, IoError> {
-        self.inner.open_for_write(path)
-    }
-
-    fn rename(&self, from: &Path, to: &Path) -> Result<(), IoError> {
-        self.inner.rename(from, to)
-    }
-
-    fn link(&self, from: &Path, to: &Path) -> Result<(), IoError> {
-        self.inner.link(from, to)
-    }
-
-    fn remove(&self, path: &Path) -> Result<(), IoError> {
-        self.inner.remove(path)
-    }
-
-    fn list(&self, dir: &Path) -> Result<Vec<DirEntry>, IoError> {
-        self.inner.list(dir)
-    }
-
-    fn exists(&self, path: &Path) -> Result<bool, IoError> {
-        self.inner.exists(path)
-    }
-
-    fn create_dir_all(&self, dir: &Path) -> Result<(), IoError> {
-        self.inner.create_dir_all(dir)
-    }
-
-    fn sync_dir(&self, dir: &Path) -> Result<(), IoError> {
-        self.inner.sync_dir(dir)
-    }
-
-    fn lock(&self, path: &Path, mode: LockMode) -> Result<Box<dyn FileLock>, LockError> {
-        self.inner.lock(path, mode)
-    }
-
-    fn space(&self, dir: &Path) -> Result<Space, IoError> {
-        self.inner.space(dir)
     }
 }
 

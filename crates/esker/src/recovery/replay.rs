@@ -123,6 +123,16 @@ impl<'a> Replay<'a> {
         }
         let is_missing = !self.fs.exists(&path)?;
         let is_lenient = self.mode == RecoveryMode::PointInTime;
+        // What is kept of a segment that could not be read to its end.
+        let cut = |last_seqno, end, is_dropped| ReplayedSegment {
+            id,
+            end,
+            durable: 0,
+            last_seqno,
+            is_torn: true,
+            is_dropped,
+            is_missing,
+        };
         let (segment, why) = match self.read_segment(id, &path, is_missing, &mut is_dropping) {
             Ok(segment) => {
                 let why =
@@ -130,33 +140,11 @@ impl<'a> Replay<'a> {
                 (segment, why)
             }
             Err(FileError::Corruption(Corruption { offset, what, .. })) if is_lenient => {
-                let (last_seqno, durable) = (self.last_logged, 0);
                 let keeps = esker_base::planted::is("damaged-segment-keeps-frames");
-                let (end, is_torn, is_dropped) = (offset, true, is_dropping && !keeps);
-                let segment = ReplayedSegment {
-                    id,
-                    end,
-                    durable,
-                    last_seqno,
-                    is_torn,
-                    is_dropped,
-                    is_missing,
-                };
-                (segment, Some(what))
+                (cut(self.last_logged, offset, is_dropping && !keeps), Some(what))
             }
             Err(FileError::Io(_)) if esker_base::planted::is("unreadable-log-passed-over") => {
-                let (end, durable) = (0, 0);
-                let (last_seqno, is_torn, is_dropped) = (self.last_logged, true, false);
-                let segment = ReplayedSegment {
-                    id,
-                    end,
-                    durable,
-                    last_seqno,
-                    is_torn,
-                    is_dropped,
-                    is_missing,
-                };
-                (segment, None)
+                (cut(self.last_logged, 0, false), None)
             }
             Err(error) => return Err(error.into()),
         };
