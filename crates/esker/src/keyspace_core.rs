@@ -2,6 +2,7 @@
 
 mod looks;
 pub(crate) mod read_view;
+mod settings;
 mod stored_key;
 pub(crate) mod upkeep_notes;
 pub(crate) mod write_times;
@@ -12,22 +13,19 @@ use std::time::Duration;
 
 use esker_base::{KeyspaceId, SeqNo};
 use esker_cache::Budget;
-use esker_tree::{
-    Busy, Fifo, Filter, Lazy, Leveled, LeveledByBytes, LeveledOptions, Merge, Policy, ReadContext,
-    Simple, Tiered, TimeWindow, Universal, Upkeep, Version,
-};
+use esker_tree::{Busy, Version};
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::expiry::millis_up;
 use crate::key_order::KeyspaceOrder;
-use crate::key_order::user_code::{stored_filter, stored_merge};
-use crate::keyspace_core::looks::{Looks, look_every};
+use crate::keyspace_core::looks::Looks;
 use crate::keyspace_core::read_view::{ReadView, WriteBuffer};
-use crate::keyspace_core::upkeep_notes::{UpkeepNotes, WriteMark, rules};
-use crate::options::{CompactionPolicy, KeyspaceOptions};
+use crate::keyspace_core::settings::CurrentSettings;
+use crate::keyspace_core::upkeep_notes::{UpkeepNotes, WriteMark};
 use crate::running::JobKind;
 use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use crate::sync::{Mutex, MutexGuard, PoisonError, RwLock};
+
+pub(crate) use crate::keyspace_core::settings::Settings;
 
 /// The inner side of a keyspace. Lives as long as anybody holds a handle or a job on it.
 pub(crate) struct KeyspaceCore {
@@ -36,8 +34,7 @@ pub(crate) struct KeyspaceCore {
     pub(crate) order: KeyspaceOrder,
     /// Changed by a rename.
     name: RwLock<Arc<str>>,
-    /// Changed when the keyspace is opened with other options.
-    settings: RwLock<Arc<Settings>>,
+    settings: CurrentSettings,
     /// What readers see; replaced whole, never edited in place. Written only for the moment of
     /// the exchange, by the commit leader (switch) or under the ledger's lock (new version).
     view: RwLock<Arc<ReadView>>,
@@ -45,21 +42,6 @@ pub(crate) struct KeyspaceCore {
     /// [`KeyspaceCore::view_with_seqno`].
     view_generation: AtomicU64,
     is_dropped: AtomicBool,
-    /// Whether the options give it a log. Changes only with the settings. Counter only: the leader
-    /// reads it once for each batch.
-    is_logged: AtomicBool,
-    /// Whether the options give it a merge operator. Changes only with the settings, and only to
-    /// true. Counter only: a writer that comes too early is refused.
-    merges: AtomicBool,
-    /// Size at which the memtable is switched. Changes only with the settings. Counter only: the
-    /// leader reads it once for each batch.
-    memtable_bytes: AtomicU64,
-    /// Whether many tombstones are a reason to switch it. Changes only with the settings. Counter
-    /// only, as the size.
-    sheds_tombstones: AtomicBool,
-    /// Milliseconds after which a put expires that does not say when; 0 for never. Changes only
-    /// with the settings. Counter only: it is read once for each put.
-    default_ttl_millis: AtomicU64,
     /// Whether tables expire whole, as of the last change of the tree. Counter only.
     may_expire: AtomicBool,
     /// Whether writes must look at the backlog before they are let in. A hint: counter only.
@@ -78,28 +60,6 @@ pub(crate) struct KeyspaceCore {
     failures: Mutex<BTreeMap<JobKind, Failure>>,
 }
 
-/// Options of a keyspace with what follows from them.
-pub(crate) struct Settings {
-    pub(crate) options: KeyspaceOptions,
-    /// The merge operator, for keys as they are stored.
-    pub(crate) merge: Option<Merge>,
-    /// The compaction filter, for keys as they are stored.
-    pub(crate) filter: Option<Filter>,
-    /// None if the tree is compacted on demand only.
-    pub(crate) policy: Option<Box<dyn Policy>>,
-    /// What on-demand compactions follow: down to the last level, whatever the automatic policy,
-    /// but for one under which tables are of one age each.
-    pub(crate) manual_policy: Box<dyn Policy>,
-    /// What is compacted beside the policy.
-    pub(crate) upkeep: Upkeep,
-    /// How often time alone may give work, if it may.
-    pub(crate) look_every: Option<Duration>,
-    /// Size that tables are aimed at.
-    pub(crate) table_bytes: u64,
-    /// Size at which the memtable is switched.
-    pub(crate) memtable_bytes: u64,
-}
-
 /// A background job that failed and will be tried again.
 #[derive(Clone, Debug)]
 pub(crate) struct Failure {
@@ -109,70 +69,8 @@ pub(crate) struct Failure {
     pub(crate) retry_at: Duration,
 }
 
-/// A memtable takes at most this part of the memory budget: one that fills and one that is flushed
-/// are then half of it.
-const MEMTABLE_SHARE: u64 = 4;
-
 /// After so many failures in a row, whatever the cause, writers that wait for a flush are told.
 const FLUSH_ATTEMPTS_MIN: u32 = 3;
-
-/// Smallest size that tables are aimed at, in bytes.
-const TABLE_BYTES_MIN: u64 = 1 << 20;
-
-impl Settings {
-    pub(crate) fn new(options: KeyspaceOptions, memory_budget_bytes: u64) -> Self {
-        let memtable_bytes =
-            options.memtable_bytes.min((memory_budget_bytes / MEMTABLE_SHARE).max(64 << 10));
-        // Tables of one flush, but never so small that a tree has thousands of them.
-        let table_bytes = memtable_bytes.max(TABLE_BYTES_MIN);
-        let sizes = LeveledOptions { memtable_bytes, table_bytes, ..LeveledOptions::default() };
-        let leveled = Leveled::new(sizes);
-        let policy: Option<Box<dyn Policy>> = match options.compaction {
-            CompactionPolicy::Leveled => Some(Box::new(leveled.clone())),
-            CompactionPolicy::None => None,
-            CompactionPolicy::Simple(simple) => Some(Box::new(Simple::new(simple, table_bytes))),
-            CompactionPolicy::Tiered(tiered) => Some(Box::new(Tiered::new(tiered, table_bytes))),
-            CompactionPolicy::LeveledByBytes(by_bytes) => {
-                Some(Box::new(LeveledByBytes::new(by_bytes, table_bytes)))
-            }
-            CompactionPolicy::Universal(universal) => {
-                Some(Box::new(Universal::new(universal, table_bytes)))
-            }
-            CompactionPolicy::Lazy(lazy) => Some(Box::new(Lazy::new(lazy, table_bytes))),
-            CompactionPolicy::Fifo(fifo) => Some(Box::new(Fifo::new(fifo))),
-            CompactionPolicy::TimeWindow(window) => {
-                Some(Box::new(TimeWindow::new(window, table_bytes)))
-            }
-        };
-        let manual_policy: Box<dyn Policy> = match options.compaction {
-            CompactionPolicy::Fifo(fifo) => Box::new(Fifo::new(fifo)),
-            CompactionPolicy::TimeWindow(window) => Box::new(TimeWindow::new(window, table_bytes)),
-            _ => Box::new(leveled),
-        };
-        let look_every = look_every(&options);
-        let upkeep = rules(&options, sizes);
-        let merge = options.merge_operator.clone().map(|merge| stored_merge(&options.order, merge));
-        let filter = options
-            .compaction_filter
-            .clone()
-            .and_then(|filter| stored_filter(&options.order, filter));
-        Self {
-            options,
-            merge,
-            filter,
-            policy,
-            manual_policy,
-            upkeep,
-            look_every,
-            table_bytes,
-            memtable_bytes,
-        }
-    }
-
-    fn default_ttl_millis(&self) -> u64 {
-        self.options.default_ttl.map_or(0, millis_up)
-    }
-}
 
 impl KeyspaceCore {
     pub(crate) fn new(
@@ -187,24 +85,14 @@ impl KeyspaceCore {
             immutables: Vec::new(),
             version: Arc::new(version),
         };
-        let is_logged = settings.options.log;
-        let merges = settings.options.merge_operator.is_some();
-        let memtable_bytes = settings.memtable_bytes;
-        let sheds_tombstones = settings.upkeep.frees_space;
-        let default_ttl_millis = settings.default_ttl_millis();
         Arc::new(Self {
             id,
             order: KeyspaceOrder::new(&settings.options.order),
             name: RwLock::new(name.into()),
-            settings: RwLock::new(Arc::new(settings)),
+            settings: CurrentSettings::new(settings),
             view: RwLock::new(Arc::new(view)),
             view_generation: AtomicU64::new(0),
             is_dropped: AtomicBool::new(false),
-            is_logged: AtomicBool::new(is_logged),
-            merges: AtomicBool::new(merges),
-            memtable_bytes: AtomicU64::new(memtable_bytes),
-            sheds_tombstones: AtomicBool::new(sheds_tombstones),
-            default_ttl_millis: AtomicU64::new(default_ttl_millis),
             may_expire: AtomicBool::new(false),
             is_under_pressure: AtomicBool::new(false),
             debt_bytes: AtomicU64::new(0),
@@ -224,55 +112,6 @@ impl KeyspaceCore {
         *self.name.write().unwrap_or_else(PoisonError::into_inner) = name.into();
     }
 
-    pub(crate) fn settings(&self) -> Arc<Settings> {
-        Arc::clone(&self.settings.read().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    /// What gives the entries of the keyspace their meaning at a time in milliseconds since the
-    /// epoch.
-    ///
-    /// # Cost
-    /// As of [`KeyspaceCore::view`].
-    pub(crate) fn read_context(&self, now_millis: u64) -> ReadContext {
-        // Whoever asks has its view: had it an operand, written by one who found an operator, this
-        // finds it too.
-        if !self.merges.load(Ordering::Relaxed) {
-            return ReadContext { now_millis, ..ReadContext::default() };
-        }
-        let settings = self.settings.read().unwrap_or_else(PoisonError::into_inner);
-        ReadContext { merge: settings.merge.clone(), now_millis, ..ReadContext::default() }
-    }
-
-    /// Refuses operands where there is no merge operator, not even by name.
-    pub(crate) fn check_merges(&self) -> Result<()> {
-        if self.merges.load(Ordering::Relaxed) {
-            return Ok(());
-        }
-        let what = format!("the keyspace {:?} has no merge operator", &*self.name());
-        Err(Error::invalid_input(what))
-    }
-
-    pub(crate) fn set_settings(&self, settings: Settings) {
-        self.is_logged.store(settings.options.log, Ordering::Relaxed);
-        let merges = settings.options.merge_operator.is_some();
-        self.memtable_bytes.store(settings.memtable_bytes, Ordering::Relaxed);
-        self.sheds_tombstones.store(settings.upkeep.frees_space, Ordering::Relaxed);
-        self.default_ttl_millis.store(settings.default_ttl_millis(), Ordering::Relaxed);
-        *self.settings.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(settings);
-        // Last: a writer who finds it writes operands, whose readers need the operator.
-        self.merges.store(merges, Ordering::Relaxed);
-    }
-
-    pub(crate) fn is_logged(&self) -> bool {
-        self.is_logged.load(Ordering::Relaxed)
-    }
-
-    /// After how long a put expires that does not say when.
-    pub(crate) fn default_ttl(&self) -> Option<Duration> {
-        let millis = self.default_ttl_millis.load(Ordering::Relaxed);
-        (millis != 0).then_some(Duration::from_millis(millis))
-    }
-
     /// Whether the tree has tables that expire whole.
     pub(crate) fn may_expire(&self) -> bool {
         self.may_expire.load(Ordering::Relaxed)
@@ -288,10 +127,6 @@ impl KeyspaceCore {
 
     pub(crate) fn set_debt_bytes(&self, bytes: u64) {
         self.debt_bytes.store(bytes, Ordering::Relaxed);
-    }
-
-    pub(crate) fn memtable_bytes(&self) -> u64 {
-        self.memtable_bytes.load(Ordering::Relaxed)
     }
 
     pub(crate) fn is_under_pressure(&self) -> bool {
@@ -347,15 +182,6 @@ impl KeyspaceCore {
     /// Changes whenever something is written.
     pub(crate) fn write_mark(&self) -> WriteMark {
         (self.view_generation(), self.view().active.memtable.entry_count())
-    }
-
-    /// Tombstones at which the memtable is switched though it is not full.
-    pub(crate) fn tombstone_limit(&self) -> u64 {
-        if self.sheds_tombstones.load(Ordering::Relaxed) {
-            self.upkeep.tombstone_limit()
-        } else {
-            u64::MAX
-        }
     }
 
     /// Replaces the view by what `change` makes of it.
