@@ -22,7 +22,7 @@ pub struct Target {
 }
 
 /// All targets.
-pub const TARGETS: [Target; 13] = [
+pub const TARGETS: [Target; 18] = [
     Target { name: "file_header", run: file_header, seeds: sample::file_headers },
     Target { name: "log_segment", run: log_segment, seeds: log_segments },
     Target { name: "manifest_edit", run: manifest_edit, seeds: sample::edits },
@@ -41,6 +41,19 @@ pub const TARGETS: [Target; 13] = [
     Target { name: "filter", run: esker_table::fuzzing::filter, seeds: sample::filters },
     Target { name: "top_index", run: esker_table::fuzzing::top_index, seeds: sample::top_indexes },
     Target { name: "properties", run: esker_table::fuzzing::properties, seeds: sample::properties },
+    Target {
+        name: "range_tombstones",
+        run: esker_table::fuzzing::range_tombstones,
+        seeds: sample::range_tombstones,
+    },
+    Target {
+        name: "blob_record",
+        run: esker_table::fuzzing::blob_record,
+        seeds: sample::blob_records,
+    },
+    Target { name: "footers", run: esker_table::fuzzing::footers, seeds: sample::footers },
+    Target { name: "stored_key", run: esker::fuzzing::stored_key, seeds: sample::stored_keys },
+    Target { name: "merge_operands", run: esker::fuzzing::merge_operands, seeds: sample::merges },
     Target { name: "warm_list", run: warm_list, seeds: sample::warm_lists },
     Target { name: "database_directory", run: directory::run, seeds: directory::seeds },
     Target { name: "operations", run: operations::run, seeds: operations::seeds },

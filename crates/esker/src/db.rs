@@ -327,7 +327,8 @@ impl Db {
     /// manifest, so that damage to any of it is noticed at the next open.
     ///
     /// Cursors, and scans that have begun, go on reading what they hold; everything else returns
-    /// `Closed`.
+    /// `Closed`. Once the directory is opened again, files that only they refer to are removed, and a
+    /// read of one that they had not opened before is an `Io` error.
     ///
     /// # Errors
     /// If something cannot be written. The database is closed nevertheless, and the next open

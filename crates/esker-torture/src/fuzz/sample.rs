@@ -2,13 +2,19 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use esker::env::{Env, FileExt as _, FileSystem, MemoryFileSystem};
-use esker::{Db, KeyspaceOptions, Options};
-use esker_base::{FileHeader, FileId, FileKind, TableId};
+use esker::operators::{AddU64, Append, SetUnion};
+use esker::{
+    Db, KeyOrder as _, KeyspaceOptions, Merge, Options, Order, PrefixRule, ReverseBytewise,
+};
+use esker_base::{BlobFileId, FileHeader, FileId, FileKind, OwnerId, TableId};
 use esker_cache::{BlockCache, Budget};
 use esker_log::{ExpectedHeader, LogReader};
-use esker_table::{BlobFiles, BlockKind, Ownership, Table, TableContext};
+use esker_table::{
+    BlobFiles, BlobReference, BlockHandle, BlockKind, Ownership, Table, TableContext,
+};
 
 /// Where the sample lies.
 pub(super) const DIR: &str = "db";
@@ -28,31 +34,70 @@ pub(super) fn open(env: Env) -> esker::Result<Db> {
     Db::builder(DIR).env(env).options(options).open()
 }
 
-/// A database with two tables, a log, two keyspaces and a list of warm blocks, and what the default one holds.
-pub(super) fn database() -> (MemoryFileSystem, Vec<(String, String)>) {
+/// What each keyspace holds, by its name.
+pub(super) type Contents = Vec<(String, Vec<(Vec<u8>, Vec<u8>)>)>;
+
+/// What all keyspaces hold.
+pub(super) fn contents_of(db: &Db) -> esker::Result<Contents> {
+    let mut all = Contents::new();
+    for name in db.keyspaces() {
+        let Some(keyspace) = db.existing_keyspace(&name)? else { continue };
+        let entries = keyspace.iter();
+        let entries = entries.map(|entry| entry.map(|(key, value)| (key.to_vec(), value.to_vec())));
+        all.push((name, entries.collect::<esker::Result<_>>()?));
+    }
+    Ok(all)
+}
+
+/// A database with tables on two levels, blob files, a log, two keyspaces and a list of warm blocks, and
+/// what it holds. Every kind of entry is in a table of it and in the log.
+pub(super) fn database() -> (MemoryFileSystem, Contents) {
     let fs = MemoryFileSystem::new(1);
     let db = open(env_of(&fs)).expect("memory");
-    let small = KeyspaceOptions { block_size_bytes: 256, ..KeyspaceOptions::default() };
+    let small = KeyspaceOptions {
+        block_size_bytes: 256,
+        blob_threshold_bytes: Some(64),
+        prefix_filter: Some(PrefixRule::First(5)),
+        merge_operator: Some(Merge::new(Append::new("+"))),
+        ..KeyspaceOptions::default()
+    };
     db.keyspace("default", small.clone()).expect("memory");
-    let users = db.keyspace("users", small).expect("memory");
-    let mut contents = Vec::new();
-    for round in 0..3 {
+    let reversed = KeyspaceOptions { order: Order::reverse_bytewise(), ..small };
+    let users = db.keyspace("users", reversed).expect("memory");
+    for round in 0..3_usize {
         for number in (0..30).filter(|number| number % 3 == round) {
             let (key, value) = (format!("key {number:02}"), format!("value {number} {round}"));
-            db.put(&key, &value).expect("memory");
-            contents.push((key, value));
+            db.put(&key, value.repeat(1 + number % 5 * 3)).expect("memory");
         }
+        write_others(&db, round).expect("memory");
         users.put("user", round.to_string()).expect("memory");
-        if round < 2 {
-            db.flush().expect("memory");
+        users.put(format!("user {round}"), "name ".repeat(20 * round)).expect("memory");
+        match round {
+            0 => db.compact_all().expect("memory"),
+            1 => db.flush().expect("memory"),
+            _ => {}
         }
     }
-    contents.sort();
-    for (key, _) in &contents {
+    let contents = contents_of(&db).expect("memory");
+    for (key, _) in &contents[0].1 {
         drop(db.get(key).expect("memory"));
     }
     db.close().expect("memory");
     (fs, contents)
+}
+
+/// Entries that are not plain puts.
+fn write_others(db: &Db, round: usize) -> esker::Result<()> {
+    let far = Duration::from_secs(1 << 32);
+    db.put_with_ttl(format!("key 5{round}"), "until then", far)?;
+    db.merge("key 60", round.to_string())?;
+    db.merge(format!("key {round:02}"), "more")?;
+    db.delete(format!("key {:02}", 3 + round))?;
+    db.delete_range(format!("key 1{round}")..format!("key 1{}", round + 2))?;
+    match round {
+        1 => db.single_delete("key 70"),
+        _ => db.put("key 70", "once"),
+    }
 }
 
 /// All bytes of a file.
@@ -193,6 +238,52 @@ pub(super) fn filters() -> Vec<Vec<u8>> {
 
 pub(super) fn top_indexes() -> Vec<Vec<u8>> {
     blocks(BlockKind::TopIndex)
+}
+
+pub(super) fn range_tombstones() -> Vec<Vec<u8>> {
+    blocks(BlockKind::RangeTombstones)
+}
+
+/// Records of the blob files, without checksums, and the references to them.
+pub(super) fn blob_records() -> Vec<Vec<u8>> {
+    let value = b"value of a record";
+    let mut record = vec![3];
+    record.extend_from_slice(b"key");
+    record.extend_from_slice(value);
+    let mut reference = Vec::new();
+    let file = BlobFileId(FileId { owner: OwnerId::FIRST, counter: 7 });
+    let block = BlockHandle { offset: 40, len: 300 };
+    BlobReference { file, block, number: 2, value_len: 280 }.encode(&mut reference);
+    vec![record, reference, vec![9; 44]]
+}
+
+/// A seed and an offset, and what is checked of the two kinds of footers.
+pub(super) fn footers() -> Vec<Vec<u8>> {
+    vec![vec![0; 16 + 40], (0..60).collect()]
+}
+
+/// Keys in reverse order, as they are stored.
+pub(super) fn stored_keys() -> Vec<Vec<u8>> {
+    [&b""[..], b"key", &[0, 1, 2, 255, 254]].map(encoded_backwards).to_vec()
+}
+
+fn encoded_backwards(key: &[u8]) -> Vec<u8> {
+    let mut stored = Vec::new();
+    ReverseBytewise.encode(key, &mut stored);
+    stored
+}
+
+/// Which operator, whether there is a value, and parts behind their lengths.
+pub(super) fn merges() -> Vec<Vec<u8>> {
+    let set = SetUnion::encode(["a", "b"]);
+    let parts = [[9; 8].as_slice(), &AddU64::encode(7), &set, b"", b"text"];
+    let merge = |operator: u8| {
+        let parts = parts
+            .iter()
+            .flat_map(|part| std::iter::once(part.len() as u8).chain(part.iter().copied()));
+        [operator, 1].into_iter().chain(parts).collect()
+    };
+    (0..6).map(merge).collect()
 }
 
 pub(super) fn properties() -> Vec<Vec<u8>> {

@@ -1,0 +1,4 @@
+//! Feeds the target `footers` of `esker_torture::fuzz`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| esker_torture::fuzz::run("footers", bytes));
