@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use esker_base::KeyRange;
+use esker_base::{KeyRange, SeqNo};
 use esker_tree::{MergingCursor, SEARCHES_PER_READ, SourceCursor, SteppedOver, VisibleCursor};
 
 use crate::bytes::{Bytes, Key, PINNED_LEN_MIN, Value};
@@ -11,6 +11,7 @@ use crate::engine::snapshots::PinnedSeqNo;
 use crate::error::Result;
 use crate::key_order::KeyOrder;
 use crate::keyspace_core::KeyspaceCore;
+use crate::keyspace_core::read_view::ReadView;
 use crate::read::sources::{coverage, prefix_excludes, run_count, source_cursors};
 
 /// A place in a keyspace at one moment, that can be moved.
@@ -58,6 +59,46 @@ struct Origin {
     keys_only: bool,
 }
 
+/// A keyspace at one moment, with all that a cursor reads.
+#[derive(Clone)]
+pub(crate) struct Moment {
+    engine: Arc<Engine>,
+    keyspace: Arc<KeyspaceCore>,
+    view: Arc<ReadView>,
+    seqno: SeqNo,
+    /// Where keys are not stored as they are.
+    code: Option<Arc<dyn KeyOrder>>,
+    pin: Option<Arc<PinnedSeqNo>>,
+}
+
+impl Moment {
+    /// That of `pin`, or now.
+    ///
+    /// # Errors
+    /// If the database is closed, or the keyspace dropped.
+    pub(crate) fn take(
+        engine: &Arc<Engine>,
+        keyspace: &Arc<KeyspaceCore>,
+        pin: Option<Arc<PinnedSeqNo>>,
+    ) -> Result<Self> {
+        engine.check_open()?;
+        let code = keyspace.key_code()?;
+        let (view, seqno) = keyspace.view_with_seqno(|| {
+            pin.as_ref().map_or_else(|| engine.snapshots.visible(), |pin| pin.seqno())
+        });
+        // Behind the view: see `live_view`.
+        keyspace.check_live()?;
+        Ok(Self {
+            engine: Arc::clone(engine),
+            keyspace: Arc::clone(keyspace),
+            view,
+            seqno,
+            code,
+            pin,
+        })
+    }
+}
+
 /// Seeks of one cursor that are counted for its keyspace together.
 const SEEKS_COUNTED: u32 = 1024;
 
@@ -95,20 +136,20 @@ impl Cursor {
         range: KeyRange,
         pin: Option<Arc<PinnedSeqNo>>,
     ) -> Result<Self> {
-        engine.check_open()?;
-        let shown = |code| ShownKey { code, key: Vec::new(), is_bad: false };
-        let shown = keyspace.key_code()?.map(shown);
-        let (view, seqno) = keyspace.view_with_seqno(|| {
-            pin.as_ref().map_or_else(|| engine.snapshots.visible(), |pin| pin.seqno())
-        });
-        // Behind the view: see `live_view`.
-        keyspace.check_live()?;
+        Self::at(Moment::take(engine, keyspace, pin)?, range)
+    }
+
+    /// A cursor over the stored keys of `range` at that moment.
+    pub(crate) fn at(moment: Moment, range: KeyRange) -> Result<Self> {
+        let Moment { engine, keyspace, view, seqno, code, pin } = moment;
+        let shown = code.map(|code| ShownKey { code, key: Vec::new(), is_bad: false });
         let counters = &engine.counters;
         let sources =
             source_cursors(&view, &range, seqno, |table| prefix_excludes(table, &range, counters))?;
+        let context = engine.read_context(&keyspace, engine.time_of(pin.as_deref()));
         let origin = Origin {
-            engine: Arc::clone(engine),
-            keyspace: Arc::clone(keyspace),
+            engine,
+            keyspace,
             range: range.clone(),
             pin,
             sources: sources.len(),
@@ -118,7 +159,6 @@ impl Cursor {
             blocks_told: 0,
             keys_only: false,
         };
-        let context = engine.read_context(keyspace, engine.time_of(origin.pin.as_deref()));
         let inner = VisibleCursor::new(MergingCursor::new(sources), seqno, range, context)
             .with_coverage(coverage(&view, seqno));
         Ok(Self { inner, shown, origin })
@@ -316,5 +356,11 @@ impl Drop for Origin {
 impl std::fmt::Debug for Cursor {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "cursor over {:?}", self.origin.keyspace)
+    }
+}
+
+impl std::fmt::Debug for Moment {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:?} as of {:?}", self.keyspace, self.seqno)
     }
 }

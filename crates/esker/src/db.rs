@@ -326,9 +326,9 @@ impl Db {
     /// out or leaves them in the log, makes everything durable and marks the end of log and
     /// manifest, so that damage to any of it is noticed at the next open.
     ///
-    /// Cursors, and scans that have begun, go on reading what they hold; everything else returns
-    /// `Closed`. Once the directory is opened again, files that only they refer to are removed, and a
-    /// read of one that they had not opened before is an `Io` error.
+    /// Cursors and scans go on reading what they hold; everything else returns `Closed`. Once the
+    /// directory is opened again, files that only they refer to are removed, and a read of one that
+    /// they had not opened before is an `Io` error.
     ///
     /// # Errors
     /// If something cannot be written. The database is closed nevertheless, and the next open

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -172,7 +173,7 @@ impl fmt::Display for Event {
 }
 
 /// Is told each event as it happens, on the thread on which it happens: it should return soon, and
-/// must not call the database.
+/// must not call the database. If it panics, that event is not told, and nothing else comes of it.
 pub type EventListener = Arc<dyn Fn(&Event) + Send + Sync>;
 
 /// How many events are kept.
@@ -191,7 +192,8 @@ impl EventLog {
 
     pub(crate) fn record(&self, now: Duration, event: Event) {
         if let Some(listener) = &self.listener {
-            listener(&event);
+            // What the engine was about to do must not depend on who watches.
+            _ = catch_unwind(AssertUnwindSafe(|| listener(&event)));
         }
         let mut events = self.events.lock().unwrap_or_else(PoisonError::into_inner);
         if events.len() == EVENT_COUNT_MAX {

@@ -69,6 +69,9 @@ fn check_request(request: &OpenRequest) -> std::result::Result<(), String> {
     request.options.check()?;
     request.default_keyspace.iter().try_for_each(KeyspaceOptions::check)?;
     request.orders.iter().try_for_each(Order::check)?;
+    if [Some(&request.dir), request.options.log_dir.as_ref()].contains(&Some(&PathBuf::new())) {
+        return Err("the path of a directory is empty".into());
+    }
     if request.recovery == RecoveryMode::Salvage && !request.is_read_only {
         return Err("a database is salvaged by an open that only reads".into());
     }

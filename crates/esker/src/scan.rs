@@ -5,7 +5,7 @@ use std::sync::Arc;
 use esker_base::KeyRange;
 
 use crate::bytes::{Key, Value};
-use crate::cursor::Cursor;
+use crate::cursor::{Cursor, Moment};
 use crate::engine::Engine;
 use crate::engine::snapshots::PinnedSeqNo;
 use crate::error::{Error, Result};
@@ -34,21 +34,13 @@ pub struct Scan {
 #[derive(Debug)]
 struct End {
     cursor: Option<Cursor>,
-    source: Option<Source>,
+    /// What the cursor is made from, once it is needed.
+    source: Option<(Moment, KeyRange)>,
     /// What keys must start with, where the range holds others.
     prefix: Option<Arc<[u8]>>,
     /// The stored key yielded last from this end.
     last: Option<Vec<u8>>,
     keys_only: bool,
-}
-
-/// What the cursor of an end is made from, once it is needed.
-#[derive(Debug)]
-struct Source {
-    engine: Arc<Engine>,
-    keyspace: Arc<KeyspaceCore>,
-    range: KeyRange,
-    pin: Arc<PinnedSeqNo>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -65,20 +57,17 @@ impl Scan {
         range: Result<KeyRange>,
         pin: Option<Arc<PinnedSeqNo>>,
     ) -> Self {
-        let range = match range {
-            Ok(range) => range,
+        // Both ends read at one sequence number, however late they start.
+        let pin = pin.unwrap_or_else(|| Arc::new(engine.snapshots.pin(engine.now())));
+        let source =
+            range.and_then(|range| Ok((Moment::take(engine, keyspace, Some(pin))?, range)));
+        let source = match source {
+            Ok(source) => source,
             Err(error) => return Self::refused(error),
         };
-        // Both ends read at one sequence number, however late the second one starts.
-        let pin = pin.unwrap_or_else(|| Arc::new(engine.snapshots.pin(engine.now())));
         let end = || End {
             cursor: None,
-            source: Some(Source {
-                engine: Arc::clone(engine),
-                keyspace: Arc::clone(keyspace),
-                range: range.clone(),
-                pin: Arc::clone(&pin),
-            }),
+            source: Some(source.clone()),
             prefix: None,
             last: None,
             keys_only: false,
@@ -158,9 +147,8 @@ impl End {
                 }
                 cursor
             }
-            (none, Some(source)) => {
-                let Source { engine, keyspace, range, pin } = source;
-                let cursor = Cursor::new(&engine, &keyspace, range, Some(pin))?;
+            (none, Some((moment, range))) => {
+                let cursor = Cursor::at(moment, range)?;
                 let cursor = if self.keys_only { cursor.keys_only() } else { cursor };
                 let cursor = none.insert(cursor);
                 match direction {

@@ -12,7 +12,7 @@ use esker::env::{
     CrashPolicy, Env, Fault, FaultFileSystem, FileSystem as _, IoError, JoinHandle,
     MemoryFileSystem, Operation, Rule, SystemThreads, Threads, When,
 };
-use esker::{Db, ErrorKind, KeyspaceOptions, Options, Outcome};
+use esker::{Db, ErrorKind, Event, KeyspaceOptions, Options, Outcome, Scan};
 
 use crate::random::Rng;
 use crate::recovered::{DIR, env_of, env_over, open, options};
@@ -195,7 +195,70 @@ fn cursor_that_outlives_its_database_leaves_the_next_one_alone() {
     assert_eq!(open().get("key").unwrap().unwrap(), "of the next");
 }
 
-/// As above, of a compaction that was at work when the database was closed: what it had written and
+/// A scan took what it reads only when it was first asked: the answer was `Closed`.
+#[test]
+fn scan_outlives_its_keyspace_and_its_database() {
+    let db = open(&env_of(&MemoryFileSystem::new(1)), &options()).unwrap();
+    let keyspace = db.keyspace("other", KeyspaceOptions::default()).unwrap();
+    for round in ["first", "second"] {
+        for key in ["a", "b", "c"] {
+            keyspace.put(key, round).unwrap();
+        }
+        keyspace.flush().unwrap();
+    }
+    let snapshot = db.snapshot();
+    let views = [&snapshot.keyspace(&keyspace), &snapshot.keyspace(&keyspace)];
+    let [of_dropped, of_closed] = views.map(|view| (keyspace.iter(), view.prefix("b")));
+    let mut begun = keyspace.iter();
+    assert_eq!(begun.next_back().unwrap().unwrap().0, "c");
+    keyspace.compact::<&[u8]>(..).unwrap();
+    db.drop_keyspace(&keyspace).unwrap();
+    let check = |(mut all, prefix): (Scan, Scan)| {
+        assert_eq!(all.next_back().unwrap().unwrap().0, "c");
+        assert_eq!(all.keys().map(Result::unwrap).collect::<Vec<_>>(), ["a", "b"]);
+        assert_eq!(prefix.values().map(Result::unwrap).collect::<Vec<_>>(), ["second"]);
+    };
+    check(of_dropped);
+    assert_eq!(keyspace.iter().next().unwrap().unwrap_err().kind(), ErrorKind::Closed);
+    db.close().unwrap();
+    assert_eq!(keyspace.iter().next().unwrap().unwrap_err().kind(), ErrorKind::Closed);
+    drop((keyspace, snapshot));
+    check(of_closed);
+    assert_eq!(begun.keys().map(Result::unwrap).collect::<Vec<_>>(), ["a", "b"]);
+}
+
+/// What panicked in the midst of a flush was the program's own listener, and writing stopped for it.
+#[test]
+fn listener_that_panics_changes_nothing() {
+    let fs = MemoryFileSystem::new(1);
+    let told = Arc::new(AtomicBool::new(false));
+    let is_told = Arc::clone(&told);
+    let open = |options: Options| {
+        let is_told = Arc::clone(&is_told);
+        let listener = Arc::new(move |_: &Event| {
+            is_told.store(true, Ordering::Relaxed);
+            // As a panic, without the message.
+            std::panic::resume_unwind(Box::new("a listener"));
+        });
+        let env = Env { threads: Arc::new(SystemThreads), ..env_of(&fs) };
+        let small = KeyspaceOptions { memtable_bytes: 1, ..KeyspaceOptions::default() };
+        let builder = Db::builder(DIR).env(env).options(options).default_keyspace(small);
+        builder.on_event(listener).open().unwrap()
+    };
+    for background_threads in [2, 0] {
+        let db = open(Options { background_threads, ..options() });
+        for number in 0..30 {
+            db.put(number.to_string(), "value").unwrap();
+        }
+        db.flush().unwrap();
+        db.compact::<&[u8]>(..).unwrap();
+        db.wait_until_settled().unwrap();
+        assert!(told.swap(false, Ordering::Relaxed), "{background_threads} threads");
+        db.close().unwrap();
+    }
+}
+
+/// As of the cursor above: a compaction that was at work when the database was closed: what it had written and
 /// nobody wants any more it removed by name.
 #[test]
 fn compaction_that_outlives_its_database_leaves_the_next_one_alone() {

@@ -45,6 +45,49 @@ fn compaction_on_demand_drops_what_a_snapshot_kept_in_the_last_level() {
     }
 }
 
+/// As many versions of one key as fill several blocks, all of them wanted.
+#[test]
+fn each_of_hundreds_of_snapshots_keeps_its_own_version() {
+    const COUNT: usize = 300;
+    for (blob_threshold_bytes, is_reversed) in [(None, false), (Some(40), true)] {
+        let db = Db::in_memory().unwrap();
+        let order = if is_reversed { Order::reverse_bytewise() } else { Order::bytewise() };
+        let options = KeyspaceOptions { order, blob_threshold_bytes, ..KeyspaceOptions::default() };
+        let keyspace = db.keyspace("k", options).unwrap();
+        let value = |round: usize| format!("{round:050}");
+        let snapshots: Vec<_> = (0..COUNT)
+            .map(|round| {
+                for key in ["a", "b", "c"] {
+                    keyspace.put(key, value(round)).unwrap();
+                }
+                if round % 3 == 0 {
+                    keyspace.delete("b").unwrap();
+                }
+                if round % 70 == 0 {
+                    keyspace.flush().unwrap();
+                }
+                db.snapshot()
+            })
+            .collect();
+        for _ in 0..2 {
+            for (round, snapshot) in snapshots.iter().enumerate() {
+                let view = snapshot.keyspace(&keyspace);
+                let there = |key: &&str| *key != "b" || round % 3 > 0;
+                let mut expected: Vec<_> = ["a", "b", "c"].into_iter().filter(there).collect();
+                if is_reversed {
+                    expected.reverse();
+                }
+                let found: Vec<_> = view.iter().rev().map(Result::unwrap).collect();
+                assert!(found.iter().rev().map(|(key, _)| key).eq(&expected), "round {round}");
+                assert!(found.iter().all(|(_, found)| *found == *value(round)), "round {round}");
+                let got = view.multi_get(&["a", "b", "c"]).unwrap();
+                assert_eq!(got.iter().flatten().count(), expected.len(), "round {round}");
+            }
+            keyspace.compact::<&str>(..).unwrap();
+        }
+    }
+}
+
 /// What a batch gives to a key before it is committed is what the key has afterwards.
 #[test]
 fn batch_shows_what_its_writes_come_to() {

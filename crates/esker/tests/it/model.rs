@@ -7,6 +7,7 @@
 pub(crate) mod choices;
 mod filtered;
 mod readers;
+mod ways;
 
 use std::ops::Bound;
 use std::path::Path;
@@ -25,6 +26,7 @@ use crate::random::{Rng, expiry_at, for_each_seed};
 use crate::reading::assert_state;
 use crate::state::{How, State, Write, between};
 use readers::Readers;
+use ways::{Expected, Reader};
 
 const DIR: &str = "db";
 
@@ -286,7 +288,25 @@ impl Run {
             self.model.apply(&[self.outcome(write)]);
         }
         let durability = self.durability();
-        batch.commit_with(durability).unwrap();
+        let mut rng = self.aside();
+        for name in self.model.names() {
+            let key = rng.key();
+            let expected =
+                self.model.contents(&name).get(key.as_slice()).map(|value| value.to_vec());
+            let found = batch.get(&self.keyspace(&name), &key).unwrap().map(Vec::from);
+            assert_eq!(found, expected, "step {}: {name} {}", self.step, key.escape_ascii());
+        }
+        if rng.one_in(2) {
+            return batch.commit_with(durability).unwrap();
+        }
+        batch.commit_and_clear(durability).unwrap();
+        assert_eq!((batch.len(), batch.size_bytes()), (0, 0));
+        batch.commit().unwrap();
+    }
+
+    /// Choices that leave those of the seed what they are.
+    fn aside(&self) -> Rng {
+        Rng::new(!self.rng.clone().next())
     }
 
     /// Tables from outside, of disjoint ranges, copied or moved.
@@ -352,6 +372,7 @@ impl Run {
         let name = self.some_name();
         let keyspace = self.keyspace(&name);
         let _hold = self.note_filtered();
+        Reader::Now(&keyspace).check(self.aside(), &self.expected(&name));
         if self.rng.one_in(4) {
             let key = self.rng.key();
             let prefix = &key[..self.rng.index(key.len() + 1)];
@@ -368,6 +389,15 @@ impl Run {
         let expected = self.model.between(&name, &bounds);
         let mut scan = keyspace.scan(bounds.clone());
         readers::take_from_both_ends(&mut self.rng, &mut scan, expected, &format!("{bounds:?}"));
+    }
+
+    /// All that a keyspace holds now.
+    fn expected(&self, name: &str) -> Expected {
+        Expected {
+            entries: self.model.between(name, &(Bound::Unbounded, Bound::Unbounded)),
+            is_reversed: self.model.is_reversed(name),
+            what: format!("step {}: {name}", self.step),
+        }
     }
 
     fn take_snapshot_or_drop_one(&mut self) {
@@ -388,6 +418,7 @@ impl Run {
     /// A snapshot shows every keyspace that still exists as it was, those made since as empty.
     fn check_snapshot(&mut self, index: usize) {
         let keys: Vec<_> = self.model.names().iter().map(|_| self.some_key()).collect();
+        let mut aside = self.aside();
         let (snapshot, state) = &self.snapshots[index];
         for (name, key) in self.model.names().into_iter().zip(keys) {
             let id = self.model.id(&name).expect("it is in the list");
@@ -395,8 +426,12 @@ impl Run {
             let view = snapshot.keyspace(&self.keyspace(&name));
             let mut scan = view.scan::<&[u8]>(..);
             let all = (Bound::Unbounded, Bound::Unbounded);
-            let entries = between(&expected, &all, self.model.is_reversed(&name));
-            readers::take_from_both_ends(&mut self.rng, &mut scan, entries, "snapshot");
+            let is_reversed = self.model.is_reversed(&name);
+            let entries = between(&expected, &all, is_reversed);
+            readers::take_from_both_ends(&mut self.rng, &mut scan, entries.clone(), "snapshot");
+            let what = format!("step {}: snapshot of {name}", self.step);
+            let some = Rng::new(aside.next());
+            Reader::Then(&view).check(some, &Expected { entries, is_reversed, what });
             let found = view.get(&key).unwrap();
             assert_eq!(found.as_deref(), expected.get(key.as_slice()).map(|value| &**value));
         }

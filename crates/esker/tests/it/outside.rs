@@ -48,23 +48,31 @@ pub(crate) fn sorted_writes(rng: &mut Rng, name: &str, is_reversed: bool) -> Vec
 }
 
 /// Writes `writes`, whose entries ascend bytewise, to up to `count` tables for keys in `order`, under
-/// names that are free. With deletes of ranges, which may reach anywhere, to one table.
+/// names that are free. Deletes of ranges are cut where one table ends and the next one starts.
 pub(crate) fn write_tables(
     env: &Env,
     order: &Order,
     writes: &[Write],
     count: usize,
 ) -> Result<Vec<PathBuf>> {
-    let mut writes = writes.to_vec();
-    if *order == Order::reverse_bytewise() {
-        writes.reverse();
+    let is_reversed = *order == Order::reverse_bytewise();
+    let (ranges, mut entries): (Vec<Write>, Vec<Write>) =
+        writes.iter().cloned().partition(|write| write.range.is_some());
+    if is_reversed {
+        entries.reverse();
     }
     env.fs.create_dir_all(Path::new(OUTSIDE))?;
-    let has_ranges = writes.iter().any(|write| write.range.is_some());
-    let per_file = if has_ranges { writes.len() } else { writes.len().div_ceil(count) };
     let mut paths = Vec::new();
     let mut number = env.fs.list(Path::new(OUTSIDE))?.len();
-    for share in writes.chunks(per_file) {
+    let shares: Vec<&[Write]> = match entries.len() {
+        0 => vec![&[]],
+        len => entries.chunks(len.div_ceil(count)).collect(),
+    };
+    for (at, share) in shares.iter().enumerate() {
+        let first = |share: &&[Write]| share[0].key.to_vec();
+        let start = (0 < at).then(|| first(share));
+        let end = shares.get(at + 1).map(first);
+        let own = ranges.iter().filter_map(|write| cut(write, (&start, &end), is_reversed));
         let mut path = PathBuf::from(OUTSIDE).join(format!("{number}.table"));
         while env.fs.exists(&path)? {
             number += 1;
@@ -73,7 +81,7 @@ pub(crate) fn write_tables(
         let (order, block_size_bytes) = (order.clone(), 256);
         let options = TableWriterOptions { order, block_size_bytes, ..Default::default() };
         let mut writer = TableWriter::create_in(env, &path, options)?;
-        for write in share {
+        for write in own.chain(share.iter().cloned()) {
             match (&write.value, write.how, write.expiry) {
                 _ if let Some(range) = &write.range => writer.delete_range(range.clone())?,
                 (Some(operand), How::Merge, _) => writer.merge(&write.key, operand)?,
@@ -88,4 +96,33 @@ pub(crate) fn write_tables(
         paths.push(writer.finish()?.path);
     }
     Ok(paths)
+}
+
+/// A delete of a range, as far as the keys of a table reach: from the first of its own to that of the
+/// next table, where there are others.
+fn cut(
+    write: &Write,
+    (first, next): (&Option<Vec<u8>>, &Option<Vec<u8>>),
+    is_reversed: bool,
+) -> Option<Write> {
+    use Bound::{Excluded, Included, Unbounded};
+    let (start, end) = write.range.clone().expect("it deletes a range");
+    let is_before = |a: &[u8], b: &[u8]| if is_reversed { b < a } else { a < b };
+    let start = match (&start, first) {
+        (Included(key) | Excluded(key), Some(first)) if is_before(key, first) => {
+            Included(first.clone())
+        }
+        (Unbounded, Some(first)) => Included(first.clone()),
+        _ => start,
+    };
+    let end = match (&end, next) {
+        (Included(key) | Excluded(key), Some(next)) if is_before(key, next) => end,
+        (_, Some(next)) => Excluded(next.clone()),
+        _ => end,
+    };
+    let is_inverted = match (&start, &end) {
+        (Included(start) | Excluded(start), Included(end) | Excluded(end)) => is_before(end, start),
+        _ => false,
+    };
+    (!is_inverted).then(|| Write { range: Some((start, end)), ..write.clone() })
 }

@@ -1,6 +1,6 @@
 //! Handles that outlive their database, and a close that meets a fault.
 //!
-//! Cursors go on reading what they hold once their database is closed, and every other call says that it is.
+//! Cursors and scans go on reading what they hold once their database is closed, and every other call says that it is.
 //! From then on nobody who had it open changes a file, whatever is dropped and whenever; not once
 //! somebody else has the directory, either. A close that fails at one file costs at most what was to go
 //! there, and lets go of everything else as any close does.
@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use esker::env::{Fault, FileSystem as _, Operation, Rule, When};
-use esker::{Cursor, Db, ErrorKind, Keyspace, KeyspaceOptions, Snapshot};
+use esker::{Cursor, Db, ErrorKind, Keyspace, KeyspaceOptions, Scan, Snapshot};
 
 use super::coverage;
 use super::generation::dir_of;
@@ -30,10 +30,11 @@ pub(super) struct Outliving {
     db: Db,
 }
 
-/// A cursor, and what it shows.
+/// A cursor and a scan, and what they show.
 struct Held {
     name: String,
     cursor: Cursor,
+    scan: Scan,
     entries: Entries,
 }
 
@@ -57,11 +58,8 @@ impl Outliving {
             if number % 2 == 0 {
                 cursor.seek_to_first().unwrap();
             }
-            let entries = view.scan::<&[u8]>(..).map(|entry| {
-                let (key, value) = entry.unwrap();
-                (Bytes::from(&*key), Bytes::from(&*value))
-            });
-            Held { name: keyspace.name().to_string(), cursor, entries: entries.collect() }
+            let entries = view.scan::<&[u8]>(..).map(owned).collect();
+            Held { name: keyspace.name().to_string(), cursor, scan: view.iter(), entries }
         };
         let cursors = keyspaces.iter().enumerate().map(hold).collect();
         replace("second");
@@ -114,7 +112,19 @@ impl Held {
         };
         let what = format!("{}, closed", self.name);
         check_cursor(&mut self.cursor, self.entries.clone(), &ahead, &what).unwrap();
+        let (mut found, mut behind) = (Entries::new(), Entries::new());
+        while let Some(entry) = self.scan.next() {
+            found.push(owned(entry));
+            behind.extend(self.scan.next_back().map(owned));
+        }
+        found.extend(behind.into_iter().rev());
+        assert_eq!(found, self.entries, "a scan of {what}");
     }
+}
+
+fn owned(entry: esker::Result<(esker::Key, esker::Value)>) -> (Bytes, Bytes) {
+    let (key, value) = entry.unwrap();
+    (Bytes::from(&*key), Bytes::from(&*value))
 }
 
 /// Every file of a database, in both directories.

@@ -15,32 +15,32 @@ use crate::sample;
 pub(super) fn error(name: &str) -> Error {
     let (fs, _) = sample::in_memory();
     let dir = Path::new(DIR);
-    let plain = |fs: &MemoryFileSystem| builder(fs);
     match name {
         "open twice" => {
-            let _db = plain(&fs).open().unwrap();
-            plain(&fs).open().unwrap_err()
+            let _db = builder(&fs).open().unwrap();
+            builder(&fs).open().unwrap_err()
         }
         "not a database" => {
             let fs = MemoryFileSystem::new(1);
             fs.create_dir_all(dir).unwrap();
             files::write(&fs, &dir.join("letter.txt"), b"Dear Sir");
-            refused(&fs, plain(&fs))
+            refused(&fs, builder(&fs))
         }
+        "empty path" => Db::builder("").create_if_missing(false).open().unwrap_err(),
+        "empty path of the log" => refused(&fs, builder(&fs).options(with_log_dir(""))),
         "missing, not to be created" => {
             let fs = MemoryFileSystem::new(1);
-            let error = plain(&fs).create_if_missing(false).open().unwrap_err();
+            let error = builder(&fs).create_if_missing(false).open().unwrap_err();
             assert!(!fs.exists(dir).unwrap(), "nothing is made");
             error
         }
         "empty directory, not to be created" => {
             let fs = MemoryFileSystem::new(1);
             fs.create_dir_all(dir).unwrap();
-            refused(&fs, plain(&fs).create_if_missing(false))
+            refused(&fs, builder(&fs).create_if_missing(false))
         }
         "missing, for reading only" => {
-            let fs = MemoryFileSystem::new(1);
-            plain(&fs).read_only(true).open().unwrap_err()
+            builder(&MemoryFileSystem::new(1)).read_only(true).open().unwrap_err()
         }
         "there, and to be new" => there_and_to_be_new(&fs),
         "newer manifest" => newer(&fs, FileKind::Manifest),
@@ -48,11 +48,11 @@ pub(super) fn error(name: &str) -> Error {
         "newer table" => newer(&fs, FileKind::Table),
         "missing table" => {
             fs.remove(&dir.join(first(&fs, FileKind::Table))).unwrap();
-            refused(&fs, plain(&fs))
+            refused(&fs, builder(&fs))
         }
         "missing log segment" => {
             fs.remove(&dir.join(first(&fs, FileKind::Log))).unwrap();
-            refused(&fs, plain(&fs))
+            refused(&fs, builder(&fs))
         }
         "missing manifests" => {
             for name in files::read_all(&fs, dir).keys() {
@@ -60,11 +60,11 @@ pub(super) fn error(name: &str) -> Error {
                     fs.remove(&dir.join(name)).unwrap();
                 }
             }
-            refused(&fs, plain(&fs))
+            refused(&fs, builder(&fs))
         }
         "missing newest manifest" => {
             fs.remove(&dir.join(first(&fs, FileKind::Manifest))).unwrap();
-            refused(&fs, plain(&fs))
+            refused(&fs, builder(&fs))
         }
         "closed manifest without its seal" => spoil(&fs, FileKind::Manifest, shorten),
         "log cut at a frame" => spoil(&fs, FileKind::Log, |bytes| bytes.truncate(48)),
@@ -83,6 +83,10 @@ pub(super) fn error(name: &str) -> Error {
         }
         name => panic!("no such case: {name}"),
     }
+}
+
+fn with_log_dir(dir: &str) -> Options {
+    Options { log_dir: Some(dir.into()), ..options() }
 }
 
 fn there_and_to_be_new(fs: &MemoryFileSystem) -> Error {

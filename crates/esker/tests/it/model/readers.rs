@@ -21,11 +21,13 @@ struct OpenScan {
     rest: VecDeque<(Bytes, Bytes)>,
 }
 
-struct OpenCursor {
+pub(super) struct OpenCursor {
     keyspace: String,
     cursor: Cursor,
     entries: Vec<(Bytes, Bytes)>,
     is_reversed: bool,
+    /// Whether a value may be shown as an empty one.
+    pub(super) shows_keys_only: bool,
     /// Where the cursor stands.
     at: Option<usize>,
 }
@@ -77,8 +79,7 @@ impl Readers {
             } else {
                 (model.between(&name, &bounds), keyspace.cursor_in(bounds).unwrap())
             };
-            let cursor = OpenCursor { keyspace: name, cursor, entries, is_reversed, at: None };
-            self.cursors.push(cursor);
+            self.cursors.push(OpenCursor::new(name, cursor, entries, is_reversed));
         } else if !self.cursors.is_empty() {
             let index = rng.index(self.cursors.len());
             (0..12).for_each(|_| self.cursors[index].step(rng));
@@ -146,7 +147,17 @@ pub(super) fn take_from_both_ends(
 }
 
 impl OpenCursor {
-    fn step(&mut self, rng: &mut Rng) {
+    /// A cursor that stands nowhere yet, over `entries` of `keyspace`.
+    pub(super) const fn new(
+        keyspace: String,
+        cursor: Cursor,
+        entries: Vec<(Bytes, Bytes)>,
+        is_reversed: bool,
+    ) -> Self {
+        Self { keyspace, cursor, entries, is_reversed, shows_keys_only: false, at: None }
+    }
+
+    pub(super) fn step(&mut self, rng: &mut Rng) {
         let len = self.entries.len();
         match rng.below(10) {
             0 => {
@@ -192,6 +203,9 @@ impl OpenCursor {
                 self.cursor.key().escape_ascii().to_string(),
                 key.escape_ascii().to_string()
             );
+            if self.shows_keys_only && self.cursor.value().is_empty() {
+                return;
+            }
             assert!(self.cursor.value() == &**value, "value of {}", key.escape_ascii());
             assert!(self.cursor.entry().1 == **value, "entry of {}", key.escape_ascii());
         }
