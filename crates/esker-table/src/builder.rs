@@ -129,11 +129,11 @@ impl TableBuilder {
         Self {
             identity,
             origin: None,
-            options,
             limits,
             partition_start: writer.offset(),
             writer,
             sealer: Sealer::new(&options, None, file_seed),
+            options,
             dictionary: None,
             file_seed,
             block: DataBlockBuilder::default(),

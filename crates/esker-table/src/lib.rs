@@ -34,6 +34,7 @@ mod separators;
 mod sequential_writer;
 mod table_expiry;
 mod table_extras;
+mod table_keyspace;
 mod top_index;
 
 mod adoption;
@@ -107,6 +108,7 @@ pub use readahead::Blocks;
 pub use table::{Table, TableEntry};
 pub use table_expiry::TableExpiry;
 pub use table_extras::{TableExtras, TableTimes};
+pub use table_keyspace::TableKeyspace;
 pub use trace::{BlockKind, BlockRead, FilterVerdict, NoTrace, ReadTrace};
 pub use verify::TableReport;
 pub use walk::{TableWalk, WalkedBlock};

@@ -1,10 +1,11 @@
 //! What a table is built with: whose it is, and how it is laid out.
 
 use std::fmt;
+use std::sync::Arc;
 
 use esker_base::{DatabaseId, KeyspaceId, TableId};
 
-use crate::PrefixRule;
+use crate::{PrefixRule, TableKeyspace};
 
 /// How data blocks are compressed. The byte is part of the format, whatever features are built in.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Debug)]
@@ -55,7 +56,7 @@ impl fmt::Display for Compression {
 }
 
 /// How a table is laid out.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct TableOptions {
     /// A data block is closed before it would grow past this, uncompressed. A larger entry gets a
     /// block of its own.
@@ -72,6 +73,8 @@ pub struct TableOptions {
     /// Most bytes of a dictionary that a compaction learns from its inputs for Zstandard; 0 for
     /// none.
     pub zstd_dictionary_bytes: u32,
+    /// What the table says of its keyspace, if anything.
+    pub keyspace: Option<Arc<TableKeyspace>>,
 }
 
 impl Default for TableOptions {
@@ -83,6 +86,7 @@ impl Default for TableOptions {
             prefix_rule: None,
             zstd_level: 3,
             zstd_dictionary_bytes: 0,
+            keyspace: None,
         }
     }
 }

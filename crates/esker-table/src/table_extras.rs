@@ -15,9 +15,12 @@
     )
 )]
 
+use std::sync::Arc;
+
 use esker_base::coding::{DecodeError, Decoder, put_bytes, put_varint};
 
 use crate::table_expiry::TableExpiry;
+use crate::table_keyspace::TableKeyspace;
 use crate::{BlobUses, BlockHandle, Origin, PrefixRule, TableRanges};
 
 mod tag {
@@ -29,6 +32,7 @@ mod tag {
     pub(super) const DICTIONARY: u64 = 6;
     pub(super) const REPLACED: u64 = 7;
     pub(super) const PREFIX_RULE: u64 = 8;
+    pub(super) const KEYSPACE: u64 = 9;
 }
 
 /// What only some tables have. The default is a table that has nothing of it.
@@ -51,6 +55,9 @@ pub struct TableExtras {
     pub replaced_count: u64,
     /// Which prefixes of its keys its filter holds besides the keys.
     pub prefix_rule: Option<PrefixRule>,
+    /// What it says of its keyspace. Tables of before this was recorded say nothing, nor do those of the
+    /// default keyspace where it is like that of a new database.
+    pub keyspace: Option<Arc<TableKeyspace>>,
 }
 
 /// When the entries of a table were written, in milliseconds since the Unix epoch by the clock of
@@ -77,8 +84,8 @@ impl TableExtras {
 
     /// Appends a section for everything that is there.
     pub(crate) fn encode(&self, out: &mut Vec<u8>) {
-        let Self { times, ranges, blobs, expiry, origin, dictionary, replaced_count, prefix_rule } =
-            self;
+        let Self { times, ranges, blobs, expiry, origin, dictionary, .. } = self;
+        let Self { replaced_count, prefix_rule, keyspace, .. } = self;
         if let Some(times) = times {
             put_section(out, tag::TIMES, |body| times.encode(body));
         }
@@ -103,6 +110,9 @@ impl TableExtras {
         if let Some(rule) = prefix_rule {
             let name = rule.to_string();
             put_section(out, tag::PREFIX_RULE, |body| body.extend_from_slice(name.as_bytes()));
+        }
+        if let Some(keyspace) = keyspace {
+            put_section(out, tag::KEYSPACE, |body| keyspace.encode(body));
         }
     }
 
@@ -132,6 +142,9 @@ impl TableExtras {
                     let name = std::str::from_utf8(body.take(body.rest().len())?).ok();
                     let rule = name.and_then(|name| name.parse().ok());
                     extras.prefix_rule = Some(rule.ok_or(unknown)?);
+                }
+                tag::KEYSPACE => {
+                    extras.keyspace = Some(Arc::new(TableKeyspace::decode(&mut body)?));
                 }
                 _ => return Err(unknown),
             }
@@ -191,6 +204,20 @@ mod tests {
         extras.encode(&mut bytes);
         assert_eq!(bytes, b"\x01\x05\x05\xac\x02\x09\x07");
         assert_eq!(decoded(&bytes), Ok(extras));
+    }
+
+    /// The other example of FORMAT.md section 5.
+    #[test]
+    fn golden_bytes_of_a_keyspace() {
+        let (name, order) = ("u".to_owned(), "bytewise".to_owned());
+        let keyspace = Arc::new(TableKeyspace { name, order, merge_operator: String::new() });
+        let extras = TableExtras { keyspace: Some(keyspace), ..TableExtras::default() };
+        let mut bytes = Vec::new();
+        extras.encode(&mut bytes);
+        assert_eq!(bytes, b"\x09\x0c\x01u\x08bytewise\x00");
+        assert_eq!(decoded(&bytes), Ok(extras));
+        let error = "table properties name a keyspace by what is not text";
+        assert_eq!(decoded(b"\x09\x04\x01\xff\x00\x00"), Err(error));
     }
 
     #[test]
@@ -298,7 +325,7 @@ mod tests {
     }
 
     /// What a table may have, each by itself.
-    fn every_section() -> [TableExtras; 8] {
+    fn every_section() -> [TableExtras; 9] {
         let none = TableExtras::default;
         let times = TableTimes { oldest: 5, newest: 300, oldest_tombstone: None, written: 301 };
         let handle = BlockHandle { offset: 400, len: 50 };
@@ -316,6 +343,8 @@ mod tests {
         let blobs = BlobUses::decode(&mut Decoder::new(&uses)).unwrap();
         let (order, keyspace) = ("bytewise".to_owned(), "a".to_owned());
         let origin = Origin::External { order, keyspace, has_operands: true };
+        let [name, order, merge_operator] = ["a", "bytewise", "m"].map(str::to_owned);
+        let keyspace = TableKeyspace { name, order, merge_operator };
         [
             TableExtras { times: Some(times), ..none() },
             TableExtras { ranges: Some(ranges), ..none() },
@@ -325,6 +354,7 @@ mod tests {
             TableExtras { dictionary: Some(handle), ..none() },
             TableExtras { replaced_count: 3, ..none() },
             TableExtras { prefix_rule: Some(PrefixRule::Through(b'/')), ..none() },
+            TableExtras { keyspace: Some(Arc::new(keyspace)), ..none() },
         ]
     }
 
@@ -350,6 +380,7 @@ mod tests {
                     dictionary: extras.dictionary.or(one.dictionary),
                     replaced_count: extras.replaced_count.max(one.replaced_count),
                     prefix_rule: extras.prefix_rule.or(one.prefix_rule),
+                    keyspace: extras.keyspace.or(one.keyspace),
                 };
             }
             let mut encoded = Vec::new();

@@ -240,7 +240,7 @@ impl<'a> Outputs<'a> {
         let level = u8::try_from(self.level).expect("levels are few");
         let keyspace = self.job.keyspace;
         let identity = TableIdentity { database: context.database, id, keyspace, level };
-        let builder = TableBuilder::new(Arc::clone(&file), identity, self.options);
+        let builder = TableBuilder::new(Arc::clone(&file), identity, self.options.clone());
         let builder =
             if self.keeps_blocks { builder.keeping_blocks(&context.cache) } else { builder };
         Ok(self.builder.insert(builder.with_dictionary(self.dictionary.clone())))

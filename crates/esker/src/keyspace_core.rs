@@ -1,5 +1,6 @@
 //! One keyspace inside the engine: its name, settings, and what readers and writers share of it.
 
+pub(crate) mod described;
 mod looks;
 pub(crate) mod read_view;
 mod settings;

@@ -16,7 +16,9 @@ use crate::key_order::Order;
 
 pub use policy::CompactionPolicy;
 
-/// How safe a write is when its call returns.
+/// How safe a write is when its call returns. What was acknowledged before it is as safe then, whatever was
+/// asked for it, but in keyspaces [without a log](KeyspaceOptions::log); also where the write is a batch
+/// with nothing in it.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
 pub enum Durability {
     /// In the memory of this process, at most [`Options::BUFFERED_INTERVAL`] long. **Lost if the

@@ -32,6 +32,7 @@ use crate::engine::{Engine, Parts};
 use crate::error::{Error, ErrorKind, Result};
 use crate::events::{Event, EventListener};
 use crate::key_order::Order;
+use crate::keyspace_core::described::DEFAULT_KEYSPACE;
 use crate::keyspace_core::{KeyspaceCore, Settings};
 use crate::ledger::{Ledger, first_free_counter};
 use crate::logs::packed_group::Packer;
@@ -44,9 +45,6 @@ use crate::recovery::replay::{Replay, ReplayedSegment};
 
 /// Name of the lock file in a database directory, and in one that has only the log. Never removed.
 pub(crate) const LOCK_FILE: &str = "LOCK";
-
-/// Name of the keyspace that every database has.
-pub(crate) const DEFAULT_KEYSPACE: &str = "default";
 
 /// What to open, and how.
 pub(crate) struct OpenRequest {

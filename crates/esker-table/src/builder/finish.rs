@@ -114,6 +114,7 @@ impl TableBuilder {
                 ranges,
                 origin: self.origin.take(),
                 prefix_rule: self.options.prefix_rule,
+                keyspace: self.options.keyspace.clone(),
                 ..std::mem::take(&mut self.extras)
             },
         }

@@ -61,7 +61,7 @@ fn repair(fs: &MemoryFileSystem, doctor: &Doctor) {
     let report = doctor.verify(&mut |_| {}).expect("what was repaired can be read");
     assert!(report.is_sound(), "after a repair: {report}");
     let db = sample::open(env_of(fs)).expect("what was repaired opens");
-    // A manifest takes the names of merge operators along.
+    // What merges is told by the manifest and by tables: it may be damaged in all of them.
     if let Err(error) = contents_of(&db) {
         assert!(error.kind() == ErrorKind::UserCode, "after a repair: {error}");
     }

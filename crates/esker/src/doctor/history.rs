@@ -12,16 +12,17 @@ use esker_base::{
 };
 use esker_env::FileError;
 use esker_log::{ExpectedHeader, LogEnd, LogReader};
+use esker_table::TableKeyspace;
 use esker_tree::{
-    Catalog, EditRecord, KeyspaceState, MANIFEST_FORMAT, Manifest, Recovered, TablePlace,
+    Catalog, EditRecord, KeyspaceState, MANIFEST_FORMAT, Manifest, Merge, Recovered, TablePlace,
     VersionEdit,
 };
 
 use super::place::{Place, database_of_files};
 use crate::error::{Error, Result};
 use crate::key_order::BYTEWISE;
+use crate::keyspace_core::described::DEFAULT_KEYSPACE;
 use crate::options::KeyspaceOptions;
-use crate::recovery::DEFAULT_KEYSPACE;
 
 /// What is known of a database without its tables and its log.
 pub(super) struct History {
@@ -36,6 +37,8 @@ pub(super) struct History {
     /// Keyspaces whose name, and whose options, nothing tells.
     unnamed: BTreeSet<KeyspaceId>,
     unset: BTreeSet<KeyspaceId>,
+    /// Those of which tables tell more than manifests.
+    described: BTreeSet<KeyspaceId>,
 }
 
 impl History {
@@ -58,6 +61,7 @@ impl History {
         }
         history.catalog.keyspaces.retain(|id, _| !history.dropped.contains(id));
         history.keyspace(KeyspaceId::DEFAULT);
+        history.ask_tables(place)?;
         Ok(Some(history))
     }
 
@@ -70,6 +74,7 @@ impl History {
             dropped: BTreeSet::new(),
             unnamed: BTreeSet::new(),
             unset: BTreeSet::new(),
+            described: BTreeSet::new(),
         }
     }
 
@@ -102,6 +107,9 @@ impl History {
     /// What nothing tells of the keyspace, if there is anything.
     pub(super) fn untold(&self, id: KeyspaceId) -> Option<&'static str> {
         match (self.unnamed.contains(&id), self.unset.contains(&id)) {
+            (_, true) if self.described.contains(&id) => {
+                Some("more of the options than order and merge operator")
+            }
             (true, true) => Some("the name and the options"),
             (true, false) => Some("the name"),
             (false, true) => Some("the options"),
@@ -132,6 +140,46 @@ impl History {
         if let Some(other) = others.find(|(_, state)| state.name == name).map(|(other, _)| *other) {
             self.state(other).name = self.free_name(other);
             self.unnamed.insert(other);
+        }
+    }
+
+    /// Asks the tables of keyspaces whose creation no manifest tells; of each the newest.
+    fn ask_tables(&mut self, place: &Place) -> Result<()> {
+        let tables = place.tables(self.catalog.database);
+        let mut told = BTreeMap::new();
+        for (id, _) in place.files_of(FileKind::Table) {
+            let Ok(table) = place.open_table(&tables, TableId(id))? else { continue };
+            let properties = table.properties();
+            let keyspace = properties.keyspace;
+            let is_known =
+                self.catalog.keyspaces.contains_key(&keyspace) && !self.unset.contains(&keyspace);
+            let is_gone = self.dropped.contains(&keyspace) || self.removed.contains(&properties.id);
+            if !is_known && !is_gone {
+                let of_it = properties.extras.keyspace.clone();
+                told.extend(of_it.map(|of_it| (keyspace, of_it)));
+            }
+        }
+        told.into_iter().for_each(|(id, told)| self.describe(id, &told));
+        Ok(())
+    }
+
+    /// Takes in what a table says of its keyspace.
+    fn describe(&mut self, id: KeyspaceId, told: &TableKeyspace) {
+        self.described.insert(id);
+        let merge_operator = Some(&told.merge_operator).filter(|name| !name.is_empty());
+        let options = KeyspaceOptions {
+            merge_operator: merge_operator.map(|name| Merge::named(name)),
+            ..KeyspaceOptions::default()
+        };
+        let state = self.state(id);
+        state.order.clone_from(&told.order);
+        state.options = options.encode();
+        let is_other = |(other, state): (&KeyspaceId, &Arc<KeyspaceState>)| {
+            *other != id && state.name == told.name && !self.unnamed.contains(other)
+        };
+        // A name that a manifest gives, to this one or another, is newer than that of a table.
+        if self.unnamed.contains(&id) && !self.catalog.keyspaces.iter().any(is_other) {
+            self.name(id, &told.name);
         }
     }
 

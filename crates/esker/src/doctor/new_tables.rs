@@ -129,7 +129,7 @@ impl<'a> NewTables<'a> {
         self.unfinished = Some(path);
         let (database, keyspace, level) = (self.context.database, self.keyspace, self.level);
         let identity = TableIdentity { database, id, keyspace, level };
-        self.builder = Some(TableBuilder::new(file, identity, self.options));
+        self.builder = Some(TableBuilder::new(file, identity, self.options.clone()));
         Ok(())
     }
 

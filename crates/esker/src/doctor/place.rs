@@ -6,10 +6,12 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use esker_base::{DatabaseId, FileHeader, FileId, FileKind, LogId, ManifestId, TableId};
+use esker_base::{
+    Corruption, DatabaseId, FileHeader, FileId, FileKind, LogId, ManifestId, TableId,
+};
 use esker_cache::{BlockCache, Budget};
-use esker_env::{Env, FileExt as _, FileLock, FileSystem, IoError, LockError, LockMode};
-use esker_table::{Adoption, TableContext};
+use esker_env::{Env, FileError, FileExt as _, FileLock, FileSystem, IoError, LockError, LockMode};
+use esker_table::{Adoption, Table, TableContext};
 use esker_tree::Manifest;
 
 use super::causes::UNREADABLE;
@@ -181,6 +183,27 @@ impl Place {
             blobs: esker_table::BlobFiles::default(),
             owned: esker_table::Ownership::default(),
         })
+    }
+
+    /// Opens a table by what its own file says, with the header that it should have; or what is damaged.
+    ///
+    /// # Errors
+    /// Of the system.
+    pub(super) fn open_table(
+        &self,
+        tables: &Arc<TableContext>,
+        id: TableId,
+    ) -> Result<std::result::Result<Table, Corruption>> {
+        let patched = self.with_header(id.0, FileKind::Table, tables.database)?;
+        let context = patched.map_or_else(
+            || Arc::clone(tables),
+            |fs| Arc::new(TableContext { fs, ..TableContext::clone(tables) }),
+        );
+        match Table::open_file(context, id) {
+            Ok(table) => Ok(Ok(table)),
+            Err(FileError::Corruption(corruption)) => Ok(Err(corruption)),
+            Err(error) => Err(error.into()),
+        }
     }
 }
 

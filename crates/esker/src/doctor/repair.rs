@@ -37,6 +37,7 @@ use super::set_aside::{DAMAGED_DIR, copy_aside, link_aside};
 use super::verify::verify;
 use super::{ProgressListener, RepairOptions};
 use crate::error::{Error, ErrorKind, Result};
+use crate::keyspace_core::described::described;
 use crate::ledger::first_free_counter;
 use crate::options::KeyspaceOptions;
 use crate::recovery::orphans::Places;
@@ -258,8 +259,9 @@ impl Repair<'_> {
     }
 
     fn table_options(&self, keyspace: KeyspaceId) -> TableOptions {
-        let options = KeyspaceOptions::decode(&self.catalog.keyspaces[&keyspace].options);
-        let options = options.unwrap_or_default();
+        let state = &self.catalog.keyspaces[&keyspace];
+        let options = KeyspaceOptions::decode(&state.options).unwrap_or_default();
+        let merge_operator = options.merge_operator.as_ref().map(|merge| merge.name());
         TableOptions {
             block_size_bytes: options.block_size_bytes as usize,
             compression: options.compression.of_tables(),
@@ -267,6 +269,7 @@ impl Repair<'_> {
             prefix_rule: options.prefix_filter,
             zstd_level: options.zstd_level,
             zstd_dictionary_bytes: 0,
+            keyspace: described(keyspace, &state.name, &state.order, merge_operator),
         }
     }
 

@@ -214,7 +214,7 @@ impl Engine {
             keyspace: keyspace.id,
             context: &context,
             filter: None,
-            options: &|target| table_options(&settings, target),
+            options: &|target| table_options(keyspace, &settings, target),
             blobs: settings.blob_options(self.wall()),
             next_id: &|| {
                 self.ledger.allocate_table().map_err(|error| *no_id.borrow_mut() = Some(error)).ok()
@@ -239,7 +239,11 @@ fn error_of(error: JobError, no_id: Option<Error>) -> Error {
     }
 }
 
-pub(crate) fn table_options(settings: &Settings, target: TargetLevel) -> TableOptions {
+pub(crate) fn table_options(
+    keyspace: &KeyspaceCore,
+    settings: &Settings,
+    target: TargetLevel,
+) -> TableOptions {
     let options = &settings.options;
     let is_last = target.level > 0 && target.deepest <= target.level;
     let compression = match options.last_level_compression.filter(|_| is_last) {
@@ -254,11 +258,16 @@ pub(crate) fn table_options(settings: &Settings, target: TargetLevel) -> TableOp
         prefix_rule: options.prefix_filter,
         zstd_level: options.zstd_level,
         zstd_dictionary_bytes: if is_last { options.zstd_dictionary_bytes } else { 0 },
+        keyspace: keyspace.described(settings),
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use esker_base::KeyspaceId;
+    use esker_cache::Budget;
+    use esker_tree::Version;
+
     use super::*;
     use crate::options::{Compression, KeyspaceOptions};
 
@@ -266,9 +275,14 @@ mod tests {
     fn each_level_has_the_compression_that_its_depth_asks_for() {
         let compressions = |options: KeyspaceOptions| {
             let settings = Settings::new(options, 64 << 20);
+            let version = Version::new(KeyspaceId::DEFAULT);
+            let budget = Budget::new(64 << 20);
+            let core = KeyspaceCore::new(KeyspaceId::DEFAULT, "k", settings, version, &budget);
+            let settings = core.settings();
             let places = [(0, 0), (0, 6), (4, 6), (5, 6), (6, 6), (3, 3)];
             places.map(|(level, deepest)| {
-                table_options(&settings, TargetLevel { level, deepest }).compression.as_byte()
+                let target = TargetLevel { level, deepest };
+                table_options(&core, &settings, target).compression.as_byte()
             })
         };
         assert_eq!(compressions(KeyspaceOptions::default()), [1; 6]);

@@ -195,9 +195,10 @@ impl BulkLoader {
 
     /// Tables as the last level has them.
     fn last_level_tables(&self) -> TableSequence {
-        let settings = self.keyspace.core().settings();
+        let keyspace = self.keyspace.core();
+        let settings = keyspace.settings();
         let level = LEVEL_COUNT_MAX - 1;
-        let options = table_options(&settings, TargetLevel { level, deepest: level });
+        let options = table_options(keyspace, &settings, TargetLevel { level, deepest: level });
         self.tables(options, settings.table_bytes)
     }
 

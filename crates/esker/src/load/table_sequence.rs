@@ -71,7 +71,7 @@ impl TableSequence {
         let level = u8::try_from(LEVEL_COUNT_MAX - 1).expect("levels are few");
         let (database, keyspace) = (self.engine.tables.database, self.keyspace);
         let identity = TableIdentity { database, id, keyspace, level };
-        let builder = TableBuilder::new(file, identity, self.options);
+        let builder = TableBuilder::new(file, identity, self.options.clone());
         Ok(self.builder.insert(builder.writing_behind(self.behind.clone())))
     }
 

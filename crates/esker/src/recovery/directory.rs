@@ -15,9 +15,10 @@ use esker_tree::{Catalog, EditRecord, Manifest, Recovered, VersionEdit};
 
 use crate::engine::check_new_order;
 use crate::error::{Error, ErrorKind, Result};
+use crate::keyspace_core::described::DEFAULT_KEYSPACE;
 use crate::recovery::mode::RecoveryMode;
 use crate::recovery::orphans::Places;
-use crate::recovery::{DEFAULT_KEYSPACE, LOCK_FILE, OpenRequest};
+use crate::recovery::{LOCK_FILE, OpenRequest};
 
 /// Why a new database is not made.
 fn exists(dir: &Path) -> Error {

@@ -266,9 +266,6 @@ fn what_was_repaired_grows_old_as_before() {
         assert!(report.lost.is_empty(), "{report}");
         let options = Options { background_threads: 0, ..Options::default() };
         let db = Db::builder("db").env(env.clone()).options(options).open().unwrap();
-        if !has_manifest {
-            db.rename_keyspace(&db.existing_keyspace("keyspace-1").unwrap().unwrap(), "k").unwrap();
-        }
         let keyspace =
             db.keyspace("k", KeyspaceOptions { compaction: fifo, ..Default::default() }).unwrap();
         clock.advance(HOUR);

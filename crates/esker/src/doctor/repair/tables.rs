@@ -76,20 +76,14 @@ impl Repair<'_> {
                 continue;
             }
             let name = id.file_name();
-            let patched = self.place.with_header(id.0, FileKind::Table, self.history.database())?;
-            let context = patched.map_or_else(
-                || Arc::clone(&self.tables),
-                |fs| Arc::new(TableContext { fs, ..TableContext::clone(&self.tables) }),
-            );
-            let table = match Table::open_file(context, id) {
+            let table = match self.place.open_table(&self.tables, id)? {
                 Ok(table) => table,
-                Err(FileError::Corruption(corruption)) => {
+                Err(corruption) => {
                     self.aside.push(self.place.dir.join(&name));
                     let what = self.causes.of(&corruption);
                     self.report.lost.push(Loss { file: name, what, keys: None });
                     continue;
                 }
-                Err(error) => return Err(error.into()),
             };
             let properties = Arc::clone(table.properties());
             let keyspace = properties.keyspace;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use esker::doctor::{RepairOptions, RepairReport};
 use esker::env::Env;
-use esker::{Db, KeyspaceOptions, Merge, Options, operators};
+use esker::{Db, KeyspaceOptions, Merge, Options, Order, operators};
 use esker_base::{FileHeader, FileId, FileKind, ManifestId, OwnerId};
 use esker_log::{ExpectedHeader, LogReader};
 use esker_tree::{EditRecord, MANIFEST_FORMAT, Manifest, RunId, VersionEdit};
@@ -99,7 +99,7 @@ fn what_nothing_tells_of_a_keyspace_is_said() {
         &env,
         |record| matches!(record, EditRecord::KeyspaceCreated { name, .. } if name == "users"),
     );
-    let note = "nothing tells the options of former users";
+    let note = "nothing tells more of the options than order and merge operator of former users";
     assert!(report.notes.iter().any(|line| line == note), "{report}");
     assert!(!report.to_string().contains("of default"), "{report}");
     assert_eq!(value(&open(&env), "former users", "k").unwrap(), "v");
@@ -108,10 +108,61 @@ fn what_nothing_tells_of_a_keyspace_is_said() {
     // Nothing tells either that the log, which may be gone, lies there.
     let doctor = Files(&env).doctor().log_dir(DIR);
     let report = doctor.repair(&RepairOptions::default(), &mut |_| {}).unwrap();
-    for note in ["the options of default", "the name and the options of keyspace-1"] {
+    for note in
+        ["the options of default", "more of the options than order and merge operator of users"]
+    {
         let note = format!("nothing tells {note}");
         assert!(report.notes.contains(&note), "{report}");
     }
+}
+
+/// Removes the manifests, and repairs the database.
+fn repair_without_manifest(env: &Env) -> RepairReport {
+    Files(env).manifests().iter().for_each(|name| Files(env).remove(name));
+    let doctor = Files(env).doctor().log_dir(DIR);
+    let report = doctor.repair(&RepairOptions::default(), &mut |_| {}).unwrap();
+    assert!(Files(env).verify().is_sound(), "{report}");
+    report
+}
+
+#[test]
+fn tables_tell_what_keyspaces_are_called_and_how_their_entries_are_read() {
+    let env = Env::memory(1);
+    let db = open(&env);
+    let append = Some(Merge::new(operators::Append::new("+")));
+    let options = |order, merge_operator: &Option<Merge>| KeyspaceOptions {
+        order,
+        merge_operator: merge_operator.clone(),
+        ..KeyspaceOptions::default()
+    };
+    db.keyspace("default", options(Order::bytewise(), &append)).unwrap();
+    let back = db.keyspace("back", options(Order::reverse_bytewise(), &None)).unwrap();
+    let old = db.keyspace("old", options(Order::bytewise(), &append)).unwrap();
+    let only_in_the_log = db.keyspace("young", KeyspaceOptions::default()).unwrap();
+    for (keyspace, key) in [(db.default_keyspace(), "k"), (&back, "k"), (&back, "l"), (&old, "k")] {
+        keyspace.put(key, "1").unwrap();
+    }
+    db.flush().unwrap();
+    db.rename_keyspace(&old, "new").unwrap();
+    old.merge("k", "2").unwrap();
+    db.merge("k", "2").unwrap();
+    back.compact::<&[u8]>(..).unwrap();
+    db.flush().unwrap();
+    only_in_the_log.put("k", "1").unwrap();
+    drop((back, old, only_in_the_log));
+    db.close().unwrap();
+
+    repair_without_manifest(&env);
+    // What has been repaired says so again.
+    let report = repair_without_manifest(&env);
+    let db = open(&env);
+    assert_eq!(db.keyspaces(), ["default", "back", "new", "keyspace-3"], "{report}");
+    assert_eq!(value(&db, "default", "k").unwrap(), "1+2");
+    assert_eq!(value(&db, "new", "k").unwrap(), "1+2");
+    assert_eq!(value(&db, "keyspace-3", "k").unwrap(), "1");
+    let back = db.keyspace("back", options(Order::reverse_bytewise(), &None)).unwrap();
+    let keys: Vec<_> = back.iter().keys().map(|key| key.unwrap().to_vec()).collect();
+    assert_eq!(keys, [b"l", b"k"]);
 }
 
 #[test]
@@ -162,8 +213,9 @@ fn a_keyspace_without_a_name_does_not_get_that_of_another() {
     for name in ["keyspace-2", "users"] {
         let keyspace = db.keyspace(name, KeyspaceOptions::default()).unwrap();
         keyspace.put("k", name).unwrap();
-        db.flush().unwrap();
     }
+    // An edit behind that which is lost, and no table of the second.
+    db.existing_keyspace("keyspace-2").unwrap().unwrap().flush().unwrap();
     drop(db);
     let report = repair_without(
         &env,
