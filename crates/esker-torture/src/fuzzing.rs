@@ -26,6 +26,15 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
         return write_corpus(dir);
     }
     let only = arguments.mode().ok();
+    if let Some(name) = only.filter(|name| TARGETS.iter().all(|target| target.name != *name)) {
+        return Err(format!("there is no target {name}"));
+    }
+    if let (Some(name), Ok(file)) = (only, arguments.path("input")) {
+        let input = std::fs::read(&file).map_err(|error| format!("{}: {error}", file.display()))?;
+        esker_torture::fuzz::run(name, &input);
+        say(&format!("fuzz {name}: no finding in {}", file.display()));
+        return Ok(ExitCode::SUCCESS);
+    }
     let watchdog = Watchdog::start();
     let mut total = 0;
     for target in TARGETS.iter().filter(|target| only.is_none_or(|only| only == target.name)) {

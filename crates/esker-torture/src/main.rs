@@ -40,7 +40,8 @@ usage: esker-torture drive MODE --seed S [--runs N] [--dir DIR]
                           [--marks FILE]
        esker-torture check --db DIR --expected FILE
        esker-torture control --db DIR --expected FILE
-       esker-torture fuzz [TARGET] --seed S [--millis N] [--corpus DIR [--write]]";
+       esker-torture fuzz [TARGET] --seed S [--millis N] [--corpus DIR [--write]]
+       esker-torture fuzz TARGET --input FILE";
 
 /// What went wrong, in a sentence.
 pub(crate) type Result<T> = std::result::Result<T, String>;
