@@ -12,7 +12,7 @@ use esker_base::{
 };
 use esker_env::FileError;
 use esker_log::{ExpectedHeader, LogEnd, LogReader};
-use esker_table::TableKeyspace;
+use esker_table::{ExternalTable, Origin, TableKeyspace, TableProperties};
 use esker_tree::{
     Catalog, EditRecord, KeyspaceState, MANIFEST_FORMAT, Manifest, Merge, Recovered, TablePlace,
     VersionEdit,
@@ -146,7 +146,7 @@ impl History {
     /// Asks the tables of keyspaces whose creation no manifest tells; of each the newest.
     fn ask_tables(&mut self, place: &Place) -> Result<()> {
         let tables = place.tables(self.catalog.database);
-        let mut told = BTreeMap::new();
+        let (mut told, mut told_outside) = (BTreeMap::new(), BTreeMap::new());
         for (id, _) in place.files_of(FileKind::Table) {
             let Ok(table) = place.open_table(&tables, TableId(id))? else { continue };
             let properties = table.properties();
@@ -154,12 +154,17 @@ impl History {
             let is_known =
                 self.catalog.keyspaces.contains_key(&keyspace) && !self.unset.contains(&keyspace);
             let is_gone = self.dropped.contains(&keyspace) || self.removed.contains(&properties.id);
-            if !is_known && !is_gone {
-                let of_it = properties.extras.keyspace.clone();
-                told.extend(of_it.map(|of_it| (keyspace, of_it)));
+            if is_known || is_gone {
+                continue;
+            }
+            if let Some(of_it) = &properties.extras.keyspace {
+                told.insert(keyspace, Arc::clone(of_it));
+            } else if let Some(of_it) = told_outside_of(place, properties) {
+                told_outside.insert(keyspace, Arc::new(of_it));
             }
         }
-        told.into_iter().for_each(|(id, told)| self.describe(id, &told));
+        told_outside.append(&mut told);
+        told_outside.into_iter().for_each(|(id, told)| self.describe(id, &told));
         Ok(())
     }
 
@@ -178,7 +183,8 @@ impl History {
             *other != id && state.name == told.name && !self.unnamed.contains(other)
         };
         // A name that a manifest gives, to this one or another, is newer than that of a table.
-        if self.unnamed.contains(&id) && !self.catalog.keyspaces.iter().any(is_other) {
+        let is_free = !told.name.is_empty() && !self.catalog.keyspaces.iter().any(is_other);
+        if self.unnamed.contains(&id) && is_free {
             self.name(id, &told.name);
         }
     }
@@ -305,6 +311,19 @@ impl History {
             }
         }
     }
+}
+
+/// What a table that was taken over says of the keyspace that it was written for: which order its keys
+/// have, and its name if it was for one only.
+fn told_outside_of(place: &Place, table: &TableProperties) -> Option<TableKeyspace> {
+    let Some(Origin::Adopted { .. }) = &table.extras.origin else { return None };
+    let path = place.dir.join(table.id.file_name());
+    let outside = ExternalTable::open(&*place.env.fs, &path).ok()?;
+    let Some(Origin::External { order, keyspace, .. }) = &outside.properties().extras.origin else {
+        return None;
+    };
+    let (name, order) = (keyspace.clone(), order.clone());
+    Some(TableKeyspace { name, order, merge_operator: String::new() })
 }
 
 /// Whether a manifest that could be read is all there is to know.

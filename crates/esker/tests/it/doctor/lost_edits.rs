@@ -6,7 +6,9 @@ use std::sync::Arc;
 
 use esker::doctor::{RepairOptions, RepairReport};
 use esker::env::Env;
-use esker::{Db, KeyspaceOptions, Merge, Options, Order, operators};
+use esker::{
+    Db, KeyspaceOptions, Merge, Options, Order, TableWriter, TableWriterOptions, operators,
+};
 use esker_base::{FileHeader, FileId, FileKind, ManifestId, OwnerId};
 use esker_log::{ExpectedHeader, LogReader};
 use esker_tree::{EditRecord, MANIFEST_FORMAT, Manifest, RunId, VersionEdit};
@@ -149,20 +151,32 @@ fn tables_tell_what_keyspaces_are_called_and_how_their_entries_are_read() {
     back.compact::<&[u8]>(..).unwrap();
     db.flush().unwrap();
     only_in_the_log.put("k", "1").unwrap();
-    drop((back, old, only_in_the_log));
+    let loaded = db.keyspace("loaded", options(Order::reverse_bytewise(), &None)).unwrap();
+    for (name, keys) in [(None, ["d", "c"]), (Some("loaded"), ["b", "a"])] {
+        let (order, keyspace) = (Order::reverse_bytewise(), name.map(str::to_owned));
+        let table = TableWriterOptions { order, keyspace, ..Default::default() };
+        let mut writer = TableWriter::create_in(&env, "outside", table).unwrap();
+        keys.iter().for_each(|key| writer.put(key, "1").unwrap());
+        let table = writer.finish().unwrap();
+        db.ingest(&loaded, &[&table.path], Default::default()).unwrap();
+        env.fs.remove(&table.path).unwrap();
+    }
+    drop((back, old, only_in_the_log, loaded));
     db.close().unwrap();
 
     repair_without_manifest(&env);
     // What has been repaired says so again.
     let report = repair_without_manifest(&env);
     let db = open(&env);
-    assert_eq!(db.keyspaces(), ["default", "back", "new", "keyspace-3"], "{report}");
+    assert_eq!(db.keyspaces(), ["default", "back", "new", "keyspace-3", "loaded"], "{report}");
     assert_eq!(value(&db, "default", "k").unwrap(), "1+2");
     assert_eq!(value(&db, "new", "k").unwrap(), "1+2");
     assert_eq!(value(&db, "keyspace-3", "k").unwrap(), "1");
-    let back = db.keyspace("back", options(Order::reverse_bytewise(), &None)).unwrap();
-    let keys: Vec<_> = back.iter().keys().map(|key| key.unwrap().to_vec()).collect();
-    assert_eq!(keys, [b"l", b"k"]);
+    for (name, keys) in [("back", &["l", "k"][..]), ("loaded", &["d", "c", "b", "a"])] {
+        let keyspace = db.keyspace(name, options(Order::reverse_bytewise(), &None)).unwrap();
+        let found: Vec<_> = keyspace.iter().keys().map(|key| key.unwrap()).collect();
+        assert_eq!(found, keys);
+    }
 }
 
 #[test]
