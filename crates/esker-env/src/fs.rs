@@ -43,8 +43,8 @@ pub trait FileSystem: Send + Sync + fmt::Debug + 'static {
     /// Durable after a [`FileSystem::sync_dir`] of the directory.
     ///
     /// # Errors
-    /// Of the system: `AlreadyExists`, and that the names lie on two file systems, among them. A
-    /// system that has no second names refuses every call; the caller copies then.
+    /// Of the system: `AlreadyExists`, and that the names lie on two file systems, among them; that `from`
+    /// is a symbolic link. A system that has no second names refuses every call; the caller copies then.
     fn link(&self, from: &Path, to: &Path) -> Result<(), IoError>;
 
     /// Removes a file's name. Handles that are open go on working.

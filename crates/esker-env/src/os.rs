@@ -75,7 +75,13 @@ impl FileSystem for OsFileSystem {
     }
 
     fn link(&self, from: &Path, to: &Path) -> Result<(), IoError> {
-        fs::hard_link(from, to).map_err(|source| IoError::new("link", from, source))
+        let failed = |source| IoError::new("link", from, source);
+        // The system would give the second name to the link itself.
+        if fs::symlink_metadata(from).map_err(failed)?.is_symlink() {
+            let what = "it is a symbolic link";
+            return Err(failed(io::Error::new(io::ErrorKind::InvalidInput, what)));
+        }
+        fs::hard_link(from, to).map_err(failed)
     }
 
     fn remove(&self, path: &Path) -> Result<(), IoError> {

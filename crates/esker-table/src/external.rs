@@ -137,6 +137,14 @@ impl ExternalTable {
         self.is_adopted
     }
 
+    /// The same of this moment, not of that at which the file was opened.
+    ///
+    /// # Errors
+    /// Of the file.
+    pub fn is_adopted_by_now(&self) -> Result<bool, FileError> {
+        Ok(self.is_adopted || self.properties.file_bytes < self.file.len()?)
+    }
+
     /// What the table says of itself.
     #[must_use]
     pub const fn properties(&self) -> &TableProperties {

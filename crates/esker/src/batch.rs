@@ -218,6 +218,9 @@ impl Batch {
 
     /// Applies all writes, or none of them, with the given durability.
     ///
+    /// # Durability
+    /// What was written to the log before is at least as safe then, also if the batch is empty.
+    ///
     /// # Errors
     /// - `InvalidInput`: one of the writes was refused; nothing was written.
     /// - `Io`, `NoSpace`: the log could not be written. [`Error::outcome`] says whether the batch

@@ -44,7 +44,12 @@ impl Engine {
     pub(crate) fn commit(&self, request: Request<'_>) -> Result<()> {
         self.check_writable()?;
         if request.count == 0 {
-            return Ok(());
+            // It has nothing to make safe but what stands before it.
+            return match request.durability {
+                Durability::Buffered => Ok(()),
+                Durability::Process => self.write_buffered(),
+                Durability::Power => self.sync(),
+            };
         }
         if self.snapshots.visible().get().saturating_add(request.count) > SeqNo::MAX.get() / 2 {
             return Err(Error::invalid_input("the sequence numbers of this database are used up"));

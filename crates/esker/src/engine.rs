@@ -4,6 +4,7 @@
 //! in `jobs` and `scheduler`, opening in `recovery`, reading in `read`.
 
 pub(crate) mod garbage;
+pub(crate) mod moving;
 pub(crate) mod snapshots;
 pub(crate) mod warming;
 
@@ -21,6 +22,7 @@ use esker_tree::{EditRecord, Version, VersionEdit};
 use crate::commit_queue::CommitPipeline;
 use crate::counters::Counters;
 use crate::engine::garbage::{Garbage, blob_files};
+use crate::engine::moving::Moving;
 use crate::engine::snapshots::Snapshots;
 use crate::engine::warming::Warming;
 use crate::error::{Error, Outcome, Result};
@@ -64,6 +66,8 @@ pub(crate) struct Engine {
     /// What is to be loaded into the cache. Lock order: among the last; held while the list is
     /// read, and not while blocks are.
     pub(crate) warming: Mutex<Warming>,
+    /// Tables from outside that are being moved in.
+    pub(crate) moving: Moving,
 
     /// Why writing has stopped for good, once it has.
     poison: OnceLock<Error>,
@@ -130,6 +134,7 @@ impl Engine {
             counters: Counters::default(),
             events: EventLog::new(parts.listener),
             warming: Mutex::new(parts.warming),
+            moving: Moving::default(),
             poison: OnceLock::new(),
             is_closed: AtomicBool::new(false),
             // What was in the log before this open may hold deletes of any age.

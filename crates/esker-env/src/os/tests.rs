@@ -87,6 +87,17 @@ fn what_cannot_be_said_of_one_entry_is_told_of_that_one() {
 }
 
 #[test]
+fn a_symbolic_link_gets_no_second_name() {
+    let dir = TestDir::new("second-name");
+    let (file, link) = (dir.path().join("file"), dir.path().join("link"));
+    OsFileSystem.create(&file).unwrap();
+    std::os::unix::fs::symlink(&file, &link).unwrap();
+    let error = OsFileSystem.link(&link, &dir.path().join("new")).unwrap_err().to_string();
+    assert_eq!(error, format!("cannot link {}: it is a symbolic link", link.display()));
+    OsFileSystem.link(&file, &dir.path().join("new")).unwrap();
+}
+
+#[test]
 fn space_is_known() {
     let dir = TestDir::new("space");
     let space = OsFileSystem.space(dir.path()).unwrap();

@@ -220,7 +220,12 @@ impl Keyspace {
                 let operation = Operation { keyspace, kind, key: &start, value: &end };
                 self.commit_one(durability, |out| operation.encode(out))
             }
-            None => self.db.engine().check_writable().and_then(|()| self.core.check_live()),
+            None => {
+                self.core.check_live()?;
+                let (operations, keyspaces) = (&[][..], &[][..]);
+                let nothing = Request { operations, count: 0, keyspaces, durability };
+                self.db.engine().commit(nothing)
+            }
         }
     }
 

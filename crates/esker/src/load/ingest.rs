@@ -14,6 +14,7 @@ use esker_base::{Corruption, FileId, TableId};
 use esker_table::{Adoption, ExternalError, ExternalTable, Origin, Table};
 
 use crate::engine::Engine;
+use crate::engine::moving::Claim;
 use crate::error::{Error, Result};
 use crate::keyspace_core::KeyspaceCore;
 use crate::load::adopt_tables::LooseTable;
@@ -25,7 +26,8 @@ pub struct IngestOptions {
     /// Takes the files away: each gets a second name in the directory of the database, without a
     /// copy where the file system can do that, and loses its own once the ingest is durable.
     /// After a failure all are where they were. A table in the directory of a database can be copied,
-    /// not moved. Default false: files are copied.
+    /// not moved; what a symbolic link leads to is copied, and the link removed. One file is not to be
+    /// moved into two databases at the same time. Default false: files are copied.
     pub move_files: bool,
     /// Checks every block and the order of all entries, beside the checksum of the whole file,
     /// which is always checked. Reads each file once more. Default false.
@@ -77,9 +79,11 @@ impl Engine {
             check_movable(&tables)?;
         }
         let mut ids = Vec::with_capacity(tables.len());
+        let mut claims = Vec::new();
         let adopted = self
-            .take_in(keyspace, &tables, options, &mut ids)
+            .take_in(keyspace, &tables, options, (&mut ids, &mut claims))
             .and_then(|loose| self.adopt_tables(keyspace, &loose, started_at));
+        drop(claims);
         let adopted = adopted.inspect_err(|error| self.remove_loose(&ids, error))?;
         let not_removed =
             if options.move_files { self.remove_originals(&tables) } else { Vec::new() };
@@ -138,13 +142,13 @@ impl Engine {
     }
 
     /// Checks each table and makes it a file of the directory; `ids` gets what they are called,
-    /// also those that failed.
-    fn take_in(
-        &self,
+    /// also those that failed, and `claims` those that were given a second name.
+    fn take_in<'a>(
+        &'a self,
         keyspace: &KeyspaceCore,
         tables: &[ExternalTable],
         options: IngestOptions,
-        ids: &mut Vec<TableId>,
+        (ids, claims): (&mut Vec<TableId>, &mut Vec<Claim<'a>>),
     ) -> Result<Vec<LooseTable>> {
         let mut loose = Vec::with_capacity(tables.len());
         for table in tables {
@@ -152,12 +156,11 @@ impl Engine {
             let id = self.ledger.allocate_table()?;
             let path = self.dir.join(id.file_name());
             ids.push(id);
-            // Linked by an ingest that could not remove it, it is a table already. And a system that
-            // cannot link, or not from there, copies.
-            let is_new = !table.is_adopted() || esker_base::planted::is("file-moved-in-twice");
-            let links = options.move_files && is_new;
-            let is_linked = links && self.env.fs.link(table.path(), &path).is_ok();
+            // A system that cannot link, or not from there, copies.
+            let claim = if options.move_files { self.claim(table)? } else { None };
+            let is_linked = claim.is_some() && self.link(table, &path);
             if is_linked {
+                claims.extend(claim);
                 table.check(None)?;
             } else {
                 table.check(Some(&*self.env.fs.create(&path)?))?;
@@ -170,6 +173,28 @@ impl Engine {
             loose.push(one);
         }
         Ok(loose)
+    }
+
+    /// The right to give a table a second name; `None` if somebody has it, or had it: linked by an ingest
+    /// that could not remove it, it is a table already.
+    fn claim(&self, table: &ExternalTable) -> Result<Option<Claim<'_>>> {
+        let Some(claim) = self.moving.claim(table.birth()) else { return Ok(None) };
+        // Behind the claim: whoever had it before may have ended since the file was opened.
+        let is_new = !table.is_adopted_by_now()? || esker_base::planted::is("file-moved-in-twice");
+        Ok(is_new.then_some(claim))
+    }
+
+    /// Gives a table a second name, under which it can be written to; says whether it could.
+    fn link(&self, table: &ExternalTable, path: &Path) -> bool {
+        let fs = &*self.env.fs;
+        if fs.link(table.path(), path).is_err() {
+            return false;
+        }
+        let is_writable = fs.open_for_write(path).is_ok();
+        if !is_writable {
+            drop(fs.remove(path));
+        }
+        is_writable
     }
 
     /// Checks every block of a table that was taken in.
@@ -207,8 +232,12 @@ impl Engine {
         let mut not_removed = Vec::new();
         for table in tables {
             let dir = parent(table.path());
-            let removed = self.env.fs.remove(table.path());
-            if removed.and_then(|()| self.env.fs.sync_dir(dir)).is_err() {
+            let removed = match self.env.fs.remove(table.path()) {
+                // Another ingest that moved it, too, was faster.
+                Err(error) if error.is_not_found() => continue,
+                removed => removed.and_then(|()| self.env.fs.sync_dir(dir)),
+            };
+            if removed.is_err() {
                 not_removed.push(table.path().to_path_buf());
             }
         }

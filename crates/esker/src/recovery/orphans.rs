@@ -178,13 +178,16 @@ impl Places<'_> {
         let file_len = file.len()?;
         let len = file_len.min(START_LEN as u64) as usize;
         file.read_exact_at(0, &mut bytes[..len]).map_err(FileError::from)?;
+        // A header that has raised the length before the power went, and no more: nothing stands behind
+        // it, and what stands there is anything, be it what a file that is gone began with.
+        let is_bare = file_len == FileHeader::LEN as u64;
         Ok(match FileHeader::decode(&bytes) {
             Ok(header) if header.database == database => Owner::Own,
+            Ok(header) if is_bare && (header.kind, header.id) != (FileKind::Log, id.0) => {
+                Owner::Own
+            }
             Ok(_) => Owner::Other,
-            Err(_) if is_begun(&bytes, id, database) => Owner::Own,
-            // A header that has raised the length before the power went, and no more: what stands there
-            // is anything, and nothing stands behind it.
-            Err(_) if file_len == FileHeader::LEN as u64 => Owner::Own,
+            Err(_) if is_bare || is_begun(&bytes, id, database) => Owner::Own,
             Err(_) => Owner::Unknown,
         })
     }

@@ -8,7 +8,7 @@ use esker::env::{
     Env, Fault, FaultFileSystem, FileExt as _, FileSystem, MemoryFileSystem, Operation, Rule, When,
 };
 use esker::{Db, Durability, ErrorKind, KeyspaceOptions, Options, Order};
-use esker_base::{FileHeader, FileId, FileKind, LogId};
+use esker_base::{DatabaseId, FileHeader, FileId, FileKind, LogId};
 use esker_tree::Manifest;
 
 use crate::files;
@@ -458,7 +458,8 @@ fn an_orphan_that_cannot_be_removed_stops_no_open() {
 /// A write of a header that was cut short left a segment that looked damaged, and so like one that
 /// somebody else may need: it stayed in a log directory of its own for good. Found by the simulator:
 /// a file that nothing refers to, after a crash behind a short write. So did one whose header had raised
-/// the length of the file before the power went, and no more: what stands there then is anything.
+/// the length of the file before the power went, and no more: what stands there then is anything. Where it
+/// was the start of a table from outside that had been removed, no open succeeded any more.
 #[test]
 fn a_log_segment_that_was_only_begun_is_removed_from_a_log_directory() {
     let env = Env::memory(1);
@@ -494,6 +495,11 @@ fn a_log_segment_that_was_only_begun_is_removed_from_a_log_directory() {
     let garbage: Vec<u8> =
         (0..FileHeader::LEN as u8).map(|byte| byte.wrapping_mul(37) ^ 90).collect();
     write(908, &garbage);
+    // As long, and the start of a file that was there before: a table from outside, a log elsewhere.
+    let database = DatabaseId([7; 16]);
+    for (counter, kind) in [(909, FileKind::Table), (910, FileKind::Log)] {
+        write(counter, &FileHeader { kind, database, ..own }.encode());
+    }
     // Not ours, as far as anybody can tell.
     write(905, b"a text that is about something else");
     write(906, &[cut(907, 20), cut(907, 20)].concat());

@@ -3,14 +3,40 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use esker::env::{Env, ManualClock};
+use esker::env::{CrashPolicy, Env, ManualClock, MemoryFileSystem};
 use esker::{
-    Batch, BulkLoader, CompactionPolicy, Compression, Db, IngestOptions, Keyspace, KeyspaceOptions,
-    Merge, Options, Order, operators,
+    Batch, BulkLoader, CompactionPolicy, Compression, Db, Durability, IngestOptions, Keyspace,
+    KeyspaceOptions, Merge, Options, Order, operators,
 };
 
 use crate::policies::KEEPING;
 use crate::random::Rng;
+use crate::recovered::{env_of, open, options};
+
+/// It did nothing at all, and who writes without a sync and then an empty batch with one, as other engines
+/// take it, lost all of it with the power.
+#[test]
+fn an_empty_batch_makes_what_was_written_before_as_safe_as_it_asks() {
+    use Durability::{Buffered, Power, Process};
+    for (before, after) in [(Buffered, Process), (Buffered, Power), (Process, Power)] {
+        for deletes_nothing in [false, true] {
+            let fs = MemoryFileSystem::new(1);
+            let db = open(&env_of(&fs), &options()).unwrap();
+            let keyspace = db.default_keyspace();
+            keyspace.put_with("k", "v", before).unwrap();
+            match deletes_nothing {
+                false => db.batch().commit_with(after),
+                true => keyspace.delete_range_with("b".."b", after),
+            }
+            .unwrap();
+            let is_power_lost = after == Power;
+            let left =
+                if is_power_lost { fs.crash(CrashPolicy::AllLost, 1) } else { fs.snapshot() };
+            let db = open(&env_of(&left), &options()).unwrap();
+            assert_eq!(db.get("k").unwrap().unwrap(), "v", "{before:?} {after:?}");
+        }
+    }
+}
 
 /// A snapshot had kept an old value in the last level, and nothing took it away when the snapshot
 /// was gone: only tables with tombstones were looked at again.

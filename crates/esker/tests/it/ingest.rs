@@ -2,9 +2,12 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, UNIX_EPOCH};
 
-use esker::env::{Env, Fault, FaultFileSystem, FileExt as _, MemoryFileSystem, Operation, Rule};
+use esker::env::{
+    Env, Fault, FaultFileSystem, FileExt as _, MemoryFileSystem, Operation, Rule, When,
+};
 use esker::{
     Db, Error, ErrorKind, Expiry, IngestOptions, KeyspaceOptions, Options, Order, TableWriter,
     TableWriterOptions,
@@ -479,6 +482,82 @@ fn file_that_a_move_left_behind_may_be_moved_again() {
     assert_eq!(contents(&db), "a=1 b=1");
     db.compact::<&[u8]>(..).unwrap();
     assert_eq!(contents(&db), "a=1 b=1");
+}
+
+/// The second ingest wrote its record over that of the first, whose table could not be read any more. Found
+/// by reading RocksDB's tests, where threads give the same files.
+#[test]
+fn a_file_that_two_ingests_move_at_once_becomes_two_tables() {
+    for ends_first in [false, true] {
+        let memory = Env::memory(0);
+        let faults = FaultFileSystem::new(Arc::clone(&memory.fs), Arc::clone(&memory.clock));
+        let faults = Arc::new(faults);
+        let env = Env { fs: Arc::clone(&faults) as _, ..memory };
+        let db = open(&env);
+        let path = table(&env, "t", &["a", "b"], "1");
+        let (other, file) = (db.clone(), path.clone());
+        let (links, has_begun) = (AtomicU64::new(0), AtomicBool::new(false));
+        faults.observe(move |call| {
+            // The other one comes right before the file gets its second name, or behind that.
+            let is_time = match call.operation {
+                Operation::Link => links.fetch_add(1, Ordering::Relaxed) == 0 && ends_first,
+                Operation::Read => links.load(Ordering::Relaxed) == 1 && !ends_first,
+                _ => false,
+            };
+            if is_time && !has_begun.swap(true, Ordering::Relaxed) {
+                let report = other.ingest(other.default_keyspace(), &[&file], MOVE).unwrap();
+                assert_eq!(report.not_removed, [""; 0].map(PathBuf::from));
+            }
+        });
+        let report = db.ingest(db.default_keyspace(), &[&path], MOVE).unwrap();
+        assert_eq!(report.not_removed, [""; 0].map(PathBuf::from));
+        assert!(!env.fs.exists(&path).unwrap());
+        faults.observe(|_| {});
+        assert_eq!(contents(&db), "a=1 b=1");
+        db.close().unwrap();
+        let report = Doctor::new("db").env(env.clone()).verify(&mut |_| {}).unwrap();
+        assert!(report.is_sound(), "{:?}", report.findings);
+        assert_eq!(contents(&open(&env)), "a=1 b=1");
+    }
+}
+
+/// It was refused, as the record that makes it a table of the database could not be written behind it.
+#[test]
+fn a_file_that_nobody_may_write_to_is_copied() {
+    let memory = Env::memory(0);
+    let faults = FaultFileSystem::new(Arc::clone(&memory.fs), Arc::clone(&memory.clock));
+    let faults = Arc::new(faults);
+    let env = Env { fs: Arc::clone(&faults) as _, ..memory };
+    let db = open(&env);
+    let path = table(&env, "t", &["a", "b"], "1");
+    let refused = Rule::new(Fault::Error(13)).on(&[Operation::OpenForWrite]).path(".table");
+    faults.add(refused.when(When::Nth(0)));
+    let report = db.ingest(db.default_keyspace(), &[&path], MOVE).unwrap();
+    assert!(report.not_removed.is_empty() && !env.fs.exists(&path).unwrap());
+    db.close().unwrap();
+    assert_eq!(contents(&open(&env)), "a=1 b=1");
+}
+
+/// The link became the table, and the database fell with the file that it leads to. Found by the same.
+#[test]
+fn what_a_symbolic_link_leads_to_is_copied() {
+    let dir = TempDir::new("ingest-link");
+    let env = Env::os();
+    let real = dir.path().join("real.table");
+    for target in [real.as_path(), Path::new("real.table")] {
+        let mut writer = TableWriter::create(&real, TableWriterOptions::default()).unwrap();
+        writer.put("a", "1").unwrap();
+        writer.finish().unwrap();
+        let link = dir.path().join("link.table");
+        std::os::unix::fs::symlink(target, &link).unwrap();
+        let builder = Db::builder(dir.path().join("db")).env(env.clone());
+        let db = builder.clone().open().unwrap();
+        let report = db.ingest(db.default_keyspace(), &[&link], MOVE).unwrap();
+        assert!(report.not_removed.is_empty() && !env.fs.exists(&link).unwrap());
+        db.close().unwrap();
+        env.fs.remove(&real).unwrap();
+        assert_eq!(contents(&builder.open().unwrap()), "a=1");
+    }
 }
 
 /// The file was gone from the directory of its database, which could not be opened again.

@@ -16,15 +16,16 @@ use std::time::Duration;
 
 use esker::env::{Clock as _, Env, ManualClock};
 use esker::{
-    Batch, CompactionPolicy, Db, Durability, Expiry, IngestOptions, Keyspace, KeyspaceOptions,
-    Options, Order, Snapshot,
+    Batch, CompactionPolicy, Db, Durability, ErrorKind, Expiry, IngestOptions, Keyspace,
+    KeyspaceOptions, Options, Order, Snapshot,
 };
 
 use crate::directory::{assert_exact, assert_tidy};
+use crate::orders::Shortlex;
 use crate::outside;
 use crate::random::{Rng, expiry_at, for_each_seed};
 use crate::reading::assert_state;
-use crate::state::{How, State, Write, between};
+use crate::state::{How, State, Turn, Write, between};
 use readers::Readers;
 use ways::{Expected, Reader};
 
@@ -90,7 +91,7 @@ impl Run {
             warm_cache: choices::warm_cache(seed),
             ..choices::options(&mut rng, background_threads)
         };
-        let order = choices::order(&mut rng);
+        let order = some_turn(&mut rng).order();
         let has_filter = seed.is_multiple_of(3);
         let compaction_filter = filtered::choose(&mut rng, has_filter);
         let keyspace_options =
@@ -102,9 +103,7 @@ impl Run {
             .open()
             .unwrap();
         let (mut model, snapshots) = (State::new(), Vec::new());
-        if keyspace_options.order == Order::reverse_bytewise() {
-            model.reverse("default");
-        }
+        model.turn("default", Turn::of(&keyspace_options.order));
         model.pass_time(START.as_millis() as u64);
         let readers = Readers::default();
         Self {
@@ -209,8 +208,8 @@ impl Run {
     fn some_write(&mut self) -> Write {
         let name = self.some_name();
         if self.rng.one_in(16) {
-            let is_reversed = self.model.is_reversed(&name);
-            return Write::delete_range(&name, self.rng.range_to_delete(), is_reversed);
+            let turn = self.model.turn_of(&name);
+            return Write::delete_range(&name, self.rng.range_to_delete(), turn);
         }
         if self.has_filter && self.rng.one_in(6) {
             return filtered::write(&mut self.rng, &name);
@@ -312,8 +311,8 @@ impl Run {
     /// Tables from outside, of disjoint ranges, copied or moved.
     fn ingest(&mut self) {
         let name = self.some_name();
-        let is_reversed = self.model.is_reversed(&name);
-        let writes = outside::sorted_writes(&mut self.rng, &name, is_reversed);
+        let turn = self.model.turn_of(&name);
+        let writes = outside::sorted_writes(&mut self.rng, &name, turn);
         let files = 1 + self.rng.index(3);
         let order = self.keyspace(&name).options().order;
         let paths = outside::write_tables(&self.env, &order, &writes, files).unwrap();
@@ -395,7 +394,7 @@ impl Run {
     fn expected(&self, name: &str) -> Expected {
         Expected {
             entries: self.model.between(name, &(Bound::Unbounded, Bound::Unbounded)),
-            is_reversed: self.model.is_reversed(name),
+            turn: self.model.turn_of(name),
             what: format!("step {}: {name}", self.step),
         }
     }
@@ -426,12 +425,12 @@ impl Run {
             let view = snapshot.keyspace(&self.keyspace(&name));
             let mut scan = view.scan::<&[u8]>(..);
             let all = (Bound::Unbounded, Bound::Unbounded);
-            let is_reversed = self.model.is_reversed(&name);
-            let entries = between(&expected, &all, is_reversed);
+            let turn = self.model.turn_of(&name);
+            let entries = between(&expected, &all, turn);
             readers::take_from_both_ends(&mut self.rng, &mut scan, entries.clone(), "snapshot");
             let what = format!("step {}: snapshot of {name}", self.step);
             let some = Rng::new(aside.next());
-            Reader::Then(&view).check(some, &Expected { entries, is_reversed, what });
+            Reader::Then(&view).check(some, &Expected { entries, turn, what });
             let found = view.get(&key).unwrap();
             assert_eq!(found.as_deref(), expected.get(key.as_slice()).map(|value| &**value));
         }
@@ -469,12 +468,10 @@ impl Run {
         let other = (*self.rng.pick(&NAMES)).to_owned();
         match (self.model.has(&name), self.rng.below(4)) {
             (false, _) => {
-                let order = choices::order(&mut self.rng);
-                let options = self.some_options(order);
+                let turn = some_turn(&mut self.rng);
+                let options = self.some_options(turn.order());
                 self.model.create(&name);
-                if options.order == Order::reverse_bytewise() {
-                    self.model.reverse(&name);
-                }
+                self.model.turn(&name, turn);
                 self.db.keyspace(&name, options).unwrap();
             }
             (true, 0) if name != "default" => {
@@ -537,7 +534,25 @@ impl Run {
         } else {
             drop(db);
         }
-        let mut builder = Db::builder(DIR).env(self.env.clone()).options(self.options.clone());
+        if self.rng.one_in(3) {
+            let threads = self.options.background_threads;
+            self.options = Options {
+                part_bytes: self.options.part_bytes,
+                log_compression_threshold_bytes: choices::log_compression(self.rng.next()),
+                warm_cache: choices::warm_cache(self.rng.next()),
+                ..choices::options(&mut self.rng, threads)
+            };
+        }
+        let builder = Db::builder(DIR).env(self.env.clone()).options(self.options.clone());
+        let mut builder = builder.key_order(Shortlex { name: "shortlex" });
+        if self.rng.one_in(3) {
+            self.db = builder.clone().read_only(true).open().unwrap();
+            let _hold = self.note_filtered();
+            assert_state(&self.db, &self.model, "opened to be read");
+            let error = self.db.put("k", "v").unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::ReadOnly);
+            self.db = Db::in_memory().unwrap();
+        }
         if self.rng.one_in(3) {
             let order = self.keyspace_options.order.clone();
             self.keyspace_options = self.some_options(order);
@@ -547,4 +562,9 @@ impl Run {
         let _hold = self.note_filtered();
         assert_state(&self.db, &self.model, "reopened");
     }
+}
+
+/// The order of a new keyspace.
+fn some_turn(rng: &mut Rng) -> Turn {
+    *rng.pick(&[Turn::Bytewise, Turn::Bytewise, Turn::Bytewise, Turn::Reversed, Turn::Shortlex])
 }

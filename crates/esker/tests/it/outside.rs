@@ -8,7 +8,7 @@ use esker::env::Env;
 use esker::{Order, Result, TableWriter, TableWriterOptions};
 
 use crate::random::{Rng, expiry_at};
-use crate::state::{How, Write};
+use crate::state::{How, Turn, Write};
 
 /// The directory of the tables.
 pub(crate) const OUTSIDE: &str = "outside";
@@ -17,7 +17,7 @@ pub(crate) const OUTSIDE: &str = "outside";
 const FAR_MILLIS: u64 = 1 << 50;
 
 /// Writes to the keyspace `name`, at least one: deletes of ranges, then entries ascending by key.
-pub(crate) fn sorted_writes(rng: &mut Rng, name: &str, is_reversed: bool) -> Vec<Write> {
+pub(crate) fn sorted_writes(rng: &mut Rng, name: &str, turn: Turn) -> Vec<Write> {
     let count = rng.below(30);
     let mut writes = BTreeMap::new();
     for _ in 0..count {
@@ -34,11 +34,11 @@ pub(crate) fn sorted_writes(rng: &mut Rng, name: &str, is_reversed: bool) -> Vec
         let key = |number: u64| format!("key{number:03}").into_bytes();
         let (start, len) = (rng.below(150), 1 + rng.below(30));
         let range = (Bound::Included(key(start)), Bound::Excluded(key(start + len)));
-        return vec![Write::delete_range(name, range, is_reversed)];
+        return vec![Write::delete_range(name, range, turn)];
     }
     let range_count = rng.below(5).saturating_sub(2);
     let one = |rng: &mut Rng| loop {
-        let write = Write::delete_range(name, rng.range_to_delete(), is_reversed);
+        let write = Write::delete_range(name, rng.range_to_delete(), turn);
         // In a table each range has an end.
         if !matches!(write.range, Some((_, Bound::Unbounded))) {
             return write;
@@ -55,12 +55,10 @@ pub(crate) fn write_tables(
     writes: &[Write],
     count: usize,
 ) -> Result<Vec<PathBuf>> {
-    let is_reversed = *order == Order::reverse_bytewise();
+    let turn = Turn::of(order);
     let (ranges, mut entries): (Vec<Write>, Vec<Write>) =
         writes.iter().cloned().partition(|write| write.range.is_some());
-    if is_reversed {
-        entries.reverse();
-    }
+    entries.sort_by(|a, b| turn.compare(&a.key, &b.key));
     env.fs.create_dir_all(Path::new(OUTSIDE))?;
     let mut paths = Vec::new();
     let mut number = env.fs.list(Path::new(OUTSIDE))?.len();
@@ -72,7 +70,7 @@ pub(crate) fn write_tables(
         let first = |share: &&[Write]| share[0].key.to_vec();
         let start = (0 < at).then(|| first(share));
         let end = shares.get(at + 1).map(first);
-        let own = ranges.iter().filter_map(|write| cut(write, (&start, &end), is_reversed));
+        let own = ranges.iter().filter_map(|write| cut(write, (&start, &end), turn));
         let mut path = PathBuf::from(OUTSIDE).join(format!("{number}.table"));
         while env.fs.exists(&path)? {
             number += 1;
@@ -103,11 +101,11 @@ pub(crate) fn write_tables(
 fn cut(
     write: &Write,
     (first, next): (&Option<Vec<u8>>, &Option<Vec<u8>>),
-    is_reversed: bool,
+    turn: Turn,
 ) -> Option<Write> {
     use Bound::{Excluded, Included, Unbounded};
     let (start, end) = write.range.clone().expect("it deletes a range");
-    let is_before = |a: &[u8], b: &[u8]| if is_reversed { b < a } else { a < b };
+    let is_before = |a: &[u8], b: &[u8]| turn.compare(a, b).is_lt();
     let start = match (&start, first) {
         (Included(key) | Excluded(key), Some(first)) if is_before(key, first) => {
             Included(first.clone())

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use esker::{Db, Key, Keyspace, Order, Result};
+use esker::{Db, Key, Keyspace, Result};
 
-use crate::state::{Bytes, Contents, State};
+use crate::state::{Bytes, Contents, State, Turn};
 
 /// Everything in a keyspace, read from its start to its end.
 pub(crate) fn contents(keyspace: &Keyspace) -> Result<Contents> {
@@ -37,9 +37,8 @@ pub(crate) fn assert_contents(keyspace: &Keyspace, expected: &Contents, when: &s
         panic!("{when}: {name}: {difference}\n{}", keyspace.levels());
     }
     let mut keys: Vec<Bytes> = expected.keys().cloned().collect();
-    if keyspace.options().order == Order::reverse_bytewise() {
-        keys.reverse();
-    }
+    let turn = Turn::of(&keyspace.options().order);
+    keys.sort_by(|a, b| turn.compare(a, b));
     let forwards: Vec<Key> = keyspace.iter().keys().map(Result::unwrap).collect();
     assert!(forwards.iter().eq(keys.iter()), "{when}: {name}: not in order");
     let backwards = keyspace.iter().keys().rev().map(Result::unwrap);

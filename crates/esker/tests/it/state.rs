@@ -3,13 +3,15 @@
 //! A [`State`] is the database at one sequence number. Copies share what they have in common, so a
 //! history is a list of them, and a snapshot is one.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::cmp::Ordering;
+use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::Arc;
 
 use esker::operators::Append;
-use esker::{Batch, Keyspace, Merge};
+use esker::{Batch, Keyspace, Merge, Order};
 
+use crate::orders::Shortlex;
 use crate::random::expiry_at;
 
 pub(crate) type Bytes = Arc<[u8]>;
@@ -17,6 +19,40 @@ pub(crate) type Contents = BTreeMap<Bytes, Bytes>;
 
 /// Where a range starts and ends.
 pub(crate) type Bounds = (Bound<Vec<u8>>, Bound<Vec<u8>>);
+
+/// The order in which the keys of a keyspace stand.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub(crate) enum Turn {
+    #[default]
+    Bytewise,
+    Reversed,
+    /// Shorter keys first: an order of the user's own, which the database does not come with.
+    Shortlex,
+}
+
+impl Turn {
+    /// The one of the options of a keyspace.
+    pub(crate) fn of(order: &Order) -> Self {
+        let all = [Self::Bytewise, Self::Reversed, Self::Shortlex];
+        all.into_iter().find(|turn| turn.order() == *order).expect("a test has no other order")
+    }
+
+    pub(crate) fn order(self) -> Order {
+        match self {
+            Self::Bytewise => Order::bytewise(),
+            Self::Reversed => Order::reverse_bytewise(),
+            Self::Shortlex => Order::new(Shortlex { name: "shortlex" }),
+        }
+    }
+
+    pub(crate) fn compare(self, a: &[u8], b: &[u8]) -> Ordering {
+        match self {
+            Self::Bytewise => a.cmp(b),
+            Self::Reversed => b.cmp(a),
+            Self::Shortlex => (a.len(), a).cmp(&(b.len(), b)),
+        }
+    }
+}
 
 /// One write of a batch, to the keyspace of that name; no value for a delete, and a range of keys
 /// instead of one for a delete of many.
@@ -86,11 +122,10 @@ impl Write {
     }
 
     /// A delete of `range`, turned around if it ends before it starts in the order of the keyspace.
-    pub(crate) fn delete_range(keyspace: &str, range: Bounds, is_reversed: bool) -> Self {
+    pub(crate) fn delete_range(keyspace: &str, range: Bounds, turn: Turn) -> Self {
         use Bound::{Excluded, Included};
         let is_inverted = match (&range.0, &range.1) {
-            (Included(a) | Excluded(a), Included(b) | Excluded(b)) if is_reversed => a < b,
-            (Included(a) | Excluded(a), Included(b) | Excluded(b)) => b < a,
+            (Included(a) | Excluded(a), Included(b) | Excluded(b)) => turn.compare(b, a).is_lt(),
             _ => false,
         };
         let range = if is_inverted { (range.1, range.0) } else { range };
@@ -129,8 +164,8 @@ pub(crate) struct State {
     /// In order of creation, as the database lists them.
     names: Vec<(Id, String)>,
     contents: BTreeMap<Id, Arc<Contents>>,
-    /// Those whose keys stand in reverse order.
-    reversed: BTreeSet<Id>,
+    /// How the keys of each stand, if not bytewise.
+    turns: BTreeMap<Id, Turn>,
     /// When values expire that have not yet, and what operands leave of them then.
     expiries: BTreeMap<(Id, Bytes), (u64, Option<Bytes>)>,
     /// In milliseconds since the epoch.
@@ -154,13 +189,13 @@ impl State {
         self.contents.insert(id, Arc::default());
     }
 
-    /// Says that the keys of a keyspace stand in reverse order.
-    pub(crate) fn reverse(&mut self, name: &str) {
-        self.reversed.insert(self.id(name).expect("only keyspaces that exist are reversed"));
+    /// Says how the keys of a keyspace stand.
+    pub(crate) fn turn(&mut self, name: &str, turn: Turn) {
+        self.turns.insert(self.id(name).expect("only keyspaces that exist are turned"), turn);
     }
 
-    pub(crate) fn is_reversed(&self, name: &str) -> bool {
-        self.id(name).is_some_and(|id| self.reversed.contains(&id))
+    pub(crate) fn turn_of(&self, name: &str) -> Turn {
+        self.id(name).and_then(|id| self.turns.get(&id).copied()).unwrap_or_default()
     }
 
     /// The entries of a keyspace between the bounds, in its order.
@@ -169,7 +204,7 @@ impl State {
         name: &str,
         bounds: &(Bound<Vec<u8>>, Bound<Vec<u8>>),
     ) -> Vec<(Bytes, Bytes)> {
-        between(&self.contents(name), bounds, self.is_reversed(name))
+        between(&self.contents(name), bounds, self.turn_of(name))
     }
 
     pub(crate) fn rename(&mut self, from: &str, to: &str) {
@@ -241,7 +276,8 @@ impl State {
             let id = self.id(&write.keyspace).expect("writes go to keyspaces that exist");
             let contents = Arc::make_mut(self.contents.get_mut(&id).expect("a known keyspace"));
             if let Some(range) = &write.range {
-                for (key, _) in between(contents, range, self.reversed.contains(&id)) {
+                let turn = self.turns.get(&id).copied().unwrap_or_default();
+                for (key, _) in between(contents, range, turn) {
                     contents.remove(&key);
                     self.expiries.remove(&(id, key));
                 }
@@ -283,28 +319,26 @@ impl State {
     }
 }
 
-/// The entries of `contents` between the bounds, which may be inverted, in order or in reverse.
+/// The entries of `contents` between the bounds, which may be inverted, in their order.
 pub(crate) fn between(
     contents: &Contents,
     bounds: &(Bound<Vec<u8>>, Bound<Vec<u8>>),
-    is_reversed: bool,
+    turn: Turn,
 ) -> Vec<(Bytes, Bytes)> {
-    // Backwards, a range starts at its larger keys.
-    let (lower, upper) = if is_reversed { (&bounds.1, &bounds.0) } else { (&bounds.0, &bounds.1) };
-    let starts = |key: &[u8]| match lower {
-        Bound::Included(start) => start.as_slice() <= key,
-        Bound::Excluded(start) => start.as_slice() < key,
+    let starts = |key: &[u8]| match &bounds.0 {
+        Bound::Included(start) => turn.compare(start, key).is_le(),
+        Bound::Excluded(start) => turn.compare(start, key).is_lt(),
         Bound::Unbounded => true,
     };
-    let ends = |key: &[u8]| match upper {
-        Bound::Included(end) => key <= end.as_slice(),
-        Bound::Excluded(end) => key < end.as_slice(),
+    let ends = |key: &[u8]| match &bounds.1 {
+        Bound::Included(end) => turn.compare(key, end).is_le(),
+        Bound::Excluded(end) => turn.compare(key, end).is_lt(),
         Bound::Unbounded => true,
     };
     let inside = contents.iter().filter(|(key, _)| starts(key) && ends(key));
     let mut inside: Vec<_> = inside.map(|(key, value)| (key.clone(), value.clone())).collect();
-    if is_reversed {
-        inside.reverse();
+    if turn != Turn::Bytewise {
+        inside.sort_by(|(a, _), (b, _)| turn.compare(a, b));
     }
     inside
 }

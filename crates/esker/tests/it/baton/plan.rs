@@ -10,7 +10,7 @@ use super::filtering::BySign;
 use super::history::Part;
 use crate::model::choices;
 use crate::random::Rng;
-use crate::state::State;
+use crate::state::{State, Turn};
 
 /// Keyspaces that all clients write to.
 pub(super) const SHARED: [&str; 3] = ["default", "a", "b"];
@@ -142,9 +142,9 @@ impl Plan {
         FailingOpens { rules, gives_up }
     }
 
-    pub(super) fn is_reversed(&self, name: &str) -> bool {
+    pub(super) fn turn_of(&self, name: &str) -> Turn {
         let of_name = self.choices[0].1.iter().find(|(other, _)| *other == name);
-        of_name.is_some_and(|(_, options)| options.order == Order::reverse_bytewise())
+        of_name.map_or(Turn::Bytewise, |(_, options)| Turn::of(&options.order))
     }
 
     /// The parts of the databases, those with a log first.
@@ -166,9 +166,7 @@ impl Plan {
                 continue;
             }
             state.create(name);
-            if self.is_reversed(name) {
-                state.reverse(name);
-            }
+            state.turn(name, self.turn_of(name));
         }
         state
     }

@@ -201,7 +201,7 @@ fn op(plan: &Plan, client: u32, rng: &mut Rng) -> Op {
         }
         35..=37 => {
             let (file_count, moves, verifies) = (1 + rng.index(3), rng.one_in(2), rng.one_in(2));
-            let writes = outside::sorted_writes(rng, plan.loaded, plan.is_reversed(plan.loaded));
+            let writes = outside::sorted_writes(rng, plan.loaded, plan.turn_of(plan.loaded));
             let keeps_names = rng.one_in(2);
             Op::Ingest(writes, Ingest { file_count, moves, verifies, keeps_names })
         }
@@ -344,11 +344,9 @@ fn range_delete(plan: &Plan, name: &str, rng: &mut Rng) -> Write {
     let mut state = State::new();
     let key: Bytes = ORDER_KEY.into();
     state.apply(&[Write::put("default", &key, b"")]);
-    if plan.is_reversed(name) {
-        state.reverse("default");
-    }
+    state.turn("default", plan.turn_of(name));
     loop {
-        let write = Write::delete_range(name, rng.range_to_delete(), plan.is_reversed(name));
+        let write = Write::delete_range(name, rng.range_to_delete(), plan.turn_of(name));
         let range = write.range.as_ref().expect("it is one of a range");
         if state.between("default", range).is_empty() {
             return write;

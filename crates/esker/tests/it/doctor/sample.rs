@@ -9,7 +9,7 @@ use esker::{Compression, Db, Durability, KeyspaceOptions, Options};
 
 use crate::model::choices;
 use crate::random::Rng;
-use crate::state::{State, Write};
+use crate::state::{State, Turn, Write};
 
 pub(super) const DIR: &str = "db";
 
@@ -212,7 +212,7 @@ fn some_write(rng: &mut Rng) -> Write {
     let keyspace = *rng.pick(&["default", "users", "logs"]);
     let key = rng.key();
     if rng.one_in(40) {
-        return Write::delete_range(keyspace, rng.range_to_delete(), false);
+        return Write::delete_range(keyspace, rng.range_to_delete(), Turn::Bytewise);
     }
     if rng.one_in(5) {
         return Write::delete(keyspace, &key);

@@ -6,7 +6,7 @@ use std::ops::Bound;
 use esker::{Cursor, Db, Keyspace, Scan};
 
 use crate::random::Rng;
-use crate::state::{Bytes, State};
+use crate::state::{Bounds, Bytes, State, Turn};
 
 /// Readers that are open, each with what it should find.
 #[derive(Default)]
@@ -25,7 +25,9 @@ pub(super) struct OpenCursor {
     keyspace: String,
     cursor: Cursor,
     entries: Vec<(Bytes, Bytes)>,
-    is_reversed: bool,
+    /// The range of one that is not of a snapshot.
+    bounds: Option<Bounds>,
+    turn: Turn,
     /// Whether a value may be shown as an empty one.
     pub(super) shows_keys_only: bool,
     /// Where the cursor stands.
@@ -72,17 +74,29 @@ impl Readers {
             }
         } else if self.cursors.len() < COUNT_MAX && rng.one_in(2) {
             let bounds = rng.bounds();
-            let is_reversed = model.is_reversed(&name);
-            let (entries, cursor) = if rng.one_in(3) {
-                let entries = model.between(&name, &(Bound::Unbounded, Bound::Unbounded));
-                (entries, db.snapshot().keyspace(keyspace).cursor().unwrap())
-            } else {
-                (model.between(&name, &bounds), keyspace.cursor_in(bounds).unwrap())
+            let turn = model.turn_of(&name);
+            let all = (Bound::Unbounded, Bound::Unbounded);
+            let (bounds, range, cursor) = match rng.below(6) {
+                0 => (None, all, db.snapshot().keyspace(keyspace).cursor().unwrap()),
+                1 => {
+                    let view = db.snapshot().keyspace(keyspace);
+                    (None, bounds.clone(), view.cursor_in(bounds).unwrap())
+                }
+                2 => (Some(all.clone()), all, keyspace.cursor().unwrap()),
+                _ => (Some(bounds.clone()), bounds.clone(), keyspace.cursor_in(bounds).unwrap()),
             };
-            self.cursors.push(OpenCursor::new(name, cursor, entries, is_reversed));
+            let entries = model.between(&name, &range);
+            let shows_keys_only = rng.one_in(4);
+            let cursor = if shows_keys_only { cursor.keys_only() } else { cursor };
+            let open = OpenCursor::new(name, cursor, entries, turn);
+            self.cursors.push(OpenCursor { bounds, shows_keys_only, ..open });
         } else if !self.cursors.is_empty() {
             let index = rng.index(self.cursors.len());
             (0..12).for_each(|_| self.cursors[index].step(rng));
+            if rng.one_in(3) {
+                self.cursors[index].refresh(model);
+                (0..6).for_each(|_| self.cursors[index].step(rng));
+            }
             if rng.one_in(4) {
                 self.cursors.swap_remove(index);
             }
@@ -152,9 +166,10 @@ impl OpenCursor {
         keyspace: String,
         cursor: Cursor,
         entries: Vec<(Bytes, Bytes)>,
-        is_reversed: bool,
+        turn: Turn,
     ) -> Self {
-        Self { keyspace, cursor, entries, is_reversed, shows_keys_only: false, at: None }
+        let (bounds, shows_keys_only, at) = (None, false, None);
+        Self { keyspace, cursor, entries, bounds, turn, shows_keys_only, at }
     }
 
     pub(super) fn step(&mut self, rng: &mut Rng) {
@@ -171,19 +186,15 @@ impl OpenCursor {
             2 | 3 => {
                 let key = rng.key();
                 self.cursor.seek(&key).unwrap();
-                let is_reached = |(other, _): &(Bytes, Bytes)| match self.is_reversed {
-                    false => *key <= **other,
-                    true => **other <= *key,
-                };
+                let is_reached =
+                    |(other, _): &(Bytes, Bytes)| self.turn.compare(&key, other).is_le();
                 self.at = self.entries.iter().position(is_reached);
             }
             4 | 5 => {
                 let key = rng.key();
                 self.cursor.seek_for_prev(&key).unwrap();
-                let is_reached = |(other, _): &(Bytes, Bytes)| match self.is_reversed {
-                    false => **other <= *key,
-                    true => *key <= **other,
-                };
+                let is_reached =
+                    |(other, _): &(Bytes, Bytes)| self.turn.compare(other, &key).is_le();
                 self.at = self.entries.iter().rposition(is_reached);
             }
             6 | 7 if self.at.is_some() => {
@@ -196,6 +207,24 @@ impl OpenCursor {
             }
             _ => {}
         }
+        self.check();
+    }
+
+    /// Shows what is there now, on the same key or the next that exists; as before, if it is of a
+    /// snapshot.
+    fn refresh(&mut self, model: &State) {
+        self.cursor.refresh().unwrap();
+        if let Some(bounds) = &self.bounds {
+            let key = self.at.map(|at| self.entries[at].0.clone());
+            self.entries = model.between(&self.keyspace, bounds);
+            let is_reached = |key: &Bytes, other: &Bytes| self.turn.compare(key, other).is_le();
+            let place = |key: Bytes| self.entries.iter().position(|(k, _)| is_reached(&key, k));
+            self.at = key.and_then(place);
+        }
+        self.check();
+    }
+
+    fn check(&self) {
         assert_eq!(self.cursor.is_valid(), self.at.is_some(), "cursor over {}", self.keyspace);
         if let Some(at) = self.at {
             let (key, value) = &self.entries[at];

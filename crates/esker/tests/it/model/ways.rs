@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use esker::{Cursor, Keyspace, Result, Scan, SnapshotView};
 
 use crate::random::Rng;
-use crate::state::{Bounds, Bytes};
+use crate::state::{Bounds, Bytes, Turn};
 
 use super::readers::OpenCursor;
 
@@ -20,7 +20,7 @@ pub(super) enum Reader<'a> {
 /// What a reader should find: all of its keyspace, in order.
 pub(super) struct Expected {
     pub(super) entries: Vec<(Bytes, Bytes)>,
-    pub(super) is_reversed: bool,
+    pub(super) turn: Turn,
     /// Where, for a failure.
     pub(super) what: String,
 }
@@ -75,7 +75,7 @@ impl Reader<'_> {
         let shows_keys_only = rng.one_in(2);
         let cursor = if shows_keys_only { cursor.keys_only() } else { cursor };
         let what = expected.what.clone();
-        let mut open = OpenCursor::new(what, cursor, entries, expected.is_reversed);
+        let mut open = OpenCursor::new(what, cursor, entries, expected.turn);
         open.shows_keys_only = shows_keys_only;
         (0..30).for_each(|_| open.step(rng));
     }
@@ -120,7 +120,7 @@ impl Reader<'_> {
 impl Expected {
     fn between(&self, bounds: &Bounds) -> Vec<(Bytes, Bytes)> {
         let contents = self.entries.iter().cloned().collect();
-        crate::state::between(&contents, bounds, self.is_reversed)
+        crate::state::between(&contents, bounds, self.turn)
     }
 
     fn keys(&self, bounds: &Bounds) -> impl Iterator<Item = Bytes> {
