@@ -97,6 +97,15 @@ impl Moment {
             pin,
         })
     }
+
+    /// Lets go of it, and of files that nobody else holds.
+    pub(crate) fn let_go(self) {
+        let engine = Arc::clone(&self.engine);
+        drop(self);
+        if !engine.garbage.is_empty() {
+            engine.collect_garbage();
+        }
+    }
 }
 
 /// Seeks of one cursor that are counted for its keyspace together.

@@ -16,7 +16,7 @@ use crate::keyspace_core::KeyspaceCore;
 /// Yields `Result<(Key, Value)>`; after an error it ends. `rev()`, or `next_back()` in between,
 /// takes from the other end; the two ends meet without repeating or losing an entry.
 ///
-/// Owned and `Send`: it keeps what it reads alive, and no lock.
+/// Owned and `Send`: it keeps memtables and tables of that moment alive, and no lock.
 ///
 /// # Cost
 /// Nothing is read before the first entry is asked for. Each entry is copied if it is small; use
@@ -25,17 +25,18 @@ use crate::keyspace_core::KeyspaceCore;
 pub struct Scan {
     front: End,
     back: End,
+    /// What the cursors of the ends are made from, once they are needed.
+    source: Option<(Moment, KeyRange)>,
     /// Why there is nothing to scan, until it has been said.
     refused: Option<Error>,
     is_done: bool,
 }
 
 /// One end of a scan.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct End {
+    /// Once it is needed.
     cursor: Option<Cursor>,
-    /// What the cursor is made from, once it is needed.
-    source: Option<(Moment, KeyRange)>,
     /// What keys must start with, where the range holds others.
     prefix: Option<Arc<[u8]>>,
     /// The stored key yielded last from this end.
@@ -61,24 +62,20 @@ impl Scan {
         let pin = pin.unwrap_or_else(|| Arc::new(engine.snapshots.pin(engine.now())));
         let source =
             range.and_then(|range| Ok((Moment::take(engine, keyspace, Some(pin))?, range)));
-        let source = match source {
-            Ok(source) => source,
-            Err(error) => return Self::refused(error),
-        };
-        let end = || End {
-            cursor: None,
-            source: Some(source.clone()),
-            prefix: None,
-            last: None,
-            keys_only: false,
-        };
-        Self { front: end(), back: end(), refused: None, is_done: false }
+        match source {
+            Ok(source) => Self::with(Some(source), None),
+            Err(error) => Self::refused(error),
+        }
     }
 
     /// A scan that yields `error`, and nothing else.
     pub(crate) fn refused(error: Error) -> Self {
-        let end = || End { cursor: None, source: None, prefix: None, last: None, keys_only: false };
-        Self { front: end(), back: end(), refused: Some(error), is_done: false }
+        Self::with(None, Some(error))
+    }
+
+    fn with(source: Option<(Moment, KeyRange)>, refused: Option<Error>) -> Self {
+        let (front, back) = (End::default(), End::default());
+        Self { front, back, source, refused, is_done: false }
     }
 
     /// A scan of the keys that start with `prefix`.
@@ -125,9 +122,22 @@ impl Scan {
             Direction::Forward => (&mut self.front, &self.back),
             Direction::Backward => (&mut self.back, &self.front),
         };
-        let entry = end.advance(direction, other.last.as_deref()).transpose();
+        let source = match (&end.cursor, &other.cursor) {
+            (Some(_), _) => None,
+            (None, Some(_)) => self.source.take(),
+            (None, None) => self.source.clone(),
+        };
+        let entry = end.advance(direction, source, other.last.as_deref()).transpose();
         self.is_done = !matches!(entry, Some(Ok(_)));
         entry
+    }
+}
+
+impl Drop for Scan {
+    fn drop(&mut self) {
+        if let Some((moment, _)) = self.source.take() {
+            moment.let_go();
+        }
     }
 }
 
@@ -136,10 +146,11 @@ impl End {
     fn advance(
         &mut self,
         direction: Direction,
+        source: Option<(Moment, KeyRange)>,
         other: Option<&[u8]>,
     ) -> Result<Option<(Key, Value)>> {
         let prefix = self.prefix.as_deref();
-        let cursor = match (&mut self.cursor, self.source.take()) {
+        let cursor = match (&mut self.cursor, source) {
             (Some(cursor), _) => {
                 match direction {
                     Direction::Forward => cursor.next()?,

@@ -36,3 +36,31 @@ fn scan_goes_on_over_a_keyspace_that_was_dropped_before_a_table_was_opened() {
     drop(cursor);
     assert_eq!(table_count(&fs), 0);
 }
+
+/// Only the ends that have begun looked for files that were theirs alone.
+#[test]
+fn tables_go_with_the_last_scan_over_them_wherever_it_stands() {
+    let fs = MemoryFileSystem::new(1);
+    let db = open(&env_of(&fs), &options()).unwrap();
+    for taken in 0..4 {
+        db.delete_range::<&str>(..).unwrap();
+        db.compact::<&str>(..).unwrap();
+        for key in ["a", "b", "c", "d"] {
+            db.put(key, "value").unwrap();
+        }
+        db.flush().unwrap();
+        let mut scan = db.iter();
+        let other = db.prefix("c");
+        for nth in 0..taken {
+            let entry = if nth == 1 { scan.next_back() } else { scan.next() };
+            entry.unwrap().unwrap();
+        }
+        db.put("b", "new").unwrap();
+        db.compact::<&str>(..).unwrap();
+        assert_eq!(table_count(&fs), 2);
+        drop(other);
+        assert_eq!(table_count(&fs), 2);
+        drop(scan);
+        assert_eq!(table_count(&fs), 1, "{taken} taken");
+    }
+}
