@@ -14,7 +14,7 @@ mod seek;
 
 use std::sync::Arc;
 
-use esker_base::{EntryKind, InternalKey, KeyBuffer, PrefixHead, SeqNo, Trailer};
+use esker_base::{Corruption, EntryKind, InternalKey, KeyBuffer, PrefixHead, SeqNo, Trailer};
 use esker_env::FileError;
 
 use crate::cached_block::{BlockSlice, CachedBlock};
@@ -171,6 +171,21 @@ impl TableCursor {
     pub fn value_slice(&self) -> BlockSlice {
         let block = self.standing();
         BlockSlice::new(Arc::clone(block), block.data().value_range(self.entry))
+    }
+
+    /// Where in the table the entry stands: later entries stand in greater places.
+    #[must_use]
+    pub const fn place(&self) -> (usize, usize, usize) {
+        (self.partition, self.block_number, self.entry)
+    }
+
+    /// What to say where the entries prove to be out of order: of the block that the cursor was last in.
+    #[must_use]
+    pub fn out_of_order(&self) -> FileError {
+        let handle = self.index.as_ref().map(|index| index.index().handle(self.block_number));
+        let offset = handle.map_or(0, |handle| handle.offset);
+        let file = self.table.properties().id.file_name();
+        Corruption::new(file, offset, "keys do not ascend").into()
     }
 
     /// Moves to the first entry.

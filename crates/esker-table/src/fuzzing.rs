@@ -1,18 +1,24 @@
 //! The decoders of blocks, for fuzzers: no bytes make any of them panic, whatever is then asked of what
 //! they made. No part of the interface.
 
+pub mod forge;
+
+use std::sync::Arc;
+
 use esker_base::checksum::checksum32;
 use esker_base::coding::Decoder;
 use esker_base::{EntryKind, InternalKey, SeqNo, Trailer};
+use esker_env::File;
 
 use crate::blob_format::{BLOB_FOOTER_MAGIC, BlobFooter, split_payload};
 use crate::blob_reference::BlobReference;
+use crate::builder::PartitionLimits;
 use crate::data_block::DataBlock;
 use crate::filter::FilterBlock;
 use crate::footer::{FOOTER_MAGIC, Footer};
 use crate::index_block::IndexBlock;
 use crate::top_index::TopIndex;
-use crate::{TableProperties, range_block};
+use crate::{TableBuilder, TableIdentity, TableOptions, TableProperties, range_block};
 
 /// A data block, read from end to end and searched.
 pub fn data_block(payload: &[u8]) {
@@ -115,6 +121,16 @@ pub fn footers(bytes: &[u8]) {
 /// Properties of a table.
 pub fn properties(bytes: &[u8]) {
     use_up(TableProperties::decode(&mut Decoder::new(bytes)).is_ok());
+}
+
+/// Starts a table whose partitions have a few blocks each, so that a small one has several.
+pub fn in_small_partitions(
+    file: Arc<dyn File>,
+    identity: TableIdentity,
+    options: TableOptions,
+) -> TableBuilder {
+    let limits = PartitionLimits { block_count: 3, key_count: 100 };
+    TableBuilder::with_limits(file, identity, options, limits)
 }
 
 /// Keeps a result from being left out with the work for it.

@@ -199,7 +199,7 @@ impl Bed {
     }
 }
 
-fn read_file(context: &TableContext, path: &Path) -> Vec<u8> {
+pub(crate) fn read_file(context: &TableContext, path: &Path) -> Vec<u8> {
     let file = context.fs.open(path).unwrap();
     let mut bytes = vec![0; file.len().unwrap() as usize];
     file.read_exact_at(0, &mut bytes).unwrap();

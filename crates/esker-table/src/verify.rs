@@ -5,7 +5,7 @@
 //! a gap, and the checksum of the whole file. Damage does not end the check: it is listed.
 
 use esker_base::checksum::{Checksummer, hash_key};
-use esker_base::{Corruption, EntryKind, Fragments, InternalKey, Trailer};
+use esker_base::{Corruption, EntryKind, Fragments, InternalKey, SeqNo, Trailer};
 use esker_env::FileError;
 
 use crate::blob_uses::BlobCounts;
@@ -199,6 +199,11 @@ impl<'a> Check<'a> {
         }
         self.data_bytes += block.handle.len;
         self.data_block_count += 1;
+        // Point reads go by the numbers in the block, and expect to see all of them.
+        let is_adopted = block.seqno.is_some();
+        if is_adopted && (0..data.count()).any(|at| data.trailer(at).seqno() != SeqNo::ZERO) {
+            self.report(offset, "entry of a table from outside has a sequence number of its own");
+        }
         let mut first_key = None;
         let mut index = 0;
         block.for_each_entry(|key, value| {
@@ -214,8 +219,12 @@ impl<'a> Check<'a> {
             self.hashes.push(hash);
             self.prefix(key.user_key);
             self.count(key, value);
-            if key.kind() == EntryKind::BlobReference {
-                self.reference(offset, value);
+            match key.kind() {
+                EntryKind::BlobReference => self.reference(offset, value),
+                EntryKind::ExpiringPut if value.len() < size_of::<u64>() => {
+                    self.report(offset, "put that expires does not say when");
+                }
+                _ => {}
             }
             index += 1;
         });
@@ -233,6 +242,8 @@ impl<'a> Check<'a> {
                 let before = InternalKey { user_key: user_key.as_slice(), trailer: *trailer };
                 let is_ascending = before < key;
                 let is_replaced = before.user_key == key.user_key;
+                let is_adopted =
+                    matches!(self.expected.extras.origin, Some(Origin::Adopted { .. }));
                 let reaches_across = starts_partition && is_replaced;
                 self.replaced_count += u64::from(is_replaced);
                 user_key.clear();
@@ -240,6 +251,8 @@ impl<'a> Check<'a> {
                 *trailer = key.trailer;
                 if !is_ascending {
                     self.report(offset, "entries are not in ascending order");
+                } else if is_replaced && is_adopted {
+                    self.report(offset, "key stands twice in a table from outside");
                 } else if reaches_across {
                     self.report(offset, "versions of one key reach across partitions");
                 }

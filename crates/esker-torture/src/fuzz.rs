@@ -1,6 +1,7 @@
 //! Fuzz targets: functions of bytes that must not panic, hang, or find a wrong answer.
 
 mod directory;
+mod forged;
 mod operations;
 mod sample;
 
@@ -22,7 +23,7 @@ pub struct Target {
 }
 
 /// All targets.
-pub const TARGETS: [Target; 18] = [
+pub const TARGETS: [Target; 21] = [
     Target { name: "file_header", run: file_header, seeds: sample::file_headers },
     Target { name: "log_segment", run: log_segment, seeds: log_segments },
     Target { name: "manifest_edit", run: manifest_edit, seeds: sample::edits },
@@ -57,6 +58,9 @@ pub const TARGETS: [Target; 18] = [
     Target { name: "warm_list", run: warm_list, seeds: sample::warm_lists },
     Target { name: "database_directory", run: directory::run, seeds: directory::seeds },
     Target { name: "operations", run: operations::run, seeds: operations::seeds },
+    Target { name: "forged_table", run: forged::table::run, seeds: forged::table::seeds },
+    Target { name: "forged_log", run: forged::log::run, seeds: forged::log::seeds },
+    Target { name: "forged_manifest", run: forged::manifest::run, seeds: forged::manifest::seeds },
 ];
 
 /// Runs the target of that name.

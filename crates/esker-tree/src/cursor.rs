@@ -14,7 +14,7 @@ use std::fmt;
 use std::ops::Deref;
 use std::sync::Arc;
 
-use esker_base::{InternalKey, SeqNo, Trailer};
+use esker_base::{Corruption, InternalKey, SeqNo, Trailer};
 use esker_env::FileError;
 use esker_memtable::MemtableSlice;
 use esker_table::BlockSlice;
@@ -137,6 +137,28 @@ pub trait Cursor {
     #[inline]
     fn seek_for_prev_approached(&mut self, target: InternalKey<'_>) -> Result<(), FileError> {
         self.seek_for_prev(target)
+    }
+
+    /// [`Cursor::seek`] of one who goes forward, to a `target` behind the entry that the cursor stands on.
+    ///
+    /// # Errors
+    /// Of reading a table; `Corruption` if that leads back, as it does where entries are out of order: who
+    /// goes forward by seeks would never come to an end.
+    fn seek_on(&mut self, target: InternalKey<'_>) -> Result<(), FileError> {
+        self.seek(target)
+    }
+
+    /// As [`Cursor::seek_on`], going back.
+    ///
+    /// # Errors
+    /// As [`Cursor::seek_on`].
+    fn seek_back_on(&mut self, target: InternalKey<'_>) -> Result<(), FileError> {
+        self.seek_for_prev(target)
+    }
+
+    /// What to say where the entries prove to be out of order.
+    fn out_of_order(&self) -> FileError {
+        Corruption::new("a table", 0, "keys do not ascend").into()
     }
 
     /// Moves to the first entry.

@@ -422,7 +422,7 @@ impl<C: Cursor> Cursor for MergingCursor<C> {
     fn seek(&mut self, target: InternalKey<'_>) -> Result<(), FileError> {
         let is_near = self.direction == Direction::Forward && self.is_valid();
         if is_near && self.key() <= target {
-            return self.seek_near(target, C::seek);
+            return self.seek_near(target, C::seek_on);
         }
         self.approach_all(target.user_key)?;
         self.seek_all(Direction::Forward, |source| source.seek_approached(target))
@@ -433,10 +433,15 @@ impl<C: Cursor> Cursor for MergingCursor<C> {
     fn seek_for_prev(&mut self, target: InternalKey<'_>) -> Result<(), FileError> {
         let is_near = self.direction == Direction::Reverse && self.is_valid();
         if is_near && self.key() >= target {
-            return self.seek_near(target, C::seek_for_prev);
+            return self.seek_near(target, C::seek_back_on);
         }
         self.approach_all(target.user_key)?;
         self.seek_all(Direction::Reverse, |source| source.seek_for_prev_approached(target))
+    }
+
+    fn out_of_order(&self) -> FileError {
+        let shown = self.order.last().map_or(0, |shown| shown.source as usize);
+        self.sources[shown].out_of_order()
     }
 
     fn seek_to_first(&mut self) -> Result<(), FileError> {

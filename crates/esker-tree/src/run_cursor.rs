@@ -3,10 +3,11 @@
 //! Opens a table only when it is reached, and none outside of its range of keys. Of the tables at
 //! either end of the range it also shows the entries outside; whoever has a range keeps to it.
 
+use std::cmp::Ordering;
 use std::ops::Range;
 use std::sync::Arc;
 
-use esker_base::{InternalKey, KeyRange, SeqNo};
+use esker_base::{Corruption, InternalKey, KeyRange, SeqNo};
 use esker_env::FileError;
 use esker_table::{Blocks, Table, TableCursor};
 
@@ -87,6 +88,22 @@ impl RunCursor {
         })
     }
 
+    /// Where in the run the cursor stands, or stood last.
+    fn place(&self) -> (usize, Option<(usize, usize, usize)>) {
+        (self.index, self.table.as_ref().map(TableCursor::place))
+    }
+
+    /// Refuses tables in which a move from `before`, to a key that is `way` of the one there, has not led
+    /// that way.
+    fn check_place(
+        &self,
+        before: (usize, Option<(usize, usize, usize)>),
+        way: Ordering,
+    ) -> Result<(), FileError> {
+        let is_lost = self.is_valid() && self.place().cmp(&before) != way;
+        if is_lost { Err(Cursor::out_of_order(self)) } else { Ok(()) }
+    }
+
     /// Goes on to the first entry of the next table, where this one is used up.
     fn cross_next(&mut self) -> Result<(), FileError> {
         while !self.current().is_valid() {
@@ -148,7 +165,7 @@ impl Cursor for RunCursor {
             properties.seqno_max < below && (end.is_empty() || properties.ends_before(end))
         };
         let passed = tables[self.index..].iter().take_while(is_passed).count();
-        let index = self.index + passed;
+        let (index, before) = (self.index + passed, self.place());
         let Some(table) = tables.get(index).map(|table| table.properties()) else {
             self.table = None;
             return Ok(true);
@@ -159,6 +176,7 @@ impl Cursor for RunCursor {
             self.open(index).seek_to_first()?;
         }
         self.cross_next()?;
+        self.check_place(before, Ordering::Greater)?;
         Ok(true)
     }
 
@@ -177,12 +195,14 @@ impl Cursor for RunCursor {
             self.table = None;
             return Ok(true);
         };
-        if tables[index].properties().seqno_max < below {
+        let (is_older, before) = (tables[index].properties().seqno_max < below, self.place());
+        if is_older {
             self.open(index).seek_for_prev(InternalKey::seek(start, SeqNo::MAX))?;
         } else {
             self.open(index).seek_to_last()?;
         }
         self.cross_prev()?;
+        self.check_place(before, Ordering::Less)?;
         Ok(true)
     }
 
@@ -251,6 +271,26 @@ impl Cursor for RunCursor {
         }
         self.open(end - 1).seek_to_last()?;
         self.cross_prev()
+    }
+
+    fn seek_on(&mut self, target: InternalKey<'_>) -> Result<(), FileError> {
+        let before = self.place();
+        self.seek(target)?;
+        self.check_place(before, Ordering::Greater)
+    }
+
+    fn seek_back_on(&mut self, target: InternalKey<'_>) -> Result<(), FileError> {
+        let before = self.place();
+        self.seek_for_prev(target)?;
+        self.check_place(before, Ordering::Less)
+    }
+
+    fn out_of_order(&self) -> FileError {
+        if let Some(table) = &self.table {
+            return table.out_of_order();
+        }
+        let file = self.run.tables()[0].properties().id.file_name();
+        Corruption::new(file, 0, "keys do not ascend").into()
     }
 
     fn seek_to_first(&mut self) -> Result<(), FileError> {

@@ -98,6 +98,18 @@ impl Cursor for SourceCursor {
         on_source!(self, cursor => Cursor::seek_for_prev(cursor, target))
     }
 
+    fn seek_on(&mut self, target: InternalKey<'_>) -> Result<(), FileError> {
+        on_source!(self, cursor => Cursor::seek_on(cursor, target))
+    }
+
+    fn seek_back_on(&mut self, target: InternalKey<'_>) -> Result<(), FileError> {
+        on_source!(self, cursor => Cursor::seek_back_on(cursor, target))
+    }
+
+    fn out_of_order(&self) -> FileError {
+        on_source!(self, cursor => Cursor::out_of_order(cursor))
+    }
+
     fn seek_to_first(&mut self) -> Result<(), FileError> {
         on_source!(self, cursor => Cursor::seek_to_first(cursor))
     }

@@ -73,6 +73,8 @@ pub struct VisibleCursor<C> {
     /// Empty but while a key is resolved; kept for its memory.
     operands: Operands,
     stepped_over: SteppedOver,
+    /// The last key that a cursor which goes back has turned at, until it goes forward.
+    turned_at: Option<KeyBuffer>,
     /// What range tombstones hide; `None` where there are none.
     coverage: Option<Box<Coverage>>,
 }
@@ -84,6 +86,8 @@ enum Position {
     Invalid,
     /// The source stands on an entry of the key that is shown.
     OnEntry,
+    /// As [`Position::OnEntry`], where a cursor that goes back has turned to get there.
+    OnNewest,
     /// The source stands before every entry of the key that is shown; its value was put aside.
     Before,
     /// The source stands behind every entry of the key that is shown; its value was put aside.
@@ -154,6 +158,7 @@ impl<C: Cursor> VisibleCursor<C> {
             aside: Aside::Copied(Vec::new()),
             operands: Operands::default(),
             stepped_over: SteppedOver::default(),
+            turned_at: None,
             coverage: None,
         }
     }
@@ -187,7 +192,7 @@ impl<C: Cursor> VisibleCursor<C> {
     pub fn key(&self) -> &[u8] {
         match self.position {
             Position::Invalid => panic!("the cursor is valid"),
-            Position::OnEntry => self.source.key().user_key,
+            Position::OnEntry | Position::OnNewest => self.source.key().user_key,
             Position::Before | Position::After => &self.key,
         }
     }
@@ -286,9 +291,10 @@ impl<C: Cursor> VisibleCursor<C> {
 
     /// [`VisibleCursor::next`] where the next entry is not at hand.
     fn next_afar(&mut self) -> Result<(), ReadError> {
+        self.turned_at = None;
         match std::mem::replace(&mut self.position, Position::Invalid) {
             Position::Invalid => panic!("the cursor is valid"),
-            Position::OnEntry => {
+            Position::OnEntry | Position::OnNewest => {
                 self.take_key();
                 self.leave_key()?;
             }

@@ -1,6 +1,7 @@
 //! The end of a table: what stands behind its last partition, and what its properties say of it all.
 
-use esker_base::SeqNo;
+use esker_base::coding::Decoder;
+use esker_base::{Corruption, SeqNo};
 use esker_env::FileError;
 
 use crate::footer::Footer;
@@ -9,6 +10,18 @@ use crate::top_index::{TopIndex, slot_count};
 use crate::{TableExtras, TableProperties, TableRanges};
 
 use super::TableBuilder;
+
+/// Refuses properties that no reader takes: entries that came from damaged tables may add up to such, and a
+/// manifest that names their table would keep the database from opening.
+fn check_readable(properties: &TableProperties, encoded: &[u8]) -> Result<(), FileError> {
+    match TableProperties::decode_block(&mut Decoder::new(encoded), 0, 0) {
+        Ok(_) => Ok(()),
+        Err(error) => {
+            let what = format!("what its entries add up to cannot be: {}", error.what);
+            Err(Corruption::new(properties.id.file_name(), 0, what).into())
+        }
+    }
+}
 
 impl TableBuilder {
     /// Writes what is left, and syncs the file. Its name is durable after a sync of the directory.
@@ -39,6 +52,7 @@ impl TableBuilder {
         let mut properties = self.properties(ranges);
         let mut encoded = Vec::new();
         properties.encode_block(&mut encoded);
+        check_readable(&properties, &encoded)?;
         let properties_handle = self.write_block(&encoded)?;
 
         self.writer.write()?;

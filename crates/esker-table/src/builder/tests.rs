@@ -210,3 +210,29 @@ fn a_large_entry_is_counted_while_it_is_held_and_leaves_no_memory_behind() {
     assert!(add(b"e", b"small") < before + (2 << 20));
     assert_eq!(bed.table(&builder.finish().unwrap()).verify().unwrap().corruptions, []);
 }
+
+/// Such a reference comes from a damaged table. The manifest could not be read that named the new one.
+#[test]
+fn table_whose_properties_nobody_could_read_is_not_finished() {
+    let bed = Bed::new();
+    let file = esker_base::BlobFileId(crate::testing::id(7).0);
+    let block = BlockHandle { offset: 56, len: 2_000 };
+    let mut value = Vec::new();
+    BlobReference { file, block, number: 0, value_len: 5 }.encode(&mut value);
+    let options = options(4096, Compression::None);
+    let mut builder = TableBuilder::new(bed.create(1), identity(1), options);
+    builder.know_blob_file(BlobFileFacts {
+        id: file,
+        file_bytes: 1_000,
+        checksum: 0,
+        written_millis: 0,
+    });
+    let key = InternalKey::new(b"key", SeqNo::ZERO, EntryKind::BlobReference);
+    builder.add(key, &value).unwrap();
+    let error = builder.finish().unwrap_err().to_string();
+    assert_eq!(
+        error,
+        "1-00000001.table is damaged at offset 0: what its entries add up to cannot be: blob file of a \
+         table counts what it cannot hold"
+    );
+}

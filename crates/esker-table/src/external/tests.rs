@@ -158,6 +158,30 @@ fn check_cursor(table: &Arc<Table>, expected: &[Entry]) {
     }
 }
 
+/// Point reads go by the numbers in the blocks, cursors by that of the adoption: all are zero, or they would
+/// not agree.
+#[test]
+fn numbers_of_its_own_and_keys_that_stand_twice_are_told() {
+    let told = |entries: &[Entry]| {
+        let bed = Bed::new();
+        write(&bed, options(256, Compression::None), entries, Some(external()));
+        let path = Path::new(OUTSIDE);
+        let mut forge =
+            crate::fuzzing::forge::Forge::of(&crate::testing::read_file(&bed.context, path));
+        forge.number_at_zero();
+        bed.context.fs.remove(path).unwrap();
+        bed.context.fs.create(path).unwrap().write_all_at(0, &forge.seal(&mut |_, _| {})).unwrap();
+        let report = bed.table(&take_over(&bed, 700)).verify().unwrap();
+        report.corruptions.into_iter().map(|one| one.what.into_owned()).collect::<Vec<_>>()
+    };
+    let zero = |kind| Entry::new(b"key", 0, kind, b"");
+    assert_eq!(told(&[zero(EntryKind::Put)]), [""; 0]);
+    let told_twice = told(&[zero(EntryKind::Put), zero(EntryKind::Tombstone)]);
+    assert_eq!(told_twice, ["key stands twice in a table from outside"]);
+    let told_own = told(&[Entry::put(b"key", 5, b"")]);
+    assert_eq!(told_own, ["entry of a table from outside has a sequence number of its own"]);
+}
+
 #[test]
 fn what_an_earlier_adoption_left_is_passed_over() {
     let bed = Bed::new();

@@ -296,6 +296,9 @@ fn entries_that_do_not_belong_are_told_under_right_checksums() {
         let told = forged(&good, &bad);
         assert_eq!(told[0], "entries are not in ascending order");
     }
+    let short = |user_key: &[u8]| Entry::new(user_key, 5, EntryKind::ExpiringPut, b"v");
+    let told = forged(&good, &[short(b"aa"), short(b"bb")]);
+    assert_eq!(told[..2], ["put that expires does not say when"; 2]);
     let told = forged(&good, &[put(b"aa"), put(b"cc")]);
     assert_eq!(told[0], "separators do not separate the data blocks");
     let told = forged(&good, &[put(b"aa"), put(b"ba")]);

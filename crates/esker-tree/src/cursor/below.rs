@@ -1,5 +1,7 @@
 //! The cursors of the floors below as [`Cursor`].
 
+use std::cmp::Ordering;
+
 use esker_base::{InternalKey, SeqNo};
 use esker_env::FileError;
 use esker_memtable::MemtableCursor;
@@ -157,15 +159,27 @@ impl Cursor for TableCursor {
         if below <= self.table().properties().seqno_max {
             return Ok(false);
         }
-        skip_forward(self, end).map(|()| true)
+        moves(self, Ordering::Greater, |cursor| skip_forward(cursor, end)).map(|()| true)
     }
 
     fn skip_back_to(&mut self, start: &[u8], below: SeqNo) -> Result<bool, FileError> {
         if below <= self.table().properties().seqno_max {
             return Ok(false);
         }
-        self.seek_for_prev(InternalKey::seek(start, SeqNo::MAX))?;
+        self.seek_back_on(InternalKey::seek(start, SeqNo::MAX))?;
         Ok(true)
+    }
+
+    fn seek_on(&mut self, target: InternalKey<'_>) -> Result<(), FileError> {
+        moves(self, Ordering::Greater, |cursor| cursor.seek(target))
+    }
+
+    fn seek_back_on(&mut self, target: InternalKey<'_>) -> Result<(), FileError> {
+        moves(self, Ordering::Less, |cursor| cursor.seek_for_prev(target))
+    }
+
+    fn out_of_order(&self) -> FileError {
+        self.out_of_order()
     }
 
     fn approach(&mut self, user_key: &[u8]) -> Result<(), FileError> {
@@ -238,6 +252,18 @@ impl Cursor for TableCursor {
     fn is_first_of_key(&self) -> bool {
         self.is_first_of_key()
     }
+}
+
+/// Moves `cursor`, and refuses a table in which that leads to a place that is not `way` of where it stood.
+fn moves(
+    cursor: &mut TableCursor,
+    way: Ordering,
+    go: impl FnOnce(&mut TableCursor) -> Result<(), FileError>,
+) -> Result<(), FileError> {
+    let before = cursor.place();
+    go(cursor)?;
+    let is_lost = cursor.is_valid() && cursor.place().cmp(&before) != way;
+    if is_lost { Err(cursor.out_of_order()) } else { Ok(()) }
 }
 
 /// Goes to the first entry at or after `end`; past the last one if that is empty.

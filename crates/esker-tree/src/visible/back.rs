@@ -48,7 +48,7 @@ impl<C: Cursor> VisibleCursor<C> {
     fn prev_afar(&mut self) -> Result<(), ReadError> {
         match std::mem::replace(&mut self.position, Position::Invalid) {
             Position::Invalid => panic!("the cursor is valid"),
-            Position::OnEntry => {
+            Position::OnEntry | Position::OnNewest => {
                 self.take_key();
                 self.leave_key_back()?;
             }

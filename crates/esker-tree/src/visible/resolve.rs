@@ -34,15 +34,30 @@ impl<C: Cursor> VisibleCursor<C> {
     /// Going back: seeks to the newest visible entry of `self.key`, and shows the key if it
     /// exists; if not, the source ends before it.
     pub(super) fn decide_from_newest(&mut self) -> Result<Verdict, ReadError> {
+        self.check_turn()?;
         self.source.seek(InternalKey::seek(&self.key, self.snapshot))?;
+        if !self.is_on_key() {
+            return Err(self.source.out_of_order().into());
+        }
         self.take_key();
         let (verdict, position) = self.resolve()?;
         match (&verdict, position) {
+            (Verdict::Exists, Position::OnEntry) => self.position = Position::OnNewest,
             (Verdict::Exists, _) => self.position = position,
             (_, Position::OnEntry) => self.leave_key_back()?,
             (_, _) => self.source.seek_for_prev(first_of_key(&self.key))?,
         }
         Ok(verdict)
+    }
+
+    /// Refuses tables in which a cursor that goes back comes to the same key again: it would do so without
+    /// end.
+    fn check_turn(&mut self) -> Result<(), ReadError> {
+        if self.turned_at.as_ref().is_some_and(|before| **before <= *self.key) {
+            return Err(self.source.out_of_order().into());
+        }
+        self.turned_at.get_or_insert_default().set(&self.key);
+        Ok(())
     }
 
     /// Resolves `self.key`, on whose newest visible entry the source stands. Also says where the

@@ -10,13 +10,18 @@ use crate::read_error::ReadError;
 use super::{Position, VisibleCursor, first_of_key, last_of_key};
 
 impl<C: Cursor> VisibleCursor<C> {
+    fn leave(&mut self) {
+        self.position = Position::Invalid;
+        self.turned_at = None;
+    }
+
     /// Moves to the first key of the range.
     ///
     /// # Errors
     /// Of reading a table, of merging the operands of a key, or an entry of a kind that this
     /// release does not know the meaning of.
     pub fn seek_to_first(&mut self) -> Result<(), ReadError> {
-        self.position = Position::Invalid;
+        self.leave();
         if self.range.is_empty() {
             return Ok(());
         }
@@ -38,7 +43,7 @@ impl<C: Cursor> VisibleCursor<C> {
     /// # Errors
     /// As [`VisibleCursor::seek_to_first`].
     pub fn seek_to_last(&mut self) -> Result<(), ReadError> {
-        self.position = Position::Invalid;
+        self.leave();
         if self.range.is_empty() {
             return Ok(());
         }
@@ -58,7 +63,7 @@ impl<C: Cursor> VisibleCursor<C> {
         if self.range.starts_after(key) {
             return self.seek_to_first();
         }
-        self.position = Position::Invalid;
+        self.leave();
         if self.range.ends_before(key) {
             return Ok(());
         }
@@ -74,7 +79,7 @@ impl<C: Cursor> VisibleCursor<C> {
         if self.range.ends_before(key) {
             return self.seek_to_last();
         }
-        self.position = Position::Invalid;
+        self.leave();
         if self.range.starts_after(key) {
             return Ok(());
         }

@@ -329,3 +329,28 @@ fn nothing_is_read_for_a_place_outside_of_the_range() {
         assert_eq!(cursor.source().sources().iter().map(|s| s.seek_count).sum::<u64>(), 0);
     }
 }
+
+/// A cursor that goes back seeks to the newest entry of a key that has operands: where keys are out of order
+/// that leads to places where it has been, again and again.
+#[test]
+fn going_back_over_operands_that_are_out_of_order_ends() {
+    let operand = |key: &[u8], number| Entry::new(key, number, EntryKind::Merge, b"x");
+    let orders: [&[&[u8]]; 3] =
+        [&[b"a", b"c", b"b", b"c"], &[b"c", b"a"], &[b"b", b"b", b"a", b"b"]];
+    for keys in orders {
+        let numbered = keys.iter().zip(1..).map(|(key, number)| operand(key, number));
+        let source = MergingCursor::new(vec![VecCursor::as_given(numbered.collect())]);
+        let merge = Some(Merge::new(Commas { folds: true }));
+        let context = ReadContext { merge, ..ReadContext::default() };
+        let mut cursor = VisibleCursor::new(source, seqno(9), KeyRange::all(), context);
+        let mut moved = cursor.seek_to_last();
+        let mut moves = 0;
+        while moved.is_ok() && cursor.is_valid() {
+            moves += 1;
+            assert!(moves < 50, "it goes on and on: {keys:?}");
+            moved = cursor.prev();
+        }
+        let error = moved.unwrap_err().to_string();
+        assert_eq!(error, "a table is damaged at offset 0: keys do not ascend", "{keys:?}");
+    }
+}

@@ -49,7 +49,11 @@ impl History {
     pub(super) fn read(place: &Place) -> Result<Option<Self>> {
         match Manifest::recover(&*place.env.fs, &place.dir) {
             Ok(Some(recovered)) if is_whole(place, &recovered) => {
-                return Ok(Some(Self::new(recovered.catalog, true)));
+                let mut history = Self::new(recovered.catalog, true);
+                if history.replace_options() {
+                    history.ask_tables(place)?;
+                }
+                return Ok(Some(history));
             }
             Ok(_) | Err(FileError::Corruption(_)) => {}
             Err(error) => return Err(error.into()),
@@ -61,8 +65,21 @@ impl History {
         }
         history.catalog.keyspaces.retain(|id, _| !history.dropped.contains(id));
         history.keyspace(KeyspaceId::DEFAULT);
+        history.replace_options();
         history.ask_tables(place)?;
         Ok(Some(history))
+    }
+
+    /// Gives keyspaces whose options do not decode others, since no open takes them; whether there are any.
+    fn replace_options(&mut self) -> bool {
+        let unset = self.unset.len();
+        for (id, state) in &mut self.catalog.keyspaces {
+            if KeyspaceOptions::decode(&state.options).is_err() {
+                Arc::make_mut(state).options = KeyspaceOptions::default().encode();
+                self.unset.insert(*id);
+            }
+        }
+        unset < self.unset.len()
     }
 
     const fn new(catalog: Catalog, is_whole: bool) -> Self {

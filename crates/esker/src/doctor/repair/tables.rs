@@ -12,7 +12,7 @@ use esker_base::{
     BlobFileId, Corruption, FileId, FileKind, Fragments, InternalKey, KeyspaceId, TableId,
 };
 use esker_env::FileError;
-use esker_table::{BlockKind, KeyBounds, Table, TableContext, TableProperties, TableWalk};
+use esker_table::{BlockKind, KeyBounds, Origin, Table, TableContext, TableProperties, TableWalk};
 use esker_tree::{LEVEL_COUNT_MAX, RunId, TablePlace};
 
 use super::super::blob_check::{blob_files_of, salvaged};
@@ -31,7 +31,8 @@ impl Repair<'_> {
         let states: Vec<_> = self.history.catalog.keyspaces.clone().into_iter().collect();
         for (id, state) in states {
             for place in state.tables.values() {
-                let place = self.placed(id, place);
+                let told = self.as_its_file_says(id, place)?;
+                let place = self.placed(id, &told);
                 let name = place.properties.id.file_name();
                 let table = Table::new(Arc::clone(&self.tables), Arc::clone(&place.properties));
                 if self.place.file_len(place.properties.id.0, FileKind::Table).is_none() {
@@ -50,6 +51,30 @@ impl Repair<'_> {
             }
         }
         Ok(())
+    }
+
+    /// The table with what its file says of it, where no manifest is whole: the file was verified by that.
+    fn as_its_file_says(&self, keyspace: KeyspaceId, place: &TablePlace) -> Result<TablePlace> {
+        let (known, mut place) = (&place.properties, place.clone());
+        if self.history.is_whole || self.damaged.contains(&known.id.file_name()) {
+            return Ok(place);
+        }
+        match Table::open_file(Arc::clone(&self.tables), known.id) {
+            Ok(table) => {
+                let mut said = TableProperties::clone(table.properties());
+                if matches!(said.extras.origin, Some(Origin::Adopted { .. })) {
+                    // When its entries came, only the manifest says.
+                    said.extras.times = known.extras.times;
+                }
+                if said.keyspace == keyspace {
+                    place.properties = Arc::new(said);
+                }
+            }
+            // Of a header, or of none: what is known leads to what is intact.
+            Err(FileError::Corruption(_) | FileError::Io(_)) => {}
+            Err(error) => return Err(error.into()),
+        }
+        Ok(place)
     }
 
     /// The table where the manifests say that it stands. Where an edit that moved tables is lost,

@@ -1,0 +1,4 @@
+//! Feeds the target `forged_manifest` of `esker_torture::fuzz`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| esker_torture::fuzz::run("forged_manifest", bytes));
