@@ -224,6 +224,9 @@ impl<'a> Check<'a> {
                 EntryKind::ExpiringPut if value.len() < size_of::<u64>() => {
                     self.report(offset, "put that expires does not say when");
                 }
+                EntryKind::RangeTombstone => {
+                    self.report(offset, "range tombstone stands among the entries");
+                }
                 _ => {}
             }
             index += 1;

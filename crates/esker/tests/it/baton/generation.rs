@@ -257,7 +257,7 @@ impl Life {
         }
         count_work(&db);
         // Perhaps only now: by a sync that had failed, and that nobody had asked about.
-        if is_poisoned() {
+        if is_poisoned() || self.has_faults && db.sync().is_err() {
             assert!(self.has_faults, "{}", db.health());
             coverage::add("poisoned", 1);
             return drop(db);
