@@ -194,8 +194,8 @@ pub fn compact_part(
 /// Makes one result of all parts of `plan`, in the order of their keys.
 ///
 /// # Errors
-/// If they have not read every entry of the inputs: one of these is damaged. No new file is left
-/// then.
+/// If they have not read every entry of the inputs, or one of these has keys beyond its bounds: it is
+/// damaged. No new file is left then.
 ///
 /// # Panics
 /// If there is no part.
@@ -209,6 +209,9 @@ pub fn join_parts(plan: &Plan, parts: Vec<CompactedPart>) -> Result<CompactionOu
     let filtered = parts.iter().map(|part| part.counts.filtered).sum();
     let blob_bytes_written = parts.iter().map(|part| part.blob_bytes_written).sum();
     let mut added = Vec::new();
+    for part in &parts {
+        check_bounds(&first.needed, &part.added)?;
+    }
     for part in parts {
         added.extend(part.added);
         part.files.claim();
@@ -308,6 +311,31 @@ fn check_count(runs: &[Arc<Run>], entries_in: u64) -> Result<(), JobError> {
     let names: Vec<String> = tables().map(|table| table.properties().id.file_name()).collect();
     let what = format!("read {entries_in} entries where the tables count {counted}");
     Err(FileError::from(Corruption::new(names.join(", "), 0, what)).into())
+}
+
+/// Outputs begin and end where inputs have keys. If they do not, an input has keys that it does not tell
+/// of, and an output may lie where a table stands that the plan has nothing to do with.
+fn check_bounds(runs: &[Arc<Run>], outputs: &[TableProperties]) -> Result<(), JobError> {
+    let is_within = |key: &Vec<u8>| runs.iter().any(|run| run.find(key).is_some());
+    let mut ends = outputs.iter().flat_map(|table| [&table.smallest_key, &table.largest_key]);
+    if ends.all(is_within) {
+        return Ok(());
+    }
+    // Of ranges that are deleted, ends may lie between the bounds of entries.
+    for table in runs.iter().flat_map(|run| run.tables()) {
+        let mut cursor = table.cursor(false);
+        let properties = table.properties();
+        let is_own =
+            |key: &[u8]| properties.smallest_key.as_slice() <= key && !properties.ends_before(key);
+        cursor.seek_to_first()?;
+        let first = !cursor.is_valid() || is_own(cursor.key().user_key);
+        cursor.seek_to_last()?;
+        if !first || cursor.is_valid() && !is_own(cursor.key().user_key) {
+            let what = "it has keys beyond the bounds that it tells";
+            return Err(FileError::from(Corruption::new(properties.id.file_name(), 0, what)).into());
+        }
+    }
+    Ok(())
 }
 
 /// How new the entries of a run are beside those of another: smaller is newer.

@@ -5,6 +5,7 @@
 
 mod input;
 mod model;
+mod rare;
 mod settings;
 mod walk;
 
@@ -19,12 +20,15 @@ use esker::{
 
 use super::sample::DIR;
 use input::{Input, Range};
-use model::{Contents, Map};
+use model::{Contents, Map, without_notes};
 use settings::Settings;
 use walk::Walk;
 
 /// Operations of one input.
 const OPERATIONS_MAX: usize = 200;
+
+/// From this byte on an operation is one of those that are drawn seldom.
+const RARE_FROM: u8 = 240;
 
 /// Cursors that are held at a time.
 const WALKS_MAX: usize = 3;
@@ -103,7 +107,11 @@ impl Run {
     }
 
     fn operate(&mut self, input: &mut Input<'_>) {
-        match input.below(24) {
+        let what = input.byte();
+        if let Some(rare) = what.checked_sub(RARE_FROM) {
+            return self.operate_rarely(rare, input);
+        }
+        match what % 24 {
             0..=6 => self.write(input, 1),
             7 => {
                 let count = 1 + input.below(6);
@@ -272,10 +280,8 @@ impl Run {
             assert!(back == due, "a scan backwards differs");
             for (key, value) in &due {
                 let found = keyspace.get(key).expect("memory");
-                assert!(
-                    found.as_deref() == Some(value.as_slice()),
-                    "a get of a scanned key differs"
-                );
+                let found = found.as_deref().map(without_notes);
+                assert!(found.as_ref() == Some(value), "a get of a scanned key differs");
             }
         }
         self.check_snapshot();
@@ -291,8 +297,8 @@ impl Run {
         let together = keyspace.multi_get(&keys).expect("memory");
         for ((key, together), due) in keys.iter().zip(together).zip(due) {
             let found = keyspace.get(key).expect("memory");
-            assert!(found.as_deref() == due.as_deref(), "a get differs");
-            assert!(together.as_deref() == due.as_deref(), "a multi-get differs");
+            assert!(found.as_deref().map(without_notes) == due, "a get differs");
+            assert!(together.as_deref().map(without_notes) == due, "a multi-get differs");
             let is_there = keyspace.contains(key).expect("memory");
             assert!(is_there == due.is_some(), "a look for a key differs");
         }
@@ -353,7 +359,8 @@ impl Run {
             assert!(contents(view.iter()) == *due, "a scan of a snapshot differs");
             for (key, value) in due {
                 let found = view.get(key).expect("memory");
-                assert!(found.as_deref() == Some(value.as_slice()), "a get of a snapshot differs");
+                let found = found.as_deref().map(without_notes);
+                assert!(found.as_ref() == Some(value), "a get of a snapshot differs");
             }
         }
     }
@@ -428,10 +435,13 @@ fn env_of(fs: &MemoryFileSystem, clock: &Arc<ManualClock>) -> Env {
 
 fn contents(entries: impl Iterator<Item = esker::Result<(esker::Key, esker::Value)>>) -> Contents {
     let entries = entries.map(|entry| entry.expect("memory"));
-    entries.map(|(key, value)| (key.to_vec(), value.to_vec())).collect()
+    entries.map(|(key, value)| (key.to_vec(), without_notes(&value))).collect()
 }
 
 pub(super) fn seeds() -> Vec<Vec<u8>> {
     let all = |step: u8| (0..=255_u8).map(|n| n.wrapping_mul(step)).collect();
     vec![all(1), all(37), all(101), vec![0; 12], vec![1, 2, 3, 4, 5, 6, 7, 14, 0, 0, 14, 1, 1]]
+        .into_iter()
+        .chain((RARE_FROM..=255).map(|what| [&[254; 14][..], &all(37)[..60], &[what; 24]].concat()))
+        .collect()
 }

@@ -7,7 +7,8 @@ use std::time::Duration;
 use esker::env::{Env, FileExt as _, FileSystem, MemoryFileSystem};
 use esker::operators::{AddU64, Append, SetUnion};
 use esker::{
-    Db, KeyOrder as _, KeyspaceOptions, Merge, Options, Order, PrefixRule, ReverseBytewise,
+    Db, DbBuilder, KeyOrder as _, KeyspaceOptions, Merge, Options, Order, PrefixRule,
+    ReverseBytewise,
 };
 use esker_base::{BlobFileId, FileHeader, FileId, FileKind, OwnerId, TableId};
 use esker_cache::{BlockCache, Budget};
@@ -25,13 +26,17 @@ pub(super) fn env_of(fs: &MemoryFileSystem) -> Env {
 }
 
 pub(super) fn open(env: Env) -> esker::Result<Db> {
+    builder(env).open()
+}
+
+pub(super) fn builder(env: Env) -> DbBuilder {
     let options = Options {
         background_threads: 0,
         log_segment_bytes: 0,
         warm_cache: true,
         ..Options::default()
     };
-    Db::builder(DIR).env(env).options(options).open()
+    Db::builder(DIR).env(env).options(options)
 }
 
 /// What each keyspace holds, by its name.

@@ -23,7 +23,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use esker_base::{FileKind, KeyspaceId, LogId, ManifestId, SeqNo};
+use esker_base::{FileKind, KeyspaceId, LogId, ManifestId, SeqNo, TableId};
 use esker_table::{TableContext, TableOptions};
 use esker_tree::{Catalog, EditRecord, EditRefused, Manifest, TablePlace, VersionEdit};
 
@@ -93,6 +93,7 @@ pub(super) fn repair(
         causes,
         report,
         aside: Vec::new(),
+        misplaced: BTreeSet::new(),
     };
     let result = repair.run();
     if refused < place.unreadable.extent() {
@@ -189,6 +190,8 @@ struct Repair<'a> {
     report: RepairReport,
     /// Files to be taken out of the database.
     aside: Vec<PathBuf>,
+    /// Tables that a manifest gives to a keyspace that is not theirs.
+    misplaced: BTreeSet<TableId>,
 }
 
 impl Repair<'_> {

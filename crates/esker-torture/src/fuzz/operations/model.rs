@@ -8,7 +8,10 @@ use super::Range;
 /// Between two operands, and between a value and an operand.
 pub(super) const SEPARATOR: &[u8] = b"+";
 
-/// What a reader of a keyspace finds, in its order.
+/// What the compaction filter puts behind some values: it stands for nothing, wherever it is found.
+pub(super) const NOTE: u8 = 0xF5;
+
+/// What a reader of a keyspace finds, in its order, without notes.
 pub(super) type Contents = Vec<(Vec<u8>, Vec<u8>)>;
 
 /// One keyspace.
@@ -40,8 +43,10 @@ impl Entry {
         let is_there = |value: &&Value| value.expiry.is_none_or(|expiry| now < expiry);
         let value = self.value.as_ref().filter(is_there).map(|value| &value.bytes);
         match (value, &self.operands) {
-            (Some(value), Some(operands)) => Some([value, SEPARATOR, operands].concat()),
-            (one, other) => one.or(other.as_ref()).cloned(),
+            (Some(value), Some(operands)) => {
+                Some(without_notes(&[value, SEPARATOR, operands].concat()))
+            }
+            (one, other) => one.or(other.as_ref()).map(|value| without_notes(value)),
         }
     }
 }
@@ -78,6 +83,11 @@ impl Map {
         self.entries.get(key)?.visible(now)
     }
 
+    /// When what `key` has now expires, in milliseconds since the epoch.
+    pub(super) fn expiry(&self, key: &[u8], now: u64) -> Option<u64> {
+        self.entries.get(key)?.value.as_ref()?.expiry.filter(|expiry| now < *expiry)
+    }
+
     /// All that is visible, in the order of the keyspace.
     pub(super) fn contents(&self, now: u64) -> Contents {
         let visible = |(key, entry): (&Vec<u8>, &Entry)| Some((key.clone(), entry.visible(now)?));
@@ -87,4 +97,9 @@ impl Map {
         }
         contents
     }
+}
+
+/// The value without what the compaction filter may have added.
+pub(super) fn without_notes(value: &[u8]) -> Vec<u8> {
+    value.iter().copied().filter(|byte| *byte != NOTE).collect()
 }

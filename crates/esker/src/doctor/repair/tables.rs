@@ -31,7 +31,10 @@ impl Repair<'_> {
         let states: Vec<_> = self.history.catalog.keyspaces.clone().into_iter().collect();
         for (id, state) in states {
             for place in state.tables.values() {
-                let told = self.as_its_file_says(id, place)?;
+                let Some(told) = self.as_its_file_says(id, place)? else {
+                    self.misplaced.insert(place.properties.id);
+                    continue;
+                };
                 let place = self.placed(id, &told);
                 let name = place.properties.id.file_name();
                 let table = Table::new(Arc::clone(&self.tables), Arc::clone(&place.properties));
@@ -54,10 +57,15 @@ impl Repair<'_> {
     }
 
     /// The table with what its file says of it, where no manifest is whole: the file was verified by that.
-    fn as_its_file_says(&self, keyspace: KeyspaceId, place: &TablePlace) -> Result<TablePlace> {
+    /// `None` if that says that it is of another keyspace.
+    fn as_its_file_says(
+        &self,
+        keyspace: KeyspaceId,
+        place: &TablePlace,
+    ) -> Result<Option<TablePlace>> {
         let (known, mut place) = (&place.properties, place.clone());
         if self.history.is_whole || self.damaged.contains(&known.id.file_name()) {
-            return Ok(place);
+            return Ok(Some(place));
         }
         match Table::open_file(Arc::clone(&self.tables), known.id) {
             Ok(table) => {
@@ -66,15 +74,16 @@ impl Repair<'_> {
                     // When its entries came, only the manifest says.
                     said.extras.times = known.extras.times;
                 }
-                if said.keyspace == keyspace {
-                    place.properties = Arc::new(said);
+                if said.keyspace != keyspace {
+                    return Ok(None);
                 }
+                place.properties = Arc::new(said);
             }
             // Of a header, or of none: what is known leads to what is intact.
             Err(FileError::Corruption(_) | FileError::Io(_)) => {}
             Err(error) => return Err(error.into()),
         }
-        Ok(place)
+        Ok(Some(place))
     }
 
     /// The table where the manifests say that it stands. Where an edit that moved tables is lost,
@@ -92,12 +101,14 @@ impl Repair<'_> {
         TablePlace { run, ..place.clone() }
     }
 
-    /// Tables on disk of which the manifests say nothing.
+    /// Tables on disk of which the manifests say nothing that is true.
     pub(super) fn unknown_tables(&mut self) -> Result<()> {
         let ids: Vec<FileId> = self.place.files_of(FileKind::Table).map(|(id, _)| id).collect();
         for id in ids.into_iter().map(TableId) {
             let is_known = self.history.catalog.find_table(id).is_some();
-            if is_known || self.history.removed.contains(&id) {
+            let is_at_its_place =
+                !self.misplaced.contains(&id) || self.catalog.find_table(id).is_some();
+            if is_known && is_at_its_place || self.history.removed.contains(&id) {
                 continue;
             }
             let name = id.file_name();
