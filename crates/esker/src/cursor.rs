@@ -243,7 +243,7 @@ impl Cursor {
     /// # Errors
     /// If a table cannot be read.
     pub fn seek_to_first(&mut self) -> Result<()> {
-        self.inner.seek_to_first()?;
+        self.inner.seek_to_first().map_err(|error| self.origin.keyspace.read_error(error))?;
         self.origin.count_seek(self.inner.source().blocks_read());
         self.show_key()
     }
@@ -253,7 +253,7 @@ impl Cursor {
     /// # Errors
     /// If a table cannot be read.
     pub fn seek_to_last(&mut self) -> Result<()> {
-        self.inner.seek_to_last()?;
+        self.inner.seek_to_last().map_err(|error| self.origin.keyspace.read_error(error))?;
         self.origin.count_seek(self.inner.source().blocks_read());
         self.show_key()
     }
@@ -264,7 +264,7 @@ impl Cursor {
     /// If a table cannot be read.
     pub fn seek(&mut self, key: impl AsRef<[u8]>) -> Result<()> {
         let key = self.origin.keyspace.stored_bound(key.as_ref())?;
-        self.inner.seek(&key)?;
+        self.inner.seek(&key).map_err(|error| self.origin.keyspace.read_error(error))?;
         self.origin.count_seek(self.inner.source().blocks_read());
         self.show_key()
     }
@@ -275,7 +275,7 @@ impl Cursor {
     /// If a table cannot be read.
     pub fn seek_for_prev(&mut self, key: impl AsRef<[u8]>) -> Result<()> {
         let key = self.origin.keyspace.stored_bound(key.as_ref())?;
-        self.inner.seek_for_prev(&key)?;
+        self.inner.seek_for_prev(&key).map_err(|error| self.origin.keyspace.read_error(error))?;
         self.origin.count_seek(self.inner.source().blocks_read());
         self.show_key()
     }
@@ -289,7 +289,7 @@ impl Cursor {
     /// If the cursor is not valid.
     #[expect(clippy::should_implement_trait, reason = "a cursor lends its entries and can fail")]
     pub fn next(&mut self) -> Result<()> {
-        self.inner.next()?;
+        self.inner.next().map_err(|error| self.origin.keyspace.read_error(error))?;
         self.show_key()
     }
 
@@ -301,7 +301,7 @@ impl Cursor {
     /// # Panics
     /// If the cursor is not valid.
     pub fn prev(&mut self) -> Result<()> {
-        self.inner.prev()?;
+        self.inner.prev().map_err(|error| self.origin.keyspace.read_error(error))?;
         self.show_key()
     }
 

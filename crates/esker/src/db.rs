@@ -135,7 +135,9 @@ impl Db {
     /// - `Corruption`, `UnsupportedFormat`: a file is damaged, or a newer release wrote it.
     /// - `Io`, `NoSpace`, `Closed`, `ReadOnly`, `Poisoned`.
     ///
-    /// Nothing is ingested then, and all files are where they were.
+    /// Nothing is ingested then, and all files are where they were. If the outcome of the error is
+    /// [`Unknown`](crate::Outcome::Unknown), the manifest could not be written, and reopening tells
+    /// whether the tables are part of the keyspace; the database takes no more writes until then.
     ///
     /// # Cost
     /// Reads each file once, and writes it once where it is copied. Memtables with a key of their
@@ -221,7 +223,8 @@ impl Db {
     /// Returns when no flush or compaction is wanted any more and no write is waiting for one. While
     /// [compactions are paused](Db::pause_compactions), none is wanted, but one that has begun is
     /// waited for. So is one that [was started](Db::start_compaction), unless it is paused between two
-    /// steps.
+    /// steps. The cache is full of what [`Options::warm_cache`] loads into it then; a database that was
+    /// opened for reading waits for that alone.
     ///
     /// # Errors
     /// Of a background job that keeps failing; `Closed`, `Poisoned`.

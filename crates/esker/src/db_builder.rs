@@ -120,7 +120,9 @@ impl DbBuilder {
     /// - `UnsupportedFormat`: a newer release wrote it.
     /// - `Io`, `NoSpace`.
     ///
-    /// An open that fails with one of the first four changes nothing in the directory.
+    /// An open that fails with one of the first four changes no file of a database; directories and lock
+    /// files that it made may stay. One that finds no database where none may be made, or something
+    /// else in the directory, makes nothing.
     ///
     /// # Cost
     /// Follows the number of live tables and the length of the log that was not flushed, not the

@@ -133,6 +133,16 @@ impl Error {
         }))
     }
 
+    /// The same failure, of a call that needed the log to be written and had not begun itself: what may
+    /// be in the log is of others.
+    pub(crate) fn with_nothing_done(self) -> Self {
+        let cause = self.0.source.as_deref().and_then(|source| source.downcast_ref::<Self>());
+        match (self.0.outcome, cause) {
+            (Outcome::Unknown, Some(cause)) => cause.clone(),
+            _ => self,
+        }
+    }
+
     pub(crate) fn locked(dir: &Path, error: LockError) -> Self {
         Self::of_lock(&format!("the database in {} is open elsewhere", dir.display()), error)
     }

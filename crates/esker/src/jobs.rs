@@ -232,7 +232,7 @@ impl Engine {
             self.now(),
             Event::Compacted {
                 keyspace: name,
-                plan: plan.to_string(),
+                plan: keyspace.plan_text(plan),
                 bytes_read,
                 bytes_written,
                 duration,
@@ -329,7 +329,7 @@ fn record_of(
         kind: JobKind::Compaction,
         keyspace: keyspace.name(),
         reason: plan.reason.name(),
-        inputs: plan.to_string(),
+        inputs: keyspace.plan_text(plan),
         input_count: inputs.len(),
         input_bytes: plan.input_bytes,
         entry_count: tables.map(|table| table.entry_count).sum(),

@@ -129,8 +129,8 @@ impl Keyspace {
     /// figures leave out.
     ///
     /// # Errors
-    /// `InvalidInput` if options are not possible; `Closed` of a keyspace that was dropped; of the
-    /// system, if the directory cannot be read.
+    /// `InvalidInput` if options are not possible; `Closed`; of the system, if the directory cannot be
+    /// read.
     ///
     /// # Cost
     /// Reads at most two manifests, and no table. Computes for a time that grows with tables and

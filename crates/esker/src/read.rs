@@ -13,7 +13,7 @@ use std::sync::Arc;
 use esker_base::SeqNo;
 use esker_memtable::Memtable;
 use esker_table::{BlockSlice, NoTrace, ReadTrace};
-use esker_tree::{MergeError, ReadContext, UnsupportedKind};
+use esker_tree::{ReadContext, UnsupportedKind};
 
 use crate::bytes::{Bytes, PINNED_LEN_MIN, Value};
 use crate::engine::Engine;
@@ -81,22 +81,6 @@ impl From<UnsupportedKind> for Error {
     }
 }
 
-impl From<esker_tree::ReadError> for Error {
-    fn from(error: esker_tree::ReadError) -> Self {
-        match error {
-            esker_tree::ReadError::File(error) => error.into(),
-            esker_tree::ReadError::UnsupportedKind(error) => error.into(),
-            esker_tree::ReadError::Merge(error) => error.into(),
-        }
-    }
-}
-
-impl From<MergeError> for Error {
-    fn from(error: MergeError) -> Self {
-        Self::new(ErrorKind::UserCode, error.to_string())
-    }
-}
-
 impl Engine {
     /// Hands the value of `key` to `use_value`, where it lies.
     pub(crate) fn get_with<R>(
@@ -113,7 +97,7 @@ impl Engine {
         // write and this read is right.
         let view = keyspace.live_view()?;
         let snapshot = self.seqno_of(pin);
-        let target = Target { view: &view, key, snapshot };
+        let target = Target { keyspace, view: &view, key, snapshot };
         let context = || self.read_context(keyspace, self.time_of(pin));
         Ok(find(target, context, &mut NoTrace)?.map(use_value))
     }
@@ -156,7 +140,7 @@ impl Engine {
         self.check_open()?;
         let key = &*keyspace.stored_key(key)?;
         let view = keyspace.live_view()?;
-        let target = Target { view: &view, key, snapshot: self.seqno_of(pin) };
+        let target = Target { keyspace, view: &view, key, snapshot: self.seqno_of(pin) };
         let context = || {
             let context = self.read_context(keyspace, self.time_of(pin));
             ReadContext { keys_only: true, ..context }
@@ -183,7 +167,7 @@ impl Engine {
     ) -> Result<Option<Value>> {
         keyspace.check_live()?;
         let context = || self.read_context(keyspace, self.time_of(None));
-        let found = find(Target { view, key, snapshot }, context, &mut NoTrace)?;
+        let found = find(Target { keyspace, view, key, snapshot }, context, &mut NoTrace)?;
         Ok(found.map(Found::into_value))
     }
 
@@ -210,7 +194,7 @@ impl Engine {
                 ahead = look_ahead(&view, &keys[number..keys.len().min(number + ASKED_MAX)]);
             }
             announcer.go_on_to(number);
-            let target = Target { view: &view, key, snapshot };
+            let target = Target { keyspace, view: &view, key, snapshot };
             let now = || *time.get_or_init(|| self.time_of(pin));
             let context = || self.read_context(keyspace, now());
             let found =

@@ -38,7 +38,7 @@ use crate::ledger::{Ledger, first_free_counter};
 use crate::logs::packed_group::Packer;
 use crate::logs::{LOG_FORMAT_PACKED, LOG_FORMAT_PLAIN, Logs, RecoveredSegment};
 use crate::options::{KeyspaceOptions, Options};
-use crate::recovery::directory::{check_is_database, find_or_create, lock_dir, no_database};
+use crate::recovery::directory::{check_is_database, find_or_create, lock_dir};
 use crate::recovery::mode::RecoveryMode;
 use crate::recovery::orphans::{Places, blobs_of, is_foreign, is_own_log};
 use crate::recovery::replay::{Replay, ReplayedSegment};
@@ -60,6 +60,13 @@ pub(crate) struct OpenRequest {
     pub(crate) must_be_new: bool,
     pub(crate) recovery: RecoveryMode,
     pub(crate) listener: Option<EventListener>,
+}
+
+impl OpenRequest {
+    /// Whether directories that are missing are made.
+    const fn makes_directories(&self) -> bool {
+        self.creates && !self.is_read_only
+    }
 }
 
 /// What is wrong with the request itself, if anything is.
@@ -92,14 +99,11 @@ pub(crate) fn open(mut request: OpenRequest) -> Result<Arc<Engine>> {
     make_absolute(&mut request)?;
     let OpenRequest { env, dir, options, .. } = &request;
     let log_dir = options.log_dir.clone().unwrap_or_else(|| dir.clone());
-    if request.creates && !request.is_read_only {
+    // Before anything is made: a directory that is not ours is left as it is.
+    check_is_database(&request)?;
+    if request.makes_directories() {
         env.fs.create_dir_all(dir)?;
-        env.fs.create_dir_all(&log_dir)?;
-    } else if !env.fs.exists(dir)? {
-        return Err(no_database(dir));
     }
-    // Before the lock file is made: a directory that is not ours is left as it is.
-    check_is_database(&request, &env.fs.list(dir)?)?;
     let lock = lock_dir(&request)?;
 
     let (recovered, lock_of_log) = find_or_create(&request, &log_dir)?;

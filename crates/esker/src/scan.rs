@@ -98,10 +98,10 @@ impl Scan {
         scan
     }
 
-    /// The keys alone. Values that lie in blob files are not read.
+    /// The keys alone, of the entries that were not taken yet. Values that lie in blob files are not read.
     pub fn keys(mut self) -> impl DoubleEndedIterator<Item = Result<Key>> {
-        self.front.keys_only = true;
-        self.back.keys_only = true;
+        self.front.show_keys_only();
+        self.back.show_keys_only();
         self.map(|entry| entry.map(|(key, _)| key))
     }
 
@@ -142,6 +142,11 @@ impl Drop for Scan {
 }
 
 impl End {
+    fn show_keys_only(&mut self) {
+        self.keys_only = true;
+        self.cursor = self.cursor.take().map(Cursor::keys_only);
+    }
+
     /// Moves on and returns the entry there, unless the `other` end has been there already.
     fn advance(
         &mut self,

@@ -342,7 +342,7 @@ impl Engine {
         let snapshot = self.snapshots.visible();
         let mut recorder = Recorder::default();
         let started = self.now();
-        let target = Target { view: &view, key: &stored, snapshot };
+        let target = Target { keyspace, view: &view, key: &stored, snapshot };
         let now_millis = self.time_of(None);
         let found = find(target, || self.read_context(keyspace, now_millis), &mut recorder)?;
         let rest = |expiry: u64| Duration::from_millis(expiry.saturating_sub(now_millis));

@@ -22,7 +22,9 @@ pub struct Health {
     /// Bytes of tables that compactions could free, in all keyspaces: an estimate, see
     /// [`KeyspaceStats::reclaimable_bytes`](crate::KeyspaceStats::reclaimable_bytes).
     pub reclaimable_bytes: u64,
-    /// Snapshots held: sequence number and age, oldest first.
+    /// Snapshots held: sequence number and age, oldest first. A [`Scan`](crate::Scan) is one, too, for
+    /// as long as it lives; a [`Cursor`](crate::Cursor) is none, unless it was made from a snapshot, and
+    /// then that is held for as long as the cursor lives.
     pub snapshots: Vec<(u64, Duration)>,
 }
 
@@ -76,16 +78,17 @@ pub struct Stall {
 }
 
 impl Health {
-    /// Whether nothing is wrong. A stall is not: it says that more is written than can be sorted.
+    /// Whether nothing is wrong: writing goes on, no background job fails, and no delete is late. A
+    /// stall is not wrong: it says that more is written than can be sorted.
     #[must_use]
     pub const fn is_good(&self) -> bool {
-        self.poisoned.is_none() && self.failing_jobs.is_empty()
+        self.poisoned.is_none() && self.failing_jobs.is_empty() && self.late_deletes.is_empty()
     }
 }
 
 impl fmt::Display for Health {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.is_good() && self.stalls.is_empty() && self.late_deletes.is_empty() {
+        if self.is_good() && self.stalls.is_empty() {
             return f.write_str("good");
         }
         let mut separator = "";

@@ -1,6 +1,5 @@
 //! The shape of a keyspace's tree, for people and programs.
 
-use std::borrow::Cow;
 use std::fmt;
 use std::time::Duration;
 
@@ -133,8 +132,7 @@ impl LevelInfo {
 
 impl TableInfo {
     fn new(properties: &TableProperties, keyspace: &KeyspaceCore) -> Self {
-        // As it is stored, if the order is not known.
-        let shown = |key: &Vec<u8>| keyspace.user_key(key).map_or_else(|_| key.clone(), Cow::into);
+        let shown = |key: &Vec<u8>| keyspace.shown_key(key).into_owned();
         let times = properties.extras.times;
         Self {
             file: properties.id.file_name(),

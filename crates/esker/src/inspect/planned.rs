@@ -70,7 +70,7 @@ impl Engine {
             input_bytes: plan.input_bytes,
             target_level: plan.target_level,
             is_trivial_move: plan.is_trivial_move,
-            description: plan.to_string(),
+            description: keyspace.plan_text(plan),
         };
         let mut jobs: Vec<PlannedJob> = busy.plans().map(|plan| job(plan, true)).collect();
         for _ in 0..FORESEEN_MAX {

@@ -165,6 +165,7 @@ impl Engine {
         for options in alternatives {
             options.check().map_err(Error::invalid_input)?;
         }
+        self.check_open()?;
         keyspace.check_live()?;
         let live = keyspace.settings();
         let others: Vec<Settings> = alternatives

@@ -18,6 +18,9 @@ const CLOSE_FLUSH_SEGMENTS_MIN: usize = 4;
 impl Engine {
     /// Returns when nothing is left to do in the background.
     pub(crate) fn wait_until_settled(&self) -> Result<()> {
+        if self.is_read_only {
+            return self.wait_until_warm();
+        }
         // Also what no request stands for, after a call that failed.
         for keyspace in self.keyspaces() {
             if !keyspace.view().immutables.is_empty() {
@@ -52,6 +55,23 @@ impl Engine {
         self.collect_garbage();
         self.remove_doubtful();
         result
+    }
+
+    /// Returns when the cache is filled: an open that only reads does nothing else in the background.
+    fn wait_until_warm(&self) -> Result<()> {
+        if self.options.background_threads == 0 {
+            while self.run_background_job() {}
+        }
+        self.scheduler.wait_until(|| match self.check_open() {
+            Err(error) => Some(Err(error)),
+            Ok(()) => {
+                let idle = self.scheduler.idle_epoch();
+                let is_over = !self.scheduler.wants_warming();
+                let is_idle = idle.is_some() && idle == self.scheduler.idle_epoch();
+                let poison = self.poison_cause().map(Error::poisoned);
+                poison.map(Err).or_else(|| (is_over && is_idle).then_some(Ok(())))
+            }
+        })
     }
 
     fn is_settled(&self, keyspace: &KeyspaceCore) -> bool {

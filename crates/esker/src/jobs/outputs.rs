@@ -134,7 +134,7 @@ impl Engine {
         }
         while self.merge_next_part(&merge) {}
         self.serve_until(task.map(|task| &**task), || merge.has_ended());
-        join_parts(plan, merge.take()?).map_err(|error| error_of(error, None))
+        join_parts(plan, merge.take()?).map_err(|error| error_of(keyspace, error, None))
     }
 
     /// The parts of a compaction: one, unless several threads could do more of them.
@@ -222,20 +222,20 @@ impl Engine {
             interrupt: &interrupt,
             progress,
         });
-        result.map_err(|error| error_of(error, no_id.take()))
+        result.map_err(|error| error_of(keyspace, error, no_id.take()))
     }
 }
 
-/// What to say of a job that failed; `no_id` is why it got no id for a table.
-fn error_of(error: JobError, no_id: Option<Error>) -> Error {
+/// What to say of a job of `keyspace` that failed; `no_id` is why it got no id for a table.
+fn error_of(keyspace: &KeyspaceCore, error: JobError, no_id: Option<Error>) -> Error {
     match (error, no_id) {
         (_, Some(error)) => error,
         (JobError::File(error), None) => error.into(),
         (JobError::UnsupportedKind(error), None) => error.into(),
-        (JobError::Filter(error), None) => Error::new(ErrorKind::UserCode, error.to_string()),
-        (JobError::Cancelled, None) => {
+        (JobError::Filter(error), None) => keyspace.filter_error(error),
+        (JobError::Cancelled, None) => keyspace.check_live().err().unwrap_or_else(|| {
             Error::new(ErrorKind::Closed, "the job was cancelled because the database closes")
-        }
+        }),
     }
 }
 

@@ -10,6 +10,7 @@ use std::ops::{Bound, RangeBounds};
 use std::sync::Arc;
 
 use esker_base::{KeyRange, limits};
+use esker_tree::{FilterError, MergeError, Plan, ReadError};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::key_order::{KeyOrder, Order};
@@ -130,6 +131,43 @@ impl KeyspaceCore {
                 ),
             )
         })
+    }
+
+    /// What `stored` is called in texts for people: the key, or where it cannot be known, itself.
+    pub(crate) fn shown_key<'k>(&self, stored: &'k [u8]) -> Cow<'k, [u8]> {
+        self.user_key(stored).unwrap_or(Cow::Borrowed(stored))
+    }
+
+    /// `error` of a read of this keyspace, with the key that its user knows.
+    #[cold]
+    pub(crate) fn read_error(&self, error: ReadError) -> Error {
+        match error {
+            ReadError::File(error) => error.into(),
+            ReadError::UnsupportedKind(error) => error.into(),
+            ReadError::Merge(error) => {
+                let key = self.shown_key(&error.key).into();
+                let error = MergeError { key, ..error };
+                Error::new(ErrorKind::UserCode, error.to_string())
+            }
+        }
+    }
+
+    /// `error` of the compaction filter of this keyspace, with the key that its user knows.
+    pub(crate) fn filter_error(&self, error: FilterError) -> Error {
+        let key = error.key.as_deref().map(|key| self.shown_key(key).into());
+        let error = FilterError { key, ..error };
+        Error::new(ErrorKind::UserCode, error.to_string())
+    }
+
+    /// `plan` on one line, with the keys that the user knows.
+    pub(crate) fn plan_text(&self, plan: &Plan) -> String {
+        if self.order.is_bytewise {
+            return plan.to_string();
+        }
+        let shown = |key: &Vec<u8>| self.shown_key(key).into_owned();
+        let (first_key, last_key) = (shown(&plan.first_key), shown(&plan.last_key));
+        let cut_keys = plan.cut_keys.iter().map(shown).collect();
+        Plan { first_key, last_key, cut_keys, ..plan.clone() }.to_string()
     }
 
     /// What turns keys of this keyspace into stored ones; `None` if they are stored as they are.

@@ -87,7 +87,7 @@ impl Engine {
     ) -> Result<Adopted> {
         self.env.fs.sync_dir(&self.dir)?;
         if overlaps_memory(keyspace, tables) {
-            self.flush_all(keyspace)?;
+            self.flush_all(keyspace).map_err(Error::with_nothing_done)?;
         }
         let visible = self.snapshots.visible();
         let writes = visible.get() - started_at.get().min(visible.get());
@@ -134,16 +134,7 @@ impl Engine {
     ) -> Result<Adopted> {
         self.check_writable()?;
         keyspace.check_live()?;
-        if overlaps_memory(keyspace, tables) {
-            self.note_deletes_in_log(keyspace);
-            keyspace.switch_memtable(&self.budget);
-            if let Err(error) = self.flush_switched(keyspace, || leader.write_log(self).map(drop)) {
-                self.scheduler.request_flush(keyspace.id);
-                return Err(error);
-            }
-        }
-        let position = leader.write_log(self)?;
-        self.sync_to(position)?;
+        self.make_way(keyspace, tables, leader).map_err(Error::with_nothing_done)?;
         // Plans that are made from here on see the tables.
         let busy = keyspace.busy();
         let places = self.places(keyspace, &busy, tables);
@@ -192,6 +183,25 @@ impl Engine {
         leader.last_seqno = seqno;
         self.snapshots.publish(seqno);
         Ok(Adopted { seqno, tables: joined })
+    }
+
+    /// Flushes what was written to the keys of `tables` meanwhile, and makes the log durable.
+    fn make_way(
+        &self,
+        keyspace: &KeyspaceCore,
+        tables: &[LooseTable],
+        leader: &mut Leader,
+    ) -> Result<()> {
+        if overlaps_memory(keyspace, tables) {
+            self.note_deletes_in_log(keyspace);
+            keyspace.switch_memtable(&self.budget);
+            if let Err(error) = self.flush_switched(keyspace, || leader.write_log(self).map(drop)) {
+                self.scheduler.request_flush(keyspace.id);
+                return Err(error);
+            }
+        }
+        let position = leader.write_log(self)?;
+        self.sync_to(position)
     }
 
     /// Where each of `tables` can stand.

@@ -134,7 +134,8 @@ impl BulkLoader {
     /// # Errors
     /// - `InvalidInput`: key or value are too long; the loader goes on without the entry.
     /// - `Io`, `NoSpace`, `Closed`: a table could not be written. Every later call fails likewise,
-    ///   and what was loaded is removed with the loader.
+    ///   and what was loaded is removed with the loader. Until a table is to be written, nothing
+    ///   tells that the database was closed, or the keyspace dropped; at the latest the end does.
     ///
     /// # Cost
     /// Two copies, and a third if keys do not ascend, beside the work of making up tables, which
@@ -244,7 +245,10 @@ impl BulkLoader {
     /// log.
     ///
     /// # Errors
-    /// `Io`, `NoSpace`, `Closed`, `Poisoned`. Nothing is loaded then, and nothing left behind.
+    /// `Io`, `NoSpace`, `Closed`, `Poisoned`. Nothing is loaded then, and nothing left behind. If the
+    /// outcome of the error is [`Unknown`](crate::Outcome::Unknown), the manifest could not be written,
+    /// and reopening tells whether all is loaded or nothing; the database takes no more writes until
+    /// then.
     pub fn finish(mut self) -> Result<BulkLoadReport> {
         self.check()?;
         self.engine().check_writable()?;

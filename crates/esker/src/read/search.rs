@@ -12,9 +12,12 @@ use std::ops::ControlFlow::{self, Break, Continue};
 use esker_base::{EntryKind, KeyRange, SeqNo, Trailer, checksum::hash_key};
 use esker_memtable::Memtable;
 use esker_table::{Ahead, NoTrace, ReadTrace, Table};
-use esker_tree::{Cursor, MergingCursor, PointMerge, PointStep, ReadContext, Run, VisibleCursor};
+use esker_tree::{
+    Cursor, MergingCursor, PointMerge, PointStep, ReadContext, ReadError, Run, VisibleCursor,
+};
 
-use crate::error::Result;
+use crate::error::{Error, Result};
+use crate::keyspace_core::KeyspaceCore;
 use crate::keyspace_core::read_view::ReadView;
 use crate::read::Found;
 use crate::read::read_ahead::KeyAhead;
@@ -52,6 +55,7 @@ impl GetTrace for NoTrace {}
 /// What is read, and where.
 #[derive(Clone, Copy)]
 pub(crate) struct Target<'a> {
+    pub(crate) keyspace: &'a KeyspaceCore,
     pub(crate) view: &'a ReadView,
     pub(crate) key: &'a [u8],
     pub(crate) snapshot: SeqNo,
@@ -76,7 +80,7 @@ pub(super) fn find_from<'a, T: GetTrace>(
     context: impl FnOnce() -> ReadContext,
     trace: &mut T,
 ) -> Result<Option<Found<'a>>> {
-    let Target { view, key, snapshot } = target;
+    let Target { view, key, snapshot, .. } = target;
     let mut search = Search { target, context: Some(context), other: None };
     for memtable in view.memtables() {
         let covering = memtable.covering(key, snapshot);
@@ -221,7 +225,8 @@ impl<'a> PointRead<'a> {
         let Target { key, .. } = self.target;
         let entry = (trailer, found.as_bytes());
         let floor = covering.unwrap_or(SeqNo::ZERO);
-        let step = self.merge.step(&self.context, key, entry, floor, cursor)?;
+        let step = self.merge.step(&self.context, key, entry, floor, cursor);
+        let step = step.map_err(|error| self.error_of(error))?;
         Ok(match step {
             PointStep::Stored { from: 0 } => Some(Some(found)),
             PointStep::Stored { from } => {
@@ -241,12 +246,12 @@ impl<'a> PointRead<'a> {
 
     /// The read over again, for operands that are too many to be kept in memory.
     fn read_by_cursor(&self) -> Result<Option<Found<'a>>> {
-        let Target { view, key, snapshot } = self.target;
+        let Target { view, key, snapshot, .. } = self.target;
         let range = KeyRange::from_bounds(&(key..=key));
         let sources = MergingCursor::new(source_cursors(view, &range, snapshot, |_| Ok(false))?);
         let mut cursor = VisibleCursor::new(sources, snapshot, range, self.context.clone())
             .with_coverage(coverage(view, snapshot));
-        cursor.seek_to_first()?;
+        cursor.seek_to_first().map_err(|error| self.error_of(error))?;
         Ok(cursor.is_valid().then(|| Found::Made(cursor.value().to_vec())))
     }
 
@@ -264,6 +269,12 @@ impl<'a> PointRead<'a> {
     #[cold]
     fn finish<T: GetTrace>(self, trace: &mut T) -> Result<Option<Found<'a>>> {
         trace.merged(self.merge.operand_count());
-        Ok(self.merge.finish(&self.context, self.target.key)?.map(Found::Made))
+        let Target { keyspace, key, .. } = self.target;
+        let value = self.merge.finish(&self.context, key);
+        Ok(value.map_err(|error| keyspace.read_error(error))?.map(Found::Made))
+    }
+
+    fn error_of(&self, error: ReadError) -> Error {
+        self.target.keyspace.read_error(error)
     }
 }

@@ -1,7 +1,8 @@
 //! The directory of a database before it is one: its lock, whether it holds a database or may get one, and
 //! the new one; and the same of a directory that has only the log.
 //!
-//! An open that is refused here leaves nothing behind that it made. Does not know what a database holds.
+//! An open that [`check_is_database`] refuses has made nothing; one that is refused later leaves the
+//! directories and lock files that it made, and nothing else. Does not know what a database holds.
 
 use std::io;
 use std::path::Path;
@@ -25,7 +26,7 @@ fn exists(dir: &Path) -> Error {
     Error::invalid_input(format!("there is a database in {}, and it is to be new", dir.display()))
 }
 
-pub(super) fn no_database(dir: &Path) -> Error {
+fn no_database(dir: &Path) -> Error {
     Error::invalid_input(format!("there is no database in {}", dir.display()))
 }
 
@@ -87,9 +88,14 @@ fn is_answer(error: &IoError) -> bool {
     error.is_not_found() || error.kind() == io::ErrorKind::UnexpectedEof
 }
 
-/// Refuses a directory that holds something else than a database.
-pub(super) fn check_is_database(request: &OpenRequest, entries: &[DirEntry]) -> Result<()> {
-    let dir = &request.dir;
+/// Refuses a directory that holds something else than a database, and one without any where none is to be
+/// made, or none can be.
+pub(super) fn check_is_database(request: &OpenRequest) -> Result<()> {
+    let (fs, dir) = (&request.env.fs, &request.dir);
+    let entries = match fs.exists(dir)? {
+        true => fs.list(dir)?,
+        false => Vec::new(),
+    };
     let kind_of = |entry: &DirEntry| {
         let named = FileId::parse_file_name(&entry.name).filter(|_| !entry.is_dir);
         named.map(|(_, kind)| kind)
@@ -111,7 +117,7 @@ pub(super) fn check_is_database(request: &OpenRequest, entries: &[DirEntry]) -> 
         ));
     }
     check_no_log_apart(request)?;
-    if request.is_read_only || !request.creates {
+    if !request.makes_directories() {
         return Err(no_database(dir));
     }
     // What a creation that crashed may have left, and what the root of a file system has.
@@ -124,7 +130,10 @@ pub(super) fn check_is_database(request: &OpenRequest, entries: &[DirEntry]) -> 
         entry.is_dir && request.options.log_dir.as_ref() == Some(&dir.join(&entry.name))
     };
     match entries.iter().find(|entry| !is_leftover(entry) && !is_log_dir(entry)) {
-        None => Ok(()),
+        None => {
+            let given = request.default_keyspace.as_ref();
+            given.map_or(Ok(()), |options| check_new_order(&options.order))
+        }
         Some(foreign) => Err(Error::invalid_input(format!(
             "{} is not a database: it holds {} and no manifest",
             dir.display(),
@@ -163,8 +172,14 @@ pub(super) fn find_or_create(
     request: &OpenRequest,
     log_dir: &Path,
 ) -> Result<(Recovered, Option<Box<dyn FileLock>>)> {
-    match Manifest::recover(&*request.env.fs, &request.dir)? {
-        Some(_) if request.must_be_new => Err(exists(&request.dir)),
+    let recovered = Manifest::recover(&*request.env.fs, &request.dir)?;
+    if recovered.is_some() && request.must_be_new {
+        return Err(exists(&request.dir));
+    }
+    if request.makes_directories() {
+        request.env.fs.create_dir_all(log_dir)?;
+    }
+    match recovered {
         Some(recovered) => {
             let lock = lock_log_dir(request, log_dir, &recovered)?;
             Ok((recovered, lock))

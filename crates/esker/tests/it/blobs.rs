@@ -151,6 +151,29 @@ fn who_asks_for_keys_alone_reads_no_blob_file() {
     assert_eq!(db.get("key01").unwrap().unwrap(), value(101, 99));
 }
 
+/// The cursor of an end that had been asked for an entry went on reading values.
+#[test]
+fn a_scan_that_has_begun_reads_no_more_blobs_once_it_is_asked_for_keys() {
+    let db = open_with(&Env::memory(1), keyspace_options());
+    let entries = fill(db.default_keyspace(), 1);
+    db.flush().unwrap();
+    let mut scan = db.iter();
+    let (first, last) = (scan.next(), scan.next_back());
+    assert_eq!(first.unwrap().unwrap().0, entries[0].0.as_slice());
+    assert_eq!(last.unwrap().unwrap().0, entries[entries.len() - 1].0.as_slice());
+    let before = db.stats().cache.loads;
+    let mut keys = scan.keys();
+    for between in 1..entries.len() - 1 {
+        let (key, at) = match between % 2 {
+            1 => (keys.next(), between.div_ceil(2)),
+            _ => (keys.next_back(), entries.len() - 1 - between / 2),
+        };
+        assert_eq!(key.unwrap().unwrap(), entries[at].0.as_slice());
+    }
+    assert!(keys.next().is_none());
+    assert_eq!(db.stats().cache.loads, before);
+}
+
 #[test]
 fn a_blob_file_and_its_table_go_when_the_last_reader_lets_go_of_them() {
     let env = Env::memory(1);

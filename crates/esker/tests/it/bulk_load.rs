@@ -7,7 +7,10 @@ use std::sync::{Arc, Mutex};
 use esker::env::{
     CrashPolicy, Env, Fault, FaultFileSystem, MemoryFileSystem, Operation, Rule, When,
 };
-use esker::{BulkLoadReport, Db, ErrorKind, KeyspaceOptions, Options};
+use esker::{
+    BulkLoadReport, Db, ErrorKind, IngestOptions, KeyspaceOptions, Options, Outcome, TableWriter,
+    TableWriterOptions,
+};
 
 use crate::directory::assert_tidy;
 use crate::random::Rng;
@@ -301,6 +304,43 @@ fn power_lost_at_any_moment_of_a_load_leaves_all_of_it_or_nothing() {
             let found = db.iter().filter(|entry| entry.as_ref().unwrap().0 != "z").count();
             assert!(found == model.len() || found == 0 && !must_be_there, "{found}");
         }
+    }
+}
+
+/// Such an error left open whether the load was there, though nothing of it had been written down, and
+/// its tables stayed until the next open.
+#[test]
+fn a_load_or_an_ingest_before_which_the_log_cannot_be_synced_is_surely_not_done() {
+    let outside = |env: &Env, key: &str| {
+        let mut writer =
+            TableWriter::create_in(env, "outside", TableWriterOptions::default()).unwrap();
+        writer.put(key, "v").unwrap();
+        writer.finish().unwrap().path
+    };
+    // The second is in memory already: its memtable is flushed first.
+    for (ingests, key) in [(false, "a"), (false, "k"), (true, "a"), (true, "k")] {
+        let (env, faults) = with_faults(&MemoryFileSystem::new(0));
+        let db = open(&env);
+        let other = db.keyspace("other", KeyspaceOptions::default()).unwrap();
+        db.put("k", "before").unwrap();
+        other.put("k", "before").unwrap();
+        let path = outside(&env, key);
+        faults.add(Rule::new(Fault::Error(5)).on(&[Operation::Sync]).path("*.log"));
+        let result = if ingests {
+            let options = IngestOptions::default();
+            db.ingest(db.default_keyspace(), &[path], options).map(drop)
+        } else {
+            let mut loader = db.bulk_loader(db.default_keyspace()).unwrap();
+            loader.put(key, "v").unwrap();
+            loader.finish().map(drop)
+        };
+        let error = result.unwrap_err();
+        assert_eq!((error.kind(), error.outcome()), (ErrorKind::Io, Outcome::NotDone), "{error}");
+        assert!(!error.to_string().contains("survives"), "{error}");
+        let names = env.fs.list(db.path()).unwrap().into_iter().map(|entry| entry.name);
+        let tables: Vec<String> = names.filter(|name| name.ends_with(".table")).collect();
+        assert_eq!(tables, [""; 0], "{ingests} {key}");
+        assert!(db.health().poisoned.is_some());
     }
 }
 

@@ -237,12 +237,13 @@ fn a_snapshot_keeps_what_it_reads_and_health_says_so() {
     assert_eq!(snapshot.keyspace(&keyspace).get("key").unwrap().unwrap(), secret(1));
     let health = db.health();
     assert!(health.late_deletes[0].has_snapshots && health.reclaimable_bytes > 0);
+    assert!(!health.is_good(), "deletes that are late are not good");
     let expected = "deletes of k are 120s old, and their deadline is 100s, and snapshots are held";
     assert_eq!(health.to_string(), expected);
     drop(snapshot);
     pass(&db, &clock, 20 * SECOND);
     assert_eq!(files_with_the_secret(&env), [""; 0]);
-    assert_eq!(db.health().to_string(), "good");
+    assert_eq!((db.health().is_good(), db.health().to_string().as_str()), (true, "good"));
 }
 
 #[test]

@@ -225,9 +225,41 @@ fn a_directory_that_holds_something_else_is_refused_and_left_as_it_is() {
         assert_eq!(error.kind(), ErrorKind::InvalidInput, "{error}");
         let what = format!("root is not a database: it holds {told} and no manifest");
         assert!(error.to_string().ends_with(&what), "{error}");
-        let made = names().difference(&before).cloned().collect::<Vec<_>>();
-        assert!(made.iter().all(|name| name == "log"), "{made:?}");
+        assert_eq!(names(), before, "{told}");
+        assert!(!env.fs.exists(Path::new("log")).unwrap());
     }
+}
+
+/// The directory of the log had been made by then, and that of the database with a lock file.
+#[test]
+fn an_open_that_finds_no_database_and_may_make_none_makes_nothing() {
+    let env = Env::memory(1);
+    let builder = |dir: &str, log_dir: &str| {
+        let options = Options { log_dir: Some(log_dir.into()), ..recovered::options() };
+        Db::builder(dir).env(env.clone()).options(options)
+    };
+    let there = |path: &str| env.fs.exists(Path::new(path)).unwrap();
+    let db = builder("db", "log").open().unwrap();
+    let shortlex = crate::orders::Shortlex { name: "shortlex" };
+    let options = KeyspaceOptions { order: Order::new(shortlex), ..KeyspaceOptions::default() };
+    db.keyspace("k", options).unwrap();
+    db.put("k", "v").unwrap();
+    db.close().unwrap();
+    let refused = |builder: esker::DbBuilder, what: &str| {
+        let error = builder.open().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidInput);
+        assert!(error.to_string().contains(what), "{error}");
+        assert!(!there("new") && !there("new log"));
+    };
+    // An order of which a database has recorded nothing but the name.
+    let db = builder("db", "log").open().unwrap();
+    let nameless = db.existing_keyspace("k").unwrap().unwrap().options();
+    db.close().unwrap();
+    refused(builder("new", "new log").default_keyspace(nameless), "is known by name only");
+    refused(builder("new", "new log").create_if_missing(false), "there is no database in");
+    refused(builder("new", "log"), "log holds a log, and");
+    refused(builder("db", "new log").create_new(true), "it is to be new");
+    assert_eq!(builder("db", "log").open().unwrap().get("k").unwrap().unwrap(), "v");
 }
 
 /// An attempt that ended too early may have made the directories, and their names may not be durable.

@@ -223,6 +223,50 @@ fn keyspaces_in_another_order_show_the_operator_their_keys() {
     assert_eq!(reversed.get("key").unwrap().unwrap(), "key:a:b");
 }
 
+/// The message named the key as the tree holds it: for `apple`, bytes that nobody had written.
+#[test]
+fn an_error_names_the_key_that_was_written_in_another_order() {
+    let fs = esker::env::MemoryFileSystem::new(1);
+    let db = open(&fs, None).unwrap();
+    let options =
+        || KeyspaceOptions { order: esker::Order::reverse_bytewise(), ..with(Merge::new(Commas)) };
+    let reversed = db.keyspace("reversed", options()).unwrap();
+    reversed.put("apple", "red").unwrap();
+    reversed.merge("apple", "bad").unwrap();
+    let check = |reversed: &esker::Keyspace, what: &str| {
+        let mut cursor = reversed.cursor().unwrap();
+        for error in [
+            reversed.get("apple").unwrap_err(),
+            reversed.multi_get(&["apple"]).unwrap_err(),
+            reversed.explain_get("apple").unwrap_err(),
+            reversed.iter().next().unwrap().unwrap_err(),
+            reversed.iter().next_back().unwrap().unwrap_err(),
+            cursor.seek("apple").unwrap_err(),
+            cursor.seek_for_prev("apple").unwrap_err(),
+        ] {
+            assert_eq!((error.kind(), error.to_string().as_str()), (ErrorKind::UserCode, what));
+        }
+    };
+    let failed = "the merge operator \"commas\" failed for the key \"apple\": an operand is bad";
+    check(&reversed, failed);
+    // More than are merged without a cursor.
+    (0..3).for_each(|_| reversed.merge("apple", vec![b'x'; 600 << 10]).unwrap());
+    check(&reversed, failed);
+    // Between two that are well.
+    reversed.put("zebra", "striped").unwrap();
+    reversed.put("aardvark", "grey").unwrap();
+    let mut cursor = reversed.cursor().unwrap();
+    cursor.seek_to_first().unwrap();
+    assert_eq!(cursor.next().unwrap_err().to_string(), failed);
+    cursor.seek_to_last().unwrap();
+    assert_eq!(cursor.prev().unwrap_err().to_string(), failed);
+    drop((cursor, reversed, db));
+    let db = open(&fs, None).unwrap();
+    let reversed = db.existing_keyspace("reversed").unwrap().unwrap();
+    let error = reversed.get("apple").unwrap_err().to_string();
+    assert!(error.starts_with("the key \"apple\" has operands for the merge operator"), "{error}");
+}
+
 /// The table entries of the default keyspace.
 fn entry_count(db: &Db) -> u64 {
     let levels = db.levels();

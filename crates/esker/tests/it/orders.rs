@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 
 use esker::env::{Env, MemoryFileSystem};
 use esker::{
-    CompactionFilter, CompactionFilterFactory, Db, ErrorKind, Filter, FilterContext,
+    CompactionFilter, CompactionFilterFactory, Db, ErrorKind, Event, Filter, FilterContext,
     FilterDecision, FilterFailure, KeyOrder, Keyspace, KeyspaceOptions, Order, Result, TableWriter,
     TableWriterOptions, UndecodableKey,
 };
@@ -273,6 +273,27 @@ fn a_filter_is_never_shown_keys_as_they_are_stored() {
     words.compact::<&[u8]>(..).unwrap();
     assert_eq!(*filter.0.lock().unwrap(), WORDS.map(|word| word.as_bytes().to_vec()));
     check(&db, &words);
+}
+
+/// What people are shown of a compaction had keys as the tree holds them.
+#[test]
+fn plans_are_shown_with_the_keys_that_were_written() {
+    let db = open(&Env::memory(1), &options()).unwrap();
+    let words = db.keyspace("words", shortlex()).unwrap();
+    for _ in 0..8 {
+        words.put("apple", "red").unwrap();
+        words.put("z", "striped").unwrap();
+        words.flush().unwrap();
+    }
+    let planned = db.plan();
+    assert!(planned[0].description.contains(", z..apple, "), "{planned:?}");
+    words.compact::<&[u8]>(..).unwrap();
+    let told = db.events().into_iter().filter_map(|(_, event)| match event {
+        Event::Compacted { plan, .. } => Some(plan),
+        _ => None,
+    });
+    let told: Vec<String> = told.collect();
+    assert!(!told.is_empty() && told.iter().all(|plan| plan.contains(", z..apple, ")), "{told:?}");
 }
 
 type Read = fn(&Keyspace) -> Result<bool>;

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, mpsc};
 
 use esker::doctor::{Doctor, RepairOptions, VerifyReport};
 use esker::env::{Env, Fault, FaultFileSystem, FileSystem as _, MemoryFileSystem, Operation, Rule};
-use esker::{CompactionPolicy, Db, Event, KeyspaceOptions, Options};
+use esker::{CompactionPolicy, Db, ErrorKind, Event, KeyspaceOptions, Options};
 use esker_base::{FileHeader, FileId, FileKind, TableId};
 use esker_tree::WarmList;
 
@@ -167,6 +167,24 @@ fn threads_warm_the_cache_and_a_database_that_is_only_read_leaves_the_list() {
                 assert_eq!(list_file(&fs), before);
             }
         }
+    }
+}
+
+/// It was refused, as a write is, and nothing else tells when the cache is warm.
+#[test]
+fn a_database_that_is_only_read_settles_once_its_cache_is_warm() {
+    for background_threads in [0, 1, 2] {
+        let fs = closed(&warm());
+        let env = Env { clock: Env::os().clock, ..env_of(&fs) };
+        let options = Options { background_threads, ..warm() };
+        let db = Db::builder(DIR).env(env).options(options).read_only(true).open().unwrap();
+        db.wait_until_settled().unwrap();
+        let loads = db.stats().cache.loads;
+        read_half(&db);
+        assert_eq!((db.stats().cache.loads, loads), (0, 0), "{background_threads} threads");
+        db.wait_until_settled().unwrap();
+        db.clone().close().unwrap();
+        assert_eq!(db.wait_until_settled().unwrap_err().kind(), ErrorKind::Closed);
     }
 }
 

@@ -114,3 +114,11 @@ fn what_cannot_be_replayed_is_refused() {
     // Of nothing follows nothing.
     assert_eq!(keyspace.what_if(&[]).unwrap().outcomes[0].flushes, 0);
 }
+
+/// It was answered all the same.
+#[test]
+fn a_database_that_is_closed_foresees_nothing() {
+    let (db, keyspace) = open(&Env::memory(1), CompactionPolicy::Leveled);
+    db.close().unwrap();
+    assert_eq!(keyspace.what_if(&[]).unwrap_err().kind(), ErrorKind::Closed);
+}

@@ -199,8 +199,21 @@ fn a_filter_that_fails_or_panics_ends_the_job_and_nothing_else() {
     assert_eq!(reopened.default_keyspace().options().compaction_filter, None);
 }
 
+/// The message named the key as the tree holds it.
+#[test]
+fn a_filter_that_fails_is_told_with_the_key_that_was_written_in_another_order() {
+    let db = open(&esker::env::MemoryFileSystem::new(1), None).unwrap();
+    let filter = ByFunction::new(|_, _| Err(FilterFailure::new("it is bad")));
+    let order = esker::Order::reverse_bytewise();
+    let keyspace = db.keyspace("k", KeyspaceOptions { order, ..filter.options() }).unwrap();
+    keyspace.put("apple", "1").unwrap();
+    let error = keyspace.compact::<&[u8]>(..).unwrap_err();
+    let what = "the compaction filter \"by function\" failed for the key \"apple\": it is bad";
+    assert_eq!((error.kind(), error.to_string().as_str()), (ErrorKind::UserCode, what));
+}
+
 /// Whoever dropped the keyspace and whoever compacted it both took over its tables, so that each was
-/// removed twice, and the second time was a failure.
+/// removed twice, and the second time was a failure. Who compacted was told that the database closes.
 #[test]
 fn tables_of_a_keyspace_dropped_while_it_is_compacted_are_removed_once() {
     let fs = esker::env::MemoryFileSystem::new(1);
@@ -215,7 +228,9 @@ fn tables_of_a_keyspace_dropped_while_it_is_compacted_are_removed_once() {
     is_asked.recv().unwrap();
     db.drop_keyspace(&keyspace).unwrap();
     go_on.send(()).unwrap();
-    assert_eq!(compacting.join().unwrap().unwrap_err().kind(), ErrorKind::Closed);
+    let error = compacting.join().unwrap().unwrap_err();
+    let told = (error.kind(), error.to_string());
+    assert_eq!(told, (ErrorKind::Closed, "the keyspace k was dropped".to_owned()));
     let removed = db.events().into_iter().map(|(_, event)| event.to_string());
     assert_eq!(removed.filter(|event| event.contains("remove")).collect::<Vec<_>>(), [""; 0]);
     let names = fs.list(Path::new("db")).unwrap().into_iter().map(|entry| entry.name);
