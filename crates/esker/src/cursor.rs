@@ -19,7 +19,8 @@ use crate::read::sources::{coverage, prefix_excludes, run_count, source_cursors}
 /// Owned and `Send`. It shows the keyspace as it was when the cursor was made, or refreshed last,
 /// and keeps memtables and tables of that moment alive: a long-lived one should be refreshed.
 ///
-/// Made not valid; any seek places it. After an error it is not valid.
+/// Made not valid; any seek places it. After an error it is not valid, but for one of
+/// [`Cursor::refresh`], which leaves it as it was.
 ///
 /// # Cost
 /// A seek costs a search in every memtable and run of the range; a step costs some ten
@@ -310,7 +311,8 @@ impl Cursor {
     /// the same key, or the next one that exists.
     ///
     /// # Errors
-    /// If the database is closed or a table cannot be read.
+    /// If the database is closed, the keyspace was dropped, or a table cannot be read. The cursor is
+    /// where it was then, and shows what it did.
     pub fn refresh(&mut self) -> Result<()> {
         let origin = &self.origin;
         let key = self.is_valid().then(|| self.key().to_vec());

@@ -64,8 +64,15 @@ impl Db {
         &self.default
     }
 
-    /// Opens the keyspace `name`, creating it with `options` if there is none. One that exists
-    /// takes `options` from now on.
+    /// Opens the keyspace `name`, creating it with `options` if there is none. The name has from 1 to
+    /// [`KEYSPACE_NAME_LEN_MAX`](crate::limits::KEYSPACE_NAME_LEN_MAX) bytes.
+    ///
+    /// One that exists takes `options` from now on, for all its handles: all of them, so what is left
+    /// at its default is so from now on, whatever it was, and a compaction filter that is not given
+    /// works no more. Only the order of the keys is fixed, and a merge operator stays if none is given.
+    /// What is on disk stays as it was written, until it is compacted. To change one option, change it
+    /// in [`Keyspace::options`]; to change none, see [`Db::existing_keyspace`]. A database that was
+    /// opened for reading goes by `options` as far as it can, and records none.
     ///
     /// # Durability
     /// A new keyspace survives loss of power once this returns.
@@ -122,8 +129,9 @@ impl Db {
     }
 
     /// Makes tables that [`TableWriter`](crate::TableWriter)s wrote part of `keyspace`: all of them or none, visible at
-    /// once, newer than everything before. Each joins the tree as it is, as deep as it fits; its
-    /// files are left alone unless [`IngestOptions::move_files`] says otherwise.
+    /// once, newer than everything before. Each joins the tree as it is, as deep as it fits, and under
+    /// policies that keep ages apart, `Fifo` and `TimeWindow`, in level 0; its files are left alone
+    /// unless [`IngestOptions::move_files`] says otherwise.
     ///
     /// # Durability
     /// The entries survive loss of power once this returns, and so do all writes before it. They

@@ -56,7 +56,8 @@ impl DbBuilder {
         self
     }
 
-    /// Options of the default keyspace. Without this call it keeps those that are recorded.
+    /// Options of the default keyspace, all of them, as [`Db::keyspace`] takes them. Without this call it
+    /// keeps those that are recorded.
     pub fn default_keyspace(mut self, options: KeyspaceOptions) -> Self {
         self.default_keyspace = Some(options);
         self

@@ -31,12 +31,14 @@ pub enum ErrorKind {
     Conflict,
     /// Bytes on disk are damaged; the message names file and offset. Restore or repair.
     Corruption,
-    /// The system refused an operation on a file.
+    /// The system refused an operation on a file. Where that leaves open what is on disk, as in a write
+    /// or a sync of the log, writing has stopped: see `Poisoned`. Else it goes on.
     Io,
-    /// The disk or a quota is full. Free space; the database goes on by itself.
+    /// The disk or a quota is full. Free space; the database goes on by itself, unless writing has
+    /// stopped, as after `Io`.
     NoSpace,
-    /// An earlier write to the log failed, or a background task panicked. Reads work; reopen to
-    /// write.
+    /// A write or a sync of the log failed earlier, or a write of the manifest of which nobody can say
+    /// what came of it, or a background task panicked. Reads work; reopen to write.
     Poisoned,
     /// Another process, or another handle in this one, has the database open.
     Locked,

@@ -25,7 +25,8 @@ use esker_base::limits;
 ///   different keys have different encodings;
 /// - decoding an encoding gives the key back.
 ///
-/// Every byte string must have an encoding, since any may be asked for as a bound. If an order is
+/// Every byte string must have an encoding, since any may be asked for as a bound. A key can be written
+/// if its encoding has at most [`limits::KEY_LEN_MAX`] bytes, however long it is itself. If an order is
 /// wrong, its keyspace gives wrong answers; no other one does, and no file is damaged.
 pub trait KeyOrder: Send + Sync + 'static {
     /// The name that is recorded: 1 to 255 bytes, not that of a ready-made one.
@@ -77,7 +78,8 @@ impl std::error::Error for UndecodableKey {}
 /// that 255 is free to end the key, greater than anything that can follow.
 ///
 /// # Cost
-/// One byte more than the key, and one for each byte of it that is 0 or 1.
+/// One byte more than the key, and one for each byte of it that is 0 or 1. So a key has at most 65,534
+/// bytes, and of zeros alone at most 32,767.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct ReverseBytewise;
 
@@ -136,7 +138,8 @@ pub(crate) const BYTEWISE: &str = "bytewise";
 /// Name of [`ReverseBytewise`].
 pub(crate) const REVERSE_BYTEWISE: &str = "reverse-bytewise";
 
-/// Which order a keyspace has. Fixed when the keyspace is created.
+/// Which order a keyspace has. Fixed when the keyspace is created. In any but the bytewise one, what
+/// [`limits::KEY_LEN_MAX`] bounds is the length of a key as the order [encodes](KeyOrder::encode) it.
 ///
 /// Two are equal if their names are.
 #[derive(Clone, Default)]

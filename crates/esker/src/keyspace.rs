@@ -76,8 +76,9 @@ impl Keyspace {
 
     /// Rewrites all tables that hold a key of `range` into the deepest level, on this thread:
     /// afterwards no deleted or overwritten entry of the range takes space, but for those that a
-    /// snapshot sees. Memtables are flushed first. Under policies that keep ages apart, `Fifo` and
-    /// `TimeWindow`, that is all.
+    /// snapshot sees. Of what lies in blob files as much may be garbage afterwards as
+    /// [`blob_waste_percent_max`](KeyspaceOptions::blob_waste_percent_max) says. Memtables are flushed
+    /// first. Under policies that keep ages apart, `Fifo` and `TimeWindow`, that is all.
     ///
     /// # Errors
     /// If a table cannot be read or written; the tree is then somewhere between before and after.

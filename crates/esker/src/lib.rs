@@ -62,8 +62,8 @@
 //! left alone.
 //!
 //! # Limits
-//! Keys have up to 65,535 bytes, values less than 4 GiB; both may be empty. One process has a
-//! database open to write, or several have it open to read ([`DbBuilder::read_only`]).
+//! Keys have up to 65,535 bytes, as their [`Order`] stores them, values less than 4 GiB; both may be
+//! empty. One process has a database open to write, or several have it open to read ([`DbBuilder::read_only`]).
 //!
 //! # Features
 //! - `zstd`: the compression of that name; builds C.

@@ -47,7 +47,8 @@ pub struct Options {
     pub background_threads: usize,
     /// Bytes per second that all compactions together may read, and so about what they write, while
     /// nothing is urgent; flushes are never held back. The limit gives way as the backlog grows, and
-    /// there is none once writes would be slowed down. Default none.
+    /// there is none once writes would be slowed down. At least 64 KiB; with no
+    /// [background threads](Options::background_threads) there is no limit. Default none.
     pub compaction_bytes_per_second: Option<u64>,
     /// Durability of writes that do not name one. Default [`Durability::Process`].
     pub durability: Durability,
@@ -157,7 +158,7 @@ impl Compression {
 }
 
 /// Options of one keyspace. Recorded when it is created; given again at a later open they replace
-/// the recorded ones.
+/// the recorded ones, as [`Db::keyspace`](crate::Db::keyspace) says.
 #[derive(Clone, PartialEq, Debug)]
 pub struct KeyspaceOptions {
     /// How the tree is kept in shape. Default [`CompactionPolicy::Leveled`].
@@ -172,13 +173,13 @@ pub struct KeyspaceOptions {
     /// How hard Zstandard tries, where it is chosen: from 1 to 22. Default 3.
     pub zstd_level: u8,
     /// Most bytes of the dictionary that a compaction into the last level learns from its inputs,
-    /// where that level has Zstandard; each table has its own. 0 for none, which is the default;
-    /// 16 KiB is a good size.
+    /// where that level has Zstandard; each table has its own. 0 for none, which is the default, and
+    /// at most 1 MiB; 16 KiB is a good size.
     pub zstd_dictionary_bytes: u32,
-    /// Size of a block before compression, in bytes. Default 4096.
+    /// Size of a block before compression, in bytes: from 256 to 1 MiB. Default 4096.
     pub block_size_bytes: u32,
-    /// Bits of filter per key; 0 for no filter. Default 10: about 1 in 100 reads of a missing key
-    /// looks into a table in vain.
+    /// Bits of filter per key, at most 64; 0 for no filter. Default 10: about 1 in 100 reads of a
+    /// missing key looks into a table in vain.
     pub filter_bits_per_key: u32,
     /// Which prefixes of keys the filters hold besides the keys, for scans of one prefix: a scan or
     /// a cursor whose range holds keys of one prefix only leaves out tables without it, unread, both
@@ -188,10 +189,10 @@ pub struct KeyspaceOptions {
     /// complemented. Costs [`KeyspaceOptions::filter_bits_per_key`] bits for each different prefix
     /// of a table. Default none; *set* it where scans ask for prefixes that most tables have not.
     pub prefix_filter: Option<PrefixRule>,
-    /// Size at which a memtable is switched and flushed, in bytes. Default 64 MiB, or a quarter of
-    /// the memory budget where that is less.
+    /// Size at which a memtable is switched and flushed, in bytes: at least 1, and no more than a
+    /// quarter of the memory budget, or 64 KiB if that is larger, takes effect. Default 64 MiB.
     pub memtable_bytes: u64,
-    /// How many full memtables may wait for their flush before writes wait. Default 3.
+    /// How many full memtables may wait for their flush before writes wait: at least 1. Default 3.
     pub immutable_memtables_max: usize,
     /// Whether writes go to the log. Without it they are durable only once flushed. Default true.
     pub log: bool,
@@ -219,13 +220,14 @@ pub struct KeyspaceOptions {
     /// In which order keys stand. Fixed when the keyspace is created: opening it with another one
     /// is refused. Default [`Order::bytewise`].
     pub order: Order,
-    /// What the operands of merges do to values. Its name is recorded: from then on the keyspace
-    /// keeps it, and opening it with another one is refused. An operator of the module
+    /// What the operands of merges do to values. Its name, of 1 to 255 bytes, is recorded: from then on
+    /// the keyspace keeps it, and opening it with another one is refused. An operator of the module
     /// [`operators`](crate::operators) is found again by its name; any other one must be given at
     /// each open, or operands are kept as they are and reads of their keys fail. Default none.
     pub merge_operator: Option<Merge>,
     /// Asked by compactions about the values that no snapshot sees. Code, and not recorded: it
-    /// works from when it is given until the database is closed. Default none.
+    /// works from when it is given until the database is closed, or until the keyspace is opened with
+    /// options that have none or another. Default none.
     pub compaction_filter: Option<Filter>,
     /// Values of at least this many bytes are moved out of tables into blob files when they are
     /// flushed, so that compactions leave them where they are. From 32 on; default `None`: all

@@ -95,7 +95,7 @@ impl Snapshot {
     /// A cursor over every entry of the default keyspace.
     ///
     /// # Errors
-    /// `Closed`.
+    /// As [`Keyspace::cursor`].
     pub fn cursor(&self) -> Result<Cursor> {
         self.view(Ok(&self.default)).cursor()
     }
@@ -182,7 +182,7 @@ impl SnapshotView {
     /// A cursor over every entry.
     ///
     /// # Errors
-    /// `Closed`.
+    /// As [`Keyspace::cursor`]; `InvalidInput` for a keyspace of another database.
     pub fn cursor(&self) -> Result<Cursor> {
         Cursor::new(&self.engine, self.core()?, KeyRange::all(), Some(Arc::clone(&self.pin)))
     }
@@ -190,7 +190,7 @@ impl SnapshotView {
     /// A cursor that stays inside `range`, and looks only at tables that overlap it.
     ///
     /// # Errors
-    /// `Closed`.
+    /// As [`Keyspace::cursor_in`]; `InvalidInput` for a keyspace of another database.
     pub fn cursor_in<K: AsRef<[u8]>>(&self, range: impl RangeBounds<K>) -> Result<Cursor> {
         let core = self.core()?;
         let range = core.stored_range(&range)?;

@@ -86,9 +86,12 @@ pub struct TableInfo {
     pub tombstone_count: u64,
     /// Bytes in blob files that its entries refer to.
     pub blob_bytes: u64,
-    /// The user key that comes first in the order of the keyspace.
+    /// The user key that comes first in the order of the keyspace: of an entry, or the start of a range
+    /// that the table deletes. As it is stored, if the order is not known.
     pub smallest_key: Vec<u8>,
-    /// The user key that comes last.
+    /// The user key that comes last; or the end of the last range that the table deletes, if that lies
+    /// behind all entries: no key of the table then. As it is stored, if the order is not known, or if
+    /// the end of a range is no key in it.
     pub largest_key: Vec<u8>,
     /// Smallest sequence number.
     pub seqno_min: u64,

@@ -24,16 +24,23 @@ impl Keyspace {
     ///
     /// # Cost
     /// One search in each memtable, and in each run whose filter does not rule the key out. A
-    /// value of less than a kilobyte is copied; a larger one is handed out where it lies.
+    /// value of less than a kilobyte is copied; a larger one is handed out where it lies, but for
+    /// one that expires or is the result of a merge, which is copied as well. In another
+    /// [order](crate::KeyspaceOptions::order) than the bytewise one the key is encoded first, which
+    /// allocates.
     pub fn get(&self, key: impl AsRef<[u8]>) -> Result<Option<Value>> {
         self.db.engine().get(&self.core, key.as_ref(), None)
     }
 
-    /// Hands the value of `key` to `use_value` where it lies: no copy and no allocation. `None` if
-    /// there is no value.
+    /// Hands the value of `key` to `use_value` where it lies. `None` if there is no value.
     ///
     /// # Errors
     /// As [`Keyspace::get`].
+    ///
+    /// # Cost
+    /// As of [`Keyspace::get`], but the value is not copied, however short it is, unless it expires or
+    /// operands are merged into it. Nothing is allocated but for these, and for the key in another
+    /// order.
     pub fn get_with<R>(
         &self,
         key: impl AsRef<[u8]>,
@@ -44,7 +51,7 @@ impl Keyspace {
     }
 
     /// Replaces the contents of `buffer` by the value of `key`, and says whether there is one.
-    /// Allocates only if the buffer is too small.
+    /// Allocates only if the buffer is too small, and where [`Keyspace::get_with`] does.
     ///
     /// # Errors
     /// As [`Keyspace::get`]; the buffer is then empty.
@@ -111,7 +118,7 @@ impl Keyspace {
     /// A cursor over every entry, as of now.
     ///
     /// # Errors
-    /// `Closed`.
+    /// `Closed`; `InvalidInput` if the order of the keys is not known.
     pub fn cursor(&self) -> Result<Cursor> {
         Cursor::new(self.db.engine(), &self.core, KeyRange::all(), None)
     }
@@ -119,8 +126,8 @@ impl Keyspace {
     /// A cursor that stays inside `range`, and looks only at tables that overlap it.
     ///
     /// # Errors
-    /// `Closed`; `Io` or `Corruption` if a table whose
-    /// [`prefix_filter`](crate::KeyspaceOptions::prefix_filter) is asked cannot be opened.
+    /// `Closed`; `InvalidInput` if the order of the keys is not known; `Io` or `Corruption` if a table
+    /// whose [`prefix_filter`](crate::KeyspaceOptions::prefix_filter) is asked cannot be opened.
     pub fn cursor_in<K: AsRef<[u8]>>(&self, range: impl RangeBounds<K>) -> Result<Cursor> {
         Cursor::new(self.db.engine(), &self.core, self.core.stored_range(&range)?, None)
     }

@@ -42,7 +42,8 @@ const CHARGE_STEP_BYTES: u64 = 4 << 20;
 /// Entries may come in any order; of several with one key the last counts. They replace what the
 /// keyspace has under their keys, as if all were written in one batch at the end; until then they
 /// are nowhere to be seen. Into an empty keyspace they go to the last level, where nothing rewrites
-/// them; else each table goes as deep as it fits.
+/// them; else each table goes as deep as it fits. Under policies that keep ages apart, `Fifo` and
+/// `TimeWindow`, they go to level 0, as what was written at the end of the load.
 ///
 /// A loader that is dropped before [`BulkLoader::finish`] leaves nothing behind.
 ///

@@ -25,16 +25,17 @@ use crate::options::Compression;
 pub struct TableWriterOptions {
     /// Compression of its blocks. Default LZ4.
     pub compression: Compression,
-    /// Size of a block before compression, in bytes. Default 4096.
+    /// Size of a block before compression, in bytes: from 256 to 1 MiB. Default 4096.
     pub block_size_bytes: u32,
-    /// Bits of filter per key; 0 for no filter. Default 10.
+    /// Bits of filter per key, at most 64; 0 for no filter. Default 10.
     pub filter_bits_per_key: u32,
     /// Whether the filter holds prefixes of keys, too, and which: see
     /// [`KeyspaceOptions::prefix_filter`](crate::KeyspaceOptions::prefix_filter). Default none.
     pub prefix_filter: Option<PrefixRule>,
     /// Order of the keys: that of the keyspace. Default: bytewise.
     pub order: Order,
-    /// The only keyspace that takes the table. Default: any.
+    /// The only keyspace that takes the table. Default: any; so it is with an empty name, which no
+    /// keyspace has.
     pub keyspace: Option<String>,
 }
 
@@ -241,7 +242,8 @@ impl TableWriter {
     ///
     /// # Errors
     /// `InvalidInput`: the range has no end, ends before it starts, or has a bound that is too long.
-    /// Nothing was added; the writer goes on.
+    /// Nothing was added; the writer goes on. A range up to and with the last key that there can be,
+    /// which is stored as 65,535 bytes of 255, counts as one without an end.
     ///
     /// # Cost
     /// Both bounds are kept in memory until [`TableWriter::finish`].

@@ -132,6 +132,7 @@ fn times_of_upkeep_are_refused_by_name() {
     );
 }
 
+/// An example of FORMAT.md section 4.
 #[test]
 fn sections_follow_the_parameters() {
     let options = KeyspaceOptions { idle_compaction: None, ..KeyspaceOptions::default() }.encode();
@@ -143,6 +144,7 @@ fn sections_follow_the_parameters() {
     assert_eq!(KeyspaceOptions::decode(&unknown), Ok(KeyspaceOptions::default()));
 }
 
+/// An example of FORMAT.md section 4.
 #[test]
 fn a_default_ttl_has_its_bytes_and_is_not_zero() {
     let ttl = |ttl| KeyspaceOptions { default_ttl: Some(ttl), ..KeyspaceOptions::default() };
@@ -156,6 +158,7 @@ fn a_default_ttl_has_its_bytes_and_is_not_zero() {
     assert_eq!(ttl(Duration::ZERO).check(), Err(refused.to_owned()));
 }
 
+/// An example of FORMAT.md section 4.
 #[test]
 fn blob_options_have_their_bytes() {
     let options =
