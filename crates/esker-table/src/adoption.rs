@@ -151,10 +151,19 @@ impl Adoption {
         database: DatabaseId,
         id: TableId,
     ) -> Result<Option<Self>, FileError> {
+        Ok(Self::told_by(file, id)?.filter(|adoption| adoption.database == database))
+    }
+
+    /// As [`Adoption::of_file`], by whichever database it was.
+    ///
+    /// # Errors
+    /// Of the file.
+    pub fn told_by(file: &dyn File, id: TableId) -> Result<Option<Self>, FileError> {
         let mut bytes = [0; Self::LEN];
         let Some(offset) = file.len()?.checked_sub(bytes.len() as u64) else { return Ok(None) };
         file.read_exact_at(offset, &mut bytes)?;
-        Ok(Self::decode(&bytes, database, id, offset).ok())
+        let database = database_id(&mut Decoder::new(&bytes));
+        Ok(database.and_then(|database| Self::decode(&bytes, database, id, offset)).ok())
     }
 
     /// The sequence number of its range tombstones: no write and no reader has it.

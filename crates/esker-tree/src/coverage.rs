@@ -92,7 +92,7 @@ impl Coverage {
     ///
     /// # Cost
     /// Two comparisons inside of the stretch of the last call, else a search in each source.
-    pub(crate) fn at(&mut self, key: &[u8]) -> Result<Option<SeqNo>, FileError> {
+    pub fn at(&mut self, key: &[u8]) -> Result<Option<SeqNo>, FileError> {
         let Self { sources, snapshot, is_known, stretch } = self;
         if *is_known && stretch.start.as_slice() <= key && is_before_end(key, &stretch.end) {
             return Ok(stretch.seqno);

@@ -41,13 +41,18 @@ pub struct PointMerge {
     operands: Operands,
     /// When the value that was met expires or has expired, if it does.
     expiry: Option<u64>,
+    /// How many operands there are, where they were too many.
+    counted: Option<u64>,
 }
 
 impl PointMerge {
     /// How many operands were met.
     #[must_use]
     pub const fn operand_count(&self) -> u64 {
-        self.operands.added()
+        match self.counted {
+            Some(count) => count,
+            None => self.operands.added(),
+        }
     }
 
     /// When the value that was met expires, or has expired, in milliseconds since 1970-01-01 UTC;
@@ -131,6 +136,35 @@ impl PointMerge {
                 Meaning::Operand => {}
             }
         }
+    }
+
+    /// Counts the operands of `key` that a reader at `snapshot` sees, which were
+    /// [too many](PointStep::TooMany), and notes when the value below them expires. `cursor` goes over all
+    /// sources; what is older than `floor` is hidden.
+    ///
+    /// # Errors
+    /// As [`PointMerge::step`].
+    pub fn count<C: Cursor>(
+        &mut self,
+        context: &ReadContext,
+        (key, snapshot): (&[u8], SeqNo),
+        floor: SeqNo,
+        cursor: &mut C,
+    ) -> Result<(), ReadError> {
+        let mut count = 0;
+        cursor.seek(InternalKey::seek(key, snapshot))?;
+        while cursor.is_valid() && cursor.key().user_key == key && floor <= cursor.key().seqno() {
+            let (kind, stored) = (cursor.key().kind(), cursor.value());
+            let meaning = context.meaning(kind, stored)?;
+            self.note_expiry(meaning, kind, stored);
+            if meaning != Meaning::Operand {
+                break;
+            }
+            count += 1;
+            cursor.next()?;
+        }
+        self.counted = Some(count);
+        Ok(())
     }
 
     /// What the operands make of no value, after the last source; `None` if there were none.

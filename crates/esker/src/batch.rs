@@ -20,7 +20,8 @@ use crate::operation::Operation;
 use crate::options::Durability;
 
 /// Writes that take effect together, in the order in which they were added, or not at all. Until then
-/// [`Batch::get`] alone sees them.
+/// [`Batch::get`] alone sees them. Where all its keyspaces are [without a log](crate::KeyspaceOptions::log),
+/// a crash may leave what some of them had flushed.
 ///
 /// # Cost
 /// Each write is encoded once, when it is added; committing copies the bytes into the log.

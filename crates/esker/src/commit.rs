@@ -219,12 +219,20 @@ impl Leader {
         Ok(engine.logs.written_position())
     }
 
-    /// Appends the logged batches as one frame, and hands it to the system if one of them wants.
+    /// Appends the logged batches as one frame, and hands it to the system if any batch wants: one that
+    /// is not logged itself wants it of what was written before.
     /// The others come after them in the order of sequence numbers, so a frame has no gap inside.
     fn append(&mut self, engine: &Engine, requests: &[Request<'_>]) -> Result<Option<LogId>> {
         let logged = || requests.iter().filter(|request| request.is_logged());
         let count: u64 = logged().map(|request| request.count).sum();
+        let wants_write = requests.iter().any(|it| it.durability != Durability::Buffered);
         if count == 0 {
+            if wants_write
+                && self.appender.buffered_bytes() != 0
+                && !esker_base::planted::is("unlogged-write-passes-buffered")
+            {
+                self.write_log(engine)?;
+            }
             return Ok(None);
         }
         self.header.clear();
@@ -261,8 +269,10 @@ impl Leader {
                 writer.append(&parts);
             }
         }
-        let wants_write = logged().any(|request| request.durability != Durability::Buffered);
-        if wants_write || BUFFERED_BYTES_MAX <= self.appender.buffered_bytes() {
+        if wants_write
+            || BUFFERED_BYTES_MAX <= self.appender.buffered_bytes()
+            || engine.is_buffer_overdue()
+        {
             self.write_log(engine)?;
         } else {
             engine.note_buffered();

@@ -294,7 +294,13 @@ impl Engine {
             let record = EditRecord::KeyspaceOptions { keyspace: keyspace.id, options: encoded };
             self.change_catalog(VersionEdit { records: vec![record] }, || ())?;
         }
+        let has_deadline = options.delete_deadline.is_some();
+        let had_deadline = settings.options.delete_deadline.is_some();
         keyspace.set_settings(Settings::new(options, self.options.memory_budget_bytes));
+        if has_deadline && !had_deadline {
+            // What was deleted before may be in the log, from whatever time.
+            self.deletes_in_log.fetch_min(0, Ordering::Relaxed);
+        }
         self.update_log_reuse();
         self.scheduler.request_compaction(keyspace.id);
         Ok(())
@@ -345,6 +351,10 @@ impl Engine {
         self.note_memtables();
         self.throttle.wake();
         self.collect_garbage();
+        if keyspace.settings().options.delete_deadline.is_some() {
+            // What it had deleted is in the log still, and nobody looks at the keyspace any more.
+            drop(self.leave_log());
+        }
         // The drop is done, whatever comes of this: the next flush tries again.
         if !esker_base::planted::is("dropped-keyspace-holds-the-log") {
             drop(self.logs.release_before(|| self.oldest_log_needed(), &self.ledger));
@@ -411,6 +421,12 @@ impl Engine {
         let waits = self.has_buffered.load(Ordering::Relaxed) && self.poison.get().is_none();
         let since = || Duration::from_nanos(self.buffered_since.load(Ordering::Relaxed));
         waits.then(|| since().saturating_add(Options::BUFFERED_INTERVAL))
+    }
+
+    /// Whether a writer must do what no thread in the background does: hand over frames in time.
+    pub(crate) fn is_buffer_overdue(&self) -> bool {
+        self.options.background_threads == 0
+            && self.buffered_due().is_some_and(|due| due <= self.now())
     }
 }
 

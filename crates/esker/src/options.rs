@@ -78,7 +78,9 @@ pub struct Options {
 const COMPACTION_RATE_MIN: u64 = 64 << 10;
 
 impl Options {
-    /// Longest time that a [`Durability::Buffered`] write stays in the memory of the process.
+    /// Longest time that a [`Durability::Buffered`] write stays in the memory of the process. Without
+    /// [background threads](Options::background_threads) it is the next write after that, or the next
+    /// [`Db::run_background_job`](crate::Db::run_background_job), that hands it over.
     pub const BUFFERED_INTERVAL: Duration = Duration::from_millis(100);
 
     /// What is wrong with these options, if anything is.
@@ -194,7 +196,9 @@ pub struct KeyspaceOptions {
     pub memtable_bytes: u64,
     /// How many full memtables may wait for their flush before writes wait: at least 1. Default 3.
     pub immutable_memtables_max: usize,
-    /// Whether writes go to the log. Without it they are durable only once flushed. Default true.
+    /// Whether writes go to the log. Without it they are durable only once flushed, each keyspace by
+    /// itself: a crash may leave a part of a batch over several keyspaces of which none has a log. One
+    /// with a log is enough for the batch to be logged whole. Default true.
     pub log: bool,
     /// Deleted values are in no file of the database this long after their delete, unless a
     /// snapshot, scan or cursor still reads them; docs/OPERATIONS.md says what else is needed. Not

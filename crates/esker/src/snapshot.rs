@@ -17,8 +17,10 @@ use crate::scan::Scan;
 
 /// All keyspaces as they were when the snapshot was taken. Owned, `Send`, cheap to clone.
 ///
-/// While it lives, compaction keeps the versions that it sees; `health` lists it with its age. Its
-/// time stands still, too: a value that had not expired when it was taken does not expire in it.
+/// While it lives, compaction keeps the versions that it sees; `health` lists it with its age. Not
+/// kept is what [`Fifo`](crate::CompactionPolicy::Fifo) and
+/// [`TimeWindow`](crate::CompactionPolicy::TimeWindow) drop for its size or its age: a snapshot does not
+/// see it any more either. Its time stands still, too: a value that had not expired when it was taken does not expire in it.
 #[derive(Clone, Debug)]
 pub struct Snapshot {
     engine: Arc<Engine>,

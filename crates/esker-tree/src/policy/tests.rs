@@ -40,7 +40,7 @@ impl<'a> Words<'a> {
 }
 
 fn seconds(text: &str) -> Duration {
-    Duration::from_secs(text.parse().unwrap())
+    Duration::from_secs_f64(text.parse().unwrap())
 }
 
 /// The policy of that name, or why its options are refused.

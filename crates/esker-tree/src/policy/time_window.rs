@@ -63,17 +63,17 @@ impl TimeWindow {
     }
 
     /// The number of the window that holds the newest entry of the run.
-    fn window(&self, shape: &Shape, aged: Aged<'_>, now: Duration) -> u64 {
+    fn window(&self, shape: &Shape, aged: Aged<'_>, now: Duration) -> u128 {
         // A table that does not say when it was written counts as being written now.
         let written = aged.run.tables.iter().map(|table| shape.written_by(table).unwrap_or(now));
         let written = written.max().unwrap_or(now);
-        written.as_secs() / self.options.window.as_secs()
+        written.as_millis() / self.options.window.as_millis()
     }
 
     /// Neighbours of one window that are due.
     fn due(&self, shape: &Shape, runs: &[Aged<'_>], now: Duration) -> Option<Range<usize>> {
-        let windows: Vec<u64> = runs.iter().map(|aged| self.window(shape, *aged, now)).collect();
-        let current = now.as_secs() / self.options.window.as_secs();
+        let windows: Vec<u128> = runs.iter().map(|aged| self.window(shape, *aged, now)).collect();
+        let current = now.as_millis() / self.options.window.as_millis();
         let mut start = 0;
         while start < runs.len() {
             let same = windows[start..].iter().take_while(|&&window| window == windows[start]);

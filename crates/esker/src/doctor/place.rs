@@ -251,7 +251,8 @@ fn list(env: &Env, dir: &Path) -> Result<BTreeMap<(FileId, FileKind), u64>> {
     Ok(ours.collect())
 }
 
-/// The database that most of the files with an intact header belong to; `None` if there is none.
+/// The database that most of the files that say so belong to, by an intact header or, of a table that was
+/// taken over, by the record of that; `None` if none says it.
 ///
 /// # Errors
 /// Of the system.
@@ -265,6 +266,12 @@ pub(super) fn database_of_files(place: &Place) -> Result<Option<DatabaseId>> {
     let old = old.map(|(id, name)| (place.dir.join(name), id.0, FileKind::Manifest));
     for (path, id, kind) in ours.chain(logs).chain(old) {
         let file = place.env.fs.open(&path)?;
+        if kind == FileKind::Table
+            && let Some(adoption) = Adoption::told_by(&*file, TableId(id))?
+        {
+            *votes.entry(adoption.database.0).or_default() += 1;
+            continue;
+        }
         let mut bytes = [0; FileHeader::LEN];
         let len = file.read_at(0, &mut bytes)?;
         if let Ok(header) = FileHeader::decode(&bytes[..len])

@@ -29,7 +29,9 @@ impl Engine {
     /// Compacts the tables that hold a key of `range`, on this thread.
     pub(crate) fn compact(&self, keyspace: &Arc<KeyspaceCore>, range: &KeyRange) -> Result<()> {
         let task = Arc::new(OnDemand::new(keyspace, range, false));
+        let must_end = || self.is_closed() || keyspace.is_dropped();
         loop {
+            self.hold_back(Some(&task), must_end);
             match self.step(&task, || ())? {
                 Step::Done => {}
                 Step::InTheWay { ended_count } => self.scheduler.wait_until(|| {

@@ -39,6 +39,8 @@ impl Engine {
                 self.look(&keyspace);
             }
         }
+        // A read may have held what a job made obsolete, and nothing has ended since.
+        self.collect_garbage();
     }
 
     /// The plan that drops the tables of which everything has expired for every reader.

@@ -128,7 +128,7 @@ impl Engine {
 
     /// Switches every memtable and begins another log segment, so that those up to here are
     /// removed once all is flushed.
-    fn leave_log(&self) -> Result<()> {
+    pub(crate) fn leave_log(&self) -> Result<()> {
         self.check_writable()?;
         let mut leader = self.pipeline.lead();
         leader.begin_log_segment(self)?;

@@ -290,6 +290,8 @@ impl BulkLoader {
                     return Err(error);
                 }
             }
+        } else {
+            self.engine().sync()?;
         }
         report.duration = self.engine().now().saturating_sub(self.started);
         Ok(report)

@@ -72,6 +72,7 @@ impl Engine {
         let started_at = self.snapshots.visible();
         let tables = self.externals(keyspace, paths)?;
         if tables.is_empty() {
+            self.sync()?;
             let (seqno, tables, not_removed) = (started_at.get(), Vec::new(), Vec::new());
             return Ok(IngestReport { seqno, tables, not_removed });
         }

@@ -32,10 +32,10 @@ pub enum CompactionPolicy {
     /// Several runs in each level but the last, which has one: between leveled and universal.
     Lazy(LazyOptions),
     /// Nothing is merged. **The oldest tables are dropped, with their data,** once all tables take
-    /// too many bytes, or their entries are too old. Durations count in whole milliseconds.
+    /// too many bytes, or their entries are too old: for snapshots, too. Durations count in whole milliseconds.
     Fifo(FifoOptions),
     /// Tables of one window of time become one run, and windows stay apart; **those that are too
-    /// old are dropped, with their data,** if an age is given. Durations count in whole
+    /// old are dropped, with their data,** if an age is given: for snapshots, too. Durations count in whole
     /// milliseconds.
     TimeWindow(TimeWindowOptions),
 }

@@ -13,7 +13,8 @@ use esker_base::{EntryKind, KeyRange, SeqNo, Trailer, checksum::hash_key};
 use esker_memtable::Memtable;
 use esker_table::{Ahead, NoTrace, ReadTrace, Table};
 use esker_tree::{
-    Cursor, MergingCursor, PointMerge, PointStep, ReadContext, ReadError, Run, VisibleCursor,
+    Cursor, MergingCursor, PointMerge, PointStep, ReadContext, ReadError, Run, SourceCursor,
+    VisibleCursor,
 };
 
 use crate::error::{Error, Result};
@@ -240,15 +241,39 @@ impl<'a> PointRead<'a> {
             PointStep::Merged(value) => Some(Some(Found::Made(value))),
             PointStep::Nothing => Some(None),
             PointStep::Older => None,
-            PointStep::TooMany => Some(self.read_by_cursor()?),
+            PointStep::TooMany => {
+                if T::ENABLED {
+                    self.count_operands()?;
+                }
+                Some(self.read_by_cursor()?)
+            }
         })
+    }
+
+    /// All sources from the newest entry of the key on.
+    fn sources(&self, range: &KeyRange) -> Result<MergingCursor<SourceCursor>> {
+        let Target { view, snapshot, .. } = self.target;
+        Ok(MergingCursor::new(source_cursors(view, range, snapshot, |_| Ok(false))?))
+    }
+
+    /// What is told of operands that are too many to be kept in memory.
+    fn count_operands(&mut self) -> Result<()> {
+        let Target { view, key, snapshot, .. } = self.target;
+        let covering = match coverage(view, snapshot) {
+            Some(mut coverage) => coverage.at(key)?,
+            None => None,
+        };
+        let floor = covering.unwrap_or(SeqNo::ZERO);
+        let mut sources = self.sources(&KeyRange::from_bounds(&(key..=key)))?;
+        let counted = self.merge.count(&self.context, (key, snapshot), floor, &mut sources);
+        counted.map_err(|error| self.target.keyspace.read_error(error))
     }
 
     /// The read over again, for operands that are too many to be kept in memory.
     fn read_by_cursor(&self) -> Result<Option<Found<'a>>> {
         let Target { view, key, snapshot, .. } = self.target;
         let range = KeyRange::from_bounds(&(key..=key));
-        let sources = MergingCursor::new(source_cursors(view, &range, snapshot, |_| Ok(false))?);
+        let sources = self.sources(&range)?;
         let mut cursor = VisibleCursor::new(sources, snapshot, range, self.context.clone())
             .with_coverage(coverage(view, snapshot));
         cursor.seek_to_first().map_err(|error| self.error_of(error))?;

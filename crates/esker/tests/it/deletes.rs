@@ -121,6 +121,56 @@ fn after_the_deadline_no_file_has_a_byte_of_what_was_deleted_under_any_policy() 
     }
 }
 
+/// Secrets in a segment of the log that a cold keyspace keeps from being removed.
+fn secrets_in_a_log_that_stays(late: bool) -> (Env, Arc<ManualClock>, Db, Keyspace) {
+    let (env, clock) = machine();
+    let with = options(CompactionPolicy::Leveled);
+    let without = KeyspaceOptions { delete_deadline: None, ..with.clone() };
+    let (db, keyspace) = open(&env, if late { without } else { with.clone() });
+    let other = db.keyspace("other", KeyspaceOptions::default()).unwrap();
+    other.put("cold", "it holds the log of the others").unwrap();
+    keyspace.put("key", secret(1)).unwrap();
+    keyspace.flush().unwrap();
+    keyspace.delete("key").unwrap();
+    keyspace.flush().unwrap();
+    (env, clock, db, keyspace)
+}
+
+#[test]
+fn a_deadline_that_is_given_after_the_delete_was_flushed_is_kept_in_the_log() {
+    let (env, clock, db, _keyspace) = secrets_in_a_log_that_stays(true);
+    db.keyspace("k", options(CompactionPolicy::Leveled)).unwrap();
+    pass(&db, &clock, 100 * SECOND);
+    assert_eq!(files_with_the_secret(&env), [""; 0]);
+}
+
+#[test]
+fn the_deadline_of_a_keyspace_that_is_dropped_is_kept_in_the_log() {
+    let (env, clock, db, keyspace) = secrets_in_a_log_that_stays(false);
+    db.drop_keyspace(&keyspace).unwrap();
+    pass(&db, &clock, 100 * SECOND);
+    assert_eq!(files_with_the_secret(&env), [""; 0]);
+}
+
+/// A get held the table while a compaction struck it. Nothing ended after the get that would have removed
+/// the file, and it stayed with what was deleted.
+#[test]
+fn the_deadline_is_kept_beside_a_get_that_takes_long() {
+    let (env, clock) = machine();
+    let (db, keyspace) = open(&env, options(CompactionPolicy::Leveled));
+    keyspace.put("key", secret(1)).unwrap();
+    keyspace.put("other", "value").unwrap();
+    keyspace.flush().unwrap();
+    let found = keyspace.get_with("key", |_| {
+        keyspace.delete("key").unwrap();
+        pass(&db, &clock, 100 * SECOND);
+        files_with_the_secret(&env).len()
+    });
+    assert_eq!(found.unwrap(), Some(1));
+    pass(&db, &clock, 100 * SECOND);
+    assert_eq!(files_with_the_secret(&env), [""; 0]);
+}
+
 #[test]
 fn the_deadline_is_kept_for_ranges_that_an_ingested_table_deletes() {
     let (env, clock) = machine();

@@ -672,6 +672,26 @@ fn an_ingested_table_that_the_manifest_does_not_know_says_that_a_newer_one_is_mi
     assert_eq!(contents(&open(&env)), "a=ingested b=ingested", "{report}");
 }
 
+/// All that is left of a database is a table that it took over. Its header names another one, and so
+/// nothing told which database it was.
+#[test]
+fn a_table_that_was_taken_over_tells_whose_it_is() {
+    let env = Env::memory(0);
+    let db = open(&env);
+    let path = table(&env, "t", &["a", "b"], "ingested");
+    db.ingest(db.default_keyspace(), &[path], MOVE).unwrap();
+    db.close().unwrap();
+    let dir = Path::new("db");
+    for entry in env.fs.list(dir).unwrap() {
+        if !entry.name.ends_with(".table") && entry.name != "LOCK" {
+            env.fs.remove(&dir.join(entry.name)).unwrap();
+        }
+    }
+    let doctor = Doctor::new(dir).log_dir(dir).env(env.clone());
+    let report = doctor.repair(&RepairOptions::default(), &mut |_| {}).unwrap();
+    assert_eq!(contents(&open(&env)), "a=ingested b=ingested", "{report}");
+}
+
 #[test]
 fn read_only_database_takes_nothing() {
     let env = Env::memory(0);

@@ -254,6 +254,33 @@ fn paused_it_is_not_wanted_and_no_step_begins() {
     assert_eq!(bed.runs().iter().sum::<usize>(), 1);
 }
 
+/// A table that could be moved, or dropped, without a merge was, though compactions were paused.
+#[test]
+fn a_blocking_one_moves_nothing_while_all_are_paused() {
+    let bed = Bed::new(0, leveled());
+    bed.keyspace.put("key", "value").unwrap();
+    bed.keyspace.flush().unwrap();
+    let before = bed.runs();
+    bed.db.pause_compactions();
+    let (began, has_begun) = mpsc::channel();
+    std::thread::scope(|scope| {
+        let compaction = scope.spawn(|| {
+            began.send(()).unwrap();
+            bed.keyspace.compact::<&[u8]>(..)
+        });
+        has_begun.recv().unwrap();
+        // One that does not wait has ended long before, nearly always.
+        for _ in 0..1000 {
+            std::thread::yield_now();
+            assert!(!compaction.is_finished());
+        }
+        assert_eq!(bed.runs(), before);
+        bed.db.resume_compactions();
+        compaction.join().unwrap().unwrap();
+    });
+    assert_ne!(bed.runs(), before);
+}
+
 /// The only thread for compactions stands in a step that is paused: it does automatic ones meanwhile,
 /// with one thread in all even flushes, and takes the step up again.
 #[test]

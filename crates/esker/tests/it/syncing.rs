@@ -9,7 +9,7 @@ use esker::env::{
     CrashPolicy, Env, Fault, FaultFileSystem, ManualClock, MemoryFileSystem, Operation, Rule,
     SystemClock, SystemThreads, Threads as _, When,
 };
-use esker::{Db, Durability, KeyspaceOptions, Options};
+use esker::{Db, Durability, IngestOptions, KeyspaceOptions, Options};
 
 use crate::recovered::{DIR, env_of, env_over, open, options};
 
@@ -224,5 +224,61 @@ fn an_edit_that_panicked_is_not_in_the_manifest_beside_the_next_one() {
         let second = db.existing_keyspace("second").unwrap().expect("it was made");
         assert_eq!(second.get("key").unwrap().unwrap(), "value", "{operation:?}");
         assert!(db.existing_keyspace("first").unwrap().is_none(), "{operation:?}");
+    }
+}
+
+/// A write to a keyspace without a log went by what was written before it, and left that in the memory of
+/// the process.
+#[test]
+fn a_write_that_is_not_logged_makes_what_was_logged_before_as_safe_as_it_asks_for() {
+    use Durability::{Buffered, Power, Process};
+    for (before, after) in [(Buffered, Process), (Buffered, Power), (Process, Power)] {
+        let fs = MemoryFileSystem::new(1);
+        let db = open(&env_of(&fs), &options()).unwrap();
+        let without_log = KeyspaceOptions { log: false, ..KeyspaceOptions::default() };
+        let unlogged = db.keyspace("unlogged", without_log).unwrap();
+        db.put_with("key", "value", before).unwrap();
+        unlogged.put_with("key", "value", after).unwrap();
+        let left = match after {
+            Power => fs.crash(CrashPolicy::AllLost, 0),
+            _ => fs.snapshot(),
+        };
+        let found = open(&env_of(&left), &options()).unwrap().get("key").unwrap();
+        assert_eq!(found.unwrap(), "value", "{before:?} before {after:?}");
+    }
+}
+
+/// Without threads a buffered write waited until somebody ran a job, however long that took.
+#[test]
+fn a_buffered_write_is_handed_over_by_the_next_one_where_there_are_no_threads() {
+    let fs = MemoryFileSystem::new(1);
+    let clock = Arc::new(ManualClock::new(Duration::from_secs(1)));
+    let env = Env { fs: Arc::new(fs.clone()), clock: clock.clone(), ..Env::memory(1) };
+    let db = open(&env, &options()).unwrap();
+    db.put_with("key", "value", Durability::Buffered).unwrap();
+    clock.advance(Options::BUFFERED_INTERVAL / 2);
+    db.put_with("soon", "after", Durability::Buffered).unwrap();
+    let left = |fs: &MemoryFileSystem| open(&env_of(&fs.snapshot()), &options()).unwrap();
+    assert_eq!(left(&fs).get("key").unwrap(), None);
+    clock.advance(Options::BUFFERED_INTERVAL / 2);
+    db.put_with("late", "after", Durability::Buffered).unwrap();
+    assert_eq!(left(&fs).iter().count(), 3);
+}
+
+/// A load of nothing, and an ingest of no files, returned at once.
+#[test]
+fn an_empty_load_makes_what_was_written_before_durable() {
+    for loads in [true, false] {
+        let fs = MemoryFileSystem::new(1);
+        let db = open(&env_of(&fs), &options()).unwrap();
+        db.put("key", "value").unwrap();
+        if loads {
+            db.bulk_loader(db.default_keyspace()).unwrap().finish().unwrap();
+        } else {
+            let files: [&str; 0] = [];
+            db.ingest(db.default_keyspace(), &files, IngestOptions::default()).unwrap();
+        }
+        let left = open(&env_of(&fs.crash(CrashPolicy::AllLost, 0)), &options()).unwrap();
+        assert_eq!(left.get("key").unwrap().unwrap(), "value", "loads: {loads}");
     }
 }

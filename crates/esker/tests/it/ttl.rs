@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use esker::env::{Env, ManualClock};
-use esker::{Db, ErrorKind, Expiry, Keyspace, KeyspaceOptions, Options};
+use esker::{
+    Db, ErrorKind, Expiry, Keyspace, KeyspaceOptions, Merge, MergeFailure, MergeOperator, Options,
+};
 
 use crate::recovered::{DIR, options};
 
@@ -268,4 +270,49 @@ fn times_that_make_no_sense_are_refused_and_far_ones_never_come() {
     timed.db.put_with_ttl("a", "value", Duration::MAX).unwrap();
     timed.clock.set_wall(Duration::from_secs(u64::MAX / 2000));
     assert_eq!(timed.db.get("a").unwrap().unwrap(), "value");
+}
+
+/// Keeps the last operand, and does not fold.
+struct Last;
+
+impl MergeOperator for Last {
+    fn name(&self) -> &str {
+        "last"
+    }
+
+    fn merge(
+        &self,
+        _: &[u8],
+        _: Option<&[u8]>,
+        operands: &[&[u8]],
+        merged: &mut Vec<u8>,
+    ) -> Result<(), MergeFailure> {
+        merged.extend_from_slice(operands.last().expect("there are some"));
+        Ok(())
+    }
+}
+
+/// Of a value under more operands than are kept in memory it was said that it never expires.
+#[test]
+fn the_expiry_below_operands_is_told_however_many_they_are() {
+    let timed = Timed::new();
+    let merge_operator = Some(Merge::new(Last));
+    let options = KeyspaceOptions { merge_operator, ..KeyspaceOptions::default() };
+    let keyspace = timed.db.keyspace("merged", options).unwrap();
+    for covered in [false, true] {
+        for count in [1, 3] {
+            keyspace.put_with_expiry("key", "value", at(100)).unwrap();
+            if covered {
+                keyspace.delete_range("k".."l").unwrap();
+            }
+            for _ in 0..count {
+                keyspace.merge("key", vec![7; 600 << 10]).unwrap();
+            }
+            let due = if covered { Expiry::Never } else { at(100) };
+            assert_eq!(keyspace.expires_at("key").unwrap(), Some(due), "{count} operands");
+            let explained = keyspace.explain_get("key").unwrap();
+            assert_eq!(explained.operands_merged, count);
+            assert_eq!(explained.expires_in, (!covered).then_some(100 * SECOND));
+        }
+    }
 }

@@ -350,12 +350,16 @@ impl Driver {
                 }
                 return Err(error);
             }
-            Ok(()) if known.iter().any(|write| write.keyspace.starts_with(UNLOGGED)) => {}
-            Ok(()) => journal.promise(|marks| match durability {
-                Durability::Buffered => {}
-                Durability::Process => marks.process = issued,
-                Durability::Power => marks.durable = issued,
-            }),
+            Ok(()) => {
+                let is_unlogged = known.iter().any(|write| write.keyspace.starts_with(UNLOGGED));
+                // It stays when it is flushed; what was logged before it is as safe as it asks for.
+                let safe = if is_unlogged { issued - 1 } else { issued };
+                journal.promise(|marks| match durability {
+                    Durability::Buffered => {}
+                    Durability::Process => marks.process = safe.max(marks.process),
+                    Durability::Power => marks.durable = safe.max(marks.durable),
+                });
+            }
         }
         Ok(())
     }

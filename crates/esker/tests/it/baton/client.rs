@@ -309,7 +309,9 @@ impl Client {
         }
         let (batch, writes) = self.fill(writes)?;
         self.world.history(number).issue(id, writes);
-        let is_promised = part.is_logged && durability == Durability::Power;
+        let is_promised = durability == Durability::Power;
+        // Of what has a log, though it has none itself.
+        let before = (is_promised && !part.is_logged).then(|| self.required());
         let others_waited = is_promised && self.world.begin_promise();
         let result = batch.commit_with(durability);
         let mut history = self.world.history(number);
@@ -324,6 +326,9 @@ impl Client {
             Err(_) => self.toggles = None,
         }
         drop(history);
+        if let Some(before) = before.filter(|_| result.is_ok()) {
+            self.world.history(self.home).promise(&before);
+        }
         if is_promised {
             self.world.end_promise(result.is_ok(), others_waited);
         }
