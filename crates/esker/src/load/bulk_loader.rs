@@ -61,7 +61,6 @@ const CHARGE_STEP_BYTES: u64 = 4 << 20;
 /// # }
 /// ```
 pub struct BulkLoader {
-    keyspace: Keyspace,
     /// The visible sequence number when the load began.
     started_at: esker_base::SeqNo,
     started: Duration,
@@ -80,6 +79,10 @@ pub struct BulkLoader {
     replaced: u64,
     /// An earlier call failed: some entries may be missing.
     failure: Option<crate::Error>,
+    /// Last, since fields drop in order. This may be the last handle, and once that is gone the
+    /// directory belongs to whoever opens it next: by then the files above must be removed, and their
+    /// thread must have ended.
+    keyspace: Keyspace,
 }
 
 /// What a bulk load did.

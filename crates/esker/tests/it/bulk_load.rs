@@ -1,6 +1,7 @@
 //! The bulk loader: sorted and unsorted input, what it replaces, and what it leaves behind.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -358,5 +359,34 @@ fn a_loader_that_has_failed_takes_nothing_more() {
     assert_eq!(error.kind(), ErrorKind::Io);
     for _ in 0..3 {
         assert_eq!(put().unwrap_err().to_string(), error.to_string());
+    }
+}
+
+/// Its database was gone before its files were: they stayed behind, and their thread could still write
+/// where another owner had come.
+#[test]
+fn a_loader_that_is_the_last_handle_leaves_nothing_but_what_it_has_loaded() {
+    for (are_sorted, finishes) in [(true, false), (true, true), (false, false), (false, true)] {
+        let env = Env::memory(0);
+        let db = open_with_threads(&env);
+        let mut given = entries(&mut Rng::new(5), 12_000, 1 << 40);
+        if are_sorted {
+            given.sort();
+        }
+        let mut loader = db.bulk_loader(db.default_keyspace()).unwrap();
+        given.iter().for_each(|(key, value)| loader.put(key, value).unwrap());
+        let is_table = |name: &String| name.ends_with(".table");
+        let names = || env.fs.list(Path::new("db")).unwrap().into_iter().map(|entry| entry.name);
+        assert!(names().any(|name| is_table(&name)), "something is written before the end");
+        drop(db);
+        let mut count = 0;
+        if finishes {
+            count = loader.finish().unwrap().tables;
+        } else {
+            drop(loader);
+        }
+        assert_eq!(names().filter(is_table).count(), count, "{are_sorted} {finishes}");
+        let model = if finishes { given.into_iter().collect() } else { Model::new() };
+        assert_holds(&open(&env), &model);
     }
 }
