@@ -1,4 +1,5 @@
-//! Locks, condition variables and atomics, as every floor of the engine takes them: those of std.
+//! Locks, condition variables, atomics, and what a thread has to itself where it says which thread it is,
+//! as every floor of the engine takes them: those of std.
 //!
 //! Two builds put others in their place, under the same names, so that a test can choose what
 //! happens when: the feature `baton` those of `baton`, on which one thread runs at a time, the next
@@ -19,6 +20,8 @@ mod chosen {
     pub mod atomic {
         pub use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
     }
+
+    pub use std::thread_local;
 }
 
 #[cfg(all(feature = "baton", not(shuttle)))]
@@ -31,6 +34,9 @@ mod chosen {
         pub use crate::baton::atomics::{AtomicBool, AtomicU64, AtomicUsize};
         pub use std::sync::atomic::Ordering;
     }
+
+    // Its threads are those of the system.
+    pub use std::thread_local;
 }
 
 #[cfg(shuttle)]
@@ -43,6 +49,9 @@ mod chosen {
     pub mod atomic {
         pub use shuttle::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
     }
+
+    // All its threads are one of the system.
+    pub use shuttle::thread_local;
 }
 
 pub use chosen::*;

@@ -61,6 +61,7 @@ impl Threads for SystemThreads {
 mod tests {
     use std::sync::Arc;
     use std::sync::atomic::{AtomicBool, Ordering};
+    use std::sync::mpsc;
 
     use super::*;
 
@@ -76,5 +77,17 @@ mod tests {
     #[test]
     fn join_returns_from_a_thread_that_panicked() {
         SystemThreads.spawn("panics", Box::new(|| panic!("as the test asks"))).unwrap().join();
+    }
+
+    #[test]
+    fn join_on_the_thread_itself_returns_at_once() {
+        let (give, given) = mpsc::channel::<JoinHandle>();
+        let (say, has_returned) = mpsc::channel();
+        let task = Box::new(move || {
+            given.recv().unwrap().join();
+            say.send(()).unwrap();
+        });
+        give.send(SystemThreads.spawn("joins itself", task).unwrap()).unwrap();
+        has_returned.recv().unwrap();
     }
 }

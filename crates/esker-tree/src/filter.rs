@@ -38,7 +38,7 @@ pub struct FilterContext<'a> {
 }
 
 /// Decides about the entries of one compaction. It is used by one thread, from the smallest key to
-/// the largest, and must not call the database.
+/// the largest, and must not call the database. It may drop handles of it.
 pub trait CompactionFilter {
     /// What becomes of `key`, whose newest value in this compaction is `value`.
     ///

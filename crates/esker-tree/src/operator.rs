@@ -21,7 +21,7 @@ use esker_base::limits::VALUE_LEN_MAX;
 /// folding `a, b` over it, and, where [`fold_operands`](MergeOperator::fold_operands) folds
 /// `b, c` to `d`, folding `a, d`.
 ///
-/// It is called from many threads at once, and must not call the database.
+/// It is called from many threads at once, and must not call the database. It may drop handles of it.
 pub trait MergeOperator: Send + Sync + 'static {
     /// Names what the operator does. It is recorded with the keyspace, and another operator is
     /// refused there: one that gives other results for the same operands needs another name.

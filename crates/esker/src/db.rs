@@ -32,6 +32,11 @@ use crate::snapshot::Snapshot;
 /// [`CompactionHandle`] are dropped: that hands buffered writes to the system and stops the
 /// background work, but flushes nothing and cannot report an error. Snapshots, scans and cursors do
 /// not keep it open.
+///
+/// The drop of the last one waits for the running jobs. Where a job itself drops it, by way of an
+/// [`EventListener`](crate::EventListener), [`MergeOperator`](crate::MergeOperator) or
+/// [`CompactionFilter`](crate::CompactionFilter), the drop returns at once, and the directory can be
+/// opened again a moment later, when the jobs have ended: until then that is refused as `Locked`.
 #[derive(Clone, Debug)]
 pub struct Db {
     default: Keyspace,

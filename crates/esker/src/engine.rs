@@ -365,12 +365,18 @@ impl Engine {
     /// Removes the files that nothing refers to any more; after a close, the next open does.
     pub(crate) fn collect_garbage(&self) {
         let removable = self.garbage.take_unreferenced();
-        if !removable.is_empty() {
-            self.tables.owned.while_owned(|| self.remove_files(removable));
+        if removable.is_empty() {
+            return;
         }
+        let mut left = Vec::new();
+        self.tables.owned.while_owned(|| left = self.remove_files(removable));
+        // Only now: a listener may drop the last handle, and that gives the directory up.
+        left.into_iter().for_each(|event| self.events.record(self.now(), event));
     }
 
-    fn remove_files(&self, files: Vec<(FileId, FileKind)>) {
+    /// Returns what is to be told of files that stay.
+    fn remove_files(&self, files: Vec<(FileId, FileKind)>) -> Vec<Event> {
+        let mut left = Vec::new();
         for (id, kind) in files {
             let file = id.file_name(kind);
             let counter = match kind {
@@ -380,11 +386,10 @@ impl Engine {
             match self.env.fs.remove(&self.dir.join(&file)) {
                 Ok(()) => Counters::add(counter, 1),
                 // The next open removes it.
-                Err(error) => self
-                    .events
-                    .record(self.now(), Event::RemoveFailed { file, error: error.into() }),
+                Err(error) => left.push(Event::RemoveFailed { file, error: error.into() }),
             }
         }
+        left
     }
 
     pub(crate) fn open_table(&self, properties: Arc<esker_table::TableProperties>) -> Arc<Table> {

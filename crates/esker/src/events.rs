@@ -173,7 +173,8 @@ impl fmt::Display for Event {
 }
 
 /// Is told each event as it happens, on the thread on which it happens: it should return soon, and
-/// must not call the database. If it panics, that event is not told, and nothing else comes of it.
+/// must not call the database. It may drop handles of it; see [`Db`](crate::Db) for the last one. If it
+/// panics, that event is not told, and nothing else comes of it.
 pub type EventListener = Arc<dyn Fn(&Event) + Send + Sync>;
 
 /// How many events are kept.

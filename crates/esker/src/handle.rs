@@ -1,4 +1,8 @@
 //! What all public handles of one database share, and what happens when the last of them goes.
+//!
+//! Whoever drops the last one waits for the threads, writes what is in memory to the log, and unlocks
+//! the directory. A thread of the engine, in the user's code, cannot wait: there the threads are only
+//! told to end, and the last one to do so does the rest (`worker.rs`).
 
 use std::sync::Arc;
 
@@ -36,11 +40,20 @@ impl Handle {
         let threads =
             std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
         threads.into_iter().for_each(JoinHandle::join);
+        // Nobody takes them any more.
+        self.engine.scheduler.end_on_demand();
     }
 }
 
 impl Drop for Handle {
     fn drop(&mut self) {
+        if self.engine.is_served_here() {
+            // A job has called the code of the user that drops this, maybe within a lock, or while
+            // another thread waits for its end. Nothing may be waited for here.
+            self.engine.scheduler.leave_to_workers();
+            self.engine.throttle.wake();
+            return;
+        }
         self.stop_threads();
         self.engine.abandon();
     }

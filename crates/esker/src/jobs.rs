@@ -13,6 +13,7 @@ pub(crate) mod outputs;
 mod timed;
 mod upkeep;
 mod warm_cache;
+mod worker;
 mod workers;
 
 use std::any::Any;

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use esker_base::KeyspaceId;
 
+use crate::error::Error;
 use crate::running::JobKind;
 use crate::scheduler::on_demand::OnDemand;
 use crate::scheduler::shared_merge::SharedMerge;
@@ -47,6 +48,8 @@ pub(crate) struct State {
     on_demand: VecDeque<Arc<OnDemand>>,
     /// Those that wait for another compaction of their keyspace to end.
     parked: Vec<Arc<OnDemand>>,
+    /// Nobody takes what was asked for any more.
+    is_over: bool,
     /// Merges with parts that other threads may take.
     parts: Vec<Arc<SharedMerge>>,
     wants_log: bool,
@@ -56,6 +59,10 @@ pub(crate) struct State {
     is_paused: bool,
     /// Jobs that were taken and have not ended, the clearing up after them included.
     running: usize,
+    /// Threads that were started, or are about to be, and have not ended.
+    workers: usize,
+    /// Whoever dropped the last handle did not wait for them.
+    is_left_to_workers: bool,
     /// Counts changes, so that a waiter can tell that there was one since it looked.
     pub(crate) epoch: u64,
 }
@@ -117,9 +124,14 @@ impl Scheduler {
         });
     }
 
-    /// `task` has its turn once those that asked before have had theirs.
+    /// `task` has its turn once those that asked before have had theirs; after
+    /// [`Scheduler::end_on_demand`] it ends at once.
     pub(crate) fn request_on_demand(&self, task: &Arc<OnDemand>) {
-        self.change(|state| state.on_demand.push_back(Arc::clone(task)));
+        self.change(|state| {
+            if !state.ends_at_once(task) {
+                state.on_demand.push_back(Arc::clone(task));
+            }
+        });
     }
 
     /// Other threads may take parts of `merge`.
@@ -128,9 +140,23 @@ impl Scheduler {
     }
 
     /// `task` waits for the end of another compaction of its keyspace. The caller makes sure that the
-    /// end is still to come.
+    /// end is still to come. After [`Scheduler::end_on_demand`] it ends at once.
     pub(crate) fn park(&self, task: &Arc<OnDemand>) {
-        self.change(|state| state.parked.push(Arc::clone(task)));
+        self.change(|state| {
+            if !state.ends_at_once(task) {
+                state.parked.push(Arc::clone(task));
+            }
+        });
+    }
+
+    /// Ends the compactions that were asked for and wait, and from here on whichever would: the
+    /// database is closed, and no thread takes them any more.
+    pub(crate) fn end_on_demand(&self) {
+        self.change(|state| {
+            state.is_over = true;
+            let waiting = state.on_demand.drain(..).chain(state.parked.drain(..));
+            waiting.for_each(|task| task.end(Err(Error::closed())));
+        });
     }
 
     /// A compaction of `keyspace` has ended.
@@ -188,6 +214,27 @@ impl Scheduler {
         self.change(|_| self.is_stopping.store(true, Ordering::Relaxed));
     }
 
+    /// As [`Scheduler::stop`], where nobody waits for the threads: the last of them is to do what is
+    /// left to do then.
+    pub(crate) fn leave_to_workers(&self) {
+        self.change(|state| {
+            state.is_left_to_workers = true;
+            self.is_stopping.store(true, Ordering::Relaxed);
+        });
+    }
+
+    /// A thread is about to be started.
+    pub(crate) fn note_worker(&self) {
+        self.state().workers += 1;
+    }
+
+    /// A thread has ended, or could not be started. Whether it was the last, and all is left to it.
+    pub(crate) fn note_worker_end(&self) -> bool {
+        let mut state = self.state();
+        state.workers -= 1;
+        state.workers == 0 && state.is_left_to_workers
+    }
+
     /// Begins no compaction, and lets those that run wait, until it is called with `false`.
     pub(crate) fn set_paused(&self, is_paused: bool) {
         self.change(|state| {
@@ -223,6 +270,14 @@ impl Scheduler {
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
 
 impl State {
+    /// Ends `task` if nobody would take it any more.
+    fn ends_at_once(&self, task: &OnDemand) -> bool {
+        if self.is_over {
+            task.end(Err(Error::closed()));
+        }
+        self.is_over
+    }
+
     /// The most urgent job that `duty` covers: flushes first, parts of what is under way once nothing
     /// else is automatic, then what somebody asked for, and the cache last. It counts as running until
     /// [`Scheduler::note_end`].

@@ -14,6 +14,7 @@ mod under_loom {
 
     pub(crate) use loom::sync::{Mutex, MutexGuard, RwLock, atomic};
     pub(crate) use std::sync::{LockResult, PoisonError};
+    pub(crate) use std::thread_local;
 
     /// loom's, with the waits for a condition that it lacks. No limit of time comes first.
     #[derive(Default, Debug)]

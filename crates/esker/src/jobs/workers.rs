@@ -11,6 +11,8 @@ use esker_base::KeyspaceId;
 use esker_env::{IoError, JoinHandle};
 
 use crate::engine::Engine;
+use crate::error::Error;
+use crate::jobs::worker::Worker;
 use crate::keyspace_core::KeyspaceCore;
 use crate::options::Options;
 use crate::running::JobKind;
@@ -41,10 +43,10 @@ impl Engine {
             _ => Duty::Compacting,
         };
         (0..count).try_for_each(|index| {
-            let engine = Arc::clone(self);
+            let worker = Worker::new(self);
             let duty = duty_of(index);
             let name = if duty == Duty::Compacting { "esker-compact" } else { "esker-flush" };
-            keep(self.env.threads.spawn(name, Box::new(move || engine.serve(duty)))?);
+            keep(self.env.threads.spawn(name, Box::new(move || worker.begin().serve(duty)))?);
             Ok(())
         })
     }
@@ -140,8 +142,12 @@ impl Engine {
         }
     }
 
-    /// Does one job. A panic in it poisons the database and ends nothing else.
+    /// Does one job. A panic in it poisons the database, and ends nothing but what somebody has asked for.
     fn run_job(&self, job: Job) {
+        let task = match &job {
+            Job::OnDemand(task) => Some(Arc::clone(task)),
+            _ => None,
+        };
         let work = std::panic::AssertUnwindSafe(|| match job {
             Job::Flush(id) => self.with_keyspace(id, |keyspace| self.flush_job(keyspace)),
             Job::Compact(id) => self.with_keyspace(id, |keyspace| self.compaction_job(keyspace)),
@@ -154,6 +160,9 @@ impl Engine {
         });
         if let Err(panic) = std::panic::catch_unwind(work) {
             self.poison_by_panic(&*panic);
+            if let Some((task, cause)) = task.zip(self.poison_cause()) {
+                task.end(Err(Error::poisoned(cause)));
+            }
         }
         self.scheduler.note_end();
     }
@@ -281,7 +290,6 @@ const MARK_INTERVAL: Duration = Duration::from_secs(1);
 mod tests {
     use super::*;
     use crate::db::Db;
-    use crate::error::Error;
 
     /// A job of another thread that had failed and was due woke this one every ten milliseconds: for
     /// as long as a disk was full.

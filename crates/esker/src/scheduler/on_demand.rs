@@ -201,6 +201,7 @@ impl OnDemand {
         true
     }
 
+    /// Ends it, unless it has ended: the first outcome counts.
     pub(crate) fn end(&self, outcome: Result<CompactionEnd>) {
         self.state().end(outcome);
     }
@@ -250,6 +251,9 @@ impl OnDemand {
 
 impl State {
     fn end(&mut self, outcome: Result<CompactionEnd>) {
+        if matches!(self.phase, Phase::Ended(_)) {
+            return;
+        }
         if matches!(outcome, Ok(CompactionEnd::Finished)) {
             (self.bytes_expected, self.tables_expected) = (self.done.bytes_in, self.done.tables);
         }

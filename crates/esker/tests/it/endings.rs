@@ -12,7 +12,7 @@ use esker::env::{
     CrashPolicy, Env, Fault, FaultFileSystem, FileSystem as _, IoError, JoinHandle,
     MemoryFileSystem, Operation, Rule, SystemThreads, Threads, When,
 };
-use esker::{Db, ErrorKind, Event, KeyspaceOptions, Options, Outcome, Scan};
+use esker::{CompactionState, Db, ErrorKind, Event, KeyspaceOptions, Options, Outcome, Scan};
 
 use crate::random::Rng;
 use crate::recovered::{DIR, env_of, env_over, open, options};
@@ -399,4 +399,31 @@ fn close_writes_out_what_it_can_beside_a_keyspace_that_cannot_be_flushed() {
     assert_eq!(get("first"), None);
     assert_eq!(get("second").unwrap(), "value");
     assert_eq!(db.get("logged").unwrap().unwrap(), "value");
+}
+
+/// Its step had panicked, or a close had come first: nobody would go on with it, and it said that it ran
+/// or waited.
+#[test]
+fn started_compaction_has_ended_after_a_panic_and_after_a_close() {
+    for panics in [true, false] {
+        let faults = FaultFileSystem::new(Env::memory(1).fs, Env::memory(1).clock);
+        let db = open(&env_over(Arc::new(faults.clone())), &options()).unwrap();
+        for round in ["old", "new"] {
+            db.put("key", round).unwrap();
+            db.flush().unwrap();
+        }
+        let handle = db.start_compaction::<&[u8]>(..).unwrap();
+        let kind = if panics {
+            faults.add(Rule::new(Fault::Panic).on(&[Operation::Create]).path("*.table"));
+            while db.run_background_job() {}
+            ErrorKind::Poisoned
+        } else {
+            db.close().unwrap();
+            ErrorKind::Closed
+        };
+        assert!(handle.has_ended(), "{kind:?}");
+        assert_eq!(handle.progress().state, CompactionState::Ended);
+        handle.cancel();
+        assert_eq!(handle.wait().unwrap_err().kind(), kind);
+    }
 }

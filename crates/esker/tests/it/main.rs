@@ -48,6 +48,7 @@ mod ingest;
 mod io_limit;
 mod kill;
 mod kinds;
+mod last_handle;
 mod log_compression;
 mod manifest_limits;
 mod mixtures;
