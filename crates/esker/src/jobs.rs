@@ -210,14 +210,15 @@ impl Engine {
         drop(listed);
         if let Some(task) = task {
             let written = result.as_ref().ok().and_then(|done| done.as_ref().ok());
-            task.note_end(written.map(|(_, written)| (plan, *written)));
+            let installed = written.copied().flatten();
+            task.note_end(installed.map(|(_, written)| (plan, written)));
         }
         // No longer held, so that what the plan made obsolete can be removed, by this thread or by
         // who waits for the end of the job.
         drop(version);
         keyspace.busy().finish(job);
         self.scheduler.unpark(keyspace.id);
-        let (bytes_read, bytes_written) = match result {
+        let installed = match result {
             // Of a keyspace that was dropped meanwhile nobody else removes what the plan has held.
             Ok(done) => done.inspect_err(|_| self.collect_garbage())?,
             Err(panic) => {
@@ -227,6 +228,7 @@ impl Engine {
         };
         self.update_pressure(keyspace);
         self.collect_garbage();
+        let Some((bytes_read, bytes_written)) = installed else { return Ok(()) };
         let duration = self.now().saturating_sub(started);
         let name = keyspace.name().to_string();
         self.events.record(
@@ -242,9 +244,10 @@ impl Engine {
         Ok(())
     }
 
-    /// Returns the bytes read and written. `version` is the one that the plan was made for: the
-    /// keyspace itself may have been dropped since, and its version be empty.
-    fn execute(&self, keyspace: &Arc<KeyspaceCore>, work: Work<'_>) -> Result<(u64, u64)> {
+    /// Returns the bytes read and written, or nothing if the keyspace was dropped before the result could
+    /// be installed. `version` is the one that the plan was made for: the keyspace itself may have been
+    /// dropped since, and its version be empty.
+    fn execute(&self, keyspace: &Arc<KeyspaceCore>, work: Work<'_>) -> Result<Option<(u64, u64)>> {
         let Work { version, plan, .. } = work;
         let removed: Vec<_> = plan.tables().collect();
         let is_removed =
@@ -255,10 +258,11 @@ impl Engine {
             .collect();
         if plan.is_drop {
             // Whoever drops a keyspace takes over its tables.
-            if self.install(keyspace, VersionEdit { records }, &[])? {
-                self.garbage.add(version.tables().filter(is_removed));
+            if !self.install(keyspace, VersionEdit { records }, &[])? {
+                return Ok(None);
             }
-            return Ok((0, 0));
+            self.garbage.add(version.tables().filter(is_removed));
+            return Ok(Some((0, 0)));
         }
         let run = match plan.target_run {
             Some(run) => run,
@@ -272,9 +276,11 @@ impl Engine {
                 run,
             };
             let records = plan.tables().map(moved).collect();
-            self.install(keyspace, VersionEdit { records }, &[])?;
+            if !self.install(keyspace, VersionEdit { records }, &[])? {
+                return Ok(None);
+            }
             Counters::add(&self.counters.trivial_moves, plan.table_count() as u64);
-            return Ok((0, 0));
+            return Ok(Some((0, 0)));
         }
         let (output, hold) = self.merge_tables(keyspace, work)?;
         let bytes_written = output.added.iter().map(|table| table.file_bytes).sum();
@@ -287,7 +293,7 @@ impl Engine {
         let is_installed = self.install(keyspace, VersionEdit { records }, &[])?;
         drop(hold);
         if !is_installed {
-            return Ok((0, 0));
+            return Ok(None);
         }
         self.garbage.add(version.tables().filter(is_removed));
         let kept_apart = plan.inputs.last().map_or(&[][..], |oldest| &oldest.tables);
@@ -300,7 +306,7 @@ impl Engine {
         Counters::add(&self.counters.compaction_write_bytes, bytes_written);
         Counters::add(&self.counters.compaction_entries, output.entries_in);
         Counters::add(&self.counters.compaction_entries_dropped, output.entries_dropped);
-        Ok((plan.input_bytes, bytes_written))
+        Ok(Some((plan.input_bytes, bytes_written)))
     }
 
     pub(crate) fn poison_by_panic(&self, panic: &(dyn Any + Send)) {

@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, PoisonError};
 
+use esker_base::KeyspaceId;
 use esker_tree::{BlobAccount, EditRecord, Progress, VersionEdit};
 
 use crate::counters::Counters;
@@ -12,6 +13,7 @@ use crate::jobs::added;
 use crate::keyspace_core::KeyspaceCore;
 use crate::keyspace_core::read_view::WriteBuffer;
 use crate::running::{JobKind, JobRecord};
+use crate::scheduler::Scheduler;
 
 /// More log than this, in segments, makes the keyspace that holds the oldest of it flush.
 const LOG_SEGMENTS_HELD_MAX: u64 = 8;
@@ -75,6 +77,7 @@ impl Engine {
     }
 
     pub(crate) fn flush_all(&self, keyspace: &KeyspaceCore) -> Result<()> {
+        let owed = OwedFlush::new(self, keyspace);
         {
             let _leader = self.pipeline.lead();
             if !keyspace.view().active.memtable.is_empty() {
@@ -82,12 +85,9 @@ impl Engine {
                 keyspace.switch_memtable(&self.budget);
             }
         }
-        let result = self.flush_keyspace(keyspace);
-        if result.is_err() {
-            // What was switched waits for a flush all the same, and writers may wait for that.
-            self.scheduler.request_flush(keyspace.id);
-        }
-        result
+        self.flush_keyspace(keyspace)?;
+        owed.note_done();
+        Ok(())
     }
 
     pub(crate) fn flush_job(&self, keyspace: &Arc<KeyspaceCore>) {
@@ -152,8 +152,14 @@ impl Engine {
             tables.into_iter().map(|table| added(keyspace, 0, run, table)).collect();
         records.push(EditRecord::FlushedUpTo { keyspace: keyspace.id, seqno: last_seqno });
         records.push(EditRecord::LastSeqno(last_seqno));
-        self.install(keyspace, VersionEdit { records }, &buffers)?;
+        let is_installed = self.install(keyspace, VersionEdit { records }, &buffers)?;
         drop(listed);
+        if !is_installed {
+            // The keyspace was dropped meanwhile, and what this has held of it nobody else removes.
+            drop((view, buffers));
+            self.collect_garbage();
+            return Ok(());
+        }
 
         let duration = self.now().saturating_sub(started);
         self.throttle.note_drained(memory, duration);
@@ -176,6 +182,32 @@ impl Engine {
         let holds_entries =
             |other: &KeyspaceCore| other.view().memtables().any(|memtable| !memtable.is_empty());
         self.keyspaces().iter().any(|other| other.id != keyspace.id && holds_entries(other))
+    }
+}
+
+/// A flush that a call does itself. Whether it fails or panics, what was switched waits for a flush all
+/// the same, and writers may wait for that: the background is asked for it when this is dropped.
+pub(crate) struct OwedFlush<'a> {
+    scheduler: &'a Scheduler,
+    keyspace: Option<KeyspaceId>,
+}
+
+impl<'a> OwedFlush<'a> {
+    pub(crate) fn new(engine: &'a Engine, keyspace: &KeyspaceCore) -> Self {
+        Self { scheduler: &engine.scheduler, keyspace: Some(keyspace.id) }
+    }
+
+    /// The call has done it.
+    pub(crate) fn note_done(mut self) {
+        self.keyspace = None;
+    }
+}
+
+impl Drop for OwedFlush<'_> {
+    fn drop(&mut self) {
+        if let Some(keyspace) = self.keyspace {
+            self.scheduler.request_flush(keyspace);
+        }
     }
 }
 

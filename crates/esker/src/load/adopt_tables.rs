@@ -23,6 +23,7 @@ use crate::counters::Counters;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::events::Event;
+use crate::jobs::flush::OwedFlush;
 use crate::keyspace_core::KeyspaceCore;
 use crate::keyspace_core::write_times::as_millis;
 
@@ -195,10 +196,9 @@ impl Engine {
         if overlaps_memory(keyspace, tables) {
             self.note_deletes_in_log(keyspace);
             keyspace.switch_memtable(&self.budget);
-            if let Err(error) = self.flush_switched(keyspace, || leader.write_log(self).map(drop)) {
-                self.scheduler.request_flush(keyspace.id);
-                return Err(error);
-            }
+            let owed = OwedFlush::new(self, keyspace);
+            self.flush_switched(keyspace, || leader.write_log(self).map(drop))?;
+            owed.note_done();
         }
         let position = leader.write_log(self)?;
         self.sync_to(position)

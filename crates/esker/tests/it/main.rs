@@ -35,6 +35,7 @@ mod crash;
 mod damage;
 mod deletes;
 mod doctor;
+mod dropped_midway;
 mod endings;
 mod errors;
 mod expectations;

@@ -1,13 +1,14 @@
 //! Background jobs that failed, once the cause of it is gone.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use esker::env::{
     Env, Fault, FaultFileSystem, FileExt as _, FileSystem as _, ManualClock, MemoryFileSystem,
-    Operation, Rule,
+    Operation, Rule, When,
 };
 use esker::{Db, ErrorKind, KeyspaceOptions, Options, TableWriter};
 
@@ -262,4 +263,50 @@ fn a_database_that_is_only_read_begins_no_job() {
     while db.run_background_job() {}
     assert!(db.health().failing_jobs.is_empty(), "{}", db.health());
     assert_eq!(db.iter().count(), 7);
+}
+
+/// The call had switched the memtable, and panicked: nobody was asked for its flush. Where no second one
+/// may wait, writers waited for it for ever.
+#[test]
+fn what_a_flush_that_panicked_has_switched_is_flushed_in_the_background() {
+    let faults = FaultFileSystem::new(Env::memory(1).fs, Env::memory(1).clock);
+    let db = open(&env_over(Arc::new(faults.clone())), &options()).unwrap();
+    db.put("key", "value").unwrap();
+    let rule = Rule::new(Fault::Panic).on(&[Operation::Create]).path("*.table");
+    faults.add(rule.when(When::Nth(1)));
+    catch_unwind(AssertUnwindSafe(|| db.flush())).unwrap_err();
+    assert!(db.run_background_job());
+    assert_eq!(db.levels().table_count(), 1);
+}
+
+/// As above, where a load has switched it: what was written to its keys while it ended.
+#[test]
+fn what_a_load_that_panicked_has_switched_is_flushed_in_the_background() {
+    let fs = MemoryFileSystem::new(1);
+    let faults = FaultFileSystem::new(Arc::new(fs.clone()), Env::memory(1).clock);
+    let db = open(&env_over(Arc::new(faults.clone())), &options()).unwrap();
+    let mut loader = db.bulk_loader(db.default_keyspace()).unwrap();
+    loader.put("key", "loaded").unwrap();
+    // The first is that of the load.
+    let rule = Rule::new(Fault::Panic).on(&[Operation::Create]).path("*.table");
+    faults.add(rule.when(When::Nth(2)));
+    let (writer, is_named, is_written) =
+        (db.clone(), AtomicBool::new(false), AtomicBool::new(false));
+    faults.observe(move |event| {
+        let is_table = event.path.extension().is_some_and(|extension| extension == "table");
+        if event.operation == Operation::SyncDir {
+            is_named.store(true, Ordering::Relaxed);
+        } else if is_table
+            && is_named.load(Ordering::Relaxed)
+            && !is_written.swap(true, Ordering::Relaxed)
+        {
+            writer.put("key", "written").unwrap();
+        }
+    });
+    catch_unwind(AssertUnwindSafe(|| loader.finish())).unwrap_err();
+    faults.observe(|_| {});
+    assert!(db.run_background_job());
+    assert_eq!(db.levels().table_count(), 1);
+    assert_eq!(db.get("key").unwrap().unwrap(), "written");
+    assert_tidy(&db, &fs, "after all");
 }
