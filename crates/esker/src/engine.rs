@@ -49,8 +49,10 @@ pub(crate) struct Engine {
     pub(crate) tables: Arc<TableContext>,
 
     // Lock order: the commit queue, the commit leader, `logs.making`, the ledger, `keyspaces`, a
-    // keyspace's view, everything else. None but the ledger and `logs.making` is held across a
-    // file operation, except the leader's across the write of its frame.
+    // keyspace's view, everything else. Held across file operations: the ledger and `logs.making`; the
+    // leader's, across the write of its frame, edits of the catalog, and while tables join a tree;
+    // `flushing` of a keyspace, and now and then its `busy`; the pinned sequence numbers, across the
+    // edit of a compaction that a filter has changed; the right to remove files.
     pub(crate) pipeline: CommitPipeline,
     pub(crate) logs: Logs,
     pub(crate) ledger: Ledger,

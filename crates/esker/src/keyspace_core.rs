@@ -50,7 +50,8 @@ pub(crate) struct KeyspaceCore {
     /// Bytes to rewrite until the tree is in shape, as of the last change of the tree: computing it
     /// walks all tables. Counter only.
     debt_bytes: AtomicU64,
-    /// Tables that running jobs use. Not held across file operations.
+    /// Tables that running jobs use. Held across file operations in two places: while range tombstones
+    /// are read that may make tables needless (`pick_drop`), and while tables join the tree.
     busy: Mutex<Busy>,
     /// Held for a whole flush: one flush of a keyspace at a time keeps the order of its runs.
     pub(crate) flushing: Mutex<()>,
