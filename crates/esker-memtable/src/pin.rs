@@ -3,7 +3,7 @@
 #![expect(unsafe_code, reason = "a borrow is kept beside what it borrows from; see UNSAFE.md")]
 
 use std::fmt;
-use std::mem::transmute;
+use std::mem::{MaybeUninit, needs_drop, transmute};
 use std::ops::Deref;
 use std::sync::Arc;
 
@@ -37,13 +37,39 @@ impl Memtable {
     }
 }
 
+/// Something borrowed, beside the `Arc` that it borrows from.
+///
+/// A reference in an argument is taken to be valid until the call returns, wherever in the argument it
+/// stands, and the call may be the drop of the last `Arc`. That holds for no reference inside of a
+/// `MaybeUninit`.
+struct Borrowed<T>(MaybeUninit<T>);
+
+impl<T> Borrowed<T> {
+    const fn new(value: T) -> Self {
+        const { assert!(!needs_drop::<T>(), "nothing drops what is inside") };
+        Self(MaybeUninit::new(value))
+    }
+
+    /// What was given to `new`. Handed on with lifetimes that end with that of the owner.
+    #[inline]
+    const fn get(&self) -> &T {
+        // SAFETY: `new` has filled it, and nothing empties it.
+        unsafe { self.0.assume_init_ref() }
+    }
+
+    #[inline]
+    const fn get_mut(&mut self) -> &mut T {
+        // SAFETY: as in `get`.
+        unsafe { self.0.assume_init_mut() }
+    }
+}
+
 /// An ordered walk over a memtable, which it keeps alive.
 ///
 /// Sees every entry that was inserted before its last seek; of later ones, any or none.
-#[derive(Clone)]
 pub struct MemtableCursor {
     /// Borrows from `memtable`; handed out with shorter lifetimes only.
-    cursor: TreeCursor<'static>,
+    cursor: Borrowed<TreeCursor<'static>>,
     memtable: Arc<Memtable>,
 }
 
@@ -51,9 +77,10 @@ impl MemtableCursor {
     fn new(memtable: Arc<Memtable>) -> Self {
         let cursor = memtable.borrowed_cursor();
         // SAFETY: the cursor borrows what the `Arc` points to, which does not move and lives as
-        // long as the `Arc` beside it; neither leaves this struct without the other.
+        // long as the `Arc` beside it; neither leaves this struct without the other. Where both go
+        // at once, see `Borrowed`.
         let cursor = unsafe { transmute::<TreeCursor<'_>, TreeCursor<'static>>(cursor) };
-        Self { cursor, memtable }
+        Self { cursor: Borrowed::new(cursor), memtable }
     }
 
     /// The memtable that the cursor walks.
@@ -66,7 +93,7 @@ impl MemtableCursor {
     #[inline]
     #[must_use]
     pub fn is_valid(&self) -> bool {
-        self.cursor.is_valid()
+        self.cursor.get().is_valid()
     }
 
     /// The key of the current entry.
@@ -76,7 +103,7 @@ impl MemtableCursor {
     #[inline]
     #[must_use]
     pub fn key(&self) -> InternalKey<'_> {
-        self.cursor.key()
+        self.cursor.get().key()
     }
 
     /// [`key_head`](esker_base::key_head) of the current user key.
@@ -86,7 +113,7 @@ impl MemtableCursor {
     #[inline]
     #[must_use]
     pub fn head(&self) -> u64 {
-        self.cursor.head()
+        self.cursor.get().head()
     }
 
     /// The value of the current entry.
@@ -96,7 +123,7 @@ impl MemtableCursor {
     #[inline]
     #[must_use]
     pub fn value(&self) -> &[u8] {
-        self.cursor.value()
+        self.cursor.get().value()
     }
 
     /// The value of the current entry, kept beyond the cursor.
@@ -105,27 +132,27 @@ impl MemtableCursor {
     /// If the cursor stands on none.
     #[must_use]
     pub fn value_slice(&self) -> MemtableSlice {
-        MemtableSlice::new(Arc::clone(&self.memtable), self.cursor.entry())
+        MemtableSlice::new(Arc::clone(&self.memtable), self.cursor.get().entry())
     }
 
     /// Goes to the first entry.
     pub fn seek_to_first(&mut self) {
-        self.cursor.seek_to_first();
+        self.cursor.get_mut().seek_to_first();
     }
 
     /// Goes to the last entry.
     pub fn seek_to_last(&mut self) {
-        self.cursor.seek_to_last();
+        self.cursor.get_mut().seek_to_last();
     }
 
     /// Goes to the first entry that is not before `key`.
     pub fn seek(&mut self, key: InternalKey<'_>) {
-        self.cursor.seek(key);
+        self.cursor.get_mut().seek(key);
     }
 
     /// Goes to the last entry that is not behind `key`.
     pub fn seek_for_prev(&mut self, key: InternalKey<'_>) {
-        self.cursor.seek_for_prev(key);
+        self.cursor.get_mut().seek_for_prev(key);
     }
 
     /// The first part of a seek to an entry of `user_key`: finds the place where to look, and asks for it.
@@ -133,27 +160,27 @@ impl MemtableCursor {
     /// that they wait for memory together. Of entries that are inserted in between, any or none are
     /// found.
     pub fn approach(&mut self, user_key: &[u8]) {
-        self.cursor.approach(user_key);
+        self.cursor.get_mut().approach(user_key);
     }
 
     /// The second part, which may be left out: goes on to the leaf, and asks for it.
     pub fn ask_approached(&mut self, user_key: &[u8]) {
-        self.cursor.ask_approached(user_key);
+        self.cursor.get_mut().ask_approached(user_key);
     }
 
     /// The third part, of no use without the second: asks for the entry itself.
     pub fn hold_approached(&self, user_key: &[u8]) {
-        self.cursor.hold_approached(user_key);
+        self.cursor.get().hold_approached(user_key);
     }
 
     /// The last part of [`MemtableCursor::seek`]: the user key of `key` was approached.
     pub fn seek_approached(&mut self, key: InternalKey<'_>) {
-        self.cursor.seek_approached(key);
+        self.cursor.get_mut().seek_approached(key);
     }
 
     /// The last part of [`MemtableCursor::seek_for_prev`].
     pub fn seek_for_prev_approached(&mut self, key: InternalKey<'_>) {
-        self.cursor.seek_for_prev_approached(key);
+        self.cursor.get_mut().seek_for_prev_approached(key);
     }
 
     /// Goes to the next entry.
@@ -162,7 +189,7 @@ impl MemtableCursor {
     /// If the cursor stands on none.
     #[inline]
     pub fn next(&mut self) {
-        self.cursor.next();
+        self.cursor.get_mut().next();
     }
 
     /// Goes to the entry before.
@@ -173,20 +200,20 @@ impl MemtableCursor {
     /// # Cost
     /// One descent from the root for every hundred entries or so.
     pub fn prev(&mut self) {
-        self.cursor.prev();
+        self.cursor.get_mut().prev();
     }
 
     /// Goes to the next entry if it is at hand and of another user key, and returns its head; `None`
     /// if only [`MemtableCursor::next`] can say, and then nothing has changed.
     #[inline]
     pub fn step(&mut self) -> Option<u64> {
-        self.cursor.step()
+        self.cursor.get_mut().step()
     }
 
     /// As [`MemtableCursor::step`], going back.
     #[inline]
     pub fn step_back(&mut self) -> Option<u64> {
-        self.cursor.step_back()
+        self.cursor.get_mut().step_back()
     }
 
     /// Whether it is certain that the entry before the current one, when the cursor went there, was
@@ -197,15 +224,21 @@ impl MemtableCursor {
     #[inline]
     #[must_use]
     pub fn is_first_of_key(&self) -> bool {
-        self.cursor.is_first_of_key()
+        self.cursor.get().is_first_of_key()
+    }
+}
+
+impl Clone for MemtableCursor {
+    fn clone(&self) -> Self {
+        let cursor = Borrowed::new(self.cursor.get().clone());
+        Self { cursor, memtable: Arc::clone(&self.memtable) }
     }
 }
 
 /// A value inside a memtable, which it keeps alive.
-#[derive(Clone)]
 pub struct MemtableSlice {
     /// Borrows from `memtable`; handed out with shorter lifetimes only.
-    value: &'static [u8],
+    value: Borrowed<&'static [u8]>,
     memtable: Arc<Memtable>,
 }
 
@@ -213,9 +246,10 @@ impl MemtableSlice {
     fn new(memtable: Arc<Memtable>, entry: EntryRef<'_>) -> Self {
         let value = entry.value();
         // SAFETY: the callers, both in this file, found the entry in this
-        // memtable; its arena does not move entries and lives as long as the `Arc` beside it.
+        // memtable; its arena does not move entries and lives as long as the `Arc` beside it. Where
+        // both go at once, see `Borrowed`.
         let value = unsafe { transmute::<&[u8], &'static [u8]>(value) };
-        Self { value, memtable }
+        Self { value: Borrowed::new(value), memtable }
     }
 
     /// The memtable that holds the value.
@@ -225,12 +259,19 @@ impl MemtableSlice {
     }
 }
 
+impl Clone for MemtableSlice {
+    fn clone(&self) -> Self {
+        let value = Borrowed::new(*self.value.get());
+        Self { value, memtable: Arc::clone(&self.memtable) }
+    }
+}
+
 impl Deref for MemtableSlice {
     type Target = [u8];
 
     #[inline]
     fn deref(&self) -> &[u8] {
-        self.value
+        self.value.get()
     }
 }
 
