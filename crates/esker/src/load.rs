@@ -7,5 +7,6 @@ mod adopt_tables;
 pub(crate) mod bulk_loader;
 pub(crate) mod ingest;
 mod sort_buffer;
+mod spilled_runs;
 mod table_sequence;
 pub(crate) mod table_writer;

@@ -9,10 +9,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use esker_base::KeyRange;
 use esker_cache::{Charge, Owner};
 use esker_table::{TableOptions, WriteBehind};
-use esker_tree::{Cursor as _, LEVEL_COUNT_MAX, MergingCursor, RunCursor, TargetLevel};
+use esker_tree::{LEVEL_COUNT_MAX, TargetLevel};
 
 use crate::engine::Engine;
 use crate::error::Result;
@@ -20,6 +19,7 @@ use crate::jobs::outputs::table_options;
 use crate::keyspace::Keyspace;
 use crate::load::adopt_tables::LooseTable;
 use crate::load::sort_buffer::SortBuffer;
+use crate::load::spilled_runs::SpilledRuns;
 use crate::load::table_sequence::TableSequence;
 use crate::operation::check_value;
 
@@ -27,7 +27,7 @@ use crate::operation::check_value;
 const SORTED_BUFFER_BYTES: u64 = 256 << 10;
 
 /// Least and most bytes that are buffered while keys do not ascend; between them a quarter of the
-/// memory budget. More makes fewer runs to merge, which a few hundred do not slow down.
+/// memory budget. More makes fewer runs to merge; see [`SpilledRuns`].
 const BUFFER_BYTES_MIN: u64 = 1 << 20;
 const BUFFER_BYTES_MAX: u64 = 256 << 20;
 
@@ -73,8 +73,7 @@ pub struct BulkLoader {
     streamed: Option<TableSequence>,
     /// Who writes and syncs the files, while the caller's thread makes up the next blocks.
     behind: Option<Arc<WriteBehind>>,
-    /// Spilled, the oldest first.
-    runs: Vec<TableSequence>,
+    runs: SpilledRuns,
     entries: u64,
     replaced: u64,
     /// An earlier call failed: some entries may be missing.
@@ -111,17 +110,18 @@ impl BulkLoader {
         keyspace.core().check_live()?;
         let budget = engine.options.memory_budget_bytes;
         let piece_bytes = engine.options.part_bytes.unwrap_or(PIECE_BYTES) as usize;
+        let buffer_bytes_max = (budget / 4).clamp(BUFFER_BYTES_MIN, BUFFER_BYTES_MAX);
         let threads = Some(&engine.env.threads).filter(|_| 0 < engine.options.background_threads);
         Ok(Self {
             started_at: engine.snapshots.visible(),
             started: engine.now(),
             buffer: SortBuffer::new(),
             charge: engine.budget.charge(Owner::Compaction, 0),
-            buffer_bytes_max: (budget / 4).clamp(BUFFER_BYTES_MIN, BUFFER_BYTES_MAX),
+            buffer_bytes_max,
             look_at: SORTED_BUFFER_BYTES,
             streamed: None,
             behind: threads.map(|threads| WriteBehind::new(Arc::clone(threads), piece_bytes)),
-            runs: Vec::new(),
+            runs: SpilledRuns::new(buffer_bytes_max),
             entries: 0,
             replaced: 0,
             failure: None,
@@ -143,7 +143,7 @@ impl BulkLoader {
     ///
     /// # Cost
     /// Two copies, and a third if keys do not ascend, beside the work of making up tables, which
-    /// happens in the call that fills the buffer. A thread that the load has to itself writes and
+    /// happens in the call that fills the buffer; that may merge what was spilled before, too. A thread that the load has to itself writes and
     /// syncs files of a megabyte or more; with no background threads, or if there is none to be had,
     /// the caller does. What that thread fails at, the call after the next megabyte says at the
     /// latest, or the end.
@@ -225,21 +225,32 @@ impl BulkLoader {
             tables.end()?;
             // None, if the buffer has kept all there was: one entry that filled it.
             if !tables.finished().is_empty() {
-                self.runs.push(tables);
+                self.add_run(tables)?;
             }
         }
-        // Read once and removed: no filter, and no time for compression.
+        let mut tables = self.temporary_tables();
+        self.replaced += self.buffer.drain(false, |key, value| tables.put(key, value))?;
+        tables.end()?;
+        self.add_run(tables)
+    }
+
+    fn add_run(&mut self, run: TableSequence) -> Result<()> {
+        let mut runs = std::mem::replace(&mut self.runs, SpilledRuns::new(self.buffer_bytes_max));
+        let replaced = runs.push(run, || self.temporary_tables());
+        self.runs = runs;
+        self.replaced += replaced?;
+        Ok(())
+    }
+
+    /// Tables that are read once and removed: no filter, and no time for compression.
+    fn temporary_tables(&self) -> TableSequence {
         let options = TableOptions {
             compression: esker_table::Compression::None,
             filter_bits_per_key: 0,
             block_size_bytes: 64 << 10,
             ..TableOptions::default()
         };
-        let mut tables = self.tables(options, u64::MAX);
-        self.replaced += self.buffer.drain(false, |key, value| tables.put(key, value))?;
-        tables.end()?;
-        self.runs.push(tables);
-        Ok(())
+        self.tables(options, u64::MAX)
     }
 
     /// Makes the entries part of the keyspace, all at once.
@@ -326,36 +337,13 @@ impl BulkLoader {
         self.buffer.release();
         self.charge.set(0);
         self.merge()?;
-        Ok(self.runs.len())
+        Ok(self.runs.spilled())
     }
 
     /// Merges the runs into tables of the last level.
     fn merge(&mut self) -> Result<()> {
         let mut output = self.last_level_tables();
-        let all = KeyRange::all();
-        self.runs.iter().try_for_each(TableSequence::settle)?;
-        let runs = self.runs.iter().rev().map(TableSequence::run).collect::<Result<Vec<_>>>()?;
-        // Newest first: of equal keys, all at sequence number zero, the newest run's comes first.
-        let cursors = runs.into_iter().map(|run| RunCursor::last_reader(run, &all)).collect();
-        let mut cursor = MergingCursor::new(cursors);
-        let mut last: Option<Vec<u8>> = None;
-        cursor.seek_to_first()?;
-        while cursor.is_valid() {
-            let (_, current) = cursor.current();
-            let key = current.key().user_key;
-            match &mut last {
-                Some(last) if last == key => self.replaced += 1,
-                last => {
-                    output.put(key, current.value())?;
-                    let last = last.get_or_insert_default();
-                    last.clear();
-                    last.extend_from_slice(key);
-                }
-            }
-            cursor.next()?;
-        }
-        output.end()?;
-        output.settle()?;
+        self.replaced += self.runs.merge_into(&mut output)?;
         self.streamed = Some(output);
         Ok(())
     }

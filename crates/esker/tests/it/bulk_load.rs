@@ -101,6 +101,35 @@ fn unsorted_input_is_spilled_and_merged_and_the_last_write_of_a_key_wins() {
     }
 }
 
+/// All runs were kept until the end and merged at once: each took a file that was open and a megabyte.
+#[test]
+fn a_load_of_many_buffers_never_has_many_runs() {
+    for background_threads in [0, 2] {
+        let env = Env::memory(0);
+        let db = open_with(&env, background_threads);
+        let mut loader = db.bulk_loader(db.default_keyspace()).unwrap();
+        let (mut model, mut most, mut rng) = (Model::new(), 0, Rng::new(5));
+        for number in 0..5_000_u32 {
+            let key = rng.below(4_000).to_be_bytes();
+            let value = [&number.to_le_bytes()[..], &vec![b'x'; 16_000]].concat();
+            loader.put(key, &value).unwrap();
+            model.insert(key.to_vec(), value);
+            let files = env.fs.list(Path::new("db")).unwrap();
+            most = most.max(files.iter().filter(|file| file.name.ends_with(".table")).count());
+        }
+        let report = loader.finish().unwrap();
+        assert!(64 < report.spilled_runs, "{report:?}");
+        assert!(most <= 3 * 8, "{most} runs at a time");
+        assert_eq!(
+            (report.entries, report.replaced),
+            (model.len() as u64, 5_000 - model.len() as u64)
+        );
+        assert_holds(&db, &model);
+        db.wait_until_settled().unwrap();
+        assert_tidy(&db, &*env.fs, "loaded");
+    }
+}
+
 #[test]
 fn load_into_a_filled_keyspace_replaces_what_is_there_for_readers_to_come() {
     let env = Env::memory(0);
