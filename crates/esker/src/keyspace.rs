@@ -78,7 +78,8 @@ impl Keyspace {
     /// afterwards no deleted or overwritten entry of the range takes space, but for those that a
     /// snapshot sees. Of what lies in blob files as much may be garbage afterwards as
     /// [`blob_waste_percent_max`](KeyspaceOptions::blob_waste_percent_max) says. Memtables are flushed
-    /// first. Under policies that keep ages apart, `Fifo` and `TimeWindow`, that is all.
+    /// first. Under policies that keep ages apart, `Fifo` and `TimeWindow`, that is all. While
+    /// compactions are [paused](crate::Db::pause_compactions) it waits for somebody to resume them.
     ///
     /// # Errors
     /// If a table cannot be read or written; the tree is then somewhere between before and after.

@@ -30,6 +30,8 @@ impl Engine {
     pub(crate) fn compact(&self, keyspace: &Arc<KeyspaceCore>, range: &KeyRange) -> Result<()> {
         let task = Arc::new(OnDemand::new(keyspace, range, false));
         let must_end = || self.is_closed() || keyspace.is_dropped();
+        // Flushes, also while compactions are paused.
+        self.request_of(&task)?;
         loop {
             self.hold_back(Some(&task), must_end);
             match self.step(&task, || ())? {
