@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use esker::doctor::{RepairOptions, Totals};
+use esker::doctor::{Doctor, RepairOptions, Totals};
 use esker::env::{Env, FileExt as _};
 use esker::{Db, Error, ErrorKind, KeyspaceOptions, Options, RecoveryMode};
 use esker_base::{FileHeader, FileId, FileKind, KeyspaceId, ManifestId, OwnerId, SeqNo};
@@ -204,6 +204,36 @@ fn a_table_from_beyond_what_the_manifest_knows_says_that_a_newer_one_is_missing(
     files.flip(&newer, 3);
     assert_eq!(found(&env), [line]);
     check_refused();
+}
+
+#[test]
+fn a_log_apart_from_beyond_what_the_manifest_knows_says_that_a_newer_one_is_missing() {
+    let env = Env::memory(1);
+    let options =
+        Options { background_threads: 0, log_dir: Some("logs".into()), ..Options::default() };
+    let open = || Db::builder(DIR).env(env.clone()).options(options.clone()).open();
+    let db = open().unwrap();
+    db.put("key", "value").unwrap();
+    db.close().unwrap();
+    let logs = Path::new("logs");
+    let log = env.fs.list(logs).unwrap().into_iter().find(|file| file.name.ends_with(".log"));
+    let file = env.fs.open(&logs.join(log.unwrap().name)).unwrap();
+    let mut bytes = vec![0; usize::try_from(file.len().unwrap()).unwrap()];
+    file.read_exact_at(0, &mut bytes).unwrap();
+    let header = FileHeader::decode(&bytes).unwrap();
+    let id = FileId { counter: 90_000, ..header.id };
+    let later = [&FileHeader { id, ..header }.encode(), &bytes[FileHeader::LEN..]].concat();
+    let path = logs.join(id.file_name(FileKind::Log));
+    env.fs.create(&path).unwrap().write_all_at(0, &later).unwrap();
+    let error = open().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Corruption, "{error}");
+    assert!(error.to_string().ends_with("a newer one is missing"), "{error}");
+    let doctor = Doctor::new(DIR).log_dir(logs).env(env.clone());
+    let report = doctor.verify(&mut |_| {}).unwrap();
+    assert_eq!(report.findings.len(), 1, "{report}");
+    assert!(report.findings[0].to_string().contains("a newer one is missing"), "{report}");
+    env.fs.remove(&path).unwrap();
+    assert_eq!(open().unwrap().get("key").unwrap().unwrap(), "value");
 }
 
 #[test]
