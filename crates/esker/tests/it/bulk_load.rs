@@ -110,10 +110,10 @@ fn a_load_of_many_buffers_never_has_many_runs() {
         let mut loader = db.bulk_loader(db.default_keyspace()).unwrap();
         let (mut model, mut most, mut rng) = (Model::new(), 0, Rng::new(5));
         for number in 0..5_000_u32 {
-            let key = rng.below(4_000).to_be_bytes();
+            let key = format!("{:04}", rng.below(4_000)).into_bytes();
             let value = [&number.to_le_bytes()[..], &vec![b'x'; 16_000]].concat();
-            loader.put(key, &value).unwrap();
-            model.insert(key.to_vec(), value);
+            loader.put(&key, &value).unwrap();
+            model.insert(key, value);
             let files = env.fs.list(Path::new("db")).unwrap();
             most = most.max(files.iter().filter(|file| file.name.ends_with(".table")).count());
         }
