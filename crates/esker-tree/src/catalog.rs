@@ -5,16 +5,21 @@
 //!
 //! Holds what is known about tables, not tables: nothing here opens a file.
 
+mod fold;
+
+#[cfg(test)]
+mod tests;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
-use esker_base::limits::KEYSPACE_NAME_LEN_MAX;
 use esker_base::{DatabaseId, FileId, KeyspaceId, LogId, OwnerId, SeqNo, TableId};
 use esker_table::TableProperties;
 
 use crate::edit::{EditRecord, EditRefused, VersionEdit};
-use crate::shape::{LEVEL_COUNT_MAX, RunId, RunShape, Shape};
+use crate::shape::{RunId, RunShape, Shape};
+pub(crate) use fold::Fold;
 
 /// Everything that a manifest says.
 #[derive(Clone, PartialEq, Debug)]
@@ -81,45 +86,6 @@ impl KeyspaceState {
         }
         shape
     }
-
-    /// That no two tables of one of `runs` overlap.
-    fn check_runs(&self, runs: &BTreeSet<(usize, RunId)>) -> Result<(), EditRefused> {
-        let mut touched: BTreeMap<(usize, RunId), Vec<&TableProperties>> = BTreeMap::new();
-        for place in self.tables.values() {
-            if runs.contains(&(place.level, place.run)) {
-                touched.entry((place.level, place.run)).or_default().push(&place.properties);
-            }
-        }
-        for ((level, run), mut tables) in touched {
-            tables.sort_by(|a, b| a.smallest_key.cmp(&b.smallest_key));
-            for (table, next) in tables.iter().zip(tables.iter().skip(1)) {
-                if !table.ends_before(&next.smallest_key) {
-                    let (a, b) = (table.id, next.id);
-                    return refuse(format!("tables {a} and {b} overlap in L{level} {run}"));
-                }
-            }
-        }
-        Ok(())
-    }
-}
-
-/// What an edit has been about so far.
-#[derive(Default)]
-struct Touched {
-    /// The runs of each keyspace that it puts tables into.
-    runs: BTreeMap<KeyspaceId, BTreeSet<(usize, RunId)>>,
-    /// The tables that it names.
-    tables: BTreeSet<TableId>,
-}
-
-impl Touched {
-    fn run(&mut self, keyspace: KeyspaceId, level: usize, run: RunId) {
-        self.runs.entry(keyspace).or_default().insert((level, run));
-    }
-
-    fn table(&mut self, table: TableId) -> Result<(), EditRefused> {
-        ensure(self.tables.insert(table), || format!("table {table} is named twice in one edit"))
-    }
 }
 
 impl Catalog {
@@ -148,18 +114,18 @@ impl Catalog {
     /// # Cost
     /// Copies the keyspaces that it touches.
     pub fn apply(&mut self, edit: &VersionEdit) -> Result<(), EditRefused> {
-        let mut next = self.clone();
-        let mut touched = Touched::default();
-        for record in &edit.records {
-            next.apply_record(record, &mut touched)?;
-        }
-        for (keyspace, runs) in &touched.runs {
-            if let Some(state) = next.keyspaces.get(keyspace) {
-                state.check_runs(runs)?;
-            }
-        }
-        *self = next;
+        *self = self.with(edit)?;
         Ok(())
+    }
+
+    /// This catalog after `edit`, as [`Catalog::apply`] says.
+    ///
+    /// # Errors
+    /// With the first reason why it does not fit.
+    pub(crate) fn with(&self, edit: &VersionEdit) -> Result<Self, EditRefused> {
+        let mut fold = Fold::of_one(self.clone(), edit);
+        fold.take_in(edit)?;
+        Ok(fold.into_catalog())
     }
 
     /// The edit that makes this catalog out of [`Catalog::new`].
@@ -193,6 +159,9 @@ impl Catalog {
     }
 
     /// Where `table` stands, and in which keyspace.
+    ///
+    /// # Cost
+    /// Asks every keyspace.
     #[must_use]
     pub fn find_table(&self, table: TableId) -> Option<(KeyspaceId, &TablePlace)> {
         self.keyspaces.iter().find_map(|(&id, state)| Some((id, state.tables.get(&table)?)))
@@ -208,190 +177,6 @@ impl Catalog {
     fn reserve_counter(&mut self, counter: u64) {
         self.next_file_counter = self.next_file_counter.max(counter.saturating_add(1));
     }
-
-    fn apply_record(
-        &mut self,
-        record: &EditRecord,
-        touched: &mut Touched,
-    ) -> Result<(), EditRefused> {
-        match record {
-            // Lower bounds: two that were taken at once may come in either order.
-            EditRecord::NextFileCounter(to) => {
-                self.next_file_counter = self.next_file_counter.max(*to);
-                Ok(())
-            }
-            EditRecord::LastSeqno(to) => {
-                self.last_seqno = self.last_seqno.max(*to);
-                Ok(())
-            }
-            EditRecord::NextKeyspaceId(to) => {
-                self.next_keyspace_id = self.next_keyspace_id.max(*to);
-                Ok(())
-            }
-            EditRecord::LogAdded(log) => {
-                self.reserve(log.0);
-                let is_new = self.logs.insert(*log);
-                ensure(is_new, || format!("log {log} is added twice"))
-            }
-            EditRecord::LogRemoved(log) => {
-                let was_there = self.logs.remove(log);
-                self.durable_logs.remove(log);
-                ensure(was_there, || format!("log {log} is removed but not there"))
-            }
-            EditRecord::LogDurable { log, offset } => {
-                self.durable_logs.insert(*log, *offset);
-                let is_there = self.logs.contains(log);
-                ensure(is_there, || format!("log {log} is durable but not there"))
-            }
-            // About the file that it stands in.
-            EditRecord::Closed => Ok(()),
-            _ => self.apply_to_keyspace(record, touched),
-        }
-    }
-
-    fn apply_to_keyspace(
-        &mut self,
-        record: &EditRecord,
-        touched: &mut Touched,
-    ) -> Result<(), EditRefused> {
-        match record {
-            EditRecord::KeyspaceCreated { keyspace, name, order, options } => {
-                self.create_keyspace(*keyspace, name, order, options)
-            }
-            EditRecord::KeyspaceRenamed { keyspace, name } => {
-                self.check_name(name, Some(*keyspace))?;
-                self.keyspace(*keyspace)?.name.clone_from(name);
-                Ok(())
-            }
-            EditRecord::KeyspaceOptions { keyspace, options } => {
-                self.keyspace(*keyspace)?.options.clone_from(options);
-                Ok(())
-            }
-            EditRecord::KeyspaceDropped { keyspace } => {
-                let dropped = self.keyspaces.remove(keyspace);
-                ensure(dropped.is_some(), || format!("keyspace {keyspace} does not exist"))
-            }
-            EditRecord::TableAdded { keyspace, level, run, properties } => {
-                let place =
-                    TablePlace { level: *level, run: *run, properties: Arc::clone(properties) };
-                touched.table(properties.id)?;
-                self.add_table(*keyspace, place)?;
-                touched.run(*keyspace, *level, *run);
-                Ok(())
-            }
-            EditRecord::TableRemoved { keyspace, table } => {
-                touched.table(*table)?;
-                let removed = self.keyspace(*keyspace)?.tables.remove(table);
-                ensure(removed.is_some(), || {
-                    format!("table {table} is removed but not in keyspace {keyspace}")
-                })
-            }
-            EditRecord::TableMoved { keyspace, table, level, run } => {
-                touched.table(*table)?;
-                check_level(*level)?;
-                self.reserve_counter(run.0);
-                let Some(place) = self.keyspace(*keyspace)?.tables.get_mut(table) else {
-                    return refuse(format!(
-                        "table {table} is moved but not in keyspace {keyspace}"
-                    ));
-                };
-                ensure((place.level, place.run) != (*level, *run), || {
-                    format!("table {table} is moved to L{level} {run}, where it stands")
-                })?;
-                (place.level, place.run) = (*level, *run);
-                touched.run(*keyspace, *level, *run);
-                Ok(())
-            }
-            EditRecord::FlushedUpTo { keyspace, seqno } => {
-                let flushed = &mut self.keyspace(*keyspace)?.flushed_up_to;
-                ensure(*flushed <= *seqno, || {
-                    format!("flushed sequence number goes back from {flushed} to {seqno}")
-                })?;
-                *flushed = *seqno;
-                Ok(())
-            }
-            EditRecord::NextFileCounter(_)
-            | EditRecord::LastSeqno(_)
-            | EditRecord::NextKeyspaceId(_)
-            | EditRecord::LogAdded(_)
-            | EditRecord::LogRemoved(_)
-            | EditRecord::LogDurable { .. }
-            | EditRecord::Closed => unreachable!("not about a keyspace"),
-        }
-    }
-
-    fn keyspace(&mut self, id: KeyspaceId) -> Result<&mut KeyspaceState, EditRefused> {
-        match self.keyspaces.get_mut(&id) {
-            Some(state) => Ok(Arc::make_mut(state)),
-            None => refuse(format!("keyspace {id} does not exist")),
-        }
-    }
-
-    fn check_name(&self, name: &str, owner: Option<KeyspaceId>) -> Result<(), EditRefused> {
-        ensure(name.len() <= KEYSPACE_NAME_LEN_MAX, || {
-            format!("keyspace name of {} bytes is too long", name.len())
-        })?;
-        match self.keyspaces.iter().find(|(_, state)| state.name == name) {
-            Some((other, _)) if Some(*other) != owner => {
-                refuse(format!("keyspace {other} is called {name:?} already"))
-            }
-            _ => Ok(()),
-        }
-    }
-
-    fn create_keyspace(
-        &mut self,
-        id: KeyspaceId,
-        name: &str,
-        order: &str,
-        options: &[u8],
-    ) -> Result<(), EditRefused> {
-        ensure(id.0 >= self.next_keyspace_id, || format!("keyspace id {id} was given before"))?;
-        self.check_name(name, None)?;
-        let Some(next) = id.0.checked_add(1) else {
-            return refuse("keyspace ids are used up");
-        };
-        self.next_keyspace_id = next;
-        let state = KeyspaceState {
-            name: name.to_owned(),
-            order: order.to_owned(),
-            options: options.to_vec(),
-            flushed_up_to: SeqNo::ZERO,
-            tables: BTreeMap::new(),
-        };
-        self.keyspaces.insert(id, Arc::new(state));
-        Ok(())
-    }
-
-    fn add_table(&mut self, keyspace: KeyspaceId, place: TablePlace) -> Result<(), EditRefused> {
-        let TablePlace { level, run, properties } = &place;
-        let id = properties.id;
-        check_level(*level)?;
-        ensure(properties.keyspace == keyspace, || {
-            format!("table {id} of keyspace {} is added to {keyspace}", properties.keyspace)
-        })?;
-        ensure(properties.smallest_key <= properties.largest_key, || {
-            format!("table {id} ends before it starts")
-        })?;
-        ensure(self.find_table(id).is_none(), || format!("table {id} is added twice"))?;
-        self.reserve(id.0);
-        properties.blob_uses().for_each(|one| self.reserve(one.facts.id.0));
-        self.reserve_counter(run.0);
-        self.keyspace(keyspace)?.tables.insert(id, place);
-        Ok(())
-    }
-}
-
-fn refuse<T>(what: impl Into<std::borrow::Cow<'static, str>>) -> Result<T, EditRefused> {
-    Err(EditRefused::new(what))
-}
-
-fn ensure(holds: bool, what: impl FnOnce() -> String) -> Result<(), EditRefused> {
-    if holds { Ok(()) } else { refuse(what()) }
-}
-
-fn check_level(level: usize) -> Result<(), EditRefused> {
-    ensure(level < LEVEL_COUNT_MAX, || format!("there is no level {level}"))
 }
 
 impl fmt::Display for Catalog {

@@ -24,7 +24,7 @@ use esker_base::{Corruption, FileHeader, FileId, FileKind, ManifestId};
 use esker_env::{DirEntry, FileError, FileSystem, IoError, UnsupportedFormat};
 use esker_log::{ExpectedHeader, LogEnd, LogReader, LogSync, LogWriter, write_back};
 
-use crate::catalog::Catalog;
+use crate::catalog::{Catalog, Fold};
 use crate::edit::{EditError, EditRecord, MANIFEST_FORMAT, VersionEdit};
 
 /// What follows a manifest's name until its first frame is durable.
@@ -137,7 +137,7 @@ impl Manifest {
             newest_format: MANIFEST_FORMAT,
         };
         let mut reader = LogReader::open(fs, &dir.join(id.file_name()), &expected)?;
-        let mut catalog = Catalog::new(reader.header().database);
+        let mut catalog = Fold::new(Catalog::new(reader.header().database));
         let mut first_frame = None;
         let mut snapshot_end = 0;
         let mut is_closed = false;
@@ -158,7 +158,8 @@ impl Manifest {
                 }
                 .into(),
             })?;
-            catalog.apply(&edit).map_err(|error| damaged(format!("edit does not fit: {error}")))?;
+            let refused = |error| damaged(format!("edit does not fit: {error}"));
+            catalog.take_in(&edit).map_err(refused)?;
             if first_frame.is_none() {
                 first_frame = Some(frame.offset);
                 snapshot_end = frame.offset + frame.payload.len() as u64;
@@ -169,6 +170,7 @@ impl Manifest {
             let what = "manifest does not start with a whole catalog";
             return Err(Corruption::new(id.file_name(), FileHeader::LEN as u64, what).into());
         }
+        let mut catalog = catalog.into_catalog();
         catalog.reserve(id.0);
         let end = reader.end();
         if is_closed && !matches!(end, LogEnd::Sealed { .. }) {
@@ -256,10 +258,7 @@ impl Manifest {
         if let Some(error) = &self.poison {
             return Err(error.clone());
         }
-        let mut next = self.catalog.clone();
-        if let Err(error) = next.apply(edit) {
-            panic!("an edit that does not fit is not written: {error}\n{edit}");
-        }
+        let next = self.after(edit);
         assert!(!edit.records.is_empty(), "an edit says something");
         let mut payload = Vec::new();
         edit.encode(&mut payload);
@@ -310,10 +309,7 @@ impl Manifest {
         if let Some(error) = &self.poison {
             return Err(error.clone());
         }
-        let mut next = self.catalog.clone();
-        if let Err(error) = next.apply(edit) {
-            panic!("an edit that does not fit is not written: {error}\n{edit}");
-        }
+        let next = self.after(edit);
         if self.is_closed && next == self.catalog {
             return Ok(());
         }
@@ -321,6 +317,13 @@ impl Manifest {
             self.start(mint(), next, true).and_then(|()| Ok(self.fs.sync_dir(&self.dir)?));
         self.poison = result.as_ref().err().cloned();
         result
+    }
+
+    fn after(&self, edit: &VersionEdit) -> Catalog {
+        match self.catalog.with(edit) {
+            Ok(catalog) => catalog,
+            Err(error) => panic!("an edit that does not fit is not written: {error}\n{edit}"),
+        }
     }
 
     /// Writes `catalog` as the first frame of the manifest `id` and, once that is durable, makes it

@@ -15,7 +15,7 @@ use esker_base::{Corruption, FileHeader, FileKind, KeyspaceId, LogId, SeqNo};
 use esker_cache::Budget;
 use esker_env::{FileError, FileSystem, IoError};
 use esker_log::{ExpectedHeader, LogEnd, LogReader};
-use esker_tree::Catalog;
+use esker_tree::{Catalog, KeyspaceState};
 
 use crate::error::Result;
 use crate::events::Event;
@@ -52,11 +52,8 @@ pub(crate) struct Replay<'a> {
 struct Target {
     keyspace: Arc<KeyspaceCore>,
     buffer: Arc<WriteBuffer>,
-    /// Up to here everything is in the tables.
-    flushed_up_to: SeqNo,
-    /// When entries in the log were written at the earliest, in milliseconds since the epoch: later
-    /// than those in the tables.
-    written_since: u64,
+    /// What is in the tables.
+    state: Arc<KeyspaceState>,
     memtable_bytes: u64,
 }
 
@@ -376,7 +373,7 @@ impl<'a> Replay<'a> {
         }
         // Without a target the keyspace was dropped since.
         let Some(target) = self.target.as_ref().filter(|target| {
-            target.flushed_up_to < seqno
+            target.state.flushed_up_to < seqno
                 || esker_base::planted::is("replay-repeats-what-was-flushed")
         }) else {
             return;
@@ -384,7 +381,9 @@ impl<'a> Replay<'a> {
         target.buffer.note_log(log);
         let memtable = &target.buffer.memtable;
         memtable.writer().insert(operation.key, seqno, operation.kind, operation.value);
-        target.buffer.times.note(memtable, || target.written_since);
+        // Asked for the first entry and the first tombstone of a memtable: it looks at every table,
+        // which a log that alternates between keyspaces must not pay at each change.
+        target.buffer.times.note(memtable, || written_since(&target.state));
         self.operation_count += 1;
         target.buffer.update_charge();
         if target.memtable_bytes <= memtable.size_bytes() {
@@ -398,8 +397,7 @@ impl<'a> Replay<'a> {
         let state = self.catalog.keyspaces.get(&id)?;
         Some(Target {
             buffer: Arc::clone(&keyspace.view().active),
-            flushed_up_to: state.flushed_up_to,
-            written_since: written_since(state),
+            state: Arc::clone(state),
             memtable_bytes: keyspace.settings().memtable_bytes,
             keyspace,
         })
@@ -411,9 +409,10 @@ fn is_of_the_file(error: &IoError) -> bool {
     !error.is_of_the_moment()
 }
 
-/// When the newest table was flushed; without one, nothing is known. One that came ready may be
-/// younger than what is in the log.
-pub(crate) fn written_since(state: &esker_tree::KeyspaceState) -> u64 {
+/// When entries in the log were written at the earliest, in milliseconds since the epoch: when the
+/// newest table was flushed; without one, nothing is known. One that came ready may be younger than
+/// what is in the log.
+pub(crate) fn written_since(state: &KeyspaceState) -> u64 {
     let tables = state.tables.values().map(|place| &place.properties.extras);
     let times = tables.filter(|extras| extras.origin.is_none()).filter_map(|extras| extras.times);
     times.map(|times| times.newest).max().unwrap_or(0)
