@@ -262,7 +262,8 @@ impl<'a> Course<'a> {
 
     fn flush(&mut self, replay: &Replay, number: u64, scale: f64) {
         let before = self.now;
-        self.now += replay.interval.mul_f64(scale);
+        let passed = Duration::try_from_secs_f64(replay.interval.as_secs_f64() * scale);
+        self.now = self.now.saturating_add(passed.unwrap_or(Duration::MAX));
         let now = millis(self.now);
         let times = TableTimes {
             oldest: millis(before),
@@ -308,7 +309,7 @@ impl<'a> Course<'a> {
         self.tree.shape.levels.iter().map(|level| level.runs.len()).sum()
     }
 
-    fn end(self, flush_count: u64, run_counts: usize) -> ReplayFigures {
+    fn end(mut self, flush_count: u64, run_counts: usize) -> ReplayFigures {
         let (bare, bytes) = (self.tree.bare_bytes(), self.tree.shape.bytes());
         let shape = &self.tree.shape;
         let count = shape.levels.iter().rposition(|l| !l.runs.is_empty()).map_or(0, |d| d + 1);

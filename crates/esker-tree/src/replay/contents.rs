@@ -12,6 +12,22 @@ pub(super) struct Cell {
     pub(super) tombstones: f64,
 }
 
+impl Cell {
+    /// This one merged with an `older` one.
+    fn over(self, older: Self, grid: Grid) -> Self {
+        let shown = 1.0 - (self.entries / grid.keys).min(1.0);
+        Self {
+            entries: self.entries + older.entries * shown,
+            tombstones: self.tombstones + older.tombstones * shown,
+        }
+    }
+
+    /// Entries that are no tombstones.
+    fn kept(&self) -> f64 {
+        self.entries - self.tombstones.min(self.entries)
+    }
+}
+
 /// Entries of neighbouring cells.
 #[derive(Clone, Default, PartialEq, Debug)]
 pub(super) struct Contents {
@@ -92,15 +108,12 @@ impl Contents {
             merged.reach(run);
             for (number, older) in run.iter() {
                 let newer = &mut merged.cells[(number - merged.first) as usize];
-                let shown = 1.0 - (newer.entries / grid.keys).min(1.0);
-                newer.entries += older.entries * shown;
-                newer.tombstones += older.tombstones * shown;
+                *newer = newer.over(older, grid);
             }
         }
         if is_last {
             for cell in &mut merged.cells {
-                cell.entries -= cell.tombstones.min(cell.entries);
-                cell.tombstones = 0.0;
+                *cell = Cell { entries: cell.kept(), tombstones: 0.0 };
             }
         }
         merged
@@ -121,6 +134,50 @@ impl Contents {
     /// The same entries, `cells` further on.
     pub(super) fn moved(&self, cells: u64) -> Self {
         Self { first: self.first + cells, cells: self.cells.clone() }
+    }
+}
+
+/// What is left of a merge of all runs of a tree, as flushes are added to it.
+///
+/// Merging some of the runs before changes little of it: only where tables end within a cell. So a
+/// large one is made again after a step for each [`CELLS_PER_STEP`] cells, and a small one always: to
+/// look at every cell at each step takes minutes for thousands of flushes of ascending keys.
+#[derive(Clone, Debug)]
+pub(super) struct Whole {
+    merged: Contents,
+    /// Entries of `merged` that are no tombstones.
+    kept: f64,
+    /// How often they were asked for.
+    steps: usize,
+}
+
+/// Cells that may be looked at for one step.
+const CELLS_PER_STEP: usize = 8192;
+
+impl Whole {
+    /// Of `runs`, newest first.
+    pub(super) fn of<'a>(grid: Grid, runs: impl IntoIterator<Item = &'a Contents>) -> Self {
+        let merged = Contents::merged(grid, runs, false);
+        let kept = merged.cells.iter().map(Cell::kept).sum();
+        Self { merged, kept, steps: 0 }
+    }
+
+    /// Adds a run that is newer than all before.
+    pub(super) fn add(&mut self, grid: Grid, newest: &Contents) {
+        self.merged.reach(newest);
+        for (number, newer) in newest.iter() {
+            let cell = &mut self.merged.cells[(number - self.merged.first) as usize];
+            let before = cell.kept();
+            *cell = newer.over(*cell, grid);
+            self.kept += cell.kept() - before;
+        }
+    }
+
+    /// Entries that are no tombstones; `None` if it is time to make it again.
+    pub(super) const fn step(&mut self) -> Option<f64> {
+        let is_due = self.merged.cells.len() < self.steps * CELLS_PER_STEP;
+        self.steps += 1;
+        if is_due { None } else { Some(self.kept) }
     }
 }
 

@@ -153,6 +153,33 @@ fn larger_memtables_flush_less() {
     assert!(usual.flush_bytes * 9 < larger.flush_bytes * 10, "{usual:?}\n{larger:?}");
 }
 
+/// What follows the flushes is what a look at every cell says, or nearly.
+#[test]
+fn kept_bytes_follow_flushes_compactions_and_drops() {
+    let deleting = "L6 8MiB\n  #1: 10[a..m 4MiB] 11[n..z 4MiB]\n\
+                    flush 20[a..m 1MiB tombstones=300] 21[n..z 1MiB]\n\
+                    flush 22[g..s 1MiB tombstones=500]\n\
+                    merge #2 20[a..z 1MiB] #1 9[a..z 8MiB entries=4000] -> 22[a..z 8MiB entries=4200]\n";
+    let ascending = "flush 1[b..c 1MiB tombstones=100]\nflush 2[e..f 1MiB]\nflush 3[h..i 1MiB]\n";
+    for (shape, recorded) in [overwritten(), parse(deleting), parse(ascending)] {
+        let replay = of(&shape, &recorded);
+        for name in ["none", "leveled", "universal", "lazy", "fifo"] {
+            let policy = policy(name);
+            let mut course = Course::new(&replay, policy.as_deref());
+            for number in 0..150 {
+                course.flush(&replay, number, 1.0);
+                course.settle().unwrap();
+                let followed = course.tree.bare_bytes();
+                let mut again = course.tree.clone();
+                again.whole = None;
+                let expected = again.bare_bytes();
+                let error = (followed / expected - 1.0).abs();
+                assert!(error < 0.001, "{name} {number}: {followed}, not {expected}");
+            }
+        }
+    }
+}
+
 #[test]
 fn nothing_is_replayed_of_a_tree_without_tables() {
     let replay = of(&Shape::default(), &Recorded::default());

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use esker_base::{FileId, OwnerId, SeqNo, TableId};
 use esker_table::{TableProperties, TableTimes};
 
-use super::contents::{Cell, Contents, Grid};
+use super::contents::{Cell, Contents, Grid, Whole};
 use crate::imagined::{imagined_table, key_number};
 use crate::plan::{Plan, PlanInput};
 use crate::shape::{RunId, Shape};
@@ -41,6 +41,8 @@ pub(super) struct FlushedTable {
 pub(super) struct Tree {
     pub(super) shape: Shape,
     contents: BTreeMap<TableId, Contents>,
+    /// `None` until somebody asks, and after tables were dropped.
+    pub(super) whole: Option<Whole>,
     grid: Grid,
     entry_bytes: EntryBytes,
     last_id: u64,
@@ -66,6 +68,7 @@ impl Tree {
         Self {
             shape: Shape::default(),
             contents: BTreeMap::new(),
+            whole: None,
             grid,
             entry_bytes,
             last_id: 0,
@@ -113,6 +116,9 @@ impl Tree {
         self.last_seqno += (entries as u64).max(1);
         let seqnos = (seqno(first), seqno(self.last_seqno));
         let output = Output { place: (0, run), seqnos, times };
+        if let Some(whole) = &mut self.whole {
+            whole.add(self.grid, &joined(tables.iter().map(|table| &table.contents)));
+        }
         tables.iter().map(|t| self.add(&output, t.hull, t.contents.clone())).sum()
     }
 
@@ -141,7 +147,8 @@ impl Tree {
         let taken = self.shape.take(plan);
         if plan.is_drop {
             let dropped = taken.iter().map(|table| table.file_bytes).sum();
-            self.contents.retain(|id, _| taken.iter().all(|table| table.id != *id));
+            taken.iter().for_each(|table| drop(self.contents.remove(&table.id)));
+            self.whole = None;
             return Ok(Done { written: 0, dropped });
         }
         let run = plan.target_run.unwrap_or_else(|| RunId(self.mint()));
@@ -174,6 +181,13 @@ impl Tree {
             !run.overlapping(&plan.first_key, &plan.last_key).is_empty()
         };
         beside.chain(deeper).any(overlaps)
+    }
+
+    fn merge_all(&self) -> Whole {
+        let runs = self.shape.levels.iter().flat_map(|level| &level.runs);
+        let contents = |table: &Arc<TableProperties>| &self.contents[&table.id];
+        let runs: Vec<_> = runs.map(|run| joined(run.tables.iter().map(contents))).collect();
+        Whole::of(self.grid, &runs)
     }
 
     /// Writes `merged` to tables that end where `plan` says, and returns their bytes.
@@ -215,17 +229,21 @@ impl Tree {
     }
 
     /// Bytes of a tree of one run with the same keys and values.
-    pub(super) fn bare_bytes(&self) -> f64 {
-        let mut runs = Vec::new();
-        for run in self.shape.levels.iter().flat_map(|level| &level.runs) {
-            let mut all = Contents::default();
-            run.tables.iter().for_each(|table| all.add(&self.contents[&table.id]));
-            runs.push(all);
-        }
-        let kept = Contents::merged(self.grid, &runs, true).sum().entries;
+    pub(super) fn bare_bytes(&mut self) -> f64 {
+        let kept = self.whole.as_mut().and_then(Whole::step).unwrap_or_else(|| {
+            let whole = self.merge_all();
+            self.whole.insert(whole).step().unwrap_or(0.0)
+        });
         let deepest = self.shape.levels.iter().rposition(|level| !level.runs.is_empty());
         kept * self.entry_bytes.of_level(deepest.unwrap_or(0))
     }
+}
+
+/// The contents of a run of these tables.
+fn joined<'a>(tables: impl Iterator<Item = &'a Contents>) -> Contents {
+    let mut run = Contents::default();
+    tables.for_each(|table| run.add(table));
+    run
 }
 
 fn seqno(number: u64) -> SeqNo {
