@@ -168,15 +168,32 @@ impl fmt::Display for Plan {
                 None => f.write_str(" new run")?,
             }
         }
-        let (first, last) = (self.first_key.escape_ascii(), self.last_key.escape_ascii());
+        let (first, last) = (KeyText(&self.first_key), KeyText(&self.last_key));
         write!(f, ", {first}..{last}, {}", Bytes(self.input_bytes))?;
         if !self.is_trivial_move && !self.is_drop {
             write!(f, ", outputs to {}", Bytes(self.output_bytes_max))?;
         }
         for (index, key) in self.cut_keys.iter().enumerate() {
-            write!(f, "{}{}", if index == 0 { ", cut at " } else { " " }, key.escape_ascii())?;
+            write!(f, "{}{}", if index == 0 { ", cut at " } else { " " }, KeyText(key))?;
         }
         Ok(())
+    }
+}
+
+/// Bytes of a key that are shown: events keep plans in words, outside the memory budget.
+const KEY_BYTES_SHOWN: usize = 32;
+
+/// A key, or the start of a long one and its length.
+struct KeyText<'a>(&'a [u8]);
+
+impl fmt::Display for KeyText<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0.get(..KEY_BYTES_SHOWN) {
+            Some(start) if KEY_BYTES_SHOWN < self.0.len() => {
+                write!(f, "{} (of {} bytes)", start.escape_ascii(), self.0.len())
+            }
+            _ => write!(f, "{}", self.0.escape_ascii()),
+        }
     }
 }
 
@@ -262,5 +279,36 @@ impl Busy {
                 && plan.first_key.as_slice() <= last
                 && first <= plan.last_key.as_slice()
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A database of keys of 64 KiB kept 32 MiB of plans in its list of events.
+    #[test]
+    fn plan_in_words_shows_the_start_of_long_keys() {
+        let plan = Plan {
+            reason: PlanReason::Size,
+            inputs: Vec::new(),
+            target_level: 2,
+            target_run: Some(RunId(7)),
+            cut_keys: vec![vec![b'm'; 32], vec![b'n'; 33]],
+            output_bytes_max: 2048,
+            is_trivial_move: false,
+            is_drop: false,
+            first_key: b"a".to_vec(),
+            last_key: vec![b'z'; 65_535],
+            input_bytes: 4096,
+        };
+        let (m, n, z) = ("m".repeat(32), "n".repeat(32), "z".repeat(32));
+        assert_eq!(
+            plan.to_string(),
+            format!(
+                "size: merge to L2#7, a..{z} (of 65535 bytes), 4KiB, outputs to 2KiB, \
+                 cut at {m} {n} (of 33 bytes)"
+            )
+        );
     }
 }

@@ -290,7 +290,8 @@ impl KeyspaceCore {
             _ => Duration::from_secs(60),
         };
         let wait = Duration::from_millis(100 << attempts.min(10)).min(longest);
-        failures.insert(kind, Failure { error: error.clone(), attempts, retry_at: now + wait });
+        let retry_at = now.saturating_add(wait);
+        failures.insert(kind, Failure { error: error.clone(), attempts, retry_at });
     }
 }
 

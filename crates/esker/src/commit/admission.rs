@@ -138,7 +138,8 @@ impl Engine {
         }
         let bytes = blocks.replace(0) * INTERRUPT_BYTES;
         let Some(rate) = allowed_rate(limit, &self.backlog(keyspace)) else { return };
-        let until = self.now() + self.throttle.io_limit.pace(bytes, rate, self.now());
+        let wait = self.throttle.io_limit.pace(bytes, rate, self.now());
+        let until = self.now().saturating_add(wait);
         // A wait that was long enough is enough, whatever the clock says: in tests it may stand
         // still.
         let mut is_early = true;

@@ -15,22 +15,26 @@ const EVERY_MAX: Duration = Duration::from_secs(60);
 /// When a keyspace is looked at next.
 #[derive(Debug, Default)]
 pub(crate) struct Looks {
-    /// Nanoseconds of the engine's clock; 0 before the first look. Counter only: who moves it on
-    /// does the look.
+    /// Nanoseconds of the engine's clock; 0 before the first look, and after the last, at the end of
+    /// that clock, [`u64::MAX`]. Counter only: who moves it on does the look.
     next: AtomicU64,
 }
 
 impl Looks {
     /// How long until the next look.
     pub(crate) fn wait(&self, now: Duration) -> Duration {
-        Duration::from_nanos(self.next.load(Ordering::Relaxed)).saturating_sub(now)
+        match self.next.load(Ordering::Relaxed) {
+            u64::MAX => EVERY_MAX,
+            next => Duration::from_nanos(next).saturating_sub(now),
+        }
     }
 
     /// Whether the caller is to look now; the next look is `every` so much later.
     pub(crate) fn take(&self, every: Duration, now: Duration) -> bool {
         let due = self.next.load(Ordering::Relaxed);
-        let next = u64::try_from((now + every).as_nanos()).unwrap_or(u64::MAX);
-        Duration::from_nanos(due) <= now
+        let next = u64::try_from(now.saturating_add(every).as_nanos()).unwrap_or(u64::MAX);
+        due < next
+            && Duration::from_nanos(due) <= now
             && self.next.compare_exchange(due, next, Ordering::Relaxed, Ordering::Relaxed).is_ok()
     }
 }

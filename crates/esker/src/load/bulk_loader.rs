@@ -109,7 +109,8 @@ impl BulkLoader {
         engine.check_writable()?;
         keyspace.core().check_live()?;
         let budget = engine.options.memory_budget_bytes;
-        let piece_bytes = engine.options.part_bytes.unwrap_or(PIECE_BYTES) as usize;
+        let piece_bytes =
+            engine.options.part_bytes.unwrap_or(PIECE_BYTES).clamp(1, 1 << 30) as usize;
         let buffer_bytes_max = (budget / 4).clamp(BUFFER_BYTES_MIN, BUFFER_BYTES_MAX);
         let threads = Some(&engine.env.threads).filter(|_| 0 < engine.options.background_threads);
         Ok(Self {

@@ -4,9 +4,12 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use esker::env::{Clock as _, Env, FileExt as _, ManualClock};
+use esker::env::{
+    Clock as _, Env, Fault, FaultFileSystem, FileExt as _, ManualClock, Operation, Rule,
+};
 use esker::{CompactionPolicy, Db, FifoOptions, Keyspace, KeyspaceOptions, Options};
 use esker::{ErrorKind, TimeWindowOptions};
+use esker_base::KeyspaceId;
 use esker_tree::Manifest;
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -94,6 +97,66 @@ fn what_recovery_reads_may_be_as_old_as_the_last_table() {
     let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap();
     assert_eq!(times.len(), 2);
     assert_eq!((times[1].oldest, times[1].newest), (millis(flushed), millis(clock.wall())));
+}
+
+/// The log alternates between keyspaces, whose newest tables are of different ages.
+#[test]
+fn what_recovery_reads_in_turns_is_as_old_as_the_last_table_of_its_keyspace() {
+    let (env, clock) = machine();
+    let (db, keyspace) = open(&env, CompactionPolicy::None);
+    let default = db.default_keyspace();
+    for key in ["a", "b", "c", "d"] {
+        default.put(key, "value").unwrap();
+    }
+    default.flush().unwrap();
+    let first = clock.wall();
+    clock.advance(HOUR);
+    put(&keyspace, "a");
+    let second = clock.wall();
+    clock.advance(HOUR);
+    for key in ["b", "c", "d"] {
+        default.delete(key).unwrap();
+        keyspace.put(key, "value").unwrap();
+    }
+    drop((db, keyspace));
+    let (db, keyspace) = open(&env, CompactionPolicy::None);
+    db.default_keyspace().flush().unwrap();
+    keyspace.flush().unwrap();
+    drop((db, keyspace));
+    let catalog = Manifest::recover(&*env.fs, Path::new("db")).unwrap().unwrap().catalog;
+    let newest = |id| {
+        let table = catalog.keyspaces[&id].tables.values().next_back().unwrap();
+        let times = table.properties.extras.times.unwrap();
+        (times.oldest, times.oldest_tombstone)
+    };
+    let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap();
+    assert_eq!(newest(KeyspaceId(0)), (millis(first), Some(millis(first))));
+    assert_eq!(newest(KeyspaceId(1)), (millis(second), None));
+}
+
+/// The next look at a keyspace, the next attempt at a job, the times of a flush that is made up: each
+/// was a sum of times that panicked where the clock had come to its end.
+#[test]
+fn clock_at_its_end_stops_no_job() {
+    let (env, clock) = machine();
+    let faults = FaultFileSystem::new(Arc::clone(&env.fs), clock.clone());
+    let env = Env { fs: Arc::new(faults.clone()), ..env };
+    let age_max = Some(HOUR);
+    let fifo = CompactionPolicy::Fifo(FifoOptions { age_max, ..Default::default() });
+    let (db, keyspace) = open(&env, fifo);
+    put(&keyspace, "a");
+    clock.advance(HOUR);
+    put(&keyspace, "b");
+    clock.advance(Duration::MAX);
+    run_jobs(&db);
+    assert_eq!(keys(&keyspace), ["b"]);
+    faults.add(Rule::new(Fault::Error(5)).on(&[Operation::Write]).path("*.table"));
+    keyspace.put("c", "value").unwrap();
+    assert_eq!(keyspace.flush().unwrap_err().kind(), ErrorKind::Io);
+    faults.clear();
+    assert_eq!(keyspace.what_if(&[]).unwrap().outcomes.len(), 1);
+    keyspace.flush().unwrap();
+    assert_eq!(keys(&keyspace), ["b", "c"]);
 }
 
 #[test]

@@ -236,6 +236,21 @@ fn open_with_threads(env: &Env) -> Db {
     Db::builder("db").env(env.clone()).options(options).open().unwrap()
 }
 
+/// With pieces of no bytes, the thread waited for room that never came; with the largest, a sum of
+/// lengths ran over.
+#[test]
+fn load_writes_behind_in_pieces_of_any_size() {
+    let env = Env::memory(0);
+    for size in [u64::MAX, 1, 0] {
+        let options = Options { part_bytes: Some(size), ..Options::default() };
+        let builder = Db::builder(format!("db-{size}")).env(env.clone()).options(options);
+        let db = builder.open().unwrap();
+        let given = few_entries(true);
+        load(&db, &given);
+        assert_holds(&db, &given.into_iter().collect());
+    }
+}
+
 fn with_faults(fs: &MemoryFileSystem) -> (Env, FaultFileSystem) {
     let env = Env::memory(0);
     let faults = FaultFileSystem::new(Arc::new(fs.clone()), env.clock.clone());
