@@ -209,7 +209,7 @@ impl Replay {
         let mut course = Course::new(self, policy);
         course.settle()?;
         course.figures.takeover_bytes = std::mem::take(&mut course.figures.compaction_bytes);
-        course.note_space(0);
+        course.note_space(0, 0);
         let mut run_counts = 0;
         for number in 0..flush_count {
             course.flush(self, number, scale);
@@ -239,7 +239,13 @@ struct Course<'a> {
     tree: Tree,
     now: Duration,
     figures: ReplayFigures,
+    /// Bytes written since the room of the tree was last noted.
+    unnoted_bytes: u64,
 }
+
+/// What is written between two looks at the room that the tree takes: its bytes by this. A look goes over
+/// all runs, so without compactions looks at each flush are quadratic: 8,000 flushes took minutes.
+const NOTED_SHARE: u64 = 64;
 
 impl<'a> Course<'a> {
     fn new(replay: &Replay, policy: Option<&'a dyn Policy>) -> Self {
@@ -257,7 +263,8 @@ impl<'a> Course<'a> {
             run_count_mean: 0.0,
             levels: Vec::new(),
         };
-        Self { policy, tree: replay.start.clone(), now: replay.now, figures }
+        let tree = replay.start.clone();
+        Self { policy, tree, now: replay.now, figures, unnoted_bytes: u64::MAX }
     }
 
     fn flush(&mut self, replay: &Replay, number: u64, scale: f64) {
@@ -271,9 +278,10 @@ impl<'a> Course<'a> {
             oldest_tombstone: None,
             written: now,
         };
-        self.figures.flush_bytes += self.tree.flush(&replay.flushed(number, scale), times);
+        let written = self.tree.flush(&replay.flushed(number, scale), times);
+        self.figures.flush_bytes += written;
         self.figures.run_count_max = self.figures.run_count_max.max(self.run_count());
-        self.note_space(0);
+        self.note_space(written, 0);
     }
 
     /// Carries out what the policy plans until it plans nothing.
@@ -289,14 +297,21 @@ impl<'a> Course<'a> {
             self.figures.compaction_bytes += done.written;
             self.figures.dropped_bytes += done.dropped;
             if done.written > 0 {
-                self.note_space((before + done.written).saturating_sub(self.tree.shape.bytes()));
+                let more = (before + done.written).saturating_sub(self.tree.shape.bytes());
+                self.note_space(done.written, more);
             }
         }
         Err(format!("{} does not come to rest", policy.name()))
     }
 
-    /// Notes how much room the tree takes, with so many bytes more.
-    fn note_space(&mut self, more: u64) {
+    /// Notes how much room the tree takes, with so many bytes `more`, once enough was `written` since the
+    /// last time.
+    fn note_space(&mut self, written: u64, more: u64) {
+        self.unnoted_bytes = self.unnoted_bytes.saturating_add(written);
+        if self.unnoted_bytes < self.tree.shape.bytes() / NOTED_SHARE {
+            return;
+        }
+        self.unnoted_bytes = 0;
         let bare = self.tree.bare_bytes();
         if bare >= 1.0 {
             let amplification = (self.tree.shape.bytes() + more) as f64 / bare;
