@@ -150,3 +150,22 @@ fn log_segments() -> Vec<Vec<u8>> {
     });
     seals.to_vec()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::TARGETS;
+
+    /// Seeds, inputs that have found something once, and some that lead far.
+    #[test]
+    fn inputs_of_the_corpus_find_nothing() {
+        let corpus = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fuzz/corpus");
+        for target in &TARGETS {
+            (target.seeds)().iter().for_each(|seed| (target.run)(seed));
+            let dir = std::path::Path::new(corpus).join(target.name);
+            let inputs = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
+            let inputs: Vec<_> = inputs.collect();
+            assert!(!inputs.is_empty(), "{}", target.name);
+            inputs.iter().for_each(|path| (target.run)(&std::fs::read(path).unwrap()));
+        }
+    }
+}

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use esker_base::{Fragments, InternalKey, KeyspaceId, TableId, Trailer};
+use esker_base::{EntryKind, Fragments, InternalKey, KeyspaceId, TableId, Trailer};
 use esker_table::Table;
 use esker_tree::{
     Cursor as _, KeyspaceState, LEVEL_COUNT_MAX, MergingCursor, RunCursor, RunId, TablePlace,
@@ -87,9 +87,33 @@ impl Pending {
         self.user_key == key.user_key && self.trailer.seqno() == key.seqno()
     }
 
-    fn put(self, tables: &mut NewTables<'_>) -> Result<()> {
+    fn put(self, tables: &mut NewTables<'_>, references: &mut References) -> Result<u64> {
         let key = InternalKey { user_key: &self.user_key, trailer: self.trailer };
-        tables.add(key, &self.value)
+        if !references.is_new(key, &self.value) {
+            return Ok(0);
+        }
+        tables.add(key, &self.value)?;
+        Ok(1)
+    }
+}
+
+/// The references to blobs that were put under one key. One that comes again, with a smaller number, is what
+/// a compaction has left of the same write: it says nothing more, and would count twice.
+#[derive(Default)]
+struct References {
+    user_key: Vec<u8>,
+    seen: BTreeSet<Vec<u8>>,
+}
+
+impl References {
+    /// Whether the entry is no reference, or one that was not put under this key yet.
+    fn is_new(&mut self, key: InternalKey<'_>, value: &[u8]) -> bool {
+        if self.user_key != key.user_key {
+            self.seen.clear();
+            self.user_key.clear();
+            self.user_key.extend_from_slice(key.user_key);
+        }
+        key.kind() != EntryKind::BlobReference || self.seen.insert(value.to_vec())
     }
 }
 
@@ -101,6 +125,7 @@ fn merge_into(tables: &mut NewTables<'_>, version: &Version) -> Result<u64> {
     let cursors = runs.map(|run| RunCursor::closing(Arc::clone(run))).collect();
     let mut cursor = MergingCursor::new(cursors);
     let mut pending: Option<Pending> = None;
+    let mut references = References::default();
     let mut entries = 0;
     cursor.seek_to_first()?;
     while cursor.is_valid() {
@@ -110,11 +135,10 @@ fn merge_into(tables: &mut NewTables<'_>, version: &Version) -> Result<u64> {
         if !repeated.is_some_and(is_older) {
             let is_other = repeated.is_none();
             let before = pending.replace(Pending::of(current)).filter(|_| is_other);
-            before.map_or(Ok(()), |one| one.put(tables))?;
-            entries += u64::from(is_other);
+            entries += before.map_or(Ok(0), |one| one.put(tables, &mut references))?;
         }
         cursor.next()?;
     }
-    pending.map_or(Ok(()), |one| one.put(tables))?;
+    entries += pending.map_or(Ok(0), |one| one.put(tables, &mut references))?;
     Ok(entries)
 }
