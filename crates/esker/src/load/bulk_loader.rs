@@ -144,10 +144,10 @@ impl BulkLoader {
     ///
     /// # Cost
     /// Two copies, and a third if keys do not ascend, beside the work of making up tables, which
-    /// happens in the call that fills the buffer; that may merge what was spilled before, too. A thread that the load has to itself writes and
-    /// syncs files of a megabyte or more; with no background threads, or if there is none to be had,
-    /// the caller does. What that thread fails at, the call after the next megabyte says at the
-    /// latest, or the end.
+    /// happens in the call that fills the buffer; that may merge what was spilled before, too. A thread
+    /// that the load has to itself writes and syncs files of a megabyte or more; with no background
+    /// threads, or if there is none to be had, the caller does. What that thread fails at, the call
+    /// after the next megabyte says at the latest, or the end.
     #[inline]
     pub fn put(&mut self, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Result<()> {
         let (key, value) = (key.as_ref(), value.as_ref());
