@@ -19,9 +19,9 @@ use crate::keyspace_core::KeyspaceCore;
 use crate::operation::Operation;
 use crate::options::Durability;
 
-/// Writes that take effect together, in the order in which they were added, or not at all. Until then
-/// [`Batch::get`] alone sees them. Where all its keyspaces are [without a log](crate::KeyspaceOptions::log),
-/// a crash may leave what some of them had flushed.
+/// Writes that take effect together, in the order in which they were added, or not at all. Before
+/// the commit, only [`Batch::get`] sees them. If none of its keyspaces has [a
+/// log](crate::KeyspaceOptions::log), a crash may leave the part that some of them had flushed.
 ///
 /// # Cost
 /// Each write is encoded once, when it is added; committing copies the bytes into the log.
@@ -43,7 +43,7 @@ impl Batch {
 
     /// Sets `key` to `value` in `keyspace`. A key or value that is too long makes
     /// [`Batch::commit`] fail with nothing written. The keyspace's
-    /// [`default_ttl`](crate::KeyspaceOptions::default_ttl) counts from here on.
+    /// [`default_ttl`](crate::KeyspaceOptions::default_ttl) counts from this call.
     pub fn put(&mut self, keyspace: &Keyspace, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) {
         match keyspace.core().default_ttl() {
             None => self.add(keyspace, EntryKind::Put, key.as_ref(), value.as_ref()),
@@ -51,7 +51,7 @@ impl Batch {
         }
     }
 
-    /// Sets `key` to `value` in `keyspace` for as long as `ttl`, counted from here on. See
+    /// Sets `key` to `value` in `keyspace` for the duration `ttl`, counted from this call. See
     /// [`Keyspace::put_with_ttl`]. A ttl of zero makes [`Batch::commit`] fail with nothing written.
     pub fn put_with_ttl(
         &mut self,
@@ -100,10 +100,10 @@ impl Batch {
         self.add(keyspace, EntryKind::SingleDelete, key.as_ref(), &[]);
     }
 
-    /// Removes every key of `range` from `keyspace`: those that are there before the batch, and
-    /// those that it has written so far. A range that no key can lie in adds nothing; one that ends
-    /// before it starts, or has a bound that is too long for a key, makes [`Batch::commit`] fail
-    /// with nothing written.
+    /// Removes every key of `range` from `keyspace`: those that were there before the batch, and
+    /// those that the batch has written so far. A range in which no key can lie adds nothing; one
+    /// that ends before it starts, or has a bound that is too long for a key, makes
+    /// [`Batch::commit`] fail with nothing written.
     pub fn delete_range<K: AsRef<[u8]>>(
         &mut self,
         keyspace: &Keyspace,
@@ -135,7 +135,7 @@ impl Batch {
         });
     }
 
-    /// Adds what `encode` makes of the keyspace and the stored key.
+    /// Adds the operation that `encode` produces from the keyspace and the stored key.
     fn add_encoded(
         &mut self,
         keyspace: &Keyspace,
@@ -169,7 +169,7 @@ impl Batch {
     /// The engine and the encoded writes.
     ///
     /// # Errors
-    /// The one for which a write was refused; `Closed`.
+    /// The error of the write that was refused; `Closed`.
     pub(crate) fn content(&self) -> Result<(&Arc<Engine>, &[u8])> {
         if let Some(refused) = &self.refused {
             return Err(refused.clone());
@@ -220,12 +220,12 @@ impl Batch {
     /// Applies all writes, or none of them, with the given durability.
     ///
     /// # Durability
-    /// What was written to the log before is at least as safe then, also if the batch is empty.
+    /// Everything logged before is then at least as safe, even if the batch is empty.
     ///
     /// # Errors
     /// - `InvalidInput`: one of the writes was refused; nothing was written.
     /// - `Io`, `NoSpace`: the log could not be written. [`Error::outcome`] says whether the batch
-    ///   may be in it; if so, the database takes no more writes until it is reopened.
+    ///   may be in it; if so, the database accepts no writes until it is reopened.
     /// - `Poisoned`, `Closed`, `ReadOnly`: nothing was written.
     ///
     /// # Cost
@@ -235,8 +235,8 @@ impl Batch {
         self.flush_to(durability)
     }
 
-    /// As [`Batch::commit_with`]; afterwards, unless it failed, the batch is empty and can be
-    /// filled again, with its memory.
+    /// As [`Batch::commit_with`], but on success leaves the batch empty, with its memory, to be
+    /// filled again.
     ///
     /// # Errors
     /// As [`Batch::commit_with`]; the batch is then as it was.

@@ -1,4 +1,4 @@
-//! Keys and values as they are handed out: owned, `'static`, cheap to clone.
+//! Keys and values as reads return them: owned, `'static`, cheap to clone.
 
 use std::borrow::Borrow;
 use std::fmt;
@@ -9,9 +9,9 @@ use esker_memtable::MemtableSlice;
 use esker_table::BlockSlice;
 use esker_tree::PinnedValue;
 
-/// Values of at least this many bytes are handed out without a copy: they keep the block or
-/// memtable alive in which they lie. Smaller ones are copied, so that a value kept for long does
-/// not hold on to forty times its size.
+/// Values of at least this many bytes are returned without a copy: they keep their block or
+/// memtable alive. Smaller ones are copied, so that a value kept for long does not hold on to forty
+/// times its size.
 pub(crate) const PINNED_LEN_MIN: usize = 1024;
 
 /// Longest byte string that is stored in place, without an allocation.

@@ -1,4 +1,4 @@
-//! The public handle of a compaction that background threads do.
+//! The public handle of a compaction on demand that runs on background threads.
 
 use std::sync::Arc;
 
@@ -6,12 +6,12 @@ use crate::error::Result;
 use crate::handle::Handle;
 use crate::scheduler::on_demand::{CompactionProgress, CompactionReport, OnDemand};
 
-/// A compaction on demand that was started and goes on in the background; see
+/// A compaction on demand, running in the background; see
 /// [`Keyspace::start_compaction`](crate::Keyspace::start_compaction).
 ///
-/// Dropping the handle lets the compaction go on: nobody can pause or cancel it then. A paused one
-/// stays so until the database is closed. Closing the database ends it between two blocks, and it is
-/// not taken up again by the next open. The handle keeps the database open.
+/// If the handle is dropped, the compaction goes on, and can no longer be paused or cancelled; a
+/// paused one stays paused until the database is closed. Closing the database stops it between two
+/// blocks, and the next open does not resume it. The handle keeps the database open.
 #[derive(Debug)]
 pub struct CompactionHandle {
     db: Arc<Handle>,
@@ -23,47 +23,47 @@ impl CompactionHandle {
         Self { db, task }
     }
 
-    /// How far it is.
+    /// Its progress so far.
     #[must_use]
     pub fn progress(&self) -> CompactionProgress {
         self.task.progress()
     }
 
-    /// Whether it has ended, one way or another.
+    /// Whether it has ended, for whatever reason.
     #[must_use]
     pub fn has_ended(&self) -> bool {
         self.task.has_ended()
     }
 
-    /// Ends it: at once if no step is under way, otherwise at the next block. Nothing is lost; steps
-    /// that have ended count, and files of the one that has not are removed. Does not wait; does
-    /// nothing to one that has ended.
+    /// Stops it: at once if no step is running, otherwise at the next block. Finished steps keep
+    /// their effect; the files of an unfinished one are removed. Does not wait, and does nothing if
+    /// the compaction has ended.
     pub fn cancel(&self) {
         self.task.cancel();
         self.db.engine().scheduler.wake();
     }
 
-    /// Lets it rest: no step is begun, and one under way waits at the next block, keeping its inputs
-    /// from other compactions, and files of the keyspace that others replace meanwhile from being
-    /// removed. Its thread does other work. Without background threads, a step that has begun is
-    /// finished.
+    /// Pauses it: no further step is begun, and a running one stops at its next block, while its
+    /// thread does other work. As long as it is paused, its inputs are barred from other
+    /// compactions, and files of the keyspace that others replace cannot be removed. Without
+    /// background threads, a step that has begun is finished.
     pub fn pause(&self) {
         self.task.set_paused(true);
         self.db.engine().scheduler.wake();
     }
 
-    /// Lets it go on.
+    /// Resumes it after [`CompactionHandle::pause`].
     pub fn resume(&self) {
         self.task.set_paused(false);
         self.db.engine().scheduler.wake();
     }
 
-    /// Returns when it has ended, and what it has done. Waits for as long as it is paused. Without
-    /// [background threads](crate::Options::background_threads), background jobs are done here.
+    /// Waits until it has ended, also while it is paused, and returns what it has done. Without
+    /// [background threads](crate::Options::background_threads), runs background jobs meanwhile.
     ///
     /// # Errors
-    /// - As [`Keyspace::compact`](crate::Keyspace::compact): it has ended with this error, and is
-    ///   not tried again.
+    /// - As [`Keyspace::compact`](crate::Keyspace::compact): it ended with this error, and is not
+    ///   retried.
     /// - `Closed`, `Poisoned`: it will not go on.
     pub fn wait(&self) -> Result<CompactionReport> {
         let engine = self.db.engine();

@@ -27,16 +27,17 @@ use crate::snapshot::Snapshot;
 
 /// An open database. Cheap to clone; usable from many threads.
 ///
-/// Reads and writes on it go to the default keyspace. It closes when it is [closed](Db::close), or
-/// when the last clone of it and the last [`Keyspace`], [`Batch`], [`BulkLoader`] and
-/// [`CompactionHandle`] are dropped: that hands buffered writes to the system and stops the
-/// background work, but flushes nothing and cannot report an error. Snapshots, scans and cursors do
-/// not keep it open.
+/// Reads and writes on it go to the default keyspace. The database is closed by [`Db::close`], or
+/// when the last clone of this handle and the last [`Keyspace`], [`Batch`], [`BulkLoader`] and
+/// [`CompactionHandle`] are dropped. Such a drop hands buffered writes to the system and stops
+/// background work, but it flushes nothing and cannot report an error. Snapshots, scans and cursors
+/// do not keep the database open.
 ///
-/// The drop of the last one waits for the running jobs. Where a job itself drops it, by way of an
+/// Dropping the last handle waits for the running jobs. If a job itself drops it, through an
 /// [`EventListener`](crate::EventListener), [`MergeOperator`](crate::MergeOperator) or
-/// [`CompactionFilter`](crate::CompactionFilter), the drop returns at once, and the directory can be
-/// opened again a moment later, when the jobs have ended: until then that is refused as `Locked`.
+/// [`CompactionFilter`](crate::CompactionFilter), the drop returns at once; the directory can be
+/// opened again when the jobs have ended, a moment later, and until then an open is refused as
+/// `Locked`.
 #[derive(Clone, Debug)]
 pub struct Db {
     default: Keyspace,
@@ -63,34 +64,36 @@ impl Db {
         &self.engine().options
     }
 
-    /// The default keyspace, which reads and writes on the database go to.
+    /// The default keyspace: reads and writes on the database go to it.
     #[must_use]
     pub const fn default_keyspace(&self) -> &Keyspace {
         &self.default
     }
 
-    /// Opens the keyspace `name`, creating it with `options` if there is none. The name has from 1 to
-    /// [`KEYSPACE_NAME_LEN_MAX`](crate::limits::KEYSPACE_NAME_LEN_MAX) bytes.
+    /// Opens the keyspace `name`, or creates it with `options` if it does not exist. The name has 1
+    /// to [`KEYSPACE_NAME_LEN_MAX`](crate::limits::KEYSPACE_NAME_LEN_MAX) bytes.
     ///
-    /// One that exists takes `options` from now on, for all its handles: all of them, so what is left
-    /// at its default is so from now on, whatever it was, and a compaction filter that is not given
-    /// works no more. Only the order of the keys is fixed, and a merge operator stays if none is given.
-    /// What is on disk stays as it was written, until it is compacted. To change one option, change it
-    /// in [`Keyspace::options`]; to change none, see [`Db::existing_keyspace`]. A database that was
-    /// opened for reading goes by `options` as far as it can, and records none.
+    /// For an existing keyspace, `options` replace all its options from now on, for all its
+    /// handles: an option left at its default is reset to the default, and a compaction filter that
+    /// is not given stops working. The exceptions are the key order, which is fixed, and the merge
+    /// operator, which is kept if none is given. Data on disk stays as it was written until it is
+    /// compacted. To change one option, change it in a copy of [`Keyspace::options`]; to change
+    /// none, use [`Db::existing_keyspace`]. A database that was opened for reading applies
+    /// `options` as far as it can, and does not record them.
     ///
     /// # Durability
     /// A new keyspace survives loss of power once this returns.
     ///
     /// # Errors
-    /// `InvalidInput` for an empty or too long name, options that make no sense, or another key
-    /// order or merge operator than the keyspace has; `ReadOnly` if it does not exist; `Io`, `NoSpace`.
+    /// `InvalidInput` for an empty or too long name, options that make no sense, or a key order or
+    /// merge operator that differs from the keyspace's; `ReadOnly` if it does not exist; `Io`,
+    /// `NoSpace`.
     pub fn keyspace(&self, name: &str, options: KeyspaceOptions) -> Result<Keyspace> {
         let core = self.engine().open_keyspace(name, Some(&options))?;
         Ok(Keyspace::new(Arc::clone(self.default.handle()), core))
     }
 
-    /// The keyspace `name` with the options that it has; `None` if there is none.
+    /// The existing keyspace `name`, with its options unchanged; `None` if there is none.
     ///
     /// # Errors
     /// `Closed`.
@@ -109,8 +112,8 @@ impl Db {
     /// Gives a keyspace another name.
     ///
     /// # Errors
-    /// `InvalidInput` if a keyspace has the name, be it this one, for the default keyspace, or for one of
-    /// another database; `Closed` if it was dropped; as of a write otherwise.
+    /// `InvalidInput` if a keyspace, even this one, has the name already, for the default keyspace,
+    /// or for one of another database; `Closed` if it was dropped; otherwise as for a write.
     pub fn rename_keyspace(&self, keyspace: &Keyspace, name: &str) -> Result<()> {
         self.engine().rename_keyspace(keyspace.core_in(self.engine())?, name)
     }
@@ -119,10 +122,10 @@ impl Db {
     ///
     /// # Errors
     /// `InvalidInput` for the default keyspace, or for one of another database; `Closed` if it was
-    /// dropped already; as of a write otherwise.
+    /// dropped already; otherwise as for a write.
     ///
     /// # Cost
-    /// One edit of the manifest, however much the keyspace holds. Files go as soon as no scan or
+    /// One edit of the manifest, however much the keyspace holds. Files are removed once no scan or
     /// cursor reads them.
     pub fn drop_keyspace(&self, keyspace: &Keyspace) -> Result<()> {
         self.engine().drop_keyspace(keyspace.core_in(self.engine())?)
@@ -133,28 +136,29 @@ impl Db {
         Batch::new(Arc::clone(self.default.handle()))
     }
 
-    /// Makes tables that [`TableWriter`](crate::TableWriter)s wrote part of `keyspace`: all of them or none, visible at
-    /// once, newer than everything before. Each joins the tree as it is, as deep as it fits, and under
-    /// policies that keep ages apart, `Fifo` and `TimeWindow`, in level 0; its files are left alone
-    /// unless [`IngestOptions::move_files`] says otherwise.
+    /// Makes tables written by [`TableWriter`](crate::TableWriter)s part of `keyspace`: all of them
+    /// or none, all visible at the same moment, and newer than everything before. Each joins the
+    /// tree unchanged, as deep as it fits, or in level 0 under the policies that keep ages apart,
+    /// `Fifo` and `TimeWindow`. The files are copied, unless [`IngestOptions::move_files`] is set.
     ///
     /// # Durability
-    /// The entries survive loss of power once this returns, and so do all writes before it. They
-    /// are in no log.
+    /// The entries survive loss of power once this returns, and so do all earlier writes. The
+    /// entries are not written to the log.
     ///
     /// # Errors
-    /// - `InvalidInput`: a file was not written by a table writer, is for another keyspace or in
-    ///   another order of keys, or two of them overlap; the keyspace is of another database.
+    /// - `InvalidInput`: a file was not written by a table writer, is for another keyspace or has
+    ///   another key order; two files overlap; or the keyspace belongs to another database.
     /// - `Corruption`, `UnsupportedFormat`: a file is damaged, or a newer release wrote it.
     /// - `Io`, `NoSpace`, `Closed`, `ReadOnly`, `Poisoned`.
     ///
-    /// Nothing is ingested then, and all files are where they were. If the outcome of the error is
-    /// [`Unknown`](crate::Outcome::Unknown), the manifest could not be written, and reopening tells
-    /// whether the tables are part of the keyspace; the database takes no more writes until then.
+    /// After an error, nothing has been ingested, and all files are where they were. But if its
+    /// outcome is [`Unknown`](crate::Outcome::Unknown), the manifest could not be written: only
+    /// reopening shows whether the tables are part of the keyspace, and the database accepts no
+    /// writes until then.
     ///
     /// # Cost
-    /// Reads each file once, and writes it once where it is copied. Memtables with a key of their
-    /// ranges are flushed. Other writes wait while the manifest is written.
+    /// Reads each file once, and writes it once if it is copied. Memtables with keys in the ranges
+    /// of the tables are flushed. Other writes wait while the manifest is written.
     pub fn ingest<P: AsRef<Path>>(
         &self,
         keyspace: &Keyspace,
@@ -164,7 +168,8 @@ impl Db {
         self.engine().ingest(keyspace.core_in(self.engine())?, files, options)
     }
 
-    /// A loader of many entries into `keyspace`, past log and memtables. See [`BulkLoader`].
+    /// A loader that writes many entries to `keyspace`, bypassing log and memtables. See
+    /// [`BulkLoader`].
     ///
     /// # Errors
     /// `InvalidInput` for a keyspace of another database; `Closed`, `ReadOnly`, `Poisoned`.
@@ -173,17 +178,18 @@ impl Db {
         BulkLoader::new(keyspace.clone())
     }
 
-    /// All keyspaces as they are now, to read later. Consistent across keyspaces.
+    /// Takes a snapshot of all keyspaces as they are now, consistent across them.
     #[must_use]
     pub fn snapshot(&self) -> Snapshot {
         Snapshot::new(self.engine(), self.default.core())
     }
 
-    /// Makes every write to the log that was acknowledged before this call, whatever its durability,
-    /// survive loss of power. A keyspace [without a log](KeyspaceOptions::log) is to be flushed for that.
+    /// Makes every logged write that was acknowledged before this call survive loss of power,
+    /// whatever its durability. A keyspace [without a log](KeyspaceOptions::log) must be flushed
+    /// instead.
     ///
     /// # Errors
-    /// If the log cannot be written or synced. The database takes no more writes then, until it is
+    /// If the log cannot be written or synced. The database then accepts no writes until it is
     /// reopened.
     pub fn sync(&self) -> Result<()> {
         self.engine().sync()
@@ -233,33 +239,33 @@ impl Db {
         })
     }
 
-    /// Returns when no flush or compaction is wanted any more and no write is waiting for one. While
-    /// [compactions are paused](Db::pause_compactions), none is wanted, but one that has begun is
-    /// waited for. So is one that [was started](Db::start_compaction), unless it is paused between two
-    /// steps. The cache is full of what [`Options::warm_cache`] loads into it then; a database that was
-    /// opened for reading waits for that alone.
+    /// Waits until no flush or compaction is due and no write is waiting for one. While
+    /// [compactions are paused](Db::pause_compactions), none is due, but one that has begun is
+    /// waited for. A compaction that [was started](Db::start_compaction) is also waited for, unless
+    /// it is paused between two steps. So is the loading of blocks by [`Options::warm_cache`]; a
+    /// database that was opened for reading waits for that alone.
     ///
     /// # Errors
-    /// Of a background job that keeps failing; `Closed`, `Poisoned`.
+    /// The error of a background job that keeps failing; `Closed`, `Poisoned`.
     pub fn wait_until_settled(&self) -> Result<()> {
         self.engine().wait_until_settled()
     }
 
-    /// Does one background job on this thread, if there is one: for databases that were opened
-    /// with no [background threads](Options::background_threads). A job that fails is noted in
-    /// [`Db::health`] and tried again later.
+    /// Runs one background job on this thread and returns whether there was one. For databases that
+    /// were opened without [background threads](Options::background_threads). A job that fails is
+    /// reported by [`Db::health`] and tried again later.
     pub fn run_background_job(&self) -> bool {
         self.engine().run_background_job()
     }
 
-    /// Begins no compaction and lets those that run wait, at the next block, until
-    /// [`Db::resume_compactions`]; those on demand too. Flushes go on, so writes are slowed down in
-    /// time. A reopened database is not paused.
+    /// Pauses all compactions, including those on demand, until [`Db::resume_compactions`]: none is
+    /// begun, and those that run wait at their next block. Flushes go on, so writes are slowed down
+    /// eventually. A reopened database is not paused.
     pub fn pause_compactions(&self) {
         self.engine().scheduler.set_paused(true);
     }
 
-    /// Lets compactions go on.
+    /// Ends [`Db::pause_compactions`].
     pub fn resume_compactions(&self) {
         self.engine().scheduler.set_paused(false);
     }
@@ -270,8 +276,8 @@ impl Db {
         self.engine().scheduler.is_paused()
     }
 
-    /// The compactions that run, and those that would be begun next, with reasons, scores and bytes:
-    /// keyspace by keyspace, in their order. Nothing is done.
+    /// The compactions that are running and those that would begin next, with reasons, scores and
+    /// bytes, in order, one keyspace after another. Starts nothing.
     #[must_use]
     pub fn plan(&self) -> Vec<PlannedJob> {
         self.engine().planned_jobs()
@@ -306,19 +312,19 @@ impl Db {
         self.default.approximate_bytes(range)
     }
 
-    /// Whether everything works, and what does not.
+    /// Whether everything works and, if not, what does not.
     #[must_use]
     pub fn health(&self) -> Health {
         self.engine().health()
     }
 
-    /// What happened lately, oldest first, each with the time since the clock's start.
+    /// Recent events, oldest first, each with its time since the start of the engine's clock.
     #[must_use]
     pub fn events(&self) -> Vec<(Duration, Event)> {
         self.engine().events.list()
     }
 
-    /// How a read of `key` works. See [`Keyspace::explain_get`].
+    /// Explains how a read of `key` proceeds. See [`Keyspace::explain_get`].
     ///
     /// # Errors
     /// As [`Keyspace::get`].
@@ -326,7 +332,7 @@ impl Db {
         self.default.explain_get(key)
     }
 
-    /// How a scan works. See [`Keyspace::explain_scan`].
+    /// Explains how a scan proceeds. See [`Keyspace::explain_scan`].
     ///
     /// # Errors
     /// As [`Keyspace::get`].
@@ -338,16 +344,16 @@ impl Db {
         self.default.explain_scan(range, limit)
     }
 
-    /// Closes the database for all its handles: waits for the running jobs, writes small memtables
-    /// out or leaves them in the log, makes everything durable and marks the end of log and
-    /// manifest, so that damage to any of it is noticed at the next open.
+    /// Closes the database for all its handles. Waits for the running jobs, flushes small memtables
+    /// or leaves their entries in the log, makes everything durable, and marks the ends of log and
+    /// manifest, so that the next open notices damage anywhere in them.
     ///
-    /// Cursors and scans go on reading what they hold; everything else returns `Closed`. Once the
-    /// directory is opened again, files that only they refer to are removed, and a read of one that
-    /// they had not opened before is an `Io` error.
+    /// Cursors and scans keep reading what they hold; everything else returns `Closed`. When the
+    /// directory is opened again, files that only they refer to are removed, and their reads of
+    /// files that they had not opened before fail with `Io`.
     ///
     /// # Errors
-    /// If something cannot be written. The database is closed nevertheless, and the next open
+    /// If something cannot be written. The database is closed all the same, and the next open
     /// recovers it.
     pub fn close(self) -> Result<()> {
         let handle = self.default.handle();
@@ -359,7 +365,8 @@ impl Db {
     }
 }
 
-/// What came of work on `keyspace` as one of all: if it was dropped meanwhile, it was not one of them.
+/// The result of work on `keyspace` as one of all keyspaces: if it was dropped meanwhile, its
+/// `Closed` does not count.
 fn over_if_dropped(engine: &Engine, keyspace: &KeyspaceCore, result: Result<()>) -> Result<()> {
     match result {
         Err(error) if error.kind() == ErrorKind::Closed && keyspace.is_dropped() => {

@@ -1,4 +1,4 @@
-//! The public handle of one keyspace: who it is, its tree, and what it says about itself.
+//! The public handle of one keyspace: its identity, its tree, and introspection.
 //!
 //! Writes and reads are in files of their own.
 
@@ -40,10 +40,11 @@ impl Keyspace {
         &self.db
     }
 
-    /// What `engine` knows the keyspace by.
+    /// The keyspace as `engine` knows it.
     ///
     /// # Errors
-    /// `InvalidInput` if it belongs to another database: ids mean nothing there, or something else.
+    /// `InvalidInput` if it belongs to another database, where its id means nothing or something
+    /// else.
     pub(crate) fn core_in(&self, engine: &Arc<Engine>) -> Result<&Arc<KeyspaceCore>> {
         if Arc::ptr_eq(self.db.engine(), engine)
             || esker_base::planted::is("keyspace-of-another-database-taken")
@@ -66,20 +67,22 @@ impl Keyspace {
         self.core.settings().options.clone()
     }
 
-    /// Writes everything in memory to tables, and returns when they are durable.
+    /// Writes everything in memory to tables, and returns once those are durable.
     ///
     /// # Errors
-    /// If a table or the manifest cannot be written; what was in memory still is, and in the log.
+    /// If a table or the manifest cannot be written. The entries are then still in memory and in
+    /// the log.
     pub fn flush(&self) -> Result<()> {
         self.db.engine().flush(&self.core)
     }
 
-    /// Rewrites all tables that hold a key of `range` into the deepest level, on this thread:
-    /// afterwards no deleted or overwritten entry of the range takes space, but for those that a
-    /// snapshot sees. Of what lies in blob files as much may be garbage afterwards as
-    /// [`blob_waste_percent_max`](KeyspaceOptions::blob_waste_percent_max) says. Memtables are flushed
-    /// first. Under policies that keep ages apart, `Fifo` and `TimeWindow`, that is all. While
-    /// compactions are [paused](crate::Db::pause_compactions) it waits for somebody to resume them.
+    /// Rewrites all tables that hold keys of `range` into the deepest level, on this thread.
+    /// Afterwards no deleted or overwritten entry of the range takes space, except those that a
+    /// snapshot sees; blob files may hold as much garbage as
+    /// [`blob_waste_percent_max`](KeyspaceOptions::blob_waste_percent_max) allows. Memtables are
+    /// flushed first; under the policies that keep ages apart, `Fifo` and `TimeWindow`, nothing
+    /// else happens. While compactions are [paused](crate::Db::pause_compactions), this call waits
+    /// until they are resumed.
     ///
     /// # Errors
     /// If a table cannot be read or written; the tree is then somewhere between before and after.
@@ -87,16 +90,17 @@ impl Keyspace {
         self.db.engine().compact(&self.core, &self.core.stored_range(&range)?)
     }
 
-    /// Starts what [`Keyspace::compact`] does, in the background, and returns at once. It runs beside
-    /// automatic compactions, on tables that those do not use, and after them: whenever one is wanted,
-    /// it is done first. What is written after the start may or may not be compacted with the rest.
+    /// Starts a [`Keyspace::compact`] in the background, and returns at once. It runs concurrently
+    /// with automatic compactions, on tables that they do not use, and yields to them: whenever one
+    /// is due, that is done first. Entries written after the start may or may not be compacted with
+    /// the rest.
     ///
     /// Without [background threads](crate::Options::background_threads), it is done step by step by
     /// [`Db::run_background_job`](crate::Db::run_background_job) or [`CompactionHandle::wait`].
     ///
     /// # Errors
-    /// `Closed`, `ReadOnly`, `Poisoned`, `InvalidInput` if the order of the keys is not known. Later ones
-    /// are for [`CompactionHandle::wait`].
+    /// `Closed`, `ReadOnly`, `Poisoned`, `InvalidInput` if the key order is not known. Later errors
+    /// are returned by [`CompactionHandle::wait`].
     pub fn start_compaction<K: AsRef<[u8]>>(
         &self,
         range: impl RangeBounds<K>,
@@ -106,14 +110,15 @@ impl Keyspace {
         Ok(CompactionHandle::new(Arc::clone(&self.db), task))
     }
 
-    /// About how many bytes of tables and blob files hold the entries of `range`, as they are stored:
-    /// compressed, and with what was overwritten and not compacted yet. What is in memory does not count.
+    /// About how many bytes of tables and blob files hold the entries of `range`, as stored:
+    /// compressed, and including overwritten entries that are not compacted away yet. Memtables do
+    /// not count.
     ///
     /// # Errors
     /// If the index of a table cannot be read; `Closed`.
     ///
     /// # Cost
-    /// Of tables at the ends of the range the index is read, of the others nothing.
+    /// Reads the index of the tables at the ends of the range, and nothing of the others.
     pub fn approximate_bytes<K: AsRef<[u8]>>(&self, range: impl RangeBounds<K>) -> Result<u64> {
         self.db.engine().approximate_bytes(&self.core, &self.core.stored_range(&range)?)
     }
@@ -124,19 +129,18 @@ impl Keyspace {
         self.db.engine().levels(&self.core)
     }
 
-    /// What the keyspace would cost under `alternatives`, beside its live options, if writes went on
-    /// as before: the flushes that are known of are replayed over the tree as it is, through the very
-    /// functions that plan compactions, 256 flushes far. Of options, the policy and the size of a
-    /// memtable count. See [`WhatIf`] for what is known of the past, and docs/TUNING.md for what the
-    /// figures leave out.
+    /// Estimates what the keyspace would cost under each of `alternatives`, and under its live
+    /// options, if writes went on as before: 256 flushes like the recorded ones are replayed over
+    /// the present tree, through the same functions that plan compactions. Of the options, only the
+    /// policy and the size of a memtable matter. See [`WhatIf`] for what is known of the past, and
+    /// docs/TUNING.md for what the figures leave out.
     ///
     /// # Errors
-    /// `InvalidInput` if options are not possible; `Closed`; of the system, if the directory cannot be
-    /// read.
+    /// `InvalidInput` if options make no sense; `Closed`; `Io` if the directory cannot be read.
     ///
     /// # Cost
-    /// Reads at most two manifests, and no table. Computes for a time that grows with tables and
-    /// policies: milliseconds for a small tree, seconds for one of thousands of tables.
+    /// Reads at most two manifests, and no table. The computing time grows with the number of
+    /// tables and policies: milliseconds for a small tree, seconds for one of thousands of tables.
     ///
     /// # Examples
     /// ```
@@ -158,7 +162,8 @@ impl Keyspace {
         self.what_if_after(alternatives, FLUSHES_DEFAULT)
     }
 
-    /// As [`Keyspace::what_if`], so many flushes far: of the live size; larger ones are fewer.
+    /// As [`Keyspace::what_if`], over `flushes` flushes of the live memtable size; with larger
+    /// memtables they are fewer.
     ///
     /// # Errors
     /// As [`Keyspace::what_if`]; `InvalidInput` unless `flushes` is from 1 to 100,000, and at most a
@@ -167,7 +172,8 @@ impl Keyspace {
         self.db.engine().what_if(&self.core, alternatives, flushes)
     }
 
-    /// How [`Keyspace::get`] finds `key`: everything that is looked at or left out, and why.
+    /// Explains how [`Keyspace::get`] finds `key`: everything that it looks at or leaves out, and
+    /// why.
     ///
     /// # Errors
     /// As [`Keyspace::get`].
@@ -175,8 +181,8 @@ impl Keyspace {
         self.db.engine().explain_get(&self.core, key.as_ref())
     }
 
-    /// How a scan of `range` works: what it merges and leaves out. Runs the scan to its end, or
-    /// over the first `limit` entries.
+    /// Explains how a scan of `range` proceeds: what it merges and what it leaves out. Runs the
+    /// scan to its end, or over the first `limit` entries.
     ///
     /// # Errors
     /// As [`Keyspace::get`].

@@ -35,38 +35,40 @@
 //! ```
 //!
 //! # Principal types
-//! [`Db`] opens a database and is its default keyspace; [`Keyspace`] is one ordered map of it.
-//! [`Batch`] writes to several keyspaces at once, [`Snapshot`] reads them as of one moment,
-//! [`Scan`] iterates over a range from both ends, [`Cursor`] moves freely and lends what it sees.
+//! [`Db`] is an open database and doubles as its default keyspace; [`Keyspace`] is one ordered map
+//! in it. [`Batch`] writes to several keyspaces atomically, [`Snapshot`] reads them as of one
+//! moment, [`Scan`] iterates over a range from both ends, [`Cursor`] moves freely and borrows the
+//! entries it shows.
 //!
 //! # Durability
-//! A write returns when it is as safe as it asked to be: [`Durability::Process`], the default,
-//! survives any end of the process; [`Durability::Power`] survives loss of power;
-//! [`Durability::Buffered`] neither, for a tenth of a second. [`Db::sync`] makes all writes
-//! before it survive loss of power. After a crash of either kind the database holds a prefix of
-//! the commits, in their order, with every write that was promised; a batch is there whole or not
-//! at all.
+//! A write returns once it is as safe as requested: [`Durability::Process`], the default, survives
+//! any end of the process; [`Durability::Power`] survives loss of power; [`Durability::Buffered`]
+//! survives neither during its first tenth of a second. [`Db::sync`] makes all earlier writes
+//! survive loss of power. After a crash of either kind, the database holds a prefix of the commits,
+//! in commit order, that includes every write promised to survive it; a batch is there as a whole
+//! or not at all.
 //!
 //! # Errors
-//! Every call that can fail returns an [`Error`], whose [`ErrorKind`] says what to do; a key that is
-//! not there is `Ok(None)`. Damage on disk is [`ErrorKind::Corruption`], with file and offset;
-//! [`doctor`] finds and repairs it.
+//! Every call that can fail returns an [`Error`], whose [`ErrorKind`] says what to do; a missing
+//! key is `Ok(None)`. Damage on disk is [`ErrorKind::Corruption`], with file and offset; [`doctor`]
+//! finds and repairs it.
 //!
 //! # Looking inside
-//! [`Db::explain_get`] says what a read looked at and why, [`Db::levels`] shows the tree,
-//! [`Db::stats`] counts, and [`Db::health`] says whether background work keeps up.
+//! [`Db::explain_get`] shows what a read looked at and why, [`Db::levels`] shows the tree,
+//! [`Db::stats`] returns counters, and [`Db::health`] says whether background work keeps up.
 //!
-//! # Choices
-//! [`KeyspaceOptions`] has presets for common uses, such as [`KeyspaceOptions::queue`], and the
-//! [`CompactionPolicy`]; [`Options`] are those of the whole database. The defaults are meant to be
-//! left alone.
+//! # Options
+//! [`KeyspaceOptions`] holds the [`CompactionPolicy`] and has presets for common uses, such as
+//! [`KeyspaceOptions::queue`]; [`Options`] apply to the whole database. The defaults are meant to
+//! be left alone.
 //!
 //! # Limits
-//! Keys have up to 65,535 bytes, as their [`Order`] stores them, values less than 4 GiB; both may be
-//! empty. One process has a database open to write, or several have it open to read ([`DbBuilder::read_only`]).
+//! Keys have up to 65,535 bytes, as encoded by their [`Order`], and values less than 4 GiB; both
+//! may be empty. Either one process has a database open for writing, or several have it open for
+//! reading ([`DbBuilder::read_only`]).
 //!
 //! # Features
-//! - `zstd`: the compression of that name; builds C.
+//! - `zstd`: Zstandard compression; compiles C code.
 
 #![forbid(unsafe_code)]
 

@@ -1,4 +1,4 @@
-//! What a user may choose. Everything else is derived.
+//! The options that a user may set. Everything else is derived from them.
 
 mod policy;
 mod presets;
@@ -16,12 +16,12 @@ use crate::key_order::Order;
 
 pub use policy::CompactionPolicy;
 
-/// How safe a write is when its call returns. What was acknowledged before it is as safe then, whatever was
-/// asked for it, but in keyspaces [without a log](KeyspaceOptions::log); also where the write is a batch
-/// with nothing in it.
+/// How safe a write is when its call returns. All writes acknowledged before it are then at least
+/// as safe, whatever their own durability, except in keyspaces [without a
+/// log](KeyspaceOptions::log). This holds for an empty batch too.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
 pub enum Durability {
-    /// In the memory of this process, at most [`Options::BUFFERED_INTERVAL`] long. **Lost if the
+    /// In the memory of this process, for at most [`Options::BUFFERED_INTERVAL`]. **Lost if the
     /// process dies.**
     Buffered,
     /// Handed to the operating system: survives any end of the process, `kill -9` included.
@@ -35,52 +35,54 @@ pub enum Durability {
 /// Options of a database. The defaults are good; see `docs/TUNING.md` for each.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Options {
-    /// What all memtables, the block cache, filters, indexes and buffers may take together, in
-    /// bytes. Default 512 MiB.
+    /// Memory that all memtables, the block cache, filters, indexes and buffers may take together,
+    /// in bytes. Default 512 MiB.
     pub memory_budget_bytes: u64,
-    /// At most this much of the budget goes to the block cache. Default: what the others leave.
+    /// Limit of the block cache within the budget, in bytes. Default: what the others leave.
     pub cache_bytes: Option<u64>,
     /// Threads for flushes and compactions. The first only flushes, so that a flush never waits
-    /// behind a compaction. With 0 nothing runs in the background: a write that needs a flush does
-    /// it, and [`Db::run_background_job`](crate::Db::run_background_job) does one job at a time.
-    /// Default 2.
+    /// behind a compaction. With 0, nothing runs in the background: a write that needs a flush does
+    /// it itself, and [`Db::run_background_job`](crate::Db::run_background_job) does one job at a
+    /// time. Default 2.
     pub background_threads: usize,
-    /// Bytes per second that all compactions together may read, and so about what they write, while
-    /// nothing is urgent; flushes are never held back. The limit gives way as the backlog grows, and
-    /// there is none once writes would be slowed down. At least 64 KiB; with no
-    /// [background threads](Options::background_threads) there is no limit. Default none.
+    /// Bytes per second that all compactions together may read while nothing is urgent; they write
+    /// about as much. Flushes are never held back. The limit rises with the backlog, and is lifted
+    /// before writes are slowed down. At least 64 KiB; ignored without [background
+    /// threads](Options::background_threads). Default: no limit.
     pub compaction_bytes_per_second: Option<u64>,
     /// Durability of writes that do not name one. Default [`Durability::Process`].
     pub durability: Durability,
-    /// Where the log lies, if not beside the tables: a directory that no other database uses. A
-    /// database must be reopened with the same.
+    /// Directory of the log, if it is not to be beside the tables. No other database may use it,
+    /// and this one must always be opened with the same.
     pub log_dir: Option<PathBuf>,
-    /// Size at which a log segment is full, in bytes; less than 64 KiB counts as that. Default 32 MiB.
+    /// Size at which a log segment is full, in bytes; values below 64 KiB count as 64 KiB. Default
+    /// 32 MiB.
     pub log_segment_bytes: u64,
-    /// Batches that are committed together, and have at least this many bytes together, go to the log
-    /// compressed by LZ4, unless that saves less than an eighth. Costs the time of compressing on the
-    /// thread that writes; pays where the device of the log is slow or wears. 512 is a good size.
-    /// Segments that are begun with it are refused by releases that do not have it. Default `None`:
-    /// nothing is compressed.
+    /// A commit group of at least this many bytes goes to the log compressed with LZ4, unless that
+    /// saves less than an eighth. The writing thread spends the time to compress; this pays where
+    /// the log's device is slow or wears out. 512 is a good size. Releases without this option
+    /// refuse log segments begun with it. Default `None`: nothing is compressed.
     pub log_compression_threshold_bytes: Option<u32>,
-    /// Which blocks are in the cache is written down when the database is [closed](crate::Db::close),
-    /// and at the next open that has this option they are loaded again, in the background: those first
-    /// that were used most, many in one read, as long as the cache has free room. Nothing waits for
-    /// them. Not what lies in blob files. Default false.
+    /// When the database is [closed](crate::Db::close), record which blocks are in the cache; at
+    /// the next open with this option, load them again in the background: the most used first, many
+    /// in one read, as long as the cache has free room. Nothing waits for them. Values in blob
+    /// files are not included. Default false.
     pub warm_cache: bool,
-    /// For tests: compactions are cut into parts, and bulk loads write behind in pieces, of about so
-    /// many bytes, whatever threads there are to share them. Default none: where it pays.
+    /// For tests: split compactions into parts, and pass the output of bulk loads to their writing
+    /// thread in pieces, of about this many bytes, however many threads there are. Default: only
+    /// where it pays.
     #[doc(hidden)]
     pub part_bytes: Option<u64>,
 }
 
-/// Lowest limit on compactions, in bytes per second: what they read between two looks at it.
+/// Lowest limit on compactions, in bytes per second: what they read between two checks of it.
 const COMPACTION_RATE_MIN: u64 = 64 << 10;
 
 impl Options {
-    /// Longest time that a [`Durability::Buffered`] write stays in the memory of the process. Without
-    /// [background threads](Options::background_threads) it is the next write after that, or the next
-    /// [`Db::run_background_job`](crate::Db::run_background_job), that hands it over.
+    /// Longest time that a [`Durability::Buffered`] write stays in the memory of the process.
+    /// Without [background threads](Options::background_threads), the next write after that time,
+    /// or the next [`Db::run_background_job`](crate::Db::run_background_job), hands it to the
+    /// system.
     pub const BUFFERED_INTERVAL: Duration = Duration::from_millis(100);
 
     /// What is wrong with these options, if anything is.
@@ -112,12 +114,12 @@ impl Default for Options {
     }
 }
 
-/// A duration as options are recorded: in milliseconds.
+/// A duration as it is recorded in options: in milliseconds.
 fn as_millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// How the blocks of deeper levels are compressed.
+/// How blocks are compressed.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 pub enum Compression {
     /// Not at all.
@@ -159,8 +161,8 @@ impl Compression {
     }
 }
 
-/// Options of one keyspace. Recorded when it is created; given again at a later open they replace
-/// the recorded ones, as [`Db::keyspace`](crate::Db::keyspace) says.
+/// Options of one keyspace. They are recorded when it is created; options given when it is opened
+/// again replace the recorded ones, as described at [`Db::keyspace`](crate::Db::keyspace).
 #[derive(Clone, PartialEq, Debug)]
 pub struct KeyspaceOptions {
     /// How the tree is kept in shape. Default [`CompactionPolicy::Leveled`].
@@ -169,78 +171,80 @@ pub struct KeyspaceOptions {
     pub compression: Compression,
     /// Compression of the levels above those two, and of flushes. Default LZ4.
     pub shallow_compression: Compression,
-    /// Compression of the last level, if it is another than [`KeyspaceOptions::compression`].
-    /// Default: the same.
+    /// Compression of the last level, if it differs from [`KeyspaceOptions::compression`]. Default:
+    /// the same.
     pub last_level_compression: Option<Compression>,
-    /// How hard Zstandard tries, where it is chosen: from 1 to 22. Default 3.
+    /// Compression level of Zstandard, where it is used: from 1 to 22. Default 3.
     pub zstd_level: u8,
-    /// Most bytes of the dictionary that a compaction into the last level learns from its inputs,
-    /// where that level has Zstandard; each table has its own. 0 for none, which is the default, and
-    /// at most 1 MiB; 16 KiB is a good size.
+    /// Maximum size of the dictionary, in bytes, that a compaction into the last level trains on
+    /// its inputs if that level uses Zstandard; each table has its own. At most 1 MiB; 16 KiB is a
+    /// good size. Default 0: no dictionary.
     pub zstd_dictionary_bytes: u32,
     /// Size of a block before compression, in bytes: from 256 to 1 MiB. Default 4096.
     pub block_size_bytes: u32,
-    /// Bits of filter per key, at most 64; 0 for no filter. Default 10: about 1 in 100 reads of a
-    /// missing key looks into a table in vain.
+    /// Filter bits per key, at most 64; 0 for no filter. Default 10: about 1 in 100 reads of a
+    /// missing key searches a table in vain.
     pub filter_bits_per_key: u32,
-    /// Which prefixes of keys the filters hold besides the keys, for scans of one prefix: a scan or
-    /// a cursor whose range holds keys of one prefix only leaves out tables without it, unread, both
-    /// ways. Answers are the same with it and without it, whatever the range, and keys without a
-    /// prefix are as well; tables that were written under another choice stay as they are. Goes by
-    /// keys as the order writes them: with [`Order::reverse_bytewise`], give a separator
-    /// complemented. Costs [`KeyspaceOptions::filter_bits_per_key`] bits for each different prefix
-    /// of a table. Default none; *set* it where scans ask for prefixes that most tables have not.
+    /// Rule for the key prefixes that filters hold besides whole keys. A scan or cursor, in either
+    /// direction, whose range can only hold keys of one prefix then skips, unread, tables without
+    /// that prefix. Results are the same with and without it, for all ranges and for keys without a
+    /// prefix; tables written under another rule stay as they are. The rule applies to encoded
+    /// keys: with [`Order::reverse_bytewise`], give the complement of a separator. Costs
+    /// [`KeyspaceOptions::filter_bits_per_key`] bits for each distinct prefix in a table. Default
+    /// none; set it where scans ask for prefixes that most tables do not have.
     pub prefix_filter: Option<PrefixRule>,
-    /// Size at which a memtable is switched and flushed, in bytes: at least 1, and no more than a
-    /// quarter of the memory budget, or 64 KiB if that is larger, takes effect. Default 64 MiB.
+    /// Size at which a memtable is switched and flushed, in bytes; at least 1. It is capped at a
+    /// quarter of the memory budget, or at 64 KiB if that is larger. Default 64 MiB.
     pub memtable_bytes: u64,
-    /// How many full memtables may wait for their flush before writes wait: at least 1. Default 3.
+    /// How many full memtables may wait to be flushed before writes have to wait; at least 1.
+    /// Default 3.
     pub immutable_memtables_max: usize,
-    /// Whether writes go to the log. Without it they are durable only once flushed, each keyspace by
-    /// itself: a crash may leave a part of a batch over several keyspaces of which none has a log. One
-    /// with a log is enough for the batch to be logged whole. Default true.
+    /// Whether writes go to the log. Without it, they are durable only once flushed, each keyspace
+    /// separately: a crash may leave part of a batch over several keyspaces if none of them has a
+    /// log. If at least one has, the whole batch is logged. Default true.
     pub log: bool,
-    /// Deleted values are in no file of the database this long after their delete, unless a
-    /// snapshot, scan or cursor still reads them; docs/OPERATIONS.md says what else is needed. Not
-    /// under policies that keep ages apart. At least a second; default `None`: they go as
-    /// compactions come by.
+    /// Time after a delete by which the deleted value is in no file of the database any more,
+    /// unless a snapshot, scan or cursor still reads it; docs/OPERATIONS.md lists further
+    /// conditions. Not allowed under policies that keep ages apart. At least a second; default
+    /// `None`: deleted values are removed whenever compaction reaches them.
     pub delete_deadline: Option<Duration>,
-    /// A table is rewritten into the deepest level when it is this old. Not under policies that
+    /// Age at which a table is rewritten into the deepest level. Not allowed under policies that
     /// keep ages apart. At least a second; default `None`.
     pub periodic_compaction: Option<Duration>,
-    /// After so long without a write, level 0 is compacted before its time, as far as that is
-    /// cheap: reads become faster. Also, whoever writes, once seeks have spent as much on searching
-    /// several runs as merging these costs: at most 64 bytes are merged for each run that a seek
-    /// searches beyond the first. Under [`CompactionPolicy::Leveled`] only. At least a second;
-    /// default a minute, `None` for neither.
+    /// After this time without a write, level 0 is compacted early, as far as that is cheap, to
+    /// make reads faster. It is also compacted, even during writes, once seeks have spent as much
+    /// on searching several runs as merging those costs: at most 64 bytes are merged for each run
+    /// that a seek searches beyond the first. Under [`CompactionPolicy::Leveled`] only. At least a
+    /// second; default a minute; `None` turns off both.
     pub idle_compaction: Option<Duration>,
-    /// After how long a put expires that does not say when it does: [`Keyspace::put`] and
-    /// [`Batch::put`](crate::Batch::put). Counted from the put; a later change does not touch what
-    /// was put before, and what is loaded in bulk or taken over from tables does not expire.
-    /// In whole milliseconds, rounded up. Default none: never.
+    /// Time after which a put expires that does not name an expiry: [`Keyspace::put`] and
+    /// [`Batch::put`](crate::Batch::put). Counted from the put; a later change of the option does
+    /// not affect earlier puts, and entries that are bulk loaded or ingested do not expire by it.
+    /// Rounded up to whole milliseconds. Default `None`: never.
     ///
     /// [`Keyspace::put`]: crate::Keyspace::put
     pub default_ttl: Option<Duration>,
-    /// In which order keys stand. Fixed when the keyspace is created: opening it with another one
-    /// is refused. Default [`Order::bytewise`].
+    /// The key order. Fixed when the keyspace is created: opening it with another order is refused.
+    /// Default [`Order::bytewise`].
     pub order: Order,
-    /// What the operands of merges do to values. Its name, of 1 to 255 bytes, is recorded: from then on
-    /// the keyspace keeps it, and opening it with another one is refused. An operator of the module
-    /// [`operators`](crate::operators) is found again by its name; any other one must be given at
-    /// each open, or operands are kept as they are and reads of their keys fail. Default none.
+    /// The operator that applies merge operands to values. Its name, of 1 to 255 bytes, is
+    /// recorded, and from then on opening the keyspace with another operator is refused. An
+    /// operator of the module [`operators`](crate::operators) is found by its name; any other must
+    /// be given at each open: until it is, operands are kept as they are, and reads of their keys
+    /// fail. Default none.
     pub merge_operator: Option<Merge>,
-    /// Asked by compactions about the values that no snapshot sees. Code, and not recorded: it
-    /// works from when it is given until the database is closed, or until the keyspace is opened with
-    /// options that have none or another. Default none.
+    /// Code that compactions ask about values that no snapshot sees. It is not recorded: it is in
+    /// force from when it is given until the database is closed, or until the keyspace is opened
+    /// with options that have no filter or another one. Default none.
     pub compaction_filter: Option<Filter>,
-    /// Values of at least this many bytes are moved out of tables into blob files when they are
-    /// flushed, so that compactions leave them where they are. From 32 on; default `None`: all
-    /// values lie in tables, and those that lie in blob files come back as tables are rewritten.
-    /// Operands and puts that expire stay in tables whatever their size.
+    /// Values of at least this many bytes are written to blob files instead of tables when they are
+    /// flushed, so that compactions need not move them. At least 32. Default `None`: all values are
+    /// in tables, and values in blob files return to them as tables are rewritten. Operands and
+    /// puts that expire stay in tables, whatever their size.
     pub blob_threshold_bytes: Option<u32>,
-    /// How much of the blob files may be garbage, in percent, once what is to be done in the
-    /// background is done; more makes the tables be rewritten that refer to the worst of them.
-    /// From 1 to 95; default 30. Does nothing where compaction is on demand only.
+    /// How much of the blob files may be garbage, in percent, once background work is done. If
+    /// there is more, tables that refer to the worst file are rewritten. From 1 to 95; default 30.
+    /// Has no effect if compaction is on demand only.
     pub blob_waste_percent_max: u32,
 }
 
@@ -275,7 +279,7 @@ impl Default for KeyspaceOptions {
 /// Longest name of a merge operator, in bytes.
 const MERGE_NAME_LEN_MAX: usize = 255;
 
-/// What stands in a table instead of a value is about as long.
+/// The reference that replaces the value in a table is about as long.
 const BLOB_THRESHOLD_MIN: u32 = 32;
 
 /// How much of the blob files may be garbage, in percent.
@@ -287,12 +291,12 @@ const BLOCK_SIZES: RangeInclusive<u32> = 256..=1 << 20;
 /// Most bits of a filter for each key.
 const FILTER_BITS_MAX: u32 = 64;
 
-/// The shortest time that upkeep goes by.
+/// The shortest time allowed for the upkeep options.
 const UPKEEP_TIME_MIN: Duration = Duration::from_secs(1);
 
 impl KeyspaceOptions {
-    /// These options for the keyspace `name`, which has `recorded`: the merge operator stays, with
-    /// the code that is given or that it had.
+    /// These options as they apply to the keyspace `name`, which has `recorded`: the merge operator
+    /// is kept, with its code as given now or earlier.
     pub(crate) fn over(&self, recorded: &Self, name: &str) -> Result<Self, String> {
         let mut options = self.clone();
         let Some(kept) = &recorded.merge_operator else { return Ok(options) };

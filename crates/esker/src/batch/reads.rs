@@ -1,8 +1,8 @@
 //! Reads through a batch that is not committed yet.
 //!
-//! The writes to one key are replayed into a memtable of their own, above the value that the keyspace
-//! has, and that is read as any memtable is: operands, expiry and range deletes mean what they will
-//! mean once the batch is committed.
+//! The batch's writes to one key are replayed into a temporary memtable on top of the keyspace's
+//! value, which is then read like any memtable. So operands, expiry and range deletes mean what
+//! they will mean once the batch is committed.
 
 use std::sync::Arc;
 
@@ -20,16 +20,15 @@ use crate::keyspace_core::read_view::{ReadView, WriteBuffer};
 use crate::operation::Operation;
 
 impl Batch {
-    /// The value that `key` of `keyspace` has with the writes of the batch applied, as they stand so
-    /// far, to what the keyspace has now.
+    /// The value of `key` in `keyspace` as it is now, with the batch's writes so far applied.
     ///
     /// # Errors
     /// As [`Keyspace::get`]; `InvalidInput` also if a write of the batch was refused, or the keyspace
     /// is of another database.
     ///
     /// # Cost
-    /// Looks through all writes of the batch; asks the keyspace only if none of them settles the
-    /// value.
+    /// Looks through all writes of the batch; reads from the keyspace only if none of them decides
+    /// the value.
     ///
     /// # Examples
     /// ```
@@ -64,8 +63,8 @@ impl Batch {
     }
 }
 
-/// The writes of a batch to the stored key `key`, the oldest first: from the last one on that does
-/// not go by the value of before.
+/// The writes of a batch to the stored key `key`, oldest first, starting with the last one that
+/// does not depend on the previous value.
 fn writes_to<'a>(
     operations: &'a [u8],
     keyspace: KeyspaceId,

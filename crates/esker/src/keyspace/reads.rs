@@ -1,6 +1,6 @@
 //! Reads of one keyspace: single keys, several, ranges and cursors.
 //!
-//! Promises that each call reads as of one moment. Does not know where entries lie.
+//! Promises that each call reads as of one moment. Does not know where entries are stored.
 
 use std::ops::RangeBounds;
 
@@ -23,11 +23,10 @@ impl Keyspace {
     /// - `Closed`.
     ///
     /// # Cost
-    /// One search in each memtable, and in each run whose filter does not rule the key out. A
-    /// value of less than a kilobyte is copied; a larger one is handed out where it lies, but for
-    /// one that expires or is the result of a merge, which is copied as well. In another
-    /// [order](crate::KeyspaceOptions::order) than the bytewise one the key is encoded first, which
-    /// allocates.
+    /// One search in each memtable, and in each run whose filter does not rule the key out. A value
+    /// of less than a kilobyte is copied; a larger one is returned without a copy, unless it
+    /// expires or is the result of a merge. In an [order](crate::KeyspaceOptions::order) other than
+    /// bytewise, the key is encoded first, which allocates.
     pub fn get(&self, key: impl AsRef<[u8]>) -> Result<Option<Value>> {
         self.db.engine().get(&self.core, key.as_ref(), None)
     }
@@ -38,9 +37,9 @@ impl Keyspace {
     /// As [`Keyspace::get`].
     ///
     /// # Cost
-    /// As of [`Keyspace::get`], but the value is not copied, however short it is, unless it expires or
-    /// operands are merged into it. Nothing is allocated but for these, and for the key in another
-    /// order.
+    /// As for [`Keyspace::get`], but the value is not copied, however short, unless it expires or
+    /// operands are merged into it. Only those two cases allocate, and a key order other than
+    /// bytewise.
     pub fn get_with<R>(
         &self,
         key: impl AsRef<[u8]>,
@@ -50,7 +49,7 @@ impl Keyspace {
         self.db.engine().get_with(&self.core, key.as_ref(), None, use_found)
     }
 
-    /// Replaces the contents of `buffer` by the value of `key`, and says whether there is one.
+    /// Replaces the contents of `buffer` with the value of `key`, and returns whether there is one.
     /// Allocates only if the buffer is too small, and where [`Keyspace::get_with`] does.
     ///
     /// # Errors
@@ -61,7 +60,7 @@ impl Keyspace {
         Ok(found.is_some())
     }
 
-    /// The values of `keys`, in their order, all as of one moment.
+    /// The values of `keys`, in the order of `keys`, all as of one moment.
     ///
     /// # Errors
     /// As [`Keyspace::get`].
@@ -77,10 +76,10 @@ impl Keyspace {
         self.db.engine().contains(&self.core, key.as_ref(), None)
     }
 
-    /// The entries whose keys lie in `range`, in order, from both ends, as of now. A range that ends
-    /// before it starts has none.
+    /// The entries of `range` as of now, in key order, from both ends. A range that ends before it
+    /// starts has none.
     ///
-    /// Where the type of the keys cannot be told from the range, as of `..` and of a pair of bounds
+    /// Where the type of the keys does not follow from the range, as with `..` or a pair of bounds
     /// of references, it has to be named.
     ///
     /// # Examples
@@ -103,9 +102,9 @@ impl Keyspace {
         Scan::new(self.db.engine(), &self.core, self.core.stored_range(&range), None)
     }
 
-    /// The entries whose keys start with `prefix`, exactly those, whatever filters there are;
-    /// [`prefix_filter`](crate::KeyspaceOptions::prefix_filter) makes it faster where most tables
-    /// have none.
+    /// Exactly the entries whose keys start with `prefix`, whatever filters there are; a
+    /// [`prefix_filter`](crate::KeyspaceOptions::prefix_filter) makes this faster where most tables
+    /// have no such keys.
     pub fn prefix(&self, prefix: impl AsRef<[u8]>) -> Scan {
         Scan::of_prefix(self.db.engine(), &self.core, prefix.as_ref(), None)
     }
@@ -126,8 +125,8 @@ impl Keyspace {
     /// A cursor that stays inside `range`, and looks only at tables that overlap it.
     ///
     /// # Errors
-    /// `Closed`; `InvalidInput` if the order of the keys is not known; `Io` or `Corruption` if a table
-    /// whose [`prefix_filter`](crate::KeyspaceOptions::prefix_filter) is asked cannot be opened.
+    /// `Closed`; `InvalidInput` if the key order is not known; `Io` or `Corruption` if a table
+    /// whose [`prefix_filter`](crate::KeyspaceOptions::prefix_filter) is needed cannot be opened.
     pub fn cursor_in<K: AsRef<[u8]>>(&self, range: impl RangeBounds<K>) -> Result<Cursor> {
         Cursor::new(self.db.engine(), &self.core, self.core.stored_range(&range)?, None)
     }

@@ -1,7 +1,7 @@
 //! Writes to one keyspace, one at a time.
 //!
-//! Promises that an operation is encoded once, by its kind and in the order of the keyspace's keys. Does
-//! not know how it is committed.
+//! Promises that an operation is encoded once, with its key in the keyspace's order. Does not know
+//! how it is committed.
 
 use std::cell::RefCell;
 use std::ops::RangeBounds;
@@ -18,7 +18,7 @@ use crate::operation::Operation;
 use crate::options::Durability;
 
 thread_local! {
-    /// Where single writes are encoded: no allocation for each. Never holds more than
+    /// Single writes are encoded here, so that they need no allocation each. Never holds more than
     /// `KEPT_BYTES_MAX` between writes.
     static SCRATCH: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
@@ -55,22 +55,22 @@ impl Keyspace {
         }
     }
 
-    /// Sets `key` to `value` for as long as `ttl`: from then on, to the millisecond, every read
+    /// Sets `key` to `value` for the duration `ttl`: after that, to the millisecond, every read
     /// finds no value, whatever the key had before. The keyspace's
-    /// [`default_ttl`](crate::KeyspaceOptions::default_ttl) does not count. A ttl past the end of time
-    /// never ends.
+    /// [`default_ttl`](crate::KeyspaceOptions::default_ttl) is ignored. A ttl too long to be
+    /// represented never ends.
     ///
-    /// Goes by the wall clock, which may be set; within one opening of the database it never goes
-    /// back, so that what has expired stays so. A [`Snapshot`](crate::Snapshot) and a cursor keep
-    /// the time at which they were made. The space goes with compaction: by whole tables, without
-    /// reading them, where all that they hold has expired.
+    /// Goes by the wall clock. If that is set back while the database is open, expiry does not
+    /// follow, so that expired values stay expired. A [`Snapshot`](crate::Snapshot) and a cursor
+    /// keep the time at which they were created. Compaction frees the space, and drops whole tables
+    /// unread when everything in them has expired.
     ///
-    /// Operands merged over a value do not expire with it: from then on they are merged with
+    /// Operands merged into a value do not expire with it: from then on they are merged with
     /// nothing.
     ///
     /// # Durability
-    /// That of [`Options::durability`](crate::Options::durability); a [`Batch`](crate::Batch) takes
-    /// another.
+    /// That of [`Options::durability`](crate::Options::durability); use a [`Batch`](crate::Batch)
+    /// for another.
     ///
     /// # Errors
     /// `InvalidInput` if `ttl` is zero; as [`Batch::commit_with`](crate::Batch::commit_with)
@@ -86,8 +86,9 @@ impl Keyspace {
         self.write_expiring(key.as_ref(), value.as_ref(), expiry, durability)
     }
 
-    /// Sets `key` to `value` until `expiry`; with [`Expiry::Never`] for good, whatever the
-    /// keyspace's [`default_ttl`](crate::KeyspaceOptions::default_ttl). See [`Keyspace::put_with_ttl`].
+    /// Sets `key` to `value` until `expiry`, or for good with [`Expiry::Never`], whatever the
+    /// keyspace's [`default_ttl`](crate::KeyspaceOptions::default_ttl). See
+    /// [`Keyspace::put_with_ttl`].
     ///
     /// # Errors
     /// As [`Batch::commit_with`](crate::Batch::commit_with).
@@ -105,8 +106,8 @@ impl Keyspace {
         }
     }
 
-    /// Until when `key` has the value that it has; `None` if it has none. Of operands merged over a
-    /// value that expires, when that does.
+    /// When the present value of `key` expires; `None` if it has none. For operands merged into an
+    /// expiring value, when that value does.
     ///
     /// # Errors
     /// As [`Keyspace::get`].
@@ -135,17 +136,18 @@ impl Keyspace {
         self.write(EntryKind::Tombstone, key.as_ref(), &[], durability)
     }
 
-    /// Adds `operand` to what the [merge operator](crate::KeyspaceOptions::merge_operator) makes of `key`:
-    /// its value is, from now on, that of before with this operand merged in. Reads nothing.
+    /// Merges `operand` into the value of `key`: from now on its value is the old one and this
+    /// operand, combined by the [merge operator](crate::KeyspaceOptions::merge_operator). Reads
+    /// nothing.
     ///
     /// # Errors
     /// `InvalidInput` if the keyspace has no merge operator; otherwise as
-    /// [`Batch::commit_with`](crate::Batch::commit_with). An operand that the operator cannot make
-    /// sense of is an error of whoever reads the key.
+    /// [`Batch::commit_with`](crate::Batch::commit_with). An operand that the operator rejects is
+    /// an error for whoever reads the key.
     ///
     /// # Cost
-    /// That of a put. A read of the key merges all operands since the last put, flush or
-    /// compaction of it.
+    /// That of a put. A read of the key merges all operands written since its last put, flush or
+    /// compaction.
     pub fn merge(&self, key: impl AsRef<[u8]>, operand: impl AsRef<[u8]>) -> Result<()> {
         self.merge_with(key, operand, self.db.engine().options.durability)
     }
@@ -165,8 +167,8 @@ impl Keyspace {
         self.write(EntryKind::Merge, key.as_ref(), operand.as_ref(), durability)
     }
 
-    /// Removes `key`, which was put once since it was last removed, or never. The put and this
-    /// delete vanish together in the first compaction that meets both, where a
+    /// Removes `key`, which must have been put at most once since it was last removed. The first
+    /// compaction that meets both drops the put and this delete together; the tombstone of a
     /// [`Keyspace::delete`] stays until the last level.
     ///
     /// **For keys that are put once and deleted once.** If the key was put more than once since it
@@ -188,8 +190,8 @@ impl Keyspace {
         self.write(EntryKind::SingleDelete, key.as_ref(), &[], durability)
     }
 
-    /// Removes every key of `range`, whether any is there or not. A range that no key can lie in
-    /// removes nothing, and nothing is written.
+    /// Removes every key of `range`, whether or not there are any. If no key can lie in the range,
+    /// nothing is written.
     ///
     /// # Durability
     /// That of [`Options::durability`](crate::Options::durability).
@@ -199,7 +201,7 @@ impl Keyspace {
     /// before it starts, or a bound is longer than keys may be.
     ///
     /// # Cost
-    /// That of one small write, whatever the range holds. Reads jump over what it hides; tables
+    /// That of one small write, whatever the range holds. Reads jump over hidden entries; tables
     /// that it covers are dropped without being read.
     pub fn delete_range<K: AsRef<[u8]>>(&self, range: impl RangeBounds<K>) -> Result<()> {
         self.delete_range_with(range, self.db.engine().options.durability)

@@ -19,29 +19,31 @@ pub enum CompactionPolicy {
     Leveled,
     /// Only on demand.
     None,
-    /// Levels of one run each, judged by how many tables they have: the first policy of the course
+    /// Levels of one run each, sized by their number of tables: the first policy of the course
     /// mini-lsm.
     Simple(SimpleOptions),
-    /// Runs of any age, judged by how many tables they have: the course's second.
+    /// Tiers of runs, sized by their number of tables: the course's second policy.
     Tiered(TieredOptions),
-    /// Levels of one run each, with a number of levels and a base size: the course's third.
+    /// Levels of one run each, sized in bytes, with a given number of levels and base size: the
+    /// course's third policy.
     LeveledByBytes(LeveledByBytesOptions),
-    /// Runs of any age, judged by their bytes: fewer bytes written than leveled, more of them read
-    /// and kept.
+    /// Tiers of runs, sized in bytes: writes less than leveled, reads more, and takes more space.
     Universal(UniversalOptions),
-    /// Several runs in each level but the last, which has one: between leveled and universal.
+    /// Lazy leveling: several runs in each level except the last, which has one. Between leveled
+    /// and universal.
     Lazy(LazyOptions),
-    /// Nothing is merged. **The oldest tables are dropped, with their data,** once all tables take
-    /// too many bytes, or their entries are too old: for snapshots, too. Durations count in whole milliseconds.
+    /// Merges nothing. **Drops the oldest tables, with their data,** once all tables together take
+    /// too many bytes or their entries are too old; snapshots lose the data too. Durations count in
+    /// whole milliseconds.
     Fifo(FifoOptions),
-    /// Tables of one window of time become one run, and windows stay apart; **those that are too
-    /// old are dropped, with their data,** if an age is given: for snapshots, too. Durations count in whole
-    /// milliseconds.
+    /// Merges the tables of each time window into one run, and keeps windows apart. If an age is
+    /// given, **drops windows that are too old, with their data**; snapshots lose the data too.
+    /// Durations count in whole milliseconds.
     TimeWindow(TimeWindowOptions),
 }
 
 impl CompactionPolicy {
-    /// The number that stands for the choice in the manifest, and its parameters.
+    /// The number that represents the choice in the manifest, and its parameters.
     pub(super) fn encode(&self) -> (u64, Vec<u64>) {
         // No width is 0 or 1, so 0 stands for none.
         match *self {
@@ -79,7 +81,7 @@ impl CompactionPolicy {
         }
     }
 
-    /// Reads what [`CompactionPolicy::encode`] gave; `None` for what it cannot have given.
+    /// Decodes the output of [`CompactionPolicy::encode`]; `None` if it cannot have produced this.
     pub(super) fn decode(choice: u64, parameters: &[u64]) -> Option<Self> {
         let width = |width: u64| (width > 0).then_some(width);
         let age = |millis: Option<&u64>| width(*millis?).map(Duration::from_millis);
@@ -146,7 +148,8 @@ impl CompactionPolicy {
         }
     }
 
-    /// Whether tables are of one age each, so that nothing may merge what the policy does not.
+    /// Whether the policy relies on the age of each table, so that nothing but the policy may merge
+    /// any.
     pub(crate) const fn keeps_ages_apart(&self) -> bool {
         matches!(self, Self::Fifo(_) | Self::TimeWindow(_))
     }

@@ -1,4 +1,4 @@
-//! Options by what a keyspace is for. Each is a starting point: fields can be changed as always.
+//! Presets by purpose of the keyspace. Each is a starting point: any field can still be changed.
 //!
 //! ```
 //! use std::time::Duration;
@@ -26,8 +26,8 @@ impl KeyspaceOptions {
     /// For entries that are appended in key order and read back by ranges: events, messages, an
     /// audit trail.
     ///
-    /// Runs of any age are merged by their bytes, which writes little; blocks are larger; and there
-    /// are no filters, which point reads of missing keys would need.
+    /// Universal compaction, which writes little; larger blocks; and no filters, which only point
+    /// reads of missing keys would need.
     #[must_use]
     pub fn log() -> Self {
         Self {
@@ -38,7 +38,7 @@ impl KeyspaceOptions {
         }
     }
 
-    /// For entries that are put at one end, read and deleted soon after at the other.
+    /// For entries that are put at one end, and soon read and deleted at the other.
     ///
     /// Small memtables, and levels of one run each: tombstones meet what they hide early, and tables
     /// that are mostly tombstones are compacted first, so that the scan for the next entry steps
@@ -53,10 +53,10 @@ impl KeyspaceOptions {
         }
     }
 
-    /// For what can be made again: the oldest tables are dropped once all take more than 1 GiB, and
-    /// **what was written last is lost with the process**.
+    /// For data that can be regenerated: the oldest tables are dropped once all together take more
+    /// than 1 GiB, and **the latest writes are lost with the process**.
     ///
-    /// Nothing is merged and nothing is logged, so a write costs as little as it can. Set
+    /// Nothing is merged or logged, so a write costs as little as it can. Set
     /// [`default_ttl`](Self::default_ttl) for entries that go stale.
     #[must_use]
     pub fn cache() -> Self {
@@ -69,18 +69,19 @@ impl KeyspaceOptions {
 
     /// For values of many kilobytes.
     ///
-    /// Values of 4 KiB and more lie in blob files, outside of what compactions rewrite: each is
-    /// written when it is flushed, and once more only where the garbage around it is cleared away.
-    /// See [`blob_threshold_bytes`](Self::blob_threshold_bytes).
+    /// Values of 4 KiB and more are in blob files, which compactions do not rewrite: each is
+    /// written when it is flushed, and again only when the garbage around it is collected. See
+    /// [`blob_threshold_bytes`](Self::blob_threshold_bytes).
     #[must_use]
     pub fn blob() -> Self {
         Self { blob_threshold_bytes: Some(4 << 10), ..Self::default() }
     }
 
-    /// For measurements: written as time goes by, scanned by ranges, of interest for a while.
+    /// For measurements: written in the order of time, scanned by range, and of interest for a
+    /// while.
     ///
-    /// Tables are merged within windows of time only. Set an age on the policy or a
-    /// [`default_ttl`](Self::default_ttl), and what is too old goes by whole tables.
+    /// Tables are merged only within time windows. Set an age on the policy or a
+    /// [`default_ttl`](Self::default_ttl) to have old data dropped by whole tables.
     #[must_use]
     pub fn timeseries() -> Self {
         Self {
@@ -92,9 +93,9 @@ impl KeyspaceOptions {
 
     /// For records that are kept for ever and looked up by key: accounts, documents, an archive.
     ///
-    /// One run in the deepest level, which holds nearly all, and several in those above: reads look
-    /// into few runs and bytes are rewritten less often than with levels of one run each. Filters
-    /// take half as many bits again, so that a read hardly ever looks into a table in vain.
+    /// One run in the deepest level, which holds nearly all data, and several in those above: reads
+    /// search few runs, and bytes are rewritten less often than with one run in each level. Filters
+    /// have half as many bits again, so that a read rarely searches a table in vain.
     #[must_use]
     pub fn ledger() -> Self {
         Self {

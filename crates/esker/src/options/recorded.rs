@@ -1,7 +1,7 @@
 //! Options of a keyspace as the manifest records them.
 //!
-//! They only tune: what a newer release added is ignored, a choice that this build does not have
-//! becomes the default, and a number that nobody could choose becomes the nearest that one can.
+//! They only tune, so decoding is lenient: what a newer release added is ignored, a choice that
+//! this build lacks becomes the default, and a number out of range becomes the nearest allowed one.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use super::{
 use crate::expiry::millis_up;
 use crate::options::sections::{for_each_section, put_section};
 
-/// Tags of what follows the parameters of the policy in recorded options.
+/// Tags of the sections that follow the policy's parameters in recorded options.
 mod tag {
     pub(super) const MERGE_OPERATOR: u64 = 1;
     pub(super) const DEFAULT_TTL: u64 = 2;
@@ -30,7 +30,7 @@ mod tag {
 }
 
 impl KeyspaceOptions {
-    /// The options as the manifest records them, but for the order, which it records beside them.
+    /// The options as the manifest records them, without the order, which it records separately.
     pub(crate) fn encode(&self) -> Vec<u8> {
         let mut out = Vec::new();
         let (compaction, parameters) = self.compaction.encode();
@@ -58,7 +58,7 @@ impl KeyspaceOptions {
         out
     }
 
-    /// What is not as it is by default.
+    /// Sections for everything that differs from the defaults.
     fn encode_sections(&self) -> Vec<u8> {
         let mut out = Vec::new();
         if let Some(merge) = &self.merge_operator {
@@ -93,7 +93,7 @@ impl KeyspaceOptions {
         out
     }
 
-    /// Reads what [`KeyspaceOptions::encode_sections`] gave.
+    /// Decodes the output of [`KeyspaceOptions::encode_sections`].
     fn decode_sections(&mut self, decoder: &mut Decoder<'_>) -> Result<(), DecodeError> {
         for_each_section(decoder, |tag, body| {
             match tag {
@@ -190,7 +190,7 @@ impl KeyspaceOptions {
         Ok(options)
     }
 
-    /// Makes of what stands on disk what [`KeyspaceOptions::check`] takes.
+    /// Brings values from disk into the ranges that [`KeyspaceOptions::check`] allows.
     fn keep_within_limits(&mut self) {
         self.block_size_bytes =
             self.block_size_bytes.clamp(*BLOCK_SIZES.start(), *BLOCK_SIZES.end());

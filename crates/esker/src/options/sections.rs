@@ -1,7 +1,7 @@
-//! Options that came after the first release: tagged sections behind the others.
+//! Options added after the first release: tagged sections after the others.
 //!
-//! A section is a tag, the length of its body, and its body. One that this release does not know
-//! is ignored, since options only tune; whatever must not be ignored is no option.
+//! A section is a tag, the length of its body, and its body. A section that this release does not
+//! know is ignored, since options only tune; whatever must not be ignored is not an option.
 
 use esker_base::coding::{DecodeError, Decoder, put_bytes, put_varint};
 
