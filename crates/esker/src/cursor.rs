@@ -1,4 +1,4 @@
-//! The public cursor: seek anywhere, walk both ways, borrow what stands there.
+//! The public cursor: seek anywhere, move both ways, borrow the current entry.
 
 use std::sync::Arc;
 
@@ -14,19 +14,20 @@ use crate::keyspace_core::KeyspaceCore;
 use crate::keyspace_core::read_view::ReadView;
 use crate::read::sources::{coverage, prefix_excludes, run_count, source_cursors};
 
-/// A place in a keyspace at one moment, that can be moved.
+/// A movable position among the entries of a keyspace, as of one moment.
 ///
-/// Owned and `Send`. It shows the keyspace as it was when the cursor was made, or refreshed last,
-/// and keeps memtables and tables of that moment alive: a long-lived one should be refreshed.
+/// Owned and `Send`. It shows the keyspace as it was when the cursor was created or last refreshed,
+/// and keeps the memtables and tables of that moment alive; so a long-lived cursor should be
+/// refreshed.
 ///
-/// Made not valid; any seek places it. After an error it is not valid, but for one of
-/// [`Cursor::refresh`], which leaves it as it was.
+/// A new cursor is not valid; any seek positions it. After an error it is not valid either, except
+/// that a failed [`Cursor::refresh`] leaves it as it was.
 ///
 /// # Cost
 /// A seek costs a search in every memtable and run of the range; a step costs some ten
-/// nanoseconds and no allocation. Where filters hold prefixes and all keys of the range have one of
-/// them, making the cursor asks the filter of one table in each run, and leaves that run out if the
-/// filter says so.
+/// nanoseconds and no allocation. Where filters hold prefixes and all keys of the range share one,
+/// creating the cursor asks the filter of one table in each run, and leaves the run out if the
+/// filter rules the prefix out.
 pub struct Cursor {
     inner: VisibleCursor<MergingCursor<SourceCursor>>,
     /// Where keys are not stored as they are.
@@ -34,7 +35,7 @@ pub struct Cursor {
     origin: Origin,
 }
 
-/// The key on which a cursor stands, as its user knows it.
+/// The current key, as the user knows it.
 struct ShownKey {
     code: Arc<dyn KeyOrder>,
     key: Vec<u8>,
@@ -42,7 +43,7 @@ struct ShownKey {
     is_bad: bool,
 }
 
-/// What a cursor was made from, to make it anew.
+/// What a cursor was created from, to create it again.
 struct Origin {
     engine: Arc<Engine>,
     keyspace: Arc<KeyspaceCore>,
@@ -50,17 +51,18 @@ struct Origin {
     pin: Option<Arc<PinnedSeqNo>>,
     /// How many memtables and runs are merged.
     sources: usize,
-    /// How many runs of them each seek searches beyond one.
+    /// How many runs each seek searches beyond the first.
     extra_runs: u32,
-    /// Seeks that were not counted for the keyspace yet.
+    /// Seeks not yet counted for the keyspace.
     seeks: u32,
-    /// Blocks that seeks have read, as the merge counts them; those that were counted for the keyspace.
+    /// Blocks that seeks have read, as the merge counts them; and how many of them are counted for
+    /// the keyspace.
     blocks_read: u32,
     blocks_told: u32,
     keys_only: bool,
 }
 
-/// A keyspace at one moment, with all that a cursor reads.
+/// A keyspace at one moment, with everything that a cursor reads.
 #[derive(Clone)]
 pub(crate) struct Moment {
     engine: Arc<Engine>,
@@ -99,7 +101,7 @@ impl Moment {
         })
     }
 
-    /// Lets go of it, and of files that nobody else holds.
+    /// Releases it, and with it files that nobody else holds.
     pub(crate) fn let_go(self) {
         let engine = Arc::clone(&self.engine);
         drop(self);
@@ -109,12 +111,12 @@ impl Moment {
     }
 }
 
-/// Seeks of one cursor that are counted for its keyspace together.
+/// How many seeks of one cursor are counted for its keyspace at a time.
 const SEEKS_COUNTED: u32 = 1024;
 
 impl Origin {
-    /// Counts a seek, with all blocks that seeks have read. One that lives on tells the keyspace now
-    /// and then.
+    /// Counts a seek and the blocks that seeks have read; passes the counts on to the keyspace from
+    /// time to time.
     #[inline]
     fn count_seek(&mut self, blocks_read: u32) {
         self.seeks += 1;
@@ -124,7 +126,7 @@ impl Origin {
         }
     }
 
-    /// Of what seeks have read, the part of the runs beyond one is what a merge would spare.
+    /// Of what seeks have read, a merge would spare the share of the runs beyond the first.
     fn tell_seeks(&mut self) {
         let extra = u64::from(self.extra_runs);
         let read = self
@@ -174,8 +176,7 @@ impl Cursor {
         Ok(Self { inner, shown, origin })
     }
 
-    /// From the next move on, shows keys alone: a value that lies in a blob file is not read, and is
-    /// shown as an empty one.
+    /// From the next move on, does not read values in blob files, and shows them as empty.
     #[must_use]
     pub fn keys_only(mut self) -> Self {
         self.origin.keys_only = true;
@@ -183,14 +184,14 @@ impl Cursor {
         self
     }
 
-    /// Whether the cursor stands on an entry.
+    /// Whether the cursor is positioned on an entry.
     #[inline]
     #[must_use]
     pub fn is_valid(&self) -> bool {
         self.inner.is_valid() && !self.shown.as_ref().is_some_and(|shown| shown.is_bad)
     }
 
-    /// The key on which the cursor stands.
+    /// The key of the current entry.
     ///
     /// # Panics
     /// If it is not valid.
@@ -206,12 +207,12 @@ impl Cursor {
         }
     }
 
-    /// The key as the tree holds it.
+    /// The current key, as stored in the tree.
     pub(crate) fn stored_key(&self) -> &[u8] {
         self.inner.key()
     }
 
-    /// The value on which the cursor stands.
+    /// The value of the current entry.
     ///
     /// # Panics
     /// If it is not valid.
@@ -221,13 +222,13 @@ impl Cursor {
         self.inner.value()
     }
 
-    /// The key and value on which the cursor stands, to keep.
+    /// The current key and value, as owned values.
     ///
     /// # Panics
     /// If it is not valid.
     ///
     /// # Cost
-    /// Copies the key, and the value if it is small; a large one is kept where it lies.
+    /// Copies the key, and the value if it is small; a large value is shared, not copied.
     #[must_use]
     pub fn entry(&self) -> (Key, Value) {
         let value = self.inner.value();
@@ -281,7 +282,7 @@ impl Cursor {
         self.show_key()
     }
 
-    /// Moves to the next entry; not valid behind the last one.
+    /// Moves to the next entry; after the last one, the cursor is not valid.
     ///
     /// # Errors
     /// If a table cannot be read.
@@ -294,7 +295,7 @@ impl Cursor {
         self.show_key()
     }
 
-    /// Moves to the entry before; not valid before the first one.
+    /// Moves to the previous entry; before the first one, the cursor is not valid.
     ///
     /// # Errors
     /// If a table cannot be read.
@@ -306,13 +307,13 @@ impl Cursor {
         self.show_key()
     }
 
-    /// Shows the keyspace as it is now, or still as of its snapshot if it was made from one, and
-    /// lets go of memtables and tables that are no longer part of it. A valid cursor is placed on
-    /// the same key, or the next one that exists.
+    /// Makes the cursor show the keyspace as it is now, or still as of its snapshot if it was
+    /// created from one, and releases memtables and tables that are no longer part of it. A valid
+    /// cursor is positioned on the same key, or on the next one that exists.
     ///
     /// # Errors
-    /// If the database is closed, the keyspace was dropped, or a table cannot be read. The cursor is
-    /// where it was then, and shows what it did.
+    /// If the database is closed, the keyspace was dropped, or a table cannot be read. The cursor
+    /// then stays where it was, and shows what it did before.
     pub fn refresh(&mut self) -> Result<()> {
         let origin = &self.origin;
         let key = self.is_valid().then(|| self.key().to_vec());
@@ -334,7 +335,7 @@ impl Cursor {
         self.origin.sources
     }
 
-    /// Decodes the key on which the cursor stands, where that is needed.
+    /// Decodes the current key, where that is needed.
     #[inline]
     fn show_key(&mut self) -> Result<()> {
         match &mut self.shown {

@@ -1,6 +1,6 @@
-//! How a database is opened, with the default choices or others.
+//! Opening a database, with default or other settings.
 //!
-//! Collects the choices and hands them to recovery; knows nothing of what is on disk.
+//! Collects the settings and passes them to recovery; knows nothing of what is on disk.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use crate::options::{KeyspaceOptions, Options};
 use crate::recovery::mode::RecoveryMode;
 use crate::recovery::{self, OpenRequest};
 
-/// Opens a database with other than the default choices.
+/// Opens a database with settings other than the defaults.
 #[derive(Clone)]
 #[must_use = "a builder opens nothing until `open` is called"]
 pub struct DbBuilder {
@@ -56,25 +56,25 @@ impl DbBuilder {
         self
     }
 
-    /// Options of the default keyspace, all of them, as [`Db::keyspace`] takes them. Without this call it
-    /// keeps those that are recorded.
+    /// Options of the default keyspace; they replace all its options, as in [`Db::keyspace`].
+    /// Without this call it keeps the recorded ones.
     pub fn default_keyspace(mut self, options: KeyspaceOptions) -> Self {
         self.default_keyspace = Some(options);
         self
     }
 
-    /// Makes a key order of the caller's own known, for keyspaces that were created with it: their
-    /// keys can be read without naming it again for each. A keyspace whose order is not known is
-    /// recovered and compacted, and refuses calls that name or return keys.
+    /// Registers a custom key order for keyspaces that were created with it, so that they can be
+    /// used without giving it again for each. A keyspace whose order is not known is recovered and
+    /// compacted, but refuses calls that take or return keys.
     pub fn key_order(mut self, order: impl KeyOrder) -> Self {
         self.orders.push(Order::new(order));
         self
     }
 
-    /// Opens for reading only: nothing on disk changes but the lock file, and writes are refused.
-    /// What the log holds is read into memory. Any number of readers may have the database open, in
-    /// one process or many, while nobody has it open for writing. On a file system where nobody can
-    /// write, the lock file may be missing.
+    /// Opens for reading only: nothing on disk changes except the lock file, and writes are
+    /// refused. The unflushed part of the log is read into memory. Any number of readers, in one
+    /// process or many, may have the database open while nobody has it open for writing. On a
+    /// read-only file system, the lock file may be missing.
     pub const fn read_only(mut self, is_read_only: bool) -> Self {
         self.is_read_only = is_read_only;
         self
@@ -98,14 +98,14 @@ impl DbBuilder {
         self
     }
 
-    /// The outside that the database lives in: the operating system by default. For tests, and for
-    /// databases in memory.
+    /// The environment of the database: files, clock and threads. Default: those of the operating
+    /// system. For tests, and for databases in memory.
     pub fn env(mut self, env: Env) -> Self {
         self.env = Some(env);
         self
     }
 
-    /// Tells `listener` each event as it happens; see [`EventListener`].
+    /// Calls `listener` with each event as it happens; see [`EventListener`].
     pub fn on_event(mut self, listener: EventListener) -> Self {
         self.listener = Some(listener);
         self
@@ -115,18 +115,18 @@ impl DbBuilder {
     ///
     /// # Errors
     /// - `Locked`: it is open elsewhere, in this process or another.
-    /// - `InvalidInput`: there is none and it is not to be created, or one and it is to be new, or
-    ///   the directory holds something else, or an option makes no sense.
+    /// - `InvalidInput`: the database does not exist and must not be created, or exists and must be
+    ///   new; the directory holds something else; or an option makes no sense.
     /// - `Corruption`: the manifest or the log is damaged, or a file is missing.
     /// - `UnsupportedFormat`: a newer release wrote it.
     /// - `Io`, `NoSpace`.
     ///
-    /// An open that fails with one of the first four changes no file of a database; directories and lock
-    /// files that it made may stay. One that finds no database where none may be made, or something
-    /// else in the directory, makes nothing.
+    /// An open that fails with one of the first four changes no file of a database, though
+    /// directories and lock files that it created may remain. If it finds no database and must not
+    /// create one, or finds something else in the directory, it creates nothing.
     ///
     /// # Cost
-    /// Follows the number of live tables and the length of the log that was not flushed, not the
+    /// Proportional to the number of live tables and the length of the unflushed log, not to the
     /// size or history of the database. Tables are opened when they are first read.
     pub fn open(self) -> Result<Db> {
         let engine = recovery::open(OpenRequest {
@@ -171,16 +171,16 @@ impl Db {
         Self::builder(dir).open()
     }
 
-    /// Opens the database in `dir` with other than the default choices.
+    /// A builder that opens the database in `dir` with settings other than the defaults.
     pub fn builder(dir: impl AsRef<Path>) -> DbBuilder {
         DbBuilder::new(dir.as_ref())
     }
 
-    /// Opens a new database that lives in memory and ends with its last handle. The same engine,
-    /// over files in memory.
+    /// Opens a new database in memory, which ends with its last handle: the same engine, on files
+    /// in memory.
     ///
     /// # Errors
-    /// If the system gives no threads.
+    /// If threads cannot be started.
     pub fn in_memory() -> Result<Self> {
         Self::builder("memory").env(Env { clock: Env::os().clock, ..Env::memory(0) }).open()
     }

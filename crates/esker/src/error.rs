@@ -1,4 +1,4 @@
-//! The one error of the public API: a kind that says what to do, and where it happened.
+//! The one error type of the public API: a kind that says what to do, and where it happened.
 
 use std::fmt;
 use std::path::Path;
@@ -10,7 +10,7 @@ use esker_env::{FileError, IoError, LockError};
 /// Result of every fallible call.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// Why a call failed. Cheap to clone: one failed sync answers many writers.
+/// Why a call failed. Cheap to clone: one failed sync is reported to many writers.
 #[derive(Clone)]
 pub struct Error(Arc<Inner>);
 
@@ -31,25 +31,26 @@ pub enum ErrorKind {
     Conflict,
     /// Bytes on disk are damaged; the message names file and offset. Restore or repair.
     Corruption,
-    /// The system refused an operation on a file. Where that leaves open what is on disk, as in a write
-    /// or a sync of the log, writing has stopped: see `Poisoned`. Else it goes on.
+    /// The system refused an operation on a file. If that leaves the state on disk unknown, as
+    /// after a failed write or sync of the log, writing has stopped: see `Poisoned`. Otherwise it
+    /// goes on.
     Io,
-    /// The disk or a quota is full. Free space; the database goes on by itself, unless writing has
-    /// stopped, as after `Io`.
+    /// The disk or a quota is full. Free space; the database then goes on by itself, unless writing
+    /// has stopped, as described at `Io`.
     NoSpace,
-    /// A write or a sync of the log failed earlier, or a write of the manifest of which nobody can say
-    /// what came of it, or a background task panicked. Reads work; reopen to write.
+    /// Earlier, a write or sync of the log failed, or a write of the manifest failed with unknown
+    /// outcome, or a background thread panicked. Reads work; reopen to write.
     Poisoned,
     /// Another process, or another handle in this one, has the database open.
     Locked,
-    /// A file was written by a newer release.
+    /// A file was written by a newer release, or needs a feature that this build lacks.
     UnsupportedFormat,
     /// The database or keyspace was closed or dropped.
     Closed,
     /// The database was opened for reading only.
     ReadOnly,
-    /// Code that the caller supplies, a merge operator say, was not given or failed; the message
-    /// says which and for what. Nothing is lost: give it, or mend it, and try again.
+    /// User code, such as a merge operator, was not given or failed; the message says which, and
+    /// for what. Nothing is lost: give it, or fix it, and try again.
     UserCode,
 }
 
@@ -76,9 +77,9 @@ impl ErrorKind {
 /// Whether a write that returned an error may nevertheless be in the database.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Outcome {
-    /// It is not there, and will not be after reopening.
+    /// It is not there, and will not appear after reopening.
     NotDone,
-    /// It may be in the log; reopening tells. Until then reads may show it.
+    /// It may be in the log; only reopening shows. Until then reads may see it.
     Unknown,
 }
 
@@ -114,7 +115,7 @@ impl Error {
         Self::new(ErrorKind::ReadOnly, "the database is open for reading only")
     }
 
-    /// An error that stands for `cause`, which stopped all writing.
+    /// The error of a write after `cause` has stopped all writing.
     pub(crate) fn poisoned(cause: &Self) -> Self {
         Self::with_source(
             ErrorKind::Poisoned,
@@ -123,7 +124,7 @@ impl Error {
         )
     }
 
-    /// The same failure, of a write that may nevertheless be in the log.
+    /// The same error, for a write that may nevertheless be in the log.
     pub(crate) fn with_unknown_outcome(self) -> Self {
         let message =
             format!("{}; whether the write survives is known after reopening", self.0.message);
@@ -135,8 +136,8 @@ impl Error {
         }))
     }
 
-    /// The same failure, of a call that needed the log to be written and had not begun itself: what may
-    /// be in the log is of others.
+    /// The same error, for a call that needed the log to be written before it began: only writes of
+    /// others may be in the log.
     pub(crate) fn with_nothing_done(self) -> Self {
         let cause = self.0.source.as_deref().and_then(|source| source.downcast_ref::<Self>());
         match (self.0.outcome, cause) {

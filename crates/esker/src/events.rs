@@ -1,4 +1,4 @@
-//! What happened lately, for people: a bounded list.
+//! Recent events, for people to read: a bounded list.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -20,13 +20,13 @@ pub enum Event {
         /// How long it took.
         duration: Duration,
     },
-    /// A part of the log was dropped at open, because it is damaged or follows what is.
+    /// A part of the log was dropped at open, because it is damaged or follows damage.
     LogDropped {
         /// The segment.
         file: String,
         /// Where the part starts.
         offset: u64,
-        /// How long it was, with the room reserved behind the frames.
+        /// How long it was, including the space reserved after the frames.
         bytes: u64,
         /// Why.
         why: String,
@@ -42,7 +42,7 @@ pub enum Event {
         /// How long it took.
         duration: Duration,
     },
-    /// Tables were rewritten or moved.
+    /// Tables were compacted: rewritten or moved.
     Compacted {
         /// Name of the keyspace.
         keyspace: String,
@@ -55,7 +55,7 @@ pub enum Event {
         /// How long it took.
         duration: Duration,
     },
-    /// Tables that were written elsewhere, or by a bulk loader, joined the tree.
+    /// Ingested or bulk-loaded tables joined the tree.
     Ingested {
         /// Name of the keyspace.
         keyspace: String,
@@ -65,11 +65,11 @@ pub enum Event {
         bytes: u64,
         /// The sequence number of all their entries.
         seqno: u64,
-        /// How long it took to make them part of the tree; writing them came before.
+        /// How long it took to make them part of the tree, after they were written.
         duration: Duration,
     },
-    /// A background job failed. It is tried again, but for a compaction that somebody
-    /// [started](crate::Keyspace::start_compaction).
+    /// A background job failed. It is tried again, unless it is a compaction that was
+    /// [started](crate::Keyspace::start_compaction) on demand.
     JobFailed {
         /// Name of the keyspace, where it has one.
         keyspace: Option<String>,
@@ -78,41 +78,42 @@ pub enum Event {
         /// Why.
         error: Error,
     },
-    /// An obsolete table or blob file, or any file that an open has found and nothing refers to, could not
-    /// be removed; the next open tries again.
+    /// An obsolete table or blob file, or an unreferenced file found at open, could not be removed;
+    /// the next open tries again.
     RemoveFailed {
         /// Name of the file.
         file: String,
         /// Why.
         error: Error,
     },
-    /// The blocks that were in the cache when the database was closed are in it again, as far as they
-    /// found room; see [`Options::warm_cache`](crate::Options::warm_cache).
+    /// The blocks that were in the cache when the database was closed are in it again, as far as
+    /// there was room; see [`Options::warm_cache`](crate::Options::warm_cache).
     Warmed {
         /// Blocks that were loaded.
         blocks: u64,
-        /// What they weigh in the cache.
+        /// Their size in the cache, in bytes.
         bytes: u64,
-        /// Reads from files that this took, apart from those that opened tables.
+        /// File reads that this took, not counting those that opened tables.
         reads: u64,
         /// How long it took.
         duration: Duration,
     },
-    /// The list of blocks that were in the cache cannot be used; it fills as it would without.
+    /// The list of blocks that were in the cache cannot be used; the cache starts cold.
     WarmListIgnored {
         /// Name of the list.
         file: String,
         /// Why.
         error: Error,
     },
-    /// Blocks of a table that were in the cache could not be loaded again; who reads them is told.
+    /// Blocks of a table that were in the cache could not be loaded again; reads of them will
+    /// report why.
     WarmBlocksLeftOut {
         /// Name of the table.
         file: String,
         /// Why.
         error: Error,
     },
-    /// Which blocks were in the cache could not be written down at close. Nothing else was harmed.
+    /// The list of blocks in the cache could not be written at close. Nothing else is affected.
     WarmListNotSaved {
         /// Why.
         error: Error,
@@ -172,9 +173,9 @@ impl fmt::Display for Event {
     }
 }
 
-/// Is told each event as it happens, on the thread on which it happens: it should return soon, and
-/// must not call the database. It may drop handles of it; see [`Db`](crate::Db) for the last one. If it
-/// panics, that event is not told, and nothing else comes of it.
+/// Called with each event as it happens, on the thread where it happens: it should return quickly,
+/// and must not call the database. It may drop handles of it; see [`Db`](crate::Db) about the last
+/// one. If it panics, only that event is lost to it.
 pub type EventListener = Arc<dyn Fn(&Event) + Send + Sync>;
 
 /// How many events are kept.
@@ -193,7 +194,7 @@ impl EventLog {
 
     pub(crate) fn record(&self, now: Duration, event: Event) {
         if let Some(listener) = &self.listener {
-            // What the engine was about to do must not depend on who watches.
+            // What the engine does next must not depend on the listener.
             _ = catch_unwind(AssertUnwindSafe(|| listener(&event)));
         }
         let mut events = self.events.lock().unwrap_or_else(PoisonError::into_inner);

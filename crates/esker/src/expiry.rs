@@ -1,4 +1,4 @@
-//! When a value expires: what users say and are told, and the clock that it goes by.
+//! Expiry of values: how users give and see it, and the clock that decides it.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -8,18 +8,18 @@ use esker_env::Clock;
 use crate::error::{Error, Result};
 use crate::sync::atomic::{AtomicU64, Ordering};
 
-/// Until when a key has its value.
+/// When a value expires.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Expiry {
-    /// Until it is overwritten or deleted.
+    /// Never: it stays until it is overwritten or deleted.
     Never,
-    /// Until this time of the wall clock, from which on the key has no value. Kept in whole
-    /// milliseconds, rounded up. A time that has passed is taken: it hides what the key had.
+    /// At this time of the wall clock; from then on the key has no value. Rounded up to whole
+    /// milliseconds. A time in the past is accepted: it hides what the key had.
     At(SystemTime),
 }
 
 impl Expiry {
-    /// In milliseconds since the epoch; `None` if it is never.
+    /// In milliseconds since the epoch; `None` for never.
     pub(crate) fn millis(self) -> Option<u64> {
         match self {
             Self::Never => None,
@@ -38,14 +38,14 @@ pub(crate) fn millis_up(time: Duration) -> u64 {
     u64::try_from(time.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX)
 }
 
-/// The wall clock as expiry goes by it: it may stand still, and never goes back while the database
-/// is open. What has expired for a reader has expired for every later one, so that compaction may
-/// drop it.
+/// The wall clock as used for expiry: it may stand still, but never goes back while the database is
+/// open. What has expired for one reader has expired for every later one, so compaction may drop
+/// it.
 #[derive(Debug)]
 pub(crate) struct ExpiryClock {
     clock: Arc<dyn Clock>,
-    /// The latest time that was told. Counter only: whoever must be ordered after a reader reads
-    /// it under the lock of the snapshots, or later than a view of which it decides the meaning.
+    /// The latest time given out. Counter only: whoever must be ordered after a reader reads it
+    /// under the lock of the snapshots, or after taking the view that it is applied to.
     latest: AtomicU64,
 }
 

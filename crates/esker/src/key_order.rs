@@ -1,11 +1,11 @@
-//! The order of a keyspace's keys, as a way to write each key.
+//! The order of a keyspace's keys, as an encoding of each key.
 //!
-//! A tree compares byte strings and nothing else. An order is therefore not a comparison but an
-//! encoding: it writes each key as other bytes, whose bytewise order is the order that is wanted.
-//! Filters, indexes, prefixes and every loop over entries stay as they are, and the bytewise order
-//! costs one branch. ARCHITECTURE.md says what else was considered.
+//! A tree only ever compares byte strings. So an order is not a comparison function but an
+//! encoding: it maps each key to bytes whose bytewise order is the desired one. Filters, indexes,
+//! prefixes and every loop over entries work unchanged, and the bytewise order costs one branch.
+//! ARCHITECTURE.md discusses the alternative.
 //!
-//! Knows keys only: how keyspaces use it is in `stored_key`.
+//! Knows only keys: how keyspaces use an order is in `stored_key`.
 
 pub(crate) mod user_code;
 
@@ -15,21 +15,22 @@ use std::sync::{Arc, OnceLock};
 
 use esker_base::limits;
 
-/// An order of keys: an encoding whose bytewise order is the order that is meant.
+/// A key order: an encoding whose bytewise order is the desired one.
 ///
-/// Recorded by name with the keyspace that it orders, for good: the same name must stand for the
-/// same bytes in every later release of the code that implements it.
+/// Its name is recorded with the keyspace, for good: every later release of the code that
+/// implements it must produce the same bytes under the same name.
 ///
-/// What must hold, for all keys `a` and `b`:
-/// - `a` comes before `b` exactly if the encoding of `a` is bytewise less than that of `b`; so
+/// For all keys `a` and `b`:
+/// - `a` comes before `b` if and only if the encoding of `a` is bytewise less than that of `b`; so
 ///   different keys have different encodings;
 /// - decoding an encoding gives the key back.
 ///
-/// Every byte string must have an encoding, since any may be asked for as a bound. A key can be written
-/// if its encoding has at most [`limits::KEY_LEN_MAX`] bytes, however long it is itself. If an order is
-/// wrong, its keyspace gives wrong answers; no other one does, and no file is damaged.
+/// Every byte string must have an encoding, since any may be used as a bound. A key can be written
+/// if its encoding has at most [`limits::KEY_LEN_MAX`] bytes, however long the key itself. An order
+/// that breaks these rules makes its own keyspace give wrong answers; other keyspaces are not
+/// affected, and no file is damaged.
 pub trait KeyOrder: Send + Sync + 'static {
-    /// The name that is recorded: 1 to 255 bytes, not that of a ready-made one.
+    /// The name to record: 1 to 255 bytes, and not the name of a built-in order.
     fn name(&self) -> &str;
 
     /// Appends the encoding of `key` to `out`.
@@ -38,12 +39,12 @@ pub trait KeyOrder: Send + Sync + 'static {
     /// Appends the key that was encoded as `stored` to `out`.
     ///
     /// # Errors
-    /// If [`KeyOrder::encode`] cannot have given `stored`.
+    /// If [`KeyOrder::encode`] cannot have produced `stored`.
     fn decode(&self, stored: &[u8], out: &mut Vec<u8>) -> Result<(), UndecodableKey>;
 
-    /// Appends to `out` the bytes with which the encodings of those keys start that start with
-    /// `prefix`, and of no others; false if there are no such bytes. Then a scan of a prefix reads
-    /// the whole keyspace and leaves out what does not fit, as it does without this method.
+    /// Appends to `out` the bytes that the encodings of exactly those keys start with that start
+    /// with `prefix`, and returns true; false if there are no such bytes. A prefix scan then reads
+    /// the whole keyspace and skips keys that do not match, as it does without this method.
     fn encode_prefix(&self, prefix: &[u8], out: &mut Vec<u8>) -> bool {
         let _ = (prefix, out);
         false
@@ -57,7 +58,7 @@ pub struct UndecodableKey {
 }
 
 impl UndecodableKey {
-    /// Says what is wrong with the bytes, as a lower-case phrase.
+    /// An error that says what is wrong with the bytes, in a lower-case phrase.
     pub fn new(what: impl Into<Cow<'static, str>>) -> Self {
         Self { what: what.into() }
     }
@@ -74,12 +75,12 @@ impl std::error::Error for UndecodableKey {}
 /// Bytewise backwards: `b` before `ab` before `aa` before `a` before the empty key. A key comes
 /// after every longer one that starts with it.
 ///
-/// Each byte is complemented. What would be 254 or 255 then is written as 254 0 and 254 255, so
-/// that 255 is free to end the key, greater than anything that can follow.
+/// Each byte is complemented. A result of 254 is written as 254 0, and 255 as 254 255, so that a
+/// single 255 can end the key: it is greater than anything that can follow.
 ///
 /// # Cost
-/// One byte more than the key, and one for each byte of it that is 0 or 1. So a key has at most 65,534
-/// bytes, and of zeros alone at most 32,767.
+/// One byte more than the key, and another for each of its bytes that is 0 or 1. So a key has at
+/// most 65,534 bytes, or 32,767 if all are zero.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct ReverseBytewise;
 
@@ -132,14 +133,14 @@ impl KeyOrder for ReverseBytewise {
     }
 }
 
-/// Name of the order in which keys are stored as they are.
+/// Name of the order that stores keys unchanged.
 pub(crate) const BYTEWISE: &str = "bytewise";
 
 /// Name of [`ReverseBytewise`].
 pub(crate) const REVERSE_BYTEWISE: &str = "reverse-bytewise";
 
-/// Which order a keyspace has. Fixed when the keyspace is created. In any but the bytewise one, what
-/// [`limits::KEY_LEN_MAX`] bounds is the length of a key as the order [encodes](KeyOrder::encode) it.
+/// The key order of a keyspace. Fixed when the keyspace is created. [`limits::KEY_LEN_MAX`] bounds
+/// the length of a key as [encoded](KeyOrder::encode) by the order.
 ///
 /// Two are equal if their names are.
 #[derive(Clone, Default)]
@@ -167,13 +168,13 @@ impl Order {
         Self::new(ReverseBytewise)
     }
 
-    /// An order of the caller's own.
+    /// A custom order.
     #[must_use]
     pub fn new(order: impl KeyOrder) -> Self {
         Self(Choice::Coded(Arc::new(order)))
     }
 
-    /// The order recorded under `name`, if it is a ready-made one or one of `known`.
+    /// The order recorded under `name`, if it is built in or one of `known`.
     pub(crate) fn recorded(name: &str, known: &[Self]) -> Self {
         match name {
             BYTEWISE => Self::bytewise(),
@@ -195,12 +196,12 @@ impl Order {
         }
     }
 
-    /// Whether keys are stored as they are.
+    /// Whether keys are stored unchanged.
     pub(crate) const fn is_bytewise(&self) -> bool {
         matches!(self.0, Choice::Bytewise)
     }
 
-    /// What encodes keys; none if keys are stored as they are, or if only the name is known.
+    /// The encoder of keys; none if keys are stored unchanged, or if only the name is known.
     pub(crate) fn code(&self) -> Option<&Arc<dyn KeyOrder>> {
         match &self.0 {
             Choice::Coded(order) => Some(order),
@@ -208,7 +209,7 @@ impl Order {
         }
     }
 
-    /// What is wrong with the order for who writes keys: that only its name is known, if so.
+    /// Why keys cannot be encoded with the order: because only its name is known.
     pub(crate) fn check_known(&self) -> Result<(), String> {
         match &self.0 {
             Choice::NameOnly(name) => Err(format!("the key order {name:?} is known by name only")),
@@ -227,7 +228,7 @@ impl Order {
                 limits::KEYSPACE_NAME_LEN_MAX
             ));
         }
-        // A ready-made order may come this way, but nothing else under its name.
+        // A built-in order may be passed this way, but nothing else under its name.
         let encode = |order: &dyn KeyOrder| {
             let mut stored = Vec::new();
             order.encode(b"a\0", &mut stored);
@@ -259,13 +260,13 @@ impl fmt::Debug for Order {
     }
 }
 
-/// The order of one keyspace as the engine keeps it.
+/// The order of one keyspace, as kept by the engine.
 pub(crate) struct KeyspaceOrder {
     /// As recorded.
     pub(crate) name: Box<str>,
     /// So that the ordinary keyspace costs one branch.
     pub(crate) is_bytewise: bool,
-    /// What encodes keys. Set once: at open, or when the keyspace is opened with its order.
+    /// The encoder of keys. Set once: at open, or when the keyspace is opened with its order.
     pub(crate) code: OnceLock<Arc<dyn KeyOrder>>,
 }
 

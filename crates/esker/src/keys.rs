@@ -1,8 +1,8 @@
-//! Numbers as keys that stand in the order of the numbers.
+//! Numbers as keys that sort like the numbers.
 //!
-//! Of fixed width and most significant byte first, so that bytes compare as the numbers do. Part
-//! of a longer key they keep that order, behind whatever stands before them. For descending order
-//! use [`Order::reverse_bytewise`](crate::Order::reverse_bytewise), or write `!number`.
+//! They have a fixed width and are big-endian, so bytes compare as the numbers do, also after a
+//! common prefix in a longer key. For descending order use
+//! [`Order::reverse_bytewise`](crate::Order::reverse_bytewise), or write `!number`.
 //!
 //! ```
 //! use esker::keys;
@@ -28,7 +28,7 @@ pub fn to_u64(key: &[u8]) -> Option<u64> {
     Some(u64::from_be_bytes(key.try_into().ok()?))
 }
 
-/// The key of `number`; negative ones stand before the others.
+/// The key of `number`; negative numbers sort before the others.
 #[must_use]
 pub const fn from_i64(number: i64) -> [u8; 8] {
     from_u64(number.cast_unsigned() ^ SIGN)

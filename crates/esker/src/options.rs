@@ -47,7 +47,7 @@ pub struct Options {
     pub background_threads: usize,
     /// Bytes per second that all compactions together may read while nothing is urgent; they write
     /// about as much. Flushes are never held back. The limit rises with the backlog, and is lifted
-    /// before writes are slowed down. At least 64 KiB; ignored without [background
+    /// once writes would be slowed down. At least 64 KiB; ignored without [background
     /// threads](Options::background_threads). Default: no limit.
     pub compaction_bytes_per_second: Option<u64>,
     /// Durability of writes that do not name one. Default [`Durability::Process`].

@@ -1,4 +1,4 @@
-//! The flushes and compactions that run, in one list: for people, and for whoever waits for one.
+//! The running flushes and compactions, in one list: for people, and for code that waits for one.
 //!
 //! Does not start or end anything.
 
@@ -18,7 +18,7 @@ use crate::sync::{Mutex, MutexGuard, PoisonError};
 pub enum JobKind {
     /// Memtables become tables.
     Flush,
-    /// Tables become other tables, or change their place.
+    /// Tables become other tables, or change their level.
     Compaction,
 }
 
@@ -37,7 +37,7 @@ impl fmt::Display for JobKind {
     }
 }
 
-/// A flush or a compaction that runs, whoever asked for it.
+/// A running flush or compaction, automatic or not.
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub struct RunningJob {
@@ -45,19 +45,19 @@ pub struct RunningJob {
     pub kind: JobKind,
     /// Name of the keyspace when it began.
     pub keyspace: String,
-    /// Why, in one word or two: `flush`, or that of a [`PlannedJob`](crate::PlannedJob).
+    /// Why, in a word or two: `flush`, or the reason of a [`PlannedJob`](crate::PlannedJob).
     pub reason: &'static str,
-    /// What goes in, in words.
+    /// The inputs, in words.
     pub inputs: String,
     /// How many memtables or tables go in.
     pub input_count: usize,
-    /// Bytes of memory or of files that they have.
+    /// Their size in memory or on disk, in bytes.
     pub input_bytes: u64,
-    /// Bytes of the inputs that have been read, going by their entries.
+    /// Bytes of the inputs that have been read, estimated from the share of entries read.
     pub bytes_in: u64,
     /// Bytes of table files written.
     pub bytes_out: u64,
-    /// When it began, in the time of [`Db::events`](crate::Db::events).
+    /// When it began, on the clock of [`Db::events`](crate::Db::events).
     pub started: Duration,
     /// How long ago that was.
     pub age: Duration,
@@ -95,7 +95,7 @@ pub(crate) struct JobRecord {
 }
 
 impl JobRecord {
-    /// Bytes of the inputs that have been read: as large a share as of their entries.
+    /// Bytes of the inputs that have been read: the same share as of their entries.
     pub(crate) fn bytes_in(&self) -> u64 {
         let read = u128::from(self.progress.entries_in().min(self.entry_count));
         let bytes = u128::from(self.input_bytes) * read / u128::from(self.entry_count.max(1));

@@ -13,21 +13,21 @@ use crate::keyspace_core::KeyspaceCore;
 
 /// The entries of a range in key order, as of the moment at which the scan was made.
 ///
-/// Yields `Result<(Key, Value)>`; after an error it ends. `rev()`, or `next_back()` in between,
-/// takes from the other end; the two ends meet without repeating or losing an entry.
+/// Yields `Result<(Key, Value)>`, and ends after an error. `rev()`, or calls of `next_back()` in
+/// between, take from the other end; the two ends meet without repeating or skipping an entry.
 ///
-/// Owned and `Send`: it keeps memtables and tables of that moment alive, and no lock.
+/// Owned and `Send`: it keeps the memtables and tables of that moment alive, and holds no lock.
 ///
 /// # Cost
-/// Nothing is read before the first entry is asked for. Each entry is copied if it is small; use
-/// [`Cursor`] to look at entries where they lie.
+/// Nothing is read before the first entry is requested. Small entries are copied; use [`Cursor`] to
+/// borrow entries instead.
 #[derive(Debug)]
 pub struct Scan {
     front: End,
     back: End,
-    /// What the cursors of the ends are made from, once they are needed.
+    /// What the cursors of both ends are created from, once they are needed.
     source: Option<(Moment, KeyRange)>,
-    /// Why there is nothing to scan, until it has been said.
+    /// The error to yield, until it has been.
     refused: Option<Error>,
     is_done: bool,
 }
@@ -35,9 +35,9 @@ pub struct Scan {
 /// One end of a scan.
 #[derive(Debug, Default)]
 struct End {
-    /// Once it is needed.
+    /// Created when it is needed.
     cursor: Option<Cursor>,
-    /// What keys must start with, where the range holds others.
+    /// What keys must start with, if the range holds others too.
     prefix: Option<Arc<[u8]>>,
     /// The stored key yielded last from this end.
     last: Option<Vec<u8>>,
@@ -98,14 +98,14 @@ impl Scan {
         scan
     }
 
-    /// The keys alone, of the entries that were not taken yet. Values that lie in blob files are not read.
+    /// Only the keys of the remaining entries. Values in blob files are not read.
     pub fn keys(mut self) -> impl DoubleEndedIterator<Item = Result<Key>> {
         self.front.show_keys_only();
         self.back.show_keys_only();
         self.map(|entry| entry.map(|(key, _)| key))
     }
 
-    /// The values alone.
+    /// Only the values of the remaining entries.
     pub fn values(self) -> impl DoubleEndedIterator<Item = Result<Value>> {
         self.map(|entry| entry.map(|(_, value)| value))
     }
@@ -147,7 +147,7 @@ impl End {
         self.cursor = self.cursor.take().map(Cursor::keys_only);
     }
 
-    /// Moves on and returns the entry there, unless the `other` end has been there already.
+    /// Moves on and returns the entry reached, unless the `other` end has been there already.
     fn advance(
         &mut self,
         direction: Direction,

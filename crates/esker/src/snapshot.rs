@@ -15,12 +15,13 @@ use crate::keyspace_core::KeyspaceCore;
 use crate::read::Found;
 use crate::scan::Scan;
 
-/// All keyspaces as they were when the snapshot was taken. Owned, `Send`, cheap to clone.
+/// All keyspaces, as they were when the snapshot was taken. Owned, `Send`, cheap to clone.
 ///
-/// While it lives, compaction keeps the versions that it sees; `health` lists it with its age. Not
-/// kept is what [`Fifo`](crate::CompactionPolicy::Fifo) and
-/// [`TimeWindow`](crate::CompactionPolicy::TimeWindow) drop for its size or its age: a snapshot does not
-/// see it any more either. Its time stands still, too: a value that had not expired when it was taken does not expire in it.
+/// While it lives, compaction keeps the entries that it sees; `health` lists it with its age. The
+/// exception is data that [`Fifo`](crate::CompactionPolicy::Fifo) and
+/// [`TimeWindow`](crate::CompactionPolicy::TimeWindow) drop for size or age: snapshots lose it too.
+/// Time stands still in a snapshot: a value that had not expired when it was taken does not expire
+/// in it.
 #[derive(Clone, Debug)]
 pub struct Snapshot {
     engine: Arc<Engine>,
@@ -40,7 +41,7 @@ impl Snapshot {
         self.pin.seqno().get()
     }
 
-    /// This snapshot's view of `keyspace`. Of one that belongs to another database, every read is
+    /// This snapshot's view of `keyspace`. If that belongs to another database, every read is
     /// refused as `InvalidInput`.
     #[must_use]
     pub fn keyspace(&self, keyspace: &Keyspace) -> SnapshotView {
@@ -107,7 +108,7 @@ impl Snapshot {
 #[derive(Clone, Debug)]
 pub struct SnapshotView {
     engine: Arc<Engine>,
-    /// Why nothing is read, for a keyspace of another database.
+    /// Why reads are refused, for a keyspace of another database.
     core: Result<Arc<KeyspaceCore>>,
     pin: Arc<PinnedSeqNo>,
 }

@@ -1,7 +1,7 @@
-//! A compaction that somebody asked for, as its handle and the thread that works on it share it.
+//! A compaction on demand: the state that its handle and the thread working on it share.
 //!
-//! It is done in steps, one plan each, and between them it stands in the queue of the scheduler. It
-//! knows how far it is and how it ended, not what the steps do.
+//! It is done in steps, one plan each; between steps it waits in the scheduler's queue. It knows
+//! its progress and how it ended, not what the steps do.
 
 use std::fmt;
 use std::sync::{Arc, OnceLock};
@@ -15,44 +15,44 @@ use crate::running::JobRecord;
 use crate::sync::atomic::{AtomicBool, Ordering};
 use crate::sync::{Mutex, MutexGuard, PoisonError};
 
-/// How far a compaction on demand is.
+/// The progress of a compaction on demand.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub struct CompactionProgress {
-    /// What it does at the moment.
+    /// Its present state.
     pub state: CompactionState,
-    /// Bytes of table files that have been compacted, those of the running step as far as it is.
+    /// Bytes of table files compacted so far, including the part of the running step that is done.
     pub bytes_done: u64,
-    /// Bytes that will have been compacted at the end: an estimate, which changes as the tree does.
-    /// 0 before the first step.
+    /// Bytes that will have been compacted at the end: an estimate, which changes with the tree. 0
+    /// before the first step.
     pub bytes_estimated: u64,
-    /// Tables that have been compacted by steps that have ended.
+    /// Tables compacted by finished steps.
     pub tables_done: usize,
-    /// Tables that will have been: an estimate, as of the bytes.
+    /// Tables that will have been compacted at the end: an estimate, like that of the bytes.
     pub tables_estimated: usize,
 }
 
-/// What a compaction on demand does at the moment.
+/// The state of a compaction on demand.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum CompactionState {
-    /// It waits for a thread, or for other compactions of the same tables.
+    /// Waiting for a thread, or for other compactions of the same tables.
     Waiting,
     /// A step is under way.
     Running,
     /// It was paused by its handle.
     Paused,
-    /// It has ended, one way or another.
+    /// It has ended, for whatever reason.
     Ended,
 }
 
 /// How a compaction on demand ended, if nothing failed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum CompactionEnd {
-    /// Everything that was asked for is done.
+    /// Everything requested is done.
     Finished,
-    /// Somebody cancelled it: the steps that had ended count, and of the one that had not nothing is
-    /// left.
+    /// It was cancelled: finished steps keep their effect, and nothing is left of an unfinished
+    /// one.
     Cancelled,
 }
 
@@ -86,11 +86,11 @@ impl fmt::Display for CompactionReport {
     }
 }
 
-/// A compaction that somebody asked for.
+/// A compaction on demand.
 pub(crate) struct OnDemand {
     pub(crate) keyspace: Arc<KeyspaceCore>,
     pub(crate) range: KeyRange,
-    /// Whether background threads work on it, and not the one that asked.
+    /// Whether background threads work on it, rather than the thread that requested it.
     pub(crate) is_queued: bool,
     /// What is asked of the policy; made by the first step, once memtables are flushed.
     pub(crate) request: OnceLock<RangeRequest>,
