@@ -1,4 +1,4 @@
-//! What a database takes, and what it refuses before anything is written.
+//! Limits of a database. What exceeds them is refused before anything is written.
 
 /// Longest user key, in bytes.
 pub const KEY_LEN_MAX: usize = 65_535;

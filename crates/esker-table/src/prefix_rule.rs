@@ -1,9 +1,9 @@
-//! What the prefix of a key is: a plain choice that tables record by its name.
+//! The prefix rule: what the prefix of a key is. Tables record the rule as text.
 //!
-//! A table that was built with a rule has the prefixes of its keys in its filter, too. Then a range of
-//! keys that all have one prefix can be ruled out without a look at index or data.
+//! A table built with a rule also has the prefixes of its keys in its filter. A range whose keys
+//! all share one prefix can then be ruled out without reading index or data.
 //!
-//! Knows keys as tables hold them, and nothing of filters.
+//! Knows stored keys, and nothing of filters.
 
 #![cfg_attr(
     not(test),
@@ -23,9 +23,10 @@ use std::str::FromStr;
 use esker_base::KeyRange;
 use esker_base::checksum::hash_key;
 
-/// What the prefix of a key is.
+/// A rule for the prefix of a key.
 ///
-/// Its text, which is recorded, is `first:8`, or `through:2f` with the byte in hexadecimal digits.
+/// Its text form, which is recorded, is for example `first:8`, or `through:2f` with the byte in
+/// hexadecimal.
 ///
 /// ```
 /// use esker_table::PrefixRule;
@@ -37,9 +38,10 @@ use esker_base::checksum::hash_key;
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum PrefixRule {
-    /// The first so many bytes, at least one. A key that is shorter has none.
+    /// This many bytes, at least one, from the start. A shorter key has no prefix.
     First(u8),
-    /// The bytes up to the first one that is this, with it. A key without it has none.
+    /// The bytes up to and including the first occurrence of this one. A key without it has no
+    /// prefix.
     Through(u8),
 }
 
@@ -57,13 +59,14 @@ impl PrefixRule {
         }
     }
 
-    /// The prefix that all keys of `range` have, if all have the same.
+    /// The prefix that all keys of `range` share, if there is one.
     #[must_use]
     pub fn prefix_of_range<'r>(&self, range: &'r KeyRange) -> Option<&'r [u8]> {
         let (Bound::Included(start) | Bound::Excluded(start)) = &range.start else { return None };
         let prefix = self.prefix_of(start)?;
-        // Keys from `start` on start with it as long as they are less than what comes behind all
-        // that do; and what starts with a prefix has that one, under either rule.
+        // Keys from `start` on begin with its prefix as long as they are less than the first key
+        // after all that do; and under either rule, a key that begins with a prefix has that
+        // prefix.
         let has_ended = match &range.end {
             Bound::Included(end) => end.starts_with(prefix),
             Bound::Excluded(end) => end.starts_with(prefix) || is_right_behind(end, prefix),
@@ -76,7 +79,7 @@ impl PrefixRule {
     /// What is wrong with the rule, if anything is.
     ///
     /// # Errors
-    /// If it takes no byte.
+    /// If the prefix has no bytes.
     pub fn check(&self) -> Result<(), String> {
         match self {
             Self::First(0) => Err(format!("{self}, and must take at least one byte")),
@@ -85,7 +88,7 @@ impl PrefixRule {
     }
 }
 
-/// Whether `key` is the smallest key that is greater than all that start with `prefix`.
+/// Whether `key` is the smallest key greater than all keys that start with `prefix`.
 fn is_right_behind(key: &[u8], prefix: &[u8]) -> bool {
     let Some((&last, rest)) = key.split_last() else { return false };
     let Some((same, tail)) = prefix.split_at_checked(rest.len()) else { return false };
@@ -93,8 +96,8 @@ fn is_right_behind(key: &[u8], prefix: &[u8]) -> bool {
     same == rest && first.checked_add(1) == Some(last) && ones.iter().all(|&byte| byte == u8::MAX)
 }
 
-/// The hash of a prefix in a filter: another one than that of a key of the same bytes, so that
-/// prefixes let no more reads of absent keys pass.
+/// The hash of a prefix in a filter. It differs from the hash of a key with the same bytes, so that
+/// a prefix in the filter does not let a read of such an absent key pass.
 #[inline]
 pub(crate) fn hash_prefix(prefix: &[u8]) -> u64 {
     hash_key(prefix) ^ 0x9e37_79b9_7f4a_7c15
@@ -109,7 +112,7 @@ impl fmt::Display for PrefixRule {
     }
 }
 
-/// A text that names no [`PrefixRule`] of this release.
+/// A text that is no [`PrefixRule`] of this release.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct UnknownPrefixRule;
 
@@ -126,7 +129,7 @@ impl std::error::Error for UnknownPrefixRule {}
 impl FromStr for PrefixRule {
     type Err = UnknownPrefixRule;
 
-    /// Reads what its text says, and takes no other spelling of the same.
+    /// Parses exactly the text that is recorded, and no other spelling of it.
     fn from_str(text: &str) -> Result<Self, UnknownPrefixRule> {
         let rule = match text.split_once(':') {
             Some(("first", len)) => len.parse().ok().map(Self::First),

@@ -1,7 +1,7 @@
-//! The compaction filter: the user's say in which entries outlive a compaction.
+//! The compaction filter: user code that decides which entries survive a compaction.
 //!
-//! The filter is the user's code. A failure or a panic of it becomes a [`FilterError`], which ends
-//! the job; nothing of it is installed then.
+//! A failure or a panic of the filter becomes a [`FilterError`], which ends the job; nothing of it
+//! is installed then.
 //!
 //! Does not know which entries it may be asked about.
 
@@ -15,14 +15,14 @@ use crate::operator::panic_message;
 
 /// Makes a filter for each compaction of a keyspace.
 pub trait CompactionFilterFactory: Send + Sync + 'static {
-    /// Names the filter in messages and reports.
+    /// The filter's name in messages and reports.
     fn name(&self) -> &str;
 
     /// A filter for one compaction.
     fn create(&self, context: &FilterContext<'_>) -> Box<dyn CompactionFilter>;
 }
 
-/// What a filter is made for.
+/// The compaction that a filter is made for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct FilterContext<'a> {
     /// The name of the keyspace.
@@ -33,20 +33,20 @@ pub struct FilterContext<'a> {
     pub is_last_level: bool,
     /// Whether all tables of the keyspace are compacted at once.
     pub is_full: bool,
-    /// Whether somebody asked for the compaction; otherwise it is automatic.
+    /// Whether the compaction was requested by a call; otherwise it is automatic.
     pub is_manual: bool,
 }
 
 /// Decides about the entries of one compaction. It is used by one thread, from the smallest key to
 /// the largest, and must not call the database. It may drop handles of it.
 pub trait CompactionFilter {
-    /// What becomes of `key`, whose newest value in this compaction is `value`.
+    /// Decides about `key`, whose newest value in this compaction is `value`.
     ///
-    /// Asked only about values that no snapshot sees. The same key may come again in a later
-    /// compaction, and one that is never compacted is never asked about.
+    /// Called only for values that no snapshot sees. The same key may come again in a later
+    /// compaction; a key that is never compacted never comes.
     ///
     /// # Errors
-    /// If it cannot be decided: the compaction ends with this failure, and is tried again later.
+    /// If it cannot decide: the compaction ends with this failure, and is tried again later.
     fn filter(&mut self, key: &[u8], value: &[u8]) -> Result<FilterDecision, FilterFailure>;
 }
 
@@ -57,7 +57,7 @@ pub enum FilterDecision {
     Keep,
     /// The key is deleted.
     Remove,
-    /// The key gets this value. One that is longer than values may be counts as a failure.
+    /// The key gets this value. A value longer than the limit counts as a failure.
     Change(Vec<u8>),
 }
 
@@ -81,12 +81,12 @@ impl fmt::Display for FilterFailure {
 
 impl std::error::Error for FilterFailure {}
 
-/// The compaction filter of a keyspace. Equal if the names are.
+/// The compaction filter of a keyspace. Equal if the names are equal.
 #[derive(Clone)]
 pub struct Filter(Arc<dyn CompactionFilterFactory>);
 
 impl Filter {
-    /// What `factory` makes.
+    /// The filter made by `factory`.
     #[must_use]
     pub fn new(factory: impl CompactionFilterFactory) -> Self {
         Self(Arc::new(factory))
@@ -124,7 +124,7 @@ impl fmt::Debug for Filter {
 pub struct FilterError {
     /// Its name.
     pub filter: Arc<str>,
-    /// The key that it was asked about; `None` if it could not be made.
+    /// The key that it was asked about; `None` if the filter could not be created.
     pub key: Option<Box<[u8]>>,
     /// Why.
     pub failure: FilterFailure,
@@ -161,7 +161,7 @@ impl RunningFilter {
         }
     }
 
-    /// What becomes of `value`, which is stored behind `before_len` bytes.
+    /// Decides about `value`, which is stored after `before_len` other bytes.
     pub(crate) fn ask(
         &mut self,
         key: &[u8],

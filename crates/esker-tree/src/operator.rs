@@ -1,9 +1,9 @@
-//! The merge operator: what the operands of a key do to its value.
+//! The merge operator: how the operands of a key change its value.
 //!
-//! The operator is the user's code. Everything here that calls it turns a failure or a panic of it
-//! into a [`MergeError`] of that key; whoever calls decides what the key is without an answer.
+//! The operator is user code. Everything here that calls it turns a failure or a panic into a
+//! [`MergeError`] for that key; the caller decides what to do then.
 //!
-//! Does not know where operands come from, nor which of them belong to one reader.
+//! Does not know where operands come from, nor which of them one reader sees.
 
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -11,28 +11,30 @@ use std::sync::Arc;
 
 use esker_base::limits::VALUE_LEN_MAX;
 
-/// What the operands of a keyspace do to its values.
+/// How the operands of a keyspace change its values.
 ///
 /// A write may give a key an *operand* instead of a value. Readers see the value that the operator
-/// makes of the newest put beneath (if there is one) and the operands above it. Flush and
-/// compaction call the operator, too, as soon as they have operands that the same readers see, and
-/// at any grouping. So the result may depend on nothing but the arguments, and whatever the
-/// grouping it must be the same: folding `a, b, c` over a value is folding `c` over the result of
-/// folding `a, b` over it, and, where [`fold_operands`](MergeOperator::fold_operands) folds
-/// `b, c` to `d`, folding `a, d`.
+/// makes of the newest put (if there is one) and the operands written after it. Flush and
+/// compaction also call the operator when they meet operands that the same readers see, and may
+/// group them in any way. So the result must depend only on the arguments, and must be the same for
+/// every grouping: folding `a, b, c` over a value must equal folding `c` over the result of folding
+/// `a, b` over it, and, if [`fold_operands`](MergeOperator::fold_operands) folds `b, c` to `d`,
+/// folding `a, d`.
 ///
-/// It is called from many threads at once, and must not call the database. It may drop handles of it.
+/// It is called from many threads concurrently, and must not call the database. It may drop handles
+/// of it.
 pub trait MergeOperator: Send + Sync + 'static {
-    /// Names what the operator does. It is recorded with the keyspace, and another operator is
-    /// refused there: one that gives other results for the same operands needs another name.
+    /// The name of what the operator does. It is recorded with the keyspace, which then refuses
+    /// other operators: an operator that gives different results for the same operands needs a
+    /// different name.
     fn name(&self) -> &str;
 
-    /// Writes to `out`, which is empty, the value of `key` after `operands`, the oldest first and
-    /// at least one. `existing` is the value beneath; `None` if the key has none.
+    /// Writes to `out`, which is empty, the value of `key` after applying `operands`: at least one,
+    /// oldest first. `existing` is the value before them; `None` if the key has none.
     ///
     /// # Errors
     /// If the operands or the value make no sense. Reads of the key then fail; nothing is lost. A
-    /// result that is longer than values may be counts as an error.
+    /// result longer than the limit for values also counts as an error.
     fn merge(
         &self,
         key: &[u8],
@@ -41,15 +43,15 @@ pub trait MergeOperator: Send + Sync + 'static {
         out: &mut Vec<u8>,
     ) -> Result<(), MergeFailure>;
 
-    /// Whether operands are values like any other, and folding neighbours first changes nothing:
-    /// [`MergeOperator::merge`] of operands alone then makes an operand. False by default.
+    /// Whether operands are ordinary values and folding is associative: then
+    /// [`MergeOperator::merge`] of operands alone yields an operand. Default false.
     fn is_associative(&self) -> bool {
         false
     }
 
-    /// Writes to `out`, which is empty, one operand that does what `operands` do, the oldest
-    /// first and at least two, and returns true. False if these cannot be folded without the value
-    /// beneath: then they are kept one by one until it is known. By default an associative operator
+    /// Writes to `out`, which is empty, one operand equivalent to `operands` (at least two, oldest
+    /// first), and returns true. Returns false if they cannot be folded without the value before
+    /// them: then they are kept one by one until it is known. By default, an associative operator
     /// folds all, and others fold none.
     ///
     /// # Errors
@@ -87,7 +89,7 @@ impl fmt::Display for MergeFailure {
 
 impl std::error::Error for MergeFailure {}
 
-/// The merge operator of a keyspace: its name, and its code where it has been given.
+/// The merge operator of a keyspace: its name and, if given, its code.
 ///
 /// Equal if the names are.
 #[derive(Clone)]
@@ -146,10 +148,10 @@ pub struct MergeError {
     pub cause: MergeErrorCause,
 }
 
-/// What stood in the way of a merge.
+/// Why a merge was not possible.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum MergeErrorCause {
-    /// The operator of the keyspace, recorded under this name if it is, has not been given.
+    /// The operator of the keyspace was not given.
     NotGiven {
         /// The recorded name.
         recorded: Option<Arc<str>>,
@@ -187,7 +189,7 @@ impl fmt::Display for MergeError {
 
 impl std::error::Error for MergeError {}
 
-/// An operator about to merge the operands of one key.
+/// An operator, ready to merge the operands of one key.
 #[derive(Clone, Copy)]
 pub(crate) struct Merger<'a> {
     merge: &'a Merge,
@@ -212,7 +214,7 @@ impl<'a> Merger<'a> {
         self.key
     }
 
-    /// Replaces `out` by the value after `operands`, the oldest first.
+    /// Replaces `out` with the value after `operands`, oldest first.
     pub(crate) fn merge(
         self,
         existing: Option<&[u8]>,
@@ -226,8 +228,8 @@ impl<'a> Merger<'a> {
         })
     }
 
-    /// Replaces `out` by one operand that stands for `operands`, the oldest first; false if there
-    /// is none.
+    /// Replaces `out` with one operand equivalent to `operands`, oldest first; false if there is
+    /// none.
     pub(crate) fn fold(self, operands: &[&[u8]], out: &mut Vec<u8>) -> Result<bool, MergeError> {
         out.clear();
         self.guard(|| {
@@ -237,7 +239,7 @@ impl<'a> Merger<'a> {
     }
 
     fn guard<T>(self, call: impl FnOnce() -> Result<T, MergeFailure>) -> Result<T, MergeError> {
-        // What a panic leaves behind is `out` alone, which nobody looks at after an error.
+        // A panic can leave only `out` in a bad state, and nobody reads that after an error.
         let result = catch_unwind(AssertUnwindSafe(call));
         let result = result.unwrap_or_else(|panic| Err(MergeFailure::new(panic_message(&*panic))));
         result.map_err(|failure| {
@@ -248,7 +250,7 @@ impl<'a> Merger<'a> {
     }
 }
 
-/// Refuses a result that no table takes.
+/// Refuses a result that is too long for a table.
 fn check_len(result: &[u8]) -> Result<(), MergeFailure> {
     let len = result.len();
     if len as u64 <= VALUE_LEN_MAX {
@@ -258,7 +260,7 @@ fn check_len(result: &[u8]) -> Result<(), MergeFailure> {
     Err(MergeFailure::new(what))
 }
 
-/// What a panic of the user's code said.
+/// The message of a panic in user code.
 pub(crate) fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().copied();
     let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));

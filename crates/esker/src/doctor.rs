@@ -1,17 +1,17 @@
-//! The doctor: looks for damage in a database that nobody has open, and mends what can be mended.
+//! The doctor: finds damage in a database that nobody has open, and repairs what can be repaired.
 //!
-//! [`Doctor::verify`] reads everything and changes nothing: every checksum, every order, every
-//! bound and count, and what the files say about each other. What it finds is a [`Finding`] with
-//! file, offset and, where that can be told, the keys whose reads are affected.
+//! [`Doctor::verify`] reads everything and changes nothing. It checks every checksum, order, bound
+//! and count, and what the files say about each other. It reports each problem as a [`Finding`]
+//! with file, offset and, where known, the keys whose reads are affected.
 //!
-//! [`Doctor::repair`] rebuilds what the database consists of from what is intact.
-//! [`Doctor::salvage`] does so with a copy, and only reads the original.
+//! [`Doctor::repair`] rebuilds the database from what is intact. [`Doctor::salvage`] does so on a
+//! copy, and only reads the original.
 //!
-//! The files in reading order: `place.rs` (the directory; how its files are read: `reading.rs`, `patched.rs`;
-//! `unreadable.rs` and `causes.rs`, what the device does not give), `report.rs` (what is said), `verify.rs` and what it is made of
-//! (`table_check.rs`, `blob_check.rs`, `order_check.rs`, `log_walk.rs`); then `repair.rs`, with
-//! `history.rs` (what manifests still say), `log_rescue.rs`, `new_tables.rs`, `set_aside.rs` and
-//! `repair_report.rs`; then `salvage.rs`.
+//! The files in reading order: `place.rs` (the directory; reading its files: `reading.rs`,
+//! `patched.rs`; unreadable parts: `unreadable.rs`, `causes.rs`), `report.rs` (the report),
+//! `verify.rs` and its parts (`table_check.rs`, `blob_check.rs`, `order_check.rs`, `log_walk.rs`);
+//! then `repair.rs`, with `history.rs` (what manifests still say), `log_rescue.rs`,
+//! `new_tables.rs`, `set_aside.rs` and `repair_report.rs`; then `salvage.rs`.
 
 mod blob_check;
 mod causes;
@@ -43,7 +43,7 @@ pub use repair_report::{Loss, Rebuilt, RepairReport};
 pub use report::{AffectedKeys, Finding, Totals, UnreferencedFile, VerifyReport};
 pub use salvage::{SalvageReport, UnreadablePart};
 
-/// Looks after the database in one directory.
+/// Verifies, repairs and salvages the database in one directory.
 ///
 /// Takes the lock of the database for each call, so the database must be closed.
 ///
@@ -67,22 +67,22 @@ pub struct Doctor {
     log_dir: Option<PathBuf>,
 }
 
-/// How far a call is. Told once for each file, and more often where one takes long.
+/// The progress of a call. Reported once for each file, and more often where one takes long.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Progress {
-    /// What is being read: a file, or what is compared.
+    /// What is being read or compared.
     pub subject: String,
-    /// Bytes that are done with.
+    /// Bytes processed so far.
     pub bytes_done: u64,
-    /// Bytes there are to read.
+    /// Bytes to read in all.
     pub bytes_total: u64,
 }
 
-/// Is told how far a call is.
+/// Called with the progress of a call.
 pub type ProgressListener<'a> = dyn FnMut(&Progress) + 'a;
 
 impl Doctor {
-    /// For the database in `dir`.
+    /// A doctor for the database in `dir`.
     pub fn new(dir: impl AsRef<Path>) -> Self {
         Self { env: Env::os(), dir: dir.as_ref().to_path_buf(), log_dir: None }
     }
@@ -94,51 +94,54 @@ impl Doctor {
         self
     }
 
-    /// The outside that the database lives in: the operating system by default.
+    /// The environment of the database: files, clock and threads. Default: those of the operating
+    /// system.
     #[must_use]
     pub fn env(mut self, env: Env) -> Self {
         self.env = env;
         self
     }
 
-    /// Reads the whole database and lists what is wrong. Nothing is changed. What the device refuses twice
-    /// is listed too ([`Finding::is_unreadable`]), and costs nothing but itself.
+    /// Reads the whole database and lists what is wrong. Nothing is changed. Parts that the device
+    /// fails to read twice are listed too ([`Finding::is_unreadable`]); the rest is still checked.
     ///
     /// # Errors
-    /// `Locked` if the database is open for writing; `InvalidInput` if there is none; `UnsupportedFormat` if a
-    /// newer release wrote it; `Io`, if a directory cannot be read, or for what says nothing of a file, as too
-    /// many open files or too little memory. Damage is no error here, but a finding.
+    /// `Locked` if the database is open for writing; `InvalidInput` if there is none;
+    /// `UnsupportedFormat` if a newer release wrote it; `Io` if a directory cannot be read, or for
+    /// failures that say nothing about a file, such as too many open files or too little memory.
+    /// Damage is a finding, not an error.
     ///
     /// # Cost
-    /// Reads every table twice, and a third time where only the entries tell whether tables that
-    /// overlap stand in the right order. Reads every blob file twice, and each value that a table
-    /// refers to once more.
+    /// Reads every table twice, and a third time where only the entries can show whether
+    /// overlapping tables are in the right order. Reads every blob file twice, and each value that
+    /// a table refers to once more.
     pub fn verify(&self, progress: &mut ProgressListener<'_>) -> Result<VerifyReport> {
         let place = self.place(Access::Read)?;
         verify::verify(&place, progress).map(|(report, _)| report)
     }
 
-    /// Makes a damaged database one that opens, with everything that is intact; see
-    /// `docs/OPERATIONS.md`. Of a sound one nothing is changed. Damaged files are never removed,
-    /// but moved to the directory `damaged` in that of the database.
+    /// Repairs a damaged database so that it opens again, with everything that is intact; see
+    /// `docs/OPERATIONS.md`. A sound database is not changed. Damaged files are never removed, but
+    /// moved to `damaged` in the database directory.
     ///
-    /// What the device does not give counts as lost, as damaged bytes do. It may be that it gives it some
-    /// other day: so the file itself is moved, not a copy of it, where files can have second names; and
-    /// the repair ends, before it changes anything, with what can be read after all when it is tried once
-    /// more, with what cannot be read any more, and where a directory cannot be made durable.
+    /// Unreadable parts count as lost, like damaged bytes. But the device may yet read them some
+    /// day; so the file itself, not a copy, is moved to `damaged` where the file system has hard
+    /// links. And the repair stops before it changes anything if, on one more try, an unreadable
+    /// part can be read after all or a readable one cannot, or if a directory cannot be made
+    /// durable.
     ///
     /// # Durability
-    /// A crash in the middle leaves the database as it was, or repaired.
+    /// A crash during the repair leaves the database either as it was or repaired.
     ///
     /// # Errors
-    /// As [`Doctor::verify`], and `Locked` also beside readers; `InvalidInput` if no segment of the log
-    /// is there that a whole manifest names, or neither log nor manifest, and no [`Doctor::log_dir`] was
-    /// given; `Corruption` if no file tells which database it is. Nothing that the database refers to is
-    /// changed then.
+    /// As [`Doctor::verify`], but `Locked` also if the database is open for reading; `InvalidInput`
+    /// if none of the log segments named by an intact manifest is there, or neither log nor
+    /// manifest is, and no [`Doctor::log_dir`] was given; `Corruption` if no file identifies the
+    /// database. Nothing that the database refers to has been changed then.
     ///
     /// # Cost
-    /// A verification, and a copy of each damaged table. Where no manifest is whole, perhaps a
-    /// rewrite of whole keyspaces. What is not in tables is read into memory.
+    /// A verification, and a copy of each damaged table; if no manifest is intact, perhaps a
+    /// rewrite of whole keyspaces. Entries that are not in tables are read into memory.
     pub fn repair(
         &self,
         options: &RepairOptions,
@@ -149,17 +152,16 @@ impl Doctor {
         repair::repair(&place, options, progress)
     }
 
-    /// Makes a new database in `target` of what is intact, without a change to this one: every file
-    /// is copied, with zeros for what the device does not give, and the copy is repaired as
-    /// [`Doctor::repair`] does it. `target` must be empty or not be there. `past_holes` as in
+    /// Builds a new database in `target` from what is intact, without changing this one: every file
+    /// is copied, with zeros for unreadable parts, and the copy is repaired as by
+    /// [`Doctor::repair`]. `target` must be empty or not exist. `past_holes` is as in
     /// [`RepairOptions`].
     ///
     /// # Durability
-    /// The new database is durable when this returns. What a crash leaves in `target` is to be
-    /// removed.
+    /// The new database is durable when this returns. Remove what a crash leaves in `target`.
     ///
     /// # Errors
-    /// As [`Doctor::verify`] and [`Doctor::repair`], and `InvalidInput` if there is something in `target`.
+    /// As [`Doctor::verify`] and [`Doctor::repair`], and `InvalidInput` if `target` is not empty.
     ///
     /// # Cost
     /// A copy of every file, and a repair.
@@ -178,13 +180,13 @@ impl Doctor {
     }
 }
 
-/// How a repair goes about it.
+/// Options of a repair.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct RepairOptions {
-    /// Change nothing, and say what would be done. Default false.
+    /// Change nothing, and only report what would be done. Default false.
     pub dry_run: bool,
-    /// Take what is intact of the log behind a hole too. Default false: then the log is taken up to
-    /// the first hole, and later writes are not there without earlier ones.
+    /// Also keep what is intact in the log after a hole. Default false: the log is kept up to the
+    /// first hole, so that no later write survives without the earlier ones.
     pub past_holes: bool,
 }
 

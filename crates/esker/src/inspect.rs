@@ -1,7 +1,7 @@
-//! What a database says about itself: its tree, its figures, how it is, what a read looks at, and what
-//! other choices would cost.
+//! Introspection: the tree, statistics, health, what a read looks at, and what other options would
+//! cost.
 //!
-//! Nothing here changes anything. What happened is counted and listed where it happens.
+//! Nothing here changes anything. Counters and events are recorded where things happen.
 
 pub(crate) mod explain;
 pub(crate) mod health;

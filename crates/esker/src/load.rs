@@ -1,7 +1,7 @@
-//! Tables that come ready: written outside, or on the side, and taken over as they are.
+//! Ingestion and bulk loads: tables written outside the commit path join the tree as they are.
 //!
-//! What is taken here passes neither log nor memtables. Knows nothing of what background work does
-//! with the tables from then on.
+//! These entries bypass log and memtables. Knows nothing of what background work later does with
+//! the tables.
 
 mod adopt_tables;
 pub(crate) mod bulk_loader;

@@ -1,7 +1,7 @@
-//! Merge operators that come with Esker, and an adapter for ones of a single function.
+//! The built-in merge operators, and an adapter that makes an operator of one function.
 //!
-//! Each is recorded under a name that starts with `esker.`, by which it is found again when the
-//! database is opened: keyspaces with these need not be given their operator a second time.
+//! Each has a name that starts with `esker.`, by which it is found when the database is opened
+//! again: keyspaces with these operators need not be given them a second time.
 //!
 //! Ordinary users of [`MergeOperator`]: they know nothing of the engine.
 
@@ -33,7 +33,7 @@ pub fn by_name(name: &str) -> Option<Merge> {
     simple.or_else(|| Append::by_name(name).map(Merge::new))
 }
 
-/// All that an associative operator folds, the oldest first.
+/// The values that an associative operator folds, oldest first.
 fn parts<'a>(
     existing: Option<&'a [u8]>,
     operands: &'a [&'a [u8]],

@@ -1,10 +1,11 @@
-//! Leveled compaction with a number of levels and a base size: the course's policy by bytes.
+//! Leveled compaction with a fixed number of levels and a base size: mini-lsm's policy by bytes.
 //!
-//! The last level aims at what it holds, but at least at the base size; each level above it at a
-//! multiple less, as long as the one below aims at more than the base size; the others stay empty.
-//! In the course's order of checks: level 0 first, once it has enough tables, all of it into the
-//! first level that has an aim; then the level that is furthest over its aim, the oldest of its
-//! tables into the next. One plan at a time, and nothing is moved unread.
+//! The target of the last level is what it holds, but at least the base size. Each level above has
+//! the target of the next deeper one divided by the multiplier, as long as that next target is more
+//! than the base size; other levels stay empty. In the course's order of checks: once level 0 has
+//! enough tables, all of it is merged into the first level with a target; otherwise, the oldest
+//! table of the level that most exceeds its target is merged into the next level. One plan at a
+//! time, and no trivial moves.
 
 use std::time::Duration;
 
@@ -17,13 +18,13 @@ use crate::shape::{LEVEL_COUNT_MAX, Shape};
 /// Parameters of [`LeveledByBytes`]; the defaults are the course's.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct LeveledByBytesOptions {
-    /// Tables of level 0 that call for a compaction. 2 by default; at least 1.
+    /// Number of tables at which level 0 is compacted. 2 by default; at least 1.
     pub level0_file_num_compaction_trigger: u64,
-    /// How many times more a level aims at than the one above it. 2 by default; from 2 to 1000.
+    /// Target of a level, as a multiple of the one above it. 2 by default; from 2 to 1000.
     pub level_size_multiplier: u64,
     /// Levels below level 0. 4 by default; at most 6.
     pub max_levels: usize,
-    /// What the last level aims at, at least, in MiB. 128 by default; from 1 to 1,048,576.
+    /// Minimum target of the last level, in MiB. 128 by default; from 1 to 1,048,576.
     pub base_level_size_mb: u64,
 }
 
@@ -40,7 +41,7 @@ impl Default for LeveledByBytesOptions {
 
 impl LeveledByBytesOptions {
     /// # Errors
-    /// With the first option that [`LeveledByBytes`] cannot work with.
+    /// The first option that [`LeveledByBytes`] cannot work with.
     pub fn check(&self) -> Result<(), BadOption> {
         let (trigger, name) =
             (self.level0_file_num_compaction_trigger, "level0_file_num_compaction_trigger");
@@ -54,7 +55,7 @@ impl LeveledByBytesOptions {
     }
 }
 
-/// The policy; see the head of this file.
+/// The policy; see the top of this file.
 #[derive(Clone, Debug)]
 pub struct LeveledByBytes {
     options: LeveledByBytesOptions,
@@ -62,7 +63,7 @@ pub struct LeveledByBytes {
 }
 
 impl LeveledByBytes {
-    /// The policy under `options`; an output that reaches `table_bytes` is ended.
+    /// The policy with `options`; output tables are finished when they reach `table_bytes`.
     ///
     /// # Panics
     /// If [`LeveledByBytesOptions::check`] refuses the options.
@@ -72,7 +73,7 @@ impl LeveledByBytes {
         Self { options, table_bytes }
     }
 
-    /// What each level aims at, by the policy's numbers, from level 0 on, which aims at nothing.
+    /// The target of each level by the policy's parameters, from level 0 on, which has none.
     fn aims(&self, levels: &BottomLevels<'_>) -> Vec<u64> {
         let base = self.options.base_level_size_mb << 20;
         let count = self.options.max_levels;
@@ -91,14 +92,14 @@ impl LeveledByBytes {
     }
 
     fn pick_level_zero(&self, levels: &BottomLevels<'_>, aims: &[u64]) -> Plan {
-        // A tree that shrank has tables above the first level that has an aim: they are newer than
+        // A tree that shrank has tables above the first level with a target: they are newer than
         // what is below, and nothing may pass them.
         let is_base = |&level: &usize| aims[level] > 0 || levels.table_count(level) > 0;
         let base = (1..=self.options.max_levels).find(is_base).expect("the last has an aim");
         levels.merge_down(PlanReason::LevelZero, levels.all(0), base, self.table_bytes)
     }
 
-    /// The level that is furthest over its aim, the deeper of equals.
+    /// The level that most exceeds its target; of equals, the deeper one.
     fn furthest(&self, levels: &BottomLevels<'_>, aims: &[u64]) -> Option<usize> {
         let over = |level: usize| levels.level(level).bytes() as f64 / aims[level] as f64;
         // Zero over zero is not a number, and no reason.
@@ -153,7 +154,7 @@ impl Policy for LeveledByBytes {
         scores[0] = levels.table_count(0) as f64 / trigger;
         for level in 1..self.options.max_levels {
             let bytes = levels.level(level).bytes();
-            // Where nothing should be, a score of 1 and more, and no division by zero.
+            // A level that should be empty has a score of 1 or more, without dividing by zero.
             scores[levels.place(level)] = match aims[level] {
                 0 if bytes == 0 => 0.0,
                 0 => 1.0 + bytes as f64 / (self.options.base_level_size_mb << 20) as f64,
@@ -163,7 +164,7 @@ impl Policy for LeveledByBytes {
         scores
     }
 
-    /// Lets what is too much flow down; each byte meets about as many as the multiplier says.
+    /// Lets the excess flow down; each byte is merged with about as many as the multiplier says.
     fn debt_bytes(&self, shape: &Shape) -> u64 {
         let levels = BottomLevels::new(shape, self.options.max_levels);
         let aims = self.aims(&levels);

@@ -1,9 +1,9 @@
 //! First in, first out: nothing is merged, and the oldest tables are dropped whole.
 //!
 //! They are dropped once all tables together are too large, or once their entries are too old.
-//! **What is dropped is gone, for snapshots too.** Tables of a run go one by one, runs from the
-//! oldest on: what a dropped entry hid is dropped before it or with it, so that nothing older comes
-//! back. The newest run always stays.
+//! **Dropped data is gone, for snapshots too.** Tables of a run are dropped one by one, and runs
+//! from the oldest on: an entry is dropped no earlier than the older ones that it hides, so nothing
+//! old comes back. The newest run always stays.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,10 +18,10 @@ use crate::shape::{LEVEL_COUNT_MAX, Shape};
 /// Parameters of [`Fifo`].
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct FifoOptions {
-    /// What all tables may take together, in bytes. 1 GiB by default; at least 1.
+    /// Bytes that all tables together may take. 1 GiB by default; at least 1.
     pub bytes_max: u64,
-    /// Age at which entries are dropped, going by [`Shape::written_by`]; never if not given. At least
-    /// a second.
+    /// Age at which entries are dropped, according to [`Shape::written_by`]; never if not given. At
+    /// least a second.
     pub age_max: Option<Duration>,
 }
 
@@ -33,7 +33,7 @@ impl Default for FifoOptions {
 
 impl FifoOptions {
     /// # Errors
-    /// With the first option that [`Fifo`] cannot work with.
+    /// The first option that [`Fifo`] cannot work with.
     pub fn check(&self) -> Result<(), BadOption> {
         BadOption::unless(self.bytes_max > 0, "bytes_max", self.bytes_max, "at least 1")?;
         let seconds = self.age_max.map_or(u64::MAX, |age| age.as_secs());
@@ -41,14 +41,14 @@ impl FifoOptions {
     }
 }
 
-/// The policy; see the head of this file.
+/// The policy; see the top of this file.
 #[derive(Clone, Debug)]
 pub struct Fifo {
     options: FifoOptions,
 }
 
 impl Fifo {
-    /// The policy under `options`.
+    /// The policy with `options`.
     ///
     /// # Panics
     /// If [`FifoOptions::check`] refuses the options.
@@ -59,8 +59,8 @@ impl Fifo {
     }
 }
 
-/// The longest part of the tables, from the oldest on, that may go: each `is_due`, none of the
-/// newest run.
+/// The longest sequence of tables, from the oldest on, that may be dropped: each `is_due`, and none
+/// is of the newest run.
 pub(super) fn oldest_due<'a>(
     runs: &[Aged<'a>],
     mut is_due: impl FnMut(&TableProperties) -> bool,
@@ -84,7 +84,7 @@ fn is_nothing(choices: &[(Aged<'_>, Vec<&Arc<TableProperties>>)]) -> bool {
     choices.iter().all(|(_, tables)| tables.is_empty())
 }
 
-/// The plan that drops what was written so long ago, if anything.
+/// The plan that drops what is too old, if anything is.
 pub(super) fn drop_older(
     shape: &Shape,
     runs: &[Aged<'_>],
@@ -99,7 +99,7 @@ pub(super) fn drop_older(
     (!is_nothing(&due)).then(|| drop_tables(PlanReason::Age, due))
 }
 
-/// Bytes of all tables, and of what they refer to in blob files.
+/// Bytes of all tables, and of the blob file records that they refer to.
 fn held_bytes(shape: &Shape) -> u64 {
     let runs = shape.levels.iter().flat_map(|level| &level.runs);
     runs.flat_map(|run| &run.tables).map(|table| table.held_bytes()).sum()
@@ -128,12 +128,12 @@ impl Policy for Fifo {
         (!is_nothing(&due)).then(|| drop_tables(PlanReason::Size, due))
     }
 
-    /// There is nothing to compact on demand: merged tables would no longer be of one age.
+    /// Nothing to compact on demand: merged tables would mix ages.
     fn plan_range(&self, _shape: &Shape, _busy: &Busy, _request: &RangeRequest) -> Option<Plan> {
         None
     }
 
-    /// What all may take stands at level 0, where everything is.
+    /// The limit is reported for level 0, where everything is.
     fn level_targets(&self, _shape: &Shape) -> Vec<u64> {
         let mut targets = vec![0; LEVEL_COUNT_MAX];
         targets[0] = self.options.bytes_max;

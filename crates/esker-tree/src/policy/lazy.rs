@@ -1,11 +1,12 @@
 //! Lazy leveling: several runs in each level but the last, which has one.
 //!
-//! A level that has its number of runs becomes one run of the next level, so that a write is
-//! rewritten once a level. Where that run would be large beside the last level, it goes there at
-//! once, with all runs between, and is merged: most bytes lie in one run, so most of what a read or
-//! the disk pays for many runs is saved (Dayan and Idreos, Dostoevsky, 2018).
+//! A level that has reached its number of runs is merged into one run of the next level, so an
+//! entry is rewritten once per level. If that run would be large compared with the last level, it
+//! is merged into the last level at once, together with all runs in between. Most bytes are thus in
+//! one run, which saves most of what many runs cost in reads and space (Dayan and Idreos,
+//! Dostoevsky, 2018).
 //!
-//! While something is in flight, newer runs of level 0 can be merged with each other.
+//! While a plan is in flight, newer runs of level 0 can be merged with each other.
 
 use std::time::Duration;
 
@@ -17,9 +18,9 @@ use crate::shape::{LEVEL_COUNT_MAX, Shape};
 /// Parameters of [`Lazy`].
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct LazyOptions {
-    /// Runs of a level that become one of the next. 4 by default; from 2 to 1000.
+    /// Number of runs of a level that are merged into one of the next. 4 by default; from 2 to 1000.
     pub runs_per_level: u64,
-    /// What goes to the last level is at least one part in so many of what is there. 10 by
+    /// A merge into the last level takes at least one part in this many of what is there. 10 by
     /// default; from 1 to 1000.
     pub size_multiplier: u64,
 }
@@ -32,7 +33,7 @@ impl Default for LazyOptions {
 
 impl LazyOptions {
     /// # Errors
-    /// With the first option that [`Lazy`] cannot work with.
+    /// The first option that [`Lazy`] cannot work with.
     pub fn check(&self) -> Result<(), BadOption> {
         let (runs, name) = (self.runs_per_level, "runs_per_level");
         BadOption::unless((2..=1000).contains(&runs), name, runs, "from 2 to 1000")?;
@@ -41,7 +42,7 @@ impl LazyOptions {
     }
 }
 
-/// The policy; see the head of this file.
+/// The policy; see the top of this file.
 #[derive(Clone, Debug)]
 pub struct Lazy {
     options: LazyOptions,
@@ -49,7 +50,7 @@ pub struct Lazy {
 }
 
 impl Lazy {
-    /// The policy under `options`; an output that reaches `table_bytes` is ended.
+    /// The policy with `options`; output tables are finished when they reach `table_bytes`.
     ///
     /// # Panics
     /// If [`LazyOptions::check`] refuses the options.
@@ -103,7 +104,7 @@ impl Policy for Lazy {
         on_demand(self.table_bytes).plan_range(shape, busy, request)
     }
 
-    /// What all levels above the last may hold together stands at the one above it.
+    /// The limit for all levels above the last together is reported for the one just above it.
     fn level_targets(&self, shape: &Shape) -> Vec<u64> {
         let mut targets = vec![0; LEVEL_COUNT_MAX];
         targets[LAST] = shape.levels[LAST].bytes();
@@ -123,7 +124,7 @@ impl Policy for Lazy {
         levels.map(score).collect()
     }
 
-    /// What the levels that are full hold; a merge with the last level is no reason to hold up
+    /// The bytes of the levels that are full; a merge into the last level is no reason to slow down
     /// writes.
     fn debt_bytes(&self, shape: &Shape) -> u64 {
         let upper = shape.levels.iter().take(LAST);

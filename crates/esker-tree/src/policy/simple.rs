@@ -1,8 +1,8 @@
-//! Simple leveled compaction: levels of one run each, judged by how many tables they have.
+//! Simple leveled compaction: levels of one run each, sized by their number of tables.
 //!
-//! The policy that the course mini-lsm starts with, in its order of checks: from level 0 down, the
-//! first level that is too large beside the next goes into it, all of both. Level 0 is looked at
-//! once it has enough tables. One plan at a time.
+//! The first policy of the course mini-lsm, in its order of checks: from level 0 down, the first
+//! level that is too large compared with the next is merged into it, all tables of both. Level 0 is
+//! considered once it has enough tables. One plan at a time.
 
 use std::time::Duration;
 
@@ -15,10 +15,10 @@ use crate::shape::{LEVEL_COUNT_MAX, Shape};
 /// Parameters of [`Simple`]; the defaults are the course's.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct SimpleOptions {
-    /// A level that has fewer than this percentage of the tables of the level above it takes that
-    /// in. 200 by default; from 1 to 1,000,000.
+    /// A level is merged into the next deeper one if that has fewer tables than this percentage of
+    /// its own. 200 by default; from 1 to 1,000,000.
     pub size_ratio_percent: u64,
-    /// Tables of level 0 from which on it is looked at. 2 by default; at least 1.
+    /// Number of tables from which on level 0 is considered. 2 by default; at least 1.
     pub level0_file_num_compaction_trigger: u64,
     /// Levels below level 0. 3 by default; at most 6.
     pub max_levels: usize,
@@ -32,7 +32,7 @@ impl Default for SimpleOptions {
 
 impl SimpleOptions {
     /// # Errors
-    /// With the first option that [`Simple`] cannot work with.
+    /// The first option that [`Simple`] cannot work with.
     pub fn check(&self) -> Result<(), BadOption> {
         let (ratio, trigger) = (self.size_ratio_percent, self.level0_file_num_compaction_trigger);
         let is_allowed = (1..=1_000_000).contains(&ratio);
@@ -44,7 +44,7 @@ impl SimpleOptions {
     }
 }
 
-/// The policy; see the head of this file.
+/// The policy; see the top of this file.
 #[derive(Clone, Debug)]
 pub struct Simple {
     options: SimpleOptions,
@@ -52,7 +52,7 @@ pub struct Simple {
 }
 
 impl Simple {
-    /// The policy under `options`; an output that reaches `table_bytes` is ended.
+    /// The policy with `options`; output tables are finished when they reach `table_bytes`.
     ///
     /// # Panics
     /// If [`SimpleOptions::check`] refuses the options.
@@ -62,13 +62,13 @@ impl Simple {
         Self { options, table_bytes }
     }
 
-    /// The level above the one that is too small beside it, if any.
+    /// The level whose next deeper level is too small compared with it, if any.
     fn due(&self, levels: &BottomLevels<'_>) -> Option<usize> {
         (0..self.options.max_levels).find(|&level| {
             let (upper, lower) = (levels.table_count(level), levels.table_count(level + 1));
             let is_looked_at =
                 level > 0 || self.options.level0_file_num_compaction_trigger <= upper;
-            // Of an empty level there is nothing to take, whatever the ratio.
+            // An empty level has nothing to merge, whatever the ratio.
             is_looked_at && lower * 100 < upper * self.options.size_ratio_percent
         })
     }
@@ -100,7 +100,7 @@ impl Policy for Simple {
         on_demand(self.table_bytes).plan_range(shape, busy, request)
     }
 
-    /// Counts tables, so it has no bytes to aim at.
+    /// Counts tables, so it has no target sizes.
     fn level_targets(&self, _shape: &Shape) -> Vec<u64> {
         vec![0; LEVEL_COUNT_MAX]
     }
@@ -120,7 +120,7 @@ impl Policy for Simple {
 
     fn debt_bytes(&self, shape: &Shape) -> u64 {
         let levels = BottomLevels::new(shape, self.options.max_levels);
-        // Deeper levels go down whole, which is much, and no reason to hold up writes.
+        // Deeper levels are merged whole, which is a lot, but no reason to slow down writes.
         if self.due(&levels) == Some(0) { levels.level(0).bytes().saturating_mul(2) } else { 0 }
     }
 

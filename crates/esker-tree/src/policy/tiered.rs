@@ -1,11 +1,11 @@
-//! Tiered compaction by counts: runs of any age, judged by how many tables they have.
+//! Tiered compaction by counts: tiers of runs, sized by their number of tables.
 //!
-//! The policy of the course mini-lsm, in its order of checks, once there are enough tiers: all tiers
-//! become one if the newer ones have too many tables beside the oldest; else the newer ones become
-//! one in front of the first tier that is larger than all of them; else the newest ones become one.
-//! One plan at a time.
+//! The policy of the course mini-lsm, in its order of checks, once there are enough tiers: if the
+//! newer tiers have too many tables compared with the oldest, all are merged; otherwise the tiers
+//! newer than the first one that is larger than all of them together are merged; otherwise the
+//! newest ones are merged. One plan at a time.
 //!
-//! A tier is a run, wherever it stands. Flushes and merged tiers stay in level 0; the oldest tier
+//! A tier is a run, in whatever level. Flushes and merged tiers stay in level 0; the oldest tier
 //! goes to the last level when it is merged.
 
 use std::time::Duration;
@@ -18,17 +18,17 @@ use crate::shape::{LEVEL_COUNT_MAX, Shape};
 /// Parameters of [`Tiered`]; the defaults are the course's.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct TieredOptions {
-    /// Tiers from which on there is something to do. 8 by default; at least 2.
+    /// Number of tiers at which merging starts. 8 by default; at least 2.
     pub num_tiers: u64,
-    /// How many tables the newer tiers may have beside the oldest, in percent. 200 by default.
+    /// How many tables the newer tiers may have, in percent of the oldest. 200 by default.
     pub max_size_amplification_percent: u64,
     /// A tier that is larger than all newer ones together by more than this percentage is not
     /// merged with them. 1 by default; at most 1,000,000.
     pub size_ratio: u64,
-    /// Tiers that such a merge takes at least. 2 by default; at least 2.
+    /// Minimum number of tiers in such a merge. 2 by default; at least 2.
     pub min_merge_width: u64,
-    /// Tiers that a merge takes at most if only their number calls for it; all if not given. At
-    /// least 2.
+    /// Maximum number of tiers in a merge that only their number calls for; unlimited if not given.
+    /// At least 2.
     pub max_merge_width: Option<u64>,
 }
 
@@ -46,7 +46,7 @@ impl Default for TieredOptions {
 
 impl TieredOptions {
     /// # Errors
-    /// With the first option that [`Tiered`] cannot work with.
+    /// The first option that [`Tiered`] cannot work with.
     pub fn check(&self) -> Result<(), BadOption> {
         BadOption::unless(self.num_tiers >= 2, "num_tiers", self.num_tiers, "at least 2")?;
         let (ratio, name) = (self.size_ratio, "size_ratio");
@@ -61,7 +61,7 @@ impl TieredOptions {
     }
 }
 
-/// The policy; see the head of this file.
+/// The policy; see the top of this file.
 #[derive(Clone, Debug)]
 pub struct Tiered {
     options: TieredOptions,
@@ -69,7 +69,7 @@ pub struct Tiered {
 }
 
 impl Tiered {
-    /// The policy under `options`; an output that reaches `table_bytes` is ended.
+    /// The policy with `options`; output tables are finished when they reach `table_bytes`.
     ///
     /// # Panics
     /// If [`TieredOptions::check`] refuses the options.
@@ -120,20 +120,20 @@ impl Policy for Tiered {
         on_demand(self.table_bytes).plan_range(shape, busy, request)
     }
 
-    /// Counts tables, so it has no bytes to aim at.
+    /// Counts tables, so it has no target sizes.
     fn level_targets(&self, _shape: &Shape) -> Vec<u64> {
         vec![0; LEVEL_COUNT_MAX]
     }
 
-    /// The number of tiers stands at level 0, where the flushes are.
+    /// The score by number of tiers is reported for level 0, where the flushes are.
     fn scores(&self, shape: &Shape) -> Vec<f64> {
         let mut scores = vec![0.0; LEVEL_COUNT_MAX];
         scores[0] = by_age(shape).len() as f64 / self.options.num_tiers as f64;
         scores
     }
 
-    /// What the tiers beyond the number hold: a merge of all may be due, and yet be no reason to
-    /// hold up writes.
+    /// The bytes of the tiers beyond the number: a merge of all may be due, and yet not be a reason
+    /// to slow down writes.
     fn debt_bytes(&self, shape: &Shape) -> u64 {
         let tiers = by_age(shape);
         let excess = (tiers.len() as u64 + 1).saturating_sub(self.options.num_tiers);

@@ -1,9 +1,9 @@
-//! Time windows: runs of one window of time become one run, and windows stay apart.
+//! Time windows: runs of one time window are merged into one run, and windows stay apart.
 //!
-//! For entries that come in the order of time and are read and expire by it. A window that is over
-//! is merged once; the one that is being written, whenever it has enough runs. Windows that are too
-//! old are dropped whole, unread, as [`Fifo`](crate::Fifo) drops tables. Without a time in
-//! [`Shape::written_by`] a table counts as being written now.
+//! For entries that arrive in the order of time, and are read and expire by time. A finished window
+//! is merged once; the current one, whenever it has enough runs. Windows that are too old are
+//! dropped whole and unread, as [`Fifo`](crate::Fifo) drops tables. A table without a time in
+//! [`Shape::written_by`] counts as written now.
 
 use std::ops::Range;
 use std::time::Duration;
@@ -19,7 +19,7 @@ use crate::shape::{LEVEL_COUNT_MAX, Shape};
 pub struct TimeWindowOptions {
     /// Length of a window. An hour by default; at least a second.
     pub window: Duration,
-    /// Runs of the window that is being written that become one. 4 by default; at least 2.
+    /// Number of runs of the current window that are merged into one. 4 by default; at least 2.
     pub runs_per_window: u64,
     /// Age at which entries are dropped; never if not given. At least a second.
     pub age_max: Option<Duration>,
@@ -33,7 +33,7 @@ impl Default for TimeWindowOptions {
 
 impl TimeWindowOptions {
     /// # Errors
-    /// With the first option that [`TimeWindow`] cannot work with.
+    /// The first option that [`TimeWindow`] cannot work with.
     pub fn check(&self) -> Result<(), BadOption> {
         let seconds = self.window.as_secs();
         BadOption::unless(seconds > 0, "window", seconds, "at least 1 second")?;
@@ -44,7 +44,7 @@ impl TimeWindowOptions {
     }
 }
 
-/// The policy; see the head of this file.
+/// The policy; see the top of this file.
 #[derive(Clone, Debug)]
 pub struct TimeWindow {
     options: TimeWindowOptions,
@@ -52,7 +52,7 @@ pub struct TimeWindow {
 }
 
 impl TimeWindow {
-    /// The policy under `options`; an output that reaches `table_bytes` is ended.
+    /// The policy with `options`; output tables are finished when they reach `table_bytes`.
     ///
     /// # Panics
     /// If [`TimeWindowOptions::check`] refuses the options.
@@ -64,13 +64,13 @@ impl TimeWindow {
 
     /// The number of the window that holds the newest entry of the run.
     fn window(&self, shape: &Shape, aged: Aged<'_>, now: Duration) -> u128 {
-        // A table that does not say when it was written counts as being written now.
+        // A table that does not record when it was written counts as written now.
         let written = aged.run.tables.iter().map(|table| shape.written_by(table).unwrap_or(now));
         let written = written.max().unwrap_or(now);
         written.as_millis() / self.options.window.as_millis()
     }
 
-    /// Neighbours of one window that are due.
+    /// Adjacent runs of one window that are due to be merged.
     fn due(&self, shape: &Shape, runs: &[Aged<'_>], now: Duration) -> Option<Range<usize>> {
         let windows: Vec<u128> = runs.iter().map(|aged| self.window(shape, *aged, now)).collect();
         let current = now.as_millis() / self.options.window.as_millis();
@@ -103,19 +103,19 @@ impl Policy for TimeWindow {
             return aged;
         }
         let span = self.due(shape, &runs, now)?;
-        // Stays where it is, though nothing may be older: what comes next is a run of its own.
+        // Stays in its level, even if nothing is older: the next window is a run of its own.
         let oldest = runs[span.end - 1];
         let newest_there = runs[span.clone()].iter().find(|aged| aged.level == oldest.level);
         let target = (oldest.level, newest_there.map(|aged| aged.run.id));
         Some(merge_into(PlanReason::Window, &runs[span], target, self.table_bytes))
     }
 
-    /// There is nothing to compact on demand: windows stay apart.
+    /// Nothing to compact on demand: windows stay apart.
     fn plan_range(&self, _shape: &Shape, _busy: &Busy, _request: &RangeRequest) -> Option<Plan> {
         None
     }
 
-    /// Goes by time, so it has no bytes to aim at.
+    /// Goes by time, so it has no target sizes.
     fn level_targets(&self, _shape: &Shape) -> Vec<u64> {
         vec![0; LEVEL_COUNT_MAX]
     }
@@ -125,7 +125,7 @@ impl Policy for TimeWindow {
         vec![0.0; LEVEL_COUNT_MAX]
     }
 
-    /// Each window is rewritten a few times and then left: never far behind.
+    /// Each window is rewritten a few times and then left alone: never far behind.
     fn debt_bytes(&self, _shape: &Shape) -> u64 {
         0
     }

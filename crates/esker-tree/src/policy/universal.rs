@@ -1,12 +1,12 @@
 //! Universal compaction: tiered by bytes, in RocksDB's order of checks.
 //!
-//! Once there are enough runs: all become one if the newer ones hold too many bytes beside the
-//! oldest. Else the first stretch of neighbours, from the newest on, in which no run is larger than
-//! all newer ones of it together becomes one. Else, if there are too many runs, the newest ones
-//! become one. A write is rewritten about once for each doubling of the data, and each read looks
-//! into a few runs more than under a leveled policy.
+//! Once there are enough runs: if the newer ones hold too many bytes compared with the oldest, all
+//! runs are merged into one. Otherwise, from the newest run on, the first sequence of adjacent runs
+//! is merged in which no run is larger than all newer ones in it together. Otherwise, if there are
+//! too many runs, the newest are merged. An entry is rewritten about once for each doubling of the
+//! data, and a read searches a few more runs than under a leveled policy.
 //!
-//! While something is in flight, newer runs of level 0 can be merged with each other.
+//! While a plan is in flight, newer runs of level 0 can be merged with each other.
 
 use std::ops::Range;
 use std::time::Duration;
@@ -19,16 +19,16 @@ use crate::shape::{LEVEL_COUNT_MAX, Shape};
 /// Parameters of [`Universal`].
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct UniversalOptions {
-    /// Runs from which on there is something to do. 4 by default; at least 2.
+    /// Number of runs at which merging starts. 4 by default; at least 2.
     pub level0_file_num_compaction_trigger: u64,
-    /// How much larger than all newer ones together a run may be to be merged with them, in
-    /// percent. 1 by default; at most 1,000,000.
+    /// By how many percent a run may be larger than all newer ones together and still be merged
+    /// with them. 1 by default; at most 1,000,000.
     pub size_ratio: u64,
-    /// Runs that such a merge takes at least. 2 by default; at least 2.
+    /// Minimum number of runs in such a merge. 2 by default; at least 2.
     pub min_merge_width: u64,
-    /// Runs that a merge takes at most, unless it takes all; any number if not given. At least 2.
+    /// Maximum number of runs in a merge that does not take all; unlimited if not given. At least 2.
     pub max_merge_width: Option<u64>,
-    /// What the newer runs may hold beside the oldest, in percent. 200 by default.
+    /// How much the newer runs may hold, in percent of the oldest. 200 by default.
     pub max_size_amplification_percent: u64,
 }
 
@@ -46,7 +46,7 @@ impl Default for UniversalOptions {
 
 impl UniversalOptions {
     /// # Errors
-    /// With the first option that [`Universal`] cannot work with.
+    /// The first option that [`Universal`] cannot work with.
     pub fn check(&self) -> Result<(), BadOption> {
         let (trigger, name) =
             (self.level0_file_num_compaction_trigger, "level0_file_num_compaction_trigger");
@@ -63,7 +63,7 @@ impl UniversalOptions {
     }
 }
 
-/// The policy; see the head of this file.
+/// The policy; see the top of this file.
 #[derive(Clone, Debug)]
 pub struct Universal {
     options: UniversalOptions,
@@ -71,7 +71,7 @@ pub struct Universal {
 }
 
 impl Universal {
-    /// The policy under `options`; an output that reaches `table_bytes` is ended.
+    /// The policy with `options`; output tables are finished when they reach `table_bytes`.
     ///
     /// # Panics
     /// If [`UniversalOptions::check`] refuses the options.
@@ -81,10 +81,10 @@ impl Universal {
         Self { options, table_bytes }
     }
 
-    /// Which of `runs` to merge, and why. Only the first `idle` of them can be.
+    /// Which of `runs` to merge, and why. Only the first `idle` of them are available.
     fn choose(&self, runs: &[Aged<'_>], idle: usize) -> Option<(PlanReason, Range<usize>)> {
         let trigger = usize::try_from(self.options.level0_file_num_compaction_trigger).ok()?;
-        // What is in flight becomes one run, as far as this goes.
+        // The inputs in flight count as one run here.
         let count = if idle < runs.len() { idle + 1 } else { idle };
         if count < trigger {
             return None;
@@ -111,7 +111,7 @@ impl Universal {
         newer * 100 >= u128::from(oldest.bytes()) * percent
     }
 
-    /// The first stretch of neighbours of similar size.
+    /// The first sequence of adjacent runs of similar size.
     fn similar(&self, runs: &[Aged<'_>]) -> Option<Range<usize>> {
         (0..runs.len()).find_map(|start| {
             let mut bytes = u128::from(runs[start].bytes());
@@ -144,7 +144,7 @@ impl Policy for Universal {
         on_demand(self.table_bytes).plan_range(shape, busy, request)
     }
 
-    /// What the newer runs may hold together stands at level 0, where the flushes are.
+    /// The limit for the newer runs together is reported for level 0, where the flushes are.
     fn level_targets(&self, shape: &Shape) -> Vec<u64> {
         let mut targets = vec![0; LEVEL_COUNT_MAX];
         if let Some(oldest) = by_age(shape).last() {
@@ -154,17 +154,17 @@ impl Policy for Universal {
         targets
     }
 
-    /// The number of runs stands at level 0, where the flushes are.
+    /// The score by number of runs is reported for level 0, where the flushes are.
     fn scores(&self, shape: &Shape) -> Vec<f64> {
         let mut scores = vec![0.0; LEVEL_COUNT_MAX];
         let trigger = self.options.level0_file_num_compaction_trigger as f64;
-        // At the trigger itself there may be nothing to do.
+        // At the trigger itself, there may be nothing to do.
         scores[0] = by_age(shape).len() as f64 / (trigger + 1.0);
         scores
     }
 
-    /// What the runs beyond the number hold: a merge of all may be due, and yet be no reason to
-    /// hold up writes.
+    /// The bytes of the runs beyond the number: a merge of all may be due, and yet not be a reason
+    /// to slow down writes.
     fn debt_bytes(&self, shape: &Shape) -> u64 {
         let runs = by_age(shape);
         let excess =

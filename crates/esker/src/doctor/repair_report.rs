@@ -1,4 +1,5 @@
-//! What a repair says: what is kept, what was rebuilt, what is lost, and where the originals are.
+//! The report of a repair: what is kept, what was rebuilt, what is lost, and where the originals
+//! are.
 
 use std::fmt;
 
@@ -11,8 +12,8 @@ pub struct Loss {
     pub file: String,
     /// Why they are lost, as a lower-case phrase.
     pub what: String,
-    /// The keys that may miss what was written last: they may be gone, be there with an older
-    /// value, or have come back. `None` where nothing tells which.
+    /// The keys that may lack their latest writes: they may be gone, have an older value, or have
+    /// come back after a delete. `None` if it is unknown which.
     pub keys: Option<AffectedKeys>,
 }
 
@@ -21,14 +22,14 @@ pub struct Loss {
 pub struct Rebuilt {
     /// The old file.
     pub from: String,
-    /// Entries that were taken over.
+    /// Entries that were copied.
     pub entries: u64,
 }
 
 /// What [`Doctor::repair`](super::Doctor::repair) did, or would do.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub struct RepairReport {
-    /// Nothing was done, because it was not asked for.
+    /// This was a dry run: nothing was done.
     pub is_dry_run: bool,
     /// What was wrong. Empty if nothing was, and then nothing was changed.
     pub findings: Vec<Finding>,
@@ -38,9 +39,9 @@ pub struct RepairReport {
     pub rebuilt: Vec<Rebuilt>,
     /// What is lost.
     pub lost: Vec<Loss>,
-    /// Damaged files that were taken out of the database, in the directory `damaged` in it.
+    /// Damaged files that were moved out of the database, to its directory `damaged`.
     pub set_aside: Vec<String>,
-    /// What else should be known.
+    /// Further remarks.
     pub notes: Vec<String>,
 }
 

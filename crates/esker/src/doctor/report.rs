@@ -1,4 +1,4 @@
-//! What a verification says: findings, totals, and files that nothing refers to.
+//! The report of a verification: findings, totals, and unreferenced files.
 
 use std::fmt;
 use std::ops::Bound;
@@ -8,7 +8,7 @@ use esker_tree::Catalog;
 
 use crate::key_order::Order;
 
-/// Keys of one keyspace, in its order.
+/// A key range of one keyspace, in its order.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct AffectedKeys {
     /// Name of the keyspace.
@@ -20,8 +20,8 @@ pub struct AffectedKeys {
 }
 
 impl AffectedKeys {
-    /// Makes them, which were keys as a tree holds them, those of the user of a keyspace in `order`. A
-    /// bound that stands for no such key, or whose order nobody knows, goes.
+    /// Converts the bounds from stored keys to user keys of a keyspace in `order`. A bound that is
+    /// no valid key, or whose order is not known, is dropped.
     pub(super) fn decode(&mut self, order: &Order) {
         if order.is_bytewise() {
             return;
@@ -39,7 +39,7 @@ impl AffectedKeys {
         }
     }
 
-    /// The same of all of `these`, by what `catalog` says of their keyspaces.
+    /// The same for all of `these`, going by what `catalog` says of their keyspaces.
     pub(super) fn decode_all<'a>(these: impl Iterator<Item = &'a mut Self>, catalog: &Catalog) {
         for keys in these {
             let mut states = catalog.keyspaces.values();
@@ -55,15 +55,15 @@ impl AffectedKeys {
 pub struct Finding {
     /// Name of the file.
     pub file: String,
-    /// Where in the file, in bytes; 0 if all of it is meant.
+    /// Offset in the file, in bytes; 0 if it concerns the whole file.
     pub offset: u64,
     /// What is wrong, as a lower-case phrase.
     pub what: String,
-    /// The device does not give the bytes, nor did it when it was asked once more. Whether they are damaged
-    /// nobody knows. Otherwise they are, or are missing, or contradict others.
+    /// The device failed to read the bytes, twice; whether they are damaged is unknown. Otherwise
+    /// they are damaged, missing, or contradict others.
     pub is_unreadable: bool,
-    /// The keys whose reads fail, or may miss what was written. `None` where no read is affected,
-    /// as by a filter, or where nothing tells which, as in a log or a manifest.
+    /// The keys whose reads fail, or may miss what was written. `None` if no read is affected, as
+    /// with a filter, or if it is unknown which, as with a log or a manifest.
     pub affected: Option<AffectedKeys>,
 }
 
@@ -104,7 +104,7 @@ pub struct Totals {
     pub table_bytes: u64,
     /// Blocks in them.
     pub blocks: u64,
-    /// Entries in them: keys in all their versions.
+    /// Entries in them: all versions of all keys.
     pub entries: u64,
     /// Blob files.
     pub blob_files: u64,
@@ -127,7 +127,7 @@ pub struct Totals {
 pub struct VerifyReport {
     /// What is wrong. Empty if nothing is.
     pub findings: Vec<Finding>,
-    /// Files that nothing refers to, which is no damage.
+    /// Unreferenced files, which are not damage.
     pub unreferenced: Vec<UnreferencedFile>,
     /// What was looked at.
     pub totals: Totals,

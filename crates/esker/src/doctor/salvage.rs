@@ -1,8 +1,8 @@
-//! The salvage: what is intact of a database, in a new one beside it.
+//! Salvage: what is intact of a database, as a new database beside it.
 //!
-//! Every file is copied piece by piece, with zeros for what the device does not give; one that
-//! cannot even be opened is left out. Then the copy is repaired. The original is only read. The repair is
-//! told where zeros stand for what cannot be read, and says which keys that costs.
+//! Every file is copied piece by piece, with zeros for parts that the device cannot read; a file
+//! that cannot even be opened is left out. Then the copy is repaired. The original is only read.
+//! The repair is told which zeros stand for unreadable parts, and reports which keys that costs.
 
 use std::fmt;
 use std::path::Path;
@@ -18,20 +18,20 @@ use super::{ProgressListener, RepairOptions};
 use crate::error::{Error, Result};
 use crate::recovery::LOCK_FILE;
 
-/// How much is read at once, and given up at once where it cannot be read. A page: what the system
-/// reads at the least.
+/// The unit of reading, and of giving up on what cannot be read. A page: the least that the system
+/// reads.
 const PIECE_BYTES: usize = 4096;
 
-/// A part of a file that the device did not give.
+/// A part of a file that the device could not read.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct UnreadablePart {
     /// Name of the file.
     pub file: String,
     /// Where the part starts.
     pub offset: u64,
-    /// How long it is; the whole file, as long as the directory says, where it cannot be opened.
+    /// Its length; if the file cannot be opened, its length according to the directory.
     pub bytes: u64,
-    /// What the system said.
+    /// The system's error.
     pub what: String,
 }
 
@@ -44,7 +44,7 @@ pub struct SalvageReport {
     pub bytes: u64,
     /// What could not be read.
     pub unreadable: Vec<UnreadablePart>,
-    /// What it took to make a database of the copies, and what is lost.
+    /// The repair of the copy, and what is lost.
     pub repair: RepairReport,
 }
 

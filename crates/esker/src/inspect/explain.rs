@@ -45,15 +45,15 @@ pub enum GetStep {
         /// Whether it has a visible entry of the key.
         decides: bool,
     },
-    /// No table of the run has the key in its range.
+    /// No table of the run covers the key.
     OutsideRun {
         /// The level.
         level: usize,
         /// Tables of the run.
         table_count: usize,
     },
-    /// A range tombstone over the key, in the memtable or table of the step before: nothing older
-    /// counts.
+    /// A range tombstone over the key, in the memtable or table of the previous step, hides
+    /// everything older.
     RangeTombstone {
         /// Its sequence number.
         seqno: u64,
@@ -71,11 +71,11 @@ pub enum GetStep {
         level: usize,
         /// File name of the table.
         table: String,
-        /// What its filter said, where it was asked.
+        /// What its filter said, if it was asked.
         filter: Option<FilterVerdict>,
         /// The blocks that were needed.
         blocks: Vec<BlockRead>,
-        /// Entries of the key that the reader does not see.
+        /// Entries of the key that the reader may not see.
         stepped_over: u64,
         /// Whether it has a visible entry of the key.
         decides: bool,
@@ -236,19 +236,20 @@ pub struct ScanExplanation {
     pub tables_excluded: Vec<ExcludedTable>,
     /// Entries that the scan yielded.
     pub entry_count: u64,
-    /// Versions stepped over: hidden by newer ones, or newer than the reader.
+    /// Entries stepped over because newer ones hide them, or because they are newer than the
+    /// reader.
     pub versions_stepped_over: u64,
     /// Tombstones stepped over.
     pub tombstones_stepped_over: u64,
-    /// Entries looked at that a range tombstone hides.
+    /// Entries stepped over because a range tombstone hides them.
     pub range_deleted_stepped_over: u64,
-    /// Jumps to the end of what range tombstones hide, over tables and blocks that are not read.
+    /// Jumps to the end of a deleted range, past tables and blocks that are not read.
     pub range_jumps: u64,
     /// Operands that were merged into values.
     pub operands_merged: u64,
-    /// Blocks of all tables found in the cache meanwhile, by whomever.
+    /// Cache hits during the scan, of the whole database.
     pub cache_hits: u64,
-    /// Blocks of all tables loaded meanwhile, by whomever.
+    /// Blocks loaded into the cache during the scan, of the whole database.
     pub cache_loads: u64,
     /// How long the scan took.
     pub time: Duration,
@@ -273,7 +274,7 @@ pub enum ScanInput {
     },
 }
 
-/// A table in the range of a scan that holds no entry of it, as its prefix filter says.
+/// A table in the range of a scan that has no entry in it, according to its prefix filter.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ExcludedTable {
     /// The level.
@@ -323,7 +324,7 @@ impl fmt::Display for ScanExplanation {
     }
 }
 
-/// What a scan is about to merge, and what it is not.
+/// What a scan will merge, and what it leaves out.
 struct ScanInputs {
     inputs: Vec<ScanInput>,
     tables_left_out: usize,

@@ -1,4 +1,4 @@
-//! Whether everything works, and what does not.
+//! Whether everything works and, if not, what does not.
 
 use std::fmt;
 use std::time::Duration;
@@ -19,12 +19,12 @@ pub struct Health {
     pub stalls: Vec<Stall>,
     /// Keyspaces whose deletes are past their deadline.
     pub late_deletes: Vec<LateDelete>,
-    /// Bytes of tables that compactions could free, in all keyspaces: an estimate, see
+    /// Bytes of tables that compactions could free in all keyspaces. An estimate; see
     /// [`KeyspaceStats::reclaimable_bytes`](crate::KeyspaceStats::reclaimable_bytes).
     pub reclaimable_bytes: u64,
-    /// Snapshots held: sequence number and age, oldest first. A [`Scan`](crate::Scan) is one, too, for
-    /// as long as it lives; a [`Cursor`](crate::Cursor) is none, unless it was made from a snapshot, and
-    /// then that is held for as long as the cursor lives.
+    /// Snapshots held: sequence number and age, oldest first. A [`Scan`](crate::Scan) counts as one
+    /// as long as it lives; a [`Cursor`](crate::Cursor) does not, unless it was created from a
+    /// snapshot, which it then holds as long as it lives.
     pub snapshots: Vec<(u64, Duration)>,
 }
 
@@ -35,22 +35,22 @@ pub struct FailingJob {
     pub keyspace: String,
     /// The last failure.
     pub error: Error,
-    /// How often it failed in a row.
+    /// How many times it has failed in a row.
     pub attempts: u32,
     /// How long until it is tried again.
     pub retry_in: Duration,
 }
 
-/// Deleted bytes that should be gone.
+/// Deletes that are past their deadline.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct LateDelete {
     /// Name of the keyspace.
     pub keyspace: String,
-    /// Age of the oldest delete whose victims may still be in tables.
+    /// Age of the oldest delete whose deleted entries may still be in tables.
     pub age: Duration,
     /// The deadline, [`KeyspaceOptions::delete_deadline`](crate::KeyspaceOptions::delete_deadline).
     pub deadline: Duration,
-    /// Whether a snapshot is held that may be why.
+    /// Whether snapshots are held, which may be the reason.
     pub has_snapshots: bool,
 }
 
@@ -60,11 +60,11 @@ pub struct LateDelete {
 pub struct StallInfo {
     /// What background work is behind with.
     pub cause: StallCause,
-    /// From 0, not slowed, to 1, hardly anything passes.
+    /// From 0, not slowed, to 1, almost nothing admitted.
     pub pressure: f64,
-    /// Bytes per second that are let through.
+    /// Bytes per second that are admitted.
     pub admitted_bytes_per_second: f64,
-    /// How long it lasts if nothing more is written, at the rate at which flushes drain.
+    /// How long the stall would last if nothing more were written, at the present rate of flushes.
     pub expected_end: Duration,
 }
 
@@ -78,8 +78,9 @@ pub struct Stall {
 }
 
 impl Health {
-    /// Whether nothing is wrong: writing goes on, no background job fails, and no delete is late. A
-    /// stall is not wrong: it says that more is written than can be sorted.
+    /// Whether nothing is wrong: writes are accepted, no background job fails, and no delete is
+    /// late. A stall does not count as wrong: it only means that writes come faster than compaction
+    /// can keep up.
     #[must_use]
     pub const fn is_good(&self) -> bool {
         self.poisoned.is_none() && self.failing_jobs.is_empty() && self.late_deletes.is_empty()

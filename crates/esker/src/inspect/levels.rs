@@ -16,14 +16,14 @@ use crate::keyspace_core::KeyspaceCore;
 pub struct Levels {
     /// Name of the keyspace.
     pub keyspace: String,
-    /// The memtables, newest first; the first one takes the writes.
+    /// The memtables, newest first; the first one is active.
     pub memtables: Vec<MemtableInfo>,
     /// The levels, 0 first, up to the deepest that is not empty.
     pub levels: Vec<LevelInfo>,
-    /// Bytes that compactions could free: an estimate, see
+    /// Bytes that compactions could free. An estimate; see
     /// [`KeyspaceStats::reclaimable_bytes`](crate::KeyspaceStats::reclaimable_bytes).
     pub reclaimable_bytes: u64,
-    /// Age of the oldest delete whose victims may still be in tables.
+    /// Age of the oldest delete whose deleted entries may still be in tables.
     pub oldest_delete_age: Option<Duration>,
     /// The blob files that tables refer to, by name.
     pub blob_files: Vec<BlobFileInfo>,
@@ -47,7 +47,7 @@ pub struct BlobFileInfo {
 pub struct MemtableInfo {
     /// Memory that it takes, in bytes.
     pub bytes: u64,
-    /// Entries, versions counted apart.
+    /// Entries, counting each version.
     pub entry_count: u64,
 }
 
@@ -56,9 +56,9 @@ pub struct MemtableInfo {
 pub struct LevelInfo {
     /// Its number; 0 takes the flushes.
     pub level: usize,
-    /// Bytes that it should hold at most; 0 if it should be empty or the policy does not say.
+    /// Its target size in bytes; 0 if it should be empty or the policy sets none.
     pub target_bytes: u64,
-    /// How urgently it wants a compaction: above 1 it has too much.
+    /// How urgently it needs a compaction; above 1, it holds too much.
     pub score: f64,
     /// Its runs, newest first.
     pub runs: Vec<RunInfo>,
@@ -80,28 +80,29 @@ pub struct TableInfo {
     pub file: String,
     /// Its length in bytes.
     pub bytes: u64,
-    /// Entries, versions and tombstones counted apart.
+    /// Entries, counting each version and tombstone.
     pub entry_count: u64,
     /// Tombstones among them.
     pub tombstone_count: u64,
     /// Bytes in blob files that its entries refer to.
     pub blob_bytes: u64,
-    /// The user key that comes first in the order of the keyspace: of an entry, or the start of a range
-    /// that the table deletes. As it is stored, if the order is not known.
+    /// The first user key, in the order of the keyspace: of an entry, or the start of a deleted
+    /// range. The stored key, if the order is not known.
     pub smallest_key: Vec<u8>,
-    /// The user key that comes last; or the end of the last range that the table deletes, if that lies
-    /// behind all entries: no key of the table then. As it is stored, if the order is not known, or if
-    /// the end of a range is no key in it.
+    /// The last user key; or the end of the last deleted range if that comes after all entries, and
+    /// then not a key of the table. The stored key, if the order is not known or the end of the
+    /// range is not a valid key in it.
     pub largest_key: Vec<u8>,
     /// Smallest sequence number.
     pub seqno_min: u64,
     /// Largest sequence number.
     pub seqno_max: u64,
-    /// When the table was written, since the Unix epoch; `None` if it does not say.
+    /// When the table was written, since the Unix epoch; `None` if it is not recorded.
     pub written: Option<Duration>,
-    /// Between when its entries were written.
+    /// The period in which its entries were written.
     pub entries_written: Option<(Duration, Duration)>,
-    /// When the oldest delete was made whose victims may still be in it or in an older table.
+    /// When the oldest delete was made whose deleted entries may still be in this or an older
+    /// table.
     pub oldest_delete: Option<Duration>,
 }
 

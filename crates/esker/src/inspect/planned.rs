@@ -1,6 +1,6 @@
-//! What background work comes next, shown before it is done.
+//! The compactions that come next, shown before they are done.
 //!
-//! Asks the very functions that the jobs ask, and changes nothing.
+//! Calls the same functions that the jobs call, and changes nothing.
 
 use std::fmt;
 use std::sync::Arc;
@@ -10,26 +10,26 @@ use esker_tree::Plan;
 use crate::engine::Engine;
 use crate::keyspace_core::KeyspaceCore;
 
-/// A compaction that runs, or that would be begun next if nothing else happened.
+/// A compaction that is running, or that would begin next if nothing else happened.
 #[derive(Clone, PartialEq, Debug)]
 #[non_exhaustive]
 pub struct PlannedJob {
     /// Name of the keyspace.
     pub keyspace: String,
-    /// Whether it runs already.
+    /// Whether it is already running.
     pub is_running: bool,
-    /// Why, in one word or two.
+    /// Why, in a word or two.
     pub reason: &'static str,
-    /// How urgent the level is that it takes from: above 1 it has too much. 0 where the policy does
-    /// not go by levels.
+    /// How urgently the source level needs it; above 1, that level holds too much. 0 if the policy
+    /// does not go by levels.
     pub score: f64,
-    /// How many tables go in.
+    /// Number of input tables.
     pub table_count: usize,
     /// Bytes of their files.
     pub input_bytes: u64,
-    /// The level that the outputs go to.
+    /// The target level.
     pub target_level: usize,
-    /// Whether tables change their place without being read.
+    /// Whether tables only change their level, without being read.
     pub is_trivial_move: bool,
     /// Everything, on one line: inputs, target, keys, sizes.
     pub description: String,
@@ -42,11 +42,11 @@ impl fmt::Display for PlannedJob {
     }
 }
 
-/// Most jobs that are foreseen in one keyspace.
+/// Most future jobs that are listed for one keyspace.
 const FORESEEN_MAX: usize = 4;
 
 impl Engine {
-    /// The compactions that run, and those that would be begun beside them, keyspace by keyspace.
+    /// The running compactions and those that would begin beside them, one keyspace after another.
     pub(crate) fn planned_jobs(&self) -> Vec<PlannedJob> {
         self.keyspaces().iter().flat_map(|keyspace| self.planned_in(keyspace)).collect()
     }

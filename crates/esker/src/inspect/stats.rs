@@ -1,4 +1,4 @@
-//! Figures about an open database.
+//! Statistics of an open database.
 
 use std::fmt;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use crate::counters::CounterValues;
 use crate::engine::Engine;
 use crate::running::RunningJob;
 
-/// Figures about a database at one moment. Names are stable.
+/// Statistics of a database at one moment. Names are stable.
 #[derive(Clone, PartialEq, Debug)]
 #[non_exhaustive]
 pub struct Stats {
@@ -32,11 +32,11 @@ pub struct Stats {
     pub keyspaces: Vec<KeyspaceStats>,
     /// The flushes and compactions that run, oldest first.
     pub running_jobs: Vec<RunningJob>,
-    /// Who holds a snapshot: its sequence number and age, oldest first.
+    /// Snapshots held: sequence number and age, oldest first.
     pub snapshots: Vec<(u64, Duration)>,
 }
 
-/// Figures about one keyspace.
+/// Statistics of one keyspace.
 #[derive(Clone, PartialEq, Debug)]
 #[non_exhaustive]
 pub struct KeyspaceStats {
@@ -50,17 +50,17 @@ pub struct KeyspaceStats {
     pub table_count: usize,
     /// Bytes of all tables.
     pub table_bytes: u64,
-    /// Entries in tables, versions and tombstones counted apart.
+    /// Entries in tables, counting each version and tombstone.
     pub table_entries: u64,
     /// Tombstones in tables.
     pub tombstones: u64,
-    /// Runs that a read may have to look into, at most.
+    /// Runs that a read may have to search, at most.
     pub run_count: usize,
-    /// Bytes of tables that compactions could free: an estimate. Each tombstone frees itself and an
-    /// older entry of average size, as far as its table overlaps any; other entries free one as often
-    /// as the last compactions found one to drop.
+    /// Bytes of tables that compactions could free. An estimate: each tombstone frees itself and,
+    /// if its table overlaps older ones, an older entry of average size; other entries free an
+    /// older one as often as in the latest compactions.
     pub reclaimable_bytes: u64,
-    /// Age of the oldest delete whose victims may still be in tables.
+    /// Age of the oldest delete whose deleted entries may still be in tables.
     pub oldest_delete_age: Option<Duration>,
     /// Blob files.
     pub blob_file_count: usize,
@@ -71,8 +71,8 @@ pub struct KeyspaceStats {
 }
 
 impl Stats {
-    /// Bytes written to the device, log included, for each byte of keys and values that was
-    /// written: since open, and 0 before the first write.
+    /// Bytes written to the device, including the log, for each byte of keys and values written,
+    /// since open; 0 before the first write.
     #[must_use]
     pub fn write_amplification(&self) -> f64 {
         let (given, written) = (self.counters.write_bytes, self.counters.written_bytes());

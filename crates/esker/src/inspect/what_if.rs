@@ -1,6 +1,7 @@
-//! What other compaction policies would cost: the recorded past of a keyspace, replayed.
+//! Estimates what other compaction policies would cost, by replaying the recorded past of a
+//! keyspace.
 //!
-//! Finds the past, hands it to the replay of the floor below, and says what came out in the words of
+//! Finds the past, hands it to the replay in the floor below, and reports the result in terms of
 //! the options. Changes nothing, and reads no table.
 
 use std::fmt;
@@ -13,13 +14,13 @@ use crate::error::{Error, Result};
 use crate::keyspace_core::{KeyspaceCore, Settings};
 use crate::options::KeyspaceOptions;
 
-/// Flushes of a replay, if nobody says how many.
+/// Flushes in a replay by default.
 pub(crate) const FLUSHES_DEFAULT: u64 = 256;
 
-/// Most flushes of a replay.
+/// Most flushes in a replay.
 const FLUSHES_MAX: u64 = 100_000;
 
-/// Most of them with smaller memtables, of which as many bytes need more.
+/// Most flushes with smaller memtables, which need more flushes for the same bytes.
 const SMALLER_FLUSHES_MAX: f64 = 1e6;
 
 /// What policies would cost on the tree of one keyspace, if writes went on as before.
@@ -28,17 +29,18 @@ const SMALLER_FLUSHES_MAX: f64 = 1e6;
 pub struct WhatIf {
     /// Name of the keyspace.
     pub keyspace: String,
-    /// Flushes that are known: of the time since the database was opened and of the session before,
-    /// at most 512; if there is none, those whose tables are still in level 0. The replayed ones are
-    /// like them, in their order and again from the first. At 0, they are made up: as large as a
-    /// memtable, over all keys.
+    /// Recorded flushes, at most 512: those since the database was opened and of the session
+    /// before; if there are none, those whose tables are still in level 0. The replay repeats them,
+    /// in order, again and again. If this is 0, it invents flushes: as large as a memtable, over
+    /// all keys.
     pub recorded_flushes: usize,
-    /// Compactions that are known, and that tell how often keys are written again.
+    /// Recorded compactions, which show how often keys are overwritten.
     pub recorded_merges: usize,
-    /// Of a hundred newer entries of these compactions, how many took the place of an older one;
-    /// `None` without any: then no key counts as written twice, and compactions drop nothing.
+    /// How many percent of the newer entries in these compactions replaced an older one; `None`
+    /// without any: then no key counts as overwritten, and compactions drop nothing.
     pub overwrite_percent: Option<u64>,
-    /// Whether the keys of each flush come after those of the one before; then they go on doing so.
+    /// Whether the keys of each flush come after those of the one before; the replay then continues
+    /// that.
     pub is_ascending: bool,
     /// Time from one flush to the next.
     pub interval: Duration,
@@ -58,24 +60,24 @@ pub struct WhatIfOutcome {
     pub flushes: u64,
     /// Bytes of their tables.
     pub flush_bytes: u64,
-    /// Bytes that compactions would write at once, before any flush: the price of the change, or
-    /// what the live policy is behind.
+    /// Bytes that compactions would write first, before any flush: the price of changing the
+    /// policy, or the backlog of the live one.
     pub takeover_bytes: u64,
     /// Bytes that compactions would write afterwards.
     pub compaction_bytes: u64,
-    /// Bytes that flushes and compactions write for each byte flushed; without the log and the
+    /// Bytes that flushes and compactions write for each byte flushed, without the log and the
     /// takeover. 0 without flushes.
     pub write_amplification: f64,
-    /// Bytes of all tables for each byte that they would take as one run, without what is
-    /// overwritten or deleted: at the end.
+    /// At the end, bytes of all tables for each byte that the live data would take as one run,
+    /// without overwritten and deleted entries.
     pub space_amplification: f64,
-    /// The same at the worst moment, with the inputs and outputs of the running compaction.
+    /// The same at the worst moment, counting both inputs and outputs of the running compaction.
     pub space_amplification_peak: f64,
-    /// Runs that a read without filters looks into: after compactions, on the average.
+    /// Runs that a read without filters searches, on average, after compactions.
     pub read_amplification: f64,
     /// The most runs, just after a flush.
     pub run_count_max: usize,
-    /// Bytes that would be dropped with their data, by policies that do that.
+    /// Bytes of data that the policy would drop, if it is one that does.
     pub dropped_bytes: u64,
     /// Bytes of all tables at the end.
     pub table_bytes: u64,

@@ -1,10 +1,10 @@
-//! The bulk loader: entries in any order become tables without passing log and memtables.
+//! The bulk loader: turns entries in any order into tables, bypassing log and memtables.
 //!
-//! As long as keys ascend, entries go through a small buffer straight into tables of the last
-//! level. Once they do not, the buffer grows to its share of the memory budget, is sorted, and is
-//! spilled as a sorted run whenever it is full; at the end the runs are merged, the newest entry of
-//! each key first. Nothing is in any manifest before [`BulkLoader::finish`], which makes all tables
-//! part of the tree in one edit, as an ingest does.
+//! As long as keys ascend, entries go through a small buffer straight into tables for the last
+//! level. Once they do not, the buffer grows to its share of the memory budget, and whenever it is
+//! full, it is sorted and spilled as a sorted run; at the end the runs are merged, and the newest
+//! entry of each key wins. No manifest names any of it before [`BulkLoader::finish`], which makes
+//! all tables part of the tree in one edit, as an ingest does.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,27 +23,27 @@ use crate::load::spilled_runs::SpilledRuns;
 use crate::load::table_sequence::TableSequence;
 use crate::operation::check_value;
 
-/// What is buffered while keys ascend.
+/// Size of the buffer while keys ascend, in bytes.
 const SORTED_BUFFER_BYTES: u64 = 256 << 10;
 
-/// Least and most bytes that are buffered while keys do not ascend; between them a quarter of the
-/// memory budget. More makes fewer runs to merge; see [`SpilledRuns`].
+/// Least and most bytes that are buffered once keys do not ascend; between these limits, a quarter
+/// of the memory budget. A larger buffer makes fewer runs to merge; see [`SpilledRuns`].
 const BUFFER_BYTES_MIN: u64 = 1 << 20;
 const BUFFER_BYTES_MAX: u64 = 256 << 20;
 
-/// What is handed at once to the thread that writes the files.
+/// Size of one piece handed to the thread that writes the files.
 const PIECE_BYTES: u64 = 1 << 20;
 
-/// By how much the buffer grows between two updates of what the budget is charged.
+/// How much the buffer grows before the charge to the budget is updated.
 const CHARGE_STEP_BYTES: u64 = 4 << 20;
 
-/// Loads many entries at once: faster than writes, and at the end all are there, or none.
+/// Loads many entries: faster than writes, and all or nothing.
 ///
-/// Entries may come in any order; of several with one key the last counts. They replace what the
-/// keyspace has under their keys, as if all were written in one batch at the end; until then they
-/// are nowhere to be seen. Into an empty keyspace they go to the last level, where nothing rewrites
-/// them; else each table goes as deep as it fits. Under policies that keep ages apart, `Fifo` and
-/// `TimeWindow`, they go to level 0, as what was written at the end of the load.
+/// Entries may come in any order; of several with the same key, the last one counts. They replace
+/// what the keyspace has under their keys, as if all were written in one batch at the end; until
+/// then they are invisible. In an empty keyspace they go to the last level, where nothing rewrites
+/// them; otherwise each table goes as deep as it fits. Under the policies that keep ages apart,
+/// `Fifo` and `TimeWindow`, they go to level 0 and count as written at the end of the load.
 ///
 /// A loader that is dropped before [`BulkLoader::finish`] leaves nothing behind.
 ///
@@ -67,39 +67,41 @@ pub struct BulkLoader {
     buffer: SortBuffer,
     charge: Charge,
     buffer_bytes_max: u64,
-    /// The buffer is looked at once it has so many bytes.
+    /// Size of the buffer, in bytes, at which it is checked next.
     look_at: u64,
-    /// Tables of the last level that have taken all entries so far, as long as keys ascend.
+    /// Tables for the last level, which have taken all entries so far, as long as keys ascend.
     streamed: Option<TableSequence>,
-    /// Who writes and syncs the files, while the caller's thread makes up the next blocks.
+    /// The thread that writes and syncs the files, while the caller's thread builds the next
+    /// blocks.
     behind: Option<Arc<WriteBehind>>,
     runs: SpilledRuns,
     entries: u64,
     replaced: u64,
     /// An earlier call failed: some entries may be missing.
     failure: Option<crate::Error>,
-    /// Last, since fields drop in order. This may be the last handle, and once that is gone the
-    /// directory belongs to whoever opens it next: by then the files above must be removed, and their
-    /// thread must have ended.
+    /// Last, since fields drop in order. This may be the last handle, and once it is gone, the next
+    /// open owns the directory: by then the files above must be removed, and their thread must have
+    /// ended.
     keyspace: Keyspace,
 }
 
 /// What a bulk load did.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct BulkLoadReport {
-    /// Entries that are in the keyspace now.
+    /// Entries that were loaded.
     pub entries: u64,
-    /// Entries that a later one with their key replaced.
+    /// Entries that were replaced by a later one with the same key.
     pub replaced: u64,
     /// Tables that were made.
     pub tables: usize,
     /// Bytes of their files.
     pub bytes: u64,
-    /// Sorted runs that were spilled and merged; 0 for input that was sorted or fitted into memory.
+    /// Sorted runs that were spilled and merged; 0 if the input was sorted or fitted into memory.
     pub spilled_runs: usize,
-    /// The sequence number of all entries; that of the last write before, if there were none.
+    /// The sequence number of all entries, or that of the last write before the load if it was
+    /// empty.
     pub seqno: u64,
-    /// How long it took since the loader was made.
+    /// Time since the loader was created.
     pub duration: Duration,
 }
 
@@ -137,17 +139,17 @@ impl BulkLoader {
     /// Adds an entry.
     ///
     /// # Errors
-    /// - `InvalidInput`: key or value are too long; the loader goes on without the entry.
+    /// - `InvalidInput`: key or value is too long; the entry is skipped, and the loader can go on.
     /// - `Io`, `NoSpace`, `Closed`: a table could not be written. Every later call fails likewise,
-    ///   and what was loaded is removed with the loader. Until a table is to be written, nothing
-    ///   tells that the database was closed, or the keyspace dropped; at the latest the end does.
+    ///   and what was loaded is removed with the loader. That the database was closed, or the
+    ///   keyspace dropped, may go unnoticed until a table is written, or until the end.
     ///
     /// # Cost
-    /// Two copies, and a third if keys do not ascend, beside the work of making up tables, which
-    /// happens in the call that fills the buffer; that may merge what was spilled before, too. A thread
-    /// that the load has to itself writes and syncs files of a megabyte or more; with no background
-    /// threads, or if there is none to be had, the caller does. What that thread fails at, the call
-    /// after the next megabyte says at the latest, or the end.
+    /// Two copies, and a third if keys do not ascend. The call that fills the buffer also builds
+    /// tables from it, and may merge runs that were spilled before. A thread of its own writes and
+    /// syncs the files of a load of a megabyte or more; without background threads, or if no thread
+    /// can be started, the caller does. An error of that thread is returned after one more megabyte
+    /// at the latest, or at the end.
     #[inline]
     pub fn put(&mut self, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Result<()> {
         let (key, value) = (key.as_ref(), value.as_ref());
@@ -161,7 +163,7 @@ impl BulkLoader {
         self.make_room()
     }
 
-    /// Called with a buffer that would be full if keys ascended, or has grown since.
+    /// Called when the buffer would be full if keys ascended, or has grown since.
     #[cold]
     fn make_room(&mut self) -> Result<()> {
         self.check()?;
@@ -188,7 +190,7 @@ impl BulkLoader {
     fn note<T>(&mut self, result: Result<T>) -> Result<T> {
         if let Err(error) = &result {
             self.failure = Some(error.clone());
-            // Every call looks from now on, and is told.
+            // From now on every call checks, and fails.
             self.look_at = 0;
         }
         result
@@ -199,7 +201,7 @@ impl BulkLoader {
         TableSequence::new(self.engine(), self.keyspace.core().id, options, bytes_max, behind)
     }
 
-    /// Tables as the last level has them.
+    /// A writer of tables for the last level.
     fn last_level_tables(&self) -> TableSequence {
         let keyspace = self.keyspace.core();
         let settings = keyspace.settings();
@@ -208,7 +210,7 @@ impl BulkLoader {
         self.tables(options, settings.table_bytes)
     }
 
-    /// Writes the buffer, which follows all before it, to the tables of the last level.
+    /// Writes the buffer, whose keys follow all earlier ones, to the tables for the last level.
     fn stream(&mut self, more_may_come: bool) -> Result<()> {
         let mut tables = match self.streamed.take() {
             Some(tables) => tables,
@@ -224,7 +226,7 @@ impl BulkLoader {
     fn spill(&mut self) -> Result<()> {
         if let Some(mut tables) = self.streamed.take() {
             tables.end()?;
-            // None, if the buffer has kept all there was: one entry that filled it.
+            // None if the buffer has kept everything: a single entry that filled it.
             if !tables.finished().is_empty() {
                 self.add_run(tables)?;
             }
@@ -243,7 +245,7 @@ impl BulkLoader {
         Ok(())
     }
 
-    /// Tables that are read once and removed: no filter, and no time for compression.
+    /// Options of tables that are read once and removed: no filter, and no time for compression.
     fn temporary_tables(&self) -> TableSequence {
         let options = TableOptions {
             compression: esker_table::Compression::None,
@@ -261,10 +263,10 @@ impl BulkLoader {
     /// log.
     ///
     /// # Errors
-    /// `Io`, `NoSpace`, `Closed`, `Poisoned`. Nothing is loaded then, and nothing left behind. If the
-    /// outcome of the error is [`Unknown`](crate::Outcome::Unknown), the manifest could not be written,
-    /// and reopening tells whether all is loaded or nothing; the database takes no more writes until
-    /// then.
+    /// `Io`, `NoSpace`, `Closed`, `Poisoned`. Nothing is loaded then, and nothing left behind. But
+    /// if the outcome of the error is [`Unknown`](crate::Outcome::Unknown), the manifest could not
+    /// be written: only reopening shows whether everything was loaded or nothing, and the database
+    /// accepts no writes until then.
     pub fn finish(mut self) -> Result<BulkLoadReport> {
         self.check()?;
         self.engine().check_writable()?;
@@ -312,15 +314,16 @@ impl BulkLoader {
         Ok(report)
     }
 
-    /// Gives up: nothing of the load stays.
+    /// Gives up the load and removes what it has written.
     pub fn abort(self) {
         drop(self);
     }
 
-    /// Brings all entries into `streamed`, and ends its last table. Returns how many runs were
+    /// Moves all entries into `streamed`, and finishes its last table. Returns how many runs were
     /// merged.
     fn write_out(&mut self) -> Result<usize> {
-        // Of sorted input the buffer has kept the last key: what is sorted follows what was streamed.
+        // After sorted input, the buffer still holds the last key: its sorted entries follow those
+        // that were streamed.
         let follows = self.streamed.is_none() || self.buffer.is_sorted();
         if self.runs.is_empty() && follows {
             if !self.buffer.is_empty() {

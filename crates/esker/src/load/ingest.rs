@@ -1,10 +1,10 @@
 //! Ingest: tables that a [`TableWriter`](crate::TableWriter) wrote become part of a keyspace as
 //! they are.
 //!
-//! First every file is looked at and nothing is changed; then each is copied, or gets a second
-//! name, in the directory of the database, under an id that no manifest names, so that a crash
-//! leaves what the next open removes; then all join the tree at once (`adopt_tables`); the
-//! originals of a move go last.
+//! First every file is checked, and nothing is changed. Then each is copied or hard-linked into the
+//! directory of the database, under an id that no manifest names, so that the next open removes
+//! what a crash leaves. Then all join the tree at once (`adopt_tables`). The originals of a move
+//! are removed last.
 
 use std::borrow::Cow;
 use std::path::{Path, PathBuf};
@@ -20,28 +20,28 @@ use crate::keyspace_core::KeyspaceCore;
 use crate::load::adopt_tables::LooseTable;
 use crate::load::table_writer::parent;
 
-/// How tables are ingested.
+/// Options of an ingest.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct IngestOptions {
-    /// Takes the files away: each gets a second name in the directory of the database, without a
-    /// copy where the file system can do that, and loses its own once the ingest is durable.
-    /// After a failure all are where they were. A table in the directory of a database can be copied,
-    /// not moved; what a symbolic link leads to is copied, and the link removed. One file is not to be
-    /// moved into two databases at the same time. Default false: files are copied.
+    /// Moves the files instead of copying them: each is hard-linked into the directory of the
+    /// database, where the file system can do that, and loses its own name once the ingest is
+    /// durable. After an error all files are where they were. A table in the directory of a
+    /// database can be copied, but not moved; the target of a symbolic link is copied, and the link
+    /// removed. Do not move one file into two databases at the same time. Default false.
     pub move_files: bool,
-    /// Checks every block and the order of all entries, beside the checksum of the whole file,
-    /// which is always checked. Reads each file once more. Default false.
+    /// Checks every block and the order of all entries, in addition to the checksum of the whole
+    /// file, which is always checked. Reads each file once more. Default false.
     pub verify_entries: bool,
 }
 
-/// What an ingest did.
+/// The result of an ingest.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct IngestReport {
     /// The sequence number of all entries.
     pub seqno: u64,
-    /// The tables, by key.
+    /// The tables, in key order.
     pub tables: Vec<IngestedTable>,
-    /// Files that were to be moved, are ingested, and could not be removed.
+    /// Files that were to be moved and are ingested, but could not be removed.
     pub not_removed: Vec<PathBuf>,
 }
 
@@ -54,7 +54,7 @@ pub struct IngestedTable {
     pub file: String,
     /// The level that it joined.
     pub level: usize,
-    /// Entries in it; ranges that it deletes are none.
+    /// Entries in it; deleted ranges do not count.
     pub entries: u64,
     /// Bytes of its file.
     pub bytes: u64,
@@ -103,7 +103,7 @@ impl Engine {
         Ok(IngestReport { seqno: adopted.seqno.get(), tables, not_removed })
     }
 
-    /// Looks at the files, and returns them by key. Changes nothing.
+    /// Checks the files, and returns them in key order. Changes nothing.
     fn externals<P: AsRef<Path>>(
         &self,
         keyspace: &KeyspaceCore,
@@ -122,7 +122,7 @@ impl Engine {
             tables.push(table);
         }
         tables.sort_by(|a, b| a.properties().smallest_key.cmp(&b.properties().smallest_key));
-        // The end of a range need not be a key in the order of the keyspace.
+        // The end of a deleted range need not be a valid key in the keyspace's order.
         let shown = |stored: &[u8]| {
             let key = keyspace.user_key(stored);
             key.map_or_else(|_| stored.to_vec(), Cow::into_owned).escape_ascii().to_string()
@@ -142,8 +142,8 @@ impl Engine {
         Ok(tables)
     }
 
-    /// Checks each table and makes it a file of the directory; `ids` gets what they are called,
-    /// also those that failed, and `claims` those that were given a second name.
+    /// Checks each table and makes it a file of the directory. Adds the ids to `ids`, even those of
+    /// tables that failed, and to `claims` the tables that were hard-linked.
     fn take_in<'a>(
         &'a self,
         keyspace: &KeyspaceCore,
@@ -157,7 +157,7 @@ impl Engine {
             let id = self.ledger.allocate_table()?;
             let path = self.dir.join(id.file_name());
             ids.push(id);
-            // A system that cannot link, or not from there, copies.
+            // Copies, if the system cannot link, or not from there.
             let claim = if options.move_files { self.claim(table)? } else { None };
             let is_linked = claim.is_some() && self.link(table, &path);
             if is_linked {
@@ -176,16 +176,17 @@ impl Engine {
         Ok(loose)
     }
 
-    /// The right to give a table a second name; `None` if somebody has it, or had it: linked by an ingest
-    /// that could not remove it, it is a table already.
+    /// The right to hard-link a table; `None` if another ingest has or had it: if that ingest
+    /// linked the file but could not remove the original, it is a table of a database already.
     fn claim(&self, table: &ExternalTable) -> Result<Option<Claim<'_>>> {
         let Some(claim) = self.moving.claim(table.birth()) else { return Ok(None) };
-        // Behind the claim: whoever had it before may have ended since the file was opened.
+        // After the claim: whoever had it before may have ended since the file was opened.
         let is_new = !table.is_adopted_by_now()? || esker_base::planted::is("file-moved-in-twice");
         Ok(is_new.then_some(claim))
     }
 
-    /// Gives a table a second name, under which it can be written to; says whether it could.
+    /// Hard-links a table under a name by which it can be written to; returns whether that was
+    /// possible.
     fn link(&self, table: &ExternalTable, path: &Path) -> bool {
         let fs = &*self.env.fs;
         if fs.link(table.path(), path).is_err() {
@@ -198,7 +199,7 @@ impl Engine {
         is_writable
     }
 
-    /// Checks every block of a table that was taken in.
+    /// Checks every block of a table that was copied or linked.
     fn verify_entries(
         &self,
         keyspace: &KeyspaceCore,
@@ -228,13 +229,13 @@ impl Engine {
         }
     }
 
-    /// Removes the files that were moved; those that could not be.
+    /// Removes the files that were moved; returns those that could not be removed.
     fn remove_originals(&self, tables: &[ExternalTable]) -> Vec<PathBuf> {
         let mut not_removed = Vec::new();
         for table in tables {
             let dir = parent(table.path());
             let removed = match self.env.fs.remove(table.path()) {
-                // Another ingest that moved it, too, was faster.
+                // Another ingest that moves it too was faster.
                 Err(error) if error.is_not_found() => continue,
                 removed => removed.and_then(|()| self.env.fs.sync_dir(dir)),
             };
@@ -246,7 +247,8 @@ impl Engine {
     }
 }
 
-/// Refuses a file that a database has under the name that it gave it: it would be taken from there.
+/// Refuses a file that is a table of a database under the name it has there: it would be taken from
+/// it.
 fn check_movable(tables: &[ExternalTable]) -> Result<()> {
     let is_of_database = |table: &&ExternalTable| {
         let name = table.path().file_name().and_then(|name| name.to_str());
@@ -263,8 +265,8 @@ fn check_movable(tables: &[ExternalTable]) -> Result<()> {
     }
 }
 
-/// Refuses a table whose keys are in another order, that is for another keyspace, or that has operands
-/// for which the keyspace has no operator.
+/// Refuses a table with another key order, one for another keyspace, and one with operands for
+/// which the keyspace has no operator.
 fn check_fits(table: &ExternalTable, keyspace: &KeyspaceCore) -> Result<()> {
     let Some(Origin::External { order, keyspace: named, has_operands }) =
         &table.properties().extras.origin

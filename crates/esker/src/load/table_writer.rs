@@ -1,7 +1,7 @@
-//! Writes tables outside of any database, for [`Db::ingest`](crate::Db::ingest).
+//! Writes tables outside any database, for [`Db::ingest`](crate::Db::ingest).
 //!
-//! Knows no database: the file is written under an identity of its own, drawn at random, which its
-//! checksums are bound to.
+//! Knows no database: the file gets a random identity of its own, and its checksums are bound to
+//! that.
 
 use std::ops::RangeBounds;
 use std::path::{Path, PathBuf};
@@ -20,7 +20,7 @@ use crate::key_order::Order;
 use crate::operation::{check_expiring_value, check_key, check_value};
 use crate::options::Compression;
 
-/// How a table is laid out, and for which keyspace it is.
+/// The layout of a table, and the keyspace that it is for.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct TableWriterOptions {
     /// Compression of its blocks. Default LZ4.
@@ -29,13 +29,13 @@ pub struct TableWriterOptions {
     pub block_size_bytes: u32,
     /// Bits of filter per key, at most 64; 0 for no filter. Default 10.
     pub filter_bits_per_key: u32,
-    /// Whether the filter holds prefixes of keys, too, and which: see
+    /// Which key prefixes the filter holds besides whole keys: see
     /// [`KeyspaceOptions::prefix_filter`](crate::KeyspaceOptions::prefix_filter). Default none.
     pub prefix_filter: Option<PrefixRule>,
-    /// Order of the keys: that of the keyspace. Default: bytewise.
+    /// The key order, which must be that of the keyspace. Default: bytewise.
     pub order: Order,
-    /// The only keyspace that takes the table. Default: any; so it is with an empty name, which no
-    /// keyspace has.
+    /// The only keyspace that accepts the table. Default: any; an empty name, which no keyspace
+    /// has, also means any.
     pub keyspace: Option<String>,
 }
 
@@ -55,29 +55,28 @@ impl Default for TableWriterOptions {
 /// What was written.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct TableFile {
-    /// The file, wherever the process goes.
+    /// The file, as an absolute path.
     pub path: PathBuf,
-    /// Entries in it, deletions among them, but not those of ranges.
+    /// Entries in it, including deletes but not range deletes.
     pub entries: u64,
-    /// Ranges that it deletes, those that overlap or touch taken for one.
+    /// Ranges that it deletes; those that overlap or touch count as one.
     pub deleted_ranges: u64,
     /// Length of the file in bytes.
     pub bytes: u64,
     /// The first key of an entry, or of a range that is deleted.
     pub smallest: Vec<u8>,
-    /// The last key of an entry, or the end of the last range that is deleted if that is behind it.
+    /// The last key of an entry, or the end of the last deleted range if that comes after it.
     pub largest: Vec<u8>,
 }
 
 /// Writes one table file, entry by entry in ascending order of keys.
 ///
-/// Once the table is ingested, all that was written to it happens at one moment, after all that the
-/// keyspace had before. What a range deletes is what was there before the table; its own entries
-/// stay, whichever was written first.
+/// When the table is ingested, everything in it takes effect at one moment, after everything that
+/// the keyspace had before. A range delete removes only what was there before the table; the
+/// table's own entries stay, whatever the order in which they were added.
 ///
-/// A table is at best a few hundred megabytes long: several smaller ones can be placed and
-/// compacted each by itself. A writer that is dropped before [`TableWriter::finish`] removes its
-/// file.
+/// Tables should have at most a few hundred megabytes: several smaller ones can each be placed and
+/// compacted separately. A writer that is dropped before [`TableWriter::finish`] removes its file.
 ///
 /// # Examples
 /// ```
@@ -105,13 +104,13 @@ pub struct TableWriter {
     /// `None` once it is finished.
     builder: Option<TableBuilder>,
     order: Order,
-    /// The only keyspace that takes the table; empty for any.
+    /// The only keyspace that accepts the table; empty for any.
     keyspace: String,
     /// As it is stored.
     last_key: Vec<u8>,
-    /// Where keys are encoded, if their order is not the bytewise one.
+    /// Buffer for encoding keys whose order is not bytewise.
     stored: Vec<u8>,
-    /// Where values that expire are put together.
+    /// Buffer for assembling values that expire.
     value: Vec<u8>,
     has_operands: bool,
     ranges: Vec<RangeTombstone>,
@@ -140,7 +139,8 @@ impl TableWriter {
         crate::options::check_prefix(options.prefix_filter).map_err(Error::invalid_input)?;
         options.order.check().map_err(Error::invalid_input)?;
         options.order.check_known().map_err(Error::invalid_input)?;
-        // The process may go elsewhere before the table is finished, or dropped and removed.
+        // The process may change its directory before the table is finished, or dropped and
+        // removed.
         let path = env.fs.absolute(path.as_ref())?;
         let mut database = [0; 16];
         env.random.fill(&mut database);
@@ -175,9 +175,9 @@ impl TableWriter {
     /// Sets `key` to `value`, once the table is ingested.
     ///
     /// # Errors
-    /// - `InvalidInput`: the key does not follow the last one, or key or value are too long.
-    ///   Nothing was added; the writer goes on.
-    /// - `Io`, `NoSpace`: the file could not be written; the writer is of no use any more.
+    /// - `InvalidInput`: the key does not follow the last one, or key or value is too long.
+    ///   Nothing was added; the writer can go on.
+    /// - `Io`, `NoSpace`: the file could not be written; the writer can no longer be used.
     pub fn put(&mut self, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Result<()> {
         self.add(EntryKind::Put, key.as_ref(), value.as_ref())
     }
@@ -209,8 +209,8 @@ impl TableWriter {
         added
     }
 
-    /// Merges `operand` into what `key` has, once the table is ingested: by a keyspace that has a merge
-    /// operator, others refuse the table.
+    /// Merges `operand` into the value of `key`, once the table is ingested. A keyspace without a
+    /// merge operator refuses the table.
     ///
     /// # Errors
     /// As [`TableWriter::put`].
@@ -228,8 +228,8 @@ impl TableWriter {
         self.add(EntryKind::Tombstone, key.as_ref(), &[])
     }
 
-    /// Removes the one put of `key` since it was last deleted, once the table is ingested, as
-    /// [`Keyspace::single_delete`](crate::Keyspace::single_delete) does.
+    /// Removes `key`, which was put at most once since it was last removed, once the table is
+    /// ingested, as [`Keyspace::single_delete`](crate::Keyspace::single_delete) does.
     ///
     /// # Errors
     /// As [`TableWriter::put`].
@@ -237,13 +237,13 @@ impl TableWriter {
         self.add(EntryKind::SingleDelete, key.as_ref(), &[])
     }
 
-    /// Removes all keys of `range` that the keyspace has when the table is ingested. In any order with
-    /// each other and with entries, which stay.
+    /// Removes all keys of `range` that the keyspace has when the table is ingested. Ranges may be
+    /// added in any order, also between entries; the table's own entries stay.
     ///
     /// # Errors
     /// `InvalidInput`: the range has no end, ends before it starts, or has a bound that is too long.
-    /// Nothing was added; the writer goes on. A range up to and with the last key that there can be,
-    /// which is stored as 65,535 bytes of 255, counts as one without an end.
+    /// Nothing was added; the writer goes on. A range that includes the last possible key, which is
+    /// stored as 65,535 bytes of 255, counts as one without an end.
     ///
     /// # Cost
     /// Both bounds are kept in memory until [`TableWriter::finish`].
@@ -290,7 +290,7 @@ impl TableWriter {
         Ok(())
     }
 
-    /// The key that is stored as `stored`, which came from one.
+    /// The key whose encoding is `stored`.
     fn user_key(&self, stored: &[u8]) -> Vec<u8> {
         let mut key = Vec::new();
         match self.order.code() {
@@ -299,7 +299,7 @@ impl TableWriter {
         }
     }
 
-    /// Entries added; ranges are none.
+    /// Entries added; deleted ranges do not count.
     #[must_use]
     pub fn entry_count(&self) -> u64 {
         self.builder.as_ref().map_or(0, TableBuilder::entry_count)
@@ -311,7 +311,7 @@ impl TableWriter {
         self.builder.as_ref().map_or(0, TableBuilder::estimated_file_bytes)
     }
 
-    /// Ends the table.
+    /// Finishes the table.
     ///
     /// # Durability
     /// The file survives loss of power once this returns.
@@ -349,7 +349,7 @@ impl TableWriter {
         })
     }
 
-    /// Best effort: whoever calls has an error to report, or nobody to report to.
+    /// Best effort: the caller has another error to report, or nobody to report to.
     fn remove(&self) {
         drop(self.env.fs.remove(&self.path));
     }

@@ -15,8 +15,8 @@ pub struct Append {
 const NAME: &str = "esker.append:";
 
 impl Append {
-    /// Puts `separator`, which may be empty, between operands. It is part of the name, in
-    /// hexadecimal digits: `esker.append:2c` for a comma.
+    /// Puts `separator`, which may be empty, between operands. It becomes part of the name, in
+    /// hexadecimal: `esker.append:2c` for a comma.
     #[must_use]
     pub fn new(separator: impl AsRef<[u8]>) -> Self {
         let separator = separator.as_ref().to_vec();

@@ -2,11 +2,11 @@
 
 use super::{MergeFailure, MergeOperator, parts};
 
-/// A merge operator whose operands are values like any other, folded two at a time by one
-/// function, which gets the key, the older of two, the newer, and an empty buffer for the result.
+/// A merge operator whose operands are ordinary values, folded two at a time by one function. It
+/// gets the key, the older value, the newer value, and an empty buffer for the result.
 ///
 /// The function must be associative: folding `a` and `b`, then `c`, is folding `a` with the fold
-/// of `b` and `c`. The first operand of a key without a value becomes the value as it is.
+/// of `b` and `c`. The first operand of a key without a value becomes its value unchanged.
 ///
 /// # Examples
 /// ```

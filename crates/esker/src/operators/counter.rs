@@ -4,15 +4,15 @@ use super::{MergeFailure, MergeOperator, parts};
 
 /// Adds unsigned numbers of 64 bits. A key without a value starts at zero.
 ///
-/// Value and operands are 8 bytes, little-endian. Past the largest number the sum stays there:
-/// among numbers that only grow, that gives the same whatever is added to what first.
+/// Value and operands are 8 bytes, little-endian. The sum saturates at the largest number; as sums
+/// only grow, the result does not depend on the order of additions.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct AddU64;
 
 /// Adds signed numbers of 64 bits. A key without a value starts at zero.
 ///
-/// Value and operands are 8 bytes, little-endian, two's complement. The sum wraps around: staying
-/// at the largest number would depend on what is added to what first.
+/// Value and operands are 8 bytes, little-endian, two's complement. The sum wraps around: with
+/// saturation, the result would depend on the order of additions.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct AddI64;
 
@@ -44,7 +44,7 @@ impl AddI64 {
     }
 }
 
-/// Adds all as words, which the two operators understand in their own way.
+/// Adds all operands as 64-bit words, which the two operators interpret as unsigned or signed.
 fn sum(
     existing: Option<&[u8]>,
     operands: &[&[u8]],
