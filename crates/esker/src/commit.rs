@@ -1,19 +1,20 @@
 //! The commit pipeline: groups of batches become one log frame, then memtable entries.
 //!
-//! A writer that finds no leader leads: it takes its own batch, then those that arrived meanwhile,
-//! and hands leadership on after a while so that no caller works for the others for ever. Only the
-//! leader writes to the log and the memtables, so both have one writer.
+//! A writer that finds no leader becomes the leader: it writes its own batch, then those that
+//! arrived in the meantime, and hands leadership on after a while, so that no caller works for the
+//! others forever. Only the leader writes to the log and the memtables, so both have a single
+//! writer.
 //!
 //! For each group, in this order: check, assign sequence numbers, append one frame, hand it to the
-//! system if any member asks for that, insert into the memtables, publish. A failure up to the
-//! append leaves nothing; a failure of the write poisons the database, since the frame may or may
-//! not be in the file.
+//! system if any member's durability needs that, insert into the memtables, publish. A failure
+//! before or during the append has no effect; a failure of the write poisons the database, since
+//! the frame may or may not be in the file.
 //!
-//! Waiting for the device is not part of leading. Each member that asked for [`Durability::Power`]
-//! waits on its own thread, and the waiting members share syncs (`Logs::sync_to`), so the next
-//! groups are written while the device works; where writers come back at once, a sync waits for
-//! them, so that it serves all (`gathering.rs`). A write is therefore visible to other readers a
-//! moment before it is durable; its own caller is told only afterwards. Pebble does the same.
+//! The leader does not wait for the device. Each member that asked for [`Durability::Power`] waits
+//! on its own thread, and waiting members share syncs (`Logs::sync_to`), so the next groups are
+//! written while the device works; if the writers of the last sync are likely to be back soon, the
+//! next one waits for them, to serve all (`gathering.rs`). A write is therefore visible to readers
+//! a moment before it is durable; its own caller returns only afterwards. Pebble does the same.
 
 mod admission;
 mod memtable_memory;
@@ -32,19 +33,19 @@ use crate::logs::packed_group::put_packed_header;
 use crate::operation::{GroupHeader, Operation};
 use crate::options::Durability;
 
-/// After this many groups a leader hands on, if somebody waits.
+/// After this many groups a leader hands leadership on, if somebody waits.
 const GROUPS_PER_LEADER: usize = 32;
 
 /// Buffered frames are handed to the system when they reach this size, whatever their durability.
 const BUFFERED_BYTES_MAX: usize = 256 << 10;
 
 impl Engine {
-    /// Commits one batch: all of it or, on an error whose outcome is
+    /// Commits one batch: all of it or, if an error has the outcome
     /// [`Outcome::NotDone`](crate::Outcome::NotDone), nothing.
     pub(crate) fn commit(&self, request: Request<'_>) -> Result<()> {
         self.check_writable()?;
         if request.count == 0 {
-            // It has nothing to make safe but what stands before it.
+            // An empty batch only makes earlier writes as safe as it asks.
             return match request.durability {
                 Durability::Buffered => Ok(()),
                 Durability::Process => self.write_buffered(),
@@ -74,7 +75,8 @@ impl Engine {
         Ok(())
     }
 
-    /// Writes one batch, alone or in a group, and returns the position of the log's end after it.
+    /// Writes one batch, alone or in a group, and returns the position of the end of the log after
+    /// it.
     fn submit(&self, request: Request<'_>) -> Result<u64> {
         if let Some(result) = self.pipeline.join(&request).and_then(|waiter| waiter.wait()) {
             return result;
@@ -87,7 +89,7 @@ impl Engine {
         let result = leader.write_group(self, &[request]);
         reign.serve(&mut leader);
         drop(leader);
-        // Last: a wake-up takes as long as ten writes, and others lead meanwhile.
+        // Last, after others may lead: a wake-up takes as long as ten writes.
         reign.wake_all();
         result
     }
@@ -101,12 +103,12 @@ impl Engine {
     }
 }
 
-/// The time during which one thread leads. However it ends, nobody is left waiting.
+/// The period in which one thread leads. However it ends, nobody is left waiting.
 struct Reign<'a> {
     engine: &'a Engine,
-    /// Whose batches are being written.
+    /// The waiters whose batches are being written.
     group: Vec<Arc<Waiter>>,
-    /// Who has an answer, and sleeps.
+    /// Waiters that have an answer and are asleep.
     asleep: Vec<Arc<Waiter>>,
     is_over: bool,
 }
@@ -116,7 +118,7 @@ impl<'a> Reign<'a> {
         Self { engine, group: Vec::new(), asleep: Vec::new(), is_over: false }
     }
 
-    /// Writes the groups that gathered, then gives up leadership.
+    /// Writes the groups that have gathered, then gives up leadership.
     fn serve(&mut self, leader: &mut Leader) {
         let pipeline = &self.engine.pipeline;
         let mut group_count = 0;
@@ -131,7 +133,7 @@ impl<'a> Reign<'a> {
         leader.turns.end_reign(&mut self.asleep, || self.engine.now());
     }
 
-    /// Lets another lead, if it is time for that and one is awake.
+    /// Hands leadership to a waiter, if it is time to and one is awake.
     fn hands_over(&self, leader: &mut Leader, group_count: usize) -> bool {
         let is_time = GROUPS_PER_LEADER <= group_count || leader.turns.is_over();
         let has_ended = is_time && self.engine.pipeline.hand_over();
@@ -146,7 +148,8 @@ impl<'a> Reign<'a> {
             [] => Ok(self.engine.logs.written_position()),
             requests => leader.write_group(self.engine, requests),
         };
-        // A batch to a keyspace that was dropped fails alone; nobody drops one meanwhile.
+        // A batch to a dropped keyspace fails without the others; no keyspace can be dropped
+        // meanwhile.
         let is_live = |request: &Request<'_>| request.check_live().is_ok();
         let result = match self.group.as_slice() {
             // The usual case, without an allocation.
@@ -165,7 +168,7 @@ impl<'a> Reign<'a> {
     }
 
     fn wake_all(&mut self) {
-        // Mostly nobody sleeps, and to drain nothing takes a hundred instructions.
+        // Usually nobody sleeps, and even draining nothing takes a hundred instructions.
         if !self.asleep.is_empty() {
             self.asleep.drain(..).for_each(|waiter| waiter.wake());
         }
@@ -173,7 +176,7 @@ impl<'a> Reign<'a> {
 }
 
 impl Drop for Reign<'_> {
-    /// After a panic: what the leader was about to write may be half written.
+    /// After a panic: what the leader was writing may be half written.
     fn drop(&mut self) {
         if !self.is_over {
             self.engine.poison_by_panic(&"the commit leader");
@@ -186,7 +189,7 @@ impl Drop for Reign<'_> {
 }
 
 impl Leader {
-    /// Logs, applies and publishes `requests` as one group; all of them or none.
+    /// Logs, applies and publishes `requests` as one group, all or none.
     fn write_group(&mut self, engine: &Engine, requests: &[Request<'_>]) -> Result<u64> {
         engine.check_writable()?;
         for request in requests {
@@ -219,9 +222,9 @@ impl Leader {
         Ok(engine.logs.written_position())
     }
 
-    /// Appends the logged batches as one frame, and hands it to the system if any batch wants: one that
-    /// is not logged itself wants it of what was written before.
-    /// The others come after them in the order of sequence numbers, so a frame has no gap inside.
+    /// Appends the logged batches as one frame, and hands it to the system if the durability of any
+    /// batch needs that; an unlogged batch needs it for earlier writes. Unlogged batches get
+    /// sequence numbers after the logged ones, so a frame has no gap inside.
     fn append(&mut self, engine: &Engine, requests: &[Request<'_>]) -> Result<Option<LogId>> {
         let logged = || requests.iter().filter(|request| request.is_logged());
         let count: u64 = logged().map(|request| request.count).sum();
@@ -291,8 +294,8 @@ impl Leader {
     /// Hands all encoded frames to the system.
     ///
     /// # Errors
-    /// Of the system. The database is poisoned then: what follows a frame that may be torn would
-    /// be unreachable.
+    /// Of the system. The database is then poisoned: recovery could not reach what follows a torn
+    /// frame.
     pub(crate) fn write_log(&mut self, engine: &Engine) -> Result<u64> {
         self.appender.write(&engine.logs).map_err(|error| {
             engine.poison(&error);
@@ -300,7 +303,7 @@ impl Leader {
         })
     }
 
-    /// Leaves the log segment that takes frames, if there is one, for another.
+    /// Ends the current log segment, if there is one, and begins another.
     ///
     /// # Errors
     /// As [`Leader::write_log`]; or if the segment cannot be made, and then nothing has changed.
@@ -309,7 +312,8 @@ impl Leader {
         self.appender.begin(self.last_logged, &engine.logs, &engine.ledger)
     }
 
-    /// Appends a group of no operations. It vouches for all before it, once that is durable.
+    /// Appends a mark: an empty group. It states that everything before it is durable, once that is
+    /// so.
     pub(crate) fn append_mark(&mut self, engine: &Engine) -> Result<u64> {
         self.header.clear();
         let first_seqno = self.last_logged.next();

@@ -1,7 +1,8 @@
-//! The commit queue: batches that wait to be written, and who writes them.
+//! The commit queue: batches that wait to be written, and which writer leads.
 //!
-//! A writer that finds no leader leads; others leave their batch here and wait for its answer, or
-//! for leadership. Knows nothing of logs and memtables: what leading means is in `commit`.
+//! A writer that finds no leader becomes the leader; others leave their batch here and wait for an
+//! answer, or for leadership. Knows nothing of logs and memtables: what a leader does is in
+//! `commit`.
 
 pub(crate) mod turns;
 pub(crate) mod waiter;
@@ -19,8 +20,8 @@ use crate::logs::packed_group::Packer;
 use crate::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use crate::sync::{Mutex, MutexGuard, PoisonError};
 
-/// A group takes no further batch once it has this many bytes: the members that came first should
-/// not wait for a huge frame.
+/// A group accepts no further batches once it has this many bytes: the first members should not
+/// wait for a huge frame.
 const GROUP_BYTES_MAX: usize = 1 << 20;
 
 /// How many waiters are kept for the next batches.
@@ -28,49 +29,49 @@ const SPARE_COUNT_MAX: usize = 16;
 
 #[derive(Debug, Default)]
 pub(crate) struct CommitPipeline {
-    /// 0 if nobody leads; else 1, and 2 for each batch in `queue`. From 0 to 1 and back it is changed
-    /// by anyone, otherwise under `queue`. Acquire on entering pairs with Release on leaving; what a
-    /// leader leaves to the next is behind `leader`.
+    /// 0 if nobody leads; otherwise 1, plus 2 for each batch in `queue`. Anyone may change it from
+    /// 0 to 1 and back; all other changes are made under `queue`. Acquire on entering pairs with
+    /// Release on leaving; the state that one leader passes to the next is behind `leader`.
     state: AtomicUsize,
     /// Lock order: before everything else. Never held while working.
     queue: Mutex<Queue>,
-    /// Held by whoever leads, and by who must keep everybody from leading. Lock order: after
+    /// Held by the leader, and by code that must keep everybody from leading. Lock order: after
     /// `queue`, before the ledger.
     leader: Mutex<Leader>,
-    /// Several threads write without pause. Counter only: it says how long to look for an answer.
+    /// Several threads write without pause. Counter only: it decides how long a waiter spins.
     is_busy: AtomicBool,
 }
 
-/// Of [`CommitPipeline`]'s state: somebody leads.
+/// Part of [`CommitPipeline`]'s state: somebody leads.
 const LED: usize = 1;
 
-/// Of [`CommitPipeline`]'s state: one batch that waits.
+/// Part of [`CommitPipeline`]'s state: one waiting batch.
 const ONE_WAITS: usize = 2;
 
 #[derive(Debug, Default)]
 struct Queue {
     waiting: VecDeque<Arc<Waiter>>,
-    /// Used up, kept for their memory.
+    /// Answered waiters, kept for their memory.
     spare: Vec<Arc<Waiter>>,
 }
 
-/// What only the leader touches.
+/// State that only the leader accesses.
 #[derive(Debug, Default)]
 pub(crate) struct Leader {
-    /// Last sequence number given out.
+    /// Last sequence number assigned.
     pub(crate) last_seqno: SeqNo,
-    /// Last sequence number that is in a log.
+    /// Last sequence number in the log.
     pub(crate) last_logged: SeqNo,
     pub(crate) appender: Appender,
     /// Reused for the header of each group.
     pub(crate) header: Vec<u8>,
-    /// None if all groups go to the log plain.
+    /// None if groups are never compressed.
     pub(crate) packer: Option<Packer>,
-    /// Whether the group that is being applied has filled a memtable.
+    /// Whether the group being applied has filled a memtable.
     pub(crate) has_full_memtable: bool,
-    /// Some memtable has taken more memory.
+    /// Whether a memtable has taken more memory.
     pub(crate) has_grown_memtable: bool,
-    /// Waiters that have been answered, for others to use.
+    /// Answered waiters, to be reused.
     pub(crate) served: Vec<Arc<Waiter>>,
     pub(crate) turns: Turns,
 }
@@ -94,12 +95,12 @@ impl CommitPipeline {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Keeps everybody from leading while the result is held.
+    /// Nobody else leads while the result is held.
     pub(crate) fn lead(&self) -> MutexGuard<'_, Leader> {
         self.leader.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// As [`CommitPipeline::lead`], unless somebody leads just now, the caller included.
+    /// As [`CommitPipeline::lead`]; `None` if somebody, possibly the caller, is leading now.
     pub(crate) fn try_lead(&self) -> Option<MutexGuard<'_, Leader>> {
         match self.leader.try_lock() {
             Ok(leader) => Some(leader),
@@ -112,8 +113,8 @@ impl CommitPipeline {
         self.state.compare_exchange(from, to, Ordering::AcqRel, Ordering::Relaxed).is_ok()
     }
 
-    /// Puts a copy of `request` into the queue, if somebody leads. `None` if nobody did: the caller
-    /// leads now.
+    /// Puts a copy of `request` into the queue if somebody leads. `None` if nobody did: the caller
+    /// is now the leader.
     #[inline]
     pub(crate) fn join(&self, request: &Request<'_>) -> Option<Arc<Waiter>> {
         if self.change_state(0, LED) { None } else { self.enqueue(request) }
@@ -137,8 +138,8 @@ impl CommitPipeline {
         }
     }
 
-    /// Takes the next group into `group`, and what of it was answered out of `served`. False if
-    /// nobody waits: the caller leads no more.
+    /// Moves the next group from the queue into `group`, and recycles the waiters in `served`.
+    /// False if nobody waits: the caller is then no longer the leader.
     pub(crate) fn take_group(
         &self,
         group: &mut Vec<Arc<Waiter>>,
@@ -158,8 +159,8 @@ impl CommitPipeline {
         true
     }
 
-    /// Gives leadership to one who waits, unless all of them sleep: they would keep everybody waiting
-    /// until they are awake, and are served sooner than woken.
+    /// Gives leadership to a waiter that is awake, if there is one. A sleeping one would keep
+    /// everybody waiting until it is awake; it is quicker to serve it than to wake it.
     pub(crate) fn hand_over(&self) -> bool {
         let mut queue = self.queue();
         let mut waiting = queue.waiting.iter();
@@ -173,19 +174,19 @@ impl CommitPipeline {
         true
     }
 
-    /// Says how long waiters look for an answer.
+    /// Sets whether waiters spin only briefly.
     pub(crate) fn set_busy(&self, is_busy: bool) {
         self.is_busy.store(is_busy, Ordering::Relaxed);
     }
 
-    /// Whether nobody leads, and so nobody waits.
+    /// Whether nobody leads, and therefore nobody waits.
     #[cfg(test)]
     pub(crate) fn is_idle(&self) -> bool {
         self.state.load(Ordering::Acquire) == 0 && self.queue().waiting.is_empty()
     }
 
-    /// Gives up leadership in the middle of it: those of `group` and all who wait are told `error`.
-    /// Returns whom of them to wake.
+    /// Gives up leadership in the middle of a group: fails `group` and all waiters with `error`.
+    /// Returns those to wake.
     pub(crate) fn abandon(&self, group: &mut Vec<Arc<Waiter>>, error: &Error) -> Vec<Arc<Waiter>> {
         let mut queue = self.queue();
         if esker_base::planted::is("panicked-leader-forgets-its-group") {
@@ -200,9 +201,9 @@ impl CommitPipeline {
 }
 
 impl Queue {
-    /// A waiter that nobody else has.
+    /// A waiter that nobody else references.
     fn spare_waiter(&mut self) -> Arc<Waiter> {
-        // Its former writer may not have gone yet.
+        // Its previous writer may still hold it.
         let spare = self.spare.iter_mut().position(|waiter| Arc::get_mut(waiter).is_some());
         spare.map_or_else(|| Arc::new(Waiter::new()), |index| self.spare.swap_remove(index))
     }

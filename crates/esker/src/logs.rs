@@ -1,8 +1,8 @@
-//! The write-ahead log: its segments, who still needs them, and how far they are durable.
+//! The write-ahead log: its segments, which of them are still needed, and how far they are durable.
 //!
-//! One segment takes the frames; older ones live until every entry in them is in a table. A
-//! segment is named by the manifest before the first frame goes into it, and struck from the
-//! manifest before its file is reused or removed, so recovery knows which segments must exist.
+//! One segment, the current one, takes new frames; older ones live until every entry in them is in
+//! a table. The manifest names a segment before its first frame is written, and no longer names it
+//! when its file is reused or removed, so recovery knows which segments must exist.
 
 mod appender;
 mod gathering;
@@ -28,7 +28,7 @@ use crate::sync::{Mutex, MutexGuard, PoisonError};
 
 pub(crate) use appender::Appender;
 
-/// Format version of log segments, of frames and of the commit groups in them, where all groups are
+/// Format version of log segments (with their frames and commit groups) in which all groups are
 /// plain.
 pub(crate) const LOG_FORMAT_PLAIN: u16 = 2;
 
@@ -44,26 +44,27 @@ pub(crate) struct Logs {
     fs: Arc<dyn FileSystem>,
     dir: PathBuf,
     database: DatabaseId,
-    /// Format version of the segments that are made.
+    /// Format version of new segments.
     format: u16,
     segment_bytes: u64,
-    /// Held while a segment is made, so that segments take frames in the order of their ids, and
-    /// while some are released, so that two flushes do not release the same.
-    /// Lock order: after the commit leader, before the ledger.
+    /// Held while a segment is created, so that segments are used in the order of their ids, and
+    /// while segments are released, so that two flushes do not release the same one. Lock order:
+    /// after the commit leader, before the ledger.
     making: Mutex<()>,
     /// Lock order: after the ledger. Not held across file operations.
     segments: Mutex<Segments>,
-    /// Bytes handed to the system since open, over all segments: the position of the log's end.
-    /// Release in `Appender::write` pairs with Acquire in `sync_to`.
+    /// Bytes handed to the system since open, over all segments: the position of the end of the
+    /// log. Release in `Appender::write` pairs with Acquire in `sync_to`.
     written: AtomicU64,
-    /// How far they are durable.
+    /// How far the segments are durable.
     syncs: SyncGroup,
     /// Counter only.
     sync_count: AtomicU64,
-    /// Whether files of obsolete segments are used again, with their old bytes behind the new ones.
-    /// Counter only.
+    /// Whether files of obsolete segments are reused, with old bytes after the new ones. Counter
+    /// only.
     reuses: AtomicBool,
-    /// No segment is asked for before the log ends here: one was, or could not be readied. Counter only.
+    /// Position of the end of the log before which no segment is requested, since one was, or could
+    /// not be prepared. Counter only.
     prepare_from: AtomicU64,
 }
 
@@ -73,9 +74,9 @@ struct Segments {
     live: VecDeque<LiveSegment>,
     /// Struck from the manifest, kept for reuse.
     spare: Vec<PathBuf>,
-    /// Made, while the manifest could not be written: it may name it or not.
+    /// Created, but writing the manifest failed: it may or may not name this segment.
     unnamed: Option<(LogId, LogWriter)>,
-    /// Ready to take frames, in the manifest.
+    /// Ready to take frames, and named by the manifest.
     prepared: Option<(LogId, LogWriter)>,
     /// What must be synced for the log to be durable, oldest first; the last one takes frames.
     unsynced: Vec<(LogId, SyncTarget)>,
@@ -85,10 +86,10 @@ struct Segments {
 struct LiveSegment {
     id: LogId,
     bytes: u64,
-    /// Last sequence number in it or before it; of the one that takes frames, that before it.
+    /// Last sequence number in it or before it; for the current segment, the last one before it.
     last_seqno: SeqNo,
-    /// From before this open. Somebody may have made a copy by hard links while the database was closed,
-    /// so what stands in the file is not written over.
+    /// From before this open. Somebody may have made a hard-linked copy while the database was
+    /// closed, so the file is not overwritten.
     is_recovered: bool,
 }
 
@@ -140,7 +141,7 @@ impl Logs {
             segment_bytes,
             making: Mutex::new(()),
             segments: Mutex::new(segments),
-            // Recovered segments count as one written byte: a sync has something to do.
+            // Recovered segments count as one written byte, so that a sync has something to do.
             written: AtomicU64::new(1),
             syncs: SyncGroup::default(),
             sync_count: AtomicU64::new(0),
@@ -160,7 +161,7 @@ impl Logs {
 
     /// Bytes handed to the system, and syncs that made them durable, since open.
     pub(crate) fn work(&self) -> (u64, u64) {
-        // Less the byte that stands for the recovered segments: see `Logs::new`.
+        // Less the byte that represents the recovered segments: see `Logs::new`.
         (self.written_position() - 1, self.sync_count.load(Ordering::Relaxed))
     }
 
@@ -169,17 +170,17 @@ impl Logs {
         self.segment_bytes
     }
 
-    /// Bytes in live segments, and how many there are.
+    /// Bytes in live segments, and their number.
     pub(crate) fn size(&self) -> (u64, usize) {
         let segments = self.segments();
         (segments.live.iter().map(|segment| segment.bytes).sum(), segments.live.len())
     }
 
     /// Makes everything written up to `position` durable, in log order. Callers share syncs: one
-    /// that arrives while a sync runs is served by the next, with all others that wait.
+    /// that arrives during a sync is served by the next, together with all others that wait.
     ///
     /// # Errors
-    /// If a sync fails, now or ever before: it is not tried again.
+    /// If a sync fails or has ever failed: it is not retried.
     pub(crate) fn sync_to(&self, position: u64, now: impl Fn() -> Duration) -> Result<()> {
         self.syncs.sync_to(position, now, || self.sync_written())
     }
@@ -197,7 +198,7 @@ impl Logs {
                 SyncTarget::Recovered(file) => file.sync_data()?,
             }
         }
-        // All but the newest take no more frames, so they need no further sync.
+        // All but the newest take no more frames, so they never need another sync.
         if let Some((newest, _)) = targets.last() {
             self.segments()
                 .unsynced

@@ -1,4 +1,4 @@
-//! Waiting of writers for background work: short delays while it is behind, longer ones only when
+//! How writers wait for background work: short delays while it is behind, longer ones only when
 //! there is no room at all.
 
 pub(crate) mod io_limit;
@@ -10,33 +10,34 @@ use crate::sync::atomic::{AtomicU64, Ordering};
 use crate::sync::{Condvar, Mutex, PoisonError};
 use crate::throttle::io_limit::IoLimit;
 
-/// Shared by all keyspaces: whom to wake, and how fast the backlog drains.
+/// Shared by all keyspaces: waking writers, and how fast the backlog drains.
 #[derive(Debug, Default)]
 pub(crate) struct Throttle {
-    /// Counts the times that waiting writers had a reason to look again.
+    /// Counts the times that waiting writers had a reason to check again.
     epoch: Mutex<u64>,
     changed: Condvar,
-    /// Delay that writes owe and have not yet waited, in nanoseconds. Counter only.
+    /// Delay that writes owe but have not waited yet, in nanoseconds. Counter only.
     owed_nanos: AtomicU64,
-    /// Bytes per second that flushes took in lately; 0 before the first. Counter only.
+    /// Bytes per second that recent flushes processed; 0 before the first. Counter only.
     drain_rate: AtomicU64,
-    /// Bytes of the memtables of all keyspaces; 0 while they are too few to slow anybody. Counter only.
+    /// Bytes of the memtables of all keyspaces; 0 while they are too few to slow down anybody.
+    /// Counter only.
     memtable_bytes: AtomicU64,
-    /// Holds compactions back where the options ask for it.
+    /// Limits the rate of compactions, if the options ask for it.
     pub(crate) io_limit: IoLimit,
 }
 
 /// Delays shorter than this are saved up: a wait costs some fifty microseconds by itself.
 pub(crate) const WAIT_MIN: Duration = Duration::from_millis(1);
 
-/// Rate that is assumed before the first flush has been measured, in bytes per second.
+/// Drain rate assumed before the first flush has been measured, in bytes per second.
 const DRAIN_RATE_ASSUMED: f64 = 64e6;
 
-/// A flush of so many bytes tells as much of the rate as a larger one.
+/// A flush of at least this many bytes has full weight in the average rate.
 const DRAINED_BYTES_WHOLE: f64 = 1024.0 * 1024.0;
 
 impl Throttle {
-    /// Lets every waiting writer look again.
+    /// Lets every waiting writer check again.
     pub(crate) fn wake(&self) {
         *self.epoch.lock().unwrap_or_else(PoisonError::into_inner) += 1;
         self.changed.notify_all();
@@ -46,8 +47,8 @@ impl Throttle {
         *self.epoch.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits until somebody wakes the writers after `epoch` was read, or for `limit`; says whether
-    /// it was woken.
+    /// Waits until the writers are woken after `epoch` was read, or for `limit`; returns whether it
+    /// was woken.
     pub(crate) fn wait(&self, epoch: u64, limit: Duration) -> bool {
         let guard = self.epoch.lock().unwrap_or_else(PoisonError::into_inner);
         let unchanged = |now: &mut u64| *now == epoch;
@@ -63,8 +64,9 @@ impl Throttle {
         }
     }
 
-    /// Notes that a flush took `bytes` of memtables in `duration`: a moving average over about
-    /// four flushes, or four mebibytes. A small one says little: it mostly waits for the device.
+    /// Notes that a flush processed `bytes` of memtables in `duration`: a moving average over about
+    /// four flushes, or four mebibytes. A small flush says little, since it mostly waits for the
+    /// device.
     pub(crate) fn note_drained(&self, bytes: u64, duration: Duration) {
         let rate = bytes as f64 / duration.as_secs_f64().max(1e-6);
         let share = 0.25 * (bytes as f64 / DRAINED_BYTES_WHOLE).min(1.0);
@@ -72,7 +74,7 @@ impl Throttle {
         self.drain_rate.store((average as u64).max(1), Ordering::Relaxed);
     }
 
-    /// What was last noted of the memtables of all keyspaces.
+    /// The last noted size of the memtables of all keyspaces.
     pub(crate) fn memtable_bytes(&self) -> u64 {
         self.memtable_bytes.load(Ordering::Relaxed)
     }
@@ -81,7 +83,7 @@ impl Throttle {
         self.memtable_bytes.store(bytes, Ordering::Relaxed);
     }
 
-    /// Adds `delay` to what is owed, and takes it all if it is worth a wait.
+    /// Adds `delay` to what is owed; takes and returns all of it if that is long enough for a wait.
     pub(crate) fn owe(&self, delay: Duration) -> Option<Duration> {
         let nanos = u64::try_from(delay.as_nanos()).unwrap_or(u64::MAX);
         let owed =

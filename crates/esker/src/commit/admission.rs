@@ -1,5 +1,5 @@
-//! Letting writes in: at once, after a short delay while background work is behind, and later only
-//! when there is no room at all.
+//! Admission of writes: at once; after a short delay while background work is behind; or, only when
+//! there is no room at all, after a longer wait.
 
 use std::cell::Cell;
 use std::sync::Arc;
@@ -14,19 +14,19 @@ use crate::throttle::WAIT_MIN;
 use crate::throttle::io_limit::allowed_rate;
 use crate::throttle::pressure::{Backlog, delay};
 
-/// A writer that finds no room looks again at least this often, so that a closed database or a
+/// A writer that finds no room checks again at least this often, so that a closed database or a
 /// failing flush cannot leave it waiting.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
-/// Blocks that a compaction reads before it looks at its limit.
+/// Blocks that a compaction reads between checks of its rate limit.
 const PACED_BLOCKS: u64 = 16;
 
 impl Engine {
-    /// Lets a write of `bytes` to `keyspace` pass, now or after a delay.
+    /// Admits a write of `bytes` to `keyspace`, now or after a delay.
     ///
     /// # Errors
     /// As [`Engine::check_writable`]; `NoSpace` if there is no room and flushes fail for lack of
-    /// space, and what flushes fail with if that is lasting.
+    /// space; the error of flushes that keep failing.
     pub(crate) fn admit(&self, keyspace: &KeyspaceCore, bytes: u64) -> Result<()> {
         if !keyspace.is_under_pressure() && self.throttle.memtable_bytes() == 0 {
             return Ok(());
@@ -35,7 +35,7 @@ impl Engine {
         let (pressure, _) = self.backlog(keyspace).pressure();
         let owed = self.throttle.owe(delay(pressure, self.throttle.drain_rate(), bytes));
         if let Some(owed) = owed.filter(|_| self.options.background_threads != 0) {
-            // Not cut short by a finished job: the backlog is only a little smaller by it.
+            // Not cut short when a job finishes: that makes the backlog only a little smaller.
             let until = started + owed;
             while !self.is_closed() && self.now() < until {
                 let left = until.saturating_sub(self.now());
@@ -52,8 +52,8 @@ impl Engine {
         Ok(())
     }
 
-    /// Waits while the memtable is full and no other may be started, and while the memtables of all
-    /// keyspaces take what they may. Whoever frees memory of a memtable wakes it.
+    /// Waits while the memtable is full and may not be switched, and while the memtables of all
+    /// keyspaces take all the memory that they may. Whoever frees memtable memory wakes it.
     fn wait_for_room(&self, keyspace: &KeyspaceCore) -> Result<()> {
         loop {
             let epoch = self.throttle.epoch();
@@ -82,7 +82,7 @@ impl Engine {
             && settings.memtable_bytes <= view.active.memtable.size_bytes()
     }
 
-    /// How far background work is behind in `keyspace`.
+    /// How far background work is behind for `keyspace`.
     pub(crate) fn backlog(&self, keyspace: &KeyspaceCore) -> Backlog {
         let settings = keyspace.settings();
         let view = keyspace.view();
@@ -105,8 +105,8 @@ impl Engine {
         }
     }
 
-    /// Decides anew whether writes to `keyspace` must look at the backlog. Called whenever a job
-    /// or a switch has changed it, so that writes of a database that keeps up pay one load.
+    /// Recomputes whether writes to `keyspace` must check the backlog. Called whenever a job or a
+    /// switch has changed the backlog, so that writes pay one load while background work keeps up.
     pub(crate) fn update_pressure(&self, keyspace: &KeyspaceCore) {
         let debt = keyspace.settings().debt_bytes(&keyspace.view().version.shape());
         keyspace.set_debt_bytes(debt);
@@ -122,8 +122,8 @@ impl Engine {
         self.throttle.wake();
     }
 
-    /// Lets a compaction of `keyspace` that has read one more block go on when the rate that the
-    /// options allow lets it, or `must_end` says so. `blocks` counts since the last look.
+    /// Called by a compaction of `keyspace` for each block that it reads: waits until its rate
+    /// limit allows more, or until `must_end`. `blocks` counts since the last check.
     pub(crate) fn pace_compaction(
         &self,
         keyspace: &KeyspaceCore,
@@ -132,7 +132,7 @@ impl Engine {
     ) {
         let Some(limit) = self.options.compaction_bytes_per_second else { return };
         blocks.set(blocks.get() + 1);
-        // Step by step there is nobody to hold back for, and time may stand still.
+        // Without background threads there is nobody to hold back for, and time may stand still.
         if blocks.get() < PACED_BLOCKS || self.options.background_threads == 0 {
             return;
         }
@@ -140,7 +140,7 @@ impl Engine {
         let Some(rate) = allowed_rate(limit, &self.backlog(keyspace)) else { return };
         let wait = self.throttle.io_limit.pace(bytes, rate, self.now());
         let until = self.now().saturating_add(wait);
-        // A wait that was long enough is enough, whatever the clock says: in tests it may stand
+        // A wait for the whole time is enough, whatever the clock says: in tests it may stand
         // still.
         let mut is_early = true;
         while is_early && !must_end() && self.now() < until {

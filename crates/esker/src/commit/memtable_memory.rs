@@ -1,8 +1,8 @@
-//! What the memtables of all keyspaces take together, those that take writes and those that wait for
-//! their flush, and whose flush makes room once that is all they may.
+//! The memory of the memtables of all keyspaces, active and immutable, and the choice of which to
+//! flush when they have reached their limit.
 //!
-//! Those that only readers hold, since cursors or scans were made before their flush, are not counted:
-//! no flush frees them, so nobody may wait for that.
+//! Flushed memtables that only cursors or scans still hold are not counted: no flush frees them, so
+//! nobody may wait for that.
 
 use std::sync::Arc;
 
@@ -14,25 +14,25 @@ use crate::jobs::flush::may_switch;
 use crate::keyspace_core::KeyspaceCore;
 use crate::throttle::pressure::MEMORY_START;
 
-/// What all memtables may take together, however small the budget.
+/// Minimum limit of all memtables together, however small the budget, in bytes.
 const BYTES_MAX_MIN: u64 = 512 << 10;
 
 impl Engine {
-    /// What the memtables of all keyspaces may take together: the whole budget, of which those that
-    /// take writes have half.
+    /// Limit of the memtables of all keyspaces together: the whole budget, half of which is for
+    /// active ones.
     pub(crate) fn memtables_bytes_max(&self) -> u64 {
         self.options.memory_budget_bytes.max(BYTES_MAX_MIN)
     }
 
-    /// Counts what the memtables of all keyspaces take, for whoever writes. Called whenever that has
-    /// changed by more than a little.
+    /// Sums up the memory of the memtables of all keyspaces, for writers to check. Called whenever
+    /// it has changed by more than a little.
     ///
     /// # Cost
-    /// A look at the budget while all memtables take less than three quarters of it; a walk over the
-    /// keyspaces from there on.
+    /// One check of the budget while memtables take less than three quarters of it; beyond that, a
+    /// walk over the keyspaces.
     pub(crate) fn note_memtables(&self) -> u64 {
         let start = (self.memtables_bytes_max() as f64 * MEMORY_START) as u64;
-        // Mostly this ends here.
+        // Usually it ends here.
         let held = if self.budget.used(Owner::Memtables) <= start {
             0
         } else {
@@ -46,20 +46,22 @@ impl Engine {
         held
     }
 
-    /// Whether the memtables of all keyspaces take what they may.
+    /// Whether the memtables of all keyspaces have reached their limit.
     pub(crate) fn is_out_of_memory(&self) -> bool {
         let most = self.memtables_bytes_max();
-        // Two threads may have noted it the wrong way round, so what was noted only asks to look.
+        // Two threads may have stored their sums in the wrong order, so the stored sum is only a
+        // hint to recompute.
         most <= self.throttle.memtable_bytes()
             && most <= self.note_memtables()
             && !esker_base::planted::is("writers-pass-the-budget")
     }
 
-    /// The keyspace whose flush makes room next: one that waits for it, or that of the largest
-    /// memtable that takes writes, which is switched for it.
+    /// The keyspace to flush next to make room: one with an immutable memtable, or else the one
+    /// with the largest active memtable, which is switched for it.
     ///
     /// # Errors
-    /// Of flushes, where those that fail for good hold what there is: nobody can wait for them.
+    /// The error of flushes that keep failing, if their memtables hold all the memory: nobody can
+    /// wait for them.
     pub(crate) fn find_memory(&self) -> Result<Option<Arc<KeyspaceCore>>> {
         let (mut stuck_bytes, mut last_failure, mut next) = (0, None, None);
         for keyspace in self.keyspaces() {
@@ -69,7 +71,8 @@ impl Engine {
                     stuck_bytes += waiting;
                     last_failure = Some(failure);
                 }
-                // However small: who may have one that waits only can switch no other before.
+                // However small: a keyspace that may have only one immutable memtable cannot switch
+                // another before it is flushed.
                 None if !keyspace.view().immutables.is_empty() => {
                     next = next.max(Some((waiting, keyspace.id)));
                 }
@@ -102,13 +105,14 @@ impl Engine {
         }
     }
 
-    /// Switches the largest of the memtables that take writes, as long as all of them take more than
-    /// half of the budget. Only for who leads; called when one has taken more memory, which is rare. Not
-    /// those of keyspaces where too many wait already: as [`Engine::release_old_memtables`].
+    /// Switches the largest active memtables until all active ones together take at most half of
+    /// the budget. Only for the commit leader; called when one has taken more memory, which is
+    /// rare. Skips keyspaces where too many wait already, as [`Engine::release_old_memtables`]
+    /// does.
     pub(crate) fn bound_active_memtables(&self) {
         self.note_memtables();
         let bytes_max = self.memtables_bytes_max() / 2;
-        // With those that wait for their flush: mostly this ends here.
+        // This counts immutable ones too: usually it ends here.
         if self.budget.used(Owner::Memtables) <= bytes_max
             || esker_base::planted::is("memtables-beyond-the-budget")
         {
@@ -132,7 +136,7 @@ impl Engine {
     }
 }
 
-/// What memtables of `keyspace` that wait for their flush take.
+/// Bytes of the immutable memtables of `keyspace`.
 fn waiting_bytes(keyspace: &KeyspaceCore) -> u64 {
     keyspace.view().immutables.iter().map(|buffer| buffer.charged_bytes()).sum()
 }

@@ -1,18 +1,18 @@
 //! Turns: while several threads write without pause, one of them leads and the others sleep.
 //!
-//! Where more threads write than there are processors, each that leads is interrupted by those that
-//! look for its answer, and to sleep between two writes costs as much as twenty writes. So, while the
-//! log is *busy*, a waiter that has an answer and sleeps is left asleep, and the thread that leads has
-//! the processor and the caches to itself. It does so for a *turn*, a few hundred reigns; then one
-//! sleeper after the other is woken, and the leader hands over to the first that comes. Of all writes,
-//! less than one in a hundred then waits for a turn.
+//! When more threads write than there are processors, the leader is interrupted by spinning
+//! waiters; and sleeping between two writes costs as much as twenty writes. So, while the log is
+//! *busy*, a waiter that has an answer but sleeps is left asleep, and the leading thread has the
+//! processor and its caches to itself. This lasts for a *turn*, a few hundred reigns; then the
+//! sleepers are woken one after another, and the leader hands over to the first that comes. Fewer
+//! than one write in a hundred then waits for a turn.
 //!
-//! The log is busy only while three threads or more do nothing but write. Two of them, or such as
-//! also read, find their answer by looking for it: a turn would let one wait for hundreds of
-//! microseconds, in which the other has better things to do than to write.
+//! The log is busy only while three or more threads do nothing but write. With two, or with threads
+//! that also read, waiters get their answer while spinning: a turn would make a thread wait for
+//! hundreds of microseconds, in which it could do other work.
 //!
-//! Promises that whoever sleeps is back after a limited time, turn or not: the waiter itself sees to
-//! that, so it holds even if nobody ever writes again. Does not know what is written.
+//! Promises that a sleeper wakes after a limited time, turn or not: it sleeps with a timeout, so
+//! this holds even if nobody ever writes again. Does not know what is written.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -24,59 +24,62 @@ use crate::commit_queue::waiter::Waiter;
 /// times as much makes turns last over a millisecond.
 const TURN_REIGNS: u32 = 256;
 
-/// How many reigns apart sleepers are woken once a turn is over, until one takes it: longer than a
-/// wake-up takes.
+/// Once a turn is over, reigns between waking one sleeper and the next, until one takes over:
+/// longer than a wake-up takes.
 const CALL_REIGNS: u32 = 64;
 
-/// How many reigns apart the clock is asked.
+/// Reigns between two looks at the clock.
 const LOOK_REIGNS: u32 = 64;
 
-/// The log may be busy while so many reigns take less than this: a put takes 0.7 us of a reign.
+/// The log may be busy while `LOOK_REIGNS` reigns take less than this: a put takes 0.7 us of a
+/// reign.
 const BUSY_TIME: Duration = Duration::from_micros(200);
 
-/// Of `LOOK_REIGNS`, in how many others must have been served for the log to become busy. Threads that
-/// only write come to 40 and more; two of which every other operation is a read, to 16 to 36.
+/// How many of `LOOK_REIGNS` reigns must have served other writers for the log to become busy.
+/// Threads that only write reach 40 and more; two threads that alternate writes and reads reach 16
+/// to 36.
 const CONTENDED_REIGNS: u32 = 40;
 
-/// For so many looks it is remembered that two waited at once, beside who led. Four threads that only
-/// write on two processors are seen to do so in every other look.
+/// For how many looks it is remembered that two waiters were queued at once, besides the leader.
+/// Four threads that only write, on two processors, do so in every other look.
 const CROWD_LOOKS: u32 = 32;
 
-/// How many reigns apart it is measured, while the log is busy, how long the leader stays away. The
-/// power of two is not to hit the reigns that wake somebody, after which it is long.
+/// While the log is busy, reigns between two measurements of how long the leader stays away. The
+/// measurements must miss the reigns that wake somebody, after which it stays away long.
 const STAY_REIGNS: u32 = 8;
 const STAY_PHASE: u32 = 4;
 
-/// A leader that only writes is back sooner; a get of a cached block takes 0.4 to 0.8 us.
+/// A leader that only writes is back sooner than this; a get from a cached block takes 0.4 to 0.8
+/// us.
 const STAY_MAX: Duration = Duration::from_nanos(600);
 
-/// What a long stay counts, against 1 for a short one, and the sum at which the log is busy no more:
-/// one in five may be long.
+/// Weight of a long stay, against 1 for a short one, and the sum at which the log is no longer
+/// busy: one stay in five may be long.
 const LONG_STAY: u32 = 4;
 const LONG_STAYS_MAX: u32 = 8;
 
-/// Where no time passes, nobody would be woken by it.
+/// Under loom and shuttle no time passes, so no timeout would wake a sleeper.
 const HAS_TIME: bool = !cfg!(any(loom, shuttle));
 
-/// Whose turn it is to lead, and who sleeps meanwhile. Owned by the commit leader.
+/// Whose turn it is to lead, and who sleeps in the meantime. Owned by the commit leader.
 #[derive(Debug, Default)]
 pub(crate) struct Turns {
-    /// Reigns since the clock was asked, and those of them that served others.
+    /// Reigns since the last look at the clock, and how many of them served others.
     reigns: u32,
     contended: u32,
     looked_at: Duration,
-    /// Looks for which it will be remembered that two waited at once.
+    /// Number of further looks for which it is remembered that two waited at once.
     crowded: u32,
     /// Whether the reigns before the last look took little time.
     is_fast: bool,
     is_busy: bool,
     /// Reigns of this turn.
     turn: u32,
-    /// When the last reign ended, if it is measured how long the leader stays away.
+    /// When the last reign ended, if the leader's absence is being measured.
     left_at: Option<Duration>,
-    /// Long stays of late.
+    /// Weighted count of recent long stays.
     long_stays: u32,
-    /// They have an answer, and were not woken; those that sleep longest first.
+    /// Waiters that have an answer but were not woken, longest asleep first.
     sleepers: VecDeque<Arc<Waiter>>,
 }
 
@@ -103,12 +106,13 @@ impl Turns {
         (LOOK_REIGNS <= self.reigns || is_left).then(|| self.look(is_left, clock()))
     }
 
-    /// Decides whether the log is busy; it is not if `is_left`.
+    /// Decides whether the log is busy; it is not if `is_left`, that is, if the leader stays away.
     fn look(&mut self, is_left: bool, now: Duration) -> bool {
         let is_fast = HAS_TIME && now.saturating_sub(self.looked_at) < BUSY_TIME;
         let was_fast = std::mem::replace(&mut self.is_fast, is_fast);
         self.is_busy = if self.is_busy {
-            // Once slow is a leader without a processor, or one that readied something.
+            // A single slow look only means that the leader lost its processor or prepared
+            // something.
             (is_fast || was_fast) && !is_left
         } else {
             is_fast && self.crowded != 0 && CONTENDED_REIGNS <= self.contended
@@ -122,7 +126,7 @@ impl Turns {
         self.is_busy
     }
 
-    /// The reign serves `count` others in its group number `index`.
+    /// Group number `index` of the reign serves `count` others.
     pub(crate) const fn note_group(&mut self, index: usize, count: usize) {
         if index == 0 {
             self.contended += 1;
@@ -142,7 +146,7 @@ impl Turns {
         self.turn = 0;
     }
 
-    /// A reign ends in which `asleep` were answered. Leaves those in it that are to be woken now.
+    /// Ends a reign that answered `asleep`. Leaves in it those that are to be woken now.
     #[inline]
     pub(crate) fn end_reign(
         &mut self,

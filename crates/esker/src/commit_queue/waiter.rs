@@ -1,6 +1,6 @@
-//! A batch on its way into the database, and its writer's wait for somebody who leads.
+//! A batch on its way into the database, and its writer waiting for the leader.
 //!
-//! Promises that a waiter comes back once it has an answer, woken or not. Knows nothing of who leads.
+//! Promises that a waiter returns once it has an answer, woken or not. Does not know who leads.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -45,36 +45,36 @@ pub(crate) struct Waiter {
     count: u64,
     keyspaces: Vec<Arc<KeyspaceCore>>,
     durability: Durability,
-    /// Soon goes to sleep, and not for long: the log is busy.
+    /// Goes to sleep soon, and not for long: the log is busy.
     is_brief: bool,
-    /// One of the states below, or `DONE` and the position of the log's end times eight. Release
-    /// by who answers pairs with Acquire in `wait`.
+    /// One of the states below, or `DONE` plus eight times the position of the end of the log.
+    /// Release by the thread that answers pairs with Acquire in `wait`.
     state: AtomicU64,
     /// Why the batch was not written. Set before `FAILED`; the waiter sleeps with this lock.
     failure: Mutex<Option<Error>>,
     answered: Condvar,
 }
 
-/// States of a [`Waiter`]: it looks for an answer.
+/// States of a [`Waiter`]: it spins, looking for an answer.
 const WAITING: u64 = 0;
-/// It has to be woken, a call of the system that is saved where it still looks.
+/// It sleeps and has to be woken, by a system call that a spinning waiter does not need.
 const ASLEEP: u64 = 1;
 /// Leadership was handed over; the batch is not written.
 const LEADS: u64 = 2;
-/// The batch was not written, or nobody knows.
+/// The batch was not written, or may not have been.
 const FAILED: u64 = 3;
 /// The batch is written.
 const DONE: u64 = 4;
 
-/// How often a waiter looks before it sleeps, at 27 ns a look: as long as to sleep and be woken takes of
-/// a processor, some 15 us.
+/// How many times a waiter looks before it sleeps, at 27 ns a look: in all, about the processor
+/// time that sleeping and being woken takes, some 15 us.
 const LOOKS: usize = if cfg!(any(loom, shuttle)) { 1 } else { 600 };
 
-/// The same while the log is busy: just so that a leader whose turn is over finds it awake.
+/// The same while the log is busy: just enough for a leader whose turn is over to find it awake.
 const LOOKS_IF_BUSY: usize = if cfg!(any(loom, shuttle)) { 1 } else { 30 };
 
-/// While the log is busy, a waiter that has an answer and is not woken sleeps no longer than this: see
-/// `turns`.
+/// While the log is busy, a waiter that has an answer but is not woken sleeps no longer than this;
+/// see `turns`.
 const SLEEP_MAX: Duration = Duration::from_millis(2);
 
 impl Waiter {
@@ -91,13 +91,14 @@ impl Waiter {
         }
     }
 
-    /// Takes a copy of `request`. While the log is busy, whoever waits soon sleeps.
+    /// Copies `request`. While the log is busy, the waiter goes to sleep soon.
     pub(crate) fn fill(&mut self, request: &Request<'_>, is_busy: bool) {
         self.operations.clear();
         self.operations.extend_from_slice(request.operations);
         self.operations.shrink_to(KEPT_BYTES_MAX);
         self.count = request.count;
-        // Mostly they are those of the last time, and others count references to them, too.
+        // Usually they are the same as last time, and cloning would contend for their reference
+        // counts.
         let same = |(one, other): (&Arc<KeyspaceCore>, _)| Arc::ptr_eq(one, other);
         let is_same = self.keyspaces.len() == request.keyspaces.len()
             && self.keyspaces.iter().zip(request.keyspaces).all(same);
@@ -109,8 +110,8 @@ impl Waiter {
         self.state = AtomicU64::new(WAITING);
     }
 
-    /// Says what became of the batch: the end position of the log, for a later sync. Returns whether
-    /// the waiter has to be woken.
+    /// Answers with the result of the batch: the position of the end of the log, for a later sync.
+    /// Returns whether the waiter has to be woken.
     #[must_use]
     pub(crate) fn answer(&self, result: Result<u64>) -> bool {
         let state = match result {
@@ -123,7 +124,7 @@ impl Waiter {
         self.state.swap(state, Ordering::AcqRel) == ASLEEP
     }
 
-    /// Lets the waiter lead, unless it sleeps.
+    /// Makes the waiter the leader, unless it sleeps.
     pub(crate) fn let_lead(&self) -> bool {
         let exchange = (Ordering::AcqRel, Ordering::Relaxed);
         self.state.compare_exchange(WAITING, LEADS, exchange.0, exchange.1).is_ok()
@@ -131,7 +132,7 @@ impl Waiter {
 
     /// Wakes a waiter that slept when it was answered.
     pub(crate) fn wake(&self) {
-        // Between saying that it sleeps and sleeping, the waiter holds the lock.
+        // The waiter holds this lock from when it says that it sleeps until it does.
         drop(self.failure());
         if !esker_base::planted::is("waiter-not-woken") {
             self.answered.notify_one();
@@ -142,11 +143,11 @@ impl Waiter {
         self.failure.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits for the answer; `None` if the caller is to lead.
+    /// Waits for the answer; `None` if the caller is now the leader.
     pub(crate) fn wait(&self) -> Option<Result<u64>> {
         let looks = if self.is_brief { LOOKS_IF_BUSY } else { LOOKS };
         for _ in 0..looks {
-            // Only whether it is worth asking; what it says is loaded below.
+            // Only a check whether it changed; the value is loaded below.
             if self.state.load(Ordering::Relaxed) != WAITING {
                 break;
             }
@@ -184,8 +185,8 @@ impl Waiter {
         self.state.load(Ordering::Acquire)
     }
 
-    /// Whether it need not be woken at once: it wakes by itself. One that waits for the device is to
-    /// share the next sync.
+    /// Whether it need not be woken at once, since it wakes by itself. One that waits for the
+    /// device must be woken, to share the next sync.
     pub(crate) fn may_sleep_on(&self) -> bool {
         self.is_brief && self.durability != Durability::Power
     }

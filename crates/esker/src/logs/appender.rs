@@ -1,6 +1,6 @@
-//! The end of the log that takes frames: which segment does, and how far it is written.
+//! The end of the log: the current segment, and how far it is written.
 //!
-//! Knows nothing of what frames hold, nor who wants them written.
+//! Does not know what frames hold, nor who wants them written.
 
 use esker_base::{FileHeader, LogId, SeqNo};
 use esker_log::LogWriter;
@@ -10,7 +10,7 @@ use crate::error::Result;
 use crate::ledger::Ledger;
 use crate::sync::atomic::Ordering;
 
-/// The end of the log that takes frames. Owned by the commit leader.
+/// The end of the log. Owned by the commit leader.
 #[derive(Debug, Default)]
 pub(crate) struct Appender {
     pub(super) current: Option<(LogId, LogWriter)>,
@@ -18,14 +18,15 @@ pub(crate) struct Appender {
     base: u64,
 }
 
-/// Room that a frame wants: its own, and that of a mark and a seal behind it, which then need not ask.
+/// Room that a frame needs: its own, and that of a mark and a seal after it, for which no check is
+/// needed then.
 const fn room_for(payload_bytes: u64) -> u64 {
     const MARK_PAYLOAD_BYTES_MAX: u64 = 32;
     payload_bytes.saturating_add(MARK_PAYLOAD_BYTES_MAX + 3 * LogWriter::FRAME_OVERHEAD_MAX)
 }
 
 impl Appender {
-    /// Whether the next frame, of a payload of `payload_bytes`, goes to another segment. A segment
+    /// Whether the next frame, with a payload of `payload_bytes`, goes to a new segment. A segment
     /// takes at least one frame, however large.
     pub(crate) fn is_full(&self, payload_bytes: u64, logs: &Logs) -> bool {
         self.current.as_ref().is_some_and(|(_, writer)| {
@@ -34,13 +35,12 @@ impl Appender {
         })
     }
 
-    /// The segment that takes the next frame, of a payload of `payload_bytes`, after switching to a
-    /// new one if the current one is full. `last_logged` is the last sequence number before the
-    /// frame.
+    /// The segment for the next frame, with a payload of `payload_bytes`; switches to a new one if
+    /// the current one is full. `last_logged` is the last sequence number before the frame.
     ///
     /// # Errors
-    /// If a new segment is needed and cannot be made, or there is no room for the frame; nothing was
-    /// written of it.
+    /// If a new segment is needed and cannot be created, or there is no room for the frame; nothing
+    /// of the frame was written.
     pub(crate) fn segment(
         &mut self,
         payload_bytes: u64,
@@ -59,7 +59,7 @@ impl Appender {
     /// Begins a new segment; `last_logged` is the last sequence number before it.
     ///
     /// # Errors
-    /// If it cannot be made; the current one goes on then.
+    /// If it cannot be created; the current one then stays in use.
     pub(crate) fn begin(&mut self, last_logged: SeqNo, logs: &Logs, ledger: &Ledger) -> Result<()> {
         assert!(self.buffered_bytes() == 0, "a segment is left with all its frames written");
         let next = logs.next_segment(ledger)?;
@@ -79,7 +79,7 @@ impl Appender {
         Ok(())
     }
 
-    /// Encodes a frame into the segment that takes frames, if there is one.
+    /// Encodes a frame into the current segment, if there is one.
     pub(crate) fn append_to_current(&mut self, payload: &[u8]) {
         if let Some((_, writer)) = &mut self.current {
             writer.append(&[payload]);
@@ -89,8 +89,8 @@ impl Appender {
     /// Hands all encoded frames to the system, and returns the position of the log's end.
     ///
     /// # Errors
-    /// Of the system; the segment takes no more frames then. The frames are lost, and every later
-    /// call fails, too: who goes on with what they have put into memtables asks here before.
+    /// Of the system; the segment then takes no more frames. The frames are lost, and every later
+    /// call fails too. So code that relies on memtable entries being logged calls this first.
     pub(crate) fn write(&mut self, logs: &Logs) -> Result<u64> {
         if let Some((id, writer)) = &mut self.current
             && (writer.buffered_bytes() != 0
@@ -108,12 +108,13 @@ impl Appender {
         Ok(logs.written_position())
     }
 
-    /// Whether [`Logs::prepare`] is to be called for what the segment is written through.
+    /// Whether [`Logs::prepare`] should be called to prepare the window that the segment is written
+    /// through.
     pub(crate) fn wants_window(&mut self) -> bool {
         self.current.as_mut().is_some_and(|(_, writer)| writer.wants_window())
     }
 
-    /// Bytes encoded and not yet handed to the system.
+    /// Bytes encoded but not yet handed to the system.
     pub(crate) fn buffered_bytes(&self) -> usize {
         self.current.as_ref().map_or(0, |(_, writer)| writer.buffered_bytes())
     }

@@ -1,39 +1,39 @@
-//! How long a sync waits for those who will want it, too.
+//! How long a sync waits for other writers that will want it too.
 //!
-//! Writers that wait for the device one write after the other come in two halves otherwise: while a
-//! sync serves the one half the other arrives, and begins the next sync before the first is back, so
-//! that each sync serves half of them. A sync that waits until all are back serves all. Eight and sixteen
-//! writers: docs/BENCHMARKS.md, "Tried".
+//! Without this, writers that each wait for the device after every write split into two halves:
+//! while a sync serves one half, the other arrives, and begins the next sync before the first half
+//! is back, so each sync serves only half of them. A sync that waits until all are back serves all.
+//! For measurements with eight and sixteen writers, see docs/BENCHMARKS.md, "Tried".
 //!
-//! Promises that nobody waits for others longer than a sync takes, and that where those who are waited
-//! for do not come, waiting becomes rare. Knows nothing of syncs but how many wanted one.
+//! Promises that nobody waits for others longer than a sync takes, and that waiting becomes rare if
+//! the others do not come. Knows nothing of syncs except how many writers wanted one.
 
 use std::mem;
 use std::time::Duration;
 
-/// Nobody waits for a shorter time than this: to be woken takes as long.
+/// Nobody waits for less than this: a wake-up takes as long.
 const LIMIT_MIN: Duration = Duration::from_micros(10);
 
-/// A miss is followed by at most `2^6 - 1` syncs that wait for nobody.
+/// A miss is followed by at most `2^6 - 1` syncs that do not wait.
 const MISSES_MAX: u32 = 6;
 
-/// Who is expected before the next sync begins.
+/// How many writers are expected before the next sync begins.
 #[derive(Debug, Default)]
 pub(crate) struct Gathering {
     expected_count: usize,
     /// About how long a sync takes.
     limit: Duration,
-    /// Somebody waits for the others.
+    /// Whether a writer is waiting for the others.
     is_open: bool,
-    /// How often in a row not all came.
+    /// How many times in a row not all came.
     miss_count: u32,
-    /// How many syncs from now on wait for nobody.
+    /// How many of the next syncs do not wait.
     pause: u32,
 }
 
 impl Gathering {
-    /// Whether somebody waits for more than the `waiting_count` that are there. With the last of them
-    /// the waiting is over, and whoever asks is to sync.
+    /// Whether a writer is waiting for more than the `waiting_count` that are there. When the last
+    /// expected one arrives, the waiting is over, and that caller is to sync.
     pub(crate) const fn goes_on_without(&mut self, waiting_count: usize) -> bool {
         if self.is_open && self.expected_count <= waiting_count {
             self.is_open = false;
@@ -47,13 +47,14 @@ impl Gathering {
         self.is_open
     }
 
-    /// For how long whoever would sync for `waiting_count` is to wait for others; `None` for not at all.
+    /// How long a caller about to sync for `waiting_count` writers should wait for others; `None`
+    /// if it should not wait.
     pub(crate) fn begin(&mut self, waiting_count: usize) -> Option<Duration> {
         self.is_open = waiting_count < self.expected_count && LIMIT_MIN <= self.limit;
         self.is_open.then_some(self.limit)
     }
 
-    /// Time is up. Nothing, if all have come.
+    /// Time is up. Does nothing if all have come.
     pub(crate) const fn give_up(&mut self) {
         if mem::replace(&mut self.is_open, false) {
             self.expected_count = 0;
@@ -64,10 +65,10 @@ impl Gathering {
         }
     }
 
-    /// Notes a sync that took `took`, and how many it served or found waiting at its end: as many are
-    /// expected to want the next.
+    /// Notes a sync that took `took`, and how many writers it served or found waiting at its end:
+    /// the same number is expected to want the next one.
     pub(crate) fn note_sync(&mut self, count: usize, took: Duration) {
-        // One that took long for once makes nobody wait as long.
+        // One unusually long sync must not make others wait as long.
         let limit_max = if self.limit.is_zero() { took } else { self.limit * 2 };
         self.limit = took.min(limit_max).max(Duration::from_nanos(1));
         self.expected_count = if self.pause == 0 { count } else { 0 };

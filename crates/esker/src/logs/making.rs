@@ -1,7 +1,7 @@
-//! How segments come to be: ready before they are needed, and named by the manifest before the first
-//! frame.
+//! Creation of segments: prepared before they are needed, and named by the manifest before their
+//! first frame.
 //!
-//! Knows nothing of frames, and not when a segment is full.
+//! Knows nothing of frames, nor when a segment is full.
 
 use std::path::Path;
 
@@ -15,13 +15,14 @@ use crate::ledger::Ledger;
 use crate::sync::PoisonError;
 use crate::sync::atomic::Ordering;
 
-/// In place of a position from which a segment is asked for: one has been.
+/// Stands in `prepare_from` for: a segment has been requested.
 const ASKED: u64 = u64::MAX;
 
 impl Logs {
-    /// Whether the leader is to have [`Logs::prepare`] called for a segment, the current one being
-    /// `used` bytes long. Says so once for each: to signal a thread takes as long as a put, and one that
-    /// syncs or installs what it has flushed comes tens of thousands of puts later.
+    /// Whether the leader should request a call of [`Logs::prepare`] for a segment, with the
+    /// current one `used` bytes long. True once for each segment: signalling a thread takes as long
+    /// as a put, and a thread that is busy syncing or installing a flush may respond tens of
+    /// thousands of puts later.
     pub(crate) fn asks_for_segment(&self, used: u64) -> bool {
         let asks = self.segment_bytes / 2 < used
             && self.prepare_from.load(Ordering::Relaxed) <= self.written_position();
@@ -31,8 +32,8 @@ impl Logs {
         asks
     }
 
-    /// Readies what comes next, off the path of writers: what the current segment is written
-    /// through, and a segment for when it is full.
+    /// Prepares what is needed next, off the write path: the window that the current segment is
+    /// written through, and a segment for when it is full.
     pub(crate) fn prepare(&self, ledger: &Ledger) -> Result<()> {
         let newest = self.segments().unsynced.last().map(|(_, target)| target.clone());
         if let Some(SyncTarget::Writer(sync)) = newest {
@@ -43,7 +44,7 @@ impl Logs {
             return Ok(());
         }
         let (id, mut writer) = self.create_segment(ledger).inspect_err(|_| {
-            // Some more times until it is needed, and not with every write.
+            // Retried a few times before it is needed, but not with every write.
             let later = self.written_position().saturating_add(self.segment_bytes / 16);
             self.prepare_from.store(later, Ordering::Relaxed);
         })?;
@@ -52,7 +53,7 @@ impl Logs {
         Ok(())
     }
 
-    /// The segment that was readied, or else one made now.
+    /// The prepared segment, or one created now.
     pub(super) fn next_segment(&self, ledger: &Ledger) -> Result<(LogId, LogWriter)> {
         let _making = self.making.lock().unwrap_or_else(PoisonError::into_inner);
         let prepared = self.segments().prepared.take();
@@ -60,14 +61,14 @@ impl Logs {
         prepared.map_or_else(|| self.create_segment(ledger), Ok)
     }
 
-    /// Whether a segment is ready for when the current one is full.
+    /// Whether a segment is prepared for when the current one is full.
     pub(crate) fn has_prepared(&self) -> bool {
         self.segments().prepared.is_some()
     }
 
-    /// Creates a segment: file, header and name durable, then named by the manifest. One that the
-    /// manifest could not name before is tried again, so that no try leaves another file. For who
-    /// holds `making`.
+    /// Creates a segment: file, header and name are made durable, then the manifest names it. A
+    /// segment for which writing the manifest failed earlier is tried again, so that retries do not
+    /// pile up files. The caller holds `making`.
     fn create_segment(&self, ledger: &Ledger) -> Result<(LogId, LogWriter)> {
         let unnamed = self.segments().unnamed.take();
         let made = unnamed.map_or_else(|| self.make_segment(ledger), Ok)?;
@@ -79,7 +80,7 @@ impl Logs {
         Ok(made)
     }
 
-    /// A segment that the manifest does not name.
+    /// Creates a segment that the manifest does not name yet.
     fn make_segment(&self, ledger: &Ledger) -> Result<(LogId, LogWriter)> {
         let id = ledger.allocate_log()?;
         let path = self.dir.join(id.file_name());
@@ -91,7 +92,7 @@ impl Logs {
         };
         let spare = self.segments().spare.pop();
         let writer = self.create_file(spare.as_deref(), &path, header).inspect_err(|_| {
-            // Nothing names it; one that was to be used again may have either name.
+            // Nothing refers to it; a reused file may have its old or its new name.
             if !esker_base::planted::is("log-not-made-left-behind") {
                 spare.iter().chain([&path]).for_each(|path| self.remove_file(path));
             }
@@ -99,7 +100,8 @@ impl Logs {
         Ok((id, writer))
     }
 
-    /// A file for a segment, of `spare` if there is one: its header and its name are durable.
+    /// A file for a segment, made from `spare` if there is one; its header and its name are
+    /// durable.
     fn create_file(
         &self,
         spare: Option<&Path>,
@@ -110,7 +112,8 @@ impl Logs {
             Some(old) => LogWriter::recycle(&*self.fs, old, path, header)?,
             None => match LogWriter::create(&*self.fs, path, header, self.segment_bytes) {
                 Err(error) if Error::from(error.clone()).kind() == ErrorKind::NoSpace => {
-                    // Room for a whole segment is a luxury; room for the next frames may be there.
+                    // Space for a whole segment is not essential; there may be space for the next
+                    // frames.
                     self.remove_file(path);
                     LogWriter::create(&*self.fs, path, header, 0)?
                 }

@@ -1,10 +1,10 @@
-//! Commit groups as they stand in a frame: plain, or with their operations compressed.
+//! Commit groups as they are stored in a frame: plain, or packed, with their operations compressed.
 //!
-//! Whoever leads packs a group, in memory that is used again, where that makes it smaller by an
-//! eighth; what stays plain has the bytes that it would have without packing. A group that is read
-//! says what it is. Bytes from disk never panic, and take no more memory than they can stand for.
+//! The leader packs a group, in reused memory, if that makes it smaller by an eighth; a plain group
+//! has the same bytes as without this feature. An encoded group says which of the two it is.
+//! Decoding bytes from disk never panics, and never allocates more than those bytes can unpack to.
 //!
-//! Does not know of segments, nor what operations mean. FORMAT.md section 4 has the bytes.
+//! Knows neither segments nor what operations mean. FORMAT.md section 4 has the bytes.
 
 #![cfg_attr(
     not(test),
@@ -26,17 +26,18 @@ use lz4_flex::block::{
 
 use crate::operation::GroupHeader;
 
-/// What a packed group starts with. No plain one does: sequence numbers of operations start at 1.
+/// First byte of a packed group. No plain group starts with it: sequence numbers of operations
+/// start at 1.
 const PACKED: u8 = 0;
 
-/// Most bytes of operations that are packed: a larger group is a batch of its own, and would need
-/// that much memory once more, to be written and to be read.
+/// Most bytes of operations that are packed: a larger group is a single batch, and packing it would
+/// need as much memory again, both to write and to read it.
 const PACKED_BYTES_MAX: usize = 64 << 20;
 
-/// Most bytes that one byte of LZ4 stands for.
+/// Most bytes that one byte of LZ4 can unpack to.
 const LZ4_RATIO_MAX: u64 = 255;
 
-/// Inputs shorter than this have a table that is half as large, and so is cleared faster.
+/// For shorter inputs, the compressor's hash table is half as large, and so is cleared faster.
 const SMALL_BYTES: usize = u16::MAX as usize;
 
 /// Buffers that grew past this for one huge group are not kept.
@@ -50,7 +51,7 @@ pub(crate) struct Packer {
     large: CompressTable,
     /// The operations of several batches, put together.
     joined: Vec<u8>,
-    /// Grows with the groups, so that it is zeroed once.
+    /// Only ever grows, so that it is zeroed once.
     packed: Vec<u8>,
 }
 
@@ -74,8 +75,8 @@ impl Packer {
         }
     }
 
-    /// Packs the operations of a group, which are `bytes` long, unless they had better stay plain.
-    /// Returns how long they are then; [`Packer::packed`] has them.
+    /// Packs the operations of a group, which are `bytes` long, unless they are better left plain.
+    /// Returns the packed length; [`Packer::packed`] returns the result.
     pub(crate) fn pack<'a>(
         &mut self,
         mut batches: impl Iterator<Item = &'a [u8]>,
@@ -100,7 +101,7 @@ impl Packer {
         let is_small = operations.len() < SMALL_BYTES;
         let table = if is_small { &mut self.small } else { &mut self.large };
         let packed_len = compress_into_with_table(operations, &mut self.packed, table).ok()?;
-        // For less than an eighth, reading it plain is worth more.
+        // If it saves less than an eighth, faster reading is worth more.
         let is_worth_it = packed_len < bytes.saturating_sub(bytes / 8);
         if !is_worth_it {
             self.give_back();
@@ -108,27 +109,27 @@ impl Packer {
         is_worth_it.then_some(packed_len)
     }
 
-    /// Gives memory back that one huge group has taken.
+    /// Frees memory that one huge group has taken.
     pub(crate) fn give_back(&mut self) {
         if BUFFER_KEPT_BYTES < self.packed.len().max(self.joined.capacity()) {
             (self.joined, self.packed) = Default::default();
         }
     }
 
-    /// What the last group was packed to, which was `packed_len` long.
+    /// The last packed group, which was `packed_len` long.
     pub(crate) fn packed(&self, packed_len: usize) -> &[u8] {
         self.packed.get(..packed_len).unwrap_or_default()
     }
 }
 
-/// Puts what stands before the packed operations of a group, which are `bytes` long when unpacked.
+/// Appends the header of a packed group whose operations are `bytes` long when unpacked.
 pub(crate) fn put_packed_header(header: GroupHeader, bytes: usize, out: &mut Vec<u8>) {
     out.push(PACKED);
     header.encode(out);
     put_varint(out, bytes as u64);
 }
 
-/// A group as a frame holds it.
+/// A group, as stored in a frame.
 #[derive(Clone, Debug)]
 pub(crate) struct StoredGroup<'a> {
     pub(crate) header: GroupHeader,
@@ -142,7 +143,7 @@ enum Stored<'a> {
 }
 
 impl<'a> StoredGroup<'a> {
-    /// Reads what stands before the operations.
+    /// Decodes the header.
     pub(crate) fn decode(payload: &'a [u8]) -> Result<Self, DecodeError> {
         let mut decoder = Decoder::new(payload);
         let is_packed = payload.first() == Some(&PACKED);
@@ -164,7 +165,7 @@ impl<'a> StoredGroup<'a> {
         Ok(Self { header, operations: Stored::Packed { len, packed: decoder } })
     }
 
-    /// The operations. Those that are packed are unpacked into `room`, which may be used again.
+    /// The operations. Packed ones are unpacked into `room`, which can be reused.
     pub(crate) fn operations<'b>(&self, room: &'b mut Vec<u8>) -> Result<Decoder<'b>, DecodeError>
     where
         'a: 'b,

@@ -1,6 +1,6 @@
-//! How segments go: struck from the manifest before their files are used again or removed.
+//! Release of segments: removed from the manifest before their files are reused or removed.
 //!
-//! Who needs a segment is for the caller to say.
+//! The caller decides which segments are needed.
 
 use esker_base::{LogId, SeqNo};
 use esker_tree::{EditRecord, VersionEdit};
@@ -11,7 +11,7 @@ use crate::ledger::Ledger;
 use crate::sync::PoisonError;
 
 impl Logs {
-    /// Strikes the segments older than `oldest_needed` (all but the current one, if nothing is
+    /// Removes the segments older than `oldest_needed` (all but the current one, if nothing is
     /// needed) from the manifest, then keeps their files for reuse or removes them.
     pub(crate) fn release_before(
         &self,
@@ -39,8 +39,9 @@ impl Logs {
         }
         let mut records: Vec<EditRecord> =
             released.iter().map(|id| EditRecord::LogRemoved(*id)).collect();
-        // Recovery takes a first frame that is further on than this for one behind a gap. Entries
-        // of a keyspace that was dropped have been in the released segments and in no table.
+        // Recovery would take a first frame with a later number than this for one after a gap.
+        // Needed because entries of a dropped keyspace may have been in the released segments and
+        // in no table.
         let last_seqno = {
             let segments = self.segments();
             let gone = segments.live.iter().filter(|segment| released.contains(&segment.id));
@@ -51,7 +52,7 @@ impl Logs {
         let mut obsolete = Vec::new();
         {
             let mut segments = self.segments();
-            // One of a huge batch has room that is needed elsewhere.
+            // A segment that held a huge batch has space that is needed elsewhere.
             let is_reusable = |segment: &&LiveSegment| {
                 segment.bytes <= self.segment_bytes && !segment.is_recovered
             };
@@ -69,8 +70,8 @@ impl Logs {
         Ok(())
     }
 
-    /// Ends the log of a database that is being closed: all bytes durable, the end marked, and
-    /// what is no longer needed removed. Everything before is durable already. Returns where the
+    /// Ends the log of a database that is being closed: makes all bytes durable, marks the end, and
+    /// removes what is no longer needed. Everything before is durable already. Returns where the
     /// segments end.
     pub(crate) fn close(
         &self,

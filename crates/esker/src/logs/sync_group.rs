@@ -1,8 +1,9 @@
-//! Syncs that several writers share: one runs at a time, and serves everybody whose writes came before.
+//! Syncs shared by several writers: one runs at a time, and serves everybody who wrote before it
+//! began.
 //!
-//! Promises that nobody is told that something is durable before a sync has said so, that a sync is
-//! not tried again after one that failed, and that one which fails or panics leaves nobody waiting.
-//! Does not know what is synced.
+//! Promises that nothing is reported durable before a sync has succeeded, that no sync is tried
+//! after one that failed, and that one that fails or panics leaves nobody waiting. Does not know
+//! what is synced.
 
 use std::mem;
 use std::time::Duration;
@@ -14,7 +15,7 @@ use crate::logs::gathering::Gathering;
 use crate::error::{Error, ErrorKind, Result};
 use crate::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
-/// Who syncs, who waits for that, and how far everything is durable.
+/// Whether a sync is running, who waits for one, and how far everything is durable.
 #[derive(Debug, Default)]
 pub(crate) struct SyncGroup {
     /// Lock order: last. Not held across a sync.
@@ -37,13 +38,14 @@ impl SyncGroup {
         self.syncing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Returns once everything up to `position`, which has been written, is durable. Callers share syncs: one
-    /// that arrives while a sync runs is served by the next, with all others that wait, and those that were
-    /// served a moment ago if they come back soon: see [`Gathering`]. `sync` makes durable what has
-    /// been written when it is called, and says how far that goes; `now` is a clock.
+    /// Returns once everything up to `position`, which has been written, is durable. Callers share
+    /// syncs: one that arrives during a sync is served by the next, together with all others that
+    /// wait, and with those just served if they come back soon: see [`Gathering`]. `sync` makes
+    /// durable what was written before it is called, and returns how far that goes; `now` is a
+    /// clock.
     ///
     /// # Errors
-    /// If a sync fails, now or ever before: it is not tried again.
+    /// If a sync fails or has ever failed: it is not retried.
     pub(crate) fn sync_to(
         &self,
         position: u64,
@@ -59,7 +61,7 @@ impl SyncGroup {
             if let Some(failure) = &syncing.failure {
                 return Err(failure.clone());
             }
-            // Whoever begins a sync takes all off the count whom it serves.
+            // Whoever begins a sync subtracts from the count all whom it serves.
             if !mem::replace(&mut is_counted, true) {
                 syncing.waiting_count += 1;
             }
@@ -75,7 +77,8 @@ impl SyncGroup {
                 let goes_on = |syncing: &mut Syncing| syncing.gathering.goes_on();
                 let waited = self.synced.wait_timeout_while(syncing, limit, goes_on);
                 syncing = waited.unwrap_or_else(PoisonError::into_inner).0;
-                // One that was served may find that somebody else waits for others by now.
+                // A caller may have been served already, and the one now waiting for others be
+                // somebody else.
                 if syncing.durable < position {
                     syncing.gathering.give_up();
                 }
@@ -119,7 +122,7 @@ impl SyncGroup {
     }
 }
 
-/// What all later syncs answer behind one that panicked, of which nobody knows what it did.
+/// The error of all syncs after one that panicked, since it is unknown what that one did.
 fn panicked() -> Error {
     Error::new(ErrorKind::Poisoned, "a sync of the log panicked; reopen the database")
 }

@@ -1,29 +1,29 @@
-//! A limit on what compactions read, and so about on what they write, shared by all of them, that gives
-//! way when work piles up.
+//! A rate limit on what all compactions together read, and thus roughly on what they write. It
+//! gives way when work piles up.
 //!
-//! The device and the processor are shared with the reads and writes of users. While the tree is in
-//! shape, compactions keep to the rate of the options; the nearer the backlog comes to where writes
-//! would be slowed down, the more they may, and from there on there is no limit: a limit that made
-//! writers wait would cost more than it saves. Flushes are never held up, since writers wait for
-//! them first.
+//! Compactions share the device and the processor with the reads and writes of users. While the
+//! tree is in shape, they keep to the rate of the options. The closer the backlog comes to where
+//! writes would be slowed down, the more they may read, and beyond that point there is no limit:
+//! one that made writers wait would cost more than it saves. Flushes are never held up, since
+//! writers wait for them first.
 //!
-//! Does not wait itself: it says for how long.
+//! Does not wait itself: it says how long to wait.
 
 use std::time::Duration;
 
 use crate::sync::{Mutex, PoisonError};
 use crate::throttle::pressure::Backlog;
 
-/// Urgency up to which the limit stands as it was given.
+/// Urgency up to which the limit applies as given.
 const URGENCY_CALM: f64 = 0.5;
 
-/// How many times the limit is allowed just before it is lifted.
+/// By which factor the limit has risen just before it is lifted.
 const STRETCH_MAX: f64 = 8.0;
 
 /// What may be read at once after a pause, in seconds of the limit.
 const BURST_SECONDS: f64 = 0.1;
 
-/// Bytes per second that compactions may read under a limit of `limit`; `None` for any.
+/// Bytes per second that compactions may read if the options say `limit`; `None` for no limit.
 pub(crate) fn allowed_rate(limit: u64, backlog: &Backlog) -> Option<f64> {
     let urgency = backlog.urgency();
     if urgency >= 1.0 {
@@ -41,8 +41,8 @@ pub(crate) struct IoLimit {
 }
 
 impl IoLimit {
-    /// Notes that `bytes` were read at `now`, under `rate` bytes per second, and says how long to
-    /// wait before more are.
+    /// Notes that `bytes` were read at `now`, with a limit of `rate` bytes per second, and returns
+    /// how long to wait before reading more.
     pub(crate) fn pace(&self, bytes: u64, rate: f64, now: Duration) -> Duration {
         let burst = Duration::from_secs_f64(BURST_SECONDS);
         let cost = Duration::from_secs_f64(bytes as f64 / rate.max(1.0));

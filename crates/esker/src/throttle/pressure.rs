@@ -1,9 +1,9 @@
 //! How much writes are slowed down, as a pure function of how far background work is behind.
 //!
-//! Pressure runs from 0 (nothing waits) to 1 (no room). Between them writes are let through at
+//! Pressure ranges from 0 (nothing waits) to 1 (no room). In between, writes are admitted at
 //! `2 * (1 - pressure)` times the rate at which the backlog drains: at one half the backlog stays
-//! as it is, so that a steady load settles there by itself instead of running into a wall. bLSM
-//! (Sears and Ramakrishnan, 2012) calls this a spring and gear.
+//! as it is, so a steady load settles there instead of running into a hard stop. bLSM (Sears and
+//! Ramakrishnan, 2012) calls this a spring and gear.
 
 use std::fmt;
 use std::time::Duration;
@@ -11,9 +11,9 @@ use std::time::Duration;
 /// What the pressure of one keyspace is computed from.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub(crate) struct Backlog {
-    /// Memtables that wait for their flush, with the filled part of the active one.
+    /// Memtables that wait to be flushed, plus the filled part of the active one.
     pub(crate) memtables: f64,
-    /// How many immutable memtables may wait.
+    /// Limit on the number of immutable memtables.
     pub(crate) immutables_max: usize,
     /// Runs in level 0; 0 where they are not compacted automatically.
     pub(crate) level0_runs: usize,
@@ -21,7 +21,7 @@ pub(crate) struct Backlog {
     pub(crate) debt_bytes: u64,
     /// Size of a memtable, in bytes.
     pub(crate) memtable_bytes: u64,
-    /// What the memtables of all keyspaces take, as a part of what they may take together.
+    /// Memory of the memtables of all keyspaces, as a fraction of their common limit.
     pub(crate) memory: f64,
 }
 
@@ -34,8 +34,8 @@ pub enum StallCause {
     Level0,
     /// Deeper levels grow faster than they are compacted.
     CompactionDebt,
-    /// Memtables of all keyspaces together take the memory budget: those that wait for their flush,
-    /// wherever, hold back the writes of every keyspace.
+    /// The memtables of all keyspaces together take the memory budget: those that wait to be
+    /// flushed, in any keyspace, hold back the writes of every keyspace.
     MemoryBudget,
 }
 
@@ -52,16 +52,17 @@ impl fmt::Display for StallCause {
 
 /// Runs in level 0 at which writes begin to be slowed: three times what triggers a compaction.
 const LEVEL0_RUNS_START: f64 = 12.0;
-/// Runs in level 0 at which hardly anything is let through.
+/// Runs in level 0 at which hardly anything is admitted.
 const LEVEL0_RUNS_END: f64 = 36.0;
 /// Debt at which writes begin to be slowed, in memtables: 4 GiB with memtables of 64 MiB.
 const DEBT_MEMTABLES_START: f64 = 64.0;
-/// Debt at which hardly anything is let through, in memtables.
+/// Debt at which hardly anything is admitted, in memtables.
 const DEBT_MEMTABLES_END: f64 = 512.0;
-/// Part of what all memtables may take together at which writes begin to be slowed. Those that take
-/// writes have half of it; and a keyspace alone, with three that wait, is slowed by its own rule first.
+/// Fraction of the common memory limit of all memtables at which writes begin to be slowed. Active
+/// memtables take at most half of the limit; and a single keyspace with three waiting memtables is
+/// slowed by its own rule first.
 pub(crate) const MEMORY_START: f64 = 0.75;
-/// What is always let through, in bytes per second, so that no write waits for ever.
+/// Minimum rate of writes, in bytes per second, so that no write waits forever.
 const RATE_MIN: f64 = 1024.0 * 1024.0;
 /// Longest single delay. Longer ones are paid by the writes that follow.
 const DELAY_MAX: Duration = Duration::from_millis(20);
@@ -90,7 +91,7 @@ impl Backlog {
 }
 
 impl Backlog {
-    /// How near the backlog is to where writes begin to be slowed: 1 is there.
+    /// How close the backlog is to where writes begin to be slowed; 1 means that it is there.
     pub(crate) fn urgency(&self) -> f64 {
         let memtables_start = (self.immutables_max as f64 + 2.0) / 2.0;
         let debt_memtables = self.debt_bytes as f64 / self.memtable_bytes.max(1) as f64;
@@ -101,8 +102,8 @@ impl Backlog {
     }
 }
 
-/// Bytes per second that are let through at `pressure`, the backlog draining at `drain_rate`
-/// bytes per second.
+/// Bytes per second that are admitted at `pressure` when the backlog drains at `drain_rate` bytes
+/// per second.
 pub(crate) fn admitted_rate(pressure: f64, drain_rate: f64) -> f64 {
     (2.0 * (1.0 - pressure) * drain_rate).max(RATE_MIN)
 }
