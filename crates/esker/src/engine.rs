@@ -49,10 +49,10 @@ pub(crate) struct Engine {
     pub(crate) tables: Arc<TableContext>,
 
     // Lock order: the commit queue, the commit leader, `logs.making`, the ledger, `keyspaces`, a
-    // keyspace's view, everything else. Held across file operations: the ledger and `logs.making`; the
-    // leader's, across the write of its frame, edits of the catalog, and while tables join a tree;
-    // `flushing` of a keyspace, and now and then its `busy`; the pinned sequence numbers, across the
-    // edit of a compaction that a filter has changed; the right to remove files.
+    // keyspace's view, everything else. These are held across file operations: the ledger and
+    // `logs.making`; the leader's lock, for the write of its frame, edits of the catalog, and while
+    // tables join a tree; a keyspace's `flushing`, and sometimes its `busy`; the pinned sequence
+    // numbers, for the edit of a compaction that a filter has changed; the right to remove files.
     pub(crate) pipeline: CommitPipeline,
     pub(crate) logs: Logs,
     pub(crate) ledger: Ledger,
@@ -66,32 +66,33 @@ pub(crate) struct Engine {
     pub(crate) counters: Counters,
     pub(crate) events: EventLog,
     /// What is to be loaded into the cache. Lock order: among the last; held while the list is
-    /// read, and not while blocks are.
+    /// read, but not while blocks are.
     pub(crate) warming: Mutex<Warming>,
-    /// Tables from outside that are being moved in.
+    /// Tables that are being moved in by an ingest.
     pub(crate) moving: Moving,
 
     /// Why writing has stopped for good, once it has.
     poison: OnceLock<Error>,
     /// Release in `close` pairs with Acquire in `check_open`.
     is_closed: AtomicBool,
-    /// When the oldest delete was written that the log may hold, of a keyspace with a deadline; in
-    /// milliseconds since the epoch, the largest number for none. Counter only: the leader's lock
-    /// orders what it says.
+    /// When the oldest delete was written that may be in the log, of a keyspace with a deadline: in
+    /// milliseconds since the epoch, `u64::MAX` for none. Counter only: the leader's lock orders
+    /// it.
     pub(crate) deletes_in_log: AtomicU64,
-    /// Frames may wait in memory; the background hands them to the system soon. Counter only: the
-    /// leader's lock orders the frames themselves.
+    /// Frames may be waiting in memory; a background thread hands them to the system soon. Counter
+    /// only: the leader's lock orders the frames themselves.
     pub(crate) has_buffered: AtomicBool,
-    /// Since when they do, in nanoseconds of the clock. Counter only, as `has_buffered`.
+    /// Since when they have been waiting, in nanoseconds of the clock. Counter only, as
+    /// `has_buffered`.
     buffered_since: AtomicU64,
-    /// There are frames that came after the last mark of the log. Counter only, as `has_buffered`.
+    /// There are frames after the last mark of the log. Counter only, as `has_buffered`.
     pub(crate) has_unmarked: AtomicBool,
-    /// That of the directory, and of one that has only the log. Given back when the database is closed.
-    /// Lock order: last.
+    /// The lock files of the database directory and of a separate log directory. Released when the
+    /// database is closed. Lock order: last.
     locks: Mutex<Vec<Box<dyn FileLock>>>,
 }
 
-/// What recovery hands to the engine, beyond what it can make itself.
+/// What recovery hands to the engine, beyond what the engine creates itself.
 pub(crate) struct Parts {
     pub(crate) env: Env,
     pub(crate) dir: PathBuf,
@@ -139,7 +140,7 @@ impl Engine {
             moving: Moving::default(),
             poison: OnceLock::new(),
             is_closed: AtomicBool::new(false),
-            // What was in the log before this open may hold deletes of any age.
+            // The log from before this open may hold deletes of any age.
             deletes_in_log: AtomicU64::new(if has_log { 0 } else { u64::MAX }),
             has_buffered: AtomicBool::new(false),
             buffered_since: AtomicU64::new(0),
@@ -152,8 +153,8 @@ impl Engine {
         self.env.clock.now()
     }
 
-    /// Time since the Unix epoch by the clock of the machine: what policies count from, and what
-    /// tables say about when their entries were written.
+    /// Wall-clock time since the Unix epoch: what policies go by, and what tables record about when
+    /// their entries were written.
     pub(crate) fn wall(&self) -> Duration {
         self.env.clock.wall()
     }
@@ -178,12 +179,12 @@ impl Engine {
         self.is_closed.load(Ordering::Acquire)
     }
 
-    /// Whether this call is the one that closes.
+    /// Returns whether this call is the one that closes the database.
     pub(crate) fn mark_closed(&self) -> bool {
         !self.is_closed.swap(true, Ordering::AcqRel)
     }
 
-    /// Lets another opener have the directory.
+    /// Releases the directory for the next open.
     pub(crate) fn unlock(&self) {
         self.tables.owned.give_up();
         self.locks.lock().unwrap_or_else(PoisonError::into_inner).clear();
@@ -202,7 +203,7 @@ impl Engine {
         self.poison.get()
     }
 
-    /// Whether a job that would change the tree has nothing to begin: it could not end well.
+    /// Whether a job that would change the tree should not begin, since it could not succeed.
     pub(crate) fn takes_no_edits(&self) -> bool {
         self.is_read_only || self.poison_cause().is_some()
     }
@@ -221,7 +222,7 @@ impl Engine {
         keyspaces.values().find(|keyspace| *keyspace.name() == *name).cloned()
     }
 
-    /// Opens the keyspace `name`, creating it if need be; `options`, if given, replace the
+    /// Opens the keyspace `name`, creating it if necessary; `options`, if given, replace the
     /// recorded ones.
     pub(crate) fn open_keyspace(
         &self,
@@ -269,11 +270,11 @@ impl Engine {
         Ok(keyspace)
     }
 
-    /// Makes an edit about a keyspace durable, then runs `install`.
+    /// Makes an edit of the catalog durable, then runs `install`.
     ///
     /// # Errors
-    /// If the manifest cannot be written. The edit may be in it nevertheless; the outcome is unknown
-    /// unless a new manifest without it could be written.
+    /// If the manifest cannot be written. The edit may nevertheless be in it: the outcome is
+    /// unknown unless a new manifest without it could be written.
     fn change_catalog<T>(&self, edit: VersionEdit, install: impl FnOnce() -> T) -> Result<T> {
         self.ledger.commit(edit, |_| install()).map_err(|error| match self.ledger.settle() {
             Ok(()) => error,
@@ -285,7 +286,7 @@ impl Engine {
         let settings = keyspace.settings();
         let mut options =
             options.over(&settings.options, &keyspace.name()).map_err(Error::invalid_input)?;
-        // What is given may have only the name of an order whose code was given before.
+        // The given order may have only a name, while its code was given before.
         options.order = keyspace.order.known().unwrap_or(options.order);
         let has_code = options.merge_operator.is_some() || options.compaction_filter.is_some();
         if options == settings.options && !has_code {
@@ -300,7 +301,7 @@ impl Engine {
         let had_deadline = settings.options.delete_deadline.is_some();
         keyspace.set_settings(Settings::new(options, self.options.memory_budget_bytes));
         if has_deadline && !had_deadline {
-            // What was deleted before may be in the log, from whatever time.
+            // What was deleted earlier may be in the log, from any time.
             self.deletes_in_log.fetch_min(0, Ordering::Relaxed);
         }
         self.update_log_reuse();
@@ -323,7 +324,8 @@ impl Engine {
         self.change_catalog(VersionEdit { records: vec![record] }, || keyspace.set_name(name))
     }
 
-    /// Drops a keyspace: one edit, whatever it holds. Its files go when their last reader does.
+    /// Drops a keyspace: one edit, whatever it holds. Its files are removed when their last reader
+    /// is gone.
     pub(crate) fn drop_keyspace(&self, keyspace: &KeyspaceCore) -> Result<()> {
         self.check_writable()?;
         if keyspace.id == KeyspaceId::DEFAULT {
@@ -338,7 +340,7 @@ impl Engine {
         });
         if let Err(error) = dropped {
             if error.outcome() == Outcome::Unknown {
-                // What is written to the keyspace from here on could vanish with it.
+                // What is written to the keyspace from here on could be lost with it.
                 self.poison(&error);
             }
             return Err(error);
@@ -349,15 +351,16 @@ impl Engine {
         self.garbage.add_blobs(blob_files(&version).values().copied());
         drop(version);
         keyspace.forget_contents(&self.budget);
-        // Writers of other keyspaces may wait for that memory.
+        // Writers of other keyspaces may be waiting for that memory.
         self.note_memtables();
         self.throttle.wake();
         self.collect_garbage();
         if keyspace.settings().options.delete_deadline.is_some() {
-            // What it had deleted is in the log still, and nobody looks at the keyspace any more.
+            // What it had deleted is still in the log, and nobody looks after the keyspace any
+            // more.
             drop(self.leave_log());
         }
-        // The drop is done, whatever comes of this: the next flush tries again.
+        // The drop is done, whether or not this succeeds: the next flush tries again.
         if !esker_base::planted::is("dropped-keyspace-holds-the-log") {
             drop(self.logs.release_before(|| self.oldest_log_needed(), &self.ledger));
         }
@@ -372,11 +375,11 @@ impl Engine {
         }
         let mut left = Vec::new();
         self.tables.owned.while_owned(|| left = self.remove_files(removable));
-        // Only now: a listener may drop the last handle, and that gives the directory up.
+        // Only now: a listener may drop the last handle, which releases the directory.
         left.into_iter().for_each(|event| self.events.record(self.now(), event));
     }
 
-    /// Returns what is to be told of files that stay.
+    /// Returns events about files that could not be removed.
     fn remove_files(&self, files: Vec<(FileId, FileKind)>) -> Vec<Event> {
         let mut left = Vec::new();
         for (id, kind) in files {
@@ -398,12 +401,13 @@ impl Engine {
         Arc::new(Table::new(Arc::clone(&self.tables), properties))
     }
 
-    /// The oldest log segment that holds an entry which is in no table.
+    /// The oldest log segment that holds an entry which is not in a table.
     pub(crate) fn oldest_log_needed(&self) -> Option<esker_base::LogId> {
         self.keyspaces().iter().filter_map(|keyspace| keyspace.view().oldest_log()).min()
     }
 
-    /// There are new frames: once nothing more comes for a while, the background marks the log.
+    /// Notes that there are new frames: once no more come for a while, a background thread marks
+    /// the log.
     #[inline]
     pub(crate) fn note_unmarked(&self) {
         if !self.has_unmarked.load(Ordering::Relaxed) {
@@ -412,7 +416,7 @@ impl Engine {
         }
     }
 
-    /// Frames wait in memory: the background should hand them to the system soon.
+    /// Notes that frames wait in memory: a background thread should hand them to the system soon.
     pub(crate) fn note_buffered(&self) {
         if !esker_base::planted::is("buffered-not-handed-over")
             && !self.has_buffered.swap(true, Ordering::Relaxed)
@@ -423,14 +427,16 @@ impl Engine {
         }
     }
 
-    /// When frames will have waited in memory for as long as they may, if any wait and can be written.
+    /// When frames will have waited in memory for as long as allowed, if any wait and can be
+    /// written.
     pub(crate) fn buffered_due(&self) -> Option<Duration> {
         let waits = self.has_buffered.load(Ordering::Relaxed) && self.poison.get().is_none();
         let since = || Duration::from_nanos(self.buffered_since.load(Ordering::Relaxed));
         waits.then(|| since().saturating_add(Options::BUFFERED_INTERVAL))
     }
 
-    /// Whether a writer must do what no thread in the background does: hand over frames in time.
+    /// Whether a writer must hand over frames in time, since there is no background thread to do
+    /// it.
     pub(crate) fn is_buffer_overdue(&self) -> bool {
         self.options.background_threads == 0
             && self.buffered_due().is_some_and(|due| due <= self.now())

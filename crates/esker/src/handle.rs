@@ -1,8 +1,8 @@
-//! What all public handles of one database share, and what happens when the last of them goes.
+//! What all public handles of one database share, and what happens when the last one is dropped.
 //!
-//! Whoever drops the last one waits for the threads, writes what is in memory to the log, and unlocks
-//! the directory. A thread of the engine, in the user's code, cannot wait: there the threads are only
-//! told to end, and the last one to do so does the rest (`worker.rs`).
+//! Dropping the last handle waits for the threads, writes buffered log frames to the log, and
+//! unlocks the directory. If user code drops it on one of the engine's own threads, it cannot wait:
+//! then the threads are only told to end, and the last one to end does the rest (`worker.rs`).
 
 use std::sync::Arc;
 
@@ -23,7 +23,7 @@ pub(crate) struct Handle {
 impl Handle {
     /// Starts the threads of `engine`.
     pub(crate) fn new(engine: Arc<Engine>) -> Result<Self> {
-        // First of all the handle: should a thread fail to start, its drop ends the others.
+        // The handle comes first: if a thread fails to start, dropping the handle ends the others.
         let handle = Self { engine, threads: Mutex::default() };
         let threads = || handle.threads.lock().unwrap_or_else(PoisonError::into_inner);
         handle.engine.start_threads(|thread| threads().push(thread))?;
@@ -40,7 +40,7 @@ impl Handle {
         let threads =
             std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
         threads.into_iter().for_each(JoinHandle::join);
-        // Nobody takes them any more.
+        // No thread takes them any more.
         self.engine.scheduler.end_on_demand();
     }
 }
@@ -48,8 +48,8 @@ impl Handle {
 impl Drop for Handle {
     fn drop(&mut self) {
         if self.engine.is_served_here() {
-            // A job has called the code of the user that drops this, maybe within a lock, or while
-            // another thread waits for its end. Nothing may be waited for here.
+            // A job has called user code that drops this, perhaps while it holds a lock, or while
+            // another thread waits for the job. Nothing may be waited for here.
             self.engine.scheduler.leave_to_workers();
             self.engine.throttle.wake();
             return;

@@ -1,4 +1,5 @@
-//! One keyspace inside the engine: its name, settings, and what readers and writers share of it.
+//! One keyspace inside the engine: its name, its settings, and the state that its readers and
+//! writers share.
 
 pub(crate) mod described;
 mod looks;
@@ -28,7 +29,7 @@ use crate::sync::{Mutex, MutexGuard, PoisonError, RwLock};
 
 pub(crate) use crate::keyspace_core::settings::Settings;
 
-/// The inner side of a keyspace. Lives as long as anybody holds a handle or a job on it.
+/// The inside of a keyspace. Lives as long as there is a handle to it or a job on it.
 pub(crate) struct KeyspaceCore {
     pub(crate) id: KeyspaceId,
     /// Fixed when the keyspace is created.
@@ -36,29 +37,31 @@ pub(crate) struct KeyspaceCore {
     /// Changed by a rename.
     name: RwLock<Arc<str>>,
     settings: CurrentSettings,
-    /// What readers see; replaced whole, never edited in place. Written only for the moment of
-    /// the exchange, by the commit leader (switch) or under the ledger's lock (new version).
+    /// What readers see; replaced as a whole, never edited in place. Locked for writing only for
+    /// the moment of the exchange, by the commit leader (switch) or under the ledger's lock (new
+    /// version).
     view: RwLock<Arc<ReadView>>,
-    /// How often `view` was replaced. Release after the exchange pairs with Acquire in
+    /// How many times `view` was replaced. Release after the exchange pairs with Acquire in
     /// [`KeyspaceCore::view_with_seqno`].
     view_generation: AtomicU64,
     is_dropped: AtomicBool,
-    /// Whether tables expire whole, as of the last change of the tree. Counter only.
+    /// Whether whole tables can expire, as of the last change of the tree. Counter only.
     may_expire: AtomicBool,
-    /// Whether writes must look at the backlog before they are let in. A hint: counter only.
+    /// Whether writes must check the backlog before they are admitted. A hint: counter only.
     is_under_pressure: AtomicBool,
     /// Bytes to rewrite until the tree is in shape, as of the last change of the tree: computing it
     /// walks all tables. Counter only.
     debt_bytes: AtomicU64,
-    /// Tables that running jobs use. Held across file operations in two places: while range tombstones
-    /// are read that may make tables needless (`pick_drop`), and while tables join the tree.
+    /// Tables that running jobs use. Held across file operations in two places: while reading range
+    /// tombstones that may cover whole tables (`pick_drop`), and while tables join the tree.
     busy: Mutex<Busy>,
-    /// Held for a whole flush: one flush of a keyspace at a time keeps the order of its runs.
+    /// Held for a whole flush: only one flush of a keyspace runs at a time, to keep the order of
+    /// its runs.
     pub(crate) flushing: Mutex<()>,
     pub(crate) looks: Looks,
     pub(crate) upkeep: UpkeepNotes,
-    /// The last failure of each kind of background job here, until one of the kind succeeds. Apart,
-    /// so that a table which cannot be compacted keeps no flush waiting.
+    /// The last failure of each kind of background job, until one of that kind succeeds. Kept by
+    /// kind, so that a table which cannot be compacted does not hold up flushes.
     failures: Mutex<BTreeMap<JobKind, Failure>>,
 }
 
@@ -71,7 +74,8 @@ pub(crate) struct Failure {
     pub(crate) retry_at: Duration,
 }
 
-/// After so many failures in a row, whatever the cause, writers that wait for a flush are told.
+/// After this many failures in a row, whatever the cause, writers that wait for a flush get the
+/// error.
 const FLUSH_ATTEMPTS_MIN: u32 = 3;
 
 impl KeyspaceCore {
@@ -114,7 +118,7 @@ impl KeyspaceCore {
         *self.name.write().unwrap_or_else(PoisonError::into_inner) = name.into();
     }
 
-    /// Whether the tree has tables that expire whole.
+    /// Whether the tree has tables that can expire as a whole.
     pub(crate) fn may_expire(&self) -> bool {
         self.may_expire.load(Ordering::Relaxed)
     }
@@ -150,8 +154,8 @@ impl KeyspaceCore {
     /// The current view of a keyspace that has not been dropped.
     ///
     /// # Errors
-    /// `Closed` if it has. Asked once the view is taken: that of a keyspace that was dropped meanwhile
-    /// is empty, and whoever sees that sees the drop.
+    /// `Closed` if it has. Checked after the view is taken: the view of a dropped keyspace is
+    /// empty, and whoever sees that also sees the drop.
     #[inline]
     pub(crate) fn live_view(&self) -> Result<Arc<ReadView>> {
         let view = self.view();
@@ -159,12 +163,12 @@ impl KeyspaceCore {
         Ok(view)
     }
 
-    /// A view together with a sequence number at which it is complete: it holds every entry that
-    /// a reader at that number sees.
+    /// A view and a sequence number at which it is complete: it holds every entry that a reader at
+    /// that number sees.
     ///
-    /// Had the view been replaced between the two loads, a memtable that it does not have could
-    /// hold entries below the number, or a compaction could have dropped entries that only an
-    /// older number sees. So the pair counts only if the view is still the current one afterwards.
+    /// If the view were replaced between the two loads, a memtable that is not in it could hold
+    /// entries below the number, or a compaction could have dropped entries that only an older
+    /// number sees. So the pair is used only if the view is still current afterwards.
     pub(crate) fn view_with_seqno(&self, seqno: impl Fn() -> SeqNo) -> (Arc<ReadView>, SeqNo) {
         loop {
             let generation = self.view_generation.load(Ordering::Acquire);
@@ -176,7 +180,7 @@ impl KeyspaceCore {
         }
     }
 
-    /// How often the view was replaced.
+    /// How many times the view was replaced.
     pub(crate) fn view_generation(&self) -> u64 {
         self.view_generation.load(Ordering::Acquire)
     }
@@ -186,7 +190,7 @@ impl KeyspaceCore {
         (self.view_generation(), self.view().active.memtable.entry_count())
     }
 
-    /// Replaces the view by what `change` makes of it.
+    /// Replaces the view with what `change` makes of it.
     pub(crate) fn change_view<E>(
         &self,
         change: impl FnOnce(&ReadView) -> std::result::Result<ReadView, E>,
@@ -197,12 +201,12 @@ impl KeyspaceCore {
             self.upkeep.restart_searches();
         }
         let replaced = std::mem::replace(&mut *view, Arc::new(next));
-        // Within the lock: a reader that gets the new view sees the new generation or a later one.
+        // Inside the lock: a reader that gets the new view sees the new generation or a later one.
         if !esker_base::planted::is("view-generation-not-counted") {
             self.view_generation.fetch_add(1, Ordering::AcqRel);
         }
         drop(view);
-        // Outside of the lock, since it may be the last reference to much memory.
+        // Outside the lock, since it may be the last reference to much memory.
         drop(replaced);
         Ok(())
     }
@@ -222,7 +226,7 @@ impl KeyspaceCore {
         let Ok(()) = switched;
     }
 
-    /// Lets go of all memtables and tables of a keyspace that was dropped.
+    /// Releases all memtables and tables of a dropped keyspace.
     pub(crate) fn forget_contents(&self, budget: &Arc<Budget>) {
         let Ok(()) = self.change_view(|_| {
             Ok::<_, std::convert::Infallible>(ReadView {
@@ -243,7 +247,7 @@ impl KeyspaceCore {
         Error::new(ErrorKind::Closed, format!("the keyspace {} was dropped", self.name()))
     }
 
-    /// From now on no write is taken. Release pairs with the Acquire in `check_live`.
+    /// From now on no write is accepted. Release pairs with the Acquire in `check_live`.
     pub(crate) fn mark_dropped(&self) {
         self.is_dropped.store(true, Ordering::Release);
     }
@@ -264,7 +268,7 @@ impl KeyspaceCore {
         self.noted_failures().get(&kind).cloned()
     }
 
-    /// What flushes fail with, if whoever waits for one is to be told in place of waiting on.
+    /// The error of failing flushes, if it is time to return it to whoever waits for one.
     pub(crate) fn lasting_flush_failure(&self) -> Option<Error> {
         let is_lasting = |failure: &Failure| {
             failure.error.kind() == ErrorKind::NoSpace || FLUSH_ATTEMPTS_MIN <= failure.attempts
@@ -276,8 +280,9 @@ impl KeyspaceCore {
         self.noted_failures().values().cloned().collect()
     }
 
-    /// Notes how a background job ended. Failures wait longer each time, up to a minute; a flush that
-    /// finds no space, for which writers are refused, up to five seconds.
+    /// Notes how a background job ended. A failed job waits longer each time before it is tried
+    /// again, up to a minute; a flush that finds no space, up to five seconds, since writers are
+    /// refused meanwhile.
     pub(crate) fn note_outcome(&self, kind: JobKind, result: &Result<()>, now: Duration) {
         let mut failures = self.noted_failures();
         let Err(error) = result else {

@@ -8,8 +8,8 @@ use crate::sync::{Mutex, MutexGuard, PoisonError};
 
 /// The manifest behind its lock, and the counter that file ids come from.
 ///
-/// Ids are reserved durably in strides before they are handed out, so that an id that was given to
-/// a file which a crash then removed is not given again.
+/// Ids are reserved durably, many at a time, before they are handed out, so that the id of a file
+/// that a crash removed is never given out again.
 #[derive(Debug)]
 pub(crate) struct Ledger {
     /// Lock order: see [`Engine`](crate::engine::Engine). Held across the write and sync of the
@@ -21,7 +21,7 @@ pub(crate) struct Ledger {
 enum State {
     Writable(Box<Writer>),
     ReadOnly(Catalog),
-    /// As it was when the database was closed.
+    /// The catalog as of the close of the database.
     Closed(Catalog),
 }
 
@@ -32,26 +32,27 @@ struct Writer {
     next: u64,
     /// Counters below this are reserved durably.
     reserved: u64,
-    /// The last append failed: the file may or may not have the edit, and the manifest goes on
-    /// only in a new file that leaves it out.
+    /// The last append failed: the file may or may not have the edit, so the manifest must continue
+    /// in a new file without it.
     needs_restart: bool,
 }
 
 /// How many ids one edit reserves. A flush or compaction rarely needs more than a few dozen.
 const RESERVATION: u64 = 256;
 
-/// The next counter is this at most when a database is opened, so that none overflows while it is open.
+/// Largest next counter with which a database is opened, so that the counter cannot overflow while
+/// it is open.
 const COUNTER_MAX: u64 = u64::MAX / 2;
 
-/// No file of a database has a counter above this: there will never be as many.
+/// No file of a database has a counter above this: there will never be that many files.
 const COUNTER_ON_DISK_MAX: u64 = COUNTER_MAX / 2;
 
-/// The first counter that no file of a database has: not `known`, what its manifests say that may have
-/// been given, nor one of `files`; lists of warm blocks have the ids of manifests.
+/// The first counter that no file of a database has: beyond `known`, which is what its manifests
+/// say may have been given out, and beyond all of `files`. (Warm lists have the ids of manifests.)
 ///
 /// # Errors
-/// `Corruption` if there is none, or if one of `files` cannot be of the database by its counter: were it
-/// counted on from there, it would soon run out.
+/// `Corruption` if there is none, or if the counter of one of `files` is too large to be of the
+/// database: counting on from there would soon run out.
 pub(crate) fn first_free_counter(
     known: u64,
     files: impl Iterator<Item = (FileId, FileKind)>,
@@ -73,13 +74,13 @@ pub(crate) fn first_free_counter(
 }
 
 impl Ledger {
-    /// Takes over `manifest`. No file has the counter `next` or a larger one.
+    /// A ledger for `manifest`. No file has the counter `next` or a larger one.
     pub(crate) fn new(manifest: Manifest, next: u64) -> Self {
         let writer = Writer { manifest, next, reserved: next, needs_restart: false };
         Self { state: Mutex::new(State::Writable(Box::new(writer))) }
     }
 
-    /// Of a database that was opened for reading.
+    /// A ledger for a database that was opened for reading.
     pub(crate) fn read_only(catalog: Catalog) -> Self {
         Self { state: Mutex::new(State::ReadOnly(catalog)) }
     }
@@ -113,7 +114,7 @@ impl Ledger {
         self.allocate().map(|id| RunId(id.counter))
     }
 
-    /// A counter above that of every id given out so far.
+    /// A counter above those of all ids given out so far.
     pub(crate) fn next_counter(&self) -> Result<u64> {
         Ok(self.lock().writer()?.next)
     }
@@ -121,9 +122,9 @@ impl Ledger {
     /// Makes `edit` durable, then runs `install` before any other edit can follow.
     ///
     /// # Errors
-    /// If the manifest cannot be written. The edit is not installed. The file on disk may have it
-    /// nevertheless, until a later call has started another one, so files that the edit names must
-    /// be left where they are.
+    /// If the manifest cannot be written. The edit is then not installed, but the manifest file may
+    /// contain it until a later call has started a new one, so files that the edit names must not
+    /// be removed.
     pub(crate) fn commit<T>(
         &self,
         edit: VersionEdit,
@@ -133,8 +134,8 @@ impl Ledger {
         Ok(installed.expect("the condition holds always"))
     }
 
-    /// As [`Ledger::commit`], if `condition` holds once no other edit can come between; `None`
-    /// otherwise.
+    /// As [`Ledger::commit`], but only if `condition` holds, checked when no other edit can
+    /// intervene; `None` otherwise.
     pub(crate) fn commit_if<T>(
         &self,
         condition: impl FnOnce(&Catalog) -> bool,
@@ -152,7 +153,7 @@ impl Ledger {
         Ok(Some(install(writer.manifest.catalog())))
     }
 
-    /// Makes sure that no edit which failed comes back with a later open.
+    /// Makes sure that no failed edit comes back at a later open.
     ///
     /// # Errors
     /// If the manifest cannot be written.
@@ -160,7 +161,7 @@ impl Ledger {
         self.lock().writer()?.settle()
     }
 
-    /// Looks at the catalog as of the last edit.
+    /// Calls `look` with the catalog as of the last edit.
     pub(crate) fn with_catalog<T>(&self, look: impl FnOnce(&Catalog) -> T) -> T {
         match &*self.lock() {
             State::Writable(writer) => look(writer.manifest.catalog()),
@@ -168,20 +169,20 @@ impl Ledger {
         }
     }
 
-    /// The edit that makes the manifest say that log segments are durable up to `ends`, where it
-    /// says something else.
+    /// The edit by which the manifest records that log segments are durable up to `ends`, where it
+    /// differs.
     pub(crate) fn changed_ends(&self, ends: &[(LogId, u64)]) -> VersionEdit {
         self.with_catalog(|catalog| changed_ends(ends, catalog))
     }
 
-    /// Ends the manifest of a database that is being closed, so that damage to any of it, and any
-    /// cut, is noticed; it says that log segments are durable up to `ends`. Takes no more edits then.
-    /// Returns which manifest that is.
+    /// Ends the manifest of a database that is being closed, so that any damage or truncation is
+    /// noticed; it records that log segments are durable up to `ends`. No more edits are accepted.
+    /// Returns the id of the manifest.
     pub(crate) fn end(&self, ends: &[(LogId, u64)]) -> Result<ManifestId> {
         let mut state = self.lock();
         let writer = state.writer()?;
         writer.settle()?;
-        // Under the lock: a flush on a user's thread may have struck one of them just now.
+        // Under the lock: a flush on a user's thread may just have removed one of them.
         let edit = changed_ends(ends, writer.manifest.catalog());
         let mut next = writer.next;
         let result = writer.manifest.close(&edit, || {
@@ -195,7 +196,7 @@ impl Ledger {
         Ok(id)
     }
 
-    /// Takes no more edits: the directory is somebody else's from now on.
+    /// Accepts no more edits: from now on the directory belongs to somebody else.
     pub(crate) fn close(&self) {
         self.lock().close();
     }
@@ -221,7 +222,7 @@ impl State {
     }
 }
 
-/// As [`Ledger::changed_ends`]. Segments that `catalog` does not name are none of its business.
+/// As [`Ledger::changed_ends`]. Ignores segments that `catalog` does not name.
 fn changed_ends(ends: &[(LogId, u64)], catalog: &Catalog) -> VersionEdit {
     let is_new = |(log, end): &&(LogId, u64)| {
         catalog.logs.contains(log) && catalog.durable_logs.get(log) != Some(end)
@@ -231,13 +232,13 @@ fn changed_ends(ends: &[(LogId, u64)], catalog: &Catalog) -> VersionEdit {
 }
 
 impl Writer {
-    /// Adds a reservation to `edit`; it counts once the edit is durable.
+    /// Adds a reservation of ids to `edit`; it takes effect once the edit is durable.
     fn reserve(&self, mut edit: VersionEdit) -> VersionEdit {
         edit.records.push(EditRecord::NextFileCounter(self.next + RESERVATION));
         edit
     }
 
-    /// Starts the manifest anew if the last append failed.
+    /// Starts a new manifest if the last append failed.
     fn settle(&mut self) -> Result<()> {
         if self.needs_restart {
             let id = ManifestId(self.mint());
@@ -250,7 +251,7 @@ impl Writer {
     fn append(&mut self, edit: &VersionEdit) -> Result<()> {
         self.settle()?;
         let Self { manifest, next, needs_restart, .. } = self;
-        // Should it panic, nobody knows what is in the file either.
+        // If it panics, the content of the file is unknown too.
         *needs_restart = !esker_base::planted::is("panicked-edit-forgotten");
         let result = manifest.append(edit, || {
             *next += 1;

@@ -1,4 +1,4 @@
-//! Point reads, as a keyspace or a snapshot asks for them: which view, at which sequence number and time.
+//! Point reads for keyspaces and snapshots: the choice of view, sequence number and time.
 //!
 //! The search itself is in `search`; what a multi-get starts ahead of it is in `read_ahead`.
 
@@ -26,13 +26,13 @@ use crate::read::read_ahead::{ASKED_MAX, Announcer, KeyAhead, look_ahead};
 use crate::read::search::find_from;
 pub(crate) use crate::read::search::{GetTrace, Target, find};
 
-/// Where the value of a key was found. Borrows from the view that was searched.
+/// A value, and where it was found. Borrows from the view that was searched.
 pub(crate) enum Found<'a> {
-    /// In a memtable; with what finds it there again.
+    /// In a memtable; with what it takes to find it again.
     Memtable { memtable: &'a Arc<Memtable>, key: &'a [u8], snapshot: SeqNo, value: &'a [u8] },
     /// In a block of a table, or in a blob file.
     Table(BlockSlice),
-    /// In memory of its own: it was made for this read.
+    /// In its own memory: it was computed for this read.
     Made(Vec<u8>),
 }
 
@@ -50,7 +50,7 @@ impl Found<'_> {
             Self::Table(slice) => Bytes::of_block(slice),
             Self::Made(value) => Bytes::copy_of(&value),
             Self::Memtable { memtable, key, snapshot, value } if PINNED_LEN_MIN <= value.len() => {
-                // A second search, next to nothing beside the copy that it saves.
+                // A second search costs next to nothing compared with the copy that it saves.
                 let pinned = memtable.get_pinned(key, snapshot).map(|(_, slice)| slice);
                 pinned.map_or_else(|| Bytes::copy_of(value), Bytes::of_memtable)
             }
@@ -61,7 +61,7 @@ impl Found<'_> {
 
 impl GetTrace for Announcer<'_> {}
 
-/// Notes when the value expires that is found.
+/// Notes when the value found expires.
 #[derive(Default)]
 struct ExpiryTrace {
     expiry: Option<u64>,
@@ -82,7 +82,7 @@ impl From<UnsupportedKind> for Error {
 }
 
 impl Engine {
-    /// Hands the value of `key` to `use_value`, where it lies.
+    /// Calls `use_value` with the value of `key`, without copying it.
     pub(crate) fn get_with<R>(
         &self,
         keyspace: &KeyspaceCore,
@@ -92,9 +92,9 @@ impl Engine {
     ) -> Result<Option<R>> {
         self.check_open()?;
         let key = &*keyspace.stored_key(key)?;
-        // The view first, the number second: every version that the number needs and that is not
-        // in a newer memtable is then in the view. For a single key either order of a concurrent
-        // write and this read is right.
+        // The view first, then the number: so every entry visible at the number is either in the
+        // view or in a newer memtable. A concurrent write of this one key may count as before or
+        // after this read.
         let view = keyspace.live_view()?;
         let snapshot = self.seqno_of(pin);
         let target = Target { keyspace, view: &view, key, snapshot };
@@ -106,13 +106,13 @@ impl Engine {
         pin.map_or_else(|| self.snapshots.visible(), PinnedSeqNo::seqno)
     }
 
-    /// The time that expiry goes by: that of a snapshot, or now. To be asked for after the view is
-    /// taken whose entries it decides about.
+    /// The time that decides expiry: that of a snapshot, or now. To be called after taking the view
+    /// that it is applied to.
     pub(crate) fn time_of(&self, pin: Option<&PinnedSeqNo>) -> u64 {
         pin.map_or_else(|| self.snapshots.clock.now(), PinnedSeqNo::millis)
     }
 
-    /// Whether `key` has a value, which is not read if it lies in a blob file.
+    /// Whether `key` has a value; a value in a blob file is not read.
     pub(crate) fn contains(
         &self,
         keyspace: &KeyspaceCore,
@@ -129,7 +129,7 @@ impl Engine {
         Ok(found.map(|()| trace.expiry.map_or(Expiry::Never, Expiry::at_millis)))
     }
 
-    /// Finds out whether `key` has a value, which is not read if it lies in a blob file.
+    /// Finds whether `key` has a value; a value in a blob file is not read.
     fn find_key<T: GetTrace>(
         &self,
         keyspace: &KeyspaceCore,
@@ -157,7 +157,7 @@ impl Engine {
         self.get_with(keyspace, key, pin, |found| found.into_value())
     }
 
-    /// The value of a stored key in a view that was made for this read.
+    /// The value of a stored key in a view created for this read.
     pub(crate) fn get_in(
         &self,
         keyspace: &KeyspaceCore,
@@ -182,9 +182,9 @@ impl Engine {
         let stored = |key: &'k K| keyspace.stored_key(key.as_ref());
         let keys: Vec<Cow<'k, [u8]>> = keys.iter().map(stored).collect::<Result<_>>()?;
         let (view, snapshot) = keyspace.view_with_seqno(|| self.seqno_of(pin));
-        // Behind the view: see `live_view`.
+        // After taking the view: see `live_view`.
         keyspace.check_live()?;
-        // One time for all, asked for only if one of them needs it.
+        // One time for all keys, determined only if one of them needs it.
         let time = OnceCell::new();
         let mut values = Vec::with_capacity(keys.len());
         let mut announcer = Announcer::new(&view, snapshot, &keys);

@@ -97,8 +97,7 @@ impl Waiter {
         self.operations.extend_from_slice(request.operations);
         self.operations.shrink_to(KEPT_BYTES_MAX);
         self.count = request.count;
-        // Usually they are the same as last time, and cloning would contend for their reference
-        // counts.
+        // Usually they are the same as last time, and other threads use their reference counts too.
         let same = |(one, other): (&Arc<KeyspaceCore>, _)| Arc::ptr_eq(one, other);
         let is_same = self.keyspaces.len() == request.keyspaces.len()
             && self.keyspaces.iter().zip(request.keyspaces).all(same);

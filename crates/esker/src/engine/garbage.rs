@@ -1,4 +1,4 @@
-//! Tables and blob files that no version refers to any more, until their last reader lets go.
+//! Tables and blob files that no version refers to any more, until their last reader releases them.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
@@ -10,18 +10,18 @@ use esker_tree::Version;
 use crate::sync::atomic::{AtomicUsize, Ordering};
 use crate::sync::{Mutex, PoisonError};
 
-/// Tables struck from the manifest, and blob files that its tables no longer refer to, whose files
+/// Tables removed from the manifest, and blob files that its tables no longer refer to, whose files
 /// may still be read.
 #[derive(Debug, Default)]
 pub(crate) struct Garbage {
     files: Mutex<Vec<(FileId, Held)>>,
     /// Length of `files`, so that readers can look without the lock. Counter only.
     count: AtomicUsize,
-    /// Tables of edits that failed: the manifest may name them, until it is written anew.
+    /// Tables of failed edits: the manifest may name them until it is rewritten.
     doubtful: Mutex<Vec<Arc<TableProperties>>>,
 }
 
-/// What a reader holds. A blob file is held by the tables that refer to it.
+/// What readers hold. A blob file is held by the tables that refer to it.
 #[derive(Debug)]
 enum Held {
     Table(Weak<Table>),
@@ -56,7 +56,8 @@ impl Garbage {
         );
     }
 
-    /// Takes over `blobs`, which no table of the manifest refers to any more. Once for each file.
+    /// Takes over `blobs`, which no table of the manifest refers to any more. Called once for each
+    /// file.
     pub(crate) fn add_blobs<'a>(&self, blobs: impl Iterator<Item = &'a Arc<BlobFile>>) {
         self.extend(blobs.map(|file| (file.facts().id.0, Held::Blob(Arc::downgrade(file)))));
     }
@@ -67,12 +68,12 @@ impl Garbage {
         self.count.store(list.len(), Ordering::Relaxed);
     }
 
-    /// Takes over `tables` of an edit that failed.
+    /// Takes over `tables` of a failed edit.
     pub(crate) fn doubt(&self, tables: impl IntoIterator<Item = Arc<TableProperties>>) {
         self.doubtful.lock().unwrap_or_else(PoisonError::into_inner).extend(tables);
     }
 
-    /// What was given to [`Garbage::doubt`]; it is no longer listed.
+    /// Removes and returns what was given to [`Garbage::doubt`].
     pub(crate) fn take_doubtful(&self) -> Vec<Arc<TableProperties>> {
         std::mem::take(&mut *self.doubtful.lock().unwrap_or_else(PoisonError::into_inner))
     }
@@ -81,7 +82,7 @@ impl Garbage {
         self.count.load(Ordering::Relaxed) == 0
     }
 
-    /// The files that nobody holds; they are no longer listed.
+    /// Removes and returns the files that nobody holds.
     pub(crate) fn take_unreferenced(&self) -> Vec<(FileId, FileKind)> {
         let mut list = self.files.lock().unwrap_or_else(PoisonError::into_inner);
         let mut free = Vec::new();

@@ -1,18 +1,18 @@
-//! Who moves a table from outside into the database: one ingest at a time.
+//! Claims on tables that are moved into the database: one ingest at a time moves a given table.
 //!
-//! A file that is moved gets a second name, and the record that makes it a table of the database is written
-//! behind its end. Two ingests that did so with one file at once would write their records over each
-//! other, and the table of one of them could not be read. So an ingest claims a table before it gives
-//! it a name, and keeps the claim until its record is the last; who finds it claimed copies.
+//! A moved file is hard-linked, and the record that makes it a table of the database is appended to
+//! it. If two ingests did this to one file at once, their records would overwrite each other, and
+//! one of the tables could not be read. So an ingest claims a table before it links it, and keeps
+//! the claim until its record is the last; an ingest that finds the table claimed copies it.
 //!
-//! Goes by what the header of the table names, which is another for every table that was ever written, so
-//! paths and links do not matter. Does not know of other databases.
+//! Identifies a table by its header, which is unique to every table ever written, so paths and
+//! links do not matter. Does not know of other databases.
 
 use esker_base::{DatabaseId, FileId};
 
 use crate::sync::{Mutex, MutexGuard, PoisonError};
 
-/// What the header of a table names.
+/// The identity of a table, from its header.
 type Birth = (DatabaseId, FileId);
 
 /// Tables that ingests have claimed.
@@ -22,14 +22,14 @@ pub(crate) struct Moving {
     claimed: Mutex<Vec<Birth>>,
 }
 
-/// A table that nobody else moves meanwhile.
+/// A table that nobody else moves in the meantime.
 pub(crate) struct Claim<'a> {
     moving: &'a Moving,
     birth: Birth,
 }
 
 impl Moving {
-    /// The right to move a table, until it is dropped; `None` if an ingest has it.
+    /// The right to move a table, until it is dropped; `None` if another ingest has it.
     pub(crate) fn claim(&self, birth: Birth) -> Option<Claim<'_>> {
         let mut claimed = self.claimed();
         if claimed.contains(&birth) {

@@ -1,4 +1,4 @@
-//! Which sequence numbers readers have pinned, and what compaction may therefore forget.
+//! Pinned sequence numbers of readers: what compaction must keep for them.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,22 +13,23 @@ use crate::sync::{Mutex, MutexGuard, PoisonError};
 
 /// The visible sequence number, and the pinned ones at or below it.
 ///
-/// Pinning and asking happen under one lock, so a compaction that has asked can rely on it: every
-/// snapshot taken later stands at or after the visible number that it was told.
+/// Pinning and asking happen under one lock, so a compaction that has asked can rely on the answer:
+/// every snapshot taken later is at or after the visible number in it.
 #[derive(Debug)]
 pub(crate) struct Snapshots {
-    /// Last sequence number that readers see. Release on publish pairs with Acquire on read: who
-    /// sees the number sees the memtable entries up to it.
+    /// Last sequence number that readers see. Release on publish pairs with Acquire on read:
+    /// whoever sees the number also sees the memtable entries up to it.
     visible: AtomicU64,
-    /// Guards the pinned numbers, each with the moments at which its holders took it.
+    /// Guards the pinned numbers, each with the times at which its holders pinned it.
     pinned: Mutex<Pinned>,
     /// Numbers the pins; counter only.
     next_pin: AtomicU64,
-    /// What expiry goes by.
+    /// The clock for expiry.
     pub(crate) clock: ExpiryClock,
 }
 
-/// Who holds each pinned number, by the number of the pin: one of many is found at once.
+/// The holders of each pinned number, by the number of the pin, so that one of many is found
+/// quickly.
 type Pinned = BTreeMap<SeqNo, BTreeMap<u64, Pin>>;
 
 #[derive(Clone, Copy, Debug)]
@@ -38,14 +39,14 @@ struct Pin {
     millis: u64,
 }
 
-/// What a flush or compaction must keep apart.
+/// The readers that a flush or compaction must preserve entries for.
 #[derive(Clone, Debug)]
 pub(crate) struct Readers {
     /// Pinned sequence numbers, ascending, without repetition.
     pub(crate) snapshots: Vec<SeqNo>,
-    /// The latest view; later snapshots stand at or after it.
+    /// The latest view; later snapshots are at or after it.
     pub(crate) visible: SeqNo,
-    /// The time that every reader has passed, those to come included: what has expired at it has
+    /// A time that every reader, present or future, has passed: what has expired by then has
     /// expired for all. In milliseconds since the epoch.
     pub(crate) passed_millis: u64,
 }
@@ -65,7 +66,7 @@ impl Snapshots {
         SeqNo::new(self.visible.load(Ordering::Acquire)).unwrap_or(SeqNo::MAX)
     }
 
-    /// Shows everything up to `seqno` to readers.
+    /// Makes everything up to `seqno` visible to readers.
     pub(crate) fn publish(&self, seqno: SeqNo) {
         self.visible.store(seqno.get(), Ordering::Release);
     }
@@ -77,13 +78,13 @@ impl Snapshots {
         let mut pinned = self.pinned.lock().unwrap_or_else(PoisonError::into_inner);
         let seqno = early.unwrap_or_else(|| self.visible());
         let id = self.next_pin.fetch_add(1, Ordering::Relaxed);
-        // Under the lock: no job has been told a later time that every reader has passed.
+        // Under the lock, so that no job has been given a later time as passed by every reader.
         let millis = self.clock.now();
         pinned.entry(seqno).or_default().insert(id, Pin { taken: now, millis });
         PinnedSeqNo { seqno, id, millis, snapshots: Arc::clone(self) }
     }
 
-    /// The readers that exist, and the point after which new ones appear.
+    /// The present readers, and the point after which new ones will be.
     pub(crate) fn readers(&self) -> Readers {
         let pinned = self.pinned.lock().unwrap_or_else(PoisonError::into_inner);
         let times = pinned.values().flat_map(BTreeMap::values).map(|pin| pin.millis);
@@ -94,11 +95,12 @@ impl Snapshots {
         }
     }
 
-    /// Keeps anybody from pinning a sequence number, unless one at `latest` or after it is pinned.
+    /// Prevents the pinning of sequence numbers; `None` if one at or after `latest` is pinned
+    /// already.
     ///
-    /// While it is held, a change of what readers at `latest` see is seen by nobody who has been
-    /// promised not to. Taken before the ledger and any lock of a keyspace; held across the write
-    /// of an edit.
+    /// While the result is held, what readers at `latest` see can change without any snapshot
+    /// noticing. Taken before the ledger and any lock of a keyspace; held across the write of an
+    /// edit.
     pub(crate) fn hold_from(&self, latest: SeqNo) -> Option<Hold<'_>> {
         let pinned = self.pinned.lock().unwrap_or_else(PoisonError::into_inner);
         let is_free = pinned.range(latest..).next().is_none();
@@ -115,7 +117,7 @@ impl Snapshots {
     }
 }
 
-/// Nobody pins a sequence number while this lives.
+/// Prevents the pinning of sequence numbers while it lives.
 pub(crate) struct Hold<'a> {
     _pinned: MutexGuard<'a, Pinned>,
 }
@@ -134,7 +136,7 @@ impl PinnedSeqNo {
         self.seqno
     }
 
-    /// The time at which the number was pinned, which expiry goes by for whoever reads at it: in
+    /// The time at which the number was pinned, which decides expiry for reads at it: in
     /// milliseconds since the epoch.
     pub(crate) const fn millis(&self) -> u64 {
         self.millis

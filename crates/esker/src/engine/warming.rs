@@ -1,8 +1,8 @@
-//! What is to be loaded into the cache after an open: the list that the last close has left, cut into
+//! What to load into the cache after an open: the list that the last close left, divided into
 //! steps.
 //!
-//! Promises that opening costs no more than a look whether the list is there: it is read by the first
-//! step. The file may lose its name meanwhile. Does not know tables, nor who takes the steps.
+//! Promises that an open only checks whether the list exists: the first step reads it. The file may
+//! have been removed by then. Knows neither tables nor who takes the steps.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::path::Path;
@@ -14,12 +14,11 @@ use esker_env::{File, FileError, FileSystem, IoError};
 use esker_table::WarmSlot;
 use esker_tree::{Recovered, WarmList};
 
-/// Blocks that are brought into the order of tables and files at once; those of the next so many come
-/// after them, however they lie. Some 64 MiB: reads are long where blocks are dense, and what is hot
-/// comes early.
+/// The list is sorted by table and position in batches of this many blocks, some 64 MiB: large
+/// enough for long reads where blocks are dense, small enough for hot blocks to come early.
 const BLOCKS_AT_ONCE: usize = 16 << 10;
 
-/// A list that was there at the open, and that nobody has read yet.
+/// A list that was there at the open and has not been read yet.
 #[derive(Debug)]
 struct SavedList {
     file: Result<Arc<dyn File>, IoError>,
@@ -47,7 +46,7 @@ pub(crate) struct Warming {
 }
 
 impl Warming {
-    /// By the list that belongs to the manifest that was recovered, if there is one and it `is_wanted`.
+    /// From the list that belongs to the recovered manifest, if there is one and it `is_wanted`.
     pub(crate) fn find(
         is_wanted: bool,
         fs: &dyn FileSystem,
@@ -62,7 +61,7 @@ impl Warming {
         Self { list: is_wanted.then(open).flatten(), ..Self::default() }
     }
 
-    /// The name of the list, if it was not read yet.
+    /// The name of the list, if it has not been read yet.
     pub(crate) fn unread_file(&self) -> Option<String> {
         self.list.as_ref().map(|list| list.id.file_name(FileKind::Warm))
     }
@@ -72,10 +71,10 @@ impl Warming {
         self.list.is_none() && self.steps.is_empty()
     }
 
-    /// Reads the list and cuts it into steps, unless that was done.
+    /// Reads the list and divides it into steps, unless that was done.
     ///
     /// # Errors
-    /// Those of [`WarmList::read`], and of the open: nothing is to be loaded then.
+    /// Those of [`WarmList::read`] and of opening the file: nothing will be loaded then.
     pub(crate) fn read(&mut self, now: Duration) -> Result<(), FileError> {
         if let Some(SavedList { file, id, database }) = self.list.take() {
             self.since = now;
@@ -88,17 +87,17 @@ impl Warming {
         self.steps.pop_front()
     }
 
-    /// `step` was not done to its end.
+    /// Takes back `step`, which was not finished.
     pub(crate) fn give_back(&mut self, step: WarmStep) {
         self.steps.push_front(step);
     }
 
-    /// Nothing more of `table` is to be loaded.
+    /// Loads nothing more of `table`.
     pub(crate) fn leave_out(&mut self, table: TableId) {
         self.steps.retain(|step| step.table != table);
     }
 
-    /// Nothing more is to be loaded.
+    /// Loads nothing more.
     pub(crate) fn end(&mut self) {
         (self.list, self.steps) = (None, VecDeque::new());
     }

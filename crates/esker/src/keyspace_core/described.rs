@@ -1,4 +1,4 @@
-//! What the tables of a keyspace say of it, for a repair that has lost the manifest.
+//! What tables record about their keyspace, for a repair that has lost the manifest.
 
 use std::sync::Arc;
 
@@ -8,11 +8,11 @@ use esker_table::TableKeyspace;
 use crate::key_order::BYTEWISE;
 use crate::keyspace_core::{KeyspaceCore, Settings};
 
-/// Name of the keyspace that every database has.
+/// Name of the default keyspace, which every database has.
 pub(crate) const DEFAULT_KEYSPACE: &str = "default";
 
-/// What tables say of the keyspace; `None` if it is like the default keyspace of a new database, which
-/// needs no telling.
+/// What tables record about the keyspace; `None` if it is like the default keyspace of a new
+/// database, for which nothing need be recorded.
 pub(crate) fn described(
     id: KeyspaceId,
     name: &str,
@@ -29,7 +29,7 @@ pub(crate) fn described(
 }
 
 impl KeyspaceCore {
-    /// What its tables say of it.
+    /// What its tables record about it.
     pub(crate) fn described(&self, settings: &Settings) -> Option<Arc<TableKeyspace>> {
         let merge_operator = settings.options.merge_operator.as_ref().map(|merge| merge.name());
         described(self.id, &self.name(), &self.order.name, merge_operator)

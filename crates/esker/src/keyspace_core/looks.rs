@@ -1,12 +1,12 @@
-//! How often a keyspace is looked at because time passes: sixteen times in the shortest of the times
-//! that its options name, at least once a minute. Does not know what a look does.
+//! How often a keyspace is checked for work that time alone makes due: sixteen times in the
+//! shortest duration among its options, and at least once a minute. Does not know what a look does.
 
 use std::time::Duration;
 
 use crate::options::{CompactionPolicy, KeyspaceOptions};
 use crate::sync::atomic::{AtomicU64, Ordering};
 
-/// Looks during the shortest time that a keyspace goes by.
+/// Looks during the shortest duration among the options of a keyspace.
 const LOOKS: u32 = 16;
 
 const EVERY_MIN: Duration = Duration::from_millis(50);
@@ -15,8 +15,8 @@ const EVERY_MAX: Duration = Duration::from_secs(60);
 /// When a keyspace is looked at next.
 #[derive(Debug, Default)]
 pub(crate) struct Looks {
-    /// Nanoseconds of the engine's clock; 0 before the first look, and after the last, at the end of
-    /// that clock, [`u64::MAX`]. Counter only: who moves it on does the look.
+    /// Nanoseconds of the engine's clock; 0 before the first look; [`u64::MAX`] after the last one,
+    /// at the end of that clock. Counter only: whoever advances it does the look.
     next: AtomicU64,
 }
 
@@ -29,7 +29,7 @@ impl Looks {
         }
     }
 
-    /// Whether the caller is to look now; the next look is `every` so much later.
+    /// Whether the caller should look now; the next look is then `every` later.
     pub(crate) fn take(&self, every: Duration, now: Duration) -> bool {
         let due = self.next.load(Ordering::Relaxed);
         let next = u64::try_from(now.saturating_add(every).as_nanos()).unwrap_or(u64::MAX);
@@ -39,7 +39,7 @@ impl Looks {
     }
 }
 
-/// How often a keyspace with these options is looked at; `None` if none of them goes by time.
+/// How often a keyspace with these options is looked at; `None` if none of them depends on time.
 pub(crate) fn look_every(options: &KeyspaceOptions) -> Option<Duration> {
     let by_policy = match options.compaction {
         CompactionPolicy::Fifo(fifo) => fifo.age_max,

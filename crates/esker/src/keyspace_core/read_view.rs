@@ -1,4 +1,4 @@
-//! What a reader of one keyspace pins: its memtables and the version of its tables.
+//! The read view: what a reader of one keyspace pins, its memtables and the version of its tables.
 
 use std::sync::{Arc, OnceLock};
 
@@ -11,7 +11,7 @@ use crate::keyspace_core::write_times::WriteTimes;
 use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use crate::sync::{Mutex, PoisonError};
 
-/// Memtables and version at one moment. Never edited in place: a change installs another one.
+/// Memtables and version at one moment. Never edited in place: a change installs a new one.
 pub(crate) struct ReadView {
     /// Takes the writes.
     pub(crate) active: Arc<WriteBuffer>,
@@ -27,7 +27,7 @@ impl ReadView {
         std::iter::once(&self.active).chain(&self.immutables).map(|buffer| &buffer.memtable)
     }
 
-    /// Whether entries are in memory alone: in no table, and in no log.
+    /// Whether there are entries only in memory: in no table, and in no log.
     pub(crate) fn has_unlogged(&self) -> bool {
         let mut buffers = std::iter::once(&self.active).chain(&self.immutables);
         buffers.any(|buffer| buffer.has_unlogged.load(Ordering::Relaxed))
@@ -40,12 +40,12 @@ impl ReadView {
     }
 }
 
-/// A memtable with what the engine must know about it: the log behind it, and its memory.
+/// A memtable with what the engine must know about it: its oldest log segment, and its memory.
 pub(crate) struct WriteBuffer {
     pub(crate) memtable: Arc<Memtable>,
     /// Segment of the first logged entry. Set before the entry is published.
     log: OnceLock<LogId>,
-    /// Some entries are in no log. Counter only: it is asked for once nobody writes.
+    /// Some entries are in no log. Counter only: it is read when nobody writes.
     has_unlogged: AtomicBool,
     pub(crate) times: WriteTimes,
     /// Charged to the budget in steps, so that a put rarely touches it. Lock order: last.
@@ -55,7 +55,7 @@ pub(crate) struct WriteBuffer {
 }
 
 impl WriteBuffer {
-    /// What a memtable that has anything takes at least.
+    /// Minimum charge of a memtable that is not empty.
     const CHARGE_STEP_BYTES: u64 = 16 << 10;
 
     pub(crate) fn new(budget: &Arc<Budget>) -> Arc<Self> {
@@ -88,8 +88,8 @@ impl WriteBuffer {
         self.has_unlogged.store(true, Ordering::Relaxed);
     }
 
-    /// Brings the budget's charge near what the memtable takes; whether that has grown. It does so by
-    /// chunks, each as large as those before it together.
+    /// Updates the budget's charge to about what the memtable takes; returns whether it has grown.
+    /// A memtable grows by chunks, each as large as all earlier ones together.
     pub(crate) fn update_charge(&self) -> bool {
         let size = self.memtable.reserved_bytes();
         if size < self.charged_bytes.load(Ordering::Relaxed) + Self::CHARGE_STEP_BYTES {

@@ -1,7 +1,8 @@
-//! The settings of a keyspace: its options with what follows from them, replaced whole when it is opened
-//! with other options.
+//! The settings of a keyspace: its options and values derived from them, replaced as a whole when
+//! it is opened with other options.
 //!
-//! What every write or read asks for stands apart, in atomics, so that none of them takes a lock for it.
+//! What every write or read needs is kept separately, in atomics, so that none of them takes a
+//! lock.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,30 +22,30 @@ use crate::options::{CompactionPolicy, KeyspaceOptions};
 use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use crate::sync::{PoisonError, RwLock};
 
-/// A memtable takes at most this part of the memory budget: one that fills and one that is flushed
-/// are then half of it.
+/// A memtable takes at most one part in this many of the memory budget: one that fills and one that
+/// is flushed then take half of it.
 const MEMTABLE_SHARE: u64 = 4;
 
-/// Smallest size that tables are aimed at, in bytes.
+/// Smallest target size of tables, in bytes.
 const TABLE_BYTES_MIN: u64 = 1 << 20;
 
-/// Options of a keyspace with what follows from them.
+/// Options of a keyspace, with values derived from them.
 pub(crate) struct Settings {
     pub(crate) options: KeyspaceOptions,
-    /// The merge operator, for keys as they are stored.
+    /// The merge operator, adapted to stored keys.
     pub(crate) merge: Option<Merge>,
-    /// The compaction filter, for keys as they are stored.
+    /// The compaction filter, adapted to stored keys.
     pub(crate) filter: Option<Filter>,
     /// None if the tree is compacted on demand only.
     pub(crate) policy: Option<Box<dyn Policy>>,
-    /// What on-demand compactions follow: down to the last level, whatever the automatic policy,
-    /// but for one under which tables are of one age each.
+    /// The policy of on-demand compactions: down to the last level, whatever the automatic policy,
+    /// unless that one keeps ages apart.
     pub(crate) manual_policy: Box<dyn Policy>,
     /// What is compacted beside the policy.
     pub(crate) upkeep: Upkeep,
-    /// How often time alone may give work, if it may.
+    /// How often to check for work that time alone makes due, if it can.
     pub(crate) look_every: Option<Duration>,
-    /// Size that tables are aimed at.
+    /// Target size of tables.
     pub(crate) table_bytes: u64,
     /// Size at which the memtable is switched.
     pub(crate) memtable_bytes: u64,
@@ -54,7 +55,7 @@ impl Settings {
     pub(crate) fn new(options: KeyspaceOptions, memory_budget_bytes: u64) -> Self {
         let memtable_bytes =
             options.memtable_bytes.min((memory_budget_bytes / MEMTABLE_SHARE).max(64 << 10));
-        // Tables of one flush, but never so small that a tree has thousands of them.
+        // The size of a flushed table, but never so small that a tree has thousands of them.
         let table_bytes = memtable_bytes.max(TABLE_BYTES_MIN);
         let sizes = LeveledOptions { memtable_bytes, table_bytes, ..LeveledOptions::default() };
         let leveled = Leveled::new(sizes);
@@ -105,16 +106,17 @@ impl Settings {
     }
 }
 
-/// The settings that a keyspace has now.
+/// The present settings of a keyspace.
 pub(super) struct CurrentSettings {
     whole: RwLock<Arc<Settings>>,
-    // Of `whole`, and changed with it alone. Counter only, all of them: nothing is read by their order
-    // but for `merges`.
+    // Copied from `whole`, and only changed with it. All are counter only: nothing depends on their
+    // order, except for `merges`.
     is_logged: AtomicBool,
-    /// Whether there is a merge operator. Changes only to true: a writer that comes too early is refused.
+    /// Whether there is a merge operator. Only ever changes to true: a writer that comes too early
+    /// is refused.
     merges: AtomicBool,
     memtable_bytes: AtomicU64,
-    /// Whether many tombstones are a reason to switch the memtable.
+    /// Whether to switch the memtable early when it has many tombstones.
     sheds_tombstones: AtomicBool,
     /// 0 for never.
     default_ttl_millis: AtomicU64,
@@ -142,7 +144,7 @@ impl CurrentSettings {
         self.sheds_tombstones.store(settings.upkeep.frees_space, Ordering::Relaxed);
         self.default_ttl_millis.store(settings.default_ttl_millis(), Ordering::Relaxed);
         *self.whole.write().unwrap_or_else(PoisonError::into_inner) = settings;
-        // Last: a writer who finds it writes operands, whose readers need the operator.
+        // Last: a writer that sees it writes operands, and their readers need the operator.
         self.merges.store(merges, Ordering::Relaxed);
     }
 }
@@ -166,7 +168,7 @@ impl KeyspaceCore {
         self.settings.memtable_bytes.load(Ordering::Relaxed)
     }
 
-    /// Tombstones at which the memtable is switched though it is not full.
+    /// Number of tombstones at which the memtable is switched before it is full.
     pub(crate) fn tombstone_limit(&self) -> u64 {
         if self.settings.sheds_tombstones.load(Ordering::Relaxed) {
             self.upkeep.tombstone_limit()
@@ -175,13 +177,13 @@ impl KeyspaceCore {
         }
     }
 
-    /// After how long a put expires that does not say when.
+    /// Time after which a put expires that does not name an expiry.
     pub(crate) fn default_ttl(&self) -> Option<Duration> {
         let millis = self.settings.default_ttl_millis.load(Ordering::Relaxed);
         (millis != 0).then_some(Duration::from_millis(millis))
     }
 
-    /// Refuses operands where there is no merge operator, not even by name.
+    /// Refuses operands if there is no merge operator, not even by name.
     pub(crate) fn check_merges(&self) -> Result<()> {
         if self.settings.merges.load(Ordering::Relaxed) {
             return Ok(());
@@ -190,14 +192,14 @@ impl KeyspaceCore {
         Err(Error::invalid_input(what))
     }
 
-    /// What gives the entries of the keyspace their meaning at a time in milliseconds since the
-    /// epoch.
+    /// The context that gives the entries of the keyspace their meaning, at a time in milliseconds
+    /// since the epoch.
     ///
     /// # Cost
     /// Without a merge operator none; with one, as of [`KeyspaceCore::view`].
     pub(crate) fn read_context(&self, now_millis: u64) -> ReadContext {
-        // Whoever asks has its view: had it an operand, written by one who found an operator, this
-        // finds it too.
+        // The caller has taken its view already: if that has an operand, its writer saw the
+        // operator, so this load does too.
         if !self.settings.merges.load(Ordering::Relaxed) {
             return ReadContext { now_millis, ..ReadContext::default() };
         }

@@ -1,9 +1,9 @@
-//! Between the keys of a user and those that the tree holds: the two differ where a keyspace has
-//! another order than the bytewise one.
+//! Conversion between user keys and stored keys, which differ if a keyspace has an order other than
+//! bytewise.
 //!
-//! Everything that takes a key from a user, or gives one back, comes through here; everything
-//! behind it (log, memtables, tables, ranges, compaction) knows stored keys only, and needs no
-//! order: a keyspace whose order is not known is recovered and compacted all the same.
+//! Everything that takes a key from a user, or returns one, goes through here; everything below
+//! (log, memtables, tables, ranges, compaction) knows only stored keys, and needs no order: a
+//! keyspace whose order is not known is recovered and compacted all the same.
 
 use std::borrow::Cow;
 use std::ops::{Bound, RangeBounds};
@@ -18,7 +18,7 @@ use crate::keyspace_core::KeyspaceCore;
 use crate::operation::check_key;
 
 impl KeyspaceCore {
-    /// The key that the tree holds for `key`.
+    /// The stored key for `key`.
     ///
     /// # Errors
     /// `InvalidInput` if it is too long, or the order of the keyspace is not known.
@@ -49,7 +49,7 @@ impl KeyspaceCore {
         )))
     }
 
-    /// Where `key` stands among stored keys: as [`KeyspaceCore::stored_key`], of any length.
+    /// The position of `key` among stored keys: as [`KeyspaceCore::stored_key`], but of any length.
     pub(crate) fn stored_bound<'k>(&self, key: &'k [u8]) -> Result<Cow<'k, [u8]>> {
         if self.order.is_bytewise || esker_base::planted::is("order-not-applied-to-bounds") {
             return Ok(Cow::Borrowed(key));
@@ -57,7 +57,7 @@ impl KeyspaceCore {
         self.encoded(key).map(Cow::Owned)
     }
 
-    /// The stored keys of a range of keys, an inverted one as an empty one.
+    /// A range of keys as a range of stored keys. An inverted range becomes an empty one.
     ///
     /// # Errors
     /// `InvalidInput` if the order of the keyspace is not known and the range has a bound.
@@ -84,7 +84,7 @@ impl KeyspaceCore {
     }
 
     /// A range that holds the stored keys of all keys that start with `prefix`, and whether it
-    /// holds no others.
+    /// holds only those.
     ///
     /// # Errors
     /// `InvalidInput` if the order of the keyspace is not known.
@@ -103,7 +103,7 @@ impl KeyspaceCore {
     ///
     /// # Errors
     /// `InvalidInput` if the order of the keyspace is not known; `Corruption` if it cannot have
-    /// given the stored key.
+    /// produced the stored key.
     pub(crate) fn user_key<'k>(&self, stored: &'k [u8]) -> Result<Cow<'k, [u8]>> {
         if self.order.is_bytewise {
             return Ok(Cow::Borrowed(stored));
@@ -133,12 +133,12 @@ impl KeyspaceCore {
         })
     }
 
-    /// What `stored` is called in texts for people: the key, or where it cannot be known, itself.
+    /// The key to show to people: the user key or, if that cannot be known, `stored` itself.
     pub(crate) fn shown_key<'k>(&self, stored: &'k [u8]) -> Cow<'k, [u8]> {
         self.user_key(stored).unwrap_or(Cow::Borrowed(stored))
     }
 
-    /// `error` of a read of this keyspace, with the key that its user knows.
+    /// `error` of a read of this keyspace, with the user key.
     #[cold]
     pub(crate) fn read_error(&self, error: ReadError) -> Error {
         match error {
@@ -152,14 +152,14 @@ impl KeyspaceCore {
         }
     }
 
-    /// `error` of the compaction filter of this keyspace, with the key that its user knows.
+    /// `error` of the compaction filter of this keyspace, with the user key.
     pub(crate) fn filter_error(&self, error: FilterError) -> Error {
         let key = error.key.as_deref().map(|key| self.shown_key(key).into());
         let error = FilterError { key, ..error };
         Error::new(ErrorKind::UserCode, error.to_string())
     }
 
-    /// `plan` on one line, with the keys that the user knows.
+    /// `plan` on one line, with user keys.
     pub(crate) fn plan_text(&self, plan: &Plan) -> String {
         if self.order.is_bytewise {
             return plan.to_string();
@@ -170,7 +170,7 @@ impl KeyspaceCore {
         Plan { first_key, last_key, cut_keys, ..plan.clone() }.to_string()
     }
 
-    /// What turns keys of this keyspace into stored ones; `None` if they are stored as they are.
+    /// The encoder of this keyspace's keys; `None` if they are stored unchanged.
     ///
     /// # Errors
     /// `InvalidInput` if it is not known.
@@ -181,7 +181,7 @@ impl KeyspaceCore {
         self.order_code().map(|code| Some(Arc::clone(code)))
     }
 
-    /// Takes the code of `order`, unless one is known already.
+    /// Takes the code of `order`, unless it is known already.
     ///
     /// # Errors
     /// `InvalidInput` if it is another order than the recorded one.

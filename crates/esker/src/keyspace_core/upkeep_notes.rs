@@ -1,5 +1,5 @@
-//! What is noted about a keyspace between one decision about its upkeep and the next, and the rules
-//! that its options make. Decides nothing.
+//! What is recorded about a keyspace between decisions about its upkeep, and the rules that follow
+//! from its options. Decides nothing.
 
 use std::time::Duration;
 
@@ -9,37 +9,41 @@ use crate::options::{CompactionPolicy, KeyspaceOptions};
 use crate::sync::atomic::{AtomicU64, Ordering};
 use crate::sync::{Mutex, PoisonError};
 
-/// Tombstones that make a memtable be switched before it is full, at least: a scan steps over each.
+/// Minimum number of tombstones for which a memtable is switched before it is full: a scan steps
+/// over each.
 pub(crate) const TOMBSTONES_SWITCH_MIN: u64 = 16_384;
 
-/// A flush for tombstones was worth it if at most one in this many entries is left.
+/// A flush because of tombstones was worth it if at most one in this many entries is left.
 const LEFT_SHARE: u64 = 4;
 
-/// What is noted about a keyspace between one decision and the next.
+/// What is recorded about a keyspace between decisions.
 #[derive(Debug)]
 pub(crate) struct UpkeepNotes {
-    /// What the last look found, and since when it has been so. Not held across anything.
+    /// What the last look found, and since when that has been so. Not held across anything.
     quiet: Mutex<(WriteMark, Duration)>,
     /// Tombstones at which the memtable is switched; doubled by each such flush that leaves more
     /// than it takes away. Counter only.
     tombstone_limit: AtomicU64,
-    /// How many of a hundred newer entries replaced an older one in the last compactions. Counter
+    /// How many percent of the newer entries replaced an older one in recent compactions. Counter
     /// only.
     overwrite_percent: AtomicU64,
-    /// How many runs seeks have searched beyond one each, since the tables last changed. Counter only.
+    /// How many runs, beyond the first of each seek, seeks have searched since the tables last
+    /// changed. Counter only.
     searches: AtomicU64,
-    /// At how many of them somebody looks whether they pay for a merge; [`NOT_DUE`] once he does, or if
-    /// nothing could be spared. Counter only: who exchanges it looks.
+    /// Number of searches at which it is checked whether they pay for a merge; [`NOT_DUE`] during
+    /// the check, or if a merge would spare nothing. Counter only: whoever exchanges it does the
+    /// check.
     searches_due: AtomicU64,
 }
 
-/// More searches than there will be.
+/// More searches than there will ever be.
 const NOT_DUE: u64 = u64::MAX;
 
-/// Searches after which somebody looks what a merge costs.
+/// Searches after which the cost of a merge is first checked.
 const SEARCHES_FIRST: u64 = 256;
 
-/// Changes whenever something is written: generation of the view and entries in the active memtable.
+/// Changes whenever something is written: the view's generation and the number of entries in the
+/// active memtable.
 pub(crate) type WriteMark = (u64, u64);
 
 impl Default for UpkeepNotes {
@@ -59,8 +63,8 @@ impl UpkeepNotes {
         self.tombstone_limit.load(Ordering::Relaxed)
     }
 
-    /// Notes that a flush for tombstones read so many entries and left so many. `frees` says
-    /// whether what it wrote frees much in its turn.
+    /// Notes that a flush because of tombstones read `entries` and left `left`. `frees` says
+    /// whether what it wrote will free much in turn.
     pub(crate) fn note_flush(&self, entries: u64, left: u64, frees: bool) {
         let limit = self.tombstone_limit();
         let next = if left.saturating_mul(LEFT_SHARE) <= entries || frees {
@@ -71,7 +75,7 @@ impl UpkeepNotes {
         self.tombstone_limit.store(next, Ordering::Relaxed);
     }
 
-    /// How long `mark` has been what looks have seen.
+    /// How long looks have been seeing `mark`.
     pub(crate) fn quiet_for(&self, mark: WriteMark, now: Duration) -> Duration {
         let mut quiet = self.quiet.lock().unwrap_or_else(PoisonError::into_inner);
         if quiet.0 != mark {
@@ -85,21 +89,22 @@ impl UpkeepNotes {
         self.searches.load(Ordering::Relaxed)
     }
 
-    /// Adds so many searches; whether the caller is to ask for a look at what they pay for.
+    /// Adds `count` searches; returns whether the caller should request a check of what they pay
+    /// for.
     pub(crate) fn note_searches(&self, count: u64) -> bool {
         let total = self.searches.fetch_add(count, Ordering::Relaxed).saturating_add(count);
         self.searches_due.load(Ordering::Relaxed) <= total
             && self.searches_due.swap(NOT_DUE, Ordering::Relaxed) != NOT_DUE
     }
 
-    /// Other tables are searched from now on.
+    /// Starts over, since the tables have changed.
     pub(crate) fn restart_searches(&self) {
         self.searches.store(0, Ordering::Relaxed);
         self.searches_due.store(SEARCHES_FIRST, Ordering::Relaxed);
     }
 
-    /// After a look for which nothing was to be done: `due` tells how many searches are worth
-    /// the next, if any are.
+    /// After a check that found nothing to do: `due` returns how many searches are worth the next
+    /// check, if any are.
     pub(crate) fn looked_at_searches(&self, due: impl FnOnce() -> Option<u64>) {
         if self.searches_due.load(Ordering::Relaxed) == NOT_DUE && SEARCHES_FIRST <= self.searches()
         {
@@ -112,7 +117,7 @@ impl UpkeepNotes {
         self.overwrite_percent.load(Ordering::Relaxed)
     }
 
-    /// Notes that a compaction of so many newer entries with older ones dropped so many: a moving
+    /// Notes that a compaction of `newer` entries with older ones dropped `dropped`: a moving
     /// average over about four compactions.
     pub(crate) fn note_dropped(&self, newer: u64, dropped: u64) {
         if newer == 0 {

@@ -1,7 +1,7 @@
 //! When the entries of a memtable were written.
 //!
-//! Written by whoever inserts, read by flushes and by whoever decides when to flush. The clock is
-//! asked twice in the life of a memtable, not once for each write.
+//! Written by the commit leader, read by flushes and by code that decides when to flush. The clock
+//! is read twice in the life of a memtable, not once for each write.
 
 use std::time::Duration;
 
@@ -10,10 +10,10 @@ use esker_table::TableTimes;
 
 use crate::sync::atomic::{AtomicU64, Ordering};
 
-/// Stands for a time that is not known yet.
+/// Represents a time that is not known yet.
 const NONE: u64 = u64::MAX;
 
-/// Milliseconds since the Unix epoch; no entry, or no tombstone, is older.
+/// Milliseconds since the Unix epoch: no entry is older than the one, no tombstone than the other.
 #[derive(Debug)]
 pub(crate) struct WriteTimes {
     // Release pairs with the Acquire of the flush, which comes after the switch of the memtable.
@@ -28,8 +28,8 @@ impl Default for WriteTimes {
 }
 
 impl WriteTimes {
-    /// Notes that entries were inserted into `memtable`, `now` or a little before. To be called
-    /// after each insertion of a batch, by the one writer.
+    /// Notes that entries were inserted into `memtable`, `now` or a little earlier. To be called by
+    /// the single writer after inserting each batch.
     #[inline]
     pub(crate) fn note(&self, memtable: &Memtable, now: impl Fn() -> u64) {
         if self.first.load(Ordering::Relaxed) == NONE {
@@ -47,18 +47,18 @@ impl WriteTimes {
         Some(self.first_tombstone.load(Ordering::Acquire)).filter(|&time| time != NONE)
     }
 
-    /// The times of a table of everything that was noted in `all`, flushed at `now`.
+    /// The times for a table with everything noted in `all`, flushed at `now`.
     pub(crate) fn joined<'a>(all: impl Iterator<Item = &'a Self> + Clone, now: u64) -> TableTimes {
         let firsts = all.clone().map(|times| times.first.load(Ordering::Acquire));
         let oldest = firsts.min().unwrap_or(NONE).min(now);
         let tombstones = all.filter_map(Self::oldest_tombstone);
-        // A clock that was set back must not turn the times around.
+        // A clock that was set back must not reverse the times.
         let oldest_tombstone = tombstones.min().map(|time| time.clamp(oldest, now));
         TableTimes { oldest, newest: now, oldest_tombstone, written: now }
     }
 }
 
-/// A time since the Unix epoch as tables have it.
+/// A time since the Unix epoch as recorded in tables.
 pub(crate) fn as_millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX - 1)
 }

@@ -77,8 +77,7 @@ impl SyncGroup {
                 let goes_on = |syncing: &mut Syncing| syncing.gathering.goes_on();
                 let waited = self.synced.wait_timeout_while(syncing, limit, goes_on);
                 syncing = waited.unwrap_or_else(PoisonError::into_inner).0;
-                // A caller may have been served already, and the one now waiting for others be
-                // somebody else.
+                // If this caller was served meanwhile, the gathering may be somebody else's by now.
                 if syncing.durable < position {
                     syncing.gathering.give_up();
                 }

@@ -1,9 +1,8 @@
-//! What a multi-get has others start before it comes to it: loads from memory, and reads of the
-//! device.
+//! Read-ahead of a multi-get: it starts loads from memory and reads from the device early.
 //!
-//! Promises to change no answer. Memory is asked for before anything is looked up; the device only
-//! once a read has found that its block is not at hand, so that reads which the cache or the system
-//! can answer pay nothing.
+//! Promises to change no answer. Memory is prefetched before anything is looked up; the device is
+//! asked only once a read has found that its block is not in memory, so that reads which the cache
+//! or the system can answer pay nothing.
 
 use std::borrow::Cow;
 
@@ -12,20 +11,20 @@ use esker_table::{Ahead, BlockAhead, ReadTrace};
 
 use crate::keyspace_core::read_view::ReadView;
 
-/// So many keys of a multi-get wait for the device together, in between twice as many: a device
-/// gives four times as many blocks a second with 32 under way as one after another, and hardly more
-/// with more.
+/// At least this many keys of a multi-get are kept waiting for the device together, and at most
+/// twice as many: with 32 reads in flight, a device delivers four times as many blocks a second as
+/// one at a time, and with more in flight hardly more.
 const UNDER_WAY_MIN: usize = 32;
 
-/// Watches the reads of a multi-get. When one of them waits, the blocks of the keys behind it are
-/// announced to the system, which reads them meanwhile.
+/// Observes the reads of a multi-get. When one of them has to wait, announces the blocks of the
+/// following keys to the system, which reads them in the meantime.
 pub(crate) struct Announcer<'a> {
     view: &'a ReadView,
     snapshot: SeqNo,
     keys: &'a [Cow<'a, [u8]>],
-    /// The key that is read.
+    /// The index of the key being read.
     current: usize,
-    /// The first key that was not announced.
+    /// The index of the first key not announced.
     announced: usize,
 }
 
@@ -38,7 +37,7 @@ impl<'a> Announcer<'a> {
         Self { view, snapshot, keys, current: 0, announced: 0 }
     }
 
-    /// Takes note that key `number` is read next.
+    /// Notes that key `number` is read next.
     pub(crate) const fn go_on_to(&mut self, number: usize) {
         self.current = number;
     }
@@ -49,7 +48,7 @@ impl<'a> Announcer<'a> {
             return;
         }
         let hash = hash_key(key);
-        // A filter that is wrong about the key leaves the rest of its runs to the read.
+        // If a filter is wrong about the key, the remaining runs are left to the read.
         let _found = self.view.version.candidates(key).any(|(_, table)| table.announce(key, hash));
     }
 }
@@ -72,12 +71,14 @@ impl ReadTrace for Announcer<'_> {
     }
 }
 
-/// So many keys of a multi-get wait for memory together: enough for as many loads as a processor
-/// has under way, few enough for what they asked for to be still there.
+/// This many keys of a multi-get are prefetched from memory together: enough to use all the loads
+/// that a processor can have in flight, few enough for the prefetched lines to be still in its
+/// cache.
 pub(crate) const ASKED_MAX: usize = 16;
 
-/// What is known of a key of a multi-get before it is read: of the tables that may hold it, in the
-/// order in which they are read, the first so many do not, and the next has it in this block if at all.
+/// What is known of a key of a multi-get before it is read: of the candidate tables, in the order
+/// in which they are read, the first `ruled_out` do not have it, and the next one has it in `block`
+/// if at all.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct KeyAhead<'a> {
     ruled_out: usize,
@@ -85,7 +86,7 @@ pub(crate) struct KeyAhead<'a> {
 }
 
 impl<'a> KeyAhead<'a> {
-    /// What is known of the key in the table that is the `number`th that may hold it.
+    /// What is known of the key in candidate table `number`.
     #[inline]
     pub(crate) const fn at(self, number: usize) -> Ahead<'a> {
         match self.block {
@@ -96,8 +97,8 @@ impl<'a> KeyAhead<'a> {
     }
 }
 
-/// Asks for the memory that gets of `keys` will read: one load of every key, then the next. What is
-/// found on the way is the first half of each get, which goes on from there.
+/// Prefetches the memory that gets of `keys` will read: first one load for every key, then the
+/// next. What it finds is the first half of each get, which continues from there.
 pub(crate) fn look_ahead<'a>(
     view: &'a ReadView,
     keys: &'a [Cow<'_, [u8]>],

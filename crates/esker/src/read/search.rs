@@ -1,11 +1,11 @@
-//! The search of a point read: from newer sources to older ones, until one decides.
+//! The search of a point read: through the sources from newest to oldest, until one decides.
 //!
-//! Memtables, then level 0 newest run first, then the deeper levels. A table is not looked into if
-//! its key range, its sequence range or its filter rules the key out.
+//! The order is: memtables, level 0 with its newest run first, the deeper levels. A table is
+//! skipped if its key range, its sequence range or its filter rules the key out.
 //!
-//! A put or a tombstone decides at once. Every other kind is given its meaning by a [`PointRead`],
-//! apart from this path; operands of a merge make it go on to the sources that are older. A range
-//! tombstone over the key ends the search behind the source that has it: what is older is hidden.
+//! A put or a tombstone decides at once. Every other kind is handled by a [`PointRead`], off this
+//! path; merge operands make the search go on to older sources. A range tombstone over the key ends
+//! the search after the source that has it: everything older is hidden.
 
 use std::ops::ControlFlow::{self, Break, Continue};
 
@@ -24,36 +24,36 @@ use crate::read::Found;
 use crate::read::read_ahead::KeyAhead;
 use crate::read::sources::{coverage, source_cursors};
 
-/// Watches a point read. The ordinary read is watched by [`NoTrace`], which compiles to nothing.
+/// Observes a point read. Ordinary reads use [`NoTrace`], which compiles to nothing.
 pub(crate) trait GetTrace: ReadTrace {
     /// A memtable was searched; `decides` if it has a visible entry of the key.
     fn memtable(&mut self, _memtable: &Memtable, _decides: bool) {}
 
-    /// No table of this run has the key in its range.
+    /// No table of this run covers the key.
     fn outside(&mut self, _level: usize, _run: &Run) {}
 
-    /// The table was left out: all its entries are newer than the reader.
+    /// The table was skipped: all its entries are newer than the reader.
     fn too_new(&mut self, _level: usize, _table: &Table) {}
 
-    /// The table is searched next; its own events follow.
+    /// The table is searched next; calls about it follow.
     fn enter(&mut self, _level: usize, _table: &Table) {}
 
     /// The table was searched; `decides` if it has a visible entry of the key.
     fn leave(&mut self, _decides: bool) {}
 
-    /// The source searched last has a range tombstone over the key: what is older is hidden.
+    /// The last searched source has a range tombstone over the key, which hides everything older.
     fn covered(&mut self, _seqno: SeqNo) {}
 
-    /// So many operands were merged.
+    /// This many operands were merged.
     fn merged(&mut self, _operands: u64) {}
 
-    /// The value expires or has expired then, in milliseconds since the epoch.
+    /// The value expires, or has expired, at this time in milliseconds since the epoch.
     fn expires(&mut self, _millis: u64) {}
 }
 
 impl GetTrace for NoTrace {}
 
-/// What is read, and where.
+/// What to read, and where.
 #[derive(Clone, Copy)]
 pub(crate) struct Target<'a> {
     pub(crate) keyspace: &'a KeyspaceCore,
@@ -73,7 +73,7 @@ pub(crate) fn find<'a, T: GetTrace>(
     find_from(None, target, context, trace)
 }
 
-/// As [`find`], from where a look ahead has come to, if there was one.
+/// As [`find`], but continues from what a look-ahead has found, if there was one.
 #[inline]
 pub(super) fn find_from<'a, T: GetTrace>(
     ahead: Option<KeyAhead<'_>>,
@@ -135,13 +135,13 @@ pub(super) fn find_from<'a, T: GetTrace>(
 struct Search<'a, F> {
     target: Target<'a>,
     context: Option<F>,
-    /// Since an entry was met that is neither a put nor a tombstone.
+    /// Set once an entry was met that is neither a put nor a tombstone.
     other: Option<PointRead<'a>>,
 }
 
 impl<'a, F: FnOnce() -> ReadContext> Search<'a, F> {
-    /// Takes the newest visible entry of a source, in which a range tombstone may hide what is older
-    /// than `covering`. Breaks with the answer if it is known then.
+    /// Processes the newest visible entry of a source. A range tombstone of the source may hide
+    /// everything older than `covering`. Breaks with the answer once it is known.
     #[inline]
     fn take<C: Cursor, T: GetTrace>(
         &mut self,
@@ -164,7 +164,7 @@ impl<'a, F: FnOnce() -> ReadContext> Search<'a, F> {
         }
     }
 
-    /// The answer where nothing that is older counts.
+    /// The answer, if nothing older counts.
     fn finish<T: GetTrace>(self, trace: &mut T) -> Result<Option<Found<'a>>> {
         match self.other {
             None => Ok(None),
@@ -173,13 +173,14 @@ impl<'a, F: FnOnce() -> ReadContext> Search<'a, F> {
     }
 }
 
-/// Whether an entry is not hidden by the range tombstone over its key, if there is one.
+/// Whether an entry is newer than the range tombstone over its key, or there is none.
 #[inline]
 fn is_above(trailer: Trailer, covering: Option<SeqNo>) -> bool {
     covering.is_none_or(|covering| covering < trailer.seqno())
 }
 
-/// Tells `trace` of the runs without a table for the key, in the levels from `told` to before `end`.
+/// Reports to `trace` the runs without a table for the key, in the levels from `told` up to but
+/// excluding `end`.
 #[inline]
 fn tell_outside<T: GetTrace>(target: Target<'_>, told: &mut usize, end: usize, trace: &mut T) {
     if T::ENABLED {
@@ -193,7 +194,7 @@ fn tell_outside<T: GetTrace>(target: Target<'_>, told: &mut usize, end: usize, t
     }
 }
 
-/// A point read that has met an entry which is neither a put nor a tombstone.
+/// A point read that has met an entry that is neither a put nor a tombstone.
 struct PointRead<'a> {
     target: Target<'a>,
     context: ReadContext,
@@ -213,8 +214,8 @@ impl<'a> PointRead<'a> {
         })
     }
 
-    /// Takes the newest visible entry of a source, in which a range tombstone may hide what is older
-    /// than `covering`, and returns the answer if it is known then.
+    /// Processes the newest visible entry of a source, and returns the answer if it is then known.
+    /// A range tombstone of the source may hide everything older than `covering`.
     #[cold]
     fn step<C: Cursor, T: ReadTrace>(
         &mut self,
@@ -250,13 +251,13 @@ impl<'a> PointRead<'a> {
         })
     }
 
-    /// All sources from the newest entry of the key on.
+    /// A merge over all sources, starting at the newest entry of the key.
     fn sources(&self, range: &KeyRange) -> Result<MergingCursor<SourceCursor>> {
         let Target { view, snapshot, .. } = self.target;
         Ok(MergingCursor::new(source_cursors(view, range, snapshot, |_| Ok(false))?))
     }
 
-    /// What is told of operands that are too many to be kept in memory.
+    /// Counts, for the trace, operands that are too many to be kept in memory.
     fn count_operands(&mut self) -> Result<()> {
         let Target { view, key, snapshot, .. } = self.target;
         let covering = match coverage(view, snapshot) {
@@ -269,7 +270,7 @@ impl<'a> PointRead<'a> {
         counted.map_err(|error| self.target.keyspace.read_error(error))
     }
 
-    /// The read over again, for operands that are too many to be kept in memory.
+    /// Reads again, with a cursor, when operands are too many to be kept in memory.
     fn read_by_cursor(&self) -> Result<Option<Found<'a>>> {
         let Target { view, key, snapshot, .. } = self.target;
         let range = KeyRange::from_bounds(&(key..=key));

@@ -1,10 +1,10 @@
-//! What a scan merges: the memtables and runs that can hold a key of its range, and the range tombstones
-//! of all.
+//! The sources of a scan: the memtables and runs that can hold a key of its range, and all range
+//! tombstones.
 //!
-//! A run of which one table lies in the range is left out if the prefix filter of that table excludes
-//! the range. Its range tombstones are not: they are asked for apart from its entries. Of two tables of
-//! a run that lie in the range, both hold keys of it, but for those that reach into it by range
-//! tombstones alone; so nothing is asked there.
+//! If only one table of a run overlaps the range, and its prefix filter excludes the range, the run
+//! is left out. Its range tombstones are not left out: they are read separately. If two tables of a
+//! run overlap the range, both hold keys in it, unless they overlap it only by range tombstones; so
+//! filters are not asked then.
 
 use std::sync::Arc;
 
@@ -17,13 +17,13 @@ use crate::counters::Counters;
 use crate::error::Result;
 use crate::keyspace_core::read_view::ReadView;
 
-/// How many of `sources` are not memtables.
+/// The number of `sources` that are runs.
 pub(crate) fn run_count(sources: &[SourceCursor]) -> u32 {
     let is_run = |source: &&SourceCursor| !matches!(source, SourceCursor::Memtable(_));
     sources.iter().filter(is_run).count() as u32
 }
 
-/// What range tombstones hide of `view` from a reader at `seqno`.
+/// The parts of `view` that range tombstones hide from a reader at `seqno`.
 pub(crate) fn coverage(view: &ReadView, seqno: SeqNo) -> Option<Box<Coverage>> {
     let has_ranges = |memtable: &Arc<Memtable>| memtable.range_tombstone_count() > 0;
     if !view.version.has_ranges() && !view.memtables().any(has_ranges) {
@@ -32,8 +32,8 @@ pub(crate) fn coverage(view: &ReadView, seqno: SeqNo) -> Option<Box<Coverage>> {
     Coverage::new(seqno, view.memtables(), view.version.runs())
 }
 
-/// A cursor for each memtable and run that can hold a key of `range`, newest first. `excludes` is
-/// asked about the table of a run of which no other one can.
+/// A cursor for each memtable and run that can hold a key of `range`, newest first. If a single
+/// table of a run can hold one, `excludes` is asked about that table.
 ///
 /// # Errors
 /// Of `excludes`.
@@ -65,11 +65,10 @@ pub(crate) fn source_cursors(
     Ok(sources)
 }
 
-/// Whether the prefix filter of `table` says that none of its entries lies in `range`; counts what it
-/// says.
+/// Whether the prefix filter of `table` says that no entry of it is in `range`; counts the answer.
 ///
 /// # Errors
-/// If the table cannot be opened, or its filter not be read; not if the filter is damaged.
+/// If the table cannot be opened or its filter cannot be read, but not if the filter is damaged.
 #[inline]
 pub(crate) fn prefix_excludes(
     table: &Table,
