@@ -1,8 +1,8 @@
-//! The work that keeps the tree in shape: compactions, and how what a job has made comes to be.
+//! The work that keeps the tree in shape: compactions, and installing the results of jobs.
 //!
-//! A job writes new files first, then one edit, then exchanges the view of its keyspace. Until the
-//! edit is durable nothing refers to the files, and once it is, nothing refers to the old ones but
-//! readers that started before.
+//! A job first writes new files, then one edit, then replaces the view of its keyspace. Until the
+//! edit is durable, nothing refers to the new files; afterwards, only readers that started earlier
+//! refer to the old ones.
 
 mod blobs;
 mod closing;
@@ -50,8 +50,8 @@ impl Engine {
         self.throttle.wake();
     }
 
-    /// Makes `edit` durable and shows it to readers, without the memtables that it replaces. False if
-    /// the keyspace was dropped: then the files of the edit are removed.
+    /// Makes `edit` durable and installs it for readers, without the memtables that it replaces.
+    /// False if the keyspace was dropped: then the files of the edit are removed.
     pub(crate) fn install(
         &self,
         keyspace: &KeyspaceCore,
@@ -60,7 +60,7 @@ impl Engine {
     ) -> Result<bool> {
         let is_flushed =
             |buffer: &Arc<WriteBuffer>| flushed.iter().any(|flushed| Arc::ptr_eq(flushed, buffer));
-        // Looked at under the ledger's lock: a drop may have come first.
+        // Checked under the ledger's lock: a drop may have come first.
         let exists = |catalog: &esker_tree::Catalog| catalog.keyspaces.contains_key(&keyspace.id);
         let committed = self.ledger.commit_if(exists, edit.clone(), |_| {
             keyspace.change_view(|view| {
@@ -99,14 +99,14 @@ impl Engine {
         })
     }
 
-    /// Removes the tables of an edit that was not written, since the keyspace was dropped.
+    /// Removes the tables of an edit that was not written because the keyspace was dropped.
     fn remove_tables_of(&self, edit: &VersionEdit) {
         self.remove_outputs(tables_added(edit).map(|table| &**table));
     }
 
-    /// Removes the tables of edits that failed, once the manifest is surely without them.
+    /// Removes the tables of failed edits, once the manifest is certain not to have them.
     pub(crate) fn remove_doubtful(&self) {
-        // First the tables: an edit that fails meanwhile has its own in doubt behind these.
+        // The tables first: an edit that fails in the meantime adds its own after these.
         let tables = self.garbage.take_doubtful();
         if tables.is_empty() {
             return;
@@ -117,7 +117,7 @@ impl Engine {
         }
     }
 
-    /// Removes tables that were written and never came to be, and their blob files.
+    /// Removes tables that were written but never installed, and their blob files.
     pub(crate) fn remove_outputs<'a>(
         &self,
         tables: impl Iterator<Item = &'a TableProperties> + Clone,
@@ -154,7 +154,7 @@ impl Engine {
             Ok(picked) => picked,
             Err(is_idle) => return self.forget_failure(keyspace, is_idle),
         };
-        // Another thread may find something that can run beside this.
+        // Another thread may find something that can run concurrently with this.
         self.scheduler.request_compaction(keyspace.id);
         let result = self.run_plan(keyspace, job, version, &plan, None);
         let gave_way = plan.reason == PlanReason::Idle
@@ -165,8 +165,9 @@ impl Engine {
         self.scheduler.request_compaction(keyspace.id);
     }
 
-    /// Nothing is to be compacted, nor is anything if `is_idle`: what failed before is not wanted any
-    /// more, since somebody else has done it. A flush that failed still is, while its memtables wait.
+    /// Called when there is nothing to compact. If nothing is in flight either (`is_idle`), what
+    /// failed before is no longer needed, since it has been done otherwise; but a failed flush is,
+    /// while its memtables wait.
     fn forget_failure(&self, keyspace: &KeyspaceCore, is_idle: bool) {
         if !is_idle || keyspace.failures().is_empty() {
             return;
@@ -178,8 +179,9 @@ impl Engine {
         self.scheduler.wake();
     }
 
-    /// What range tombstones make needless, where compaction is automatic. Tables whose range
-    /// tombstones cannot be read stay: the compaction that has to read them fails, and says so.
+    /// The plan that drops tables covered by range tombstones, if compaction is automatic. Tables
+    /// whose range tombstones cannot be read stay: the compaction that has to read them fails and
+    /// reports it.
     pub(crate) fn pick_drop(
         &self,
         keyspace: &KeyspaceCore,
@@ -190,7 +192,7 @@ impl Engine {
         pick_drop(version, busy, &self.readers().0).unwrap_or_default()
     }
 
-    /// Carries out a plan for `version` that is registered as `job`, for `task` if that asked for it.
+    /// Carries out a plan for `version` that is registered as `job`, for `task` if it is on demand.
     pub(crate) fn run_plan(
         &self,
         keyspace: &Arc<KeyspaceCore>,
@@ -214,12 +216,13 @@ impl Engine {
             task.note_end(installed.map(|(_, written)| (plan, written)));
         }
         // No longer held, so that what the plan made obsolete can be removed, by this thread or by
-        // who waits for the end of the job.
+        // one that waits for the end of the job.
         drop(version);
         keyspace.busy().finish(job);
         self.scheduler.unpark(keyspace.id);
         let installed = match result {
-            // Of a keyspace that was dropped meanwhile nobody else removes what the plan has held.
+            // If the keyspace was dropped in the meantime, nobody else removes what the plan has
+            // held.
             Ok(done) => done.inspect_err(|_| self.collect_garbage())?,
             Err(panic) => {
                 self.poison_by_panic(&*panic);
@@ -244,9 +247,9 @@ impl Engine {
         Ok(())
     }
 
-    /// Returns the bytes read and written, or nothing if the keyspace was dropped before the result could
-    /// be installed. `version` is the one that the plan was made for: the keyspace itself may have been
-    /// dropped since, and its version be empty.
+    /// Returns the bytes read and written, or `None` if the keyspace was dropped before the result
+    /// could be installed. `version` is the one that the plan was made for: the keyspace's own is
+    /// empty if it has been dropped since.
     fn execute(&self, keyspace: &Arc<KeyspaceCore>, work: Work<'_>) -> Result<Option<(u64, u64)>> {
         let Work { version, plan, .. } = work;
         let removed: Vec<_> = plan.tables().collect();
@@ -257,7 +260,7 @@ impl Engine {
             .map(|table| EditRecord::TableRemoved { keyspace: keyspace.id, table: *table })
             .collect();
         if plan.is_drop {
-            // Whoever drops a keyspace takes over its tables.
+            // The drop of a keyspace takes over its tables.
             if !self.install(keyspace, VersionEdit { records }, &[])? {
                 return Ok(None);
             }

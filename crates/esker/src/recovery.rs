@@ -1,12 +1,12 @@
 //! Opening: from what is on disk to a running engine.
 //!
-//! In this order: take the lock; read the manifest; take the lock of a directory that has only the log;
-//! check that every file that the manifest names is there; replay the log segments that it names into
-//! memtables; remove what nothing refers to. Until the last step nothing on disk is changed, so an open
-//! that fails leaves everything as it was.
+//! In this order: take the lock; read the manifest; take the lock of a separate log directory;
+//! check that every file that the manifest names is there; replay the log segments that it names
+//! into memtables; remove what nothing refers to. Nothing on disk is changed before the last step,
+//! so a failed open leaves everything as it was.
 //!
-//! What the replay does not take of the log is cut off for good, so that opening again gives the
-//! same.
+//! The part of the log that the replay does not take is cut off for good, so that opening again
+//! gives the same result.
 
 mod directory;
 pub(crate) mod mode;
@@ -43,7 +43,7 @@ use crate::recovery::mode::RecoveryMode;
 use crate::recovery::orphans::{Places, blobs_of, is_foreign, is_own_log};
 use crate::recovery::replay::{Replay, ReplayedSegment};
 
-/// Name of the lock file in a database directory, and in one that has only the log. Never removed.
+/// Name of the lock file in a database directory, and in a separate log directory. Never removed.
 pub(crate) const LOCK_FILE: &str = "LOCK";
 
 /// What to open, and how.
@@ -52,18 +52,18 @@ pub(crate) struct OpenRequest {
     pub(crate) dir: PathBuf,
     pub(crate) options: Options,
     pub(crate) default_keyspace: Option<KeyspaceOptions>,
-    /// Key orders of the caller's own, for keyspaces that have them.
+    /// Custom key orders, for keyspaces that have them.
     pub(crate) orders: Vec<Order>,
     pub(crate) is_read_only: bool,
     pub(crate) creates: bool,
-    /// One that exists is refused.
+    /// Refuse a database that exists.
     pub(crate) must_be_new: bool,
     pub(crate) recovery: RecoveryMode,
     pub(crate) listener: Option<EventListener>,
 }
 
 impl OpenRequest {
-    /// Whether directories that are missing are made.
+    /// Whether missing directories are created.
     const fn makes_directories(&self) -> bool {
         self.creates && !self.is_read_only
     }
@@ -83,7 +83,7 @@ fn check_request(request: &OpenRequest) -> std::result::Result<(), String> {
     Ok(())
 }
 
-/// The process may go elsewhere while the database is open.
+/// Makes paths absolute: the process may change its directory while the database is open.
 fn make_absolute(request: &mut OpenRequest) -> Result<()> {
     request.dir = request.env.fs.absolute(&request.dir)?;
     if let Some(log_dir) = &mut request.options.log_dir {
@@ -99,7 +99,7 @@ pub(crate) fn open(mut request: OpenRequest) -> Result<Arc<Engine>> {
     make_absolute(&mut request)?;
     let OpenRequest { env, dir, options, .. } = &request;
     let log_dir = options.log_dir.clone().unwrap_or_else(|| dir.clone());
-    // Before anything is made: a directory that is not ours is left as it is.
+    // Before anything is created: a directory that is not ours is left as it is.
     check_is_database(&request)?;
     if request.makes_directories() {
         env.fs.create_dir_all(dir)?;
@@ -122,15 +122,15 @@ pub(crate) fn open(mut request: OpenRequest) -> Result<Arc<Engine>> {
     if !request.is_read_only {
         places.check_log_dir(recovered.catalog.database)?;
     }
-    // From here on the directory is changed, if it may be.
+    // From here on the directory is changed, unless the open is read-only.
     let Replay { segments, last_seqno, last_logged, operation_count, dropped, .. } = replay;
     let mut told = dropped;
     let (ledger, segments) = if request.is_read_only && !planted::is("read-only-open-writes") {
         (Ledger::read_only(recovered.catalog), Vec::new())
     } else {
         let segments = cut_segments(&request, &log_dir, segments)?;
-        // First the manifest is made durable: the last edits may be in the system's memory only,
-        // and what they made obsolete is needed again if they are lost.
+        // First the manifest is made durable: the last edits may still be only in the system's
+        // memory, and if they are lost, what they made obsolete is needed again.
         let ledger = open_ledger(&request, recovered)?;
         note_cuts(&segments, &ledger)?;
         let logs = segments.iter().map(|segment| segment.id).collect();
@@ -184,7 +184,7 @@ fn table_context(
     })
 }
 
-/// Refuses a manifest that does not end as a whole one does, where nothing else will do.
+/// Refuses a manifest that does not end properly, in the strict mode.
 fn check_end(request: &OpenRequest, recovered: &Recovered) -> Result<()> {
     match recovered.end {
         LogEnd::Torn { offset } if request.recovery == RecoveryMode::Strict => {
@@ -194,9 +194,9 @@ fn check_end(request: &OpenRequest, recovered: &Recovered) -> Result<()> {
     }
 }
 
-/// Checks that every table and blob file of the catalog is there with its size, and that there is
-/// no file from beyond what the catalog knows. Costs one listing of each directory, whatever the
-/// number of tables.
+/// Checks that every table and blob file of the catalog exists and has its size, and that there is
+/// no file with an id that the catalog cannot have given out. Costs one listing of each directory,
+/// whatever the number of tables.
 fn check_tables(request: &OpenRequest, log_dir: &Path, catalog: &Catalog) -> Result<()> {
     let entries = request.env.fs.list(&request.dir)?;
     check_none_beyond(request, &request.dir, &entries, catalog)?;
@@ -211,7 +211,7 @@ fn check_tables(request: &OpenRequest, log_dir: &Path, catalog: &Catalog) -> Res
     let listed: BTreeMap<&str, &DirEntry> =
         entries.iter().map(|entry| (entry.name.as_str(), entry)).collect();
     if request.recovery == RecoveryMode::Salvage {
-        // Whoever reads such a table is told.
+        // Reads of such a table will report it.
         return Ok(());
     }
     let check = |name: String, bytes: u64| -> Result<()> {
@@ -236,8 +236,8 @@ fn check_tables(request: &OpenRequest, log_dir: &Path, catalog: &Catalog) -> Res
     Ok(())
 }
 
-/// Refuses a file in `dir` whose id this manifest cannot have given, as no id is given before the
-/// manifest says durably that it may be.
+/// Refuses a file in `dir` whose id this manifest cannot have given out: ids are given out only
+/// after the manifest has durably reserved them.
 fn check_none_beyond(
     request: &OpenRequest,
     dir: &Path,
@@ -252,7 +252,7 @@ fn check_none_beyond(
             FileKind::Table | FileKind::Blob => {
                 planted::is("foreign-table-is-ours") || !is_foreign(fs, &path(), id, database)
             }
-            // Of a log that lies apart, what may be somebody else's is left alone.
+            // In a separate log directory, files that may be somebody else's are left alone.
             FileKind::Log => {
                 !planted::is("later-log-taken-for-an-orphan") && is_own_log(fs, &path(), database)
             }
@@ -300,8 +300,8 @@ fn keyspaces(
     catalog.keyspaces.iter().map(one).collect()
 }
 
-/// Cuts off for good what the replay did not take, newest first, so that a crash in between leaves
-/// what a later open cuts off in the same way.
+/// Cuts off for good what the replay did not take, newest first, so that after a crash in between,
+/// a later open cuts it off in the same way.
 fn cut_segments(
     request: &OpenRequest,
     log_dir: &Path,
@@ -313,12 +313,12 @@ fn cut_segments(
     for segment in replayed.into_iter().rev() {
         let path = log_dir.join(segment.id.file_name());
         if segment.is_missing {
-            // An empty file is a segment without frames; with it the manifest stays true.
+            // An empty file is a segment without frames, and keeps the manifest true.
             fs.create(&path)?.sync_all()?;
             fs.sync_dir(log_dir)?;
         }
         let file = fs.open_for_write(&path)?;
-        // The header stays, so that the segment ends as an empty one does.
+        // The header stays, so that the segment ends like an empty one.
         let least = segment.end.min(FileHeader::LEN as u64);
         let end = if segment.is_dropped { least } else { segment.end };
         if segment.is_torn || segment.is_dropped {
@@ -326,7 +326,7 @@ fn cut_segments(
             file.sync_all()?;
         }
         if !is_durable {
-            // What was read may be in the system's memory only, and have met a sync that failed.
+            // What was read may be only in the system's memory, after a sync that failed.
             write_back(&*file, segment.durable.min(end), end)?;
         }
         // A sync of the log covers the segments before first.
@@ -342,8 +342,8 @@ fn cut_segments(
     Ok(kept)
 }
 
-/// Takes back what the manifest says of ends that were cut off: a recovery to a point in time does
-/// that where the next one would miss them.
+/// Takes back what the manifest says about the ends of segments that were cut shorter, as a
+/// point-in-time recovery does; otherwise the next open would find them missing.
 fn note_cuts(segments: &[RecoveredSegment], ledger: &Ledger) -> Result<()> {
     let is_cut = |segment: &&RecoveredSegment| {
         ledger.with_catalog(|catalog| {
@@ -364,7 +364,7 @@ fn open_ledger(request: &OpenRequest, recovered: Recovered) -> Result<Ledger> {
 }
 
 impl Engine {
-    /// Gives the default keyspace its options, and asks for the work that recovery left.
+    /// Gives the default keyspace its options, and requests the work that recovery left.
     fn after_open(&self, default_keyspace: Option<&KeyspaceOptions>) -> Result<()> {
         self.update_log_reuse();
         if default_keyspace.is_some() {

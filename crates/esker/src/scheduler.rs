@@ -1,7 +1,7 @@
-//! What background work is wanted, and which of it comes first.
+//! Requests for background work, and which of it comes first.
 //!
-//! Requests are kept here until somebody takes them; who takes them, and what they mean, is in
-//! `workers`. Waiters are woken by requests and by the ends of jobs; nothing polls.
+//! Requests are kept here until a thread takes them; the threads, and what the requests mean, are
+//! in `workers`. Waiters are woken by requests and by the ends of jobs; nothing polls.
 
 pub(crate) mod on_demand;
 pub(crate) mod shared_merge;
@@ -26,13 +26,13 @@ pub(crate) struct Scheduler {
     state: Mutex<State>,
     /// Signalled on every request and every end of a job, but not on requests for the log.
     pub(crate) changed: Condvar,
-    /// As `changed`, and on requests for the log: for the thread that serves it. Writers make such a
-    /// request, and to wake a thread takes them as long as ten writes.
+    /// As `changed`, but also signalled on requests for the log: for the thread that serves the
+    /// log. Writers make such requests, and waking a thread takes them as long as ten writes.
     pub(crate) log_changed: Condvar,
-    /// Jobs look at it once for each block, so it is outside of `state`; written inside, so that no
-    /// thread goes to sleep having missed it. Counter only.
+    /// Jobs check it at each block, so it is outside `state`; it is written under `state`, so that
+    /// no thread can miss it and go to sleep. Counter only.
     is_stopping: AtomicBool,
-    /// Jobs look at it once for each block; written inside of `state`, as `is_stopping`. Counter only.
+    /// Jobs check it at each block; written under `state`, as `is_stopping`. Counter only.
     is_paused: AtomicBool,
 }
 
@@ -40,34 +40,34 @@ pub(crate) struct Scheduler {
 pub(crate) struct State {
     /// Keyspaces with immutable memtables, in the order of the requests.
     flushes: VecDeque<KeyspaceId>,
-    /// Keyspaces whose tree may want a compaction.
+    /// Keyspaces whose tree may need a compaction.
     compactions: BTreeSet<KeyspaceId>,
-    /// The keyspace that was served last: the next one gets its turn first.
+    /// The keyspace that was served last: the next one is served first.
     last_compacted: Option<KeyspaceId>,
-    /// Compactions that were asked for, in the order of their turns.
+    /// Compactions on demand, in the order in which they get their turns.
     on_demand: VecDeque<Arc<OnDemand>>,
-    /// Those that wait for another compaction of their keyspace to end.
+    /// Compactions on demand that wait for another compaction of their keyspace to end.
     parked: Vec<Arc<OnDemand>>,
-    /// Nobody takes what was asked for any more.
+    /// No thread takes compactions on demand any more.
     is_over: bool,
     /// Merges with parts that other threads may take.
     parts: Vec<Arc<SharedMerge>>,
     wants_log: bool,
-    /// Blocks are to be loaded into the cache.
+    /// Whether blocks are to be loaded into the cache.
     wants_warming: bool,
-    /// No compaction is begun.
+    /// Whether compactions are paused.
     is_paused: bool,
-    /// Jobs that were taken and have not ended, the clearing up after them included.
+    /// Jobs that were taken and have not ended, including the clean-up after them.
     running: usize,
-    /// Threads that were started, or are about to be, and have not ended.
+    /// Threads that were or are about to be started, and have not ended.
     workers: usize,
-    /// Whoever dropped the last handle did not wait for them.
+    /// The last handle was dropped without waiting for the threads.
     is_left_to_workers: bool,
-    /// Counts changes, so that a waiter can tell that there was one since it looked.
+    /// Counts changes, so that a waiter can tell whether there was one since it last looked.
     pub(crate) epoch: u64,
 }
 
-/// What a thread takes on.
+/// A job for a thread.
 #[derive(Clone, Debug)]
 pub(crate) enum Job {
     Flush(KeyspaceId),
@@ -79,15 +79,15 @@ pub(crate) enum Job {
     PrepareLog,
     /// One step of loading blocks into the cache.
     Warm,
-    /// Asks for what time alone has made due.
+    /// Check for work that time alone has made due.
     LookAtTime,
-    /// Hands waiting frames to the system, and marks a log that has ended at `mark` for a while.
+    /// Hand waiting frames to the system, and mark the log if it has ended at `mark` for a while.
     TendLog {
         mark: Option<u64>,
     },
 }
 
-/// Which jobs a thread takes on.
+/// Which jobs a thread takes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Duty {
     Flushing,
@@ -124,8 +124,8 @@ impl Scheduler {
         });
     }
 
-    /// `task` has its turn once those that asked before have had theirs; after
-    /// [`Scheduler::end_on_demand`] it ends at once.
+    /// Queues `task`: it gets its turn after those queued before it. After
+    /// [`Scheduler::end_on_demand`], it ends at once.
     pub(crate) fn request_on_demand(&self, task: &Arc<OnDemand>) {
         self.change(|state| {
             if !state.ends_at_once(task) {
@@ -134,13 +134,13 @@ impl Scheduler {
         });
     }
 
-    /// Other threads may take parts of `merge`.
+    /// Lets other threads take parts of `merge`.
     pub(crate) fn request_parts(&self, merge: &Arc<SharedMerge>) {
         self.change(|state| state.parts.push(Arc::clone(merge)));
     }
 
-    /// `task` waits for the end of another compaction of its keyspace. The caller makes sure that the
-    /// end is still to come. After [`Scheduler::end_on_demand`] it ends at once.
+    /// Makes `task` wait for another compaction of its keyspace to end. The caller ensures that
+    /// this end is still to come. After [`Scheduler::end_on_demand`], `task` ends at once.
     pub(crate) fn park(&self, task: &Arc<OnDemand>) {
         self.change(|state| {
             if !state.ends_at_once(task) {
@@ -149,8 +149,8 @@ impl Scheduler {
         });
     }
 
-    /// Ends the compactions that were asked for and wait, and from here on whichever would: the
-    /// database is closed, and no thread takes them any more.
+    /// Ends all waiting compactions on demand, and from now on every one that would have to wait:
+    /// the database is closed, and no thread takes them any more.
     pub(crate) fn end_on_demand(&self) {
         self.change(|state| {
             state.is_over = true;
@@ -159,7 +159,7 @@ impl Scheduler {
         });
     }
 
-    /// A compaction of `keyspace` has ended.
+    /// Notes that a compaction of `keyspace` has ended: those parked for it are queued again.
     pub(crate) fn unpark(&self, keyspace: KeyspaceId) {
         self.change(|state| {
             let freed = state.parked.extract_if(.., |task| task.keyspace.id == keyspace);
@@ -167,14 +167,14 @@ impl Scheduler {
         });
     }
 
-    /// Whether a compaction that was asked for waits, and not because somebody paused it.
+    /// Whether a compaction on demand is waiting, and not because it is paused.
     pub(crate) fn wants_on_demand(&self) -> bool {
         let state = self.state();
         let mut waiting = state.on_demand.iter().chain(&state.parked);
         !state.is_paused && waiting.any(|task| !task.is_paused() && !task.has_ended())
     }
 
-    /// The log is to ready what writers need next.
+    /// Requests preparation of what writers need next from the log.
     pub(crate) fn request_log(&self) {
         let mut state = self.state();
         state.wants_log = true;
@@ -184,7 +184,7 @@ impl Scheduler {
         }
     }
 
-    /// Blocks are to be loaded into the cache, once nothing else is to be done.
+    /// Requests that blocks be loaded into the cache, once there is nothing else to do.
     pub(crate) fn request_warming(&self) {
         self.change(|state| state.wants_warming = true);
     }
@@ -194,18 +194,19 @@ impl Scheduler {
         self.state().wants_warming
     }
 
-    /// A job that was taken has ended.
+    /// Notes that a job that was taken has ended.
     pub(crate) fn note_end(&self) {
         self.change(|state| state.running -= 1);
     }
 
-    /// While it stays the same, no job is running, and none has ended; `None` if one runs.
+    /// The epoch, if no job is running. As long as this result stays the same, none has run in
+    /// between.
     pub(crate) fn idle_epoch(&self) -> Option<u64> {
         let state = self.state();
         (state.running == 0).then_some(state.epoch)
     }
 
-    /// Lets everybody who waits look again.
+    /// Wakes all waiters to check again.
     pub(crate) fn wake(&self) {
         self.change(|_| ());
     }
@@ -214,8 +215,8 @@ impl Scheduler {
         self.change(|_| self.is_stopping.store(true, Ordering::Relaxed));
     }
 
-    /// As [`Scheduler::stop`], where nobody waits for the threads: the last of them is to do what is
-    /// left to do then.
+    /// As [`Scheduler::stop`], if nobody waits for the threads: the last of them to end does what
+    /// is then left to do.
     pub(crate) fn leave_to_workers(&self) {
         self.change(|state| {
             state.is_left_to_workers = true;
@@ -223,19 +224,20 @@ impl Scheduler {
         });
     }
 
-    /// A thread is about to be started.
+    /// Notes that a thread is about to be started.
     pub(crate) fn note_worker(&self) {
         self.state().workers += 1;
     }
 
-    /// A thread has ended, or could not be started. Whether it was the last, and all is left to it.
+    /// Notes that a thread has ended, or could not be started. Returns whether it was the last, and
+    /// the rest is left to it.
     pub(crate) fn note_worker_end(&self) -> bool {
         let mut state = self.state();
         state.workers -= 1;
         state.workers == 0 && state.is_left_to_workers
     }
 
-    /// Begins no compaction, and lets those that run wait, until it is called with `false`.
+    /// Pauses compactions, running ones included, until called with `false`.
     pub(crate) fn set_paused(&self, is_paused: bool) {
         self.change(|state| {
             state.is_paused = is_paused;
@@ -251,8 +253,8 @@ impl Scheduler {
         self.is_stopping.load(Ordering::Relaxed)
     }
 
-    /// Waits until `done` or until something changes often enough that it is; looks again after
-    /// each change, and at least every `LOOK_AGAIN`.
+    /// Waits until `done` returns a value; checks after each change, and at least every
+    /// `LOOK_AGAIN`.
     pub(crate) fn wait_until<T>(&self, mut done: impl FnMut() -> Option<T>) -> T {
         loop {
             let epoch = self.state().epoch;
@@ -266,11 +268,11 @@ impl Scheduler {
     }
 }
 
-/// Longest wait of a thread that waits for others: bounds the harm of a lost wake-up.
+/// Longest wait of a thread without checking: bounds the harm of a lost wake-up.
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
 
 impl State {
-    /// Ends `task` if nobody would take it any more.
+    /// Ends `task` if no thread would take it any more.
     fn ends_at_once(&self, task: &OnDemand) -> bool {
         if self.is_over {
             task.end(Err(Error::closed()));
@@ -278,9 +280,9 @@ impl State {
         self.is_over
     }
 
-    /// The most urgent job that `duty` covers: flushes first, parts of what is under way once nothing
-    /// else is automatic, then what somebody asked for, and the cache last. It counts as running until
-    /// [`Scheduler::note_end`].
+    /// Takes the most urgent job that `duty` covers: flushes first; then automatic compactions;
+    /// then parts of running merges; then compactions on demand; last, loading the cache. It counts
+    /// as running until [`Scheduler::note_end`].
     pub(crate) fn take(
         &mut self,
         duty: Duty,
@@ -297,7 +299,7 @@ impl State {
         job
     }
 
-    /// As [`State::take`], but for what somebody asked for.
+    /// As [`State::take`], but without parts, compactions on demand and loading of the cache.
     pub(crate) fn take_automatic(
         &mut self,
         duty: Duty,
@@ -307,7 +309,7 @@ impl State {
         Some(self.begin(job))
     }
 
-    /// The job for the log, if there is one. It counts as running, as in [`State::take`].
+    /// Takes the job for the log, if there is one. It counts as running, as in [`State::take`].
     pub(crate) fn take_log(&mut self) -> Option<Job> {
         let job = std::mem::take(&mut self.wants_log).then_some(Job::PrepareLog);
         self.running += usize::from(job.is_some());
@@ -347,7 +349,7 @@ impl State {
             if std::mem::take(&mut self.wants_log) {
                 return Some(Job::PrepareLog);
             }
-            // A compaction that failed holds up no flush, which writers wait for.
+            // A failed compaction must not hold up flushes, which writers wait for.
             let waits = esker_base::planted::is("flush-waits-for-compactions");
             let is_flush_due = |id: &KeyspaceId| {
                 is_due(JobKind::Flush, *id) && (!waits || is_due(JobKind::Compaction, *id))

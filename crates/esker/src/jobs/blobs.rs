@@ -1,5 +1,5 @@
-//! Blob files as the engine sees them: which there are, which are garbage, and when that is too
-//! much.
+//! Blob files as the engine sees them: which ones there are, which are garbage, and when there is
+//! too much of it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,14 +22,14 @@ impl Settings {
         BlobOptions {
             threshold_bytes: self.options.blob_threshold_bytes.map(u64::from),
             bound: self.blob_bound(now),
-            // A value is written once, or once more: as well as it will ever be.
+            // A value is rewritten rarely if at all, so it gets its final compression at once.
             compression: self.options.compression.of_tables(),
             file_bytes_max: self.table_bytes,
         }
     }
 
-    /// Of the time until what was deleted must be gone, half passes in tables. Then what they left
-    /// in blob files has a quarter, and the last one is for the work.
+    /// Of the time before deleted data must be gone, the first half is for tables. A quarter is
+    /// then for what they left in blob files, and the last quarter for doing the work.
     fn blob_bound(&self, now: Duration) -> BlobBound {
         let due = self.options.delete_deadline.and_then(|deadline| now.checked_sub(deadline / 4));
         let waste_percent_max = self.options.blob_waste_percent_max;
@@ -37,8 +37,8 @@ impl Settings {
     }
 
     /// What to compact next in the background: what the policy says, or what keeps the garbage in
-    /// blob files within its bound. That comes first where it is half as much again, or is due by a
-    /// deadline, which it is also where compaction is on demand only.
+    /// blob files within its bound. The latter comes first if the garbage exceeds the bound by
+    /// half, or if a deadline makes it due, which applies even if compaction is on demand only.
     pub(crate) fn pick(&self, shape: &Shape, busy: &Busy, now: Duration) -> Option<Plan> {
         let bound = self.blob_bound(now);
         let pick = |bound| pick_blob_waste(shape, busy, bound, self.table_bytes);
@@ -49,7 +49,7 @@ impl Settings {
         pick(urgent).or_else(|| policy.pick(shape, busy, now)).or_else(|| pick(bound))
     }
 
-    /// As [`Settings::pick`], once there is nothing left of a compaction on demand.
+    /// As [`Settings::pick`], for blob garbage that is left after a compaction on demand.
     pub(crate) fn pick_blob_waste(
         &self,
         shape: &Shape,
@@ -69,7 +69,7 @@ impl Settings {
 }
 
 impl Engine {
-    /// What gives the entries of `keyspace` their meaning at a time.
+    /// The context that gives the entries of `keyspace` their meaning at a time.
     ///
     /// # Cost
     /// As of [`KeyspaceCore::view`].
@@ -78,26 +78,27 @@ impl Engine {
         ReadContext { blobs: Some(blobs), ..keyspace.read_context(now_millis) }
     }
 
-    /// Takes over the blob files that tables of `before` refer to and none of `after` does. To be
-    /// called once for each change, in their order: then each file is taken over once, since what
-    /// no table refers to never comes back.
+    /// Takes over the blob files that tables of `before` refer to and those of `after` do not. To
+    /// be called once for each change, in order: then each file is taken over once, since a file
+    /// that no table refers to never comes back.
     pub(crate) fn release_blob_files(&self, before: &Version, after: &Version) {
         let kept = blob_files(after);
         let files = blob_files(before).into_iter();
         self.garbage.add_blobs(files.filter(|(id, _)| !kept.contains_key(id)).map(|(_, f)| f));
     }
 
-    /// Removes the blob files that were written together with `tables`, which never came to be.
+    /// Removes the blob files that were written together with `tables`, which were never installed.
     pub(crate) fn remove_blob_files_of<'a>(
         &self,
         tables: impl Iterator<Item = &'a TableProperties>,
     ) {
         for one in tables.flat_map(TableProperties::blob_uses) {
-            // What tables of the keyspace refer to stays, or is garbage already, and goes as such.
+            // Files that tables of the keyspace refer to stay, or are garbage already and are
+            // removed as such.
             let id = one.facts.id;
             if self.tables.blobs.find(id).is_none() {
-                // Left where it is, it is an orphan that the next open removes. Another one of the
-                // tables may have been first.
+                // If it cannot be removed, it is an orphan that the next open removes. It may be
+                // gone already, by way of another of the tables.
                 drop(self.env.fs.remove(&self.dir.join(id.0.file_name(FileKind::Blob))));
             }
         }

@@ -1,4 +1,4 @@
-//! How background work comes to an end: waiting until none is left, and closing.
+//! The end of background work: waiting until none is left, and closing.
 
 use std::sync::{Arc, TryLockError};
 
@@ -8,20 +8,21 @@ use crate::events::Event;
 use crate::keyspace_core::KeyspaceCore;
 use crate::sync::atomic::Ordering;
 
-/// Memtables that together hold less than this are left in the log when the database is closed:
-/// replaying them costs a few milliseconds, and a small table for each close costs more.
+/// If memtables together hold less than this, their entries are left in the log when the database
+/// is closed: replaying them costs a few milliseconds, and a small table for each close would cost
+/// more.
 const CLOSE_FLUSH_BYTES_MIN: u64 = 512 << 10;
 
-/// With this many log segments memtables are flushed at close, however small they are.
+/// With this many log segments, memtables are flushed at close, however small they are.
 const CLOSE_FLUSH_SEGMENTS_MIN: usize = 4;
 
 impl Engine {
-    /// Returns when nothing is left to do in the background.
+    /// Waits until nothing is left to do in the background.
     pub(crate) fn wait_until_settled(&self) -> Result<()> {
         if self.is_read_only {
             return self.wait_until_warm();
         }
-        // Also what no request stands for, after a call that failed.
+        // Including flushes that nobody has requested, after a failed call.
         for keyspace in self.keyspaces() {
             if !keyspace.view().immutables.is_empty() {
                 self.scheduler.request_flush(keyspace.id);
@@ -44,20 +45,20 @@ impl Engine {
                         let is_settled = keyspaces.iter().all(|keyspace| self.is_settled(keyspace));
                         let wants_none =
                             !self.scheduler.wants_on_demand() && !self.scheduler.wants_warming();
-                        // No job may have changed what was looked at, or still clear up.
+                        // No job may have changed what was checked, or still be cleaning up.
                         let is_idle = idle.is_some() && idle == self.scheduler.idle_epoch();
                         (is_settled && wants_none && is_idle).then_some(Ok(()))
                     }
                 }
             }
         });
-        // What readers held when the jobs ended may be free since.
+        // What readers held when the jobs ended may have been released since.
         self.collect_garbage();
         self.remove_doubtful();
         result
     }
 
-    /// Returns when the cache is filled: an open that only reads does nothing else in the background.
+    /// Waits until the cache is filled: a read-only open does nothing else in the background.
     fn wait_until_warm(&self) -> Result<()> {
         if self.options.background_threads == 0 {
             while self.run_background_job() {}
@@ -87,17 +88,17 @@ impl Engine {
         view.immutables.is_empty() && !is_flushing && rests()
     }
 
-    /// Takes no more writes. False if that was so already.
+    /// Stops accepting writes. False if that was so already.
     pub(crate) fn mark_closing(&self) -> bool {
         // Nobody is in the middle of a commit while this is held.
         let _leader = self.pipeline.lead();
         self.mark_closed()
     }
 
-    /// Ends everything in an orderly way, once no thread works any more.
+    /// Shuts down in an orderly way, once all threads have ended.
     pub(crate) fn shut_down(&self) -> Result<()> {
         let result = self.write_out();
-        // A call on another thread that is still under way changes nothing any more.
+        // A call still running on another thread can no longer change anything.
         self.ledger.close();
         self.unlock();
         result
@@ -122,11 +123,11 @@ impl Engine {
             || CLOSE_FLUSH_SEGMENTS_MIN <= segment_count;
         let mut flushed = Ok(());
         for keyspace in &keyspaces {
-            // Whatever the option says by now.
+            // Whatever the option says now.
             let is_without_log =
                 !keyspace.is_logged() || !esker_base::planted::is("close-goes-by-the-option");
             if flushes_all || (keyspace.view().has_unlogged() && is_without_log) {
-                // One that cannot be flushed takes nothing from the others.
+                // A keyspace that cannot be flushed must not keep the others from it.
                 flushed = flushed.and(self.flush_all(keyspace));
                 if flushed.is_err() && esker_base::planted::is("close-ends-at-a-failure") {
                     break;
@@ -147,7 +148,7 @@ impl Engine {
         Ok(())
     }
 
-    /// What is left to do when the last handle goes without [`Engine::shut_down`].
+    /// What is left to do when the last handle is dropped without [`Engine::shut_down`].
     pub(crate) fn abandon(&self) {
         if !self.mark_closing() {
             return;
@@ -161,7 +162,7 @@ impl Engine {
                 );
             }
         }
-        // This may be the thread of a job, which ends later and changes nothing any more.
+        // This may be the thread of a job, which ends later and can no longer change anything.
         self.ledger.close();
         self.unlock();
     }

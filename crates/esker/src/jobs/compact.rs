@@ -1,7 +1,7 @@
-//! Compactions on demand: their steps, on the thread that asked or on a background thread.
+//! Compactions on demand: their steps, on the calling thread or on a background thread.
 //!
-//! A step picks one plan that can run beside what is in flight, and carries it out; the first also
-//! flushes. Which plan it is, the keyspace's policy for such compactions knows.
+//! A step picks one plan that can run concurrently with those in flight, and carries it out; the
+//! first step also flushes. The plan comes from the keyspace's policy for compactions on demand.
 
 use std::sync::Arc;
 
@@ -15,11 +15,11 @@ use crate::events::Event;
 use crate::keyspace_core::KeyspaceCore;
 use crate::scheduler::on_demand::{CompactionEnd, OnDemand};
 
-/// What came of a step.
+/// The result of a step.
 enum Step {
     /// A plan was carried out; there may be more.
     Done,
-    /// Something in flight is in the way; so many plans of the keyspace had ended then.
+    /// A plan in flight is in the way; `ended_count` plans of the keyspace had ended at that time.
     InTheWay { ended_count: u64 },
     /// Nothing is left to do.
     Last,
@@ -45,7 +45,7 @@ impl Engine {
         }
     }
 
-    /// Lets the background compact the tables that hold a key of `range`.
+    /// Starts a compaction of the tables that hold a key of `range`, on background threads.
     pub(crate) fn start_compaction(
         &self,
         keyspace: &Arc<KeyspaceCore>,
@@ -58,7 +58,7 @@ impl Engine {
         Ok(task)
     }
 
-    /// Does a step of a compaction that was started so.
+    /// Does one step of a compaction started that way.
     pub(crate) fn on_demand_job(&self, task: &Arc<OnDemand>) {
         if !task.begin_step() {
             return;
@@ -99,7 +99,7 @@ impl Engine {
         self.events.record(self.now(), Event::JobFailed { keyspace, job, error: error.clone() });
     }
 
-    /// `park` is called if something is in the way, before that can end.
+    /// `park` is called if a plan in flight is in the way, before that can end.
     fn step(&self, task: &Arc<OnDemand>, park: impl FnOnce()) -> Result<Step> {
         let keyspace = &task.keyspace;
         let request = self.request_of(task)?;
@@ -113,7 +113,7 @@ impl Engine {
         let plan = plan.or_else(|| settings.pick_blob_waste(&shape, &busy, self.wall()));
         task.expect(remaining(&version, request, plan.as_ref()));
         let Some(plan) = plan else {
-            // What is in flight may have nothing to do with the range, and not end for long.
+            // Plans in flight may have nothing to do with the range, and may run for long.
             let idle = Busy::new();
             let is_left = || {
                 settings.manual_policy.plan_range(&shape, &idle, request).is_some()
@@ -134,7 +134,7 @@ impl Engine {
         Ok(Step::Done)
     }
 
-    /// What the task asks of the policy: as of the first call, which flushes.
+    /// The task's request to the policy, as of the first call, which flushes.
     fn request_of<'a>(&self, task: &'a OnDemand) -> Result<&'a RangeRequest> {
         if let Some(request) = task.request.get() {
             return Ok(request);
@@ -144,7 +144,7 @@ impl Engine {
         let settings = task.keyspace.settings();
         let has_code = settings.filter.is_some() || settings.merge.is_some();
         let last_level = if has_code {
-            // Any table may hold what the filter has a say in, or operands.
+            // Any table may hold entries for the filter to decide about, or operands.
             LastLevel::RewriteAll(next_counter)
         } else {
             LastLevel::RewriteTombstones(next_counter)
@@ -155,9 +155,9 @@ impl Engine {
     }
 }
 
-/// Bytes and tables that are left: those of the next plan, and what of the range has not been
-/// rewritten since the request was made. Too much where the last level stays as it is, too little
-/// where tables go down in several steps.
+/// Bytes and tables that are left: those of the next plan, and those of the range that have not
+/// been rewritten since the request was made. Too high if the last level stays as it is, too low if
+/// tables move down in several steps.
 fn remaining(version: &Version, request: &RangeRequest, next: Option<&Plan>) -> (u64, usize) {
     let Some(next) = next else { return (0, 0) };
     let planned: Vec<_> = next.tables().collect();

@@ -1,4 +1,4 @@
-//! When memtables are switched, and how they become tables.
+//! Flushing: when memtables are switched, and how they become tables.
 
 use std::sync::{Arc, PoisonError};
 
@@ -15,11 +15,11 @@ use crate::keyspace_core::read_view::WriteBuffer;
 use crate::running::{JobKind, JobRecord};
 use crate::scheduler::Scheduler;
 
-/// More log than this, in segments, makes the keyspace that holds the oldest of it flush.
+/// If there is more log than this, in segments, the keyspace that needs the oldest part is flushed.
 const LOG_SEGMENTS_HELD_MAX: u64 = 8;
 
 impl Engine {
-    /// After a write that found the memtable full: switches it, and asks for its flush.
+    /// After a write that filled the memtable: switches it and requests its flush.
     pub(crate) fn after_write(&self, keyspace: &Arc<KeyspaceCore>) {
         let view = keyspace.view();
         let settings = keyspace.settings();
@@ -31,7 +31,7 @@ impl Engine {
         }
         drop(view);
         if !may_switch(keyspace) {
-            // The next writes wait for room; see `throttle`.
+            // The next writes have to wait for room; see `throttle`.
             keyspace.set_under_pressure(true);
             return;
         }
@@ -39,19 +39,20 @@ impl Engine {
         self.release_old_memtables();
     }
 
-    /// Makes the active memtable immutable. Only for who leads.
+    /// Makes the active memtable immutable. Only for the commit leader.
     pub(crate) fn switch_memtable(&self, keyspace: &KeyspaceCore) {
         self.note_deletes_in_log(keyspace);
         keyspace.switch_memtable(&self.budget);
-        // What memtables have come to take, the cache gives up.
+        // The cache gives up the memory that memtables have taken.
         self.cache.trim();
         self.scheduler.request_flush(keyspace.id);
         self.update_pressure(keyspace);
     }
 
-    /// Switches memtables that hold more memory, or older log segments, than is good. Only for who
-    /// leads; called when a memtable is switched or a log segment is full, which is rare. Not those of
-    /// keyspaces where too many wait already, whose writers are to wait: what waits holds older log.
+    /// Switches memtables that hold too much memory or too old log segments. Only for the commit
+    /// leader; called when a memtable is switched or a log segment is full, which is rare. Skips
+    /// keyspaces where too many immutable ones wait already: their writers must wait, and the
+    /// waiting ones hold older log.
     pub(crate) fn release_old_memtables(&self) {
         let (log_bytes, _) = self.logs.size();
         let keyspaces = self.keyspaces();
@@ -69,7 +70,7 @@ impl Engine {
         self.bound_active_memtables();
     }
 
-    /// Writes all that is in memory to tables, on this thread.
+    /// Writes everything in memory to tables, on this thread.
     pub(crate) fn flush(&self, keyspace: &KeyspaceCore) -> Result<()> {
         self.check_writable()?;
         keyspace.check_live()?;
@@ -107,8 +108,8 @@ impl Engine {
         self.flush_switched(keyspace, || self.write_buffered())
     }
 
-    /// As [`Engine::flush_keyspace`], for who holds `flushing` of the keyspace; `write_log` hands
-    /// the frames that wait in memory to the system.
+    /// As [`Engine::flush_keyspace`], for a caller that holds the keyspace's `flushing`;
+    /// `write_log` hands frames that wait in memory to the system.
     pub(crate) fn flush_switched(
         &self,
         keyspace: &KeyspaceCore,
@@ -125,8 +126,9 @@ impl Engine {
         let Some(last_seqno) = last_seqno else { return Ok(()) };
         write_log()?;
         if self.holds_entries_elsewhere(keyspace) {
-            // The tables must not survive a crash which earlier writes, of other keyspaces, do
-            // not. Alone, the keyspace loses nothing but writes after those in the tables.
+            // The tables must not survive a crash that earlier writes of other keyspaces do not
+            // survive. If this is the only keyspace, it can lose only writes later than those in
+            // the tables.
             self.sync_to(self.logs.written_position())?;
         }
         let memory = buffers.iter().map(|buffer| buffer.memtable.size_bytes()).sum();
@@ -142,7 +144,7 @@ impl Engine {
             progress: Progress::default(),
         });
         let tables = self.write_memtables(keyspace, &buffers, &listed.progress)?;
-        // Only now: the newest run of the level is to have the largest id.
+        // Only now: the newest run of the level must have the largest id.
         let run = self.ledger.allocate_run().inspect_err(|_| self.remove_outputs(tables.iter()))?;
         let bytes: u64 = tables.iter().map(|table| table.file_bytes).sum();
         let table_count = tables.len();
@@ -155,7 +157,7 @@ impl Engine {
         let is_installed = self.install(keyspace, VersionEdit { records }, &buffers)?;
         drop(listed);
         if !is_installed {
-            // The keyspace was dropped meanwhile, and what this has held of it nobody else removes.
+            // The keyspace was dropped in the meantime, and nobody else removes what this has held.
             drop((view, buffers));
             self.collect_garbage();
             return Ok(());
@@ -185,8 +187,8 @@ impl Engine {
     }
 }
 
-/// A flush that a call does itself. Whether it fails or panics, what was switched waits for a flush all
-/// the same, and writers may wait for that: the background is asked for it when this is dropped.
+/// A flush that a call does itself. If it fails or panics, the switched memtables still need a
+/// flush, and writers may wait for it: so a background flush is requested when this is dropped.
 pub(crate) struct OwedFlush<'a> {
     scheduler: &'a Scheduler,
     keyspace: Option<KeyspaceId>,
@@ -197,7 +199,7 @@ impl<'a> OwedFlush<'a> {
         Self { scheduler: &engine.scheduler, keyspace: Some(keyspace.id) }
     }
 
-    /// The call has done it.
+    /// The call has done the flush.
     pub(crate) fn note_done(mut self) {
         self.keyspace = None;
     }
@@ -211,7 +213,7 @@ impl Drop for OwedFlush<'_> {
     }
 }
 
-/// Whether another memtable may wait for its flush.
+/// Whether one more memtable may be switched and wait for its flush.
 pub(crate) fn may_switch(keyspace: &KeyspaceCore) -> bool {
     keyspace.view().immutables.len() < keyspace.settings().options.immutable_memtables_max
 }

@@ -1,5 +1,5 @@
-//! What the log needs beside its writers: the next segment, frames handed to the system in time, and a
-//! mark behind them once nobody writes.
+//! Background work for the log: preparing the next segment, handing frames to the system in time,
+//! and writing a mark after them once nobody writes.
 
 use crate::commit_queue::Leader;
 use crate::engine::Engine;
@@ -8,7 +8,7 @@ use crate::events::Event;
 use crate::sync::atomic::Ordering;
 
 impl Engine {
-    /// Readies the next log segment. A failure is no harm: the leader makes one itself.
+    /// Prepares the next log segment. A failure does no harm: the leader then creates one itself.
     pub(crate) fn prepare_log_job(&self) {
         if self.poison_cause().is_none()
             && let Err(error) = self.logs.prepare(&self.ledger)
@@ -28,14 +28,14 @@ impl Engine {
 
     fn write_buffered_led(&self, leader: &mut Leader) -> Result<()> {
         leader.write_log(self)?;
-        // Only now: who finds it false relies on the frames being written. Release pairs with the
-        // Acquire in `write_buffered`.
+        // Only now: whoever finds it false relies on the frames being written. Release pairs with
+        // the Acquire in `write_buffered`.
         self.has_buffered.store(false, Ordering::Release);
         Ok(())
     }
 
-    /// Asked by a running job once for each block: does it for the thread that serves the log, which
-    /// may be this one, if that has not come to it in time.
+    /// Called by a running job at each block: hands overdue frames to the system if the thread that
+    /// serves the log, which may be this one, has not done so in time.
     pub(crate) fn write_overdue(&self) {
         if !esker_base::planted::is("buffered-waits-for-the-job")
             && self.buffered_due().is_some_and(|due| due <= self.now())
@@ -46,9 +46,9 @@ impl Engine {
         }
     }
 
-    /// After a time without writes: makes the log durable, and marks it so that damage to any of it
-    /// can be told from a torn tail. `position` is its end as of the last look; if it has moved, this
-    /// does nothing.
+    /// After some time without writes: makes the log durable and marks it, so that damage to any of
+    /// it can be distinguished from a torn tail. `position` is its end as of the last look; if that
+    /// has moved, this does nothing.
     pub(crate) fn mark_log(&self, position: u64) -> Result<()> {
         self.sync_to(position)?;
         let mut leader = self.pipeline.lead();
@@ -64,7 +64,7 @@ impl Engine {
         self.sync_to(marked)
     }
 
-    /// Lets go of the segments that no memtable needs any more. While nobody writes, none is kept for
+    /// Releases the segments that no memtable needs any more. While nobody writes, none is kept for
     /// reuse.
     pub(crate) fn release_log(&self) -> Result<()> {
         let released = self.logs.release_before(|| self.oldest_log_needed(), &self.ledger);

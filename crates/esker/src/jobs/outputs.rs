@@ -1,4 +1,4 @@
-//! How flushes and compactions are started: with which table options, ids and interrupts.
+//! Running flushes and compactions: their table options, ids and interruptions.
 
 use std::cell::{Cell, RefCell};
 use std::sync::Arc;
@@ -25,20 +25,20 @@ use crate::scheduler::shared_merge::{MergeInputs, SharedMerge};
 /// A compaction that is being carried out.
 #[derive(Clone, Copy)]
 pub(crate) struct Work<'a> {
-    /// What the plan was made for.
+    /// The version that the plan was made for.
     pub(crate) version: &'a Arc<Version>,
     pub(crate) plan: &'a Plan,
     pub(crate) record: &'a Arc<JobRecord>,
-    /// Who asked for it, if somebody did.
+    /// The compaction on demand that it belongs to, if any.
     pub(crate) task: Option<&'a Arc<OnDemand>>,
 }
 
-/// A part of a compaction is worth a table by this at least: it ends with one that is not full, and takes
-/// some syncs, so about a millisecond of the forty that it saves.
+/// A part of a compaction has at least a table divided by this: it ends with a table that is not
+/// full, and needs some syncs, which cost about one millisecond of the forty that it saves.
 const PARTS_PER_TABLE_MAX: u64 = 4;
 
-/// Parts for each thread that may take one: a thread that comes late, or has something more urgent
-/// to do, leaves more of them to the others, and is never away for longer than one takes.
+/// Parts for each thread that may take them: a thread that comes late, or has more urgent work,
+/// leaves more of them to the others, and is never busy for longer than one part takes.
 const PARTS_PER_THREAD: usize = 4;
 
 impl Engine {
@@ -56,7 +56,7 @@ impl Engine {
         let table_bytes_max = keyspace.settings().table_bytes;
         let times = buffers.iter().map(|buffer| &buffer.times);
         let times = WriteTimes::joined(times, as_millis(self.wall()));
-        // Never cancelled: at the end of the process the log still has what the memtables have.
+        // Never cancelled: if the process ends, the log still has what the memtables have.
         self.with_job(
             (keyspace, passed_millis, progress),
             || {
@@ -78,10 +78,11 @@ impl Engine {
     }
 
     /// Merges the inputs of a plan, with the compaction filter if there is one, and returns the
-    /// right to install the result. Given up when the engine stops.
+    /// right to install the result. Abandoned when the engine stops.
     ///
-    /// Whoever pins a sequence number while the filter is at work may be promised what it removes.
-    /// So if it has removed or changed anything then, the inputs are merged again without it.
+    /// A sequence number pinned while the filter is at work may see what it removes. So if that has
+    /// happened and the filter has removed or changed anything, the inputs are merged again without
+    /// it.
     pub(crate) fn merge_tables(
         &self,
         keyspace: &Arc<KeyspaceCore>,
@@ -105,7 +106,7 @@ impl Engine {
         Ok((self.merge_tables_for(keyspace, work, self.readers(), None)?, None))
     }
 
-    /// Merges the inputs, in parts that idle threads take too, if they are large.
+    /// Merges the inputs; large ones in parts, which idle threads take too.
     fn merge_tables_for(
         &self,
         keyspace: &Arc<KeyspaceCore>,
@@ -114,7 +115,7 @@ impl Engine {
         filter: Option<Filter>,
     ) -> Result<CompactionOutput> {
         let Work { version, plan, record, task } = work;
-        // One filter sees all keys of a compaction, in their order: so it was promised.
+        // A filter is promised that it sees all keys of a compaction, in order.
         let parts = match filter {
             Some(_) => vec![PartRange::whole()],
             None => self.cut(keyspace, work)?,
@@ -137,7 +138,7 @@ impl Engine {
         join_parts(plan, merge.take()?).map_err(|error| error_of(keyspace, error, None))
     }
 
-    /// The parts of a compaction: one, unless several threads could do more of them.
+    /// The parts of a compaction: a single one, unless several threads could share more.
     fn cut(&self, keyspace: &KeyspaceCore, work: Work<'_>) -> Result<Vec<PartRange>> {
         let Work { version, plan, task, .. } = work;
         let thread_count = self.threads_for(task.map(|task| &**task));
@@ -150,7 +151,7 @@ impl Engine {
         Ok(split(version, plan, count_max, bytes_min)?)
     }
 
-    /// Merges a part that nobody has taken, if there is one.
+    /// Merges a part that no thread has taken, if there is one.
     pub(crate) fn merge_next_part(&self, merge: &SharedMerge) -> bool {
         let Some((part, inputs)) = merge.begin_part() else { return false };
         let work = || self.merge_part(merge, &inputs, merge.range(part));
@@ -191,7 +192,7 @@ impl Engine {
         })
     }
 
-    /// Who reads now, for a job that starts now, and the time that they have all passed.
+    /// The readers, for a job that starts now, and the time that they have all passed.
     pub(crate) fn readers(&self) -> (Readers, u64) {
         let readers = self.snapshots.readers();
         (Readers::new(&readers.snapshots, readers.visible), readers.passed_millis)
@@ -226,7 +227,7 @@ impl Engine {
     }
 }
 
-/// What to say of a job of `keyspace` that failed; `no_id` is why it got no id for a table.
+/// The error for a failed job of `keyspace`; `no_id` is why it could not get an id for a table.
 fn error_of(keyspace: &KeyspaceCore, error: JobError, no_id: Option<Error>) -> Error {
     match (error, no_id) {
         (_, Some(error)) => error,

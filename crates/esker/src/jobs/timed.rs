@@ -1,6 +1,6 @@
-//! Work that becomes due because time passes, without a write or a job that would ask for it.
+//! Work that becomes due as time passes, without a write or a job that would request it.
 //!
-//! Each keyspace whose options go by time is looked at every so often. A look only asks for what is
+//! Each keyspace with time-based options is checked periodically. A check only requests what is
 //! due; the jobs decide.
 
 use std::time::Duration;
@@ -10,11 +10,11 @@ use esker_tree::{Busy, Plan, Shape, drop_expired};
 use crate::engine::Engine;
 use crate::keyspace_core::KeyspaceCore;
 
-/// How often a keyspace is looked at that has tables which expire whole.
+/// How often a keyspace with tables that can expire as a whole is checked.
 const EXPIRY_EVERY: Duration = Duration::from_secs(5);
 
 impl Engine {
-    /// How long until time alone may give some keyspace work; `None` if it never does.
+    /// How long until time alone may make work due in some keyspace; `None` if it never does.
     pub(crate) fn next_look(&self, now: Duration) -> Option<Duration> {
         if self.is_read_only {
             return None;
@@ -24,13 +24,13 @@ impl Engine {
         timed.map(|keyspace| keyspace.looks.wait(now)).min()
     }
 
-    /// How often a keyspace is looked at: its tables may expire, whatever the options.
+    /// How often a keyspace is checked: its tables may expire, whatever the options.
     fn look_every_of(&self, keyspace: &KeyspaceCore) -> Option<Duration> {
         let by_tables = keyspace.may_expire().then_some(EXPIRY_EVERY);
         keyspace.settings().look_every.into_iter().chain(by_tables).min()
     }
 
-    /// Asks for what has become due in keyspaces whose turn it is.
+    /// Requests what has become due in the keyspaces whose check is due.
     pub(crate) fn look_at_time(&self) {
         let now = self.now();
         for keyspace in self.keyspaces() {
@@ -39,11 +39,11 @@ impl Engine {
                 self.look(&keyspace);
             }
         }
-        // A read may have held what a job made obsolete, and nothing has ended since.
+        // A read may have held what a job made obsolete, and no job has ended since to remove it.
         self.collect_garbage();
     }
 
-    /// The plan that drops the tables of which everything has expired for every reader.
+    /// The plan that drops the tables in which everything has expired for every reader.
     pub(crate) fn expired_tables(
         &self,
         keyspace: &KeyspaceCore,

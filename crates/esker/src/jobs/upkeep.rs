@@ -1,9 +1,9 @@
-//! Upkeep beside the policies: which plan comes next, and when memory and log are cleared of what
-//! was deleted.
+//! Upkeep beside the policies: which plan comes next, and when deleted data is cleared from memory
+//! and log.
 //!
-//! A delete with a deadline goes through all places where the value may be: the memtable is flushed
-//! and the log left behind after a quarter of the time, tables are compacted after half of it, and
-//! files go as soon as nobody reads them.
+//! To meet a delete deadline, the value must leave every place where it may be: memtables are
+//! flushed and the log is left behind after a quarter of the time, tables are compacted after half
+//! of it, and files are removed as soon as nobody reads them.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,7 +22,7 @@ use crate::keyspace_core::{KeyspaceCore, Settings};
 use crate::options::CompactionPolicy;
 use crate::sync::atomic::Ordering;
 
-/// Stands for no time.
+/// Represents no time.
 const NONE: u64 = u64::MAX;
 
 impl Engine {
@@ -36,19 +36,21 @@ impl Engine {
         Moment { now: self.wall(), oldest_reader, is_idle, searches }
     }
 
-    /// Notes what a cursor has searched; asks for a compaction once that may be paid for.
+    /// Notes what a cursor has searched; requests a compaction once the searches may have paid for
+    /// it.
     pub(crate) fn note_searches(&self, keyspace: &KeyspaceCore, count: u64) {
         if keyspace.upkeep.note_searches(count) {
             self.scheduler.request_compaction(keyspace.id);
         }
     }
 
-    /// How long nothing has been written to the keyspace, as far as looks have seen.
+    /// How long nothing has been written to the keyspace, as far as checks have seen.
     fn quiet_for(&self, keyspace: &KeyspaceCore) -> Duration {
         keyspace.upkeep.quiet_for(keyspace.write_mark(), self.now())
     }
 
-    /// The next automatic compaction: tables that have expired, deletes that are due, then the policy, then the rest.
+    /// The next automatic compaction: expired tables, then deletes that are due, then the policy,
+    /// then the rest.
     pub(crate) fn next_plan(
         &self,
         keyspace: &KeyspaceCore,
@@ -69,14 +71,14 @@ impl Engine {
                 return overdue;
             }
         } else if upkeep.is_overdue(shape, moment) {
-            // Once what is in flight has ended, it is their turn.
+            // It is their turn once the plans in flight have ended.
             return None;
         }
         let planned = settings.pick(shape, busy, moment.now);
         planned.or_else(|| upkeep.pick(shape, busy, moment))
     }
 
-    /// What time alone has made due in a keyspace: asks for it.
+    /// Requests what time alone has made due in a keyspace.
     pub(crate) fn look(&self, keyspace: &KeyspaceCore) {
         self.scheduler.request_compaction(keyspace.id);
         self.quiet_for(keyspace);
@@ -85,12 +87,12 @@ impl Engine {
         let since = self.deletes_in_log.load(Ordering::Relaxed);
         if since != NONE && since.saturating_add(as_millis(deadline / 4)) <= as_millis(self.wall())
         {
-            // A failure has poisoned the database, or is met again by the next look.
+            // A failure has poisoned the database, or will be met again by the next check.
             drop(self.leave_log());
         }
     }
 
-    /// Notes the deletes of the active memtable: once it is switched, the log has them still.
+    /// Notes the deletes of the active memtable: after it is switched, they are still in the log.
     pub(crate) fn note_deletes_in_log(&self, keyspace: &KeyspaceCore) {
         if keyspace.settings().options.delete_deadline.is_some()
             && let Some(oldest) = keyspace.view().active.times.oldest_tombstone()
@@ -99,15 +101,15 @@ impl Engine {
         }
     }
 
-    /// Notes deletes of this time, in milliseconds since the epoch, that are in no memtable: what they
-    /// delete may be in the log.
+    /// Notes deletes that are in no memtable, made at `time` in milliseconds since the epoch: what
+    /// they deleted may be in the log.
     pub(crate) fn note_deletes_before_log_end(&self, keyspace: &KeyspaceCore, time: u64) {
         if keyspace.settings().options.delete_deadline.is_some() {
             self.deletes_in_log.fetch_min(time, Ordering::Relaxed);
         }
     }
 
-    /// Notes what a flush made of memtables that held so many tombstones as to be switched early.
+    /// Notes the result of flushing memtables that were switched early for their many tombstones.
     pub(crate) fn note_tombstones_flushed(
         &self,
         keyspace: &KeyspaceCore,
@@ -126,8 +128,8 @@ impl Engine {
         }
     }
 
-    /// Switches every memtable and begins another log segment, so that those up to here are
-    /// removed once all is flushed.
+    /// Switches every memtable and begins a new log segment, so that all earlier segments are
+    /// removed once everything is flushed.
     pub(crate) fn leave_log(&self) -> Result<()> {
         self.check_writable()?;
         let mut leader = self.pipeline.lead();
@@ -142,8 +144,8 @@ impl Engine {
         self.logs.release_before(|| self.oldest_log_needed(), &self.ledger)
     }
 
-    /// Whether files of the log may not be used again as they are: some keyspace promises that what
-    /// was deleted leaves the disk.
+    /// Updates whether log files may be reused, which they may not if some keyspace promises that
+    /// deleted data leaves the disk.
     pub(crate) fn update_log_reuse(&self) {
         let keyspaces = self.keyspaces();
         let promises = keyspaces.iter().any(|k| k.settings().options.delete_deadline.is_some());
@@ -151,7 +153,7 @@ impl Engine {
     }
 
     /// Bytes of the keyspace's tables that compactions could free, and the age of the oldest delete
-    /// whose victims may still be in them.
+    /// whose deleted entries may still be in them.
     pub(crate) fn deletes(&self, keyspace: &KeyspaceCore) -> (u64, Option<Duration>) {
         let shape = keyspace.view().version.shape();
         let bytes = reclaimable_bytes(&shape, keyspace.upkeep.overwrite_percent());

@@ -1,9 +1,9 @@
-//! The cache over a close and an open: which blocks are in it is written down by the one, and the
-//! blocks are loaded again after the other.
+//! Warming the cache: a close records which blocks are in it, and they are loaded again after the
+//! next open.
 //!
-//! Promises that neither a close nor an open fails for it, or waits for the loading, and that nothing
-//! that readers brought into the cache goes for it. Whatever is wrong with the list is an event, and the
-//! cache fills as it would without it.
+//! Promises that neither a close nor an open fails because of it or waits for the loading, and that
+//! nothing that readers brought into the cache is evicted for it. A problem with the list is
+//! reported as an event, and the cache then starts cold.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -23,14 +23,14 @@ impl Engine {
         self.warming.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Asks for the blocks of the list that was found at the open, if there was one.
+    /// Requests loading of the blocks in the list found at the open, if there was one.
     pub(crate) fn begin_warming(&self) {
         if !self.warming().is_over() {
             self.scheduler.request_warming();
         }
     }
 
-    /// Loads some blocks, and asks for the next ones.
+    /// Loads some blocks, and requests the next ones.
     pub(crate) fn warm_job(&self) {
         let mut warming = self.warming();
         let unread = warming.unread_file();
@@ -58,9 +58,9 @@ impl Engine {
         self.events.record(self.now(), Event::Warmed { blocks, bytes, reads, duration });
     }
 
-    /// Loads the blocks of `step`; whether the cache is full.
+    /// Loads the blocks of `step`; returns whether the cache is full.
     fn warm(&self, step: WarmStep) -> bool {
-        // A table that is gone was compacted away since, or never was one of this database.
+        // A missing table was compacted away since, or never was one of this database.
         let Some(table) = self.live_table(step.table) else { return false };
         let is_stopping = || self.scheduler.is_stopping() || self.is_closed();
         let report = match table.warm(&step.slots, &|| !is_stopping()) {
@@ -90,7 +90,7 @@ impl Engine {
         })
     }
 
-    /// Writes down what is in the cache of a database that was closed with `manifest`, if the options
+    /// Records what is in the cache of a database that was closed with `manifest`, if the options
     /// say so.
     pub(crate) fn save_warm_list(&self, manifest: ManifestId) {
         if !self.options.warm_cache {
@@ -124,7 +124,8 @@ impl Engine {
                 building.add(*table, WarmSlot { slot, was_used_again });
             }
         }
-        // What the last list had and nobody has loaded yet: the cache was closed before it was warm.
+        // The part of the last list not loaded yet: the database was closed before the cache was
+        // warm.
         let mut warming = self.warming();
         drop(warming.read(self.now()));
         for (table, warm) in warming.rest().filter(|(table, _)| live.contains(table)) {
@@ -134,12 +135,12 @@ impl Engine {
     }
 }
 
-/// A list that is being put together.
+/// A list under construction.
 #[derive(Default)]
 struct Building {
     list: WarmList,
     tables: BTreeMap<TableId, u32>,
-    /// What is on it.
+    /// The blocks already on it.
     blocks: BTreeSet<(u32, u32)>,
 }
 

@@ -1,6 +1,6 @@
 //! One background thread of an engine, from before its start to its end.
 //!
-//! Knows on which thread jobs are done, and which thread is the last to end; not what it does.
+//! Knows on which threads jobs run, and which thread is the last to end, but not what they do.
 
 use std::cell::Cell;
 use std::ptr;
@@ -9,19 +9,19 @@ use std::sync::Arc;
 use crate::engine::Engine;
 
 crate::sync::thread_local! {
-    /// The engine whose jobs this thread does, or null. Compared, and never followed.
+    /// The engine whose jobs this thread does, or null. Only compared, never dereferenced.
     static SERVED: Cell<*const Engine> = const { Cell::new(ptr::null()) };
 }
 
 impl Engine {
-    /// Whether this is one of the engine's own threads: who asks was called by a job.
+    /// Whether this is one of the engine's own threads: if so, the caller was called by a job.
     pub(crate) fn is_served_here(&self) -> bool {
-        // A thread that is past its end serves nobody.
+        // A thread past its end serves no engine.
         SERVED.try_with(|served| ptr::eq(served.get(), self)).unwrap_or(false)
     }
 }
 
-/// Counts as a thread of its engine until it is dropped, on that thread if it could be started.
+/// Counts as a thread of its engine until dropped, on that thread if it could be started.
 pub(crate) struct Worker {
     engine: Arc<Engine>,
 }

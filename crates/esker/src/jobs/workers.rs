@@ -1,8 +1,8 @@
 //! The threads that do the background work.
 //!
 //! The first thread only flushes (and serves the log), so that a flush never waits behind a
-//! compaction; the only one there is flushes between two blocks of it. Without threads,
-//! [`Engine::run_background_job`] does the same jobs one at a time.
+//! compaction; if there is only one thread, it does everything, and flushes between two blocks of a
+//! compaction. Without threads, [`Engine::run_background_job`] does the same jobs one at a time.
 
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
@@ -21,11 +21,11 @@ use crate::scheduler::{Duty, Job};
 use crate::sync::atomic::Ordering;
 
 impl Engine {
-    /// Starts the background threads, and gives each to `keep`. An open that only reads has one at most,
+    /// Starts the background threads, and passes each to `keep`. A read-only open has at most one,
     /// which loads blocks into the cache.
     ///
     /// # Errors
-    /// If the system gives no thread; those that were started end when the engine is stopped.
+    /// If a thread cannot be started; those already started end when the engine is stopped.
     pub(crate) fn start_threads(
         self: &Arc<Self>,
         mut keep: impl FnMut(JoinHandle),
@@ -58,7 +58,7 @@ impl Engine {
         }
     }
 
-    /// Waits for a job; `None` once the engine is stopping. Looks after the log meanwhile.
+    /// Waits for a job; `None` once the engine is stopping. Serves the log in the meantime.
     fn next_job(&self, duty: Duty, watch: &mut LogWatch) -> Option<Job> {
         let scheduler = &self.scheduler;
         let mut state = scheduler.state();
@@ -71,7 +71,7 @@ impl Engine {
                 return Some(job);
             }
             let log_due = match duty {
-                // For the thread that serves the log, which may be waiting for the device.
+                // On behalf of the thread that serves the log, which may be waiting for the device.
                 Duty::Compacting => self.buffered_due().map(|due| due.max(now)),
                 Duty::Flushing | Duty::Everything => watch.look(self, now),
             };
@@ -105,8 +105,9 @@ impl Engine {
         failure.is_none_or(|failure| failure.retry_at <= now)
     }
 
-    /// How long until the next failed job that `duty` covers is tried again. One that is due already
-    /// and was not taken is not wanted any more, or paused: whatever changes that wakes the thread.
+    /// How long until the next failed job that `duty` covers is tried again. One that is already
+    /// due but was not taken is no longer needed, or paused: whatever changes that wakes the
+    /// thread.
     fn next_retry(&self, duty: Duty, now: Duration) -> Option<Duration> {
         let kinds: &[JobKind] = match duty {
             Duty::Flushing => &[JobKind::Flush],
@@ -133,8 +134,8 @@ impl Engine {
         })
     }
 
-    /// Asked by a running flush once for each block: readies what the log needs next, if that is
-    /// wanted. Behind the flush it would come too late, and writers would do it.
+    /// Called by a running flush at each block: prepares what the log needs next, if requested.
+    /// After the flush it would be too late, and writers would have to do it.
     pub(crate) fn serve_log(&self) {
         let job = self.scheduler.state().take_log();
         if let Some(job) = job {
@@ -142,7 +143,8 @@ impl Engine {
         }
     }
 
-    /// Does one job. A panic in it poisons the database, and ends nothing but what somebody has asked for.
+    /// Does one job. A panic in it poisons the database, and ends the compaction on demand that it
+    /// was part of, but nothing else.
     fn run_job(&self, job: Job) {
         let task = match &job {
             Job::OnDemand(task) => Some(Arc::clone(task)),
@@ -167,9 +169,10 @@ impl Engine {
         self.scheduler.note_end();
     }
 
-    /// Asked by a running compaction about once for each block: returns when it may go on, or
-    /// `must_end`. Somebody's request waits while it is paused, and first come the automatic
-    /// compactions that its thread would have taken. The only thread flushes meanwhile.
+    /// Called by a running compaction at about each block: returns when it may go on, or when it
+    /// `must_end`. A compaction on demand waits while it is paused, and until its thread has done
+    /// the automatic compactions that it would have taken. If there is only one thread, it flushes
+    /// here.
     pub(crate) fn hold_back(&self, task: Option<&OnDemand>, must_end: impl Fn() -> bool) {
         let rests = || self.scheduler.is_paused() || task.is_some_and(|task| self.rests(task));
         let duty = self.duty_beside(task);
@@ -183,8 +186,8 @@ impl Engine {
         });
     }
 
-    /// Returns once `has_ended`, which other threads bring about. Meanwhile this one does what it would
-    /// do beside a compaction.
+    /// Waits until `has_ended`, which other threads bring about. In the meantime, this thread does
+    /// what it would do during a compaction.
     pub(crate) fn serve_until(&self, task: Option<&OnDemand>, has_ended: impl Fn() -> bool) {
         let duty = self.duty_beside(task);
         self.scheduler.wait_until(|| {
@@ -193,19 +196,19 @@ impl Engine {
         });
     }
 
-    /// How many threads may take parts of one compaction, the one that does it counted in: those
-    /// that compact, and whoever asks for one and does not leave it to them.
+    /// How many threads may take parts of one compaction, including the one that runs it: the
+    /// compaction threads, and a caller that runs its compaction itself.
     pub(crate) fn threads_for(&self, task: Option<&OnDemand>) -> usize {
         let compacting = self.options.background_threads.saturating_sub(1);
         compacting + usize::from(task.is_some_and(|task| !task.is_queued))
     }
 
-    /// A step that is done without threads is done to its end.
+    /// Whether `task` is paused now. Without background threads, a step is always finished.
     fn rests(&self, task: &OnDemand) -> bool {
         task.is_paused() && 0 < self.options.background_threads
     }
 
-    /// What the thread of a running compaction has to look after meanwhile.
+    /// What the thread of a running compaction has to look after during it.
     fn duty_beside(&self, task: Option<&OnDemand>) -> Option<Duty> {
         match (self.options.background_threads, task) {
             (0, _) => None,
@@ -237,7 +240,7 @@ impl Engine {
     }
 
     /// Hands waiting frames to the system, and marks the log if it still ends at `mark`. A failure
-    /// has poisoned the database, and every later write says so.
+    /// poisons the database, and every later write reports it.
     fn tend_log(&self, mark: Option<u64>) {
         drop(self.write_buffered());
         if let Some(position) = mark {
@@ -252,7 +255,7 @@ impl Engine {
     }
 }
 
-/// When the log wants something of the thread that serves it.
+/// When the log needs the thread that serves it.
 #[derive(Debug, Default)]
 struct LogWatch {
     /// When frames that wait in memory were first seen.
@@ -262,7 +265,7 @@ struct LogWatch {
 }
 
 impl LogWatch {
-    /// When something is to be done: `now` if it is now, `None` if nothing is.
+    /// When something is to be done: `now` if at once, `None` if nothing.
     fn look(&mut self, engine: &Engine, now: Duration) -> Option<Duration> {
         let has_buffered = engine.has_buffered.load(Ordering::Relaxed);
         self.buffered_since = has_buffered.then(|| self.buffered_since.unwrap_or(now));

@@ -1,8 +1,9 @@
-//! The directory of a database before it is one: its lock, whether it holds a database or may get one, and
-//! the new one; and the same of a directory that has only the log.
+//! The database directory before the database is open: its lock, the check whether it holds a
+//! database or may get one, and creation of a new one. The same for a separate log directory.
 //!
-//! An open that [`check_is_database`] refuses has made nothing; one that is refused later leaves the
-//! directories and lock files that it made, and nothing else. Does not know what a database holds.
+//! An open that [`check_is_database`] refuses has created nothing; one that is refused later leaves
+//! the directories and lock files that it created, and nothing else. Does not know what a database
+//! holds.
 
 use std::io;
 use std::path::Path;
@@ -21,7 +22,7 @@ use crate::recovery::mode::RecoveryMode;
 use crate::recovery::orphans::Places;
 use crate::recovery::{LOCK_FILE, OpenRequest};
 
-/// Why a new database is not made.
+/// The error when a new database must not be created.
 fn exists(dir: &Path) -> Error {
     Error::invalid_input(format!("there is a database in {}, and it is to be new", dir.display()))
 }
@@ -30,9 +31,9 @@ fn no_database(dir: &Path) -> Error {
     Error::invalid_input(format!("there is no database in {}", dir.display()))
 }
 
-/// Keeps others from the database; nobody, where nobody can write and there is no file to lock, as of
-/// a copy on a file system for reading only. One who salvages does without a lock that the device does
-/// not give: nobody else opens the database then either.
+/// Locks the database directory. Returns no lock if nobody can write there and there is no lock
+/// file, as in a copy on a read-only file system. A salvage goes on without a lock file that the
+/// device cannot read: nobody else can open the database then either.
 pub(super) fn lock_dir(request: &OpenRequest) -> Result<Option<Box<dyn FileLock>>> {
     let mode = if request.is_read_only { LockMode::Shared } else { LockMode::Exclusive };
     match request.env.fs.lock(&request.dir.join(LOCK_FILE), mode) {
@@ -50,8 +51,8 @@ pub(super) fn lock_dir(request: &OpenRequest) -> Result<Option<Box<dyn FileLock>
     }
 }
 
-/// Keeps other databases from a directory that has only the log, as long as this one is open: there
-/// may be no segment yet that says whose it is. An open that only reads keeps nobody from anything.
+/// Locks a separate log directory against other databases while this one is open: there may be no
+/// segment yet that shows whose it is. A read-only open does not lock it.
 fn lock_log_dir(
     request: &OpenRequest,
     log_dir: &Path,
@@ -59,13 +60,13 @@ fn lock_log_dir(
 ) -> Result<Option<Box<dyn FileLock>>> {
     let fs = &*request.env.fs;
     let manifest = log_dir.join(recovered.id.file_name());
-    // The directory of the database, whatever it is called here, is locked already.
+    // The database directory itself, whatever its path here, is locked already.
     let is_own = || -> Result<bool> {
         if log_dir == request.dir {
             return Ok(true);
         }
-        // An error is no answer: who took the directory of another database for its own would not
-        // lock it. But its own has a manifest there, and that has a header.
+        // An I/O error is no answer: if we mistook the directory of another database for our own,
+        // we would not lock it. But our own has a manifest there, which has a header.
         let mut bytes = [0; FileHeader::LEN];
         match fs.open(&manifest).and_then(|file| file.read_exact_at(0, &mut bytes)) {
             Ok(()) => {}
@@ -83,13 +84,14 @@ fn lock_log_dir(
     lock.map(Some).map_err(|error| Error::log_dir_locked(log_dir, error))
 }
 
-/// Whether an error says that there is no file with a header: none at all, or one that is shorter.
+/// Whether an error means that there is no file with a header: no file, or one shorter than a
+/// header.
 fn is_answer(error: &IoError) -> bool {
     error.is_not_found() || error.kind() == io::ErrorKind::UnexpectedEof
 }
 
-/// Refuses a directory that holds something else than a database, and one without any where none is to be
-/// made, or none can be.
+/// Refuses a directory that holds something other than a database, and one without a database if
+/// none may or can be created.
 pub(super) fn check_is_database(request: &OpenRequest) -> Result<()> {
     let (fs, dir) = (&request.env.fs, &request.dir);
     let entries = match fs.exists(dir)? {
@@ -120,7 +122,7 @@ pub(super) fn check_is_database(request: &OpenRequest) -> Result<()> {
     if !request.makes_directories() {
         return Err(no_database(dir));
     }
-    // What a creation that crashed may have left, and what the root of a file system has.
+    // What a crash during creation may have left, and what the root of a file system has.
     let is_leftover = |entry: &DirEntry| {
         entry.name == LOCK_FILE
             || entry.name.ends_with(".manifest.tmp")
@@ -142,8 +144,8 @@ pub(super) fn check_is_database(request: &OpenRequest) -> Result<()> {
     }
 }
 
-/// Refuses a log that lies apart where there is no manifest. A new database would get an id of its own,
-/// and from then on even a repair would take the log for that of another one.
+/// Refuses a log in a separate directory if there is no manifest. A new database would get an id of
+/// its own, and from then on even a repair would take that log for another database's.
 fn check_no_log_apart(request: &OpenRequest) -> Result<()> {
     let Some(log_dir) = &request.options.log_dir else { return Ok(()) };
     if !request.env.fs.exists(log_dir)? {
@@ -155,7 +157,7 @@ fn check_no_log_apart(request: &OpenRequest) -> Result<()> {
         files
             .any(|file| FileId::parse_file_name(&file.name).is_some_and(|(_, kind)| kind == wanted))
     };
-    // With a manifest it is another database for sure, and that is said later.
+    // With a manifest in it, it is certainly another database, which is reported later.
     if !has(FileKind::Log) || has(FileKind::Manifest) {
         return Ok(());
     }
@@ -167,7 +169,7 @@ fn check_no_log_apart(request: &OpenRequest) -> Result<()> {
     )))
 }
 
-/// What the manifest says, and the lock of a directory that has only the log.
+/// Reads the manifest, or creates a new database; and locks a separate log directory.
 pub(super) fn find_or_create(
     request: &OpenRequest,
     log_dir: &Path,
@@ -188,14 +190,15 @@ pub(super) fn find_or_create(
     }
 }
 
-/// Makes a new database whose log may lie in `log_dir`, and takes the lock of that; none if it may not.
+/// Creates a new database whose log may be in `log_dir`, and locks that directory; creates none if
+/// it cannot be locked.
 fn create_with_log(
     request: &OpenRequest,
     log_dir: &Path,
 ) -> Result<(Recovered, Option<Box<dyn FileLock>>)> {
     let (fs, dir) = (&*request.env.fs, request.dir.as_path());
     let recovered = create(request)?;
-    // A manifest tells whether the directory of the log is that of the database by another name.
+    // The manifest shows whether the log directory is the database directory by another path.
     let lock = lock_log_dir(request, log_dir, &recovered).and_then(|lock| {
         Places { fs, dir, log_dir }.check_log_dir(recovered.catalog.database)?;
         Ok(lock)
@@ -204,7 +207,7 @@ fn create_with_log(
     Ok((recovered, lock))
 }
 
-/// Makes a new database: a manifest that says there is one keyspace and nothing in it.
+/// Creates a new database: a manifest with one empty keyspace.
 fn create(request: &OpenRequest) -> Result<Recovered> {
     let mut id = [0; 16];
     request.env.random.fill(&mut id);
@@ -222,7 +225,7 @@ fn create(request: &OpenRequest) -> Result<Recovered> {
     catalog.apply(&VersionEdit { records }).expect("the first edit fits an empty catalog");
     let manifest = ManifestId(FileId { owner: OwnerId::FIRST, counter: 1 });
     drop(Manifest::create(Arc::clone(&request.env.fs), &request.dir, manifest, catalog)?);
-    // An earlier attempt may have made the directories and not have ended.
+    // An earlier attempt may have created the directories and not finished.
     for dir in [Some(&request.dir), request.options.log_dir.as_ref()].into_iter().flatten() {
         if let Some(parent) = dir.parent().filter(|parent| !parent.as_os_str().is_empty()) {
             request.env.fs.sync_dir(parent)?;

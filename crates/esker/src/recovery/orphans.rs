@@ -1,9 +1,9 @@
-//! Files that nothing refers to: which they are, and away with them.
+//! Orphans: finding and removing files that nothing refers to.
 //!
-//! They are those of jobs that did not end, and of edits whose files could not be removed before the
-//! process did. In the directory of the database everything with a name of ours is ours. A directory
-//! that has only the log may be one that somebody else uses too, by mistake: there only logs count,
-//! one of another database stops the open before anything is changed, and what may be a damaged one
+//! They come from unfinished jobs, and from edits whose obsolete files could not be removed before
+//! the process ended. In the database directory, every file with one of our names is ours. A
+//! separate log directory may be in use by somebody else too, by mistake: there only logs count, a
+//! log of another database stops the open before anything is changed, and what may be a damaged log
 //! stays.
 
 use std::collections::BTreeSet;
@@ -18,10 +18,10 @@ use crate::error::{Error, Result};
 use crate::events::Event;
 use crate::logs::LOG_FORMAT_NEWEST;
 
-/// Bytes that tell whose a log segment is: its header, and where its first frame would start.
+/// Bytes that show whose a log segment is: its header, and the start of its first frame.
 const START_LEN: usize = 2 * FileHeader::LEN;
 
-/// What a repair puts behind the name of a table that is not whole yet.
+/// What a repair appends to the name of an unfinished table.
 pub(crate) const UNFINISHED_SUFFIX: &str = ".tmp";
 
 /// The blob files that the tables of a keyspace refer to.
@@ -29,8 +29,8 @@ pub(crate) fn blobs_of(state: &KeyspaceState) -> BlobAccount {
     BlobAccount::of(state.tables.values().map(|place| &*place.properties))
 }
 
-/// The tables that `catalog` has, and the blob files that they refer to. Collected once: asking each
-/// keyspace for each file takes seconds where there are thousands of both.
+/// The tables of `catalog`, and the blob files that they refer to. Collected once: asking each
+/// keyspace about each file would take seconds with thousands of both.
 fn files_of(catalog: &Catalog) -> (BTreeSet<TableId>, BTreeSet<BlobFileId>) {
     let states = || catalog.keyspaces.values();
     let tables = states().flat_map(|state| state.tables.keys().copied()).collect();
@@ -40,9 +40,9 @@ fn files_of(catalog: &Catalog) -> (BTreeSet<TableId>, BTreeSet<BlobFileId>) {
     (tables, uses.map(|one| one.facts.id).collect())
 }
 
-/// Whether the file `path`, under the name that `id` has with us, says itself that it is one of another
-/// database than `database`: somebody has put it there. The header of a table that was taken over
-/// names where it came from; what stands behind it says whose it is.
+/// Whether the file `path`, which has our name for `id`, says that it belongs to a database other
+/// than `database`: somebody has put it there. The header of an ingested table names its origin;
+/// the record after its footer says whose it is.
 pub(crate) fn is_foreign(
     fs: &dyn FileSystem,
     path: &Path,
@@ -57,7 +57,7 @@ pub(crate) fn is_foreign(
     })
 }
 
-/// Whether the log segment `path` says itself that it is one of `database`.
+/// Whether the log segment `path` says that it belongs to `database`.
 pub(crate) fn is_own_log(fs: &dyn FileSystem, path: &Path, database: DatabaseId) -> bool {
     let header = fs.open(path).ok().and_then(|file| header_of(&*file));
     header.is_some_and(|header| header.kind == FileKind::Log && header.database == database)
@@ -69,16 +69,16 @@ fn header_of(file: &dyn File) -> Option<FileHeader> {
     FileHeader::decode(&bytes).ok()
 }
 
-/// Where the files of a database lie.
+/// Where the files of a database are.
 pub(crate) struct Places<'a> {
     pub(crate) fs: &'a dyn FileSystem,
     pub(crate) dir: &'a Path,
     pub(crate) log_dir: &'a Path,
 }
 
-/// Whose a log segment is that the manifest does not name, in a directory that has only the log.
+/// The owner of a log segment that the manifest does not name, in a separate log directory.
 enum Owner {
-    /// This database, which has not finished making it or has not removed it.
+    /// This database, which has not finished creating it or has not removed it.
     Own,
     Other,
     /// Its header is damaged.
@@ -86,10 +86,10 @@ enum Owner {
 }
 
 impl Places<'_> {
-    /// Checks that a log that lies apart lies alone.
+    /// Checks that no other database has its log in a separate log directory.
     ///
     /// # Errors
-    /// `InvalidInput` if there is a log of another database; those of the file system.
+    /// `InvalidInput` if there is a log of another database; errors of the file system.
     pub(crate) fn check_log_dir(&self, database: DatabaseId) -> Result<()> {
         if self.log_dir == self.dir {
             return Ok(());
@@ -105,12 +105,12 @@ impl Places<'_> {
         Ok(())
     }
 
-    /// Removes what `catalog` does not refer to, and all lists of warm blocks, which are true no more
-    /// from now on; `logs` are the segments that were recovered. Returns what could not be removed, which
-    /// does no harm where it is: no file is given its name, and the next open tries again.
+    /// Removes what `catalog` does not refer to, and all warm lists, which are no longer true from
+    /// now on; `logs` are the recovered segments. Returns what could not be removed. That does no
+    /// harm: no new file gets its name, and the next open tries again.
     ///
     /// # Errors
-    /// Those of the file system, where it does not tell what there is.
+    /// Errors of the file system, if a directory cannot be listed.
     pub(crate) fn remove_orphans(
         &self,
         catalog: &Catalog,
@@ -120,14 +120,14 @@ impl Places<'_> {
         let (tables, blobs) = files_of(catalog);
         let entries = self.fs.list(self.dir)?;
         self.remove_warm_lists(&entries);
-        // A directory is nobody's file, whatever it is called.
+        // A directory is not a file of the database, whatever its name.
         for entry in entries.into_iter().filter(|entry| !entry.is_dir) {
             let is_orphan = match FileId::parse_file_name(&entry.name) {
                 Some((_, FileKind::Warm)) => false,
                 Some((id, FileKind::Table)) => !tables.contains(&TableId(id)),
                 Some((id, FileKind::Log)) => !logs.contains(&LogId(id)),
                 Some((id, FileKind::Blob)) => !blobs.contains(&BlobFileId(id)),
-                // The manifest removes its own; foreign files are left alone.
+                // The manifest code removes its own files; foreign files are left alone.
                 Some((_, FileKind::Manifest)) => false,
                 None => is_unfinished_table(&entry.name),
             };
@@ -147,15 +147,15 @@ impl Places<'_> {
         Ok(left)
     }
 
-    /// Removes a file; what is to be said if it cannot be.
+    /// Removes a file; returns an event if that fails.
     fn remove(&self, path: &Path) -> Option<Event> {
         let error = self.fs.remove(path).err().filter(|error| !error.is_not_found())?;
         let file = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         Some(Event::RemoveFailed { file, error: error.into() })
     }
 
-    /// Removes lists of warm blocks, and what is left of unfinished ones. One that cannot be removed has
-    /// the id of a manifest that will not be the last.
+    /// Removes warm lists and unfinished ones. A list that cannot be removed has the id of a
+    /// manifest that will no longer be the newest, so it is never used.
     fn remove_warm_lists(&self, entries: &[DirEntry]) {
         let is_list = |name: &str| {
             let kind = FileId::parse_file_name(name).map(|(_, kind)| kind);
@@ -183,8 +183,9 @@ impl Places<'_> {
         let file_len = file.len()?;
         let len = file_len.min(START_LEN as u64) as usize;
         file.read_exact_at(0, &mut bytes[..len]).map_err(FileError::from)?;
-        // A header that has raised the length before the power went, and no more: nothing stands behind
-        // it, and what stands there is anything, be it what a file that is gone began with.
+        // A power loss may leave a header that has changed the file length but whose bytes were not
+        // written: the file then has that length, and its bytes can be anything, even the start of
+        // a removed file.
         let is_bare = file_len == FileHeader::LEN as u64;
         Ok(match FileHeader::decode(&bytes) {
             Ok(header) if header.database == database => Owner::Own,
@@ -198,14 +199,14 @@ impl Places<'_> {
     }
 }
 
-/// Whether a repair that was cut short has left the file of that name.
+/// Whether the file of that name was left by an interrupted repair.
 fn is_unfinished_table(name: &str) -> bool {
     let table = name.strip_suffix(UNFINISHED_SUFFIX).and_then(FileId::parse_file_name);
     table.is_some_and(|(_, kind)| kind == FileKind::Table)
 }
 
-/// Whether `bytes` are what a write of the header of the segment `id` may have left that was cut
-/// short: over zeros, or over the header of a segment of this database that was to be used again.
+/// Whether `bytes` are what an interrupted write of the header of segment `id` may have left: over
+/// zeros, or over the header of a segment of this database that was being reused.
 fn is_begun(bytes: &[u8; START_LEN], id: LogId, database: DatabaseId) -> bool {
     let is_zero = |byte: &u8| *byte == 0;
     let written = bytes.len() - bytes.iter().rev().take_while(|byte| is_zero(byte)).count();

@@ -1,9 +1,8 @@
-//! Replay: what the log holds beyond the tables goes back into memtables.
+//! Replay: puts the log entries that are not in tables back into memtables.
 //!
-//! Frames are taken in commit order up to the first place where one is missing. What a crash tore
-//! off behind it was never acknowledged as durable, and does not count; a missing frame that was
-//! durable is damage, and an error, unless the [mode](RecoveryMode) says otherwise. Changes nothing
-//! on disk.
+//! Frames are replayed in commit order up to the first missing one. What a crash tore off after
+//! that was never acknowledged as durable, and does not count; if a missing frame was durable, that
+//! is damage, and an error unless the [mode](RecoveryMode) says otherwise. Changes nothing on disk.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -37,18 +36,18 @@ pub(crate) struct Replay<'a> {
     log_dir: &'a Path,
     pub(crate) segments: Vec<ReplayedSegment>,
     pub(crate) last_seqno: SeqNo,
-    /// Last sequence number found in a log; before the first frame, the last one that is in tables
-    /// or was in a segment that is gone.
+    /// Last sequence number found in the log; before the first frame, the last one that is in
+    /// tables or was in a released segment.
     pub(crate) last_logged: SeqNo,
     has_frames: bool,
     pub(crate) operation_count: u64,
     target: Option<Target>,
     mode: RecoveryMode,
-    /// What a recovery to a point in time leaves out.
+    /// What a point-in-time recovery leaves out.
     pub(crate) dropped: Vec<Event>,
 }
 
-/// Where the operations of one keyspace go: looked up once for many of them.
+/// Where the operations of one keyspace go. Looked up once for many operations.
 struct Target {
     keyspace: Arc<KeyspaceCore>,
     buffer: Arc<WriteBuffer>,
@@ -57,19 +56,19 @@ struct Target {
     memtable_bytes: u64,
 }
 
-/// What became of one segment.
+/// The result of replaying one segment.
 #[derive(Debug)]
 pub(crate) struct ReplayedSegment {
     pub(crate) id: LogId,
     /// Where its frames end.
     pub(crate) end: u64,
-    /// Up to where its frames and the manifest say that it was durable.
+    /// The end of its durable part, according to its frames and the manifest.
     pub(crate) durable: u64,
     /// Last sequence number in it or before it.
     pub(crate) last_seqno: SeqNo,
-    /// Something else than zeros stands behind the end.
+    /// Something other than zeros follows the end.
     pub(crate) is_torn: bool,
-    /// It follows a place where frames are missing: none of it counts.
+    /// It follows a gap in the log: none of it counts.
     pub(crate) is_dropped: bool,
     /// There is no such file.
     pub(crate) is_missing: bool,
@@ -110,7 +109,7 @@ impl<'a> Replay<'a> {
         Ok(())
     }
 
-    /// Replays one segment, or only looks at it if frames before it are missing. Returns whether
+    /// Replays one segment, or only inspects it if frames before it are missing. Returns whether
     /// frames are missing now.
     fn segment(&mut self, id: LogId, mut is_dropping: bool) -> Result<bool> {
         let path = self.log_dir.join(id.file_name());
@@ -120,7 +119,7 @@ impl<'a> Replay<'a> {
         }
         let is_missing = !self.fs.exists(&path)?;
         let is_lenient = self.mode == RecoveryMode::PointInTime;
-        // What is kept of a segment that could not be read to its end.
+        // The result for a segment that could not be read to its end.
         let cut = |last_seqno, end, is_dropped| ReplayedSegment {
             id,
             end,
@@ -183,7 +182,7 @@ impl<'a> Replay<'a> {
             if !*is_dropping {
                 let mut decoder = group.operations(&mut room).map_err(damaged)?;
                 if self.mode == RecoveryMode::PointInTime {
-                    // The open goes on behind a group that does not decode: none of it may count.
+                    // Checked first: none of a group that does not decode may count.
                     self.check_group(&header, decoder.clone()).map_err(damaged)?;
                 }
                 self.group(id, &header, &mut decoder).map_err(damaged)?;
@@ -202,8 +201,8 @@ impl<'a> Replay<'a> {
         })
     }
 
-    /// Takes all groups of a segment that can be read, and notes what stands between them. Where the
-    /// device gives no more of it, that is its end.
+    /// Takes all readable groups of a segment, and notes the gaps between them. A part that the
+    /// device cannot read ends the segment.
     fn salvage_segment(&mut self, id: LogId, path: &Path) -> Result<()> {
         let expected = self.expected_header(id);
         let mut lose = |offset: u64, bytes: u64, why: String| {
@@ -224,10 +223,10 @@ impl<'a> Replay<'a> {
             Err(error) => return Err(error.into()),
         };
         reader.expect_durable(self.catalog.durable_logs.get(&id).copied().unwrap_or(0));
-        // Where what cannot be read starts, and why.
+        // Where the unreadable part starts, and why.
         let mut hole: Option<(u64, String)> = None;
         let mut room = Vec::new();
-        // Behind the last frame, but for what stands before its payload.
+        // The end of the last frame, not counting its frame header.
         let mut reached = 0;
         loop {
             match reader.next_frame() {
@@ -286,8 +285,8 @@ impl<'a> Replay<'a> {
         }
     }
 
-    /// Refuses a segment that does not end as the mode wants it, or that knows of frames before it
-    /// which are missing.
+    /// Refuses a segment whose end the mode does not accept, or one that shows that frames before
+    /// it are missing.
     fn check_end(
         &self,
         id: LogId,
@@ -301,8 +300,8 @@ impl<'a> Replay<'a> {
         {
             return Err(Corruption::new(id.file_name(), offset, "the end is torn").into());
         }
-        // The header is synced before the segment takes frames; anything more was a sync of the log,
-        // and that covers the segments before this one first.
+        // The header is synced before the segment takes frames; a durable part beyond the header
+        // comes from a sync of the log, which syncs all earlier segments first.
         let was_durable = (FileHeader::LEN as u64) < durable;
         let is_wanted = is_strict || (was_durable && self.mode != RecoveryMode::PointInTime);
         if !is_dropping || !is_wanted {
@@ -315,15 +314,15 @@ impl<'a> Replay<'a> {
         Err(Corruption::new(id.file_name(), 0, what).into())
     }
 
-    /// Whether no frame is missing before the group. The first of all may repeat what is in tables:
-    /// all frames up to there are durable.
+    /// Whether no frame is missing before the group. The first group may repeat what is in tables:
+    /// everything up to there is durable.
     fn follows(&self, header: &GroupHeader) -> bool {
         let next = self.last_logged.get() + header.unlogged_before + 1;
         let first = header.first_seqno.get();
         first == next || (!self.has_frames && first < next)
     }
 
-    /// Decodes a group without taking it.
+    /// Decodes a group without applying it.
     fn check_group(
         &self,
         header: &GroupHeader,
@@ -344,7 +343,7 @@ impl<'a> Replay<'a> {
         header: &GroupHeader,
         decoder: &mut Decoder<'_>,
     ) -> std::result::Result<(), DecodeError> {
-        // Of a group without operations, the number before its first.
+        // For a group without operations, the number before its first.
         let last_logged = SeqNo::new(header.first_seqno.get() + header.count - 1);
         let mut seqno = header.first_seqno;
         for index in 0..header.count {
@@ -371,7 +370,7 @@ impl<'a> Replay<'a> {
         if !is_known {
             self.target = self.find_target(operation.keyspace);
         }
-        // Without a target the keyspace was dropped since.
+        // Without a target, the keyspace has been dropped since.
         let Some(target) = self.target.as_ref().filter(|target| {
             target.state.flushed_up_to < seqno
                 || esker_base::planted::is("replay-repeats-what-was-flushed")
@@ -381,8 +380,8 @@ impl<'a> Replay<'a> {
         target.buffer.note_log(log);
         let memtable = &target.buffer.memtable;
         memtable.writer().insert(operation.key, seqno, operation.kind, operation.value);
-        // Asked for the first entry and the first tombstone of a memtable: it looks at every table,
-        // which a log that alternates between keyspaces must not pay at each change.
+        // Only computed for the first entry and the first tombstone of a memtable: it looks at
+        // every table, which a log that alternates between keyspaces must not do at each change.
         target.buffer.times.note(memtable, || written_since(&target.state));
         self.operation_count += 1;
         target.buffer.update_charge();
@@ -404,14 +403,15 @@ impl<'a> Replay<'a> {
     }
 }
 
-/// Whether it is the file that cannot be read, and not this process that has too many open, say.
+/// Whether the error is about the file, rather than about this process, such as too many open
+/// files.
 fn is_of_the_file(error: &IoError) -> bool {
     !error.is_of_the_moment()
 }
 
-/// When entries in the log were written at the earliest, in milliseconds since the epoch: when the
-/// newest table was flushed; without one, nothing is known. One that came ready may be younger than
-/// what is in the log.
+/// The earliest time at which entries in the log can have been written, in milliseconds since the
+/// epoch: when the newest table was flushed; without one, it is unknown. Ingested tables do not
+/// count, since they may be younger than what is in the log.
 pub(crate) fn written_since(state: &KeyspaceState) -> u64 {
     let tables = state.tables.values().map(|place| &place.properties.extras);
     let times = tables.filter(|extras| extras.origin.is_none()).filter_map(|extras| extras.times);

@@ -92,21 +92,21 @@ pub(crate) struct OnDemand {
     pub(crate) range: KeyRange,
     /// Whether background threads work on it, rather than the thread that requested it.
     pub(crate) is_queued: bool,
-    /// What is asked of the policy; made by the first step, once memtables are flushed.
+    /// The request to the policy; created by the first step, once memtables are flushed.
     pub(crate) request: OnceLock<RangeRequest>,
-    /// Looked at once for each block. Counter only: written within `state`, and whoever waits is
-    /// woken through the scheduler.
+    /// Checked at each block. Counter only: written under `state`, and waiters are woken through
+    /// the scheduler.
     is_cancelled: AtomicBool,
     /// As `is_cancelled`.
     is_paused: AtomicBool,
-    /// Held for a moment only; nothing else is locked within it.
+    /// Held only briefly; nothing else is locked under it.
     state: Mutex<State>,
 }
 
 #[derive(Debug)]
 struct State {
     phase: Phase,
-    /// Of the steps that have ended.
+    /// Totals of the finished steps.
     done: CompactionReport,
     bytes_expected: u64,
     tables_expected: usize,
@@ -159,7 +159,7 @@ impl OnDemand {
         self.is_paused.store(is_paused, Ordering::Relaxed);
     }
 
-    /// Ends it here and now, if no step is under way; otherwise the step ends it.
+    /// Ends it at once if no step is running; otherwise the step ends it.
     pub(crate) fn cancel(&self) {
         let mut state = self.state();
         self.is_cancelled.store(true, Ordering::Relaxed);
@@ -190,7 +190,7 @@ impl OnDemand {
         begins
     }
 
-    /// Gives it back after a step; false if it was cancelled meanwhile, and so has ended.
+    /// Gives it back after a step; false if it was cancelled in the meantime, and so has ended.
     pub(crate) fn end_step(&self) -> bool {
         let mut state = self.state();
         if self.is_cancelled() {
@@ -211,14 +211,15 @@ impl OnDemand {
         self.state().record = Some(Arc::clone(record));
     }
 
-    /// What is left, the next step included: an estimate.
+    /// Sets the estimate of what is left, including the next step.
     pub(crate) fn expect(&self, (bytes, tables): (u64, usize)) {
         let mut state = self.state();
         state.bytes_expected = state.done.bytes_in + bytes;
         state.tables_expected = state.done.tables + tables;
     }
 
-    /// The step has ended; `plan` if it was installed, with the bytes that it wrote.
+    /// Notes that the step has ended; if it was installed, `installed` has its plan and the bytes
+    /// that it wrote.
     pub(crate) fn note_end(&self, installed: Option<(&Plan, u64)>) {
         let mut state = self.state();
         state.record = None;

@@ -1,11 +1,11 @@
-//! A merge whose parts several threads take.
+//! A merge whose parts are shared among threads.
 //!
-//! The thread that has to do the merge takes part after part until none is left, and then waits for
-//! those that others have taken. So nothing waits for a thread that does not come, and a merge that
-//! is not cut is one of one part. A part that fails ends the others at their next block, and the
+//! The owning thread takes one part after another until none is left, then waits for those that
+//! other threads have taken. So nothing waits for a thread that does not come; a merge that is not
+//! split is one of a single part. If a part fails, the others stop at their next block, and the
 //! first failure is that of the whole.
 //!
-//! Does not know how a part is merged, nor which threads there are.
+//! Does not know how parts are merged, nor which threads there are.
 
 use std::any::Any;
 use std::fmt;
@@ -21,38 +21,38 @@ use crate::scheduler::on_demand::OnDemand;
 use crate::sync::atomic::{AtomicBool, Ordering};
 use crate::sync::{Mutex, MutexGuard, PoisonError};
 
-/// What every part goes by.
+/// What all parts share.
 pub(crate) struct MergeInputs {
     pub(crate) version: Arc<Version>,
     pub(crate) plan: Plan,
     pub(crate) readers: Readers,
     pub(crate) passed_millis: u64,
     pub(crate) filter: Option<Filter>,
-    /// When the merge began: one for idle times ends when something is written.
+    /// The write mark when the merge began: an idle-time merge stops when something is written.
     pub(crate) mark: WriteMark,
 }
 
-/// What came of a part; a panic is for the thread that has to do the merge.
+/// The outcome of a part; a panic is passed to the owning thread.
 pub(crate) type PartOutcome = std::result::Result<Result<CompactedPart>, Box<dyn Any + Send>>;
 
-/// A merge as its threads share it.
+/// A merge, as shared by its threads.
 pub(crate) struct SharedMerge {
     pub(crate) keyspace: Arc<KeyspaceCore>,
-    /// Who asked for it, if somebody did.
+    /// The compaction on demand that it belongs to, if any.
     pub(crate) task: Option<Arc<OnDemand>>,
     /// Where all parts count what they have done.
     pub(crate) record: Arc<JobRecord>,
     parts: Vec<PartRange>,
-    /// Looked at once for each block. Counter only: what failed stands in `state`.
+    /// Checked at each block. Counter only: the failure is in `state`.
     has_failed: AtomicBool,
-    /// Held for a moment only; nothing else is locked within it.
+    /// Held only briefly; nothing else is locked under it.
     state: Mutex<State>,
 }
 
 struct State {
-    /// Let go of at the end, and so are the tables of the version.
+    /// Released at the end, and with it the tables of the version.
     inputs: Option<Arc<MergeInputs>>,
-    /// The first part that nobody has taken.
+    /// The first part not yet taken.
     next: usize,
     /// Parts that were taken and have not ended.
     running: usize,
@@ -98,7 +98,7 @@ impl SharedMerge {
         &self.parts[part]
     }
 
-    /// Whether a part has failed, so that the others are in vain.
+    /// Whether a part has failed, which makes the others useless.
     pub(crate) fn has_failed(&self) -> bool {
         self.has_failed.load(Ordering::Relaxed)
     }
@@ -111,7 +111,7 @@ impl SharedMerge {
                 && esker_base::planted::is("failed-merge-offers-parts"))
     }
 
-    /// Takes a part, if one is left. What this returns is to be dropped before the part ends.
+    /// Takes a part, if one is left. The result must be dropped before the part ends.
     pub(crate) fn begin_part(&self) -> Option<(usize, Arc<MergeInputs>)> {
         let mut state = self.state();
         let part = state.next_of(self.parts.len())?;
@@ -121,7 +121,7 @@ impl SharedMerge {
         Some((part, inputs))
     }
 
-    /// A part that was taken has ended.
+    /// Notes that a part that was taken has ended.
     pub(crate) fn end_part(&self, part: usize, outcome: PartOutcome) {
         let mut state = self.state();
         state.running -= 1;
@@ -133,18 +133,18 @@ impl SharedMerge {
             Ok(Err(error)) => Failure::Error(error),
             Err(panic) => Failure::Panic(panic),
         };
-        // The others fail because this has.
+        // The others fail because this one has.
         state.failure.get_or_insert(failure);
         self.has_failed.store(true, Ordering::Relaxed);
     }
 
-    /// Whether no part is under way, and none is left.
+    /// Whether no part is running or left.
     pub(crate) fn has_ended(&self) -> bool {
         let state = self.state();
         state.running == 0 && state.next_of(self.parts.len()).is_none()
     }
 
-    /// What all parts have come to, in the order of their keys, once it has ended.
+    /// The results of all parts, in key order, once the merge has ended.
     ///
     /// # Panics
     /// As the first part that did.
@@ -165,7 +165,7 @@ impl SharedMerge {
 }
 
 impl State {
-    /// The part to take next of so many: none once one has failed, nor after the end.
+    /// The part to take next, of `count`: none after a failure or after the end.
     fn next_of(&self, count: usize) -> Option<usize> {
         let goes_on = self.failure.is_none() && self.inputs.is_some();
         (goes_on && self.next < count).then_some(self.next)
