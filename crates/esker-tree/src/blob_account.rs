@@ -1,17 +1,16 @@
-//! How much of each blob file is garbage, and what to do about it.
+//! How much of each blob file is garbage, and planning its collection.
 //!
-//! Pure: goes by what the tables of a tree say that they refer to. The bytes of a blob file that no
-//! table refers to are garbage; a file that no table refers to at all is not there any more as far
-//! as the tree goes. Nothing is counted up over time, so nothing can drift.
+//! Pure: a function of the references that the tables of a tree record. Bytes of a blob file that
+//! no table refers to are garbage; a file that no table refers to at all no longer belongs to the
+//! tree. Nothing is accumulated over time, so nothing can drift.
 //!
-//! A file may also be so old that it may hold no garbage at all: then deleted bytes are to leave the
-//! disk by a deadline. Since what is cleared away leaves a new file, no value moves for that more
-//! often than once in the age at which files are due.
+//! With a delete deadline, a file past a certain age must hold no garbage at all. Clearing it moves
+//! its live values to a new file, so no value is moved for a deadline more than once in that age.
 //!
-//! What bounds the waste: once more than the allowed share of all blob bytes is garbage, at least
-//! one file has a larger share than that. The worst of them is cleared: every table that refers to
-//! it is rewritten where it stands, which moves the values that are alive to new files without
-//! garbage. Each such plan leaves fewer references to wasteful files, so the end is sure.
+//! Why this bounds the waste: if more than the allowed share of all blob bytes is garbage, at least
+//! one file has more than that share. The worst one is cleared: every table that refers to it is
+//! rewritten in place in the tree, which moves live values to new files without garbage. Each such
+//! plan leaves fewer references to wasteful files, so this terminates.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -23,7 +22,7 @@ use crate::blob_options::BlobBound;
 use crate::plan::{Busy, Plan, PlanInput, PlanReason};
 use crate::shape::{RunShape, Shape};
 
-/// What is known of one blob file.
+/// What is known about one blob file.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct BlobFileUse {
     /// The file.
@@ -41,7 +40,7 @@ impl BlobFileUse {
         self.facts.record_bytes().saturating_sub(self.bytes)
     }
 
-    /// Whether it is so old that it may hold no garbage, and does.
+    /// Whether it is too old to hold garbage, but does.
     fn is_due(&self, bound: BlobBound) -> bool {
         let is_old = bound.due_millis.is_some_and(|due| self.facts.written_millis <= due);
         is_old && self.garbage_bytes() > 0
@@ -114,7 +113,7 @@ impl BlobAccount {
         self.files().map(BlobFileUse::garbage_bytes).sum()
     }
 
-    /// Bytes of garbage past the share of all records that is allowed.
+    /// Bytes of garbage beyond the allowed share of all records.
     #[must_use]
     pub fn excess_bytes(&self, waste_percent_max: u32) -> u64 {
         let allowed = u128::from(self.record_bytes()) * u128::from(waste_percent_max) / 100;
@@ -132,8 +131,8 @@ impl BlobAccount {
         })
     }
 
-    /// The files that hold more garbage than `bound` allows, those that are due first, and of them
-    /// and of the others those with the most garbage.
+    /// The files that hold more garbage than `bound` allows: first those that are due, then the
+    /// others, each with the most garbage first.
     fn past(&self, bound: BlobBound) -> Vec<BlobFileId> {
         let is_past = |file: &&BlobFileUse| self.is_past(file.facts.id, bound);
         let mut files: Vec<&BlobFileUse> = self.files().filter(is_past).collect();
@@ -145,13 +144,13 @@ impl BlobAccount {
     }
 }
 
-/// Most bytes of tables, and of the values that they bring along, that one plan rewrites: so that
-/// it ends soon, and does not need much room.
+/// Most bytes that one plan rewrites, of tables and the values that move with them, so that it ends
+/// soon and does not need much space.
 const PLAN_BYTES_MAX: u64 = 256 << 20;
 
-/// The plan that brings garbage in blob files back within `bound`, if it is past it: rewrites tables
-/// that refer to the worst file where they stand. `output_bytes_max` is what tables are aimed at.
-/// `None` as well if all of them are in flight in `busy`.
+/// The plan that brings garbage in blob files back within `bound`, if it is exceeded: it rewrites
+/// tables that refer to the worst file, in place. `output_bytes_max` is the target size of tables.
+/// `None` also if all those tables are in flight in `busy`.
 #[must_use]
 pub fn pick_blob_waste(
     shape: &Shape,
@@ -166,7 +165,7 @@ pub fn pick_blob_waste(
     }
     let past = account.past(bound);
     let all: BTreeSet<BlobFileId> = past.iter().copied().collect();
-    // Deepest first: that is where most of what is alive stands.
+    // Deepest first: that is where most live data is.
     let runs = || {
         let levels = shape.levels.iter().enumerate().rev();
         levels.flat_map(|(level, runs)| runs.runs.iter().map(move |run| (level, run)))
@@ -176,9 +175,8 @@ pub fn pick_blob_waste(
     })
 }
 
-/// Rewrites the first tables of `run` that stand side by side and refer to `worst`, as many as one
-/// plan takes. Side by side, so that what they become, range tombstones and all, reaches over no
-/// table that stays.
+/// Rewrites the first adjacent tables of `run` that refer to `worst`, as many as one plan takes.
+/// Adjacent, so that the outputs, including range tombstones, overlap no table that stays.
 fn rewrite(
     level: usize,
     run: &RunShape,
@@ -204,7 +202,7 @@ fn rewrite(
         })
         .collect();
     let (first, last) = (chosen.first()?, chosen.last()?);
-    // Something in flight may put a table into a gap between them, which what they become spans.
+    // A plan in flight may put a table into a gap between them, which the outputs would span.
     if busy.writes_into(level, &first.smallest_key, &last.largest_key) {
         return None;
     }

@@ -1,14 +1,13 @@
-//! Values on their way out of a flush or a compaction: which go to a blob file, which come back
-//! from one, and which stay where they are.
+//! Placement of values in a flush or a compaction: which go to a blob file, which come back from
+//! one, and which stay where they are.
 //!
 //! A put whose value reaches the threshold becomes a reference to a new blob file. A reference is
-//! kept as it is, unless its file is one that the job clears: then the value is written anew, to a
-//! new blob file or, if it is below the threshold by now, into the table. Expiring puts and
-//! merge operands stay in the table whatever their size: the one is gone soon, and the other is
-//! folded.
+//! kept unless the job is clearing its file: then the value is rewritten, to a new blob file or, if
+//! it is below the present threshold, into the table. Expiring puts and merge operands stay in the
+//! table whatever their size: the former are gone soon, and the latter get folded.
 //!
-//! A blob file belongs to the table that is being written: it ends with it at the latest, so that
-//! the properties of the table can say all about it.
+//! A blob file belongs to the table that is being written and is finished no later than it, so that
+//! the properties of the table can fully describe it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -23,13 +22,13 @@ use crate::blob_account::BlobAccount;
 use crate::blob_options::BlobOptions;
 use crate::job::{Job, JobError};
 
-/// What becomes of the value of one entry.
+/// The place of the value of one entry.
 pub(crate) enum Placed<'a> {
-    /// It stays as it is.
+    /// It stays where it is.
     AsItIs(&'a [u8]),
-    /// It came back: the entry is a put of this value.
+    /// It comes back into the table: the entry is a put of this value.
     Inline(BlockSlice),
-    /// It lies in a blob file: the entry is this reference.
+    /// It is in a blob file: the entry is this reference.
     Reference(&'a [u8]),
 }
 
@@ -39,11 +38,11 @@ pub(crate) struct BlobOutput {
     writer: Option<BlobFileWriter>,
     /// Files that entries of the inputs refer to, and those that were written.
     facts: BTreeMap<BlobFileId, BlobFileFacts>,
-    /// Of them, those whose values are written anew.
+    /// Of those, the ones being cleared: their values are rewritten.
     cleared: BTreeSet<BlobFileId>,
     /// Bytes of the files that are finished.
     finished_bytes: u64,
-    /// The reference that was made last, encoded.
+    /// The last reference, encoded.
     reference: Vec<u8>,
 }
 
@@ -66,7 +65,7 @@ impl BlobOutput {
         self.finished_bytes + self.writer.as_ref().map_or(0, BlobFileWriter::bytes)
     }
 
-    /// What is held in memory until it is written, in bytes.
+    /// Memory held until it is written, in bytes.
     pub(crate) fn memory_bytes(&self) -> usize {
         self.writer.as_ref().map_or(0, BlobFileWriter::memory_bytes)
     }
@@ -139,8 +138,8 @@ impl BlobOutput {
         if is_full { self.finish_file(job) } else { Ok(()) }
     }
 
-    /// Ends the blob file that is being written, before the table that refers to it ends, and
-    /// tells what is known of every file.
+    /// Finishes the current blob file, before the table that refers to it is finished, and returns
+    /// what is known of every file.
     pub(crate) fn finish_table(
         &mut self,
         job: &Job<'_>,

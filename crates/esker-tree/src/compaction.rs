@@ -1,14 +1,14 @@
 //! Compaction: carries out a plan, whichever policy made it.
 //!
-//! The inputs are merged in the order of their age and rewritten without what no reader needs.
+//! The inputs are merged in order of age and rewritten without the entries that no reader needs.
 //! Inputs are read past the block cache, in large pieces. Everything that the plan does not say is
 //! taken from the version: what else may hold a key, and how deep the tree is.
 //!
-//! It can be done in parts, ranges of keys that `split.rs` cuts: each part writes its own outputs, on
-//! whatever thread. Every decision about an entry is the same whether there are cuts or not.
+//! It can be done in parts, key ranges chosen by `split.rs`: each part writes its own outputs, on
+//! any thread. Every decision about an entry is the same with and without parts.
 //!
-//! Does not choose, schedule or install: the result becomes visible by the caller's edit. A
-//! trivial move reads and writes nothing, so it is that edit alone.
+//! Does not choose, schedule or install: the caller's edit makes the result visible. A trivial move
+//! reads and writes nothing, so it consists of that edit alone.
 //!
 //! Figures (`examples/merge_bench.rs`: four runs with 1 million entries of 16 + 100 bytes together,
 //! files in memory, while other work loaded both cores three times over): 147 ns an entry without
@@ -42,15 +42,14 @@ use crate::split::PartRange;
 use crate::times::OutputTimes;
 use crate::version::Version;
 
-/// What a compaction has done, for the edit that installs it.
+/// The result of a compaction, for the edit that installs it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct CompactionOutput {
     /// The new tables, ascending and disjoint; none if no reader needs any entry.
     pub added: Vec<TableProperties>,
     /// The tables that they replace: the inputs of the plan.
     pub removed: Vec<TableId>,
-    /// Bytes of the input files, without those of tables that range tombstones hide: they are not
-    /// read.
+    /// Bytes of the input files, without tables hidden by range tombstones, which are not read.
     pub bytes_read: u64,
     /// Bytes of the new files.
     pub bytes_written: u64,
@@ -60,9 +59,9 @@ pub struct CompactionOutput {
     pub entries_in: u64,
     /// Entries that no reader needs.
     pub entries_dropped: u64,
-    /// Values that the compaction filter removed or changed. If there are any, the result may only
-    /// be installed while no snapshot stands at the latest view that the job was given, or after
-    /// it: such a one was taken since, and would see the change.
+    /// Values that the compaction filter removed or changed. If there are any, the result may be
+    /// installed only while there is no snapshot at or after the latest view that the job was
+    /// given: such a snapshot was taken since, and would see the change.
     pub filtered: u64,
 }
 
@@ -76,8 +75,8 @@ pub struct CompactionOutput {
 /// fails, or for an entry without a meaning; no new file is left then.
 ///
 /// # Panics
-/// If the plan is a trivial move or a drop, names a table that the version does not have in that place, or
-/// would put an entry before or behind one of the same key that is not among its inputs.
+/// If the plan is a trivial move or a drop, names a table that the version does not have in that
+/// place, or would move an entry past one of the same key that is not among its inputs.
 pub fn compact(
     job: &Job<'_>,
     version: &Version,
@@ -88,14 +87,13 @@ pub fn compact(
     join_parts(plan, vec![part])
 }
 
-/// What became of one part of a compaction. Dropped without being joined to the others, it takes its
-/// files along.
+/// The result of one part of a compaction. If dropped before [`join_parts`], it removes its files.
 pub struct CompactedPart {
     added: Vec<TableProperties>,
     counts: Counts,
     /// Bytes of new blob files.
     blob_bytes_written: u64,
-    /// The inputs that were read, the same for all parts.
+    /// The inputs that are read, the same for all parts.
     needed: Vec<Arc<Run>>,
     /// Entries of the others.
     unread: u64,
@@ -103,9 +101,9 @@ pub struct CompactedPart {
 }
 
 /// Carries out the part of `plan` with the keys of `part`: one of those that
-/// [`split`](crate::split) made of it for the same `version`. All parts need the same `readers`, and
-/// have no filter unless there is only one: a filter is asked about the keys of a whole compaction,
-/// in their order.
+/// [`split`](crate::split) returned for it and the same `version`. All parts must have the same
+/// `readers`, and no filter unless there is only one part: a filter is asked about the keys of a
+/// whole compaction, in order.
 ///
 /// # Durability
 /// As [`compact`].
@@ -146,7 +144,7 @@ pub fn compact_part(
     };
     let start = |(filter, keyspace)| RunningFilter::start(filter, &context(keyspace));
     let filter = job.filter.map(start).transpose()?;
-    // Of all parts: what they hide and which of them stay must not depend on where cuts are.
+    // Those of all parts: what they hide and which of them stay must not depend on the cuts.
     let ranges = RangeGc::of(range_fragments(&runs, readers)?, readers, |start, end| {
         older.may_hold_any(start, end, &inputs)
     });
@@ -163,7 +161,7 @@ pub fn compact_part(
             Position::of(level, run) >= place && !inputs.contains(&table)
         })
     });
-    // All of the version: how much of a file is garbage, the inputs alone do not say.
+    // Of the whole version: the inputs alone do not tell how much of a file is garbage.
     let blobs = BlobAccount::of(version.tables().map(|table| &**table.properties()));
     let options = (job.options)(target);
     let dictionary = learn(job, &needed, &keys, &options)?;
@@ -191,11 +189,11 @@ pub fn compact_part(
     Ok(CompactedPart { added, counts, blob_bytes_written, needed, unread, files })
 }
 
-/// Makes one result of all parts of `plan`, in the order of their keys.
+/// Joins the results of all parts of `plan`, in key order.
 ///
 /// # Errors
-/// If they have not read every entry of the inputs, or one of these has keys beyond its bounds: it is
-/// damaged. No new file is left then.
+/// If they have not read every entry of the inputs, or an input has keys beyond its bounds: it is
+/// damaged. No new file is then left behind.
 ///
 /// # Panics
 /// If there is no part.
@@ -230,8 +228,8 @@ pub fn join_parts(plan: &Plan, parts: Vec<CompactedPart>) -> Result<CompactionOu
     })
 }
 
-/// Learns a dictionary from blocks all over the inputs with keys of `keys`, if the outputs are to
-/// have one.
+/// Trains a dictionary on blocks from all over the inputs in the range `keys`, if the outputs are
+/// to have one.
 fn learn(
     job: &Job<'_>,
     runs: &[Arc<Run>],
@@ -248,11 +246,11 @@ fn learn(
     let mut charge = job.tables.budget.charge(Owner::Compaction, 0);
     let (mut samples, mut bytes) = (Vec::new(), 0);
     for table in tables() {
-        // As many of each table as it has of all blocks.
+        // From each table in proportion to its share of all blocks.
         let own = table.properties().data_block_count as usize;
         let share = (samples_max * own).div_ceil(block_count.max(1));
         for sample in table.sample_blocks(share)? {
-            // One huge value teaches nothing, and costs much.
+            // One huge value teaches nothing and costs a lot.
             if sample.len() <= 4 * options.block_size_bytes {
                 bytes += sample.len() as u64;
                 samples.push(sample);
@@ -275,7 +273,7 @@ fn input_run(version: &Version, input: &PlanInput) -> Arc<Run> {
     Arc::new(Run::new(input.run, tables).expect("tables of one run are disjoint"))
 }
 
-/// The range tombstones of all inputs, as far as `readers` tell them apart.
+/// The range tombstones of all inputs, as far as `readers` can distinguish them.
 fn range_fragments(runs: &[Arc<Run>], readers: &Readers) -> Result<Fragments, FileError> {
     let mut all = Vec::new();
     for table in runs.iter().flat_map(|run| run.tables_with_ranges()) {
@@ -284,7 +282,7 @@ fn range_fragments(runs: &[Arc<Run>], readers: &Readers) -> Result<Fragments, Fi
     Ok(Fragments::merged(all, |seqno| readers.newest_blind(seqno)))
 }
 
-/// `run` without the tables that range tombstones hide; `None` if none is left.
+/// `run` without the tables hidden by range tombstones; `None` if no table is left.
 fn without_hidden(run: &Arc<Run>, ranges: &RangeGc) -> Option<Arc<Run>> {
     let is_needed = |table: &&Arc<Table>| !ranges.hides_table(table.properties());
     if ranges.is_empty() || run.tables().iter().all(|table| is_needed(&table)) {
@@ -295,13 +293,13 @@ fn without_hidden(run: &Arc<Run>, ranges: &RangeGc) -> Option<Arc<Run>> {
     is_some.then(|| Arc::new(Run::new(run.id(), tables).expect("tables of one run are disjoint")))
 }
 
-/// Entries by the properties of the tables.
+/// The number of entries, according to the properties of the tables.
 fn entries_of(runs: &[Arc<Run>]) -> u64 {
     let tables = runs.iter().flat_map(|run| run.tables());
     tables.map(|table| table.properties().entry_count).sum()
 }
 
-/// Every entry that the properties of the inputs count was read.
+/// Checks that as many entries were read as the properties of the inputs count.
 fn check_count(runs: &[Arc<Run>], entries_in: u64) -> Result<(), JobError> {
     let tables = || runs.iter().flat_map(|run| run.tables());
     let counted = entries_of(runs);
@@ -313,15 +311,15 @@ fn check_count(runs: &[Arc<Run>], entries_in: u64) -> Result<(), JobError> {
     Err(FileError::from(Corruption::new(names.join(", "), 0, what)).into())
 }
 
-/// Outputs begin and end where inputs have keys. If they do not, an input has keys that it does not tell
-/// of, and an output may lie where a table stands that the plan has nothing to do with.
+/// Checks that outputs begin and end within the bounds of inputs. Otherwise an input has keys
+/// outside its bounds, and an output may overlap a table that is not part of the plan.
 fn check_bounds(runs: &[Arc<Run>], outputs: &[TableProperties]) -> Result<(), JobError> {
     let is_within = |key: &Vec<u8>| runs.iter().any(|run| run.find(key).is_some());
     let mut ends = outputs.iter().flat_map(|table| [&table.smallest_key, &table.largest_key]);
     if ends.all(is_within) {
         return Ok(());
     }
-    // Of ranges that are deleted, ends may lie between the bounds of entries.
+    // Ends of deleted ranges may lie between the bounds of entries.
     for table in runs.iter().flat_map(|run| run.tables()) {
         let mut cursor = table.cursor(false);
         let properties = table.properties();
@@ -338,7 +336,7 @@ fn check_bounds(runs: &[Arc<Run>], outputs: &[TableProperties]) -> Result<(), Jo
     Ok(())
 }
 
-/// How new the entries of a run are beside those of another: smaller is newer.
+/// The age of the entries of a run relative to another: smaller is newer.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Position {
     level: usize,

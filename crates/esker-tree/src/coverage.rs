@@ -1,9 +1,9 @@
-//! Which keys range tombstones hide from a reader, asked key by key.
+//! Which keys range tombstones hide from a reader, queried key by key.
 //!
-//! The tombstones stay in the memtables and tables where they are; what is kept here is the stretch
-//! of keys around the key asked for last, over which the answer is the same. A table is opened for
-//! its range tombstones when a key inside of them is asked for; those of a memtable are sorted for a
-//! reader only where newer ones, which it does not see, stand above what it does.
+//! The tombstones stay in their memtables and tables; what is kept here is the stretch of keys
+//! around the last queried key over which the answer is the same. A table is opened for its range
+//! tombstones only when a key within their bounds is queried. Those of a memtable are fragmented
+//! anew for a reader only if newer ones, which it does not see, overlap those that it sees.
 
 use std::sync::Arc;
 
@@ -19,17 +19,17 @@ pub struct Coverage {
     snapshot: SeqNo,
     /// Whether the stretch has a meaning.
     is_known: bool,
-    /// Around the key asked for last.
+    /// Around the last queried key.
     stretch: OwnStretch,
 }
 
 enum Source {
-    /// With the fragments of what the reader sees, once they were needed.
+    /// With the fragments that the reader sees, once they were needed.
     Memtable(Arc<Memtable>, Option<Arc<Fragments>>),
     Run(Arc<Run>),
 }
 
-/// A [`Stretch`] in memory that is used again.
+/// A [`Stretch`] in reusable memory.
 #[derive(Default)]
 struct OwnStretch {
     start: Vec<u8>,
@@ -38,15 +38,15 @@ struct OwnStretch {
 }
 
 impl OwnStretch {
-    /// Becomes that of all keys, covered by nothing.
+    /// Sets it to all keys, covered by nothing.
     fn clear(&mut self) {
         self.start.clear();
         self.end.clear();
         self.seqno = None;
     }
 
-    /// Keeps the keys that lie in `other` as well, with the newer of the tombstones. Both hold one
-    /// key.
+    /// Narrows it to the keys that are also in `other`, with the newer of the tombstones. Both
+    /// contain the queried key.
     fn narrow(&mut self, other: Stretch<'_>) {
         if self.start.as_slice() < other.start {
             self.start.clear();
@@ -61,8 +61,8 @@ impl OwnStretch {
 }
 
 impl Coverage {
-    /// For a reader at `snapshot` of these memtables and runs; `None` if they have no range
-    /// tombstones.
+    /// The coverage for a reader at `snapshot` of these memtables and runs; `None` if they have no
+    /// range tombstones.
     ///
     /// # Cost
     /// One look at each source.
@@ -84,14 +84,14 @@ impl Coverage {
         Some(Box::new(Self { sources, snapshot, is_known: false, stretch }))
     }
 
-    /// The newest tombstone over `key`; of the key's entries, those with a smaller sequence number
-    /// are hidden.
+    /// The newest tombstone over `key`: the key's entries with a smaller sequence number are
+    /// hidden.
     ///
     /// # Errors
     /// Of reading a table.
     ///
     /// # Cost
-    /// Two comparisons inside of the stretch of the last call, else a search in each source.
+    /// Two comparisons within the stretch of the last call, otherwise a search in each source.
     pub fn at(&mut self, key: &[u8]) -> Result<Option<SeqNo>, FileError> {
         let Self { sources, snapshot, is_known, stretch } = self;
         if *is_known && stretch.start.as_slice() <= key && is_before_end(key, &stretch.end) {
@@ -106,19 +106,19 @@ impl Coverage {
         Ok(stretch.seqno)
     }
 
-    /// The first key of the stretch around the key asked for last.
+    /// The first key of the stretch around the last queried key.
     pub(crate) fn start(&self) -> &[u8] {
         &self.stretch.start
     }
 
-    /// The first key behind that stretch; empty if there is none.
+    /// The first key after that stretch; empty if there is none.
     pub(crate) fn end(&self) -> &[u8] {
         &self.stretch.end
     }
 }
 
 impl Source {
-    /// Narrows `known` down to the keys around `key` that are covered alike here.
+    /// Narrows `known` to the keys around `key` that are covered alike here.
     fn narrow(
         &mut self,
         known: &mut OwnStretch,
@@ -146,7 +146,7 @@ impl Source {
 
 /// The keys around `key` that the range tombstones of `run` cover alike.
 fn stretch_in<'a>(run: &'a Run, key: &[u8], snapshot: SeqNo) -> Result<Stretch<'a>, FileError> {
-    // Between the tables' tombstones there are gaps, which nothing has to be read for.
+    // For the gaps between the tombstones of tables, nothing has to be read.
     let tables = run.tables_with_ranges();
     let spans = |place: usize| tables.get(place)?.properties().extras.ranges.as_ref();
     let next = tables.partition_point(|table| {

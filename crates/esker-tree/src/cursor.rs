@@ -1,10 +1,11 @@
-//! The cursor: a place among the entries of one sorted source, and the same calls on all of them.
+//! The cursor trait: a position among the entries of one sorted source, with the same calls for all
+//! kinds of sources.
 //!
-//! A cursor sees internal keys: every version and every tombstone, in the order of
-//! [`InternalKey`]. It borrows what it shows, so that stepping over an entry allocates and copies
-//! nothing. What a user sees is made of it by [`VisibleCursor`](crate::VisibleCursor).
+//! A cursor shows internal keys: every version and every tombstone, in the order of
+//! [`InternalKey`]. It borrows what it shows, so stepping over an entry allocates and copies
+//! nothing. [`VisibleCursor`](crate::VisibleCursor) derives from it what a user sees.
 //!
-//! Does not know how the source keeps its entries, nor which of them a reader may see.
+//! Does not know how a source stores its entries, nor which of them a reader may see.
 
 mod below;
 #[cfg(test)]
@@ -19,12 +20,12 @@ use esker_env::FileError;
 use esker_memtable::MemtableSlice;
 use esker_table::BlockSlice;
 
-/// A place in a sorted source of entries, or outside of it ("not valid").
+/// A position in a sorted source of entries, or outside it ("not valid").
 ///
-/// A cursor is made not valid; a seek places it. After an error it is not valid, and only another
-/// seek makes it so.
+/// A new cursor is not valid; a seek positions it. After an error it is not valid until another
+/// seek.
 pub trait Cursor {
-    /// Whether the cursor stands on an entry.
+    /// Whether the cursor is positioned on an entry.
     fn is_valid(&self) -> bool;
 
     /// The internal key of the entry.
@@ -45,10 +46,10 @@ pub trait Cursor {
     /// If the cursor is not valid.
     fn value(&self) -> &[u8];
 
-    /// Going forward, passes entries that a range tombstone over the keys from the current one up to
-    /// `end`, which is none of them, hides: those below sequence number `below`. An empty `end` is
-    /// no end. False if nothing could be passed without looking at it; the cursor then stands where
-    /// it stood.
+    /// Going forward, passes entries hidden by a range tombstone that covers the keys from the
+    /// current one up to `end`, exclusive: entries below sequence number `below`. An empty `end`
+    /// means no end. False if nothing could be passed without looking at it; the cursor has then
+    /// not moved.
     ///
     /// # Errors
     /// As [`Cursor::seek`].
@@ -87,9 +88,9 @@ pub trait Cursor {
     /// Of reading a table.
     fn seek_for_prev(&mut self, target: InternalKey<'_>) -> Result<(), FileError>;
 
-    /// The first part of a seek to an entry of `user_key`, where that has parts: finds out where to
-    /// look. Whoever seeks in several sources does this in all of them, then each of the following
-    /// parts, and nothing in between, so that they wait for memory together.
+    /// The first part of a seek to an entry of `user_key`, for sources whose seeks have parts:
+    /// finds where to look. A seek over several sources does this in all of them, then each of the
+    /// following parts, and nothing in between, so that their waits for memory overlap.
     ///
     /// # Errors
     /// As [`Cursor::seek`].
@@ -98,17 +99,17 @@ pub trait Cursor {
         Ok(())
     }
 
-    /// The second part, which may be left out: asks for what that place starts with.
+    /// The second part, which is optional: prefetches the start of that place.
     #[inline]
     fn ask_head(&mut self, _user_key: &[u8]) {}
 
-    /// Instead of the second part, for a seek that will wait for the device: has the system start
-    /// to read the place. Waits for nobody.
+    /// Instead of the second part, for a seek that will wait for the device: makes the system start
+    /// reading the place. Does not wait.
     #[inline]
     fn announce(&self) {}
 
-    /// The third part: holds the place, and asks for its keys. `waits` is called before it is waited
-    /// for the device, and may announce other sources. Returns whether a block was read for it.
+    /// The third part: pins the place, and prefetches its keys. `waits` is called before a wait for
+    /// the device, and may announce other sources. Returns whether a block was read.
     ///
     /// # Errors
     /// As [`Cursor::seek`].
@@ -139,11 +140,11 @@ pub trait Cursor {
         self.seek_for_prev(target)
     }
 
-    /// [`Cursor::seek`] of one who goes forward, to a `target` behind the entry that the cursor stands on.
+    /// [`Cursor::seek`] for a caller going forward, to a `target` after the current entry.
     ///
     /// # Errors
-    /// Of reading a table; `Corruption` if that leads back, as it does where entries are out of order: who
-    /// goes forward by seeks would never come to an end.
+    /// Of reading a table; `Corruption` if it leads backward, as it can if entries are out of
+    /// order: otherwise a caller going forward by seeks might never end.
     fn seek_on(&mut self, target: InternalKey<'_>) -> Result<(), FileError> {
         self.seek(target)
     }
@@ -156,7 +157,7 @@ pub trait Cursor {
         self.seek_for_prev(target)
     }
 
-    /// What to say where the entries prove to be out of order.
+    /// The error if entries prove to be out of order.
     fn out_of_order(&self) -> FileError {
         Corruption::new("a table", 0, "keys do not ascend").into()
     }
@@ -173,7 +174,7 @@ pub trait Cursor {
     /// Of reading a table.
     fn seek_to_last(&mut self) -> Result<(), FileError>;
 
-    /// Moves one entry on; past the last one the cursor is not valid.
+    /// Moves one entry forward; past the last one the cursor is not valid.
     ///
     /// # Errors
     /// Of reading a table.
@@ -191,22 +192,22 @@ pub trait Cursor {
     /// If the cursor is not valid.
     fn prev(&mut self) -> Result<(), FileError>;
 
-    /// Moves one entry on if that one is at hand and of another user key, and returns where that
-    /// leads; `None` if it takes [`Cursor::next`] to say, and then nothing has changed.
+    /// Moves one entry forward if that entry is at hand and of another user key, and returns it;
+    /// `None` if that takes [`Cursor::next`], and then nothing has changed.
     fn step(&mut self) -> Option<Step>;
 
     /// As [`Cursor::step`], going back.
     fn step_back(&mut self) -> Option<Step>;
 
-    /// Whether it is certain, without a move, that the entry before is of another user key; only
-    /// for a cursor that goes back.
+    /// Whether it is certain, without a move, that the previous entry is of another user key; only
+    /// for a cursor going back.
     ///
     /// # Panics
     /// If the cursor is not valid.
     fn is_first_of_key(&self) -> bool;
 }
 
-/// The entry to which a step has led, as far as mostly nothing more has to be known about it.
+/// The entry to which a step has led: as much as is usually needed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Step {
     /// [`Cursor::head`].
@@ -215,14 +216,14 @@ pub struct Step {
     pub trailer: Trailer,
 }
 
-/// A value that outlives the cursor which showed it.
+/// A value that outlives the cursor that showed it.
 #[derive(Clone)]
 pub enum PinnedValue {
     /// In the memory of a memtable.
     Memtable(MemtableSlice),
     /// In a block of a table.
     Block(BlockSlice),
-    /// In memory of its own.
+    /// In its own memory.
     Owned(Arc<[u8]>),
 }
 

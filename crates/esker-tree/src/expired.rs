@@ -1,8 +1,8 @@
-//! Which tables have expired and can leave the tree without being read.
+//! Finds tables that have expired and can be dropped without being read.
 //!
-//! Pure: a function of the shape and a time. A table is dropped if every entry of it has expired or
-//! only hides others, and there is nothing that it hides: no older table overlaps it, but such as
-//! are dropped with it.
+//! Pure: a function of the shape and a time. A table is dropped if each of its entries has expired
+//! or only hides others, and it hides nothing: no older table overlaps it, except those that are
+//! dropped with it.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -13,8 +13,8 @@ use esker_table::TableProperties;
 use crate::plan::{Busy, Plan, PlanInput, PlanReason};
 use crate::shape::{RunId, Shape};
 
-/// The plan that drops every table that holds nothing at `expired_at`, in milliseconds since
-/// 1970-01-01 UTC; `None` if there is none, or if one whose turn it is is in flight.
+/// The plan that drops every table in which everything has expired at `expired_at`, in milliseconds
+/// since 1970-01-01 UTC; `None` if there is none, or if one that would be dropped is in flight.
 ///
 /// The time must be one that every reader has passed: what is dropped is gone for snapshots too.
 ///
@@ -30,7 +30,8 @@ pub fn drop_expired(shape: &Shape, busy: &Busy, expired_at: u64) -> Option<Plan>
     let runs = levels.flat_map(|(level, runs)| runs.runs.iter().map(move |run| (level, run)));
     let mut newest_first: Vec<_> = runs.collect();
     newest_first.reverse();
-    // From the oldest run on: a table goes if all that it overlaps beneath goes.
+    // From the oldest run on: a table can be dropped if everything older that it overlaps is
+    // dropped.
     let mut kept: Vec<&Arc<TableProperties>> = Vec::new();
     let mut inputs = Vec::new();
     for (level, run) in newest_first {
@@ -54,7 +55,7 @@ pub fn drop_expired(shape: &Shape, busy: &Busy, expired_at: u64) -> Option<Plan>
     if inputs.is_empty() {
         return None;
     }
-    // Shallower levels and newer runs first, as plans have them.
+    // Shallower levels and newer runs first, as in plans.
     inputs.reverse();
     Some(plan_of(&inputs))
 }

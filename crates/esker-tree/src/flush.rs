@@ -1,6 +1,6 @@
 //! Flush: immutable memtables become tables of one new run of level 0.
 //!
-//! Does not know which memtables are worth it, nor what becomes of their log segments.
+//! Does not know when memtables are flushed, nor what happens to their log segments.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -25,27 +25,27 @@ use crate::version::Version;
 /// What a flush reads.
 #[derive(Clone, Copy)]
 pub struct FlushInput<'a> {
-    /// What to flush, the oldest first: nothing older of the keyspace is still in memory.
+    /// The memtables to flush, oldest first; nothing older of the keyspace is in memory.
     pub memtables: &'a [Arc<Memtable>],
     /// The tables of the keyspace: all are older.
     pub version: &'a Version,
     /// Who reads.
     pub readers: &'a Readers,
-    /// A table that has reached this many bytes is ended.
+    /// Size, in bytes, at which a table is finished.
     pub table_bytes_max: u64,
     /// When the entries were written.
     pub times: TableTimes,
 }
 
 /// Writes the entries of `input.memtables` that a reader needs to tables of level 0, ascending and
-/// disjoint. There are none if no reader needs any entry.
+/// disjoint. Writes no table if no reader needs any entry.
 ///
 /// # Durability
 /// The tables and their names are durable when this returns.
 ///
 /// # Errors
-/// Of the file system, if the job is cancelled, or for an entry without a meaning; no file is left
-/// then.
+/// Of the file system, if the job is cancelled, or for an entry without a meaning. No file is then
+/// left behind.
 pub fn flush(job: &Job<'_>, input: FlushInput<'_>) -> Result<Vec<TableProperties>, JobError> {
     let mut source =
         MergingCursor::new(input.memtables.iter().rev().map(Memtable::cursor).collect());
@@ -82,8 +82,8 @@ pub fn flush(job: &Job<'_>, input: FlushInput<'_>) -> Result<Vec<TableProperties
     Ok(added)
 }
 
-/// The range tombstones of all memtables. In a table each has an end: one that has none is given
-/// one behind everything that is older, which is all in these memtables and in the tables.
+/// The range tombstones of all memtables. In a table each must have an end: one without an end gets
+/// one after everything older, which is all in these memtables and the tables.
 fn range_tombstones(input: &FlushInput<'_>) -> Vec<RangeTombstone> {
     let memtables = input.memtables.iter();
     let mut tombstones: Vec<RangeTombstone> =
@@ -113,7 +113,7 @@ fn end_of_everything(input: &FlushInput<'_>) -> Vec<u8> {
     in_tables.chain(in_memory).max().unwrap_or_default()
 }
 
-/// The first key behind `key`.
+/// The first key after `key`.
 fn successor(key: &[u8]) -> Vec<u8> {
     [key, &[0]].concat()
 }

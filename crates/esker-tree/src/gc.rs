@@ -7,48 +7,48 @@
 //! than the latest view is always kept. Of the others, one is dropped under exactly two rules:
 //!
 //! - *Shadowed.* Every reader that can see this entry can also see a newer one of its key.
-//! - *Spent tombstone.* Every reader sees the tombstone, and nothing outside of this compaction
-//!   may hold an older entry of its key. Dropped earlier, it would bring the older value back.
+//! - *Spent tombstone.* Every reader sees the tombstone, and nothing outside this compaction may
+//!   hold an older entry of its key. Dropping it earlier would bring the older value back.
 //!
-//! A put that every reader sees, and that no older entry of its key can exist beside, needs no
-//! sequence number: in the last level it is rewritten with zero, so that blocks of such entries
-//! store none.
+//! A put that every reader sees, and whose key can have no older entry anywhere, needs no sequence
+//! number: in the last level it is rewritten with zero, so that blocks of such entries store none.
 //!
-//! Readers cut the sequence numbers into *stripes*: entries of one stripe are seen by the same
-//! readers, so the newest of a key in each stripe survives and shadows the rest.
+//! Readers divide the sequence numbers into *stripes*: all entries of a stripe are seen by the same
+//! readers, so the newest entry of a key in each stripe survives and shadows the rest.
 //!
-//! Only puts and tombstones are decided here. Operands and single deletes, which depend on what
-//! stands beneath them, wait in `waiting.rs` until the entries of their stripe are known; an operand
-//! shadows nothing. Other kinds count as the put or the tombstone that they are to readers.
+//! Only puts and tombstones are decided here. Operands and single deletes, which depend on the
+//! entries beneath them, wait in `waiting.rs` until the entries of their stripe are known; an
+//! operand shadows nothing. Other kinds count as what they are to readers, a put or a tombstone.
 //!
-//! What range tombstones hide is taken out before it comes here (`range_gc.rs`).
+//! Entries hidden by range tombstones are removed before they get here (`range_gc.rs`).
 //!
-//! What comes later: a window of history is a latest view that is moved back to where the window
-//! starts.
+//! A possible extension: to keep a window of history, move the latest view back to the start of the
+//! window.
 
 use esker_base::{EntryKind, SeqNo, Trailer};
 
 use crate::read_error::UnsupportedKind;
 
-/// The sequence numbers at which somebody reads, or may read from here on.
+/// The sequence numbers at which there are readers, or may be from now on.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Readers {
     /// Ascending and distinct; the last is the latest view.
     seqnos: Vec<SeqNo>,
-    /// Whether a snapshot sees all that the latest view sees.
+    /// Whether a snapshot sees everything that the latest view sees.
     latest_is_pinned: bool,
 }
 
 impl Readers {
-    /// The live `snapshots`, ascending, and the latest view at `visible`: the newest sequence
-    /// number that a reader who comes after this call can stand at, or less.
+    /// The live `snapshots`, ascending, and the latest view at `visible`: a sequence number that no
+    /// reader created after this call reads below.
     ///
     /// # Panics
     /// If the snapshots do not ascend.
     #[must_use]
     pub fn new(snapshots: &[SeqNo], visible: SeqNo) -> Self {
         assert!(snapshots.is_sorted(), "snapshots ascend");
-        // A later snapshot sees all that the latest view sees, and entries that are always kept.
+        // A snapshot at or after it sees all that the latest view sees, and entries that are always
+        // kept.
         let earlier = snapshots.iter().copied().filter(|&snapshot| {
             snapshot < visible && !esker_base::planted::is("gc-ignores-snapshots")
         });
@@ -70,9 +70,9 @@ impl Readers {
         self.seqnos[self.seqnos.len() - 1]
     }
 
-    /// The newest reader that does not see an entry of this number; of one that is newer than the
-    /// latest view, which any reader to come may not see, the number before. `None` if everybody
-    /// sees it.
+    /// The newest reader that does not see an entry of this number, or `None` if all see it. For an
+    /// entry newer than the latest view, which future readers may not see, the number before its
+    /// own.
     pub(crate) fn newest_blind(&self, seqno: SeqNo) -> Option<SeqNo> {
         if seqno > self.latest() {
             return seqno.get().checked_sub(1).and_then(SeqNo::new);
@@ -81,7 +81,8 @@ impl Readers {
         blind.checked_sub(1).map(|newest| self.seqnos[newest])
     }
 
-    /// Whether somebody sees an entry of number `older`, or may come to, and none of number `newer`.
+    /// Whether some reader, present or future, may see an entry of number `older` but not one of
+    /// number `newer`.
     pub(crate) fn tells_apart(&self, older: SeqNo, newer: SeqNo) -> bool {
         let first = self.seqnos.partition_point(|&reader| reader < older);
         newer > self.latest() || self.seqnos.get(first).is_some_and(|&reader| reader < newer)
@@ -121,7 +122,7 @@ pub struct Gc {
 }
 
 impl Gc {
-    /// Keeps what `readers` need. `zeroes_seqnos` is for the last level.
+    /// A decider that keeps what `readers` need. `zeroes_seqnos` is for the last level.
     #[must_use]
     pub const fn new(readers: Readers, zeroes_seqnos: bool) -> Self {
         Self { readers, zeroes_seqnos, newer: None }
@@ -144,12 +145,12 @@ impl Gc {
         self.newer == Some(stripe)
     }
 
-    /// Says that an entry of this stripe was kept which shadows what is older in it.
+    /// Notes that an entry of this stripe was kept that shadows everything older in it.
     pub(crate) const fn cover(&mut self, stripe: usize) {
         self.newer = Some(stripe);
     }
 
-    /// Whether the latest view sees the entries of this stripe, and no snapshot does.
+    /// Whether the latest view, but no snapshot, sees the entries of this stripe.
     pub(crate) const fn is_latest(&self, stripe: usize) -> bool {
         stripe + 1 == self.readers.seqnos.len() && !self.readers.latest_is_pinned
     }
@@ -159,8 +160,8 @@ impl Gc {
         self.zeroes_seqnos && stripe == 0
     }
 
-    /// What becomes of the next older entry of the key. `may_be_older` says whether an entry of
-    /// the key that is older still may exist outside of this compaction; asked at most once a key.
+    /// Decides about the next older entry of the key. `may_be_older` says whether a still older
+    /// entry of the key may exist outside this compaction; called at most once per key.
     ///
     /// # Errors
     /// If the entry is of a kind that this release does not know the meaning of.

@@ -1,10 +1,11 @@
 //! Floor 3 of Esker: many tables as one sorted map.
 //!
-//! A tree is levels; a level is runs, newest first; a run is tables with disjoint keys. A
-//! [`Version`] is one state of a tree, a [`VersionEdit`] the change to the next, the [`Manifest`]
-//! the durable log of edits, the [`Catalog`] what they add up to. A [`Policy`] looks at the
-//! [`Shape`] of a tree and says in a [`Plan`] what to compact; policies are pure. Cursors merge
-//! runs and memtables into the view of one reader. Flush and compaction write new tables.
+//! A tree consists of levels, a level of runs (newest first), a run of tables with disjoint keys. A
+//! [`Version`] is one state of a tree, a [`VersionEdit`] the change to the next one, the
+//! [`Manifest`] the durable log of edits, the [`Catalog`] the sum of them. A [`Policy`] looks at
+//! the [`Shape`] of a tree and returns a [`Plan`] that says what to compact; policies are pure
+//! functions. Cursors merge runs and memtables into the view of one reader. Flush and compaction
+//! write new tables.
 //!
 //! Does not know who calls it: no threads, no locks, no keyspace options, no scheduling.
 

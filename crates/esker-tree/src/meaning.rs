@@ -1,7 +1,7 @@
-//! What an entry means to a reader who sees it: the one place that gives kinds their meaning.
+//! What an entry means to a reader that sees it: the one place that gives kinds their meaning.
 //!
-//! Puts and tombstones are so frequent that readers know them by heart; they ask here about every
-//! other kind, and what they need for it stands in the [`ReadContext`].
+//! Puts and tombstones are so frequent that readers handle them directly; they ask here about every
+//! other kind, and what they need for that is in the [`ReadContext`].
 //!
 //! Does not know which entries a reader sees.
 
@@ -19,44 +19,43 @@ use crate::read_error::UnsupportedKind;
 pub struct ReadContext {
     /// The keyspace's merge operator, if it has one.
     pub merge: Option<Merge>,
-    /// The time that expiries are compared with, in milliseconds since 1970-01-01 UTC. What
-    /// expires at it has expired.
+    /// The time that expiries are compared with, in milliseconds since 1970-01-01 UTC. A value that
+    /// expires exactly then has expired.
     pub now_millis: u64,
-    /// How values in blob files are read; without it they are not, and an entry that refers to one
-    /// has no meaning.
+    /// How to read values in blob files; without it, an entry that refers to one has no meaning.
     pub blobs: Option<BlobReads>,
-    /// Whether keys alone are wanted: a value in a blob file is shown as an empty one, and not read.
+    /// Whether only keys are wanted: values in blob files are not read, and shown as empty.
     /// Operands are merged all the same.
     pub keys_only: bool,
 }
 
-/// How values in blob files are read.
+/// How to read values in blob files.
 #[derive(Clone, Debug)]
 pub struct BlobReads {
     /// Where the files are.
     pub tables: Arc<TableContext>,
-    /// Whether values are left in the cache.
+    /// Whether values are put into the cache.
     pub fill_cache: bool,
 }
 
 /// What one entry says about its key.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Meaning {
-    /// The key has a value: what is stored, from this byte on.
+    /// The key has a value: the stored bytes from this one on.
     Value {
         /// How many bytes are stored before the value.
         from: usize,
     },
-    /// The key has a value, in a blob file: what is stored says where.
+    /// The key has a value in a blob file: the stored bytes are a reference to it.
     Blob,
     /// The key has no value.
     Nothing,
-    /// The value is what the merge operator makes of this operand and of what is older.
+    /// The value is what the merge operator makes of this operand and older entries.
     Operand,
 }
 
 impl ReadContext {
-    /// What an entry of `kind` with `stored` as its value means.
+    /// The meaning of an entry of `kind` with the stored bytes `stored`.
     ///
     /// # Errors
     /// For a kind that has no meaning in this release.
@@ -73,7 +72,7 @@ impl ReadContext {
                     Ok(Meaning::Nothing)
                 }
                 Some(_) => Ok(Meaning::Value { from: EXPIRY_LEN }),
-                // No release writes one that is too short to hold its expiry.
+                // No release writes one too short to hold its expiry.
                 None => Err(UnsupportedKind { kind }),
             },
             EntryKind::BlobReference if self.blobs.is_some() => Ok(Meaning::Blob),
@@ -81,10 +80,10 @@ impl ReadContext {
         }
     }
 
-    /// The value in a blob file that `reference`, which is stored for `key`, leads to.
+    /// The value in a blob file that `reference`, stored for `key`, refers to.
     ///
     /// # Errors
-    /// Of reading the file; its damage among them.
+    /// Of reading the file, including damage.
     ///
     /// # Panics
     /// Without [`ReadContext::blobs`].
@@ -98,7 +97,7 @@ impl ReadContext {
         blobs.tables.read_blob(key, reference, blobs.fill_cache, trace)
     }
 
-    /// As [`ReadContext::read_blob`], watched by nobody.
+    /// As [`ReadContext::read_blob`], without a trace.
     pub(crate) fn blob(&self, key: &[u8], reference: &[u8]) -> Result<BlockSlice, FileError> {
         self.read_blob(key, reference, &mut NoTrace)
     }

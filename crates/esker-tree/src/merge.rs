@@ -1,22 +1,22 @@
 //! Merges many sorted sources into one.
 //!
-//! The valid sources stand in a list ordered by their current entries, the one to show last, so
-//! that showing and removing it is cheap. When it has moved, it is compared with its neighbour,
-//! the *runner-up*: while it still comes first nothing else happens (a gallop: one comparison of
-//! two words per entry), and otherwise it is moved down the list to its place. Where sources are of
-//! one size, which of them comes next cannot be foretold, so that few places are moved without
-//! branches.
+//! The valid sources are kept in a list ordered by their current entries, with the one to show at
+//! the end, so that showing and removing it is cheap. When the shown source has moved, it is
+//! compared with its neighbour in the list, the *runner-up*. As long as it still comes first,
+//! nothing else happens (a gallop: one comparison of two words per entry); otherwise it is moved
+//! down the list to its place. If sources are of equal size, which one comes next is unpredictable,
+//! so short lists are reordered without branches.
 //!
-//! A seek of several sources goes through all of them part by part, so that they wait for memory
-//! together.
+//! A seek over several sources does its first part in all of them, then its second, and so on, so
+//! that their waits for memory overlap.
 //!
-//! Why not a loser tree: sources of an LSM tree differ in size by factors, so the moved one mostly
-//! belongs first or second again, which the list finds in one or two comparisons, without the
-//! replay of a tree and with the runner-up for nothing. For equal sources the list costs half
-//! their number in moves of adjacent words; a tree would win beyond a few dozen sources,
-//! which the triggers of compaction keep away.
+//! Why not a loser tree: the sources of an LSM tree differ in size by large factors, so the moved
+//! one usually comes first or second again. The list finds that out in one or two comparisons,
+//! without replaying a path of a tree, and always has the runner-up at hand. With equal sources,
+//! the list moves on average half of its adjacent words; a tree would win beyond a few dozen
+//! sources, which the compaction triggers prevent.
 //!
-//! Comparisons go by the head of the key, and reach for the whole key only when heads tie.
+//! Comparisons use the head of the key, and load the whole key only if heads are equal.
 //!
 //! Figures (`examples/merge_bench.rs`: 1 million cached entries of 16 + 100 bytes, reading key and
 //! value, while other work loaded both cores three times over): 27 ns an entry for one run, 50 for
@@ -31,19 +31,19 @@ use esker_env::FileError;
 
 use crate::cursor::{Cursor, PinnedValue, Step};
 
-/// At a change of direction, a source that has come no further in so many steps seeks.
+/// At a change of direction, a source that is not in place after this many steps seeks instead.
 const TURN_STEPS_MAX: u32 = 8;
 
-/// So many places are put in order without branches.
+/// Up to this many places are ordered without branches.
 const UNBRANCHED_MAX: usize = 8;
 
 /// The entries of several sources as one sorted source.
 ///
-/// Equal internal keys do not occur between the sources of one tree; if they do, all are shown,
-/// the newer source's first.
+/// The sources of one tree never have equal internal keys; if they did, all would be shown, that of
+/// the newer source first.
 ///
 /// # Cost
-/// Moving on allocates nothing. A change of direction moves every source.
+/// A step allocates nothing. A change of direction moves every source.
 pub struct MergingCursor<C> {
     /// Newest first.
     sources: Vec<C>,
@@ -53,10 +53,10 @@ pub struct MergingCursor<C> {
     blocks_read: u32,
 }
 
-/// Where one source stands.
+/// The position of one source.
 #[derive(Clone, Copy, Debug)]
 struct Place {
-    /// The head of its key; complemented when going back. The smaller one comes first.
+    /// The head of its key, complemented when going back. The smaller rank comes first.
     rank: u64,
     /// Its index among the sources.
     source: u32,
@@ -73,7 +73,7 @@ impl Place {
     }
 }
 
-/// Which side of the shown entry the other sources stand on.
+/// On which side of the shown entry the other sources are.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Direction {
     /// Each at its first entry after the shown one.
@@ -83,7 +83,7 @@ enum Direction {
 }
 
 impl<C: Cursor> MergingCursor<C> {
-    /// Merges `sources`, the newest first. Not valid until the first seek.
+    /// Merges `sources`, which are given newest first. Not valid until the first seek.
     #[must_use]
     pub fn new(sources: Vec<C>) -> Self {
         let order = Vec::with_capacity(sources.len());
@@ -107,7 +107,8 @@ impl<C: Cursor> MergingCursor<C> {
         &self.sources
     }
 
-    /// Blocks that seeks have read since they were in no cache, of all sources. Starts again at zero.
+    /// Blocks that seeks of all sources have read because they were not in the cache. The count
+    /// wraps around.
     #[must_use]
     pub const fn blocks_read(&self) -> u32 {
         self.blocks_read
@@ -126,8 +127,8 @@ impl<C: Cursor> MergingCursor<C> {
         Ok(())
     }
 
-    /// The parts of a seek before the last, in every source: what is far away in memory is on its
-    /// way from all of them while the first is searched.
+    /// Does all parts of a seek but the last, in every source: so memory is being loaded for all of
+    /// them while the first one is searched.
     fn approach_all(&mut self, user_key: &[u8]) -> Result<(), FileError> {
         self.order.clear();
         self.sources.iter_mut().try_for_each(|source| source.approach(user_key))?;
@@ -137,7 +138,7 @@ impl<C: Cursor> MergingCursor<C> {
         let mut sources = self.sources.as_mut_slice();
         let is_announced = Cell::new(sources.len() < 2);
         while let Some((source, others)) = sources.split_first_mut() {
-            // When one has to wait for the device, the others are read meanwhile.
+            // When one has to wait for the device, the others are read in the meantime.
             let mut announce = || {
                 others.iter().for_each(C::announce);
                 is_announced.set(true);
@@ -151,7 +152,7 @@ impl<C: Cursor> MergingCursor<C> {
         Ok(())
     }
 
-    /// Makes the order anew from where the sources stand.
+    /// Rebuilds the order from the positions of the sources.
     fn rebuild(&mut self) {
         self.order.clear();
         for (index, source) in self.sources.iter().enumerate() {
@@ -163,7 +164,7 @@ impl<C: Cursor> MergingCursor<C> {
         }
     }
 
-    /// Moves on only the sources that stand before `target`: the shown one and its followers.
+    /// Moves only the sources that are before `target`: the shown one and those next in the order.
     fn seek_near(
         &mut self,
         target: InternalKey<'_>,
@@ -192,8 +193,8 @@ impl<C: Cursor> MergingCursor<C> {
         self.settle(moved)
     }
 
-    /// Moves the shown source one entry in the current direction if that is at hand and leads to
-    /// another user key, and returns where that leads.
+    /// Moves the shown source one entry in the current direction, if that entry is at hand and of
+    /// another user key, and returns the entry reached.
     #[inline]
     fn advance_at_hand(&mut self, step: impl FnOnce(&mut C) -> Option<Step>) -> Option<Step> {
         let (shown, others) = self.order.split_last_mut()?;
@@ -224,7 +225,7 @@ impl<C: Cursor> MergingCursor<C> {
         }
     }
 
-    /// Puts the source that was shown into its place, after it has `moved`.
+    /// Puts the shown source into its place, after it has `moved`.
     #[inline]
     fn settle(&mut self, moved: Result<(), FileError>) -> Result<(), FileError> {
         if moved.is_err() {
@@ -250,11 +251,11 @@ impl<C: Cursor> MergingCursor<C> {
         sink(&self.sources, &mut self.order, self.direction);
     }
 
-    /// Changes direction at the shown entry, so that every other source stands on its far side.
+    /// Changes direction at the shown entry, so that every other source is on its far side.
     ///
-    /// A source stands next to the shown entry, so that one step mostly does; a memtable that took
-    /// writes meanwhile needs more, and one that has jumped over what range tombstones hide may
-    /// need as many as they are, so that it seeks.
+    /// A source is next to the shown entry, so one step is usually enough. A memtable that took
+    /// writes in the meantime needs more; a source that has jumped over entries hidden by range
+    /// tombstones may need as many steps as there are, so it seeks.
     #[cold]
     fn turn(&mut self, to: Direction) -> Result<(), FileError> {
         let (shown, _) = self.current();
@@ -307,8 +308,8 @@ impl Direction {
         })
     }
 
-    /// Moves `source`, which stands on the other side of `key`, to its first entry past `key` in
-    /// this direction; an entry equal to it is passed too if `passes_equal`.
+    /// Moves `source`, which is on the other side of `key`, to its first entry past `key` in this
+    /// direction; passes an entry equal to `key` too if `passes_equal`.
     fn pass<C: Cursor>(
         self,
         source: &mut C,
@@ -339,7 +340,7 @@ impl Direction {
     }
 }
 
-/// Whether two sources stand on entries of one user key.
+/// Whether two sources are at entries of the same user key.
 #[inline]
 fn has_same_key<C: Cursor>(sources: &[C], a: Place, b: Place) -> bool {
     let user_key = |place: Place| sources[place.source as usize].key().user_key;
@@ -353,8 +354,8 @@ fn sink<C: Cursor>(sources: &[C], order: &mut [Place], direction: Direction) {
     if others.len() > UNBRANCHED_MAX || others.iter().any(|other| other.rank == moved.rank) {
         return sink_by_keys(sources, order, direction);
     }
-    // Which source comes next cannot be foretold, and a guess that fails costs more than this pass
-    // over all places, which has no branch to guess.
+    // Which source comes next is unpredictable, and a mispredicted branch costs more than this
+    // branch-free pass over all places.
     let mut later = *moved;
     for at in (0..others.len()).rev() {
         let other = order[at];
@@ -365,7 +366,7 @@ fn sink<C: Cursor>(sources: &[C], order: &mut [Place], direction: Direction) {
     order[0] = later;
 }
 
-/// As [`sink`], for many places, or some whose ranks say nothing.
+/// As [`sink`], for many places, or for places with equal ranks.
 fn sink_by_keys<C: Cursor>(sources: &[C], order: &mut [Place], direction: Direction) {
     let Some((moved, others)) = order.split_last() else { return };
     let (moved, mut at) = (*moved, others.len());
@@ -401,7 +402,7 @@ impl<C: Cursor> Cursor for MergingCursor<C> {
         self.current().1.pinned_value()
     }
 
-    /// Moves the shown source alone: the others may have entries that are not hidden.
+    /// Moves only the shown source: the others may have entries that are not hidden.
     fn skip_to(&mut self, end: &[u8], below: SeqNo) -> Result<bool, FileError> {
         if self.direction != Direction::Forward {
             return Ok(false);
@@ -418,7 +419,7 @@ impl<C: Cursor> Cursor for MergingCursor<C> {
     }
 
     /// # Cost
-    /// Going forward to a later target, sources that stand beyond it already stay where they are.
+    /// When seeking forward, sources that are already past the target stay where they are.
     fn seek(&mut self, target: InternalKey<'_>) -> Result<(), FileError> {
         let is_near = self.direction == Direction::Forward && self.is_valid();
         if is_near && self.key() <= target {
@@ -484,7 +485,7 @@ impl<C: Cursor> Cursor for MergingCursor<C> {
         }
     }
 
-    /// Of the other sources, the runner-up is the first to have an older key.
+    /// If any other source has an entry of the key, the runner-up has one.
     #[inline]
     fn is_first_of_key(&self) -> bool {
         let Some((shown, others)) = self.order.split_last() else { return false };

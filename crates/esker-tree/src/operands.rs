@@ -1,40 +1,40 @@
-//! Operands of one key, collected until what is beneath them is known.
+//! Operands of one key, collected until it is known what is beneath them.
 //!
-//! Memory is bounded where the operator can fold operands: past a limit they are folded to one.
-//! Does not know whose operands they are; the caller adds only such as the same readers see.
+//! Memory is bounded if the operator can fold operands: past a limit they are folded to one. Does
+//! not know whose operands they are; the caller adds only operands that the same readers see.
 
 use crate::operator::{MergeError, Merger};
 
-/// Memory of operands, in bytes, past which they should be folded: much more than chains that
-/// compaction keeps short, and little beside a block cache.
+/// Memory of operands, in bytes, past which they should be folded: much more than chains take that
+/// compaction keeps short, and little compared with a block cache.
 const HEAVY_BYTES: usize = 1 << 20;
 
-/// What an operand takes beside its bytes.
+/// Memory that an operand takes besides its bytes.
 const OVERHEAD_BYTES: usize = size_of::<usize>() + size_of::<&[u8]>();
 
 /// In which order operands are added.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Order {
-    /// As a cursor finds them going forward.
+    /// As found by a cursor going forward.
     NewestFirst,
-    /// As a cursor finds them going back.
+    /// As found by a cursor going back.
     OldestFirst,
 }
 
-/// Adjacent operands of one key, in one piece of memory that is used again for other keys.
+/// Adjacent operands of one key, in one buffer that is reused for other keys.
 #[derive(Default)]
 pub(crate) struct Operands {
     bytes: Vec<u8>,
     /// Where each operand ends in `bytes`.
     ends: Vec<usize>,
-    /// How many there were before a fold made one of them; for who counts.
+    /// How many were added, including those that have been folded since; for statistics.
     added: u64,
-    /// What they took after the last fold: they are heavy again at twice as much.
+    /// Their size after the last fold: they are heavy again at twice that.
     folded_bytes: usize,
 }
 
 impl Operands {
-    /// Forgets all, and gives back the memory if it is much.
+    /// Removes all, and frees the memory if it is large.
     pub(crate) fn clear(&mut self) {
         if self.bytes.capacity() > HEAVY_BYTES {
             self.bytes = Vec::new();
@@ -82,7 +82,7 @@ impl Operands {
         operands
     }
 
-    /// Makes one operand of all of them; false if the operator cannot.
+    /// Folds all of them to one operand; false if the operator cannot.
     pub(crate) fn fold(&mut self, merger: Merger<'_>, order: Order) -> Result<bool, MergeError> {
         if self.ends.len() > 1 {
             let mut folded = Vec::new();
@@ -97,12 +97,12 @@ impl Operands {
         Ok(true)
     }
 
-    /// The operand, where there is one alone.
+    /// The operand, if there is only one.
     pub(crate) fn only(&self) -> Option<&[u8]> {
         (self.ends.len() == 1).then_some(&self.bytes)
     }
 
-    /// Replaces `out` by what they make of `existing`.
+    /// Replaces `out` with the result of merging them into `existing`.
     pub(crate) fn merge(
         &self,
         merger: Merger<'_>,

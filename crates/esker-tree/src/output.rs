@@ -1,8 +1,8 @@
 //! The tables that a flush or a compaction writes, with their blob files: cut at the right keys,
-//! whole or not at all.
+//! all or none.
 //!
-//! Until the job is done, every file that was created is removed again when it ends, however it
-//! ends. A file that cannot be removed is left to whoever collects files that nothing refers to.
+//! Unless the job completes, every file that it created is removed when it ends, however it ends. A
+//! file that cannot be removed is left for the collection of unreferenced files.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -24,7 +24,7 @@ use crate::times::OutputTimes;
 pub(crate) struct Cuts<'a> {
     /// No output holds keys on both sides of one of these: each starts an output. Ascending.
     pub(crate) keys: &'a [Vec<u8>],
-    /// An output that has reached this many bytes is ended.
+    /// Size, in bytes, at which an output is finished.
     pub(crate) bytes_max: u64,
 }
 
@@ -44,19 +44,19 @@ pub(crate) struct Outputs<'a> {
     finished: Vec<TableProperties>,
     finished_bytes: u64,
     entry_count: u64,
-    /// The range tombstones of all tables, and where those that are not written yet start.
+    /// The range tombstones of all tables, and where those not written yet start.
     ranges: Fragments,
     range_start: Vec<u8>,
     /// Every file that was created.
     files: NewFiles,
 }
 
-/// Files of a job that is not done: removed when this is dropped, unless somebody claims them.
+/// Files of an unfinished job: removed when this is dropped, unless claimed.
 pub(crate) struct NewFiles {
     fs: Arc<dyn FileSystem>,
     owned: Ownership,
     paths: Vec<PathBuf>,
-    /// Where blocks of the tables are kept.
+    /// The cache that holds blocks of the tables.
     cache: Arc<BlockCache<CachedBlock>>,
     tables: Vec<TableId>,
 }
@@ -67,7 +67,7 @@ impl NewFiles {
         Self { fs, owned: context.owned.clone(), paths: Vec::new(), cache, tables: Vec::new() }
     }
 
-    /// The job is done, and they stay.
+    /// Keeps the files: the job is done.
     pub(crate) fn claim(mut self) {
         self.paths.clear();
         self.tables.clear();
@@ -85,8 +85,8 @@ impl Drop for NewFiles {
     }
 }
 
-/// Whether most of what `tables` hold is read from the cache: what replaces it, or stands above it,
-/// will be, too.
+/// Whether most of the data of `tables` is being read from the cache: then whatever replaces it or
+/// is flushed above it will be too.
 pub(crate) fn are_hot<'t>(tables: impl Iterator<Item = &'t Arc<Table>>) -> bool {
     let (mut bytes, mut hot_bytes) = (0_u64, 0_u64);
     for table in tables {
@@ -133,20 +133,20 @@ impl<'a> Outputs<'a> {
         self
     }
 
-    /// Puts data blocks into the cache as well, if `keeps` and as far as there is room.
+    /// Also puts data blocks into the cache if `keeps`, as far as there is room.
     pub(crate) const fn keeping_blocks(mut self, keeps: bool) -> Self {
         self.keeps_blocks = keeps;
         self
     }
 
-    /// The same with these range tombstones, which are cut where tables are, so that tables stay
-    /// disjoint. A table of range tombstones alone comes last, if at all.
+    /// The same with these range tombstones, which are cut where tables are cut, so that tables
+    /// stay disjoint. A table with range tombstones only comes last, if at all.
     pub(crate) fn with_ranges(mut self, ranges: Fragments) -> Self {
         self.ranges = ranges;
         self
     }
 
-    /// Says that the next entries are of `user_key`: the only place where a table may end.
+    /// Starts the entries of `user_key`: the only place where a table may end.
     #[inline]
     pub(crate) fn start_key(&mut self, user_key: &[u8]) -> Result<(), JobError> {
         let passed = self.cuts.keys.iter().take_while(|cut| cut.as_slice() <= user_key).count();
@@ -176,7 +176,7 @@ impl<'a> Outputs<'a> {
         Ok(())
     }
 
-    /// Adds an entry whose value lies in a blob file, or will.
+    /// Adds an entry whose value is in a blob file, or will be.
     #[cold]
     fn add_blob(&mut self, key: InternalKey<'_>, value: &[u8]) -> Result<(), JobError> {
         if self.builder.is_none() {
@@ -196,13 +196,13 @@ impl<'a> Outputs<'a> {
         Ok(())
     }
 
-    /// Bytes of tables and blob files written, or about to be.
+    /// Bytes of tables and blob files that are written or about to be.
     pub(crate) fn bytes(&self) -> u64 {
         let unfinished = self.builder.as_ref().map_or(0, TableBuilder::estimated_file_bytes);
         self.finished_bytes + unfinished + self.blobs.bytes()
     }
 
-    /// Charges what is held in memory now; to be called about once a block.
+    /// Charges the memory held now; to be called about once per block.
     pub(crate) fn charge(&mut self) {
         let held = self.builder.as_ref().map_or(0, TableBuilder::memory_bytes);
         self.charge.set((held + self.blobs.memory_bytes()) as u64);
@@ -213,8 +213,8 @@ impl<'a> Outputs<'a> {
         self.entry_count
     }
 
-    /// Ends the last table, makes the names of all durable, and gives them away, with the files that
-    /// are to be claimed.
+    /// Finishes the last table, makes the names of all files durable, and returns the tables, with
+    /// the files to be claimed.
     pub(crate) fn finish(mut self) -> Result<(Vec<TableProperties>, NewFiles), JobError> {
         self.finish_table(&[])?;
         let counted: u64 = self.finished.iter().map(|table| table.entry_count).sum();
@@ -246,7 +246,7 @@ impl<'a> Outputs<'a> {
         Ok(self.builder.insert(builder.with_dictionary(self.dictionary.clone())))
     }
 
-    /// Ends the table before `end`, which is empty if no other follows.
+    /// Finishes the table before `end`, which is empty if no other table follows.
     #[cold]
     fn finish_table(&mut self, end: &[u8]) -> Result<(), JobError> {
         let ranges = self.ranges.clipped(&self.range_start, end);

@@ -1,8 +1,8 @@
-//! Where a table whose entries are newer than all others may join a tree: as deep as it fits.
+//! Where a table that is newer than everything in a tree may join it: as deep as it fits.
 //!
-//! Pure: looks at the shape and at the plans in flight. A reader takes the first entry that it
-//! finds, from the shallowest level on, so nothing that overlaps the table may stand in its level or
-//! above, now or once a plan in flight has put its outputs there. What overlaps it further down is
+//! Pure: looks only at the shape and the plans in flight. A reader takes the first entry that it
+//! finds, from the shallowest level on. So nothing that overlaps the table may be in its level or
+//! above, now or after a plan in flight has put its outputs there. What overlaps it further down is
 //! older and stays hidden.
 
 use crate::plan::Busy;
@@ -13,7 +13,7 @@ use crate::shape::{LEVEL_COUNT_MAX, RunId, Shape};
 pub struct Placement {
     /// The level that it joins.
     pub level: usize,
-    /// The run that it joins; `None` for one of its own, newer than the level's others.
+    /// The run that it joins; `None` for a run of its own, newer than the others of the level.
     pub run: Option<RunId>,
 }
 
@@ -34,7 +34,7 @@ impl Placement {
                 && runs.iter().all(|run| run.overlapping(first, last).is_empty())
         };
         let fits = (0..LEVEL_COUNT_MAX.min(level_max + 1)).take_while(|level| is_free(*level));
-        // Level 0 takes a run of its own from anywhere.
+        // Level 0 always accepts another run.
         let own = Self { level: 0, run: None };
         let places = fits.filter(|level| *level > 0).filter_map(|level| {
             let run = Self::joined_run(shape, busy, level).ok()?;
@@ -43,8 +43,8 @@ impl Placement {
         places.last().unwrap_or(own)
     }
 
-    /// The run of `level` that a table joins which overlaps none of them; `Err` if a plan in flight
-    /// is about to make one whose id is not known yet, beside which a second would stand.
+    /// The run of `level` that a table joins if it overlaps no table there; `Err` if a plan in
+    /// flight is about to create one whose id is not known yet, so that there would be two.
     fn joined_run(shape: &Shape, busy: &Busy, level: usize) -> Result<Option<RunId>, ()> {
         if let Some(run) = shape.levels[level].runs.first() {
             return Ok(Some(run.id));

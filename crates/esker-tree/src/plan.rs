@@ -1,7 +1,7 @@
 //! What to compact, as plain data: a policy makes a plan, one executor carries it out.
 //!
-//! A plan names its inputs by id, so it can be shown, recorded, or sent to another machine. Knows
-//! nothing about how it came about or how it is carried out.
+//! A plan names its inputs by id, so it can be shown, recorded, or sent to another machine. Does
+//! not know how plans are made or carried out.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -10,28 +10,29 @@ use esker_base::TableId;
 
 use crate::shape::{Bytes, RunId, Shape};
 
-/// One compaction: merge these tables, and put what comes out there.
+/// One compaction: which tables to merge, and where to put the result.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Plan {
     /// Why it is worth doing.
     pub reason: PlanReason,
-    /// What goes in: at least one table. Shallower levels first, newer runs of a level first.
+    /// The inputs, at least one table. Shallower levels first, newer runs of a level first.
     pub inputs: Vec<PlanInput>,
     /// The level that the outputs go to.
     pub target_level: usize,
-    /// The run of the target level that the outputs join; `None` for a run of their own, newer
-    /// than the level's others.
+    /// The run of the target level that the outputs join; `None` for a run of their own, newer than
+    /// the others of the level.
     pub target_run: Option<RunId>,
-    /// No output holds entries on both sides of one of these: each starts an output. Ascending. They
-    /// follow the tables of the next deeper level, so that the next compaction overlaps few.
+    /// No output holds entries on both sides of one of these: each starts an output. Ascending.
+    /// They are aligned with the tables of the next deeper level, so that the next compaction
+    /// overlaps few.
     pub cut_keys: Vec<Vec<u8>>,
-    /// An output that reaches this many bytes is ended.
+    /// Size, in bytes, at which an output is finished.
     pub output_bytes_max: u64,
-    /// Nothing is read or written: the tables change their place in the tree as they are. None
-    /// of them overlaps another, or a table of the target run.
+    /// Whether nothing is read or written: the tables only change their place in the tree. None of
+    /// them overlaps another, or a table of the target run.
     pub is_trivial_move: bool,
-    /// Nothing is read or written: the tables leave the tree, and their entries are gone. All that
-    /// is older and overlaps them is among them, or an entry that they hide would come back.
+    /// Whether nothing is read or written because the tables are dropped with their entries. They
+    /// include everything older that overlaps them, or entries that they hide would come back.
     pub is_drop: bool,
     /// Smallest user key of the inputs.
     pub first_key: Vec<u8>,
@@ -57,41 +58,42 @@ pub struct PlanInput {
 pub enum PlanReason {
     /// Level 0 has too many runs or bytes.
     LevelZero,
-    /// Level 0 has too many runs, and merging them with each other is what can be done or what
-    /// costs least.
+    /// Level 0 has too many runs, and merging them with each other is all that can be done, or is
+    /// cheapest.
     WithinLevelZero,
     /// The level holds more bytes than its target.
     Size,
     /// The table is mostly tombstones, which hide entries deeper down.
     Tombstones,
-    /// The level has more runs than the policy gives it.
+    /// The level has more runs than the policy allows.
     Runs,
-    /// Too many bytes may be garbage, going by what the newer runs hold beside the oldest.
+    /// Too many bytes may be garbage, judging by the size of the newer runs compared with the
+    /// oldest.
     Garbage,
-    /// Newer runs together are as large as the one below them.
+    /// Newer runs together are as large as the next older one.
     SizeRatio,
-    /// Runs of one window of time belong together.
+    /// Runs of one time window belong together.
     Window,
-    /// The tables are older than they may become.
+    /// The tables have reached their maximum age.
     Age,
-    /// Deleted bytes are to be gone by a deadline that comes near.
+    /// The deadline for removing deleted data is near.
     Deadline,
-    /// Nobody writes, and reads become cheaper.
+    /// Nobody is writing, so there is time to make reads cheaper.
     Idle,
     /// Seeks have spent as much on searching several runs as merging them costs.
     Searches,
     /// Everything in the tables has expired.
     Expired,
-    /// Range tombstones hide all that the tables hold.
+    /// Range tombstones hide everything in the tables.
     RangeDeleted,
     /// Too much of the blob files is garbage.
     BlobWaste,
-    /// Somebody asked for it.
+    /// It was requested by a call.
     Manual,
 }
 
 impl PlanReason {
-    /// The reason as one lower-case word or two.
+    /// The reason, in a lower-case word or two.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -127,13 +129,13 @@ impl Plan {
         self.inputs.iter().flat_map(|input| input.tables.iter().copied())
     }
 
-    /// How many tables go in.
+    /// Number of input tables.
     #[must_use]
     pub fn table_count(&self) -> usize {
         self.inputs.iter().map(|input| input.tables.len()).sum()
     }
 
-    /// Whether every input still stands in `shape` where the plan says.
+    /// Whether every input is still in `shape` where the plan says.
     #[must_use]
     pub fn fits(&self, shape: &Shape) -> bool {
         self.inputs.iter().all(|input| {
@@ -180,7 +182,7 @@ impl fmt::Display for Plan {
     }
 }
 
-/// Bytes of a key that are shown: events keep plans in words, outside the memory budget.
+/// Bytes of a key that are shown: events hold plans as text, outside the memory budget.
 const KEY_BYTES_SHOWN: usize = 32;
 
 /// A key, or the start of a long one and its length.
@@ -201,10 +203,10 @@ impl fmt::Display for KeyText<'_> {
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct JobId(pub u64);
 
-/// The compactions in flight: what a new plan must keep away from.
+/// The compactions in flight, which a new plan must not conflict with.
 ///
-/// Plans that are accepted one after the other with the earlier ones registered here can run and
-/// be installed in any order.
+/// Plans that are made one after another, with the earlier ones registered here, can run and be
+/// installed in any order.
 #[derive(Clone, Default, Debug)]
 pub struct Busy {
     jobs: BTreeMap<JobId, Plan>,
@@ -247,13 +249,13 @@ impl Busy {
         plan
     }
 
-    /// Whether `table` is an input of something in flight.
+    /// Whether `table` is an input of a plan in flight.
     #[must_use]
     pub fn has(&self, table: TableId) -> bool {
         self.tables.contains(&table)
     }
 
-    /// How many plans were in flight and have ended.
+    /// How many plans have ended so far.
     #[must_use]
     pub const fn ended_count(&self) -> u64 {
         self.ended_count
@@ -270,7 +272,7 @@ impl Busy {
         self.jobs.values()
     }
 
-    /// Whether something in flight will put tables into `level` that may overlap `first..=last`.
+    /// Whether a plan in flight will put tables into `level` that may overlap `first..=last`.
     #[must_use]
     pub fn writes_into(&self, level: usize, first: &[u8], last: &[u8]) -> bool {
         self.jobs.values().any(|plan| {

@@ -1,10 +1,10 @@
 //! A point read of a key whose newest visible entry is neither a put nor a tombstone.
 //!
-//! The reader goes from the newest source to the oldest and hands over, of each that has an entry
-//! of the key, the newest visible one. The answer is known when a value or the lack of one is met,
-//! or after the last source.
+//! The reader goes from the newest source to the oldest, and passes in the newest visible entry of
+//! the key from each source that has one. The answer is known when a value or the lack of one is
+//! met, or after the last source.
 //!
-//! Does not know what the sources are.
+//! Does not know which sources there are.
 
 use esker_base::{EntryKind, InternalKey, SeqNo, Trailer, expiry_of};
 
@@ -17,31 +17,31 @@ use crate::read_error::ReadError;
 /// What is known of the key after an entry.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum PointStep {
-    /// The entry has the value: what is stored, from this byte on.
+    /// The entry has the value: the stored bytes from this one on.
     Stored {
         /// How many bytes are stored before the value.
         from: usize,
     },
-    /// The value lies in a blob file; the entry says where.
+    /// The value is in a blob file; the entry is a reference to it.
     Blob,
     /// The value was merged.
     Merged(Vec<u8>),
     /// The key has no value.
     Nothing,
-    /// The sources that are older are needed as well.
+    /// Older sources are needed too.
     Older,
-    /// The operands are too many to be kept in memory: read the key by a
-    /// [`VisibleCursor`](crate::VisibleCursor), which can go back and forth.
+    /// There are too many operands to keep in memory: read the key with a
+    /// [`VisibleCursor`](crate::VisibleCursor), which can move both ways.
     TooMany,
 }
 
-/// The operands of one key that a read has met so far: none by default.
+/// The operands of one key that a read has met so far, initially none.
 #[derive(Default)]
 pub struct PointMerge {
     operands: Operands,
-    /// When the value that was met expires or has expired, if it does.
+    /// When the value that was met expires or has expired, if ever.
     expiry: Option<u64>,
-    /// How many operands there are, where they were too many.
+    /// How many operands there are, if there were too many.
     counted: Option<u64>,
 }
 
@@ -62,8 +62,8 @@ impl PointMerge {
         self.expiry
     }
 
-    /// Takes the newest visible entry of `key` in a source, and goes on in it, with a `cursor` over it,
-    /// where the entries that are older matter: down to `floor`, below which a range tombstone hides
+    /// Takes the newest visible entry of `key` in a source. If older entries matter, continues in
+    /// that source with a `cursor` over it, down to `floor`, below which a range tombstone hides
     /// them.
     ///
     /// # Errors
@@ -100,7 +100,7 @@ impl PointMerge {
         }
     }
 
-    /// Takes the entries of the key behind the one that the cursor stands on.
+    /// Takes the entries of the key after the current one of the cursor.
     fn walk<C: Cursor>(
         &mut self,
         context: &ReadContext,
@@ -138,9 +138,9 @@ impl PointMerge {
         }
     }
 
-    /// Counts the operands of `key` that a reader at `snapshot` sees, which were
-    /// [too many](PointStep::TooMany), and notes when the value below them expires. `cursor` goes over all
-    /// sources; what is older than `floor` is hidden.
+    /// Counts the operands of `key` that a reader at `snapshot` sees, of which there were [too
+    /// many](PointStep::TooMany), and notes when the value beneath them expires. `cursor` is over
+    /// all sources; entries older than `floor` are hidden.
     ///
     /// # Errors
     /// As [`PointMerge::step`].
@@ -167,7 +167,8 @@ impl PointMerge {
         Ok(())
     }
 
-    /// What the operands make of no value, after the last source; `None` if there were none.
+    /// The result after the last source, that is, without a value beneath; `None` if there were no
+    /// operands.
     ///
     /// # Errors
     /// Of the operator.
@@ -181,14 +182,14 @@ impl PointMerge {
     }
 
     fn note_expiry(&mut self, meaning: Meaning, kind: EntryKind, stored: &[u8]) {
-        // What operands make of a value that has expired does not expire.
+        // The result of merging operands over an expired value does not expire.
         let counts = meaning != Meaning::Nothing || self.operands.is_empty();
         if kind == EntryKind::ExpiringPut && counts {
             self.expiry = expiry_of(stored);
         }
     }
 
-    /// Adds an operand; false if all are too much for memory.
+    /// Adds an operand; false if they now take too much memory.
     fn add(&mut self, merger: Merger<'_>, operand: &[u8]) -> Result<bool, ReadError> {
         self.operands.add(operand);
         Ok(!self.operands.is_heavy() || self.operands.fold(merger, Order::NewestFirst)?)

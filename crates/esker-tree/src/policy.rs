@@ -43,14 +43,14 @@ pub use universal::{Universal, UniversalOptions};
 
 /// Decides what to compact.
 ///
-/// Whatever a policy plans must keep the order of the tree: of two entries of one key, the newer
-/// stands in a shallower level, or in a newer run of the same level.
+/// Every plan of a policy must preserve the order of the tree: of two entries of one key, the newer
+/// one is in a shallower level, or in a newer run of the same level.
 pub trait Policy: Send + Sync + fmt::Debug + 'static {
-    /// The policy's name, as options and reports give it.
+    /// The policy's name, as used in options and reports.
     fn name(&self) -> &'static str;
 
-    /// The most useful plan that can run beside `busy`; `None` if there is nothing to do, or
-    /// nothing that can be done now. `now` is the time since some fixed moment.
+    /// The most useful plan that can run concurrently with `busy`; `None` if there is nothing to
+    /// do, or nothing that can be done now. `now` is the time since some fixed moment.
     fn pick(&self, shape: &Shape, busy: &Busy, now: Duration) -> Option<Plan>;
 
     /// The next plan of a compaction on demand; called again after each until `None`.
@@ -62,13 +62,13 @@ pub trait Policy: Send + Sync + fmt::Debug + 'static {
     /// The bytes that each level should hold at most; 0 for a level that should be empty.
     fn level_targets(&self, shape: &Shape) -> Vec<u64>;
 
-    /// How urgent each level is: above 1 it has too much, and 2 means twice too much.
+    /// How urgent each level is: above 1, it holds too much; 2 means twice its target.
     fn scores(&self, shape: &Shape) -> Vec<f64>;
 
     /// An estimate of the bytes that must be rewritten until no score is above 1.
     fn debt_bytes(&self, shape: &Shape) -> u64;
 
-    /// How many runs level 0 may have while nothing is behind.
+    /// How many runs level 0 may have when compaction is not behind.
     fn resting_run_count(&self) -> usize {
         0
     }
@@ -79,8 +79,8 @@ pub trait Policy: Send + Sync + fmt::Debug + 'static {
 pub struct RangeRequest {
     /// Which keys.
     pub range: KeyRange,
-    /// Entries that are newer are not asked for. It keeps a request from chasing the writes that
-    /// come in while it runs.
+    /// Newer entries are not part of the request, so that it does not chase the writes that arrive
+    /// while it runs.
     pub up_to: SeqNo,
     /// What to do with tables that are in the last level already.
     pub last_level: LastLevel,
@@ -94,10 +94,10 @@ pub struct RangeRequest {
 pub enum LastLevel {
     /// Leaves them.
     Keep,
-    /// Rewrites those that hold tombstones, or entries that newer ones of their keys replace, and
-    /// whose file counter is below this one: the next file counter at the time of the request, so
-    /// that each is rewritten once.
+    /// Rewrites those that hold tombstones or overwritten entries, and whose file counter is below
+    /// this one: the next file counter at the time of the request, so that each table is rewritten
+    /// once.
     RewriteTombstones(u64),
-    /// Rewrites all whose file counter is below this one.
+    /// Rewrites all tables whose file counter is below this one.
     RewriteAll(u64),
 }

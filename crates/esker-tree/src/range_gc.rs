@@ -3,14 +3,15 @@
 //! Pure: no I/O, no locks. The rules are those of `gc.rs`, for all keys of a fragment at once:
 //!
 //! - *An entry is hidden* if every reader that sees it also sees a newer tombstone over its key.
-//! - *A tombstone is shadowed* likewise: of those over a fragment, the newest of each stripe stays.
-//! - *A tombstone is spent* if every reader sees it, and nothing outside of this job may hold an
-//!   older entry in its fragment: what it hides inside goes with it.
-//! - *A whole table is hidden* if, over all its keys, every reader that sees anything of it sees a
-//!   tombstone that is newer than all of it. It is dropped without being read.
+//! - *A tombstone is shadowed* likewise: of those over a fragment, only the newest of each stripe
+//!   stays.
+//! - *A tombstone is spent* if every reader sees it, and nothing outside this job may hold an older
+//!   entry in its fragment: what it hides inside the job is dropped with it.
+//! - *A whole table is hidden* if, over all its keys, every reader that sees any of its entries
+//!   also sees a tombstone newer than all of them. It is dropped without being read.
 //!
-//! Where a tombstone stays, an older entry may exist as far as the entries go: a put under it that
-//! was given sequence number zero would be hidden by it.
+//! Under a tombstone that stays, an older entry must always be assumed to exist: a put there that
+//! was given sequence number zero would be hidden by the tombstone.
 
 use esker_base::{Fragments, RangeTombstone, SeqNo};
 use esker_table::TableProperties;
@@ -20,9 +21,9 @@ use crate::gc::Readers;
 /// The range tombstones of one job.
 pub(crate) struct RangeGc {
     readers: Readers,
-    /// Of all inputs, with the sequence numbers that readers tell apart.
+    /// Those of all inputs, with the sequence numbers that readers can distinguish.
     all: Fragments,
-    /// What the outputs hold of them.
+    /// Those that the outputs keep.
     kept: Fragments,
 }
 
@@ -33,8 +34,8 @@ impl RangeGc {
         Self::new(Vec::new(), readers, |_, _| true)
     }
 
-    /// Of the `tombstones` of all inputs. `may_be_older` says whether an older entry in
-    /// `[start, end)` may exist outside of the job.
+    /// From the `tombstones` of all inputs. `may_be_older` says whether an older entry in
+    /// `[start, end)` may exist outside the job.
     pub(crate) fn new(
         tombstones: Vec<RangeTombstone>,
         readers: &Readers,
@@ -44,7 +45,8 @@ impl RangeGc {
         Self::of(all, readers, may_be_older)
     }
 
-    /// Of all inputs' range tombstones as fragments for `readers`. `may_be_older` as in [`RangeGc::new`].
+    /// From the range tombstones of all inputs, as fragments for `readers`. `may_be_older` is as in
+    /// [`RangeGc::new`].
     pub(crate) fn of(
         all: Fragments,
         readers: &Readers,
@@ -53,7 +55,7 @@ impl RangeGc {
         let mut kept = Fragments::default();
         for fragment in all.as_slice() {
             let mut seqnos = fragment.seqnos.clone();
-            // Only the oldest can be one that everybody sees.
+            // Only the oldest one can be seen by everybody.
             if seqnos.last().is_some_and(|&oldest| oldest <= readers.oldest())
                 && !may_be_older(&fragment.start, &fragment.end)
             {
@@ -79,8 +81,7 @@ impl RangeGc {
             .is_some_and(|newer| !self.readers.tells_apart(seqno, newer))
     }
 
-    /// Whether nobody needs anything of `table`, because of range tombstones that it does not hold
-    /// itself.
+    /// Whether nobody needs anything of `table`, because of range tombstones in other tables.
     pub(crate) fn hides_table(&self, table: &TableProperties) -> bool {
         hides_table(&self.all, &self.readers, table)
     }
@@ -96,7 +97,7 @@ impl RangeGc {
     }
 }
 
-/// Whether `fragments`, made for `readers`, hide all of `table` from everyone who sees any of it.
+/// Whether `fragments`, made for `readers`, hide all of `table` from everybody who sees any of it.
 pub(crate) fn hides_table(
     fragments: &Fragments,
     readers: &Readers,

@@ -1,7 +1,8 @@
-//! The loop of flush and compaction: entries in order, through gc, into tables.
+//! The loop of flush and compaction: entries go in order through gc into tables.
 //!
-//! Checks what it reads: keys ascend, and at the end the caller compares the count. Damage that
-//! passed the checksums (in memory, or written as such) so ends the job instead of being spread.
+//! Checks what it reads: keys must ascend, and at the end the caller compares the count. So damage
+//! that the checksums cannot show (it happened in memory before they were computed) ends the job
+//! instead of spreading.
 
 use std::cmp::Ordering;
 
@@ -16,10 +17,10 @@ use crate::range_gc::RangeGc;
 use crate::sieve::{Sieve, Sink};
 use crate::split::PartRange;
 
-/// Bytes read between two questions to the interrupt: about one block.
+/// Bytes read between two checks of the interrupt: about one block.
 pub const INTERRUPT_BYTES: u64 = 4096;
 
-/// What a rewrite has counted.
+/// Counts of a rewrite.
 #[derive(Clone, Copy, Default, Debug)]
 pub(crate) struct Counts {
     pub(crate) bytes_in: u64,
@@ -29,7 +30,7 @@ pub(crate) struct Counts {
     pub(crate) filtered: u64,
 }
 
-/// The entry before, to tell where a key ends and whether entries ascend.
+/// The previous entry, to tell where a key ends and whether entries ascend.
 #[derive(Default)]
 struct Last {
     user_key: Vec<u8>,
@@ -39,8 +40,8 @@ struct Last {
 }
 
 impl Last {
-    /// Takes over `key`, and says how it stands to the entry before: `Greater` for the first entry
-    /// of a key, `Equal` for another of the same key, `Less` if the order is violated.
+    /// Stores `key`, and compares it with the previous entry: `Greater` for the first entry of a
+    /// key, `Equal` for another of the same key, `Less` if the order is violated.
     #[inline]
     fn advance(&mut self, head: u64, key: InternalKey<'_>) -> Ordering {
         let by_head = head.cmp(&self.head);
@@ -61,9 +62,9 @@ impl Last {
     }
 }
 
-/// Writes what `sieve` lets through of all entries of `source` with keys of `part` to `outputs`, but
-/// for those that `ranges` hide, which it does not get to see. `name_of` names the file that a source
-/// stands in.
+/// Passes all entries of `source` with keys in `part` through `sieve` to `outputs`, except those
+/// hidden by `ranges`, which never reach the sieve. `name_of` returns the name of the file that a
+/// source is reading.
 pub(crate) fn rewrite<C: Cursor>(
     job: &Job<'_>,
     source: &mut MergingCursor<C>,

@@ -1,7 +1,7 @@
-//! A cursor over one run: its tables one after the other.
+//! A cursor over one run: its tables, one after another.
 //!
-//! Opens a table only when it is reached, and none outside of its range of keys. Of the tables at
-//! either end of the range it also shows the entries outside; whoever has a range keeps to it.
+//! Opens a table only when it is reached, and none outside its key range. From the tables at the
+//! ends of the range it also shows entries outside; the caller must keep to the range.
 
 use std::cmp::Ordering;
 use std::ops::Range;
@@ -25,7 +25,7 @@ pub struct RunCursor {
     first: usize,
     end: usize,
     blocks: Blocks,
-    /// Whether a table is closed once the cursor has left it.
+    /// Whether tables are closed when the cursor leaves them.
     closes: bool,
     /// On the table at `index`; `None` until the first seek.
     table: Option<TableCursor>,
@@ -40,14 +40,14 @@ impl RunCursor {
         Self::with_blocks(run, range, if fill_cache { Blocks::Kept } else { Blocks::Passing })
     }
 
-    /// A cursor over all tables of `run`, of which only the one that it stands in is open, for whoever
-    /// reads more of them than there may be files open. Blocks pass by the cache.
+    /// A cursor over all tables of `run` that keeps only its current table open, for callers that
+    /// read more tables than they may have open files. Bypasses the cache.
     #[must_use]
     pub fn closing(run: Arc<Run>) -> Self {
         Self { closes: true, ..Self::with_blocks(run, &KeyRange::all(), Blocks::Passing) }
     }
 
-    /// As [`RunCursor::new`], for whoever replaces the tables by what it reads.
+    /// As [`RunCursor::new`], for a caller that will replace the tables by what it reads.
     #[must_use]
     pub fn last_reader(run: Arc<Run>, range: &KeyRange) -> Self {
         Self::with_blocks(run, range, Blocks::ReadLast)
@@ -58,7 +58,7 @@ impl RunCursor {
         Self { run, first, end, blocks, closes: false, table: None, index: 0 }
     }
 
-    /// The table that the cursor stands in.
+    /// The table of the current entry.
     ///
     /// # Panics
     /// If the cursor is not valid.
@@ -88,13 +88,13 @@ impl RunCursor {
         })
     }
 
-    /// Where in the run the cursor stands, or stood last.
+    /// The position of the cursor in the run, or its last position.
     fn place(&self) -> (usize, Option<(usize, usize, usize)>) {
         (self.index, self.table.as_ref().map(TableCursor::place))
     }
 
-    /// Refuses tables in which a move from `before`, to a key that is `way` of the one there, has not led
-    /// that way.
+    /// Refuses damaged tables: those in which a move from `before` to a key that is `way` of it has
+    /// not led that way.
     fn check_place(
         &self,
         before: (usize, Option<(usize, usize, usize)>),
@@ -104,7 +104,7 @@ impl RunCursor {
         if is_lost { Err(Cursor::out_of_order(self)) } else { Ok(()) }
     }
 
-    /// Goes on to the first entry of the next table, where this one is used up.
+    /// Moves to the first entry of the next table, if this one is used up.
     fn cross_next(&mut self) -> Result<(), FileError> {
         while !self.current().is_valid() {
             if self.index + 1 >= self.end {
@@ -116,7 +116,7 @@ impl RunCursor {
         Ok(())
     }
 
-    /// Goes back to the last entry of the table before, where this one is used up.
+    /// Moves back to the last entry of the previous table, if this one is used up.
     fn cross_prev(&mut self) -> Result<(), FileError> {
         while !self.current().is_valid() {
             if self.index <= self.first {
@@ -218,7 +218,7 @@ impl Cursor for RunCursor {
         self.seek_for_prev_approached(target)
     }
 
-    /// The first table that ends at or after the key, or none.
+    /// Finds the first table that ends at or after the key, if there is one.
     fn approach(&mut self, user_key: &[u8]) -> Result<(), FileError> {
         let index = self.run.lower_bound(user_key).max(self.first);
         if index >= self.end {
@@ -255,7 +255,7 @@ impl Cursor for RunCursor {
     }
 
     fn seek_for_prev_approached(&mut self, target: InternalKey<'_>) -> Result<(), FileError> {
-        // The table that was approached may start after the key, too.
+        // The table that was approached may also start after the key.
         let starts_before =
             |table: &Table| table.properties().smallest_key.as_slice() <= target.user_key;
         if let Some(table) = &mut self.table

@@ -1,7 +1,7 @@
-//! The shape of a tree: plain data, all that a policy sees of it.
+//! The shape of a tree: plain data, and everything that a policy sees of it.
 //!
-//! Holds what the manifest says about each table and nothing that can be read from. The text form
-//! names each table with its key range and size, one run a line.
+//! Holds what the manifest says about each table, but nothing to read entries from. The text form
+//! lists each table with its key range and size, one run per line.
 
 use std::fmt;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use std::time::Duration;
 use esker_base::{KeyRange, SeqNo};
 use esker_table::TableProperties;
 
-/// Levels a tree has, numbered from 0, which takes the flushes, to the last one.
+/// The number of levels of a tree, from level 0, which takes the flushes, to the last one.
 pub const LEVEL_COUNT_MAX: usize = 7;
 
 /// Names one run of a level. Of two runs of a level, the one with the larger id is newer: it may
@@ -24,17 +24,17 @@ impl fmt::Display for RunId {
     }
 }
 
-/// Which tables a tree has, and where they stand.
+/// Which tables a tree has, and where they are.
 #[derive(Clone, Debug)]
 pub struct Shape {
-    /// One entry a level, [`LEVEL_COUNT_MAX`] of them.
+    /// One entry per level, [`LEVEL_COUNT_MAX`] of them.
     pub levels: Vec<LevelShape>,
-    /// When entries were written, for tables that do not say it themselves.
+    /// When entries were written, for tables that do not record it.
     pub timeline: Timeline,
 }
 
-/// When entries were written: marks that each say that everything up to a sequence number was
-/// there by a time. Empty where nobody keeps it.
+/// When entries were written: each mark says that everything up to a sequence number was written by
+/// a certain time. Empty if nobody maintains it.
 #[derive(Clone, Default, PartialEq, Eq, Debug)]
 pub struct Timeline {
     /// Ascending in both.
@@ -42,8 +42,7 @@ pub struct Timeline {
 }
 
 impl Timeline {
-    /// Notes that every entry up to `seqno` was written by `time`, counted from the moment that
-    /// policies count from.
+    /// Notes that every entry up to `seqno` was written by `time`, on the clock of the policies.
     ///
     /// # Panics
     /// If either is before the last mark.
@@ -87,8 +86,8 @@ impl Default for Shape {
 }
 
 impl Shape {
-    /// The time by which every entry of `table` was written, counted from the moment that policies
-    /// count from: as the table itself says, or else by the timeline.
+    /// The time by which every entry of `table` was written, on the clock of the policies: as
+    /// recorded in the table, or else from the timeline.
     #[must_use]
     pub fn written_by(&self, table: &TableProperties) -> Option<Duration> {
         let own = table.extras.times.map(|times| Duration::from_millis(times.newest));

@@ -1,13 +1,13 @@
-//! Lets through what readers need of the entries that a flush or a compaction rewrites.
+//! Lets through the entries that readers need, of those that a flush or a compaction rewrites.
 //!
 //! Puts and tombstones are decided one by one, by [`Gc`]. Operands and single deletes wait until
-//! the entries beneath them are known (`waiting.rs`). Every other kind is decided as the value, or
-//! the lack of one, that the [`ReadContext`] says it is.
+//! the entries beneath them are known (`waiting.rs`). Every other kind is decided as a put or a
+//! tombstone, according to the meaning that the [`ReadContext`] gives it.
 //!
-//! A value that stays, and that no snapshot sees, is shown to the compaction filter, if there is one.
-//! What it removes leaves a tombstone, unless nothing older can exist.
+//! A surviving value that no snapshot sees is shown to the compaction filter, if there is one. If
+//! the filter removes it, a tombstone takes its place, unless nothing older can exist.
 //!
-//! Pure but for the user's code: does not know where entries come from and go to.
+//! Pure except for user code: does not know where entries come from or go to.
 
 use esker_base::{EntryKind, InternalKey, SeqNo, Trailer};
 
@@ -17,15 +17,15 @@ use crate::job::JobError;
 use crate::meaning::{Meaning, ReadContext};
 use crate::waiting::{Below, Surroundings, Waiting};
 
-/// Where the entries go that stay.
+/// Where the surviving entries go.
 pub(crate) trait Sink {
     fn add(&mut self, key: InternalKey<'_>, value: &[u8]) -> Result<(), JobError>;
 }
 
 /// Decides entry by entry, key by key; entries of a key arrive newest first.
 ///
-/// `may_be_older` says whether an older entry of a key may exist outside of the job, and is asked
-/// with keys that ascend.
+/// `may_be_older` says whether an older entry of a key may exist outside the job; it is called with
+/// ascending keys.
 pub(crate) struct Sieve<'a, F> {
     gc: Gc,
     context: &'a ReadContext,
@@ -54,7 +54,7 @@ impl<'a, F: FnMut(&[u8]) -> bool> Sieve<'a, F> {
         self.filtered
     }
 
-    /// How many entries fewer have been written than taken; without those that wait.
+    /// How many fewer entries have been written than taken, not counting those that wait.
     pub(crate) const fn entries_dropped(&self) -> u64 {
         self.entries_dropped
     }
@@ -121,7 +121,7 @@ impl<'a, F: FnMut(&[u8]) -> bool> Sieve<'a, F> {
         }
     }
 
-    /// Takes a value that stays, unless the filter thinks otherwise.
+    /// Takes a value that stays unless the filter decides otherwise.
     #[cold]
     fn filter_value(
         &mut self,
@@ -183,7 +183,7 @@ impl<'a, F: FnMut(&[u8]) -> bool> Sieve<'a, F> {
         let (kind, below) = match meaning {
             Meaning::Value { .. } if expires => (EntryKind::Put, Below::Expiring),
             Meaning::Value { from } => (EntryKind::Put, Below::Value(&value[from..])),
-            // Read only where something is to be made of it.
+            // Read only if something is to be made of it.
             Meaning::Blob if self.waiting.is_empty() => (EntryKind::Put, Below::Unknown),
             Meaning::Blob => {
                 blob = self.context.blob(key.user_key, value)?;
@@ -195,8 +195,8 @@ impl<'a, F: FnMut(&[u8]) -> bool> Sieve<'a, F> {
             self.entries_dropped += 1;
             return Ok(());
         }
-        // What has expired for every reader is kept, if it is, without its value. At zero it stays
-        // as it is: no tombstone stands there.
+        // A value that has expired for every reader becomes a tombstone if it has to be kept. With
+        // sequence number zero it stays as it is, since no tombstone may have that.
         if expires
             && kind == EntryKind::Tombstone
             && esker_base::planted::is("expired-put-resurrects")
@@ -210,12 +210,12 @@ impl<'a, F: FnMut(&[u8]) -> bool> Sieve<'a, F> {
         self.decide(key, kind, value, sink)
     }
 
-    /// Writes what becomes of those that wait; true if the value beneath went with them.
+    /// Writes the result of the waiting entries; true if the value beneath was used up.
     fn resolve(&mut self, below: Below<'_>, sink: &mut impl Sink) -> Result<bool, JobError> {
         let waited = self.waiting.len();
         let stripe = self.waiting.stripe;
         let user_key = std::mem::take(&mut self.waiting.user_key);
-        // Without the operator operands stay as they are.
+        // Without the operator, operands stay as they are.
         let merger = self.context.merger(&user_key).ok();
         let is_all = stripe == 0 && !(self.may_be_older)(&user_key);
         let surroundings = Surroundings { below, covered: self.gc.is_covered(stripe), is_all };
@@ -252,13 +252,13 @@ impl<'a, F: FnMut(&[u8]) -> bool> Sieve<'a, F> {
 struct Shown<'a> {
     /// What the entry has.
     stored: &'a [u8],
-    /// What stands before the value in that.
+    /// The bytes before the value in it.
     before: &'a [u8],
     shown: &'a [u8],
 }
 
-/// Adds what `filter` makes of a value, or a tombstone if it removes it; or nothing, where nothing
-/// older can exist. A value from a blob file that it changes becomes a put.
+/// Adds what `filter` makes of a value: a tombstone if it removes the value, or nothing if nothing
+/// older can exist. A changed value from a blob file becomes a put.
 fn add_filtered(
     filter: &mut RunningFilter,
     key: InternalKey<'_>,
@@ -283,7 +283,7 @@ fn add_filtered(
     Ok(Filtered::Replaced)
 }
 
-/// What became of a value that the filter was asked about.
+/// The result for a value that the filter was asked about.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Filtered {
     Kept,

@@ -1,8 +1,8 @@
-//! Cuts a compaction by ranges of keys, so that several threads can share it.
+//! Splits a compaction into key ranges, so that several threads can share it.
 //!
-//! The cuts are user keys out of the indexes of the inputs, such that about as many bytes of input
-//! lie in each part, wherever in the key space most of them are. The parts are disjoint and hold
-//! all keys; what is cut out of them, nobody has to look for.
+//! The cuts are user keys taken from the indexes of the inputs, chosen so that each part has about
+//! the same number of input bytes, however they are distributed over the key space. The parts are
+//! disjoint and together cover all keys.
 //!
 //! Does not know who carries out the parts, nor when.
 
@@ -15,17 +15,17 @@ use esker_env::FileError;
 use crate::plan::Plan;
 use crate::version::Version;
 
-/// One of the ranges of keys that a compaction is cut into.
+/// One of the key ranges that a compaction is split into.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub struct PartRange {
-    /// Its first key; empty for that of the first part.
+    /// Its first key; empty for the first part.
     pub(crate) start: Vec<u8>,
-    /// The first key behind it; empty for the last part, which has no end.
+    /// The first key after it; empty for the last part, which has no end.
     pub(crate) end: Vec<u8>,
 }
 
 impl PartRange {
-    /// The only part of a compaction that is not cut.
+    /// The only part of a compaction that is not split.
     #[must_use]
     pub fn whole() -> Self {
         Self::default()
@@ -38,13 +38,13 @@ impl PartRange {
         starts.zip(ends).map(|(start, end)| Self { start, end }).collect()
     }
 
-    /// Whether `user_key` stands before its end.
+    /// Whether `user_key` is before its end.
     #[inline]
     pub(crate) fn goes_on_to(&self, user_key: &[u8]) -> bool {
         is_before_end(user_key, &self.end)
     }
 
-    /// The same as tables are asked for.
+    /// The same as a [`KeyRange`].
     pub(crate) fn keys(&self) -> KeyRange {
         let end = match self.end.is_empty() {
             true => Bound::Unbounded,
@@ -54,17 +54,18 @@ impl PartRange {
     }
 }
 
-/// Stretches of input that are told apart for each part: parts differ by about as small a share.
+/// Number of input stretches per part: the sizes of parts differ by about one stretch.
 const STRETCHES_PER_PART: u64 = 16;
 
-/// Cuts `plan`, made for `version`, into at most `count_max` parts, each with about `bytes_min` of
-/// input files or more.
+/// Splits `plan`, made for `version`, into at most `count_max` parts, each with about `bytes_min`
+/// of input files or more.
 ///
 /// # Errors
 /// Of the file system, or if an index of an input is damaged.
 ///
 /// # Cost
-/// Without a cut, none. Otherwise reads indexes of the inputs, of which a merge needs all.
+/// None if nothing is split. Otherwise reads indexes of the inputs, all of which a merge needs
+/// anyway.
 pub fn split(
     version: &Version,
     plan: &Plan,
@@ -77,7 +78,7 @@ pub fn split(
     }
     let inputs: BTreeSet<TableId> = plan.tables().collect();
     let tables = version.tables().filter(|table| inputs.contains(&table.properties().id));
-    // Where stretches of input end, and how many bytes each has.
+    // The end of each stretch of input, and its size in bytes.
     let mut stretches: Vec<(Vec<u8>, u64)> = Vec::new();
     for table in tables {
         let properties = table.properties();
@@ -93,7 +94,7 @@ pub fn split(
     Ok(PartRange::between(&cuts(&stretches, count)))
 }
 
-/// The ends of stretches that make `count` parts of about as many bytes.
+/// The ends of stretches that make `count` parts of about equal size.
 fn cuts(stretches: &[(Vec<u8>, u64)], count: u64) -> Vec<Vec<u8>> {
     let total: u64 = stretches.iter().map(|(_, bytes)| bytes).sum();
     let mut cuts: Vec<Vec<u8>> = Vec::new();

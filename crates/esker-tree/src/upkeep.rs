@@ -1,22 +1,22 @@
-//! Upkeep: what is compacted beside every policy, however well-shaped the levels look.
+//! Upkeep: what is compacted besides the plans of any policy, however well-shaped the levels are.
 //!
-//! In this order: deletes whose deadline comes near; after the policy has nothing to do, tables
-//! whose tombstones free enough for what they cost, tables that were written too long ago, and level 0, once
-//! seeks have paid for it or while nobody writes. Pure, as policies are.
+//! Deletes whose deadline is near come first, before the policy. When the policy has nothing to do:
+//! tables whose tombstones free enough for what they cost, tables that were written too long ago,
+//! and level 0, once seeks have paid for it or while nobody writes. Pure, like policies.
 //!
-//! Seeks pay by searching more than one run. A merge that would have spared them that is due when the
-//! searches which it would have spared, since the tables last changed, have cost as much as it will
-//! ([`BYTES_PER_SEARCH`]); one whose block is in no cache costs more ([`SEARCHES_PER_READ`]). So together
-//! with what they have cost it is never more than twice what the best choice would have been that knew
-//! the future, and what such merges read, bytes of files, is never more than [`BYTES_PER_SEARCH`] for each
-//! search that was one too many.
+//! Seeks pay by searching more than one run. A merge is due when the searches that it would have
+//! spared, since the tables last changed, have cost as much as the merge will
+//! ([`BYTES_PER_SEARCH`]); a search whose block is not in the cache counts for more
+//! ([`SEARCHES_PER_READ`]). So searches and merge together never cost more than twice the optimal
+//! choice with knowledge of the future, and such merges read at most [`BYTES_PER_SEARCH`] bytes of
+//! files for each superfluous search.
 //!
-//! Everything goes the way of a compaction on demand, level by level down to the last: only there do
-//! a tombstone and what it hides end for certain.
+//! Everything is compacted as on demand, level by level down to the last: only there are a
+//! tombstone and what it hides certain to end.
 //!
-//! The estimate of what can be freed: each tombstone frees itself, and one entry of average size
-//! among the older tables that its table overlaps, as far as they have so many. An entry that is no
-//! tombstone frees one likewise as often as compactions have found one lately to be dropped.
+//! The estimate of what can be freed: each tombstone frees itself and one entry of average size
+//! among the older tables that its table overlaps, as far as they have that many. Other entries
+//! likewise free one as often as they did in recent compactions.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -32,42 +32,43 @@ use crate::times::times_of;
 /// A plan for tombstones frees at least one in this many of the bytes that it rewrites.
 const GAIN_SHARE: u64 = 4;
 
-/// A plan at idle rewrites at most so many times what it takes out of level 0.
+/// An idle-time plan rewrites at most this many times what it takes out of level 0.
 const IDLE_COST_MAX: u64 = 10;
 
-/// Bytes of input files that are merged in the time which a seek takes for one more run.
+/// Bytes of input files that are merged in the time that a seek takes to search one more run.
 ///
-/// Measured with 1 million entries of 16 + 100 bytes in cache: a seek with ten steps takes 0.16 us for each
-/// run more (1.26 us over three and 0.94 over one), and a merge with LZ4 takes 2.0 ns of processor time for each
-/// byte that it reads. On a machine half as fast it was 0.13 us and 3.7 ns, on a busy one 0.25 and 7.5.
+/// Measured with 1 million entries of 16 + 100 bytes in cache: a seek with ten steps takes 0.16 us
+/// for each further run (1.26 us over three runs and 0.94 over one), and a merge with LZ4 takes 2.0
+/// ns of processor time for each byte that it reads. On a machine half as fast it was 0.13 us and
+/// 3.7 ns, on a busy one 0.25 and 7.5.
 pub const BYTES_PER_SEARCH: u64 = 64;
 
-/// Searches that take as long as one block that a seek reads since it is in no cache.
+/// Number of searches that take as long as reading one block that is not in the cache.
 ///
-/// Measured with 1 million entries of 16 + 100 bytes whose tables are in the page cache, and a cache of a ninth: a
-/// seek with ten steps takes 9.9 us over three runs where it takes 1.5 with all in cache, of which 8/9 of three
-/// blocks are read: 2.8 us each.
+/// Measured with 1 million entries of 16 + 100 bytes, their tables in the page cache, and a block
+/// cache of a ninth of their size: a seek with ten steps takes 9.9 us over three runs, and 1.5 us
+/// with everything in the block cache. So 8/9 of three blocks are read, at 2.8 us each.
 pub const SEARCHES_PER_READ: u64 = 10;
 
-/// Least gain of a plan for tombstones, unless tables are smaller: a job has costs of its own.
+/// Minimum gain of a plan for tombstones, unless tables are smaller: a job has fixed costs.
 const GAIN_BYTES_MAX: u64 = 1 << 20;
 
-/// Candidates that are looked at closely for one plan.
+/// Candidates that are examined closely for one plan.
 const CANDIDATES_MAX: usize = 4;
 
-/// A table of the last level is not rewritten for its tombstones again so soon after.
+/// A table of the last level is not rewritten for its tombstones again within this time.
 const LAST_LEVEL_REST: Duration = Duration::from_secs(60);
 
-/// What is kept up.
+/// The upkeep rules of a keyspace.
 #[derive(Clone, Debug)]
 pub struct Upkeep {
     /// The way down to the last level.
     pub leveled: Leveled,
-    /// Deleted bytes are gone from the tables this long after the delete.
+    /// Deleted data is gone from the tables this long after the delete.
     pub delete_deadline: Option<Duration>,
     /// A table is rewritten when it is this old.
     pub rewrite_after: Option<Duration>,
-    /// Whether tombstones are a reason without a deadline.
+    /// Whether tables are compacted for their tombstones even without a deadline.
     pub frees_space: bool,
     /// Whether level 0 is compacted while nobody writes.
     pub uses_idle_time: bool,
@@ -75,7 +76,7 @@ pub struct Upkeep {
     pub spares_searches: bool,
 }
 
-/// The moment that a decision is made for.
+/// The circumstances of a decision.
 #[derive(Clone, Copy, Debug)]
 pub struct Moment {
     /// Time since the Unix epoch.
@@ -95,7 +96,7 @@ struct Place<'a> {
     run: &'a RunShape,
 }
 
-/// Which deletes are due is asked for twice: to plan for them, and to know whether to wait.
+/// Due deletes are computed twice: to plan for them, and to know whether to wait.
 impl Upkeep {
     /// The plan for the delete that is most overdue, if one is. Comes before the policy.
     #[must_use]
@@ -105,13 +106,14 @@ impl Upkeep {
         due.iter().find_map(|(_, table)| self.carry_down(PlanReason::Deadline, table, shape, busy))
     }
 
-    /// Whether a delete is due, though nothing can be done about it beside what is in flight.
+    /// Whether a delete is due but nothing can be done about it while the present plans are in
+    /// flight.
     #[must_use]
     pub fn is_overdue(&self, shape: &Shape, moment: Moment) -> bool {
         !self.overdue(shape, moment).is_empty()
     }
 
-    /// The most useful plan of the others. Comes after the policy.
+    /// The most useful of the other upkeep plans. Comes after the policy.
     #[must_use]
     pub fn pick(&self, shape: &Shape, busy: &Busy, moment: Moment) -> Option<Plan> {
         if !busy.is_empty() {
@@ -123,14 +125,14 @@ impl Upkeep {
             .or_else(|| self.pick_idle(shape, busy, moment))
     }
 
-    /// How many searches pay for the cheapest merge; `None` if there is nothing to spare.
+    /// How many searches pay for the cheapest merge; `None` if a merge would spare none.
     #[must_use]
     pub fn searches_due(&self, shape: &Shape) -> Option<u64> {
         self.cheapest_merge(shape, &Busy::new()).map(|(searches, _)| searches)
     }
 
-    /// Tables with deletes that half of the deadline has passed for, with the time of the delete:
-    /// the other half is for the work.
+    /// Tables with deletes older than half of the deadline, with the time of the delete: the other
+    /// half is for doing the work.
     fn overdue<'a>(
         &self,
         shape: &'a Shape,
@@ -191,8 +193,8 @@ impl Upkeep {
         (due <= moment.searches).then_some(plan)
     }
 
-    /// The merge that costs least for each run less, and how many searches pay for it. All runs were
-    /// searched equally often, so it would have spared its share of them.
+    /// The merge with the lowest cost per run that it removes, and how many searches pay for it.
+    /// All runs were searched equally often, so it would have spared its share of the searches.
     fn cheapest_merge(&self, shape: &Shape, busy: &Busy) -> Option<(u64, Plan)> {
         if !self.spares_searches || shape.levels[0].runs.is_empty() {
             return None;
@@ -206,7 +208,7 @@ impl Upkeep {
             let bytes = plan.input_bytes.saturating_mul(extra);
             (spared > 0).then(|| (bytes.div_ceil(BYTES_PER_SEARCH * spared), plan))
         });
-        // The first of equals: what has gone down is merged no more.
+        // Of equals, the first, which moves data down: that is then not merged again.
         priced.min_by_key(|(due, _)| *due)
     }
 
@@ -226,7 +228,7 @@ impl Upkeep {
         (plan.input_bytes <= bytes.saturating_mul(IDLE_COST_MAX)).then_some(Plan { reason, ..plan })
     }
 
-    /// The next plan on the way of `table`, and of what it has to take along, to the last level.
+    /// The next plan to bring `table`, and what must move with it, to the last level.
     fn carry_down(
         &self,
         reason: PlanReason,
@@ -250,8 +252,8 @@ impl Upkeep {
     }
 }
 
-/// What could be freed by compactions, in bytes: an estimate; see the head of this file.
-/// `overwrite_share` is how many of a hundred newer entries were found to replace an older one.
+/// An estimate of the bytes that compactions could free; see the top of this file.
+/// `overwrite_share` is the percentage of newer entries that were found to replace an older one.
 #[must_use]
 pub fn reclaimable_bytes(shape: &Shape, overwrite_percent: u64) -> u64 {
     let freed = |(place, table): (Place<'_>, &TableProperties)| {
@@ -263,7 +265,7 @@ pub fn reclaimable_bytes(shape: &Shape, overwrite_percent: u64) -> u64 {
 }
 
 /// Whether the tombstones of the newest run of level 0 free a good part of what they overlap: then
-/// more like it are worth having, however small the run is.
+/// flushing more such runs is worthwhile, however small they are.
 #[must_use]
 pub fn newest_run_frees_much(shape: &Shape) -> bool {
     let Some(run) = shape.levels[0].runs.first() else { return false };
@@ -274,7 +276,8 @@ pub fn newest_run_frees_much(shape: &Shape) -> bool {
     overlapped + run.bytes() <= freed.saturating_mul(GAIN_SHARE)
 }
 
-/// The time of the oldest delete whose victims may still be in the tables, since the Unix epoch.
+/// The time, since the Unix epoch, of the oldest delete whose deleted entries may still be in the
+/// tables.
 #[must_use]
 pub fn oldest_delete(shape: &Shape) -> Option<Duration> {
     let owed = |(place, table): (Place<'_>, &TableProperties)| {
@@ -310,7 +313,7 @@ fn run_count(shape: &Shape) -> usize {
     shape.levels.iter().map(|level| level.runs.len()).sum()
 }
 
-/// How many runs less there are once `plan` is carried out.
+/// By how many runs `plan` reduces the tree.
 fn runs_spared(shape: &Shape, plan: &Plan) -> usize {
     let inputs: BTreeSet<TableId> = plan.tables().collect();
     let runs = || shape.levels.iter().flat_map(|level| &level.runs);
@@ -329,7 +332,7 @@ fn tables(shape: &Shape) -> impl Iterator<Item = (Place<'_>, &TableProperties)> 
     places.flat_map(|place| place.run.tables.iter().map(move |table| (place, &**table)))
 }
 
-/// Tables of older runs that overlap `table`, which stands at `place`.
+/// Tables of older runs that overlap `table`, which is at `place`.
 fn older_overlapping<'a>(
     shape: &'a Shape,
     place: Place<'_>,
@@ -347,13 +350,13 @@ fn has_older(shape: &Shape, place: Place<'_>, table: &TableProperties) -> bool {
     older_overlapping(shape, place, table).next().is_some()
 }
 
-/// Whether no reader stands before the newest entry of the table: its tombstones hide what they
-/// hide from everybody.
+/// Whether every reader sees the newest entry of the table: then its tombstones hide what they hide
+/// from everybody.
 fn is_seen_by_all(table: &TableProperties, moment: Moment) -> bool {
     table.seqno_max <= moment.oldest_reader
 }
 
-/// Whether the table moves on by a compaction, or has not been rewritten for `rest`.
+/// Whether a compaction would move the table on, or it has not been rewritten for `rest`.
 fn is_rested(place: Place<'_>, table: &TableProperties, rest: Duration, moment: Moment) -> bool {
     let is_last = place.level == LEVEL_COUNT_MAX - 1;
     let written = Duration::from_millis(times_of(table, 0).written);

@@ -1,7 +1,7 @@
 //! The version: one state of the tree of one keyspace, with tables that can be read.
 //!
-//! Never changed: an edit makes the next version, which shares every run that the edit leaves
-//! alone. A reader that holds a version holds its tables.
+//! Immutable: an edit creates the next version, which shares every run that the edit does not
+//! touch. A reader that holds a version holds its tables.
 
 #[cfg(test)]
 mod tests;
@@ -32,7 +32,7 @@ pub struct Version {
 type Place = (usize, RunId);
 
 impl Version {
-    /// Of a keyspace without tables.
+    /// The version of a keyspace without tables.
     #[must_use]
     pub fn new(keyspace: KeyspaceId) -> Self {
         Self::of(keyspace, vec![Level::default(); LEVEL_COUNT_MAX])
@@ -43,10 +43,10 @@ impl Version {
         Self { keyspace, levels, runs }
     }
 
-    /// Of a keyspace as a catalog has it.
+    /// The version of a keyspace according to a catalog.
     ///
     /// # Errors
-    /// If tables of one run overlap; a [`Catalog`](crate::Catalog) never holds such.
+    /// If tables of one run overlap, which a [`Catalog`](crate::Catalog) never allows.
     pub fn open(
         keyspace: KeyspaceId,
         state: &KeyspaceState,
@@ -60,8 +60,8 @@ impl Version {
         Self::new(keyspace).with_runs(runs)
     }
 
-    /// The version after `edit`, of which only the records about tables of this keyspace count.
-    /// `make_table` is called once for each table that is added; all others are shared.
+    /// The version after `edit`. Only its records about tables of this keyspace count. `make_table`
+    /// is called once for each added table; all others are shared.
     ///
     /// # Errors
     /// If the edit does not fit; a [`Catalog`](crate::Catalog) with the same tables refuses it too.
@@ -178,8 +178,8 @@ impl Version {
         self.levels.iter().flat_map(Level::runs).flat_map(|run| run.tables())
     }
 
-    /// The tables that may hold `user_key`, with their levels: the first that has a visible entry
-    /// has the newest.
+    /// The tables that may hold `user_key`, with their levels, in read order: the first one that
+    /// has a visible entry has the newest.
     ///
     /// # Cost
     /// No allocation; for each run two comparisons, and one binary search over integers if its
@@ -204,7 +204,7 @@ impl Version {
         self.levels.iter().flat_map(Level::runs).map(|run| run.tables().len()).sum()
     }
 
-    /// The version as policies see it.
+    /// The shape of the tree, for policies.
     #[must_use]
     pub fn shape(&self) -> Shape {
         Shape { levels: self.levels.iter().map(Level::shape).collect(), ..Shape::default() }

@@ -1,24 +1,24 @@
-//! What a user sees of a sorted source of entries: the newest visible version of each key.
+//! The view of a user on a sorted source of entries: the newest visible entry of each key.
 //!
-//! Given a snapshot and a range of keys, a [`VisibleCursor`] shows for each user key in the range
-//! the newest entry whose sequence number is not above the snapshot, unless it is a tombstone.
+//! Given a snapshot and a key range, a [`VisibleCursor`] shows for each user key in the range the
+//! newest entry whose sequence number is not above the snapshot, unless that is a tombstone.
 //!
-//! - *Forward*, the entries of a key stand newest first: the first visible one decides, and the
-//!   rest of the key is stepped over.
-//! - *Reverse*, they stand oldest first: the last visible one decides (`visible/back.rs`).
+//! - *Forward*, the entries of a key come newest first: the first visible one decides, and the rest
+//!   are stepped over.
+//! - *Reverse*, they come oldest first: the last visible one decides (`visible/back.rs`).
 //! - After [`STEPS_MAX`] steps over one key the cursor seeks instead, so that a key costs a
 //!   bounded number of steps, however many versions it has.
-//! - *Either way*, most steps lead from one put to another put, of another key, that is at hand.
-//!   Such a step is one look at the entry; everything else is apart from it.
+//! - *Either way*, most steps lead from a put to the put of another key, which is at hand. Such a
+//!   step looks at the entry once; everything else is kept off this path.
 //!
-//! A memtable may take writes meanwhile: they are newer than the snapshot, so they are stepped
-//! over like any other version that the snapshot does not see.
+//! A memtable may take writes in the meantime: they are newer than the snapshot, so they are
+//! stepped over like any other entry that the snapshot does not see.
 //!
-//! Entries that a range tombstone hides are passed like those that the snapshot does not see, and
-//! most of them without a look (`visible/covered.rs`).
+//! Entries hidden by a range tombstone are passed like those that the snapshot does not see, most
+//! of them without being looked at (`visible/covered.rs`).
 //!
-//! Puts and tombstones are decided here, with one look at the kind; what every other kind means is
-//! asked of the [`ReadContext`], apart from these paths (`visible/resolve.rs`). A kind without a
+//! Puts and tombstones are decided here, with one test of the kind; all other kinds get their
+//! meaning from the [`ReadContext`], off these paths (`visible/resolve.rs`). A kind without a
 //! meaning is an error, never a wrong answer.
 
 mod back;
@@ -39,69 +39,69 @@ use crate::read_error::ReadError;
 
 pub use stepped_over::SteppedOver;
 
-/// Steps over the entries of one key before the cursor seeks past the rest: a seek costs about as
-/// much as this many steps.
+/// Steps over entries of one key before the cursor seeks past the rest: a seek costs about as much
+/// as this many steps.
 const STEPS_MAX: u32 = 8;
 
 /// The user's view of a source of entries, at a snapshot, within a range of keys.
 ///
-/// Made not valid; a seek places it. Seeks stay inside the range: one to a key before it finds the
-/// first key of the range, and one beyond it finds nothing.
+/// Initially not valid; a seek positions it. Seeks stay inside the range: a forward seek to a key
+/// before it finds the first key of the range, and one beyond it finds nothing.
 ///
 /// # Cost
-/// Mostly no copy: keys and values are shown where the source has them. Where the source has to move
-/// on before a key is shown, one of the key and of a small value.
+/// Usually no copy: keys and values are borrowed from the source. If the source has to move on
+/// before a key is shown, one copy of the key and of a small value.
 pub struct VisibleCursor<C> {
     source: C,
     snapshot: SeqNo,
     range: KeyRange,
     context: ReadContext,
-    /// Keys with a larger head than this are after the start of the range for certain.
+    /// Keys with a larger head than this are certainly after the start of the range.
     start_head: u64,
-    /// Keys with a smaller head than this are before the end of the range for certain.
+    /// Keys with a smaller head than this are certainly before the end of the range.
     end_head: u64,
     position: Position,
-    /// A copy of the key that is shown while the source stands elsewhere, or of one that is judged
-    /// or left; with its head.
+    /// A copy of the shown key while the source is elsewhere, or of a key that is being decided or
+    /// left; with its head.
     key: KeyBuffer,
     key_head: u64,
     seqno: SeqNo,
     /// Where the value that is shown lies.
     shown: Shown,
-    /// What is shown by [`Shown::Aside`].
+    /// The value shown by [`Shown::Aside`].
     aside: Aside,
-    /// Empty but while a key is resolved; kept for its memory.
+    /// Empty except while a key is resolved; kept for its memory.
     operands: Operands,
     stepped_over: SteppedOver,
-    /// The last key that a cursor which goes back has turned at, until it goes forward.
+    /// The last key at which a cursor going back has turned, until it goes forward.
     turned_at: Option<KeyBuffer>,
-    /// What range tombstones hide; `None` where there are none.
+    /// What range tombstones hide; `None` if there are none.
     coverage: Option<Box<Coverage>>,
 }
 
-/// Where a cursor stands.
+/// The position of a cursor.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Position {
     /// Nowhere.
     Invalid,
-    /// The source stands on an entry of the key that is shown.
+    /// The source is at an entry of the shown key.
     OnEntry,
-    /// As [`Position::OnEntry`], where a cursor that goes back has turned to get there.
+    /// As [`Position::OnEntry`], reached by a cursor going back that has turned.
     OnNewest,
-    /// The source stands before every entry of the key that is shown; its value was put aside.
+    /// The source is before every entry of the shown key, whose value was put aside.
     Before,
-    /// The source stands behind every entry of the key that is shown; its value was put aside.
+    /// The source is after every entry of the shown key, whose value was put aside.
     After,
 }
 
 /// Where the value that is shown lies.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Shown {
-    /// In the entry that the source stands on, from this byte on.
+    /// In the source's current entry, from this byte on.
     Source { from: usize },
     /// It was put aside.
     Aside,
-    /// In a blob file; what says where was put aside. Never while the cursor is valid.
+    /// In a blob file; the reference to it was put aside. Never while the cursor is valid.
     Blob,
 }
 
@@ -132,7 +132,7 @@ enum Verdict {
 }
 
 impl<C: Cursor> VisibleCursor<C> {
-    /// Shows what a reader at `snapshot` sees of `source` inside `range`.
+    /// A cursor that shows what a reader at `snapshot` sees of `source` inside `range`.
     #[must_use]
     pub fn new(source: C, snapshot: SeqNo, range: KeyRange, context: ReadContext) -> Self {
         let start_head = match &range.start {
@@ -163,20 +163,20 @@ impl<C: Cursor> VisibleCursor<C> {
         }
     }
 
-    /// The same without what `coverage` hides: the range tombstones of everything in the source.
+    /// The same cursor, without what `coverage` hides: the range tombstones of everything in the
+    /// source.
     #[must_use]
     pub fn with_coverage(mut self, coverage: Option<Box<Coverage>>) -> Self {
         self.coverage = coverage;
         self
     }
 
-    /// From the next move on, leaves values that lie in blob files unread; see
-    /// [`ReadContext::keys_only`].
+    /// From the next move on, does not read values in blob files; see [`ReadContext::keys_only`].
     pub const fn show_keys_only(&mut self) {
         self.context.keys_only = true;
     }
 
-    /// Whether the cursor stands on a key.
+    /// Whether the cursor is positioned on a key.
     #[inline]
     #[must_use]
     pub fn is_valid(&self) -> bool {
@@ -218,7 +218,8 @@ impl<C: Cursor> VisibleCursor<C> {
     /// If the cursor is not valid.
     ///
     /// # Cost
-    /// A reference count; in reverse, a copy of a small value, and of a merged one in either.
+    /// A reference count; in reverse, a copy of a small value; in either direction, a copy of a
+    /// merged one.
     #[must_use]
     pub fn pinned_value(&self) -> PinnedValue {
         assert!(self.is_valid(), "the cursor is valid");
@@ -230,8 +231,8 @@ impl<C: Cursor> VisibleCursor<C> {
         }
     }
 
-    /// The sequence number of the version that is shown, which is that of its newest operand if it
-    /// was merged; zero if compaction has let it go because every reader sees it.
+    /// The sequence number of the shown entry, or of the newest operand if the value was merged;
+    /// zero if compaction has dropped the number because every reader sees the entry.
     ///
     /// # Panics
     /// If the cursor is not valid.
@@ -253,19 +254,19 @@ impl<C: Cursor> VisibleCursor<C> {
         &self.range
     }
 
-    /// What has been passed without being shown, since the cursor was made.
+    /// Counts of what has been passed without being shown, since the cursor was created.
     #[must_use]
     pub const fn stepped_over(&self) -> SteppedOver {
         self.stepped_over
     }
 
-    /// The source, wherever it stands.
+    /// The source, wherever it is positioned.
     #[must_use]
     pub const fn source(&self) -> &C {
         &self.source
     }
 
-    /// Moves to the key after.
+    /// Moves to the next key.
     ///
     /// # Errors
     /// As [`VisibleCursor::seek_to_first`]; the cursor is not valid then.
@@ -289,7 +290,7 @@ impl<C: Cursor> VisibleCursor<C> {
         self.next_afar()
     }
 
-    /// [`VisibleCursor::next`] where the next entry is not at hand.
+    /// [`VisibleCursor::next`] if the next entry is not at hand.
     fn next_afar(&mut self) -> Result<(), ReadError> {
         self.turned_at = None;
         match std::mem::replace(&mut self.position, Position::Invalid) {
@@ -304,8 +305,8 @@ impl<C: Cursor> VisibleCursor<C> {
         self.show_next()
     }
 
-    /// Shows the entry of another key, in the range, that the source has stepped to, if it is a put
-    /// and nothing has to be asked about it.
+    /// Shows the entry that the source has stepped to, of another key in the range, if it is a put
+    /// and needs no further checks.
     #[inline]
     fn shows_put(&mut self, trailer: Trailer) -> bool {
         let seqno = trailer.seqno();
@@ -317,7 +318,7 @@ impl<C: Cursor> VisibleCursor<C> {
         is_shown
     }
 
-    /// Shows the first visible key from where the source stands on.
+    /// Shows the first visible key at or after the position of the source.
     fn show_next(&mut self) -> Result<(), ReadError> {
         let mut steps = 0;
         while self.source.is_valid() {
@@ -362,7 +363,7 @@ impl<C: Cursor> VisibleCursor<C> {
         Ok(())
     }
 
-    /// Takes over the key that the source stands on.
+    /// Copies the current key of the source.
     fn take_key(&mut self) {
         let entry = self.source.key();
         self.seqno = entry.seqno();
@@ -370,7 +371,7 @@ impl<C: Cursor> VisibleCursor<C> {
         self.key.set(entry.user_key);
     }
 
-    /// Whether the source stands on an entry of `self.key`.
+    /// Whether the source is at an entry of `self.key`.
     #[inline]
     fn is_on_key(&self) -> bool {
         self.source.is_valid()
@@ -384,7 +385,7 @@ impl<C: Cursor> VisibleCursor<C> {
         self.pass_versions()
     }
 
-    /// Moves the source past all entries of `self.key`, of which it has passed the first.
+    /// Moves the source past all entries of `self.key`; it has passed the first already.
     fn pass_versions(&mut self) -> Result<(), ReadError> {
         let mut steps = 0;
         while self.is_on_key() {
@@ -401,11 +402,11 @@ impl<C: Cursor> VisibleCursor<C> {
         Ok(())
     }
 
-    /// Counts a step over an entry that is too new, and says whether many of one key follow each
-    /// other; then that key is `self.key`.
+    /// Counts a step over an entry that is too new, and returns whether many of one key have
+    /// followed each other; then that key is in `self.key`.
     ///
-    /// The key is copied only at the [`STEPS_MAX`]th entry in a row, and looked at again as many
-    /// later, so that new entries of many keys cost no seeks.
+    /// The key is copied only at the [`STEPS_MAX`]th entry in a row, and compared again that many
+    /// entries later, so that new entries of many different keys cost no seeks.
     #[inline]
     fn is_stuck(&mut self, steps: &mut u32) -> bool {
         self.stepped_over.versions += 1;
@@ -423,13 +424,13 @@ impl<C: Cursor> VisibleCursor<C> {
     }
 }
 
-/// The place before every entry of `user_key`.
+/// The position before every entry of `user_key`.
 const fn first_of_key(user_key: &[u8]) -> InternalKey<'_> {
     InternalKey::seek(user_key, SeqNo::MAX)
 }
 
-/// The place after every entry of `user_key`: no operation has sequence number zero, and what
-/// compaction gives it is not a tombstone.
+/// The position after every entry of `user_key`: no operation has sequence number zero, and
+/// compaction gives it to no tombstone.
 const fn last_of_key(user_key: &[u8]) -> InternalKey<'_> {
     InternalKey::new(user_key, SeqNo::ZERO, EntryKind::Tombstone)
 }

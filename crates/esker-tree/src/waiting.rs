@@ -1,16 +1,17 @@
-//! Operands and single deletes of one key, until what stands beneath them is known.
+//! Operands and single deletes of one key, waiting until the entries beneath them are known.
 //!
-//! All that wait together are of one stripe (see `gc.rs`): the same readers see them. What becomes
-//! of them:
+//! All that wait together are of one stripe (see `gc.rs`): the same readers see them. The results
+//! are:
 //!
-//! - *Operands* over a value, or over the lack of one, become that value merged: a put. With
-//!   nothing known beneath they are folded to one operand, if the operator can. So they are over
-//!   a value that is going to expire: it takes no operand with it when it does.
-//! - *A single delete* vanishes together with the put right beneath it, and each of the two only
-//!   so: a put that went alone would let the single delete take an older one, and the other way
-//!   round. It also goes if nothing is beneath it that another job may find.
+//! - *Operands* over a value, or over the known lack of one, become the merged value: a put. If it
+//!   is not known what is beneath, they are folded to one operand, if the operator can. The same
+//!   holds over a value that will expire, since operands do not expire with it.
+//! - *A single delete* and the put directly beneath it are dropped together, and neither without
+//!   the other: without the put, the single delete would delete an older put; without the single
+//!   delete, the put would come back. A single delete is also dropped if there is nothing beneath
+//!   it that another job may find.
 //!
-//! Where the operator is not there, or fails, operands stay as they are.
+//! If the operator is missing or fails, operands stay as they are.
 //!
 //! Does not know where the results go, nor what older entries there are.
 
@@ -19,43 +20,43 @@ use esker_base::{EntryKind, SeqNo, Trailer};
 use crate::operands::{Operands, Order};
 use crate::operator::Merger;
 
-/// What stands beneath those that wait.
+/// What is beneath the waiting entries.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Below<'a> {
     /// A value, of the same stripe.
     Value(&'a [u8]),
-    /// A value of the same stripe that expires, and has not yet.
+    /// A value of the same stripe that will expire.
     Expiring,
     /// A tombstone, of the same stripe.
     Tombstone,
     /// Nothing, anywhere.
     Nothing,
-    /// It is not known, or other readers see it.
+    /// Unknown, or seen by other readers.
     Unknown,
 }
 
-/// What is known of the entries around those that wait.
+/// What is known of the entries around the waiting ones.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Surroundings<'a> {
     pub(crate) below: Below<'a>,
     /// Whether a newer entry of the stripe hides them.
     pub(crate) covered: bool,
-    /// Whether all that is older is of this stripe and goes through the same hands.
+    /// Whether everything older is of this stripe and processed by the same job.
     pub(crate) is_all: bool,
 }
 
-/// What was made of those that waited.
+/// The result for the waiting entries.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Outcome {
-    /// Whether everyone who sees them finds an answer above what is beneath.
+    /// Whether every reader that sees them gets its answer without what is beneath.
     pub(crate) covers: bool,
-    /// Whether the value beneath went with them.
+    /// Whether the value beneath was used up.
     pub(crate) takes_below: bool,
     /// How many entries were written for them.
     pub(crate) written: u64,
 }
 
-/// Entries of one key and one stripe, the newest first.
+/// Entries of one key and one stripe, newest first.
 #[derive(Default)]
 pub(crate) struct Waiting {
     pub(crate) user_key: Vec<u8>,
@@ -68,7 +69,7 @@ pub(crate) struct Waiting {
     result: Vec<u8>,
 }
 
-/// Memory of entries that wait, in bytes, past which they wait no longer.
+/// Memory of waiting entries, in bytes, beyond which they no longer wait.
 const WAITING_BYTES_MAX: usize = 16 << 20;
 
 impl Waiting {
@@ -80,12 +81,12 @@ impl Waiting {
         self.trailers.len() as u64
     }
 
-    /// Whether they take so much memory that they must go on.
+    /// Whether they take so much memory that they must be resolved.
     pub(crate) fn is_heavy(&self) -> bool {
         WAITING_BYTES_MAX < self.bytes.len() + self.trailers.len() * 2 * size_of::<u64>()
     }
 
-    /// Adds an operand or a single delete. The first one says whose they all are.
+    /// Adds an operand or a single delete. The first one determines the key and stripe of all.
     pub(crate) fn add(&mut self, user_key: &[u8], stripe: usize, trailer: Trailer, value: &[u8]) {
         if self.is_empty() {
             self.user_key.clear();
@@ -106,8 +107,7 @@ impl Waiting {
         self.trailers[index].kind() == EntryKind::Merge
     }
 
-    /// Decides about all, hands what is written to `write`, newest first, and waits for nothing
-    /// more.
+    /// Decides about all, passes the results to `write`, newest first, and is empty afterwards.
     pub(crate) fn resolve<E>(
         &mut self,
         merger: Option<Merger<'_>>,
@@ -121,7 +121,7 @@ impl Waiting {
         while index < count {
             if self.is_operand(index) {
                 let end = (index..count).find(|&at| !self.is_operand(at)).unwrap_or(count);
-                // A single delete beneath is a tombstone to them.
+                // A single delete beneath acts as a tombstone for them.
                 let below = if end < count { Below::Tombstone } else { below };
                 if !outcome.covers {
                     self.merge(index..end, merger, below, &mut outcome, &mut write)?;
@@ -136,7 +136,7 @@ impl Waiting {
                     outcome.covers |= is_all;
                 }
                 Below::Tombstone | Below::Nothing if is_last => {}
-                // One of two takes what both would.
+                // Of two adjacent single deletes, one does what both would.
                 _ if !is_last && !self.is_operand(index + 1) => {}
                 _ if is_all || esker_base::planted::is("single-delete-dropped-early") => {
                     outcome.covers = true;
@@ -177,7 +177,8 @@ impl Waiting {
         Ok(())
     }
 
-    /// Merges or folds operands to `self.result`, and returns its kind; `None` if they stay.
+    /// Merges or folds operands into `self.result`, and returns the kind of the result; `None` if
+    /// they stay.
     fn merged(
         &mut self,
         range: std::ops::Range<usize>,
@@ -191,7 +192,7 @@ impl Waiting {
             Below::Value(value) => Some(value),
             Below::Tombstone | Below::Nothing | Below::Expiring | Below::Unknown => None,
         };
-        // A failure is no harm here: who reads the key is told.
+        // A failure does no harm here: reads of the key will report it.
         let kind = if let Below::Expiring | Below::Unknown = below {
             let folds =
                 operands.added() > 1 && operands.fold(merger, Order::NewestFirst).unwrap_or(false);

@@ -1,20 +1,22 @@
-//! Leveled compaction: one run a level, each level a fixed multiple of the one above it.
+//! Leveled compaction: one run per level, each level a fixed multiple of the one above it.
 //!
-//! The sizes hang from the last level: it may hold what it holds, each level above it a
-//! `multiplier` less, down to a base level of a few memtables. Level 0 compacts straight into the
-//! base level, and the levels between stay empty; while it is small beside the base level, its runs
-//! are merged with each other instead. So about `1 / multiplier` of all bytes can be garbage, more
-//! where the base level is the last, and small databases have few levels.
+//! Target sizes are derived from the last level: its target is what it holds, and each level above
+//! has the target of the next deeper one divided by `multiplier`, up to a base level of a few
+//! memtables. Level 0 compacts straight into the base level, and the levels in between stay empty;
+//! while level 0 is small compared with the base level, its runs are merged with each other
+//! instead. So about `1 / multiplier` of all bytes can be garbage (more if the base level is the
+//! last), and small databases have few levels.
 //!
-//! What is done first: the level with the largest score. In it: the table that overlaps the fewest
-//! bytes of the target per byte of its own. A table that overlaps nothing is moved, not rewritten.
+//! The level with the largest score comes first and, within it, the table that overlaps the fewest
+//! bytes of the target level per byte of its own. A table that overlaps nothing is moved, not
+//! rewritten.
 //!
-//! Keeps the order of the tree by four rules, which [`Busy`] extends to plans in flight:
+//! Preserves the order of the tree by four rules, which [`Busy`] extends to plans in flight:
 //!
-//! - What leaves level 0 takes along every table of level 0 that it overlaps, directly or by way
-//!   of others.
+//! - Tables that leave level 0 take along every table of level 0 that they overlap, directly or
+//!   through others.
 //! - No level between level 0 and the base level holds tables.
-//! - A deeper level that some other policy left with several runs is merged into one before
+//! - A deeper level that another policy left with several runs is merged into one run before
 //!   anything leaves it.
 //! - Two plans in flight never write overlapping ranges into one level.
 
@@ -35,17 +37,16 @@ use crate::shape::Shape;
 
 use view::View;
 
-/// What the sizes of [`Leveled`] derive from.
+/// The parameters of [`Leveled`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct LeveledOptions {
     /// Bytes of one flush. 64 MiB by default.
     pub memtable_bytes: u64,
     /// Bytes of one output table. 64 MiB by default.
     pub table_bytes: u64,
-    /// How many times more bytes a level may hold than the one above it. 10 by default; at least
-    /// 2.
+    /// Target of a level, as a multiple of the one above it. 10 by default; at least 2.
     pub multiplier: u64,
-    /// How many runs of level 0 call for a compaction. 4 by default; at least 2.
+    /// Number of runs at which level 0 is compacted. 4 by default; at least 2.
     pub level_zero_run_count: usize,
 }
 
@@ -61,45 +62,45 @@ impl Default for LeveledOptions {
 }
 
 impl LeveledOptions {
-    /// How many bytes of level 0 call for a compaction: what as many memtables as runs hold.
+    /// Bytes at which level 0 is compacted: those of that many memtables.
     #[must_use]
     pub const fn level_zero_bytes(&self) -> u64 {
         self.memtable_bytes.saturating_mul(self.level_zero_run_count as u64)
     }
 
-    /// The most that the base level is meant to hold: what a compaction of level 0 takes in, twice.
+    /// Maximum target of the base level: twice what a compaction of level 0 brings in.
     ///
-    /// Between once and four times, a base level that grows costs about as much as the level that
-    /// it saves; twice was within 1 % of the best for each size of database that was simulated,
-    /// and once up to 11 % worse.
+    /// From once to four times that, a larger base level costs about as much as the level that it
+    /// saves; twice was within 1 % of the best for every simulated database size, and once up to 11
+    /// % worse.
     #[must_use]
     pub const fn base_bytes_max(&self) -> u64 {
         self.level_zero_bytes().saturating_mul(2)
     }
 
-    /// Most bytes that one plan takes from its source level, beyond its first table. A plan that
-    /// holds more would hold up others for longer than it saves.
+    /// Most bytes that one plan takes from its source level, beyond its first table. A larger plan
+    /// would hold up others for longer than it saves.
     #[must_use]
     pub const fn source_bytes_max(&self) -> u64 {
         self.table_bytes.saturating_mul(4)
     }
 
-    /// Most bytes of the next deeper level that one table may overlap after a trivial move.
-    /// Beyond, rewriting it cut into smaller tables makes the compaction after this one cheaper.
+    /// Most bytes of the next deeper level that one table may overlap after a trivial move. Beyond
+    /// that, rewriting it as smaller tables makes the next compaction cheaper.
     #[must_use]
     pub const fn grandparent_bytes_max(&self) -> u64 {
         self.table_bytes.saturating_mul(self.multiplier).saturating_mul(2)
     }
 }
 
-/// The leveled policy; see the head of this file.
+/// The leveled policy; see the top of this file.
 #[derive(Clone, Debug)]
 pub struct Leveled {
     options: LeveledOptions,
 }
 
 impl Leveled {
-    /// The policy under `options`.
+    /// The policy with `options`.
     ///
     /// # Panics
     /// If a number is smaller than its documentation allows.
@@ -114,8 +115,8 @@ impl Leveled {
         Self { options }
     }
 
-    /// The plan that merges neighbouring runs of level 0 with each other at the lowest price for each
-    /// run less; `None` if there are no two.
+    /// The plan that merges adjacent runs of level 0 with each other at the lowest cost per run
+    /// removed; `None` if there are fewer than two.
     #[must_use]
     pub fn merge_within_level_zero(&self, shape: &Shape, busy: &Busy) -> Option<Plan> {
         View::new(&self.options, shape, busy).merge_within(2)

@@ -1,6 +1,6 @@
 //! The user's view, going back: the entries of a key come oldest first, and the last visible one
-//! decides. Where the source knows that an entry is the first of its key, that one is shown where
-//! it lies; otherwise it is put aside while the source moves on to the key before.
+//! decides. If the source knows that an entry is the first of its key, the entry is borrowed;
+//! otherwise it is put aside while the source moves on to the previous key.
 
 use esker_base::EntryKind;
 
@@ -44,7 +44,7 @@ impl<C: Cursor> VisibleCursor<C> {
         self.prev_afar()
     }
 
-    /// [`VisibleCursor::prev`] where the entry before is not at hand.
+    /// [`VisibleCursor::prev`] if the previous entry is not at hand.
     fn prev_afar(&mut self) -> Result<(), ReadError> {
         match std::mem::replace(&mut self.position, Position::Invalid) {
             Position::Invalid => panic!("the cursor is valid"),
@@ -58,7 +58,7 @@ impl<C: Cursor> VisibleCursor<C> {
         self.show_prev()
     }
 
-    /// Shows the first visible key from where the source stands back.
+    /// Shows the last visible key at or before the position of the source.
     pub(super) fn show_prev(&mut self) -> Result<(), ReadError> {
         while self.find_visible_back()? {
             if self.source.is_first_of_key() && self.source.key().trailer.is_put() {
@@ -75,7 +75,8 @@ impl<C: Cursor> VisibleCursor<C> {
         Ok(())
     }
 
-    /// Moves the source back to an entry that the snapshot sees; false if the range has none.
+    /// Moves the source back to an entry that the snapshot sees; false if there is none in the
+    /// range.
     fn find_visible_back(&mut self) -> Result<bool, ReadError> {
         let mut steps = 0;
         while self.source.is_valid() {
@@ -98,8 +99,8 @@ impl<C: Cursor> VisibleCursor<C> {
         Ok(false)
     }
 
-    /// Decides a key from its oldest visible version, on which the source stands, and shows it if
-    /// it exists. The source ends before the key, or on the version that is shown.
+    /// Decides a key, starting at its oldest visible version, where the source is, and shows it if
+    /// it exists. The source ends up before the key, or at the shown version.
     fn decide_key_back(&mut self) -> Result<Verdict, ReadError> {
         let mut judgement = self.put_aside()?;
         for _ in 0..STEPS_MAX {
@@ -121,12 +122,12 @@ impl<C: Cursor> VisibleCursor<C> {
                 Judgement::Decided(verdict)
             };
         }
-        // Many versions, or operands: straight to the newest one, as when going forward.
+        // Many versions, or operands: seeks straight to the newest one, as when going forward.
         self.stepped_over.seeks += 1;
         self.decide_from_newest()
     }
 
-    /// Judges the entry that the source stands on, and puts its key and value aside.
+    /// Judges the current entry of the source, and puts its key and value aside.
     fn put_aside(&mut self) -> Result<Judgement, ReadError> {
         self.take_key();
         self.shown = Shown::Aside;
@@ -161,7 +162,7 @@ impl<C: Cursor> VisibleCursor<C> {
         self.pass_versions_back()
     }
 
-    /// Moves the source back before all entries of `self.key`, of which it has passed the last.
+    /// Moves the source back before all entries of `self.key`; it has passed the last one already.
     fn pass_versions_back(&mut self) -> Result<(), ReadError> {
         let mut steps = 0;
         while self.is_on_key() {

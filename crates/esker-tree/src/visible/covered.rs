@@ -1,10 +1,9 @@
-//! Passing what range tombstones hide.
+//! Passing entries that range tombstones hide.
 //!
-//! An entry is hidden if a tombstone over its key, which the reader sees, has a larger sequence
-//! number. The source that it comes from jumps to where that stretch of keys ends, if all it has
-//! there is older; the other sources, which may have entries that are newer, do not. So a stretch
-//! costs one jump for each source, however many entries it hides, and what lies in between is not
-//! read.
+//! An entry is hidden if a tombstone over its key, visible to the reader, has a larger sequence
+//! number. The source of the entry jumps to the end of that stretch of keys, if all its entries
+//! there are older; the other sources, which may have newer entries, do not. So a stretch costs one
+//! jump for each source, however many entries it hides, and nothing in between is read.
 
 use esker_base::SeqNo;
 
@@ -14,14 +13,14 @@ use crate::read_error::ReadError;
 use super::VisibleCursor;
 
 impl<C: Cursor> VisibleCursor<C> {
-    /// The tombstone that hides the entry under the source, if one does.
+    /// The tombstone that hides the current entry of the source, if one does.
     fn covering(&mut self) -> Result<Option<SeqNo>, ReadError> {
         let Some(coverage) = &mut self.coverage else { return Ok(None) };
         let entry = self.source.key();
         Ok(coverage.at(entry.user_key)?.filter(|&seqno| entry.seqno() < seqno))
     }
 
-    /// Whether the entry under the source is hidden.
+    /// Whether the current entry of the source is hidden.
     pub(super) fn is_covered(&mut self) -> Result<bool, ReadError> {
         Ok(self.covering()?.is_some())
     }
@@ -34,8 +33,8 @@ impl<C: Cursor> VisibleCursor<C> {
         }
     }
 
-    /// Going forward: if the entry under the source is hidden, moves the source past it, and past
-    /// more where that costs nothing.
+    /// Going forward: if the current entry of the source is hidden, moves the source past it, and
+    /// past more if that costs nothing.
     #[cold]
     pub(super) fn pass_covered(&mut self) -> Result<bool, ReadError> {
         let Some(seqno) = self.covering()? else { return Ok(false) };

@@ -1,10 +1,8 @@
-//! Keys whose newest visible entry is neither a put nor a tombstone: resolved apart from the
-//! paths that every entry takes.
+//! Keys whose newest visible entry is neither a put nor a tombstone, resolved off the common path.
 //!
 //! Operands are resolved going forward, from the newest one that the reader sees down to the value
-//! beneath them, whichever way the cursor goes: it seeks there first when it goes back. Where they
-//! take much memory and the operator cannot fold them, they are merged from the oldest one up
-//! instead, a part at a time.
+//! beneath them. A cursor going back first seeks to the newest. If they take much memory and the
+//! operator cannot fold them, they are instead merged from the oldest up, a part at a time.
 
 use crate::cursor::{Cursor, PinnedValue};
 use crate::meaning::Meaning;
@@ -15,8 +13,8 @@ use crate::read_error::ReadError;
 use super::{Aside, InternalKey, Position, Shown, Verdict, VisibleCursor, first_of_key};
 
 impl<C: Cursor> VisibleCursor<C> {
-    /// Going forward: shows the key, on whose newest visible entry the source stands, if it
-    /// exists; if not, the source ends behind it.
+    /// Going forward: the source is at the key's newest visible entry. Shows the key if it exists;
+    /// if not, the source ends up after it.
     #[cold]
     pub(super) fn show_resolved(&mut self) -> Result<bool, ReadError> {
         let (verdict, position) = self.resolve()?;
@@ -31,8 +29,8 @@ impl<C: Cursor> VisibleCursor<C> {
         Ok(false)
     }
 
-    /// Going back: seeks to the newest visible entry of `self.key`, and shows the key if it
-    /// exists; if not, the source ends before it.
+    /// Going back: seeks to the newest visible entry of `self.key`, and shows the key if it exists;
+    /// if not, the source ends up before it.
     pub(super) fn decide_from_newest(&mut self) -> Result<Verdict, ReadError> {
         self.check_turn()?;
         self.source.seek(InternalKey::seek(&self.key, self.snapshot))?;
@@ -50,8 +48,8 @@ impl<C: Cursor> VisibleCursor<C> {
         Ok(verdict)
     }
 
-    /// Refuses tables in which a cursor that goes back comes to the same key again: it would do so without
-    /// end.
+    /// Refuses damaged tables in which a cursor going back comes to the same key again: it would do
+    /// so endlessly.
     fn check_turn(&mut self) -> Result<(), ReadError> {
         if self.turned_at.as_ref().is_some_and(|before| **before <= *self.key) {
             return Err(self.source.out_of_order().into());
@@ -60,8 +58,8 @@ impl<C: Cursor> VisibleCursor<C> {
         Ok(())
     }
 
-    /// Resolves `self.key`, on whose newest visible entry the source stands. Also says where the
-    /// source stands then.
+    /// Resolves `self.key`, at whose newest visible entry the source is. Also returns the position
+    /// of the source afterwards.
     fn resolve(&mut self) -> Result<(Verdict, Position), ReadError> {
         let meaning = self.context.meaning(self.source.key().kind(), self.source.value())?;
         let verdict = match meaning {
@@ -80,8 +78,7 @@ impl<C: Cursor> VisibleCursor<C> {
         Ok((verdict, Position::OnEntry))
     }
 
-    /// Going back: puts aside the value in a blob file that the reference which was put aside leads
-    /// to.
+    /// Going back: puts aside the value in a blob file, replacing its reference that was put aside.
     #[cold]
     pub(super) fn read_aside(&mut self) -> Result<(), ReadError> {
         self.aside = match &self.aside {
@@ -92,7 +89,7 @@ impl<C: Cursor> VisibleCursor<C> {
         Ok(())
     }
 
-    /// The value of `self.key` that `reference` leads to.
+    /// The value of `self.key` that `reference` refers to.
     fn read_blob(&self, reference: &[u8]) -> Result<Aside, ReadError> {
         if self.context.keys_only {
             return Ok(Aside::Copied(Vec::new()));
@@ -101,7 +98,7 @@ impl<C: Cursor> VisibleCursor<C> {
         Ok(Aside::Pinned(PinnedValue::Block(value)))
     }
 
-    /// Merges the operands of `self.key`, on whose newest the source stands.
+    /// Merges the operands of `self.key`, at whose newest the source is.
     fn merge(&mut self) -> Result<(Verdict, Position), ReadError> {
         let mut operands = std::mem::take(&mut self.operands);
         operands.clear();
@@ -118,7 +115,7 @@ impl<C: Cursor> VisibleCursor<C> {
         operands: &mut Operands,
         merged: &mut Vec<u8>,
     ) -> Result<Position, ReadError> {
-        // Not `self.merger()`: the source moves while the merger is at hand.
+        // Not `self.merger()`: the source moves while the merger is in use.
         let (context, key) = (self.context.clone(), self.key.clone());
         let merger = context.merger(&key)?;
         let base = loop {
@@ -196,8 +193,8 @@ impl<C: Cursor> VisibleCursor<C> {
         Ok(Position::OnEntry)
     }
 
-    /// What the entry under the source means; `None` if it is none of `self.key`, or hidden by a
-    /// range tombstone.
+    /// The meaning of the source's current entry; `None` if it is not of `self.key`, or is hidden
+    /// by a range tombstone.
     fn meaning_on_key(&mut self) -> Result<Option<Meaning>, ReadError> {
         if !self.is_on_key() || self.coverage.is_some() && self.is_covered()? {
             return Ok(None);

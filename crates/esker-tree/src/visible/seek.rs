@@ -1,4 +1,4 @@
-//! Seeks of the user's view: where the source goes first, so that what is shown lies in the range.
+//! Seeks of the user's view: they position the source so that what is shown is in the range.
 
 use std::ops::Bound;
 

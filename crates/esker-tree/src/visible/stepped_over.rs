@@ -1,4 +1,4 @@
-//! What a cursor passed without showing it: counts for whoever explains a read.
+//! Counts of what a cursor passed without showing it, for explaining a read.
 
 /// How many entries a cursor passed that were not shown.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
@@ -11,8 +11,8 @@ pub struct SteppedOver {
     pub seeks: u64,
     /// Operands that were merged into what was shown.
     pub operands: u64,
-    /// Entries looked at that a range tombstone hides.
+    /// Entries stepped over because a range tombstone hides them.
     pub covered: u64,
-    /// Jumps to the end of what range tombstones hide in one source.
+    /// Jumps of one source to the end of a deleted range.
     pub jumps: u64,
 }
