@@ -9,9 +9,9 @@
 //! | 1 to 10  | `durable_lag` | varint: offset of this frame less the offset known durable     |
 //! | the rest | payload       | none in a seal                                                 |
 //!
-//! The tag lets a search find frames behind a damaged place, and keeps zeros from being one. The
-//! seed of the checksum makes a frame valid at one offset of one segment only: neither a recycled
-//! file's former frames nor a misplaced write pass.
+//! The tag lets a search find frames after a damaged place, and keeps zeros from looking like a
+//! frame. The seed of the checksum makes a frame valid only at one offset of one segment: neither
+//! old frames of a recycled file nor a misplaced write pass.
 
 #![cfg_attr(
     not(test),
@@ -37,7 +37,7 @@ const UNCHECKED_LEN: usize = 8;
 /// Length of the tag, in bytes.
 pub(crate) const TAG_LEN: usize = 4;
 
-/// Longest that a frame is without its payload, in bytes.
+/// Largest size of a frame without its payload, in bytes.
 pub(crate) const HEAD_LEN_MAX: usize = FIXED_LEN + 2 * VARINT_LEN_MAX;
 const _: () = assert!(HEAD_LEN_MAX == 32, "room for a frame is reserved by this");
 
@@ -48,7 +48,7 @@ pub(crate) struct SegmentIdentity {
     tag: u32,
 }
 
-/// What stands before a payload, as far as it can be believed before the checksum is verified.
+/// The fields before a payload, as far as they can be trusted before the checksum is verified.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Head {
     /// Checksum of the frame, and so the `chain` of the next.
@@ -63,14 +63,14 @@ pub(crate) struct Head {
     pub(crate) frame_len: usize,
 }
 
-/// What a frame to be encoded is.
+/// The content of a frame to be encoded.
 pub(crate) enum Content<'a> {
     /// The concatenation of these.
     Payload(&'a [&'a [u8]]),
     Seal,
 }
 
-/// Where a frame to be encoded stands.
+/// The position of a frame to be encoded.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Place {
     /// Offset of the frame.
@@ -127,8 +127,9 @@ impl SegmentIdentity {
         checksum
     }
 
-    /// Reads what stands before the payload of a frame at `offset`, of which `bytes` are the first
-    /// or all. `None` if no frame can start here, or if it would be longer than `room`.
+    /// Decodes the fields before the payload of a frame at `offset`; `bytes` is the start of the
+    /// frame, or all of it. `None` if no frame can start here, or if it would be longer than
+    /// `room`.
     pub(crate) fn head(&self, bytes: &[u8], offset: u64, room: u64) -> Option<Head> {
         let mut decoder = Decoder::new(bytes);
         if decoder.u32().ok()? != self.tag {
@@ -147,7 +148,7 @@ impl SegmentIdentity {
         Some(Head { checksum, chain, is_seal: length == 0, durable, head_len, frame_len })
     }
 
-    /// Whether the frame at `offset`, given whole, is as it was encoded.
+    /// Whether the frame at `offset`, given as a whole, is as it was encoded.
     pub(crate) fn is_intact(&self, frame: &[u8], offset: u64, head: &Head) -> bool {
         let checked = frame.get(UNCHECKED_LEN..).unwrap_or_default();
         self.checksum(offset, checked) == head.checksum

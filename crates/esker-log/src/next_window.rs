@@ -1,12 +1,12 @@
-//! The window that comes after the one in use: readied by another thread, so that the writer need
-//! not wait for the system.
+//! The window after the current one, prepared by another thread, so that the writer need not wait
+//! for the system.
 //!
-//! Readying a window takes 65 to 140 us, over room that was never written 0.5 to 3 ms, and as long as the
-//! file system needs to end what it is about: with a sync of another file under way, tens of
-//! milliseconds. A writer that finds none ready opens it itself.
+//! Preparing a window takes 65 to 140 us, or 0.5 to 3 ms over space that was never written, plus as
+//! long as the file system needs to finish other work: tens of milliseconds during a sync of
+//! another file. A writer that finds no window ready opens it itself.
 //!
-//! Promises that no window is handed out for a place that the writer has not asked for, or asks for
-//! no more. Does not know what is written.
+//! Promises to hand out no window for a place that the writer has not requested, or no longer
+//! wants. Does not know what is written.
 
 use esker_base::sync::{Mutex, MutexGuard, PoisonError};
 use esker_env::{File, FileWindow};
@@ -19,16 +19,16 @@ pub(crate) struct Place {
 }
 
 impl Place {
-    /// The offset behind it.
+    /// The offset after it.
     pub(crate) const fn end(self) -> u64 {
         self.offset + self.len as u64
     }
 }
 
-/// What the writer and who readies windows hand each other.
+/// What the writer and the preparing thread hand to each other.
 #[derive(Debug, Default)]
 pub(crate) struct NextWindow {
-    /// Not held while a window is readied or given back.
+    /// Not held while a window is prepared or released.
     state: Mutex<State>,
 }
 
@@ -36,7 +36,7 @@ pub(crate) struct NextWindow {
 struct State {
     wanted: Option<Place>,
     ready: Option<FileWindow>,
-    /// Used up; given back by who readies the next one.
+    /// Used up; released by the thread that prepares the next one.
     used: Option<FileWindow>,
 }
 
@@ -45,7 +45,7 @@ impl NextWindow {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes the window that was readied, if there is one, and leaves `used` to be given back.
+    /// Takes the prepared window, if there is one, and leaves `used` to be released.
     pub(crate) fn exchange(&self, used: Option<FileWindow>) -> Option<FileWindow> {
         let mut state = self.state();
         state.wanted = None;
@@ -56,18 +56,18 @@ impl NextWindow {
         ready
     }
 
-    /// Asks for a window at `place`.
+    /// Requests a window at `place`.
     pub(crate) fn want(&self, place: Place) {
         self.state().wanted = Some(place);
     }
 
-    /// Wants none any more, and gives back those that are there.
+    /// Cancels the request, and releases the windows that are there.
     pub(crate) fn clear(&self) {
         let state = std::mem::take(&mut *self.state());
         drop(state);
     }
 
-    /// Readies the window that is wanted, if one is.
+    /// Prepares the requested window, if there is a request.
     pub(crate) fn ready(&self, file: &dyn File) {
         let mut state = self.state();
         let (wanted, used) = (state.wanted, state.used.take());
@@ -76,7 +76,7 @@ impl NextWindow {
         let Some(place) = wanted else { return };
         let window = file.window(place.offset, place.len);
         let mut state = self.state();
-        // The writer may have gone on, or have ended the segment.
+        // The writer may have moved on, or ended the segment.
         if state.wanted == wanted {
             state.wanted = None;
             state.ready = window;
@@ -98,7 +98,7 @@ mod tests {
         OsFileSystem.remove(&path).unwrap();
         let place = Place { offset: 4 * PAGE_BYTES, len: 4096 };
         if file.window(place.offset, place.len).is_none() {
-            // This file system gives none.
+            // This file system supports no windows.
             return;
         }
         let next = NextWindow::default();

@@ -1,9 +1,9 @@
-//! Gives the frames of a segment back, and says how it ends.
+//! Reads the frames of a segment, and says how it ends.
 //!
-//! A place where a valid frame should stand and does not is either the end of what a crash let
-//! reach the disk, or damage. The reader looks ahead for frames that are valid: if one of them
-//! says that the bad place was durable when it was written, it is damage, and an error. Otherwise
-//! no frame from the bad place on was ever acknowledged as durable, and the segment ends there.
+//! Where a valid frame is expected but not found, either a crash kept the rest from reaching the
+//! disk, or there is damage. The reader looks ahead for valid frames: if one of them says that the
+//! bad place was durable when it was written, that is damage, and an error. Otherwise no frame from
+//! the bad place on was ever acknowledged as durable, and the segment ends there.
 
 #![cfg_attr(
     not(test),
@@ -54,8 +54,8 @@ pub enum LogEnd {
         /// Where the last frame ends.
         offset: u64,
     },
-    /// At a place that holds something else than a frame: what a crash left of the frames that
-    /// were not durable, or the former life of a recycled file.
+    /// At a place that holds something other than a frame: what a crash left of frames that were
+    /// not durable, or old bytes of a recycled file.
     Torn {
         /// Where the last whole frame ends; 0 if not even the header was written.
         offset: u64,
@@ -63,7 +63,7 @@ pub enum LogEnd {
 }
 
 impl LogEnd {
-    /// Where the segment's frames end.
+    /// The offset where the segment's frames end.
     #[must_use]
     pub const fn offset(self) -> u64 {
         match self {
@@ -75,9 +75,9 @@ impl LogEnd {
 /// Reads a segment from its first frame to its last.
 ///
 /// # Cost
-/// A frame of 150 bytes, in the memory of the system already, takes 55 ns (3 GB/s). At the end of a
-/// segment that is not sealed the rest of the file is searched, at 2 GB/s, zeros faster. Memory: 1
-/// MiB, or the largest frame.
+/// A frame of 150 bytes that is in the page cache takes 55 ns (3 GB/s). At the end of an unsealed
+/// segment, the rest of the file is searched, at 2 GB/s, or faster over zeros. Memory: 1 MiB, or
+/// the largest frame.
 #[derive(Debug)]
 pub struct LogReader {
     window: Window,
@@ -86,9 +86,9 @@ pub struct LogReader {
     header: FileHeader,
     /// Where the next frame should start; 0 if the header is missing.
     position: u64,
-    /// Checksum of the frame before, or 0.
+    /// Checksum of the previous frame, or 0.
     chain: u32,
-    /// Up to where somebody else knows the segment to have been durable.
+    /// Offset up to which the segment was durable, according to the caller.
     durable: u64,
     /// Up to where the frames read so far say that it was durable when they were written.
     marked: u64,
@@ -98,14 +98,14 @@ pub struct LogReader {
 #[derive(Debug)]
 enum State {
     Reading,
-    /// The frame at the position does not follow the last one that was returned; it is to be
-    /// taken all the same.
+    /// The frame at the position does not follow the last one returned, but is to be taken all the
+    /// same.
     Resumed,
     Ended(LogEnd),
     Failed(FileError),
 }
 
-/// What stands where a frame should.
+/// What is found where a frame should be.
 enum Place {
     Frame(Head),
     Unchained,
@@ -120,15 +120,15 @@ impl LogReader {
     /// - [`FileError::Corruption`] if the header is damaged or is that of another file.
     /// - [`FileError::UnsupportedFormat`] if it is of a newer release.
     ///
-    /// A file without a header, because the crash came before it was written, is opened and has
-    /// no frames.
+    /// A file without a header, because of a crash before it was written, is opened and has no
+    /// frames.
     pub fn open(
         fs: &dyn FileSystem,
         path: &Path,
         expected: &ExpectedHeader,
     ) -> Result<Self, FileError> {
         let file = fs.open(path)?;
-        // The system would read ahead into room that was never written, for megabytes.
+        // Otherwise the system would read ahead, for megabytes, into space that was never written.
         file.advise(Advice::Random);
         let mut window = Window::new(file)?;
         let (header, identity, position) = match read_header(&mut window, expected)? {
@@ -144,7 +144,7 @@ impl LogReader {
         Ok(Self { window, identity, header, position, chain: 0, durable: 0, marked: 0, state })
     }
 
-    /// The segment's header; of a file that has none, the one expected.
+    /// The segment's header, or the expected one if the file has none.
     #[must_use]
     pub const fn header(&self) -> &FileHeader {
         &self.header
@@ -163,8 +163,8 @@ impl LogReader {
     }
 
     /// Tells the reader that the segment is known to have been durable up to `offset`: an end
-    /// before it is damage, whatever the frames say, also where it has been reached already. A seal is no
-    /// end that can be too early.
+    /// before that is damage, whatever the frames say, even if it has been reached already. A seal
+    /// is never too early.
     pub fn expect_durable(&mut self, offset: u64) {
         self.durable = self.durable.max(offset);
         if let State::Ended(LogEnd::Clean { offset } | LogEnd::Torn { offset }) = self.state
@@ -180,7 +180,7 @@ impl LogReader {
         self.marked
     }
 
-    /// Checksum of the last frame, which the next one would carry.
+    /// Checksum of the last frame, which the next one would contain.
     pub(crate) const fn chain(&self) -> u32 {
         self.chain
     }
@@ -189,12 +189,12 @@ impl LogReader {
     ///
     /// # Errors
     /// [`FileError::Corruption`] if a frame that was durable is damaged or missing; of the system
-    /// otherwise. The reader then repeats the error, unless [`LogReader::skip_damage`] finds
-    /// frames behind it.
+    /// otherwise. The reader then repeats the error, unless [`LogReader::skip_damage`] finds frames
+    /// after it.
     ///
     /// # Cost
-    /// No copy but that from the system, save for the part of a frame that was in memory when the
-    /// rest of it was not: once for each MiB read.
+    /// Only the copy from the system, except for frames that straddle two reads, whose first part
+    /// is copied again: once per MiB.
     pub fn next_frame(&mut self) -> Result<Option<Frame<'_>>, FileError> {
         match &self.state {
             State::Reading | State::Resumed => {}
@@ -228,8 +228,8 @@ impl LogReader {
         }
     }
 
-    /// For salvage: after an error of [`LogReader::next_frame`], goes to the next valid frame
-    /// behind the damaged place. False if there is none.
+    /// For salvage: after an error of [`LogReader::next_frame`], moves to the next valid frame
+    /// after the damaged place. False if there is none.
     ///
     /// # Errors
     /// Of the system.
@@ -260,7 +260,7 @@ impl LogReader {
                 Ok(Some((offset, head)))
             }
             Place::Unchained => {
-                // No crash does this: each offset of a segment is written once.
+                // A crash cannot cause this: each offset of a segment is written only once.
                 Err(self.corruption("frame does not follow the one before it"))
             }
             Place::Nothing => {
@@ -284,7 +284,7 @@ impl LogReader {
         Ok(if follows { Place::Frame(head) } else { Place::Unchained })
     }
 
-    /// Tells a torn tail from damage at the position, where no valid frame stands.
+    /// Distinguishes a torn tail from damage at the position, where there is no valid frame.
     fn classify(&mut self) -> Result<LogEnd, FileError> {
         let offset = self.position;
         let Some(identity) = self.identity else {
@@ -322,7 +322,7 @@ impl LogReader {
     }
 }
 
-/// The frame at `offset`, if a valid one stands there; it is then whole in the window.
+/// The frame at `offset`, if it is valid; all of it is then in the window.
 fn read_frame(
     window: &mut Window,
     identity: &SegmentIdentity,

@@ -1,4 +1,4 @@
-//! Making a segment durable, from any thread, beside the one that writes.
+//! Making a segment durable, from any thread, concurrently with the one that writes.
 
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
@@ -19,17 +19,17 @@ pub struct LogSync {
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) file: Arc<dyn File>,
-    /// One sync at a time: those who wait find theirs done by the one before. Held across the
-    /// sync, and never while writing.
+    /// One sync at a time: waiters usually find that the sync before covered their bytes. Held
+    /// across the sync, but never while writing.
     syncing: Mutex<()>,
     /// Offset up to which the system has the bytes. Stored with Release by the writer after each
-    /// write; loaded with Acquire before a sync, which so covers them.
+    /// write; loaded with Acquire before a sync, which therefore covers them.
     written: AtomicU64,
     /// Offset up to which the bytes are durable. Stored with Release after a sync, loaded with
     /// Acquire.
     durable: AtomicU64,
-    /// The first failure of a write or a sync: after it nothing is known about the file, and
-    /// nothing is tried again.
+    /// The first failure of a write or a sync: after it, the state of the file is unknown, and
+    /// nothing is retried.
     failure: OnceLock<FileError>,
     pub(crate) next_window: NextWindow,
 }
@@ -63,7 +63,7 @@ impl Shared {
         self.failure.get().map_or(Ok(()), |failure| Err(failure.clone()))
     }
 
-    /// Runs `operation`, unless one has failed before; a failure of it is the last word.
+    /// Runs `operation`, unless one has failed before; its failure is final.
     pub(crate) fn attempt<T, E: Into<FileError>>(
         &self,
         operation: impl FnOnce() -> Result<T, E>,
@@ -103,21 +103,21 @@ impl LogSync {
     /// segment then is.
     ///
     /// # Errors
-    /// If this sync failed, or any write or sync of the segment before it: a sync that failed is
-    /// never tried again, because the system may have dropped what it could not store.
+    /// If this sync failed, or any earlier write or sync of the segment: a failed sync is never
+    /// retried, because the system may have dropped what it could not store.
     ///
     /// # Cost
-    /// One sync of the file, or none where another has covered the same bytes. Waits for a sync
-    /// that is under way; does not keep the writer from writing.
+    /// One sync of the file, or none if another has covered the same bytes. Waits for a running
+    /// sync; does not block the writer.
     pub fn sync(&self) -> Result<u64, FileError> {
         self.shared.sync()
     }
 
-    /// Readies what the writer will soon write through, if it has asked for that: see
+    /// Prepares the window that the writer will soon need, if it has requested one: see
     /// [`LogWriter::wants_window`](crate::LogWriter::wants_window).
     ///
     /// # Cost
-    /// 90 to 370 us, or nothing where nothing is wanted. The writer goes on meanwhile.
+    /// 90 to 370 us, or nothing if nothing is requested. The writer goes on in the meantime.
     pub fn ready_window(&self) {
         self.shared.next_window.ready(&*self.shared.file);
     }

@@ -1,20 +1,21 @@
-//! Bytes that were read and may never have reached the device, written once more where they stand.
+//! Rewrites, in place, bytes that were read but may never have reached the device.
 //!
-//! A sync that fails leaves bytes that read as they were written, and that no later sync stores: the system
-//! takes them for stored. Whoever opens a file that somebody else has left cannot tell. Written again they
-//! are stored by the next sync; a crash in between leaves what stood there, since it is the same.
+//! After a failed sync, bytes can still be read back as written, but no later sync stores them: the
+//! system takes them for stored. Whoever opens a file that another process has written cannot tell.
+//! Bytes that are written again are stored by the next sync; a crash in between does no harm, since
+//! they are the same as before.
 //!
 //! Does not know what the bytes mean.
 
 use esker_env::{File, FileExt as _, IoError};
 
-/// How much is read and written at a time.
+/// Bytes read and written at a time.
 const PIECE_BYTES: u64 = 256 << 10;
 
-/// Writes what `file` has from `start` to `end`, exclusive, as it stands. Only a sync makes it durable.
+/// Writes again what `file` has from `start` to `end`, exclusive. Only a sync makes it durable.
 ///
 /// # Errors
-/// Of the system. Every byte still is what it was.
+/// Of the system. Every byte is still what it was.
 pub fn write_back(file: &dyn File, start: u64, end: u64) -> Result<(), IoError> {
     let mut bytes = Vec::new();
     let mut at = start;

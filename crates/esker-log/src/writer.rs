@@ -14,72 +14,72 @@ use crate::reader::{LogEnd, LogReader};
 use crate::sync::{LogSync, Shared};
 use crate::write_back::write_back;
 
-/// Largest buffer that is kept from one write to the next, in bytes: one huge frame must not hold
+/// Largest buffer, in bytes, that is kept from one write to the next: a huge frame must not hold
 /// its memory for the life of the segment.
 const BUFFER_KEPT_BYTES: usize = 1 << 20;
 
-/// What is written through one window, in bytes, and what its offset is a multiple of: see there.
+/// Size and alignment of a window, in bytes: see [`HUGE_PAGE_BYTES`].
 const WINDOW_BYTES: u64 = HUGE_PAGE_BYTES;
 
-/// What is written by calls behind a sync before windows are used again, in bytes. The first write
-/// through a window that was synced makes all of it dirty, so that the next sync writes 2 MiB: some two
-/// milliseconds, which is what calls cost for so many bytes. So syncs that come one after the other write
-/// what is new, and a log that is seldom synced is seldom written by calls.
+/// Bytes that are written by system calls after a sync, before windows are used again. The first
+/// write through a window after a sync makes all of it dirty, so that the next sync writes 2 MiB:
+/// some two milliseconds, which is what system calls cost for this many bytes. So frequent syncs
+/// write only new bytes, and a log that is seldom synced is seldom written by calls.
 const CALLED_BYTES: u64 = 512 << 10;
 
-/// A segment with less room than this is not worth a mapping: a manifest.
+/// A segment with less space than this, such as a manifest, is not worth a mapping.
 const MAPPED_BYTES_MIN: u64 = 128 << 10;
 
-/// The one writer of a segment: frames gather in a buffer until [`LogWriter::write`] hands them to
-/// the system.
+/// The single writer of a segment: frames gather in a buffer until [`LogWriter::write`] hands them
+/// to the system.
 ///
 /// # Cost
-/// A payload of 150 bytes, appended and written alone to ext4 on a machine of two cores, takes
-/// 200 ns through a [window](FileWindow), on a day when a call of the system takes 1,000; on an idle
-/// one 650 ns by calls, of which the calls take 590 (`examples/append_cost.rs`, release build).
+/// A payload of 150 bytes, appended and written alone to ext4 on a machine of two cores, takes 200
+/// ns through a [window](FileWindow), at a time when a system call took 1,000; on an idle machine,
+/// 650 ns by system calls, which take 590 of them (`examples/append_cost.rs`, release build).
 #[derive(Debug)]
 pub struct LogWriter {
     shared: Arc<Shared>,
     identity: SegmentIdentity,
     header: FileHeader,
-    /// Frames that the system does not have yet.
+    /// Frames not yet handed to the system.
     buffer: Vec<u8>,
     /// Offset of the first byte of `buffer` in the file.
     written: u64,
-    /// Up to where the file has room on the device.
+    /// Offset up to which space on the device is reserved.
     room_end: u64,
-    /// Up to where room is added by the step.
+    /// Offset up to which space is added in large steps.
     room_max: u64,
     /// Checksum of the last frame, or 0.
     chain: u32,
     is_sealed: bool,
-    /// Whether to try for windows.
+    /// Whether to try to open windows.
     may_map: bool,
     window: Option<FileWindow>,
-    /// Whether a window was asked for since the last look.
+    /// Whether a window was requested since this was last checked.
     wants_window: bool,
-    /// Up to where the segment was durable when its first window was readied ahead, if it was.
+    /// How far the segment was durable when its first window was prepared in advance, if it was.
     readied_at: Option<u64>,
 }
 
-/// Room is added in pieces of this many bytes, where there is so much.
+/// Space is reserved in pieces of this many bytes, if there is that much.
 const ROOM_BYTES: u64 = 64 << 10;
 
-/// The same up to the size that was foreseen for a segment: two windows. As much may lie on the device
-/// unused; each step costs a call, and the sync behind it a change of metadata.
+/// The same, up to the planned size of a segment: two windows. That much space may be left unused;
+/// each step costs a system call, and makes the next sync change metadata.
 const ROOM_STEP_BYTES: u64 = 2 * WINDOW_BYTES;
 
 impl LogWriter {
-    /// The most that a frame takes beside its payload, in bytes.
+    /// The most that a frame takes besides its payload, in bytes.
     pub const FRAME_OVERHEAD_MAX: u64 = HEAD_LEN_MAX as u64;
 
-    /// Creates the segment `path`, which is to grow to `allocate_bytes`, and writes its header. It has
-    /// room for as much, or for the first 4 MiB of it; the rest is added when it is needed.
+    /// Creates the segment `path`, with a planned size of `allocate_bytes`, and writes its header.
+    /// Reserves that much space, or the first 4 MiB of it; the rest is added when needed.
     ///
     /// # Durability
     /// None: neither the header nor the name is durable. Sync both (the name by a sync of the
     /// directory) before anything durable says that the segment exists; the reader takes a header
-    /// that names another file for damage.
+    /// that names another file to be damage.
     ///
     /// # Errors
     /// Of the system; the file is then removed again where possible.
@@ -92,7 +92,8 @@ impl LogWriter {
         let file = fs.create(path)?;
         let room_bytes = allocate_bytes.min(ROOM_STEP_BYTES);
         let prepare = || -> Result<(), IoError> {
-            // Also where no room is foreseen: see `File::allocate` on the first of an empty file.
+            // Even if no space is planned: see `File::allocate` about the first allocation of an
+            // empty file.
             file.allocate(0, room_bytes.max(FileHeader::LEN as u64))?;
             file.write_all_at(0, &header.encode())
         };
@@ -102,7 +103,7 @@ impl LogWriter {
                 Ok(Self { room_max: allocate_bytes, ..writer })
             }
             Err(error) => {
-                // The first failure is the one to tell; the file is an orphan at worst.
+                // The first failure is the one to report; at worst, the file becomes an orphan.
                 drop(file);
                 drop(fs.remove(path));
                 Err(error.into())
@@ -111,15 +112,14 @@ impl LogWriter {
     }
 
     /// Turns the segment `old_path`, which nothing refers to any more, into an empty one under
-    /// `path`. The room that it has on the disk is kept, and so are its bytes, which no longer
-    /// count as frames.
+    /// `path`. Its disk space is kept, and so are its bytes, which no longer count as frames.
     ///
     /// # Durability
-    /// The header is durable before the file has its new name, so that a file under that name
-    /// never carries a former header. The name needs a sync of the directory.
+    /// The header is durable before the file gets its new name, so that a file under that name
+    /// never has an old header. The name needs a sync of the directory.
     ///
     /// # Errors
-    /// Of the system. The file may then be found under either name.
+    /// Of the system. The file may then have either name.
     pub fn recycle(
         fs: &dyn FileSystem,
         old_path: &Path,
@@ -138,25 +138,25 @@ impl LogWriter {
         Ok(Self::after_header(file, header, FileHeader::LEN as u64, room_end))
     }
 
-    /// Goes on where `reader` found the end of an unsealed segment.
+    /// Continues where `reader` found the end of an unsealed segment.
     ///
     /// # Durability
-    /// What was read may be nowhere but in the system's memory, and may have met a sync that failed: it is
-    /// written once more, so that the next sync stores it.
+    /// What was read may be only in the system's memory, after a sync that failed; so it is written
+    /// again, for the next sync to store.
     ///
     /// # Errors
     /// Of the system.
     ///
     /// # Panics
-    /// Unless the reader has come to [`LogEnd::Clean`]: frames after a torn place would be lost
-    /// to every later reader.
+    /// Unless the reader has reached [`LogEnd::Clean`]: frames after a torn place would be lost to
+    /// every later reader.
     pub fn resume(fs: &dyn FileSystem, reader: &LogReader) -> Result<Self, FileError> {
         let LogEnd::Clean { offset } = reader.end() else {
             panic!("a segment that is sealed or torn is not appended to");
         };
         let file = fs.open_for_write(reader.path())?;
         write_back(&*file, 0, offset)?;
-        // Nothing is known durable: what was read may be in the system's memory only.
+        // Nothing is known to be durable: what was read may be only in the system's memory.
         let mut writer = Self::after_header(file, *reader.header(), 0, 0);
         writer.written = offset;
         writer.chain = reader.chain();
@@ -183,15 +183,15 @@ impl LogWriter {
         }
     }
 
-    /// Makes sure that the device has room for `bytes` behind what was appended, so that a write of
-    /// them does not fail for want of space, after which nothing is known of the segment.
+    /// Makes sure that the device has space for `bytes` after what was appended, so that their
+    /// write cannot fail for lack of space, after which the state of the segment would be unknown.
     ///
     /// # Errors
-    /// Of the system. Nothing has changed then: the writer goes on, and it may be tried again.
+    /// Of the system. Nothing has changed then: the writer can go on, and this can be tried again.
     ///
     /// # Cost
-    /// A comparison, unless the room is used up. Where the file system cannot reserve room it
-    /// says that it did.
+    /// A comparison, unless the space is used up. A file system that cannot reserve space reports
+    /// that it did.
     pub fn reserve(&mut self, bytes: u64) -> Result<(), FileError> {
         let end = self.end_offset() + bytes;
         if self.room_end < end {
@@ -200,7 +200,7 @@ impl LogWriter {
             let ample = (end - start).max(foreseen).max(ROOM_BYTES);
             let file = &self.shared.file;
             let added = file.allocate(start, ample).map(|()| ample);
-            // A piece is a convenience; the frame needs what it needs.
+            // A whole piece is optional; the space for the frame is not.
             self.room_end = start
                 + added.or_else(|_| file.allocate(start, end - start).map(|()| end - start))?;
         }
@@ -227,7 +227,7 @@ impl LogWriter {
     ///
     /// # Cost
     /// One copy of the payload. No allocation, once the buffer has grown to what is buffered
-    /// between two writes; a buffer of over 1 MiB is given back after its write.
+    /// between two writes; a buffer of over 1 MiB is freed after its write.
     pub fn append(&mut self, parts: &[&[u8]]) -> u64 {
         self.encode(&Content::Payload(parts))
     }
@@ -241,7 +241,7 @@ impl LogWriter {
         self.end_offset()
     }
 
-    /// How many bytes wait for [`LogWriter::write`].
+    /// Bytes waiting for [`LogWriter::write`].
     #[must_use]
     pub const fn buffered_bytes(&self) -> usize {
         self.buffer.len()
@@ -253,7 +253,7 @@ impl LogWriter {
         self.written + self.buffer.len() as u64
     }
 
-    /// Up to where the system has the segment.
+    /// Offset up to which the system has the segment.
     #[must_use]
     pub const fn written_offset(&self) -> u64 {
         self.written
@@ -265,8 +265,8 @@ impl LogWriter {
     /// Survives the death of the process; power loss only after a [`LogSync::sync`].
     ///
     /// # Errors
-    /// If the write failed, or any write or sync of this segment before it. Whether the frames
-    /// can be read back is then unknown, and the writer only repeats the error.
+    /// If the write failed, or any earlier write or sync of this segment. It is then unknown
+    /// whether the frames can be read back, and the writer only repeats the error.
     pub fn write(&mut self) -> Result<(), FileError> {
         let has_written = !self.buffer.is_empty() && self.write_through_window();
         let (shared, buffer) = (&self.shared, &self.buffer);
@@ -284,8 +284,8 @@ impl LogWriter {
         result
     }
 
-    /// Writes the buffer through a window, if that can be done and is cheaper than a call; whether
-    /// it was done.
+    /// Writes the buffer through a window, if that is possible and cheaper than a system call;
+    /// returns whether it did.
     #[inline]
     fn write_through_window(&mut self) -> bool {
         if !self.may_map || self.is_near_sync() || self.shared.check().is_err() {
@@ -300,16 +300,17 @@ impl LogWriter {
         }
     }
 
-    /// Whether what was written last was synced, and a call is to write what comes next. A window that
-    /// was readied ahead is dirty as a whole, and the sync before it was that of the new file.
+    /// Whether the last bytes written were synced, so that the next should be written by a system
+    /// call. A window that was prepared in advance is dirty as a whole anyway, and the sync before
+    /// it was that of the new file.
     #[inline]
     fn is_near_sync(&self) -> bool {
         let durable = self.shared.durable_offset();
         self.readied_at != Some(durable) && self.written.saturating_sub(durable) < CALLED_BYTES
     }
 
-    /// Writes what fits through the window at hand, and the rest through the one that comes after it.
-    /// What is left unwritten by that, the call writes again.
+    /// Writes what fits through the current window, and the rest through the next one. If that does
+    /// not complete, the system call writes everything again.
     #[cold]
     fn write_into_next_window(&mut self) -> bool {
         let rest = match &mut self.window {
@@ -333,7 +334,7 @@ impl LogWriter {
         }
     }
 
-    /// Opens the window in which `len` bytes from `start` lie, unless there is none that holds them.
+    /// Opens the window that holds `len` bytes from `start`, if there can be one.
     fn open_window(&mut self, start: u64, len: usize) {
         let place = self.window_place(start);
         if self.room_end < MAPPED_BYTES_MIN || place.end() < start + len as u64 {
@@ -353,8 +354,8 @@ impl LogWriter {
         }
     }
 
-    /// Adds the next step of the room that was foreseen before it is needed, so that the first window
-    /// there can be readied. If that fails, it is tried again when it is needed.
+    /// Adds the next step of planned space before it is needed, so that its first window can be
+    /// prepared. If that fails, it is tried again when needed.
     fn add_step(&mut self) {
         let step = self.room_max.saturating_sub(self.room_end).min(ROOM_STEP_BYTES);
         if step != 0 && self.shared.file.allocate(self.room_end, step).is_ok() {
@@ -362,7 +363,8 @@ impl LogWriter {
         }
     }
 
-    /// Where the window lies that `offset` is in: a whole one, or the pages that are left of the room.
+    /// The place of the window that contains `offset`: a whole one, or the remaining pages of the
+    /// space.
     const fn window_place(&self, offset: u64) -> Place {
         let whole = Place { offset: offset - offset % WINDOW_BYTES, len: WINDOW_BYTES as usize };
         if whole.end() <= self.room_end {
@@ -372,7 +374,7 @@ impl LogWriter {
         Place { offset, len: self.room_end.saturating_sub(offset) as usize }
     }
 
-    /// Opens the first window of a new segment, for a thread that has the time.
+    /// Opens the first window of a new segment, to be called on a thread that is not in a hurry.
     pub fn ready_first_window(&mut self) {
         if self.may_map && self.window.is_none() {
             self.open_window(self.written, 0);
@@ -380,27 +382,27 @@ impl LogWriter {
         }
     }
 
-    /// Whether the window that comes after the one in use is wanted: somebody is to call
-    /// [`LogSync::ready_window`], on another thread. Says so once for each; where nobody does, the
-    /// writer does without.
+    /// Whether the next window is wanted: then another thread should call
+    /// [`LogSync::ready_window`]. True once for each window; if nobody calls it, the writer goes on
+    /// without.
     pub fn wants_window(&mut self) -> bool {
         std::mem::take(&mut self.wants_window)
     }
 
-    /// Closes all windows: none may be open on what is cut off.
+    /// Closes all windows: none may be open on a part that is cut off.
     fn close_windows(&mut self) {
         self.window = None;
         self.shared.next_window.clear();
     }
 
-    /// A handle that makes what is written durable.
+    /// A handle that makes written bytes durable.
     #[must_use]
     pub fn sync_handle(&self) -> LogSync {
         LogSync::new(Arc::clone(&self.shared))
     }
 
-    /// Gives back the room that was reserved behind what is written. It is not missed: a segment
-    /// grows as it is written.
+    /// Releases the space reserved after what is written. It is not required: a segment grows as it
+    /// is written.
     ///
     /// # Errors
     /// As [`LogWriter::write`].
@@ -410,9 +412,9 @@ impl LogWriter {
         self.shared.attempt(|| self.shared.file.truncate(self.written))
     }
 
-    /// Ends the segment: everything appended and the seal itself are durable when it returns, and
-    /// the room behind them is given back. From then on every damaged frame is noticed, the last
-    /// one too.
+    /// Ends the segment: everything appended and the seal itself are durable when this returns, and
+    /// the space after them is released. From then on every damaged frame is noticed, even the last
+    /// one.
     ///
     /// # Errors
     /// As [`LogWriter::write`] and [`LogSync::sync`].
@@ -421,8 +423,8 @@ impl LogWriter {
     /// If the segment is sealed already.
     ///
     /// # Cost
-    /// One sync, and one more where frames were not durable before: the seal says that all before
-    /// it was durable, so it may not reach the disk ahead of it.
+    /// One sync, and one more if frames were not durable before: the seal states that everything
+    /// before it is durable, so it must not reach the disk first.
     pub fn seal(&mut self) -> Result<(), FileError> {
         self.write()?;
         let _durable =
@@ -432,7 +434,7 @@ impl LogWriter {
         self.write()?;
         self.close_windows();
         self.may_map = false;
-        // Ahead of the sync, which covers it: lost or not, what follows a seal does not matter.
+        // Before the sync, which covers it; if it is lost, what follows a seal does not matter.
         self.shared.attempt(|| self.shared.file.truncate(self.written))?;
         self.shared.sync()?;
         Ok(())

@@ -1,14 +1,15 @@
-//! Memory that only grows: everything a memtable holds, freed in one go.
+//! An arena: memory that only grows, holds everything of a memtable, and is freed all at once.
 //!
-//! Promises: what [`Arena::allocate`] returns is aligned, belongs to the caller alone, never moves,
-//! and stays allocated until the arena drops. Does not know what is put into it, and runs no
+//! Promises: memory from [`Arena::allocate`] is aligned, belongs to the caller alone, never moves,
+//! and stays allocated until the arena drops. Does not know what is stored in it, and runs no
 //! destructors.
 //!
-//! Chunks double from [`CHUNK_SIZE_BYTES_MIN`], so that an almost empty keyspace costs kilobytes,
-//! up to [`CHUNK_SIZE_BYTES_MAX`], one huge page: a fault costs 1.85 us per 4 KiB here with small
-//! pages and 0.40 us with huge ones, and a get touches three or four pages at random. Such chunks come
-//! from the system and go back to it: allocators that keep them give pieces of them back, after which
-//! they are small pages (of 188 chunks of two million puts, 41 were huge under mimalloc).
+//! Chunk sizes double from [`CHUNK_SIZE_BYTES_MIN`], so that an almost empty keyspace costs
+//! kilobytes, up to [`CHUNK_SIZE_BYTES_MAX`], one huge page. A page fault cost 1.85 us per 4 KiB
+//! with small pages and 0.40 us with huge ones where this was measured, and a get touches three or
+//! four pages at random. Chunks of that size come straight from the system and go back to it:
+//! allocators that keep them return parts of them to the system, after which they consist of small
+//! pages (of 188 chunks for two million puts, only 41 were huge under mimalloc).
 
 #![expect(unsafe_code, reason = "raw memory is what this module is for; see UNSAFE.md")]
 
@@ -25,8 +26,8 @@ pub(crate) const CHUNK_SIZE_BYTES_MAX: usize = 2 << 20;
 /// Chunks smaller than a huge page are aligned to this: a cache line.
 const CHUNK_ALIGN_MIN: usize = 64;
 
-/// A piece larger than this share of the next chunk gets a chunk of its own, so that the rest of
-/// the current chunk is not given up for it.
+/// An allocation larger than this share of the next chunk gets a chunk of its own, so that the rest
+/// of the current chunk is not wasted.
 const OWN_CHUNK_SHARE: usize = 4;
 
 /// An append-only allocator.
@@ -62,7 +63,7 @@ impl Arena {
         }
     }
 
-    /// Bytes handed out, with the padding before them.
+    /// Bytes handed out, including padding.
     pub(crate) fn used_bytes(&self) -> usize {
         self.used_bytes
     }
@@ -102,7 +103,7 @@ impl Arena {
     #[cold]
     #[inline(never)]
     fn allocate_from_new_chunk(&mut self, layout: Layout) -> NonNull<u8> {
-        // Doubling with what is reserved keeps the unused part below the used one.
+        // Doubling what is reserved keeps the unused part smaller than the used one.
         let chunk_size = (self.reserved_bytes.next_power_of_two())
             .clamp(CHUNK_SIZE_BYTES_MIN, CHUNK_SIZE_BYTES_MAX);
         if layout.size() > chunk_size / OWN_CHUNK_SHARE {
@@ -147,7 +148,7 @@ impl Drop for Arena {
     }
 }
 
-/// Memory from the system, in huge pages where it has them; small ones do.
+/// Memory from the system: in huge pages if it has them, otherwise in small ones.
 #[cfg(target_os = "linux")]
 mod huge_pages {
     use std::alloc::Layout;
@@ -155,12 +156,12 @@ mod huge_pages {
 
     use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap_anonymous, munmap};
 
-    /// Memory of `layout`, whose size is a multiple of its alignment, and that of a page. `None` if
-    /// the system refuses.
+    /// Memory of `layout`, whose size is a multiple of its alignment, which is a multiple of the
+    /// page size. `None` if the system refuses.
     pub(super) fn map(layout: Layout) -> Option<NonNull<u8>> {
         let (size, align) = (layout.size(), layout.align());
         let start = map_anywhere(size)?;
-        // Linux from 6.7 on aligns what is as large as a huge page by itself.
+        // Linux 6.7 and later aligns mappings as large as a huge page by itself.
         let start = if start.as_ptr().align_offset(align) == 0 {
             start
         } else {
@@ -170,12 +171,12 @@ mod huge_pages {
         };
         // SAFETY: the range was mapped just now, and the advice changes no contents.
         let advised = unsafe { madvise(start.as_ptr().cast(), size, Advice::LinuxHugepage) };
-        // A kernel without huge pages refuses; nothing depends on them but speed.
+        // A kernel without huge pages refuses; only speed depends on them.
         advised.unwrap_or_default();
         Some(start)
     }
 
-    /// Gives back what [`map`] gave for `layout`.
+    /// Unmaps what [`map`] returned for `layout`.
     ///
     /// # Safety
     /// `start` must come from there, and must not be used any more.
@@ -191,7 +192,7 @@ mod huge_pages {
         NonNull::new(start.ok()?.cast())
     }
 
-    /// Maps more than is wanted, and gives back what lies before and behind an aligned piece of it.
+    /// Maps more than needed, and unmaps what is before and after an aligned piece of it.
     pub(super) fn map_and_trim(size: usize, align: usize) -> Option<NonNull<u8>> {
         let start = map_anywhere(size.checked_add(align)?)?;
         let before = start.as_ptr().align_offset(align);
@@ -214,7 +215,7 @@ mod huge_pages {
     unsafe fn give_back(start: NonNull<u8>, len: usize) {
         // SAFETY: as the caller promises.
         let unmapped = unsafe { munmap(start.as_ptr().cast(), len) };
-        // Where it fails (too many mappings), the range stays, and does no harm.
+        // If it fails (too many mappings), the range stays mapped, which does no harm.
         unmapped.unwrap_or_default();
     }
 }

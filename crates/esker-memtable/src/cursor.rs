@@ -1,9 +1,9 @@
 //! A position in the tree that moves both ways.
 //!
-//! Forwards it follows the links between leaves. Backwards, where leaves have no links, it goes by the
-//! inner node above, if it has come from there since its last seek, and goes down from the root again
-//! where that ends or has changed. Either way it asks for the entries of the leaf ahead while it reads
-//! this one.
+//! Going forward, it follows the links between leaves. Leaves have no backward links: going back,
+//! it uses the inner node above the leaf, if it has come through that since its last seek, and
+//! descends from the root again when that node ends or has changed. Either way, it prefetches the
+//! entries of the next leaf while it reads this one.
 
 use std::ptr;
 
@@ -21,19 +21,19 @@ use crate::target::Target;
 
 /// A cursor over an [`ArenaTree`](crate::ArenaTree).
 ///
-/// Sees every entry that was inserted before its last seek; of later ones, any or none.
+/// Sees every entry that was inserted before its last seek, and any or none of the later ones.
 #[derive(Clone)]
 pub struct TreeCursor<'a> {
     root: &'a Root,
     current: Option<Place<'a>>,
-    /// The way to the leaf that covered the first entry that a user key may have, when it was
-    /// approached, or the upper part of it.
+    /// The way to the leaf that covered the first possible entry of a user key when that was
+    /// approached; or the upper part of that way.
     approached: Option<Approach<'a>>,
-    /// The way to a leaf, found since the last seek began; for who goes back from there.
+    /// The way to a leaf, found since the last seek began; used to go back from there.
     way: Option<Way<'a>>,
 }
 
-/// An entry, and where it stands. The permutation is the leaf's at some time: it stays true.
+/// An entry and its position. The permutation was the leaf's at some time, and stays valid.
 #[derive(Clone, Copy)]
 struct Place<'a> {
     at: Position<'a>,
@@ -78,14 +78,14 @@ impl<'a> TreeCursor<'a> {
     /// [`key_head`] of the current user key.
     ///
     /// # Panics
-    /// If the cursor stands on no entry.
+    /// If the cursor is not on an entry.
     #[inline]
     #[must_use]
     pub fn head(&self) -> u64 {
         self.place().head
     }
 
-    /// Goes to the next entry if the same leaf has it and it is of another user key, and returns its
+    /// Moves to the next entry if it is in the same leaf and of another user key, and returns its
     /// head.
     #[inline]
     pub(crate) fn step(&mut self) -> Option<u64> {
@@ -112,19 +112,20 @@ impl<'a> TreeCursor<'a> {
         is_other.then(|| self.current.insert(place).head)
     }
 
-    /// Finds the node above the leaf to which a seek to an entry of `user_key` leads, and starts loading it.
+    /// Finds the node above the leaf that a seek to an entry of `user_key` leads to, and starts
+    /// loading it.
     pub(crate) fn approach(&mut self, user_key: &[u8]) {
         let target = Target::new(first_of(user_key));
         self.approached = Approach::to_lowest_inner(self.root, &target);
     }
 
-    /// Starts loading the leaf to which a seek leads, if it was approached.
+    /// Starts loading the leaf that a seek leads to, if it was approached.
     pub(crate) fn ask_approached(&mut self, user_key: &[u8]) {
         let target = Target::new(first_of(user_key));
         self.approached = self.approached.map(|approach| approach.to_leaf(&target));
     }
 
-    /// Starts loading the entry to which a seek leads, if its leaf was asked for.
+    /// Starts loading the entry that a seek leads to, if its leaf was prefetched.
     pub(crate) fn hold_approached(&self, user_key: &[u8]) {
         let Some(approach) = self.approached.filter(Approach::is_at_leaf) else { return };
         let target = Target::new(first_of(user_key));
@@ -140,8 +141,8 @@ impl<'a> TreeCursor<'a> {
         self.approached.take().map(|approach| approach.way(&target))
     }
 
-    /// The rest of a seek to `key`, whose user key was approached. What was inserted since may have
-    /// split the leaf, which is as if it had come after the way down of any seek.
+    /// The rest of a seek to `key`, whose user key was approached. Inserts since then may have
+    /// split the leaf, just as they may after the descent of any seek.
     pub(crate) fn seek_approached(&mut self, key: InternalKey<'_>) {
         let target = Target::new(key);
         self.way = self.take_approached(key.user_key);
@@ -158,14 +159,14 @@ impl<'a> TreeCursor<'a> {
         self.current = found.map(Place::new);
     }
 
-    /// The rest of a seek to the last entry that is not behind `key`, whose user key was approached.
+    /// The rest of a seek to the last entry not after `key`, whose user key was approached.
     pub(crate) fn seek_for_prev_approached(&mut self, key: InternalKey<'_>) {
         let target = Target::new(key);
         let in_leaf = self.take_approached(key.user_key).and_then(|way| {
             let leaf = way.leaf;
             let permutation = leaf.slots().permutation();
             let count = leaf.upper_bound(permutation, &target);
-            // Where all of the leaf is before the target, or nothing, it may be in another.
+            // If all or nothing of the leaf is before the target, the entry may be in another leaf.
             let position = count.checked_sub(1).filter(|_| count < permutation.count())?;
             Some((Position { leaf, permutation, position }, way))
         });
@@ -180,13 +181,13 @@ impl<'a> TreeCursor<'a> {
         self.go_by(found);
     }
 
-    /// Stands where a search has led, and keeps the way.
+    /// Takes the position that a search has found, and keeps the way to it.
     fn go_by(&mut self, found: Option<(Position<'a>, Way<'a>)>) {
         self.way = found.map(|(_, way)| way);
         self.current = found.map(|(position, _)| Place::new(position));
     }
 
-    /// Goes back across the start of a leaf, at `first`, which stands there.
+    /// Goes back across the start of a leaf, from its first entry `first`.
     fn cross_back(&mut self, leaf: &Leaf, first: EntryRef<'_>) {
         let target = Target::new(first.key());
         let at_hand = self.way.filter(|way| ptr::eq(way.leaf, leaf)).and_then(|way| {
@@ -206,25 +207,25 @@ impl<'a> TreeCursor<'a> {
         self.go_by(found);
     }
 
-    /// Whether the entry before the current one is in the same leaf, and of another user key.
+    /// Whether the previous entry is in the same leaf, and of another user key.
     #[inline]
     pub(crate) fn is_first_of_key(&self) -> bool {
         let Position { leaf, permutation, position } = self.place().at;
         let head = |position| leaf.slots().head(permutation.slot(position));
-        // Heads that are equal, behind what all keys of the leaf have in common, say nothing.
+        // Equal heads prove nothing; only different ones do.
         position.checked_sub(1).is_some_and(|before| head(before) != head(position))
     }
 }
 
-/// How many entries a seek asks for, of those that a short scan reads.
+/// How many entries a seek prefetches, of those that a short scan reads.
 const ENTRIES_ASKED: usize = 4;
 
-/// The leaf before, if the way to it is at hand.
+/// The previous leaf, if the way to it is at hand.
 fn leaf_before(way: Way<'_>) -> Option<Way<'_>> {
     way.branch?.leaf_before()
 }
 
-/// The place before every entry that `user_key` may have.
+/// The position before every possible entry of `user_key`.
 #[inline]
 fn first_of(user_key: &[u8]) -> InternalKey<'_> {
     InternalKey::seek(user_key, SeqNo::MAX)

@@ -1,7 +1,8 @@
-//! Ways down the tree, as readers go: from a node to the leaf that covers a key, and from there to
-//! the entry before or behind it.
+//! Descents of readers: from a node to the leaf that covers a key, and from there to the entry
+//! before or after it.
 //!
-//! The essay in `tree.rs` says why they are right while the writer inserts. Safe code throughout.
+//! The essay in `tree.rs` explains why they are right while the writer inserts. Safe code
+//! throughout.
 
 use crate::entry::EntryRef;
 use crate::leaf::Leaf;
@@ -9,7 +10,7 @@ use crate::node::{Inner, Node, NodeRef, Root};
 use crate::permutation::Permutation;
 use crate::target::Target;
 
-/// An entry by where it stands: in a leaf, under one of the leaf's permutations.
+/// The position of an entry: in a leaf, under one of the leaf's permutations.
 #[derive(Clone, Copy)]
 pub(crate) struct Position<'a> {
     pub(crate) leaf: &'a Leaf,
@@ -24,7 +25,8 @@ impl<'a> Position<'a> {
     }
 }
 
-/// Where a node hangs: at the child of this index, under one of the inner node's permutations.
+/// The place of a node in its parent: the index of the child, under one of the inner node's
+/// permutations.
 #[derive(Clone, Copy)]
 pub(crate) struct Branch<'a> {
     inner: &'a Inner,
@@ -33,18 +35,18 @@ pub(crate) struct Branch<'a> {
 }
 
 impl<'a> Branch<'a> {
-    /// The child before this one, as of some moment since the branch was found; `None` if that takes
-    /// another way down: the inner node has none, or has changed.
+    /// The previous child, as of some moment since the branch was found; `None` if that takes a new
+    /// descent because the inner node has none, or has changed.
     pub(crate) fn before(self) -> Option<(NodeRef<'a>, Self)> {
         let index = self.index.checked_sub(1)?;
         let child = self.inner.child(self.permutation, index);
-        // By the reason of `Inner::read`. A node that was replaced has not changed, and holds what
-        // was old then.
+        // For the reason given at `Inner::read`. A node that was replaced is not changed any more,
+        // and holds everything that was old then.
         let holds = self.inner.slots().permutation() == self.permutation;
         holds.then_some((child, Self { index, ..self }))
     }
 
-    /// The leaf before, if this is where a leaf hangs and that one is at hand.
+    /// The previous leaf, if this is the place of a leaf and the previous one is at hand.
     pub(crate) fn leaf_before(self) -> Option<Way<'a>> {
         let (node, branch) = self.before()?;
         match node.node() {
@@ -54,7 +56,7 @@ impl<'a> Branch<'a> {
     }
 }
 
-/// A leaf, and where it hangs, if that is known; the root hangs nowhere.
+/// A leaf, and its place in its parent, if known; the root has none.
 #[derive(Clone, Copy)]
 pub(crate) struct Way<'a> {
     pub(crate) leaf: &'a Leaf,
@@ -67,12 +69,12 @@ pub(crate) fn leaf_for<'a>(root: &'a Root, target: &Target<'_>) -> Option<&'a Le
     Some(Approach::start(root)?.way(target).leaf)
 }
 
-/// A way down, as far as it was gone: up to a node that was asked for, and not looked at.
+/// A descent in progress: down to a node that is being prefetched and was not looked at yet.
 #[derive(Clone, Copy)]
 pub(crate) struct Approach<'a> {
     node: NodeRef<'a>,
     branch: Option<Branch<'a>>,
-    /// Whether the node is a leaf, as far as that is known.
+    /// Whether the node is known to be a leaf.
     is_at_leaf: bool,
 }
 
@@ -82,8 +84,8 @@ impl<'a> Approach<'a> {
         Some(Self { node: root.load()?, branch: None, is_at_leaf: false })
     }
 
-    /// Goes down to the lowest inner node on the way to the leaf that covers `target`. Those above are few
-    /// enough to be in cache.
+    /// Descends to the lowest inner node on the way to the leaf that covers `target`. Those above
+    /// are few enough to be in the processor's cache.
     #[inline]
     pub(crate) fn to_lowest_inner(root: &'a Root, target: &Target<'_>) -> Option<Self> {
         let mut way = Self::start(root)?;
@@ -98,7 +100,7 @@ impl<'a> Approach<'a> {
         Some(way)
     }
 
-    /// Looks at the lowest inner node, and goes on to the leaf.
+    /// Searches the lowest inner node, and goes on to the leaf.
     #[inline]
     pub(crate) fn to_leaf(self, target: &Target<'_>) -> Self {
         match self.node.node() {
@@ -146,8 +148,8 @@ pub(crate) fn lower_bound<'a>(root: &'a Root, target: &Target<'_>) -> Option<Pos
     first_not_before(leaf.next()?, target)
 }
 
-/// [`lower_bound`], where `leaf` covers the first entry that the same user key may have: mostly the
-/// target, too.
+/// [`lower_bound`], given the leaf that covers the first possible entry of the same user key, and
+/// so usually the target too.
 pub(crate) fn lower_bound_near<'a>(
     root: &'a Root,
     leaf: &'a Leaf,
@@ -161,8 +163,8 @@ pub(crate) fn lower_bound_near<'a>(
     lower_bound_behind(root, leaf.next()?, target)
 }
 
-/// [`lower_bound_near`], where the leaf before `next` ends before `target`. Where `next` does, too,
-/// newer versions of the key may fill any number of leaves, and the way down from the root is shorter.
+/// [`lower_bound_near`], if the leaf before `next` ends before `target`. If `next` does too, newer
+/// versions of the key may fill any number of leaves, and a descent from the root is shorter.
 #[cold]
 fn lower_bound_behind<'a>(
     root: &'a Root,
@@ -172,15 +174,16 @@ fn lower_bound_behind<'a>(
     lower_bound_from_outside(next, target).or_else(|| lower_bound(root, target))
 }
 
-/// The first entry of `leaf` that is not before `target`, which may lie outside its fences.
+/// The first entry of `leaf` that is not before `target`, which may be outside its fences.
 fn lower_bound_from_outside<'a>(leaf: &'a Leaf, target: &Target<'_>) -> Option<Position<'a>> {
     let permutation = leaf.slots().permutation();
     let position = leaf.bound_from_outside(permutation, target, Leaf::lower_bound);
     (position < permutation.count()).then_some(Position { leaf, permutation, position })
 }
 
-/// The last entry for which `count_before` counts it before `target`, given a leaf, and the way to it:
-/// with [`Leaf::lower_bound`] the last one before, with [`Leaf::upper_bound`] the last not behind.
+/// The last entry before `target` as counted by `count_before`, given a leaf and the way to it:
+/// with [`Leaf::lower_bound`], the last one before; with [`Leaf::upper_bound`], the last one not
+/// after.
 pub(crate) fn last_before<'a>(
     root: &'a Root,
     target: &Target<'_>,
@@ -189,14 +192,14 @@ pub(crate) fn last_before<'a>(
     let (mut node, mut branch) = (root.load()?, None);
     loop {
         let (way, left) = way_and_left_for(node, branch, target);
-        // Who goes back comes to it next.
+        // A cursor going back comes to it next.
         left.inspect(|(left, _)| left.prefetch());
         if let Some(position) = last_in(way.leaf, target, &count_before) {
             return Some((position, way));
         }
-        // All that belongs to the left is before the target. But the way down goes by the
-        // target and not by the right edge: in the middle of a split, `left` may be the old
-        // node, with what belongs to the right.
+        // Everything to the left is before the target. But the descent goes by the target, not by
+        // the right edge: in the middle of a split, `left` may be the old node, which also has what
+        // belongs to the right.
         let (left, at) = left?;
         (node, branch) = (left, Some(at));
     }
@@ -224,11 +227,12 @@ pub(crate) fn last_leaf(root: &Root) -> Option<&Leaf> {
     Some(last_leaf_under(root.load()?))
 }
 
-/// The first entry that is not before `target`, in `leaf` or behind it. All that `leaf` follows is
+/// The first entry that is not before `target`, in `leaf` or after it. Everything before `leaf` is
 /// before the target.
 ///
-/// Nearly always the first entry of `leaf`. But an appending split narrows the range of a leaf
-/// that readers have already been sent to, and what it puts behind may still be before the target.
+/// Nearly always the first entry of `leaf`. But an appending split narrows the range of a leaf that
+/// readers are already on their way to, and entries that it puts into the new leaf may still be
+/// before the target.
 pub(crate) fn first_not_before<'a>(
     mut leaf: &'a Leaf,
     target: &Target<'_>,
@@ -243,8 +247,8 @@ pub(crate) fn first_not_before<'a>(
     }
 }
 
-/// The way to the leaf below `node` that covers `target`, and the node left of it, with where that
-/// hangs: everything below `node` that stands before that leaf ends there. `branch` is where `node` hangs.
+/// The way to the leaf below `node` that covers `target`, and the node left of it with its place:
+/// everything below `node` that is before that leaf ends there. `branch` is the place of `node`.
 fn way_and_left_for<'a>(
     mut node: NodeRef<'a>,
     mut branch: Option<Branch<'a>>,
@@ -255,13 +259,13 @@ fn way_and_left_for<'a>(
         match node.node() {
             Node::Leaf(leaf) => return (Way { leaf, branch }, left),
             Node::Inner(inner) => {
-                // Both children under one permutation, so that nothing lies between them.
+                // Both children under one permutation, so that nothing is between them.
                 let (child, at, before) = inner.read(|permutation| {
                     let index = inner.child_index_from_outside(permutation, target);
                     let at = |index| Branch { inner, permutation, index };
                     let child = inner.child(permutation, index);
-                    // In the middle of a split whose right half is the old node, that node stands
-                    // in both slots.
+                    // In the middle of a split whose right half is the old node, that node is in
+                    // both slots.
                     let left = |left| (inner.child(permutation, left), at(left));
                     let mut before = (0..index).rev().map(left);
                     (child, at(index), before.find(|(before, _)| *before != child))
@@ -296,7 +300,7 @@ pub(crate) mod tests {
     use std::cell::Cell;
 
     thread_local! {
-        /// Leaves that searches on this thread have come to by the links between leaves.
+        /// Leaves that searches on this thread have reached by the links between leaves.
         pub(crate) static LEAVES_FOLLOWED: Cell<u64> = const { Cell::new(0) };
     }
 }

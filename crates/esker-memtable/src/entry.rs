@@ -1,4 +1,4 @@
-//! One entry as it lies in the arena: written once, then only read.
+//! One entry in the arena: written once, then only read.
 //!
 //! | offset | size | field       |
 //! |-------:|-----:|-------------|
@@ -76,7 +76,7 @@ impl<'a> EntryRef<'a> {
         Self { start, arena: PhantomData }
     }
 
-    /// Where the entry starts.
+    /// The address of the entry.
     #[inline]
     pub(crate) const fn as_raw(self) -> NonNull<u8> {
         self.start

@@ -1,7 +1,7 @@
-//! The one writer: finds the leaf, inserts, and splits what is full.
+//! The writer: finds the leaf, inserts, and splits full nodes.
 //!
-//! The order of stores here is what the essay in `tree.rs` relies on; `node.rs` gives each store
-//! its memory ordering. Safe code throughout.
+//! The essay in `tree.rs` relies on the order of stores here; `node.rs` gives each store its memory
+//! ordering. Safe code throughout.
 
 use std::array;
 use std::cmp::Ordering as Order;
@@ -17,25 +17,25 @@ use crate::nursery::Nursery;
 use crate::permutation::{Permutation, SLOT_COUNT_MAX};
 use crate::target::Target;
 
-/// More levels than a tree can get: an inner node splits only after it has taken seven children
-/// more than it was made with, and 7^20 nodes fill no machine's memory.
+/// More levels than a tree can have: an inner node splits only after it has taken seven more
+/// children than it started with, and no machine has memory for 7^20 nodes.
 const HEIGHT_MAX: usize = 20;
 
-/// How many bytes the keys of a node must share before the node skips them. Fewer would mean to
-/// read all keys of a node at many splits, each a cache miss, for heads that tell almost all keys
-/// apart anyway.
+/// How many further bytes the keys of a node must share before the node skips them. With fewer,
+/// many splits would read all keys of a node, each a cache miss, although heads distinguish almost
+/// all keys anyway.
 const SKIP_STEP_BYTES: usize = 4;
 
-/// Where the last insert went, for the next one that goes there too.
+/// Where the last insert went, in case the next one goes there too.
 ///
-/// A run of ascending or descending keys so needs no descent but for every split.
+/// A sequence of ascending or descending keys therefore needs a descent only at each split.
 pub(crate) struct Hint<'a> {
     leaf: &'a Leaf,
-    /// Set once two inserts in a row went to this leaf, since finding them costs a few reads.
+    /// Set only after two inserts in a row went to this leaf, since finding them costs a few reads.
     fences: Option<Fences<'a>>,
 }
 
-/// What all keys of a node lie between; `None` is no limit.
+/// The fences between which all keys of a node lie; `None` is no limit.
 #[derive(Clone, Copy)]
 struct Fences<'a> {
     low: Option<Separator<'a>>,
@@ -48,7 +48,7 @@ impl<'a> Fences<'a> {
             && self.high.is_none_or(|high| !high.is_at_most(target, 0))
     }
 
-    /// What a fresh node between these fences skips, if the one it replaces skipped `skip`.
+    /// How many bytes a new node between these fences skips, if the one it replaces skipped `skip`.
     fn skip(&self, skip: usize) -> usize {
         let (Some(low), Some(high)) = (self.low, self.high) else { return skip };
         let pair = low.entry.user_key()[skip..].iter().zip(&high.entry.user_key()[skip..]);
@@ -71,7 +71,7 @@ struct Path<'a> {
     depth: usize,
 }
 
-/// An inner node on the way, and which child the way goes on to.
+/// An inner node on the way, and the child that the way continues with.
 #[derive(Clone, Copy)]
 struct Step<'a> {
     inner: &'a Inner,
@@ -106,7 +106,7 @@ impl<'a> Path<'a> {
         }
     }
 
-    /// The leaf before the one that the path leads to.
+    /// The leaf before the one at the end of the path.
     fn previous_leaf(&self) -> Option<&'a Leaf> {
         let step = self.all_above(0).find(|step| step.index > 0)?;
         let left = step.inner.child(step.permutation, step.index - 1);
@@ -114,7 +114,7 @@ impl<'a> Path<'a> {
     }
 }
 
-/// What a split leaves to be linked: `right` is fresh or the split node, and so is `left`.
+/// The two results of a split, to be linked in: each is either new or the split node.
 struct Halves<'a> {
     left: NodeRef<'a>,
     separator: Separator<'a>,
@@ -128,7 +128,7 @@ pub(crate) struct Insertion<'a, 'w> {
 }
 
 impl<'a> Insertion<'a, '_> {
-    /// Adds an entry. `hint` is what the last insert into the same tree left there.
+    /// Adds an entry. `hint` is as the last insert into the same tree left it.
     ///
     /// # Panics
     /// If `key` is in the tree already, or key or value exceed the limits.
@@ -172,7 +172,7 @@ impl<'a> Insertion<'a, '_> {
         leaf.insert(position, entry, &self.nursery.writing);
     }
 
-    /// Inserts into a full leaf, and returns the leaf in which the entry came to lie.
+    /// Inserts into a full leaf, and returns the leaf that the entry ended up in.
     #[inline(never)]
     fn insert_by_split(
         &mut self,
@@ -197,7 +197,7 @@ impl<'a> Insertion<'a, '_> {
         let separator = Separator::between(entries[cut - 1].1, entries[cut].1);
         let fences = path.fences(0);
 
-        // A half that is all of the old leaf stays the old leaf.
+        // A half that is the whole old leaf remains the old leaf.
         let right = if position == 0 && cut == 1 {
             leaf
         } else {
@@ -220,7 +220,7 @@ impl<'a> Insertion<'a, '_> {
         if position < cut { left } else { right }
     }
 
-    /// A fresh leaf of `entries`, whose heads are those of a leaf that skips `skip`.
+    /// A new leaf of `entries`, whose heads are from a leaf that skips `skip`.
     fn leaf_between(
         &mut self,
         fences: Fences<'a>,
@@ -259,7 +259,7 @@ impl<'a> Insertion<'a, '_> {
         self.link(path, level + 1, NodeRef::from_inner(step.inner), halves);
     }
 
-    /// Splits a full inner node, of which the child `old` has become `halves`.
+    /// Splits a full inner node whose child `old` has become `halves`.
     fn split_inner(
         &mut self,
         fences: Fences<'a>,
@@ -270,7 +270,7 @@ impl<'a> Insertion<'a, '_> {
         let (inner, level) = (step.inner, step.inner.slots().level());
         let whole = NodeRef::from_inner(inner);
         let skip = inner.slots().skip();
-        // A node that grows at one end stays as it is, and a fresh one takes what comes there.
+        // A node that grows at its end stays as it is, and a new one takes what comes there.
         if step.index == SLOT_COUNT_MAX && halves.left == old {
             let content = InnerContent::of_one_child(halves.right, halves.separator);
             let skip = fences.above(halves.separator).skip(skip);
@@ -307,8 +307,8 @@ impl<'a> Insertion<'a, '_> {
     }
 }
 
-/// Walks down to the leaf that covers `target`. The writer needs no second look at permutations:
-/// nobody else changes them.
+/// Descends to the leaf that covers `target`. The writer need not check permutations again: nobody
+/// else changes them.
 #[inline]
 fn descend<'a>(root: NodeRef<'a>, target: &Target<'_>) -> (Path<'a>, &'a Leaf) {
     let mut path = Path { steps: [None; HEIGHT_MAX], depth: 0 };
@@ -327,11 +327,11 @@ fn descend<'a>(root: NodeRef<'a>, target: &Target<'_>) -> (Path<'a>, &'a Leaf) {
     }
 }
 
-/// How many of a full leaf's entries, with the one that is inserted at `position`, go left.
+/// How many of a full leaf's entries, including the one inserted at `position`, go left.
 ///
-/// In halves, unless the last two inserts and this one stand in a row: then the cut is where the
-/// row goes on, so that what it has filled stays full. The versions of a key that is written
-/// again and again are such a row, downwards.
+/// Half of them, unless the last two inserts and this one are in sequence: then the cut is where
+/// the sequence continues, so that the part that it has filled stays full. The versions of a key
+/// that is written again and again are such a sequence, a descending one.
 fn cut_of_split(permutation: Permutation, position: usize) -> usize {
     let is_inserted = |position: usize, nth_last: usize| {
         position < SLOT_COUNT_MAX && permutation.slot(position) == SLOT_COUNT_MAX - nth_last

@@ -1,10 +1,11 @@
-//! A leaf: up to fourteen entries, in order, and the way to the leaf behind.
+//! A leaf: up to fourteen entries, in order, and a link to the next leaf.
 //!
 //! Promises what `slots.rs` does. Only `next` changes after a leaf is published.
 //!
-//! A pointer in a node is null or leads to a complete entry or node of the same arena: it is
-//! stored with Release after the pointed-to was written, and loaded with Acquire. So following
-//! one is sound whatever the order of slots says, and only answers depend on the rest.
+//! A pointer in a node is null or points to a complete entry or node in the same arena: it is
+//! stored with Release after its target was written, and loaded with Acquire. So following a
+//! pointer is always sound, whatever the order of slots says; only the correctness of answers
+//! depends on the rest.
 
 #![expect(unsafe_code, reason = "follows pointers into the arena; see UNSAFE.md")]
 
@@ -26,18 +27,18 @@ use crate::target::Target;
 pub(crate) struct Leaf {
     slots: Slots,
     entries: [AtomicPtr<u8>; SLOT_COUNT_MAX],
-    /// The leaf behind this one, or null. Stored with Release, loaded with Acquire.
+    /// The next leaf, or null. Stored with Release, loaded with Acquire.
     next: AtomicPtr<Leaf>,
 }
 
 #[cfg(not(all(test, loom)))]
 const _: () = assert!(size_of::<Leaf>() == 256);
 
-/// So many lines of an entry are asked for: all of one with a value of a hundred bytes.
+/// How many cache lines of an entry are prefetched: all of one with a value of a hundred bytes.
 const ENTRY_LINES: usize = 3;
 
 impl Leaf {
-    /// A leaf of `entries` with their heads behind `skip`, in order; not yet in an arena.
+    /// A leaf of `entries`, in order, with their heads after `skip`; not yet in an arena.
     pub(crate) fn new<'a>(
         skip: usize,
         entries: &[(u64, EntryRef<'a>)],
@@ -80,7 +81,7 @@ impl Leaf {
         })
     }
 
-    /// The first position whose entry is behind `target`.
+    /// The first position whose entry is after `target`.
     pub(crate) fn upper_bound(&self, permutation: Permutation, target: &Target<'_>) -> usize {
         let skip = self.slots.skip();
         self.slots.partition(permutation, target.head(skip), |slot| {
@@ -88,7 +89,7 @@ impl Leaf {
         })
     }
 
-    /// What `bound` (one of the two above) gives, for a target that may lie outside the fences of
+    /// The result of `bound` (one of the two above) for a target that may be outside the fences of
     /// this leaf, and so need not share the bytes that its heads skip.
     pub(crate) fn bound_from_outside(
         &self,
@@ -124,19 +125,19 @@ impl Leaf {
         self.slots.publish(permutation.with_next_slot_at(position), writing);
     }
 
-    /// Makes `next` the leaf behind this one.
+    /// Makes `next` the next leaf.
     pub(crate) fn set_next<'a>(&self, next: &'a Self, _: &Writing<'a>) {
         // Release pairs with the Acquire in `next`.
         self.next.store(ptr::from_ref(next).cast_mut(), Ordering::Release);
     }
 
-    /// Starts loading the lines that reading the leaf's entries in order needs.
+    /// Starts loading the cache lines needed to read the leaf's entries in order.
     #[inline]
     pub(crate) fn prefetch(&self) {
         prefetch_lines::<4>(NonNull::from(self).cast());
     }
 
-    /// Starts loading the lines of the entries at `positions` that a short scan reads.
+    /// Starts loading the cache lines of the entries at `positions` that a short scan reads.
     #[inline]
     pub(crate) fn prefetch_at(&self, permutation: Permutation, positions: Range<usize>) {
         for position in positions.start..positions.end.min(permutation.count()) {
@@ -144,7 +145,7 @@ impl Leaf {
         }
     }
 
-    /// Starts loading the lines of every entry of the leaf.
+    /// Starts loading the cache lines of every entry of the leaf.
     #[inline]
     pub(crate) fn prefetch_entries(&self) {
         for slot in 0..self.slots.permutation().count() {

@@ -1,23 +1,23 @@
-//! Floor 2 of Esker: sorted memory.
+//! Floor 2 of Esker: the memtable.
 //!
-//! A [`Memtable`] takes the newest writes of one keyspace and answers reads from them until they
-//! are flushed into a table. It is an insert-only B+-tree over an append-only arena: one writer at
-//! a time, any number of readers that take no lock and never wait. The essay in `tree.rs` says why
-//! readers are right whatever the writer does meanwhile.
+//! A [`Memtable`] holds the newest writes of one keyspace, sorted, and answers reads from them
+//! until they are flushed to a table. It is an insert-only B+-tree in an append-only arena: one
+//! writer at a time, any number of readers that take no lock and never wait. The essay in `tree.rs`
+//! explains why concurrent readers are always right.
 //!
 //! - [`Memtable`], [`MemtableWriter`], [`MemtableEntry`]: insert and get.
 //! - [`MemtableCursor`]: ordered walks in both directions, owned.
-//! - Range tombstones stand beside the tree, see `ranges.rs`: the cursors do not show them.
+//! - Range tombstones are kept beside the tree, see `ranges.rs`; cursors do not show them.
 //! - [`MemtableSlice`]: a value that outlives the call, without a copy.
-//! - [`EntryMap`], [`EntryCursor`]: the seam behind which the tree has a safe twin over a skip
-//!   list, the oracle of the tests and the baseline of the benchmark.
+//! - [`EntryMap`], [`EntryCursor`]: traits that the tree shares with its safe twin, a skip list,
+//!   which is the oracle of the tests and the baseline of the benchmark.
 //!
-//! Knows nothing of logs, files, tables, budgets or visibility: it never drops or merges an
-//! entry, and it does not know which snapshots exist.
+//! Knows nothing of logs, files, tables, budgets or visibility: it never drops or merges an entry,
+//! and does not know which snapshots exist.
 //!
 //! Unsafe code is confined to the files that hold raw memory (`arena.rs`, `entry.rs`, `slots.rs`,
-//! `leaf.rs`, `node.rs`, `nursery.rs`), one function of `tree.rs` and `pin.rs`; UNSAFE.md lists the
-//! sites, and what checks them.
+//! `leaf.rs`, `node.rs`, `nursery.rs`), one function of `tree.rs`, and `pin.rs`; UNSAFE.md lists
+//! the sites, and what checks them.
 
 #![deny(unsafe_code)]
 

@@ -1,8 +1,8 @@
-//! The seam: what a sorted map of entries must do, whatever it is made of.
+//! What a sorted map of entries must do, whatever its implementation.
 //!
-//! Two implementations: [`ArenaTree`](crate::ArenaTree), which memtables are made of, and
-//! [`SkiplistMap`](crate::SkiplistMap), its safe twin. Tests drive both with the same operations,
-//! and the benchmark measures them side by side. Production code names the tree and pays for no
+//! There are two implementations: [`ArenaTree`](crate::ArenaTree), which memtables use, and
+//! [`SkiplistMap`](crate::SkiplistMap), its safe twin. Tests run both with the same operations, and
+//! the benchmark compares them. Production code names the tree directly and pays for no
 //! indirection.
 
 use esker_base::{InternalKey, SeqNo, Trailer};
@@ -26,13 +26,13 @@ pub trait EntryMap: Default + Send + Sync {
         found: impl FnOnce(Trailer, &[u8]) -> T,
     ) -> Option<T>;
 
-    /// A cursor that stands nowhere yet.
+    /// A cursor without a position.
     fn cursor(&self) -> Self::Cursor<'_>;
 }
 
 /// A position in an [`EntryMap`].
 pub trait EntryCursor {
-    /// Whether the cursor stands on an entry.
+    /// Whether the cursor is on an entry.
     fn is_valid(&self) -> bool;
 
     /// The key of the current entry.
@@ -56,7 +56,7 @@ pub trait EntryCursor {
     /// Goes to the first entry that is not before `key`.
     fn seek(&mut self, key: InternalKey<'_>);
 
-    /// Goes to the last entry that is not behind `key`.
+    /// Goes to the last entry that is not after `key`.
     fn seek_for_prev(&mut self, key: InternalKey<'_>);
 
     /// Goes to the next entry.
@@ -65,7 +65,7 @@ pub trait EntryCursor {
     /// If the cursor stands on none.
     fn next(&mut self);
 
-    /// Goes to the entry before.
+    /// Goes to the previous entry.
     ///
     /// # Panics
     /// If the cursor stands on none.

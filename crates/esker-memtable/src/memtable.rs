@@ -1,6 +1,6 @@
 //! A memtable: the tree, with counts of what is in it.
 //!
-//! Knows how much it holds, and nothing of when that is too much.
+//! Knows how much it holds, but not when that is too much.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,9 +15,10 @@ use crate::tree::{ArenaTree, TreeWriter};
 
 /// The newest writes of a keyspace, sorted, in memory.
 ///
-/// One thread at a time inserts, through [`Memtable::writer`]; any number read without a lock.
-/// A reader that takes its snapshot number first, from where it is published after the inserts up
-/// to it, sees all of them. A cursor must seek again before it is used at a newer snapshot.
+/// One thread at a time inserts, through [`Memtable::writer`]; any number of threads read without a
+/// lock. A reader sees all inserts up to its snapshot number, provided that it obtains the number
+/// before it reads, and that the number is published after those inserts. A cursor must seek again
+/// before it is used at a newer snapshot.
 #[derive(Default)]
 pub struct Memtable {
     tree: ArenaTree,
@@ -25,7 +26,7 @@ pub struct Memtable {
     ranges: Ranges,
 }
 
-/// Written by the writer alone, after each insert. Counters only: they order nothing, but whoever
+/// Written only by the writer, after each insert. Counters only: they order nothing, but whoever
 /// sees an insert published (by any Release and Acquire) also sees it counted.
 struct Counts {
     used_bytes: AtomicU64,
@@ -69,20 +70,19 @@ impl Memtable {
         Self::default()
     }
 
-    /// Waits for the right to insert, which ends when the writer drops.
+    /// Waits for the exclusive right to insert, which ends when the writer drops.
     ///
     /// # Panics
     /// If a writer panicked before.
     ///
     /// # Cost
-    /// One lock: take a writer per batch, not per entry. Readers are not held up.
+    /// One lock: take a writer per batch, not per entry. Readers are not blocked.
     #[must_use]
     pub fn writer(&self) -> MemtableWriter<'_> {
         MemtableWriter { tree: self.tree.writer(), counts: &self.counts, ranges: &self.ranges }
     }
 
-    /// The newest entry of `user_key` whose sequence number is not above `snapshot`, whatever its
-    /// kind.
+    /// The newest entry of `user_key`, of any kind, whose sequence number is not above `snapshot`.
     ///
     /// # Cost
     /// No lock, no allocation, no copy; two or three cache misses in a full memtable.
@@ -93,8 +93,8 @@ impl Memtable {
         Some(MemtableEntry { trailer: entry.trailer(), value: entry.value() })
     }
 
-    /// The newest range tombstone over `user_key` that is not above `snapshot`: of an entry of the
-    /// key, any with a smaller sequence number is hidden.
+    /// The newest range tombstone over `user_key` that is not above `snapshot`: it hides all
+    /// entries of the key with smaller sequence numbers.
     ///
     /// # Cost
     /// One branch if there are no range tombstones. Otherwise a short lock shared by readers and a
@@ -116,9 +116,9 @@ impl Memtable {
             && self.ranges.seqno_range().is_some_and(|(oldest, _)| oldest <= snapshot)
     }
 
-    /// Hands keys around `user_key` to `look`, over all of which the newest range tombstone is the
-    /// same one that is not above `snapshot`, or there is none. `None` if the newest is above it:
-    /// then [`Memtable::fragments`] says what is beneath.
+    /// Calls `look` with a stretch of keys around `user_key` over which the newest range tombstone
+    /// is the same, and not above `snapshot`, or over which there is none. `None` if the newest is
+    /// above `snapshot`: then [`Memtable::fragments`] says what is beneath it.
     ///
     /// # Cost
     /// A short lock shared by readers, and two searches in a map.
@@ -131,11 +131,11 @@ impl Memtable {
         self.ranges.stretch(user_key, snapshot, look)
     }
 
-    /// The range tombstones that are not above `snapshot`, as fragments with the newest alone;
-    /// `None` if there are none.
+    /// The range tombstones that are not above `snapshot`, as fragments with only the newest of
+    /// each; `None` if there are none.
     ///
     /// # Cost
-    /// Made once for all readers that see the same tombstones; making them sorts those.
+    /// Built once for all readers that see the same tombstones; building sorts them.
     #[must_use]
     pub fn fragments(&self, snapshot: SeqNo) -> Option<Arc<Fragments>> {
         if self.ranges.count() == 0 {
@@ -162,35 +162,35 @@ impl Memtable {
         self.ranges.count()
     }
 
-    /// A cursor that borrows the memtable, and stands nowhere yet. It shows entries alone, no range
+    /// A cursor that borrows the memtable, without a position. It shows entries, but no range
     /// tombstones.
     #[must_use]
     pub fn borrowed_cursor(&self) -> TreeCursor<'_> {
         self.tree.cursor()
     }
 
-    /// [`Memtable::get`], as the entry lies in the arena.
+    /// [`Memtable::get`], returning the entry in the arena.
     #[inline]
     pub(crate) fn newest(&self, user_key: &[u8], snapshot: SeqNo) -> Option<EntryRef<'_>> {
         let all = esker_base::planted::is("memtable-ignores-snapshot");
         self.tree.newest(user_key, if all { SeqNo::MAX } else { snapshot })
     }
 
-    /// Bytes that the entries take, with everything that finds them: grows with each insert. A
-    /// function of the inserts alone, so that a replay switches memtables at the same places.
+    /// Bytes that the entries take, including the nodes over them: grows with each insert. Depends
+    /// only on the inserts, so that a replay switches memtables at the same places.
     #[must_use]
     pub fn size_bytes(&self) -> u64 {
         self.counts.used_bytes.load(Ordering::Relaxed) + self.ranges.size_bytes()
     }
 
-    /// Bytes taken from the system: what a memory budget should be charged. More than
+    /// Bytes taken from the system, which a memory budget should be charged. Exceeds
     /// [`Memtable::size_bytes`] by the unused part of the last chunk, at most 2 MiB.
     #[must_use]
     pub fn reserved_bytes(&self) -> u64 {
         self.counts.reserved_bytes.load(Ordering::Relaxed) + self.ranges.size_bytes()
     }
 
-    /// How many entries there are, versions of one key counted each; range tombstones are none.
+    /// How many entries there are, counting each version of a key but not range tombstones.
     #[must_use]
     pub fn entry_count(&self) -> u64 {
         self.counts.entry_count.load(Ordering::Relaxed)
@@ -219,12 +219,12 @@ impl Memtable {
         Some(entries.map_or(ranges, |(min, max)| (min.min(ranges.0), max.max(ranges.1))))
     }
 
-    /// The smallest and the largest sequence number of an entry, range tombstones left out; `None`
-    /// if there is none.
+    /// The smallest and the largest sequence number of an entry, without range tombstones; `None`
+    /// if there is no entry.
     #[must_use]
     pub fn entry_seqno_range(&self) -> Option<(SeqNo, SeqNo)> {
         let seqno = |word: &AtomicU64| SeqNo::new(word.load(Ordering::Relaxed));
-        // The minimum of an empty memtable is no sequence number. The maximum is stored first.
+        // The minimum of an empty memtable is not a sequence number. The maximum is stored first.
         let min = seqno(&self.counts.seqno_min)?;
         Some((min, seqno(&self.counts.seqno_max)?.max(min)))
     }
@@ -239,15 +239,15 @@ pub struct MemtableWriter<'a> {
 
 impl MemtableWriter<'_> {
     /// Adds an entry, or a range tombstone over `[user_key, value)`, without an end if `value` is
-    /// empty. Readers may see it at once; sequence numbers decide whether they look.
+    /// empty. Readers can find it at once; sequence numbers decide whether they see it.
     ///
     /// # Panics
     /// If the same key was inserted with the same sequence number and kind before, or key or value
     /// exceed [`esker_base::limits`].
     ///
     /// # Cost
-    /// One copy of key and value; no allocation but every few thousand entries. A range tombstone
-    /// costs a search in those that are there, whatever it covers.
+    /// One copy of key and value, and one allocation every few thousand entries. A range tombstone
+    /// costs a search among the existing ones, whatever it covers.
     #[inline]
     pub fn insert(&mut self, user_key: &[u8], seqno: SeqNo, kind: EntryKind, value: &[u8]) {
         if kind == EntryKind::RangeTombstone {

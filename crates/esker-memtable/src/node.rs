@@ -1,8 +1,8 @@
 //! Inner nodes, and references to nodes of either kind.
 //!
-//! Promises what `slots.rs` does. Of an inner node only the child of a slot changes after it is
-//! published: it is exchanged for one that covers less (see `tree.rs`). Pointers are stored and
-//! followed by the same rule as those of leaves: see `leaf.rs`.
+//! Promises what `slots.rs` does. The only part of an inner node that changes after it is published
+//! is the child of a slot: it is replaced by one that covers less (see `tree.rs`). Pointers are
+//! stored and followed by the same rule as those of leaves: see `leaf.rs`.
 
 #![expect(unsafe_code, reason = "follows pointers into the arena; see UNSAFE.md")]
 
@@ -21,7 +21,7 @@ use crate::slots::{Slots, Writing, prefetch_lines, slots};
 use crate::sync::{AtomicPtr, Ordering};
 use crate::target::Target;
 
-/// A node that holds children: one before all separators, and one behind each.
+/// A node that holds children: one before all separators, and one after each.
 #[repr(C, align(64))]
 pub(crate) struct Inner {
     slots: Slots,
@@ -46,7 +46,7 @@ unsafe impl Send for NodeRef<'_> {}
 // SAFETY: as above.
 unsafe impl Sync for NodeRef<'_> {}
 
-/// What a [`NodeRef`] turns out to be.
+/// The node that a [`NodeRef`] refers to.
 #[derive(Clone, Copy)]
 pub(crate) enum Node<'a> {
     Leaf(&'a Leaf),
@@ -78,7 +78,7 @@ impl<'a> NodeRef<'a> {
         unsafe { self.start.as_ref() }
     }
 
-    /// The node as what it is.
+    /// The node as a leaf or an inner node.
     #[inline]
     pub(crate) fn node(self) -> Node<'a> {
         if self.slots().level() == 0 {
@@ -90,7 +90,7 @@ impl<'a> NodeRef<'a> {
         }
     }
 
-    /// Starts loading the lines that a search in the node reads.
+    /// Starts loading the cache lines that a search in the node reads.
     #[inline]
     pub(crate) fn prefetch(self) {
         prefetch_lines::<4>(self.start.cast());
@@ -103,16 +103,16 @@ impl PartialEq for NodeRef<'_> {
     }
 }
 
-/// Marks a separator that stands before every entry of its user key.
+/// Marks a separator that is before every entry of its user key.
 const WHOLE_KEY: usize = 1;
 
-/// Where two neighbouring nodes part: what is not before it lies to its right.
+/// The boundary between two neighbouring nodes: what is not before it is to its right.
 #[derive(Clone, Copy)]
 pub(crate) struct Separator<'a> {
     /// The first entry to the right at the time of the split.
     pub(crate) entry: EntryRef<'a>,
-    /// Whether all versions of the entry's user key lie to the right, not only those from `entry`
-    /// on. So a get of that key goes to the right at once.
+    /// Whether all versions of the entry's user key are to the right, not only those from `entry`
+    /// on: then a get of that key goes to the right at once.
     pub(crate) is_whole_key: bool,
 }
 
@@ -122,7 +122,7 @@ impl Separator<'_> {
         Separator { entry: right, is_whole_key: left.user_key() != right.user_key() }
     }
 
-    /// Whether `target` lies to the right, where both user keys share `skip` bytes.
+    /// Whether `target` is to the right, given that both user keys share `skip` bytes.
     #[inline]
     pub(crate) fn is_at_most(self, target: &Target<'_>, skip: usize) -> bool {
         if self.is_whole_key {
@@ -189,9 +189,9 @@ impl Inner {
         }
     }
 
-    /// The child at `index`, counted from 0 for the one before all separators.
+    /// The child at `index`; index 0 is the one before all separators.
     ///
-    /// Right for `permutation` only while that is the node's: see [`Inner::read`].
+    /// Correct for `permutation` only as long as that is the node's: see [`Inner::read`].
     #[inline]
     pub(crate) fn child(&self, permutation: Permutation, index: usize) -> NodeRef<'_> {
         // Acquire pairs with the Release in `insert` and `set_child`, or in whatever published
@@ -203,18 +203,19 @@ impl Inner {
         unsafe { NodeRef::from_raw(start) }
     }
 
-    /// Calls `read` until the permutation that it gets held throughout the call.
+    /// Calls `read` until the permutation passed to it was valid throughout the call.
     ///
-    /// A split first publishes the new right child, then exchanges the child of the old slot for
-    /// one that covers less. A reader that loads the permutation before the first and the child
-    /// after the second would look for a key on the wrong side; but then it also finds a changed
-    /// permutation, because loading the exchanged child acquires it. Permutations never repeat.
+    /// A split first publishes the new right child, then replaces the child of the old slot by one
+    /// that covers less. A reader that loads the permutation before the first step and the child
+    /// after the second would search on the wrong side; but then it also finds a changed
+    /// permutation, because loading the replaced child acquires that too. Permutations never
+    /// repeat.
     #[inline]
     pub(crate) fn read<T>(&self, read: impl Fn(Permutation) -> T) -> T {
         let mut permutation = self.slots.permutation();
         loop {
             let result = read(permutation);
-            // Acquire and not Relaxed for the sake of the next turn only.
+            // Acquire rather than Relaxed only for the next iteration.
             let again = self.slots.permutation();
             if again == permutation {
                 return result;
@@ -232,7 +233,7 @@ impl Inner {
         })
     }
 
-    /// [`Inner::child_index`] for a target that may lie outside the fences of this node.
+    /// [`Inner::child_index`] for a target that may be outside the fences of this node.
     pub(crate) fn child_index_from_outside(
         &self,
         permutation: Permutation,
@@ -248,7 +249,7 @@ impl Inner {
         }
     }
 
-    /// Publishes `right` behind `separator` at `index`: it covers the upper part of what the child
+    /// Publishes `right` after `separator` at `index`: it covers the upper part of what the child
     /// at `index` covers.
     pub(crate) fn insert<'a>(
         &self,
@@ -268,7 +269,7 @@ impl Inner {
         self.slots.publish(permutation.with_next_slot_at(index), writing);
     }
 
-    /// Exchanges the child at `index`. The one that it had stays readable.
+    /// Replaces the child at `index`. The old child stays readable.
     pub(crate) fn set_child<'a>(&self, index: usize, child: NodeRef<'a>, _: &Writing<'a>) {
         // Release pairs with the Acquire in `child`; it also carries the permutation published
         // before, which `read` relies on.
@@ -283,7 +284,7 @@ fn mark(separator: Separator<'_>) -> *mut u8 {
     separator.entry.as_raw().as_ptr().map_addr(|address| address | mark)
 }
 
-/// What an inner node is made from: `count` separators and one child more.
+/// The content of a new inner node: `count` separators and one more child than that.
 pub(crate) struct InnerContent<'a> {
     separators: [Separator<'a>; SLOT_COUNT_MAX],
     children: [NodeRef<'a>; SLOT_COUNT_MAX + 1],
@@ -291,7 +292,7 @@ pub(crate) struct InnerContent<'a> {
 }
 
 impl<'a> InnerContent<'a> {
-    /// One child and no separator. `unused` stands where there is no separator yet.
+    /// One child and no separator. `unused` fills the slots that have no separator yet.
     pub(crate) fn of_one_child(child: NodeRef<'a>, unused: Separator<'a>) -> Self {
         Self {
             separators: [unused; SLOT_COUNT_MAX],
@@ -300,7 +301,7 @@ impl<'a> InnerContent<'a> {
         }
     }
 
-    /// Adds `child` behind `separator`, to the right of all others.
+    /// Adds `child` after `separator`, to the right of all others.
     pub(crate) fn push(&mut self, separator: Separator<'a>, child: NodeRef<'a>) {
         self.separators[self.count] = separator;
         self.count += 1;
@@ -308,7 +309,7 @@ impl<'a> InnerContent<'a> {
     }
 }
 
-/// Where the tree starts; empty until the first insert.
+/// The root of the tree; empty until the first insert.
 pub(crate) struct Root(AtomicPtr<Slots>);
 
 impl Root {
@@ -318,8 +319,8 @@ impl Root {
 
     /// The topmost node.
     ///
-    /// The root and the arena whose nodes it leads to belong to one tree, so that a borrow of the
-    /// root keeps the nodes.
+    /// The root and the arena of its nodes belong to one tree, so a borrow of the root keeps the
+    /// nodes alive.
     #[inline]
     pub(crate) fn load(&self) -> Option<NodeRef<'_>> {
         // Acquire pairs with the Release in `store`.

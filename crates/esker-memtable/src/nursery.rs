@@ -1,6 +1,6 @@
-//! Where the writer makes entries and nodes.
+//! Where the writer creates entries and nodes.
 //!
-//! Promises that what it hands out lives as long as the tree. Does not know where it is linked.
+//! Promises that what it creates lives as long as the tree. Does not know where that is linked.
 
 #![expect(unsafe_code, reason = "vouches for the life of what lies in the arena; see UNSAFE.md")]
 
@@ -12,7 +12,7 @@ use crate::leaf::Leaf;
 use crate::node::{Inner, InnerContent};
 use crate::slots::Writing;
 
-/// The writer's access to the arena: makes entries and nodes that live for `'a`.
+/// The writer's access to the arena: creates entries and nodes that live for `'a`.
 pub(crate) struct Nursery<'a, 'w> {
     arena: &'w mut Arena,
     /// What changing nodes asks for.

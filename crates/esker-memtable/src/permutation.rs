@@ -1,12 +1,12 @@
 //! The order of a node's slots, in one word that is published in one store.
 //!
-//! The idea is that of Masstree (Mao, Kohler, Morris: Cache Craftiness for Fast Multicore
-//! Key-Value Storage, 2012): entries stay in the slots where they were written, and a word of
-//! 4-bit slot numbers says in which order to read them. Here slots are never given back, so the
-//! slots in use are always the first `count`, and a word once loaded stays true for ever.
+//! The idea is from Masstree (Mao, Kohler, Morris: Cache Craftiness for Fast Multicore Key-Value
+//! Storage, 2012): entries stay in the slots where they were written, and a word of 4-bit slot
+//! numbers says in which order to read them. Here slots are never freed, so the slots in use are
+//! always the first `count`, and a word once loaded stays valid forever.
 
-/// Most slots a node has. Fourteen and not the fifteen that a word could name: so the words of a
-/// leaf fill four cache lines exactly. Few under loom, so that a short model reaches splits.
+/// Slots of a node. Fourteen, not the fifteen that a word could name, so that a leaf fills exactly
+/// four cache lines. Only a few under loom, so that a short model reaches splits.
 pub(crate) const SLOT_COUNT_MAX: usize = if cfg!(all(test, loom)) { 3 } else { 14 };
 
 const _: () = assert!(SLOT_COUNT_MAX < 16, "a slot number and the count have four bits each");
@@ -17,7 +17,7 @@ const _: () = assert!(SLOT_COUNT_MAX < 16, "a slot number and the count have fou
 pub(crate) struct Permutation(u64);
 
 impl Permutation {
-    /// `count` slots in the order in which they lie.
+    /// `count` slots in the order of their numbers.
     pub(crate) const fn identity(count: usize) -> Self {
         assert!(count <= SLOT_COUNT_MAX, "a node has this many slots");
         let all = 0xfedc_ba98_7654_3210_u64;
@@ -25,7 +25,7 @@ impl Permutation {
         Self(used << 4 | count as u64)
     }
 
-    /// Reads the word that [`Permutation::word`] gave.
+    /// The permutation of a word from [`Permutation::word`].
     #[inline]
     pub(crate) const fn from_word(word: u64) -> Self {
         Self(word)
@@ -43,13 +43,13 @@ impl Permutation {
         (self.0 & 15) as usize
     }
 
-    /// The slot that stands at `position` in the order.
+    /// The slot at `position` in the order.
     #[inline]
     pub(crate) const fn slot(self, position: usize) -> usize {
         (self.0 >> (4 + 4 * position) & 15) as usize
     }
 
-    /// Takes the next free slot into use at `position`, moving those behind it.
+    /// Inserts the next free slot at `position`, moving those after it.
     #[inline]
     pub(crate) const fn with_next_slot_at(self, position: usize) -> Self {
         let (order, count) = (self.0 >> 4, self.count() as u64);

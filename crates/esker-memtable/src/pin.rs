@@ -18,8 +18,8 @@ impl Memtable {
     /// [`Memtable::get`] with a value that keeps the memtable, and so outlives the call.
     ///
     /// # Cost
-    /// Counts one more reference to the memtable. Worth it for large values only, and not to be
-    /// held for long: all of the memtable's memory stays.
+    /// One more reference to the memtable. Only worthwhile for large values, and not to be held for
+    /// long: it keeps all of the memtable's memory.
     #[must_use]
     pub fn get_pinned(
         self: &Arc<Self>,
@@ -30,17 +30,17 @@ impl Memtable {
         Some((entry.trailer(), MemtableSlice::new(Arc::clone(self), entry)))
     }
 
-    /// A cursor that keeps the memtable, and stands nowhere yet.
+    /// A cursor that keeps the memtable alive, without a position.
     #[must_use]
     pub fn cursor(self: &Arc<Self>) -> MemtableCursor {
         MemtableCursor::new(Arc::clone(self))
     }
 }
 
-/// Something borrowed, beside the `Arc` that it borrows from.
+/// Something borrowed, stored beside the `Arc` that it borrows from.
 ///
-/// A reference in an argument is taken to be valid until the call returns, wherever in the argument it
-/// stands, and the call may be the drop of the last `Arc`. That holds for no reference inside of a
+/// The compiler assumes that a reference anywhere in an argument is valid until the call returns,
+/// but the call may drop the last `Arc`. It does not assume this of a reference inside a
 /// `MaybeUninit`.
 struct Borrowed<T>(MaybeUninit<T>);
 
@@ -50,7 +50,7 @@ impl<T> Borrowed<T> {
         Self(MaybeUninit::new(value))
     }
 
-    /// What was given to `new`. Handed on with lifetimes that end with that of the owner.
+    /// What was given to `new`. Only passed on with lifetimes that end with that of the owner.
     #[inline]
     const fn get(&self) -> &T {
         // SAFETY: `new` has filled it, and nothing empties it.
@@ -66,7 +66,7 @@ impl<T> Borrowed<T> {
 
 /// An ordered walk over a memtable, which it keeps alive.
 ///
-/// Sees every entry that was inserted before its last seek; of later ones, any or none.
+/// Sees every entry that was inserted before its last seek, and any or none of the later ones.
 pub struct MemtableCursor {
     /// Borrows from `memtable`; handed out with shorter lifetimes only.
     cursor: Borrowed<TreeCursor<'static>>,
@@ -89,7 +89,7 @@ impl MemtableCursor {
         &self.memtable
     }
 
-    /// Whether the cursor stands on an entry.
+    /// Whether the cursor is on an entry.
     #[inline]
     #[must_use]
     pub fn is_valid(&self) -> bool {
@@ -109,7 +109,7 @@ impl MemtableCursor {
     /// [`key_head`](esker_base::key_head) of the current user key.
     ///
     /// # Panics
-    /// If the cursor stands on no entry.
+    /// If the cursor is not on an entry.
     #[inline]
     #[must_use]
     pub fn head(&self) -> u64 {
@@ -150,25 +150,25 @@ impl MemtableCursor {
         self.cursor.get_mut().seek(key);
     }
 
-    /// Goes to the last entry that is not behind `key`.
+    /// Goes to the last entry that is not after `key`.
     pub fn seek_for_prev(&mut self, key: InternalKey<'_>) {
         self.cursor.get_mut().seek_for_prev(key);
     }
 
-    /// The first part of a seek to an entry of `user_key`: finds the place where to look, and asks for it.
-    /// Whoever seeks in several sources does this in all of them, then each of the following parts, so
-    /// that they wait for memory together. Of entries that are inserted in between, any or none are
-    /// found.
+    /// The first part of a seek to an entry of `user_key`: finds the node to look into, and
+    /// prefetches it. A seek over several sources does this in all of them, then each of the
+    /// following parts, so that their waits for memory overlap. Of entries inserted in between, any
+    /// or none are found.
     pub fn approach(&mut self, user_key: &[u8]) {
         self.cursor.get_mut().approach(user_key);
     }
 
-    /// The second part, which may be left out: goes on to the leaf, and asks for it.
+    /// The second part, which is optional: goes on to the leaf, and prefetches it.
     pub fn ask_approached(&mut self, user_key: &[u8]) {
         self.cursor.get_mut().ask_approached(user_key);
     }
 
-    /// The third part, of no use without the second: asks for the entry itself.
+    /// The third part, useless without the second: prefetches the entry itself.
     pub fn hold_approached(&self, user_key: &[u8]) {
         self.cursor.get().hold_approached(user_key);
     }
@@ -198,13 +198,13 @@ impl MemtableCursor {
     /// If the cursor stands on none.
     ///
     /// # Cost
-    /// One descent from the root for every hundred entries or so.
+    /// One descent from the root per hundred entries or so.
     pub fn prev(&mut self) {
         self.cursor.get_mut().prev();
     }
 
-    /// Goes to the next entry if it is at hand and of another user key, and returns its head; `None`
-    /// if only [`MemtableCursor::next`] can say, and then nothing has changed.
+    /// Goes to the next entry if it is at hand and of another user key, and returns its head;
+    /// `None` if that takes [`MemtableCursor::next`], and then nothing has changed.
     #[inline]
     pub fn step(&mut self) -> Option<u64> {
         self.cursor.get_mut().step()
@@ -216,8 +216,8 @@ impl MemtableCursor {
         self.cursor.get_mut().step_back()
     }
 
-    /// Whether it is certain that the entry before the current one, when the cursor went there, was
-    /// of another user key.
+    /// Whether it is certain that the previous entry, as of when the cursor came here, was of
+    /// another user key.
     ///
     /// # Panics
     /// If the cursor stands on none.

@@ -1,17 +1,18 @@
-//! The range tombstones of a memtable: beside the tree, which knows nothing of them.
+//! The range tombstones of a memtable, kept beside the tree, which knows nothing of them.
 //!
-//! Two forms of the same. The *list* has every tombstone in the order of its sequence number: what
-//! a flush takes, and what a reader in the past is answered from. The *map* says for each key the
-//! newest tombstone over it: disjoint pieces, of which an insert replaces those that it covers and
-//! cuts at most two. So an insert costs O(log n), whatever lies in the range, and pieces that go
-//! were paid for when they came.
+//! They are kept in two forms. The *list* has every tombstone, in the order of sequence numbers; it
+//! serves flushes and readers in the past. The *map* has the newest tombstone over each key, as
+//! disjoint pieces; an insert replaces the pieces that it covers and cuts at most two. So an insert
+//! costs amortized O(log n), whatever is in the range: removing a piece was paid for by its
+//! insertion.
 //!
-//! A reader asks the map. Where nothing covers a key there, nothing ever did, and where the newest
-//! tombstone over it is one that the reader sees, that is the answer: so what is written after a
-//! reader came costs it nothing elsewhere. Where the newest is one that it does not see, it gets the
-//! fragments of what it sees, which are kept for the next that sees as much.
+//! A reader asks the map. If nothing covers a key there, nothing ever did; if the newest tombstone
+//! over it is one that the reader sees, that is the answer. So tombstones written after a reader's
+//! snapshot cost it nothing for keys that they do not cover. If the newest is one that it does not
+//! see, it uses the fragments of those that it sees, which are kept for the next reader that sees
+//! the same.
 //!
-//! A memtable without range tombstones has none of this but a count.
+//! A memtable without range tombstones has only a count.
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -23,12 +24,12 @@ use esker_base::{
     Fragments, RangeTombstone, SeqNo, Stretch, earlier_end, ends_within, is_before_end,
 };
 
-/// What a tombstone takes beside its keys: its place in the list, two pieces of the map, and what
-/// the allocator adds.
+/// Memory that a tombstone takes besides its keys: its place in the list, two pieces of the map,
+/// and allocator overhead.
 const OVERHEAD_BYTES: u64 = 256;
 
-/// Readers in the past who read by turns, and find what they see sorted: one more, and each of them has
-/// it sorted anew. They keep as much memory as the list takes, each.
+/// How many readers in the past can alternate and find their fragments kept; with one more, each
+/// has to build them anew. The fragments of each take as much memory as the list.
 const KEPT_MAX: usize = 8;
 
 /// The range tombstones of one memtable.
@@ -40,10 +41,12 @@ pub(crate) struct Ranges {
     count: AtomicU64,
     /// Counter only.
     bytes: AtomicU64,
-    /// Written by the one writer, for the time of one insert. Not held across anything else.
+    /// Locked for writing by the single writer, for one insert at a time. Not held across anything
+    /// else.
     inner: RwLock<Inner>,
-    /// The fragments that were asked for last, the last first, each of so many tombstones from the first
-    /// on; at most [`KEPT_MAX`]. Lock order: after `inner`, and not held while that is taken.
+    /// The last requested fragments, most recent first, each with the number of tombstones, from
+    /// the first on, that it was built from; at most [`KEPT_MAX`]. Lock order: after `inner`, and
+    /// not held while that is taken.
     fragments: Mutex<Vec<(usize, Arc<Fragments>)>>,
 }
 
@@ -55,7 +58,7 @@ struct Inner {
     map: BTreeMap<Vec<u8>, Piece>,
 }
 
-/// Keys from the start, under which it stands in the map, to `end`.
+/// Keys from the start, which is its key in the map, to `end`.
 struct Piece {
     end: Vec<u8>,
     seqno: SeqNo,
@@ -71,7 +74,7 @@ impl Ranges {
         self.bytes.load(Ordering::Relaxed)
     }
 
-    /// Numbers ascend but where a repair reads what is there twice, which costs more.
+    /// Sequence numbers ascend, except when a repair reads entries twice, which costs more.
     #[cold]
     pub(crate) fn insert(&self, start: &[u8], end: &[u8], seqno: SeqNo) {
         let mut inner = self.inner.write().unwrap_or_else(PoisonError::into_inner);
@@ -86,7 +89,7 @@ impl Ranges {
             inner.cover(start, end, seqno);
         } else {
             inner.cover_all();
-            // Of a prefix of the list that is another now.
+            // They were built from a prefix of the list that has changed.
             self.fragments.lock().unwrap_or_else(PoisonError::into_inner).clear();
         }
         let count = inner.list.len() as u64;
@@ -109,8 +112,8 @@ impl Ranges {
         self.fragments(snapshot)?.covering(key, snapshot)
     }
 
-    /// Hands the keys around `key` that are all covered alike to `look`; `None` if a reader at
-    /// `snapshot` does not see what covers them.
+    /// Calls `look` with the stretch of keys around `key` that are covered alike; `None` if a
+    /// reader at `snapshot` does not see what covers them.
     pub(crate) fn stretch<R>(
         &self,
         key: &[u8],
@@ -122,8 +125,8 @@ impl Ranges {
         stretch.seqno.is_none_or(|newest| newest <= snapshot).then(|| look(stretch))
     }
 
-    /// The fragments of the tombstones up to `snapshot`, each with the newest alone; `None` if
-    /// there is no such tombstone.
+    /// The fragments of the tombstones up to `snapshot`, each with only the newest; `None` if there
+    /// is no such tombstone.
     pub(crate) fn fragments(&self, snapshot: SeqNo) -> Option<Arc<Fragments>> {
         let visible = {
             let inner = self.inner.read().unwrap_or_else(PoisonError::into_inner);
@@ -142,7 +145,8 @@ impl Ranges {
         Some(made)
     }
 
-    /// Those of the first `count` tombstones, if they are kept; they are the last asked for then.
+    /// The fragments of the first `count` tombstones, if they are kept; marks them as the most
+    /// recent.
     fn kept_fragments(&self, count: usize) -> Option<Arc<Fragments>> {
         let mut kept = self.fragments.lock().unwrap_or_else(PoisonError::into_inner);
         let place = kept.iter().position(|(of, _)| *of == count)?;
@@ -164,7 +168,7 @@ impl Ranges {
 }
 
 impl Inner {
-    /// The piece around `key`, or the gap that it lies in.
+    /// The piece around `key`, or the gap that it is in.
     fn stretch(&self, key: &[u8]) -> Stretch<'_> {
         let upto = (Bound::Unbounded, Bound::Included(key));
         let before = self.map.range::<[u8], _>(upto).next_back();
@@ -182,7 +186,7 @@ impl Inner {
         }
     }
 
-    /// Makes the map anew.
+    /// Rebuilds the map.
     fn cover_all(&mut self) {
         self.map.clear();
         for RangeTombstone { start, end, seqno } in self.list.clone() {
@@ -190,7 +194,7 @@ impl Inner {
         }
     }
 
-    /// Puts a piece that is newer than all others into the map, in place of what it covers.
+    /// Inserts a piece that is newer than all others into the map, in place of what it covers.
     fn cover(&mut self, start: &[u8], end: &[u8], seqno: SeqNo) {
         if !is_before_end(start, end) {
             return;
@@ -217,7 +221,7 @@ impl Inner {
         self.map.insert(start.to_vec(), Piece { end: end.to_vec(), seqno });
     }
 
-    /// Keeps what a piece that ends at `rest` has behind `end`.
+    /// Keeps the part after `end` of a piece that ends at `rest`.
     fn keep_rest(&mut self, end: &[u8], rest: Vec<u8>, seqno: SeqNo) {
         if !ends_within(&rest, end) {
             debug_assert!(earlier_end(&rest, end) == end, "the rest starts at the end");

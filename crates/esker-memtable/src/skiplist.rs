@@ -1,7 +1,7 @@
-//! The safe twin of the tree: the same map over the skip list of crossbeam.
+//! The safe twin of the tree: the same map on crossbeam's skip list.
 //!
-//! For tests, as an oracle that shares no code with the tree, and for the benchmark, as what the
-//! tree has to beat. Values and keys are heap allocations of their own.
+//! It serves tests, as an oracle that shares no code with the tree, and the benchmark, as the
+//! baseline to beat. Keys and values are separate heap allocations.
 
 use std::cmp::Ordering;
 use std::ops::Bound;

@@ -1,8 +1,8 @@
 //! What leaves and inner nodes have in common: slots that are written once, their order, and the
-//! heads by which most comparisons are decided.
+//! heads that decide most comparisons.
 //!
-//! Promises, to readers on any thread: whatever a node's [`Permutation`] names was written before,
-//! and never changes.
+//! Promises to readers on any thread: every slot that a node's [`Permutation`] names was written
+//! before, and never changes.
 
 #![expect(unsafe_code, reason = "prefetches, and vouches for the one writer; see UNSAFE.md")]
 
@@ -14,7 +14,8 @@ use crate::arena::Arena;
 use crate::permutation::{Permutation, SLOT_COUNT_MAX};
 use crate::sync::{AtomicU64, Ordering};
 
-/// What leaves and inner nodes begin with: two cache lines, all that most searches read.
+/// The first part of leaves and inner nodes: two cache lines, which are all that most searches
+/// read.
 #[repr(C)]
 pub(crate) struct Slots {
     /// A [`Permutation`]. Stored with Release by the writer, after the slots it names; loaded
@@ -22,9 +23,10 @@ pub(crate) struct Slots {
     permutation: AtomicU64,
     /// Zero for a leaf; an inner node is one above its children.
     level: u8,
-    /// How many first bytes all user keys of the node have in common, at least: its fences have.
+    /// A number of leading bytes that all user keys of the node share, since its fences do.
     skip: u16,
-    /// Of each slot, [`key_head`] of the user key behind `skip`. Ordered by `permutation`.
+    /// For each slot, the [`key_head`] of the user key after `skip` bytes. Ordered by
+    /// `permutation`.
     heads: [AtomicU64; SLOT_COUNT_MAX],
 }
 
@@ -68,18 +70,19 @@ impl Slots {
         self.heads[slot].load(Ordering::Relaxed)
     }
 
-    /// How many of the first `count` slots have a head for which `holds`.
+    /// How many of the first `count` slots have a head for which `holds` is true.
     #[inline]
     fn count_heads(&self, count: usize, holds: impl Fn(u64) -> bool) -> usize {
-        // Without branches, and over the slots as they lie: their order is not needed to count.
+        // Without branches, and over the slots in memory order: counting does not need their sorted
+        // order.
         self.heads[..count]
             .iter()
             .map(|head| usize::from(holds(head.load(Ordering::Relaxed))))
             .sum()
     }
 
-    /// The first position whose slot is not `before`, where `head` is that of the target and
-    /// `before` decides among the slots with the same head.
+    /// The first position whose slot is not before the target: `head` is the target's, and `before`
+    /// decides for slots with an equal head.
     #[inline]
     pub(crate) fn partition(
         &self,
@@ -124,7 +127,7 @@ pub(crate) fn slots<T: Copy, A>(
     filled
 }
 
-/// Proof, where nodes are changed, that it is the one writer who does it, and that what he links
+/// Proof, required to change nodes, that the caller is the single writer, and that what it links
 /// lives for `'a`.
 pub(crate) struct Writing<'a> {
     /// Invariant in `'a`, so that nothing shorter-lived is linked.

@@ -1,4 +1,4 @@
-//! What a search looks for: an internal key, taken apart for comparisons.
+//! The target of a search: an internal key, split up for comparisons.
 
 use std::cmp::Ordering;
 
@@ -19,17 +19,18 @@ impl<'k> Target<'k> {
         Self { user_key: key.user_key, trailer_word: key.trailer.word() }
     }
 
-    /// The eight bytes that a node compares, all of whose keys share their first `skip` bytes.
+    /// The eight bytes to compare in a node whose keys all share their first `skip` bytes.
     #[inline]
     pub(crate) fn head(&self, skip: usize) -> u64 {
         key_head(&self.user_key[skip..])
     }
 
-    /// Where the target lies, seen from a node whose keys begin as `entry` does for `skip` bytes:
-    /// before or behind all of them, or `Equal` if it begins so itself.
+    /// The target's position relative to a node whose keys all share the first `skip` bytes of
+    /// `entry`: before or after all of them, or `Equal` if the target shares those bytes too.
     #[inline]
     pub(crate) fn cmp_prefix(&self, entry: EntryRef<'_>, skip: usize) -> Ordering {
-        // Mostly; and then the entry, which is far away in memory, need not be looked at.
+        // The usual case, in which the entry, which is probably not in the processor's cache, need
+        // not be read.
         if skip == 0 {
             return Ordering::Equal;
         }
@@ -37,16 +38,16 @@ impl<'k> Target<'k> {
         self.user_key[..len].cmp(&entry.user_key()[..skip])
     }
 
-    /// Orders the target's user key against that of `entry`, both of which share `skip` bytes.
+    /// Compares the target's user key with that of `entry`; both share `skip` bytes.
     #[inline]
     pub(crate) fn cmp_user_key(&self, entry: EntryRef<'_>, skip: usize) -> Ordering {
         self.user_key[skip..].cmp(&entry.user_key()[skip..])
     }
 
-    /// Orders the target against `entry`, whose user keys share `skip` bytes.
+    /// Compares the target with `entry`; their user keys share `skip` bytes.
     #[inline]
     pub(crate) fn cmp(&self, entry: EntryRef<'_>, skip: usize) -> Ordering {
-        // Of one user key, the larger trailer stands first.
+        // Within a user key, the larger trailer comes first.
         self.cmp_user_key(entry, skip).then_with(|| entry.trailer_word().cmp(&self.trailer_word))
     }
 }

@@ -1,57 +1,58 @@
-//! The tree: a B+-tree that one writer grows and any number of readers read without a lock.
+//! The tree: a B+-tree with one writer and any number of readers, which take no lock.
 //!
 //! # Why readers are right
 //!
-//! *What a reader is owed.* Visibility is the business of sequence numbers. A reader takes a
-//! snapshot number, which was published after every entry up to it had been inserted, and only
-//! then comes here. It must see all entries up to its snapshot; of newer ones it may see any or
-//! none, since it steps over them. So the only fault possible is to miss an old entry.
+//! *What a reader is owed.* Sequence numbers decide visibility. A reader first takes a snapshot
+//! number, which was published after every entry up to it had been inserted, and only then comes
+//! here. It must see all entries up to its snapshot; of newer ones it may see any or none, since it
+//! steps over them. So the only possible fault is to miss an old entry.
 //!
-//! *Inside one node nothing moves.* Entries stay in the slots where they were written, and the
-//! order of the slots is one word. The writer fills a free slot and then publishes the word that
-//! names it. A reader loads the word once, and has a picture of the node as of that moment, which
-//! stays true for as long as it cares to look, because slots are not reused.
+//! *Inside a node nothing moves.* Entries stay in the slots where they were written, and the order
+//! of the slots is one word. The writer fills a free slot and then publishes a word that names it.
+//! A reader loads the word once and has a picture of the node as of that moment; it stays valid
+//! forever, because slots are never reused.
 //!
-//! *A full leaf is replaced, not changed.* A split writes its entries and the new one into two
-//! fresh leaves and links these in; the old leaf is left as it is, with a `next` link that still
-//! works, until the whole memtable goes. A reader who stands on it misses what was inserted after
-//! the split, and nothing else: all that is newer than its snapshot. Its `next` leads to the leaf
-//! that followed at the time of the split, which holds all that was old then, by the same
-//! argument, and so on to the end. Ranges of stale and current leaves fit together seamlessly,
-//! because a split only ever divides the range of one leaf. A cursor that learns of a newer
-//! snapshot must seek again before it steps.
+//! *A full leaf is replaced, not changed.* A split writes its entries and the new one into two new
+//! leaves and links these in; the old leaf is left as it is, with a working `next` link, until the
+//! whole memtable is dropped. A reader that is on it misses only what was inserted after the split,
+//! and all of that is newer than its snapshot. Its `next` leads to the leaf that followed at the
+//! time of the split, which, by the same argument, holds everything that was old then, and so on to
+//! the end. The ranges of stale and current leaves fit together without gaps or overlaps, because a
+//! split only ever divides the range of one leaf. A cursor that is given a newer snapshot must seek
+//! again before it steps.
 //!
 //! *Linking in takes two steps,* and a reader may pass between them. First the parent gets the
-//! separator and the right node in a fresh slot, then the old slot's child is exchanged for the
-//! left one. After the first step, keys right of the separator find the new right node and the
-//! others the old node, which holds them too. So each state answers rightly. What would not is
-//! half of each: the order of slots from before the first step, with the child from after the
-//! second, would send a key from the right half to the left node. `Inner::read` rules that out
-//! by looking at the order once more after it has the child, which costs one load of a word in
-//! cache.
+//! separator and the right node in a free slot; then the child in the old slot is replaced by the
+//! left node. After the first step, keys right of the separator lead to the new right node, and the
+//! others to the old node, which holds them too. So each of the three states gives right answers. A
+//! mixture would not: the order of slots from before the first step, together with the child from
+//! after the second, would send a key of the right half to the left node. `Inner::read` rules that
+//! out by checking the order again after it has loaded the child, which costs one load of a cached
+//! word.
 //!
-//! *Going backwards,* a reader asks for the last entry before a key, and finds it in the leaf that
-//! covers the key or else below the node left of the way there. After the first step that node may
-//! be the old one, whole, with entries behind the key; so the search below it goes by the key too,
-//! not by the right edge. Where the right half is the old node itself (a row of descending keys
-//! splits so), the old node for a moment stands in both slots, and the one further left is meant.
-//! A cursor keeps the way that it came, and so finds the next leaf to the left without going down
-//! again: the child before, as long as the order of slots in the inner node is what it was, by the
-//! reason of `Inner::read`. An inner node that was replaced meanwhile is not touched any more, and
-//! its children hold what was old then.
-//! *Going forwards,* a leaf that keeps its place as the left half (a row of ascending keys) has
-//! its range cut short under readers who were sent there for a key that is now the next leaf's;
-//! so a search that runs off the end of a leaf goes on searching in the next.
+//! *Going backward,* a reader asks for the last entry before a key, and finds it in the leaf that
+//! covers the key, or else below the node left of the path to it. After the first step, that node
+//! may be the old one, complete, with entries after the key; so the search below it also goes by
+//! the key, not by the right edge. If the right half is the old node itself (as when descending
+//! keys cause the split), the old node is in both slots for a moment, and the node further left is
+//! the right one to search. A cursor remembers the path that it took, and so finds the next leaf to
+//! the left without another descent: it is the previous child, as long as the order of slots in the
+//! inner node is unchanged, for the reason given at `Inner::read`. An inner node that has been
+//! replaced is not changed any more, and its children hold everything that was old then.
 //!
-//! *An inner node that is full* is replaced like a leaf, by two fresh nodes that already contain
-//! the change, linked into their own parent by the same two steps; a root by a new root above
-//! both, stored last.
+//! *Going forward,* a leaf that remains as the left half (as when ascending keys cause the split)
+//! has its range cut short while readers may be on their way to it for a key that is now in the
+//! next leaf; so a search that runs off the end of a leaf continues in the next one.
 //!
-//! *Heads.* A node compares eight bytes of each key, which lie in the node, and looks at a key
-//! itself only where these are equal. All keys below a node lie between its fences, the separators
-//! left and right of the path to it, and so begin with whatever bytes both fences have in common.
-//! When that is long enough to make the heads useless, a split lets the fresh nodes skip those
-//! bytes. The fences of a node never change, so neither does what it skips.
+//! *A full inner node* is replaced like a leaf, by two new nodes that already contain the change,
+//! linked into their parent by the same two steps; a full root gets a new root above its two
+//! replacements, stored last.
+//!
+//! *Heads.* A node stores eight bytes of each key, its head, and a comparison looks at the key
+//! itself only if heads are equal. All keys below a node lie between its fences, the separators
+//! left and right of the path to it, and so share any prefix that both fences share. When that is
+//! long enough to make the heads useless, a split lets the new nodes skip those bytes. The fences
+//! of a node never change, so neither does what it skips.
 //!
 //! What this file does not know: how nodes are stored (`slots.rs`, `leaf.rs`, `node.rs`), found
 //! (`descent.rs`) and split (`insert.rs`).
@@ -76,12 +77,11 @@ use crate::target::Target;
 /// An insert-only sorted map over an arena.
 pub struct ArenaTree {
     root: Root,
-    /// Guards the right to insert. Held for as long as a [`TreeWriter`] lives; readers never
-    /// take it.
+    /// Guards the right to insert. Held as long as a [`TreeWriter`] lives; readers never take it.
     writer: Mutex<WriterState>,
 }
 
-/// What only the writer touches. Dropped with the tree, after which no node is reachable.
+/// State that only the writer accesses. Dropped with the tree, after which no node is reachable.
 struct WriterState {
     hint: Option<Hint<'static>>,
     arena: Arena,
@@ -109,7 +109,7 @@ impl ArenaTree {
         TreeWriter { root: &self.root, state }
     }
 
-    /// The newest entry of `user_key` that stands at or before `snapshot`.
+    /// The newest entry of `user_key` at or before `snapshot`.
     #[inline]
     pub(crate) fn newest(&self, user_key: &[u8], snapshot: SeqNo) -> Option<EntryRef<'_>> {
         let target = Target::new(InternalKey::seek(user_key, snapshot));
@@ -129,11 +129,11 @@ impl ArenaTree {
     }
 }
 
-/// [`ArenaTree::newest`] where `leaf` holds nothing at or after `target`.
+/// [`ArenaTree::newest`] if `leaf` holds nothing at or after `target`.
 ///
-/// The versions of one key may reach into the next leaf, but only where they also stand at the end
-/// of this one: a separator inside of a key is put between two of its entries, and the one to the
-/// left remains the last of its leaf.
+/// The versions of one key may continue in the next leaf, but only if some are at the end of this
+/// one: a separator within a key is between two of its entries, and the one to the left remains the
+/// last of its leaf.
 #[cold]
 fn newest_across<'a>(
     leaf: &'a Leaf,
