@@ -1,12 +1,12 @@
-//! The cache of blocks, shared by all tables of a database.
+//! The block cache, shared by all tables of a database.
 //!
-//! Its capacity is what the other owners of the budget leave, so that nobody has to divide memory
-//! between memtables and cache. Promises: resident blocks weigh no more than the capacity once an
-//! insertion or [`BlockCache::trim`] has returned; every resident byte is charged to the budget
-//! under the block's owner; blocks whose table is gone are gone.
+//! Its capacity is what the other owners of the budget leave, so nobody has to divide memory
+//! between memtables and cache. Promises: after an insertion or [`BlockCache::trim`] has returned,
+//! resident blocks weigh no more than the capacity; every resident byte is charged to the budget
+//! under the block's owner; when a table is gone, so are its blocks.
 //!
-//! A block that was evicted lives on while a reader holds its `Arc`, and is not charged any more:
-//! that is one block for each open cursor.
+//! An evicted block lives on as long as a reader holds its `Arc`, and is no longer charged: at most
+//! one block for each open cursor.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -19,8 +19,8 @@ use crate::queues::{Entry, HotBlock, Queues};
 use crate::slot::{Class, Priority, SlotArray, Weigh, lock};
 use crate::sync::{AtomicU64, Mutex, MutexGuard, Ordering};
 
-/// What the cache keeps whatever the other owners take is one over this of the budget: without it,
-/// full memtables would leave readers with no memory at all.
+/// The cache keeps one part in this many of the budget, whatever the other owners take: otherwise
+/// full memtables could leave readers with no memory at all.
 const FLOOR_PART: u64 = 8;
 
 /// A cache of blocks of type `V`.
@@ -32,7 +32,7 @@ pub struct BlockCache<V: Weigh> {
     loads: AtomicU64,
     /// The order of eviction. Taken by loads and evictions, never by hits; not held across I/O.
     queues: Mutex<Queues<V>>,
-    /// Slots of files that were written with blocks to keep, and that nobody has opened yet. Taken
+    /// Slots of files that were written with blocks to keep, and have not been opened yet. Locked
     /// once for each file; no other lock is taken under it.
     unopened: Mutex<BTreeMap<FileId, Arc<SlotArray<V>>>>,
 }
@@ -40,7 +40,7 @@ pub struct BlockCache<V: Weigh> {
 /// What the cache holds and how it fared.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct CacheStats {
-    /// Blocks found; a few may be missing when more than 16 threads read.
+    /// Blocks found; a few may not be counted when more than 16 threads read.
     pub hits: u64,
     /// Blocks that had to be loaded.
     pub loads: u64,
@@ -48,16 +48,16 @@ pub struct CacheStats {
     pub evictions: u64,
     /// Blocks resident.
     pub resident_count: u64,
-    /// What they weigh.
+    /// Their weight, in bytes.
     pub resident_bytes: u64,
-    /// The part of that which came in with [`Priority::High`].
+    /// The part of that with [`Priority::High`].
     pub high_priority_bytes: u64,
-    /// What they may weigh at present.
+    /// The present limit of their weight, in bytes.
     pub capacity_bytes: u64,
 }
 
 impl<V: Weigh> BlockCache<V> {
-    /// A cache that lives in what `budget` has left, and in no more than `capacity_bytes`.
+    /// A cache that takes what `budget` has left, but no more than `capacity_bytes`.
     #[must_use]
     pub fn new(budget: Arc<Budget>, capacity_bytes: Option<u64>) -> Arc<Self> {
         Arc::new(Self {
@@ -70,7 +70,7 @@ impl<V: Weigh> BlockCache<V> {
         })
     }
 
-    /// How many bytes could come in without evicting anything.
+    /// How many bytes can be added without evicting anything.
     #[must_use]
     pub fn room_bytes(&self) -> u64 {
         let queues = lock(&self.queues);
@@ -92,8 +92,9 @@ impl<V: Weigh> BlockCache<V> {
         }
     }
 
-    /// The resident blocks of all tables, those first that would be kept longest: indexes and filters,
-    /// then by how often they were used lately. Blocks that somebody uses at the moment may be missing.
+    /// The resident blocks of all tables, starting with those that would be kept longest: indexes
+    /// and filters, then by how often they were used recently. Blocks in use at the moment may be
+    /// missing.
     ///
     /// # Cost
     /// Looks at every block, under the lock that loads take.
@@ -102,8 +103,8 @@ impl<V: Weigh> BlockCache<V> {
         lock(&self.queues).by_heat()
     }
 
-    /// Evicts until the capacity holds. Every load does this too; call it after another owner was
-    /// charged a lot, so that memory is given back without waiting for a read.
+    /// Evicts until the capacity is respected. Every load does this too; call it after another
+    /// owner was charged a lot, so that memory is freed without waiting for a read.
     pub fn trim(&self) {
         loop {
             let mut queues = lock(&self.queues);
@@ -116,7 +117,7 @@ impl<V: Weigh> BlockCache<V> {
             };
             self.budget.subtract(victim.owner(), victim.weight_bytes() as u64);
             drop(queues);
-            // Freed here, outside of the lock.
+            // Freed here, outside the lock.
             Arc::into_inner(victim).into_iter().for_each(V::retire);
         }
     }
@@ -147,7 +148,8 @@ impl<V: Weigh> BlockCache<V> {
         self.trim();
     }
 
-    /// As [`BlockCache::admit`], if there is room without an eviction; whether there was.
+    /// As [`BlockCache::admit`], but only if there is room without an eviction; returns whether
+    /// there was.
     pub(crate) fn admit_into_room(
         &self,
         array: &Arc<SlotArray<V>>,
@@ -164,7 +166,7 @@ impl<V: Weigh> BlockCache<V> {
         queues.push(class, Entry { array: Arc::downgrade(array), slot }, weight_bytes);
         self.budget.add(block.owner(), weight_bytes);
         drop(queues);
-        // The others may have taken more meanwhile.
+        // The other owners may have taken more in the meantime.
         self.trim();
         true
     }

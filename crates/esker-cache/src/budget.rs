@@ -1,9 +1,9 @@
 //! The memory budget: how many bytes a database may use, and who uses how many.
 //!
-//! Every large piece of memory is charged here for as long as it lives, by its [`Owner`]. A charge
-//! never fails and never waits: owners that can shrink (the block cache) look at what the others
-//! have taken and make room, and the write path slows writers down. So the sum can pass the total
-//! for a moment, and [`Budget::used_total`] says by how much.
+//! Every large piece of memory is charged here, under its [`Owner`], as long as it lives. A charge
+//! never fails and never waits: an owner that can shrink (the block cache) checks what the others
+//! have taken and makes room, and the write path slows writers down. So the sum can exceed the
+//! total for a moment; [`Budget::used_total`] shows by how much.
 
 use std::fmt;
 use std::sync::Arc;
@@ -57,7 +57,7 @@ impl fmt::Display for Owner {
     }
 }
 
-/// A number of bytes, and what is charged against it.
+/// A number of bytes, and the charges against it.
 #[derive(Debug)]
 pub struct Budget {
     total: u64,
@@ -92,7 +92,7 @@ impl Budget {
         self.used.iter().map(|used| used.load(Ordering::Relaxed)).sum()
     }
 
-    /// Bytes that there are.
+    /// The total, in bytes.
     #[must_use]
     pub const fn total(&self) -> u64 {
         self.total
@@ -112,7 +112,7 @@ impl Budget {
     }
 }
 
-/// Bytes charged to one owner of a [`Budget`]; given back when dropped.
+/// Bytes charged to one owner of a [`Budget`]; released when dropped.
 #[derive(Debug)]
 pub struct Charge {
     budget: Arc<Budget>,

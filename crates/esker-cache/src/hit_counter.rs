@@ -31,7 +31,7 @@ impl HitCounter {
     }
 }
 
-/// The shard of this thread, dealt out in turn at its first count.
+/// The shard of this thread, assigned round-robin at its first count.
 #[inline]
 fn shard() -> usize {
     /// Counter only.

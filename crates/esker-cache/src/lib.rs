@@ -1,9 +1,8 @@
-//! Floor 1 of Esker: memory. The budget that every owner of memory is charged to, and the cache
-//! of blocks, which lives in what the others leave.
+//! Floor 1 of Esker: memory. The budget that all owners of memory are charged to, and the block
+//! cache, which takes what the others leave.
 //!
 //! Start at [`Budget`], then [`BlockCache`] and the [`CacheSlots`] that a table registers with it.
-//! Does not know what a block is, beyond its weight and its [`Owner`]; does no I/O and reads no
-//! clock.
+//! Knows nothing of a block except its weight and its [`Owner`]; does no I/O and reads no clock.
 
 #![forbid(unsafe_code)]
 

@@ -1,16 +1,16 @@
-//! Which block goes next: S3-FIFO (Yang et al., SOSP 2023), with the ghosts kept in the slots.
+//! The eviction policy: S3-FIFO (Yang et al., SOSP 2023), with the ghosts kept in the slots.
 //!
-//! A block comes into the small queue, a tenth of the cache. At its end it moves on to the main
-//! queue if it was asked for again, and is evicted if not, leaving a *ghost*: a block whose ghost
-//! is younger than the main queue is long goes straight to the main queue when it comes back. The
-//! main queue gives every use one more round. So a scan, however long, passes through the small
-//! queue and leaves the main one as it was.
+//! A new block enters the small queue, a tenth of the cache. At the end of that queue it moves to
+//! the main queue if it was used again; otherwise it is evicted and leaves a *ghost*. A block that
+//! comes back goes straight to the main queue if its ghost is recent: if no more ghosts have been
+//! made since than blocks are resident. In the main queue, each use earns a block one more round.
+//! So a scan, however long, passes through the small queue and leaves the main one as it was.
 //!
-//! Indexes and filters stand in a queue of their own, which is only touched where data has less
-//! than an eighth of the cache left.
+//! Indexes and filters have a queue of their own, which is evicted from only if data has less than
+//! an eighth of the cache left.
 //!
-//! Not LRU: a hit would have to move its block in a list under a lock that all readers share. Here
-//! a hit writes one byte in a slot that it holds anyway.
+//! Not LRU: each hit would have to move its block in a list, under a lock that all readers share.
+//! Here a hit writes one byte in a slot that it has locked anyway.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Weak};
@@ -20,15 +20,15 @@ use crate::slot::{Class, Slot, SlotArray, USES_MAX, Weigh};
 /// The small queue's share of the capacity is one over this.
 const SMALL_PART: u64 = 10;
 
-/// What data keeps before indexes and filters are evicted is one over this of the capacity.
+/// Data keeps one part in this many of the capacity before indexes and filters are evicted.
 const DATA_PART: u64 = 8;
 
-/// How far behind the front of a queue the entry is whose block is asked for, and the one whose slot is:
-/// an eviction waits for both, the block once the slot has said where it is.
+/// How far behind the front of a queue the entries are whose block and whose slot are prefetched:
+/// an eviction needs both, and the slot says where the block is.
 const BLOCK_ASKED_AT: usize = 1;
 const SLOT_ASKED_AT: usize = 3;
 
-/// Bytes of the two counts of an `Arc`, which stand before what it points to.
+/// Bytes of the two counts of an `Arc`, which precede what it points to.
 const COUNTS_LEN: usize = 2 * size_of::<usize>();
 
 /// A resident block, or one whose table is gone.
@@ -38,23 +38,23 @@ pub(crate) struct Entry<V> {
     pub(crate) slot: u32,
 }
 
-/// Whose slots a block stands in; see [`CacheSlots::id`](crate::CacheSlots::id).
+/// Identifies the slots that a block is in; see [`CacheSlots::id`](crate::CacheSlots::id).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct SlotsId(usize);
 
 /// A resident block, as [`BlockCache::by_heat`](crate::BlockCache::by_heat) lists them.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct HotBlock {
-    /// Whose slots it stands in.
+    /// The slots that it is in.
     pub slots: SlotsId,
     /// The slot.
     pub slot: u32,
-    /// Whether it was asked for again after it came in, or came in with
+    /// Whether it was used again after it came in, or came in with
     /// [`Priority::High`](crate::Priority::High).
     pub was_used_again: bool,
 }
 
-/// Stays the same as long as the slots are there.
+/// The id of these slots; constant as long as they exist.
 pub(crate) fn slots_id<V>(array: &Arc<SlotArray<V>>) -> SlotsId {
     SlotsId(Arc::as_ptr(array).addr())
 }
@@ -81,7 +81,8 @@ pub(crate) struct Queues<V> {
     high: Queue<V>,
     /// Resident blocks, in all queues.
     resident_count: usize,
-    /// Evictions from the small queue without a use; what ghosts are dated by. Never zero.
+    /// Counts evictions from the small queue without a use; the clock by which ghosts are dated.
+    /// Never zero.
     ghost_clock: u32,
     pub(crate) eviction_count: u64,
 }
@@ -110,12 +111,12 @@ impl<V: Weigh> Queues<V> {
         self.resident_count
     }
 
-    /// Resident blocks, and those whose tables are gone and which were not swept yet.
+    /// Resident blocks, and those of dropped tables that were not swept yet.
     pub(crate) fn entry_count(&self) -> usize {
         [&self.small, &self.main, &self.high].iter().map(|queue| queue.entries.len()).sum()
     }
 
-    /// Whether a block with this ghost was evicted so lately that the main queue would have kept
+    /// Whether a block with this ghost was evicted so recently that the main queue would have kept
     /// it.
     pub(crate) fn remembers(&self, ghost: u32) -> bool {
         let age = self.ghost_clock.wrapping_sub(ghost) as usize;
@@ -129,14 +130,14 @@ impl<V: Weigh> Queues<V> {
         self.resident_count += 1;
     }
 
-    /// Takes note that blocks of `class` left their slots by another way than eviction; their
-    /// entries stay until they come to the front, or there are too many such.
+    /// Notes that blocks of `class` left their slots other than by eviction; their entries stay
+    /// until they reach the front, or until there are too many of them.
     pub(crate) fn forget(&mut self, class: Class, count: usize, weight_bytes: u64) {
         self.queue(class).bytes -= weight_bytes;
         self.resident_count -= count;
     }
 
-    /// Drops the entries of tables that are gone, if they are the larger part.
+    /// Removes the entries of dropped tables, if they are the majority.
     pub(crate) fn sweep(&mut self) {
         const SLACK: usize = 1024;
         if self.entry_count() > self.resident_count * 2 + SLACK {
@@ -147,10 +148,10 @@ impl<V: Weigh> Queues<V> {
         }
     }
 
-    /// Takes one block out of its slot, which the caller drops outside of the lock. `None` if
-    /// nothing can be evicted now: nothing is resident, or all that is left is being read.
+    /// Takes one block out of its slot, for the caller to drop outside the lock. `None` if nothing
+    /// can be evicted now: nothing is resident, or everything left is being read.
     pub(crate) fn evict(&mut self, capacity_bytes: u64) -> Option<Arc<V>> {
-        // Every entry may have to be passed over once for each of its uses.
+        // Each entry may have to be passed over once for each of its uses.
         for _ in 0..self.entry_count() * (usize::from(USES_MAX) + 2) {
             let class = self.victim_class(capacity_bytes);
             let entry = self.queue(class).entries.pop_front()?;
@@ -162,7 +163,7 @@ impl<V: Weigh> Queues<V> {
         None
     }
 
-    /// Asks for what the next evictions from the queue of `class` will look at.
+    /// Prefetches what the next evictions from the queue of `class` will look at.
     fn ask_ahead(&mut self, class: Class) {
         let entries = &self.queue(class).entries;
         let slot_at = |place: usize| {
@@ -227,8 +228,8 @@ impl<V: Weigh> Queues<V> {
         state.block.take()
     }
 
-    /// The resident blocks, those that this policy would keep longest first; fewer, where somebody has a
-    /// slot just now.
+    /// The resident blocks, starting with those that this policy would keep longest; without those
+    /// whose slot is locked at the moment.
     pub(crate) fn by_heat(&self) -> Vec<HotBlock> {
         let mut ranked = Vec::with_capacity(self.resident_count);
         for (class, queue) in
@@ -245,7 +246,7 @@ impl<V: Weigh> Queues<V> {
                 ranked.push(((class != Class::High, USES_MAX - state.uses), block));
             }
         }
-        // Stable: of equals the one that was queued last comes first, and main before small.
+        // Stable: of equals, the one queued last comes first, and main before small.
         ranked.sort_by_key(|(rank, _)| *rank);
         ranked.into_iter().map(|(_, block)| block).collect()
     }

@@ -1,16 +1,17 @@
-//! One slot: where a block stands when it is resident, and what is remembered when it is not.
+//! One slot: the place of a block while it is resident, and what is remembered of it when it is
+//! not.
 
 use std::sync::{Arc, PoisonError, TryLockError};
 
 use crate::budget::Owner;
 use crate::sync::{Mutex, MutexGuard};
 
-/// What the cache needs to know of a block.
+/// What the cache needs to know about a block.
 pub trait Weigh {
     /// Bytes of memory that the block holds. Must never change.
     fn weight_bytes(&self) -> usize;
 
-    /// Whom the bytes are charged to. Must never change.
+    /// The owner to which the bytes are charged. Must never change.
     fn owner(&self) -> Owner;
 
     /// What a reader of the block looks at first, besides the block itself. Must never change.
@@ -18,16 +19,16 @@ pub trait Weigh {
         FirstLook::default()
     }
 
-    /// Asks the processor for `len` bytes at `start`, which the cache will look at soon. A hint: by
-    /// default nothing happens.
+    /// Prefetches `len` bytes at `start`, which the cache will look at soon. A hint: by default
+    /// nothing happens.
     fn ask(_start: *const u8, _len: usize)
     where
         Self: Sized,
     {
     }
 
-    /// Is called in place of a drop for a block that was evicted and that nobody else holds, by the
-    /// thread that made room, without a lock.
+    /// Called instead of a drop for an evicted block that nobody else holds, by the thread that
+    /// made room, without a lock.
     fn retire(self)
     where
         Self: Sized,
@@ -35,9 +36,9 @@ pub trait Weigh {
     }
 }
 
-/// Where the bytes of a block are that its readers look at first, kept in its slot: so that they
-/// can be asked for together with the block, and need not wait until the block is there and says
-/// where they are.
+/// The address of the bytes of a block that its readers look at first. Kept in the slot, so that
+/// they can be prefetched together with the block, rather than after the block itself has been
+/// loaded.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct FirstLook {
     /// Address of the first of them.
@@ -46,44 +47,44 @@ pub struct FirstLook {
     pub len: u16,
 }
 
-/// How hard the cache holds on to a block.
+/// How strongly the cache holds on to a block.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Priority {
     /// Data: comes and goes.
     Normal,
-    /// Indexes and filters, of which every read needs one: evicted only where data has little left.
+    /// Indexes and filters, which every read needs: evicted only if data has little room left.
     High,
 }
 
-/// Which queue a resident block stands in.
+/// Which queue a resident block is in.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]
 pub(crate) enum Class {
-    /// Came in lately and was not asked for again yet.
+    /// Came in recently and was not used again yet.
     Small,
-    /// Was asked for again.
+    /// Was used again.
     Main,
     /// Came in with [`Priority::High`].
     High,
 }
 
-/// The largest use count: enough to tell hot from warm, few enough to cool down soon.
+/// The largest use count: enough to distinguish hot from warm, few enough to cool down soon.
 pub(crate) const USES_MAX: u8 = 3;
 
 /// What is in one slot.
 #[derive(Debug)]
 pub(crate) struct SlotState<V> {
     pub(crate) block: Option<Arc<V>>,
-    /// [`FirstLook::address`] of `block`; without meaning while there is none.
+    /// [`FirstLook::address`] of `block`; meaningless while there is none.
     pub(crate) look_at: usize,
     /// When the block was last evicted from the small queue without a use, as a count of such
-    /// evictions; zero if it was not.
+    /// evictions; zero for never.
     pub(crate) ghost: u32,
     /// Hits since the block came in or was last passed over, at most [`USES_MAX`].
     pub(crate) uses: u8,
-    /// Where `block` is queued; without meaning while there is none.
+    /// The queue of `block`; meaningless while there is none.
     pub(crate) class: Class,
-    /// [`FirstLook::len`] of `block`; without meaning while there is none.
+    /// [`FirstLook::len`] of `block`; meaningless while there is none.
     pub(crate) look_len: u16,
 }
 
@@ -128,7 +129,7 @@ pub(crate) struct SlotArray<V> {
 }
 
 impl<V> SlotArray<V> {
-    /// So many slots, none of them with a block.
+    /// This many slots, all empty.
     pub(crate) fn empty(slot_count: u32) -> Arc<Self> {
         Arc::new(Self { slots: (0..slot_count).map(|_| Slot::empty()).collect() })
     }
@@ -138,8 +139,8 @@ impl<V> SlotArray<V> {
 #[cfg(not(any(shuttle, all(test, loom))))]
 const _: () = assert!(size_of::<Slot<Vec<u8>>>() == 32);
 
-/// Locks, whatever became of the last holder: a panic inside of a load leaves the slot empty and
-/// whole.
+/// Locks, even if the last holder panicked: a panic during a load leaves the slot empty and
+/// consistent.
 #[inline]
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)

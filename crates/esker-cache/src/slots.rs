@@ -1,12 +1,12 @@
 //! The slots of one table: an array with one place for each of its blocks.
 //!
-//! No hash table stands between a table and its cached blocks: the block number is the place. A
-//! hit is one uncontended lock and one count on an `Arc`. The lock of a slot is also what makes
-//! loads single-flight: the first reader holds it while it loads, and the others wait for exactly
-//! the block that they want.
+//! There is no hash table between a table and its cached blocks: the block number is the index. A
+//! hit is one uncontended lock and one count on an `Arc`. The lock of a slot also makes loads
+//! single-flight: the first reader holds it while it loads, and others wait only for exactly the
+//! block that they want.
 //!
 //! Lock order: slot, then queues, except for eviction, which holds the queues and only *tries* a
-//! slot; a slot that is busy is a slot in use.
+//! slot: a locked slot is in use.
 
 use std::sync::Arc;
 
@@ -25,18 +25,18 @@ pub enum Lookup {
     Loaded,
 }
 
-/// What came of a block that was offered to the cache.
+/// The result of offering a block to the cache.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Filled {
     /// It is resident.
     Kept,
-    /// Another is, or somebody loads it just now.
+    /// Another one is resident, or is being loaded.
     Taken,
     /// There is no room for it.
     NoRoom,
 }
 
-/// How many slots are looked at to know how many are used.
+/// How many slots are sampled to estimate how many are used.
 const SAMPLE_SLOTS: usize = 256;
 
 /// The cached blocks of one table. Dropping it frees them.
@@ -53,8 +53,8 @@ impl<V: Weigh> BlockCache<V> {
         CacheSlots { cache: Arc::clone(self), array: SlotArray::empty(slot_count) }
     }
 
-    /// Makes `blocks` resident for who opens `file`, which has so many slots, and calls
-    /// [`BlockCache::register_file`]. No use of them, nor a load.
+    /// Makes `blocks` resident for when `file`, which has `slot_count` slots, is opened with
+    /// [`BlockCache::register_file`]. Counts neither as a use nor as a load.
     ///
     /// # Panics
     /// If a block has no slot.
@@ -82,13 +82,13 @@ impl<V: Weigh> BlockCache<V> {
         }
     }
 
-    /// Frees what was kept for `file`, which nobody will open.
+    /// Frees what was kept for `file`, which will not be opened.
     pub fn forget_file(&self, file: FileId) {
         let kept = self.unopened().remove(&file);
         kept.iter().for_each(|array| self.release(array));
     }
 
-    /// Makes `block` resident in `slot`, which is empty and which nobody else has yet.
+    /// Makes `block` resident in `slot`, which is empty and not shared yet.
     fn put(&self, array: &Arc<SlotArray<V>>, slot: u32, block: V) {
         let FirstLook { address: look_at, len: look_len } = block.first_look();
         let (block, class) = (Arc::new(block), Class::Small);
@@ -100,12 +100,11 @@ impl<V: Weigh> BlockCache<V> {
 }
 
 impl<V: Weigh> CacheSlots<V> {
-    /// Bytes of memory that one slot takes, beside its block.
+    /// Bytes of memory that one slot takes, besides its block.
     pub const SLOT_LEN: usize = size_of::<Slot<V>>();
 
-    /// How many of a hundred slots have a block that was used since it came in, or since eviction last
-    /// passed it over: going by a few hundred
-    /// slots, where there are more.
+    /// Percentage of slots with a block that was used since it came in, or since eviction last
+    /// passed it over. Estimated from a few hundred slots, if there are more.
     #[must_use]
     pub fn used_percent(&self) -> u64 {
         let is_used = |slot: &&Slot<V>| {
@@ -117,7 +116,7 @@ impl<V: Weigh> CacheSlots<V> {
         (sample().filter(is_used).count() * 100 / sample().count().max(1)) as u64
     }
 
-    /// What the resident blocks weigh.
+    /// The weight of the resident blocks.
     ///
     /// # Cost
     /// Looks at every slot.
@@ -129,14 +128,15 @@ impl<V: Weigh> CacheSlots<V> {
         self.array.slots.iter().map(weigh).sum()
     }
 
-    /// What [`BlockCache::by_heat`] calls these slots.
+    /// The id of these slots in [`BlockCache::by_heat`].
     #[must_use]
     pub fn id(&self) -> SlotsId {
         slots_id(&self.array)
     }
 
-    /// Makes `block` resident in `slot` if that is empty, and if nothing has to go for it; no load, nor
-    /// a use. `was_used_again` puts it where blocks stand that were asked for again. Never waits.
+    /// Makes `block` resident in `slot` if that is empty and nothing has to be evicted for it.
+    /// Counts neither as a load nor as a use. `was_used_again` queues it with blocks that were used
+    /// again. Never waits.
     ///
     /// # Panics
     /// If there is no such slot.
@@ -153,7 +153,7 @@ impl<V: Weigh> CacheSlots<V> {
             Priority::Normal => Class::Small,
         };
         let block = Arc::new(block);
-        // Queued while the slot is locked: evictions pass such a slot by.
+        // Queued while the slot is locked: evictions skip such a slot.
         if !self.cache.admit_into_room(&self.array, slot, class, &*block) {
             return Filled::NoRoom;
         }
@@ -181,8 +181,8 @@ impl<V: Weigh> CacheSlots<V> {
         self.get_asking(slot, |_, _| ())
     }
 
-    /// As [`CacheSlots::get`]; calls `ask` with where the block is and what its reader looks at
-    /// first, both of which are still to come from memory, before it touches the block.
+    /// As [`CacheSlots::get`], but before it touches the block, calls `ask` with the address of the
+    /// block and of what its reader looks at first, to prefetch both.
     ///
     /// # Panics
     /// If there is no such slot.
@@ -199,8 +199,8 @@ impl<V: Weigh> CacheSlots<V> {
         Some(block)
     }
 
-    /// The block in `slot`, if it is resident; does not count as a use, nor as a hit. For readers
-    /// that pass by once, such as compactions.
+    /// The block in `slot`, if it is resident. Counts neither as a use nor as a hit. For readers
+    /// that come only once, such as compactions.
     ///
     /// # Panics
     /// If there is no such slot.
@@ -209,7 +209,7 @@ impl<V: Weigh> CacheSlots<V> {
         self.array.slots[slot as usize].lock().block.as_ref().map(Arc::clone)
     }
 
-    /// Where `slot` is in memory, for who asks for it before he uses it.
+    /// The address of `slot`, for callers that prefetch it.
     ///
     /// # Panics
     /// If there is no such slot.
@@ -219,8 +219,8 @@ impl<V: Weigh> CacheSlots<V> {
         std::ptr::from_ref(&self.array.slots[slot as usize]).cast()
     }
 
-    /// Calls `ask` as [`CacheSlots::get_asking`] does, if the block is resident; no use of it, nor a
-    /// hit. Never waits: a slot that somebody has just now is on its way.
+    /// Calls `ask` as [`CacheSlots::get_asking`] does, if the block is resident. Counts neither as
+    /// a use nor as a hit. Never waits: a locked slot is being brought in by somebody else.
     ///
     /// # Panics
     /// If there is no such slot.
@@ -232,8 +232,8 @@ impl<V: Weigh> CacheSlots<V> {
         }
     }
 
-    /// As [`CacheSlots::with`], but does not count as a use, nor as a hit: for who only prepares
-    /// one.
+    /// As [`CacheSlots::with`], but counts neither as a use nor as a hit, for callers that only
+    /// prepare one.
     ///
     /// # Panics
     /// If there is no such slot.
@@ -242,8 +242,8 @@ impl<V: Weigh> CacheSlots<V> {
         self.array.slots[slot as usize].lock().block.as_deref().map(look)
     }
 
-    /// Runs `look` on what is in `slot`, no use of it; `None` if somebody has the slot just now.
-    /// Never waits, so it may be called while a block is loaded.
+    /// Runs `look` on what is in `slot`, without counting as a use; `None` if the slot is locked at
+    /// the moment. Never waits, so it may be called while a block is being loaded.
     ///
     /// # Panics
     /// If there is no such slot.
@@ -254,8 +254,9 @@ impl<V: Weigh> CacheSlots<V> {
 
     /// Runs `look` on the block in `slot`, if it is resident; counts as a use.
     ///
-    /// The slot is locked meanwhile, so `look` is short and touches no cache. Saves the two counts
-    /// on the `Arc`, one of which is a cache miss when another processor used the block last.
+    /// The slot is locked in the meantime, so `look` must be short and must not touch the cache.
+    /// Saves the two counts on the `Arc`, one of which is a cache miss if another processor used
+    /// the block last.
     ///
     /// # Panics
     /// If there is no such slot.
@@ -270,8 +271,8 @@ impl<V: Weigh> CacheSlots<V> {
 
     /// The block in `slot`, from `load` if it is not resident.
     ///
-    /// Of several callers at once, one loads and the others wait for it; if it fails, the next one
-    /// tries. `load` must not use this slot: it would wait for itself.
+    /// Of several concurrent callers, one loads and the others wait for it; if it fails, the next
+    /// one tries. `load` must not use this slot: it would wait for itself.
     ///
     /// # Errors
     /// Those of `load`; nothing is kept then.
@@ -297,8 +298,8 @@ impl<V: Weigh> CacheSlots<V> {
         *state = SlotState { block: resident, look_at, ghost: 0, uses: 0, class, look_len };
         drop(state);
         self.cache.count_load();
-        // Nobody else can queue it: while it stands in the slot, nobody loads it, and what is not
-        // queued is not evicted.
+        // Nobody else can queue it: while it is in the slot, nobody loads it, and a block that is
+        // not queued is not evicted.
         self.cache.admit(&self.array, slot, class, &*block);
         Ok((block, Lookup::Loaded))
     }

@@ -6,12 +6,12 @@
 //! partition := data block+, index block, filter block?
 //! ```
 //!
-//! Index and filter follow the data blocks that they are about, so that memory is bounded by one
-//! partition however large the table is. Nothing that was written is read again.
+//! Index and filter follow the data blocks that they cover, so memory is bounded by one partition,
+//! however large the table is. Nothing written is read again.
 //!
 //! Best of several runs of `examples/figures.rs` on a busy machine of two cores, 1 million entries
 //! of 16 + 100 bytes, half compressible: 53 ns an entry (2.2 GB/s) stored raw, 83 ns as LZ4, into a
-//! file that keeps nothing; the disk and its sync take several times that.
+//! file that discards everything; the disk and its sync take several times that.
 
 mod finish;
 mod separator_list;
@@ -44,11 +44,11 @@ use crate::{
 
 use separator_list::SeparatorList;
 
-/// When a partition is closed: at the first change of user key past either number.
+/// When a partition is closed: at the first change of user key past either limit.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct PartitionLimits {
     pub(crate) block_count: usize,
-    /// Bounds the filter of a partition, and what is loaded for one read of a cold table.
+    /// Bounds the filter of a partition, and what one read of a cold table loads.
     pub(crate) key_count: usize,
 }
 
@@ -71,13 +71,13 @@ pub struct TableBuilder {
     last_key: Vec<u8>,
     last_hash: u64,
 
-    // The partition that is being built.
+    // The open partition.
     partition_start: u64,
     block_ends: Vec<u64>,
     separators: SeparatorList,
-    /// Those of the keys, and of their prefixes.
+    /// Hashes of the keys and of their prefixes.
     hashes: Vec<u64>,
-    /// The last of a prefix in `hashes`.
+    /// The last prefix hash in `hashes`.
     prefix_hash: Option<u64>,
 
     // The table so far.
@@ -98,7 +98,8 @@ pub struct TableBuilder {
 }
 
 impl TableBuilder {
-    /// Starts a table in `file`, which is empty. Nothing is written before a megabyte is together.
+    /// Starts a table in `file`, which is empty. Nothing is written before there is a megabyte to
+    /// write.
     ///
     /// # Panics
     /// If the compression is not built in, see [`Compression::is_built_in`], blocks would be
@@ -159,21 +160,21 @@ impl TableBuilder {
         }
     }
 
-    /// Puts data blocks into `cache` once the table is finished, as many as find room there.
+    /// Puts data blocks into `cache` once the table is finished, as many as there is room for.
     #[must_use]
     pub fn keeping_blocks(mut self, cache: &Arc<BlockCache<CachedBlock>>) -> Self {
         self.kept = Some(KeptBlocks::new(cache));
         self
     }
 
-    /// Says in the table where it comes from.
+    /// Records in the table where it comes from.
     #[must_use]
     pub fn from_origin(mut self, origin: Origin) -> Self {
         self.origin = Some(origin);
         self
     }
 
-    /// Leaves writes and syncs to `behind`: what is finished is durable once that is settled.
+    /// Leaves writes and syncs to `behind`: a finished table is durable once that is settled.
     #[must_use]
     pub fn writing_behind(mut self, behind: Option<Arc<WriteBehind>>) -> Self {
         if let Some(behind) = behind {
@@ -202,11 +203,11 @@ impl TableBuilder {
     /// Adds an entry.
     ///
     /// # Errors
-    /// Of the file. The builder is of no use afterwards: every later call fails likewise.
+    /// Of the file. The builder can no longer be used: every later call fails likewise.
     ///
     /// # Panics
-    /// If `key` is not greater than the last, or key or value are too long, or if the value is no
-    /// [`BlobReference`] where `key` says that it is one.
+    /// If `key` is not greater than the last, key or value is too long, or the value is not a
+    /// [`BlobReference`] although `key` says so.
     ///
     /// # Cost
     /// Two copies of the entry, one hash for each user key, no allocation. One write to the system
@@ -218,8 +219,8 @@ impl TableBuilder {
         );
         let mut is_next_key = true;
         if self.block.is_empty() {
-            // Before the first entry, or after a failure: a block is closed by the entry that opens
-            // the next.
+            // The first entry, or an entry after a failure: a block is closed by the entry that
+            // opens the next.
             self.writer.check()?;
             self.smallest_key.extend_from_slice(key.user_key);
         } else {
@@ -255,17 +256,18 @@ impl TableBuilder {
         Ok(())
     }
 
-    /// Puts the prefix of `user_key` into the filter, if it has one and the key before had another.
+    /// Adds the prefix of `user_key` to the filter, if it has one and that of the previous key was
+    /// different.
     fn add_prefix(&mut self, rule: PrefixRule, user_key: &[u8]) {
         let hash = rule.prefix_of(user_key).map(hash_prefix);
-        // One hash sets the same bits however often.
+        // The same hash always sets the same bits.
         if let Some(new) = hash.filter(|_| hash != self.prefix_hash) {
             self.hashes.push(new);
             self.prefix_hash = hash;
         }
     }
 
-    /// Gives the table its range tombstones: all of them, at any time before it is finished.
+    /// Sets the table's range tombstones: all of them, at any time before it is finished.
     ///
     /// # Panics
     /// If one of them has no end.
@@ -275,8 +277,8 @@ impl TableBuilder {
         self.ranges = fragments;
     }
 
-    /// What is held in memory until it is written, in bytes: buffers, the entries of the open block,
-    /// and what index and filter are made of.
+    /// Memory held until it is written, in bytes: buffers, the entries of the open block, and the
+    /// material of index and filter.
     #[must_use]
     pub fn memory_bytes(&self) -> usize {
         self.writer.memory_bytes()
@@ -289,7 +291,7 @@ impl TableBuilder {
             + self.kept.as_ref().map_or(0, KeptBlocks::memory_bytes)
     }
 
-    /// Says what is known of a blob file that entries may refer to.
+    /// Tells the builder what is known of a blob file that entries may refer to.
     pub fn know_blob_file(&mut self, facts: BlobFileFacts) {
         self.blob_facts.insert(facts.id, facts);
     }
@@ -308,8 +310,8 @@ impl TableBuilder {
         self.facts.entry_count + self.block.entry_count()
     }
 
-    /// User keys of the first and the last entry, and whether one that was added is a tombstone; both
-    /// widened by the range tombstones that were given. Empty keys without either.
+    /// User keys of the first and the last entry, extended by the range tombstones, and whether any
+    /// entry is a tombstone. The keys are empty if there are neither entries nor range tombstones.
     #[must_use]
     pub fn content(&self) -> (&[u8], &[u8], bool) {
         let last = if self.block.is_empty() { &self.last_key } else { self.block.last_key() };
@@ -326,7 +328,7 @@ impl TableBuilder {
         (start.min(&self.smallest_key), end.max(last), true)
     }
 
-    /// Says when the entries were written.
+    /// Sets when the entries were written.
     pub const fn set_times(&mut self, times: TableTimes) {
         self.extras.times = Some(times);
     }
@@ -357,7 +359,7 @@ impl TableBuilder {
             || self.limits.key_count <= self.hashes.len()
     }
 
-    /// Writes index and filter of the blocks since the last partition.
+    /// Writes index and filter for the blocks since the last partition.
     fn close_partition(&mut self) -> Result<(), FileError> {
         let block_count = self.block_ends.len() as u32;
         self.data_bytes += self.writer.offset() - self.partition_start;
@@ -401,7 +403,7 @@ impl TableBuilder {
     }
 }
 
-/// The tag of a key in its data block: bits that the filter uses least.
+/// The tag of a key in its data block: the hash bits that the filter uses least.
 #[inline]
 pub(crate) const fn tag_of(hash: u64) -> u8 {
     (hash & 0xff) as u8

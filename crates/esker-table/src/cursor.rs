@@ -1,11 +1,11 @@
 //! A cursor over the entries of one table, in both directions.
 //!
-//! Owned and `'static`: it keeps its table and the block it stands on alive. The user key is
-//! assembled in a buffer that is reused; from entry to entry only what follows the block's shared
-//! prefix is replaced. Values stay where they are. A cursor that has walked through some blocks has
-//! those that follow on their way from memory.
+//! Owned and `'static`: it keeps its table and its current block alive. The user key is assembled
+//! in a reused buffer; from entry to entry, only the part after the block's shared prefix is
+//! replaced. Values are not copied. A cursor that has walked through some blocks prefetches the
+//! following ones.
 //!
-//! After an error the cursor is not valid, and can be used again from a seek on.
+//! After an error the cursor is not valid; a seek makes it usable again.
 //!
 //! Figures: docs/BENCHMARKS.md, under what was tried.
 
@@ -23,40 +23,40 @@ use crate::readahead::{Blocks, Readahead};
 use crate::table::with_seqno;
 use crate::{NoTrace, Table};
 
-/// When so many entries of the block are left before the cursor, the next block is asked for, and when
-/// none is, its values.
+/// When this many entries of the block are left, the next block is prefetched; when none is left,
+/// its values.
 const LEFT_ASKED: usize = 2;
 
-/// So many blocks in a row are a scan that may go on; fewer are a seek with some steps, which would
-/// ask for memory that it does not come to.
+/// This many blocks in a row are taken for a scan that will go on; fewer may be a seek with some
+/// steps, which would prefetch memory that it never reaches.
 const IN_A_ROW_MIN: u32 = 2;
 
 /// A cursor over the entries of one table.
 #[derive(Debug)]
 pub struct TableCursor {
     table: Arc<Table>,
-    /// That of the table: see [`with_seqno`].
+    /// The table's: see [`with_seqno`].
     seqno: Option<SeqNo>,
     fill_cache: bool,
     readahead: Readahead,
 
-    /// Number and index of the partition that the cursor was last in.
+    /// Number and index of the cursor's current or last partition.
     partition: usize,
     index: Option<Arc<CachedBlock>>,
-    /// The block that the cursor was last on, and its number in the partition.
+    /// The cursor's current or last block, and its number in the partition.
     block: Option<Arc<CachedBlock>>,
     block_number: usize,
-    /// Zero while the block is held but was not looked into.
+    /// Zero as long as the block is held but was not looked into.
     entry_count: usize,
-    /// With fewer entries than this left in the block, the next one is asked for: see
+    /// If fewer entries than this are left in the block, the next block is prefetched: see
     /// [`TableCursor::ask_beside`].
     asks_below: usize,
     /// What [`TableCursor::approach`] has found.
     approached: Option<Candidates>,
-    /// Whether the block that was held last was in no cache.
+    /// Whether the last block was not in the cache, and was read.
     was_read: bool,
 
-    // The entry. Without meaning unless `is_valid`.
+    // The current entry. Meaningless unless `is_valid`.
     is_valid: bool,
     entry: usize,
     trailer: Trailer,
@@ -67,7 +67,7 @@ pub struct TableCursor {
     prefix_head: PrefixHead,
 }
 
-/// Where a cursor goes.
+/// The direction of a cursor.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Direction {
     Ascending,
@@ -75,14 +75,14 @@ enum Direction {
 }
 
 impl Table {
-    /// A cursor over all entries. With `fill_cache`, blocks that it reads stay in the cache; without
-    /// it, they pass by: for scans of everything.
+    /// A cursor over all entries. With `fill_cache`, blocks that it reads are put into the cache;
+    /// without it, they bypass the cache, which is for scans of everything.
     #[must_use]
     pub fn cursor(self: &Arc<Self>, fill_cache: bool) -> TableCursor {
         self.cursor_with(if fill_cache { Blocks::Kept } else { Blocks::Passing })
     }
 
-    /// A cursor over all entries, which does with the blocks that it reads what `blocks` says.
+    /// A cursor over all entries that treats the blocks it reads as `blocks` says.
     #[must_use]
     pub fn cursor_with(self: &Arc<Self>, blocks: Blocks) -> TableCursor {
         TableCursor::new(Arc::clone(self), blocks)
@@ -114,13 +114,13 @@ impl TableCursor {
         }
     }
 
-    /// The table that the cursor goes over.
+    /// The table of the cursor.
     #[must_use]
     pub const fn table(&self) -> &Arc<Table> {
         &self.table
     }
 
-    /// Whether the cursor stands on an entry.
+    /// Whether the cursor is on an entry.
     #[inline]
     #[must_use]
     pub const fn is_valid(&self) -> bool {
@@ -138,15 +138,15 @@ impl TableCursor {
         InternalKey { user_key: &self.key, trailer: self.trailer }
     }
 
-    /// The head of the entry's user key, see [`esker_base::key_head`]. Without meaning unless the
-    /// cursor stands on an entry.
+    /// The head of the entry's user key, see [`esker_base::key_head`]. Meaningless unless the
+    /// cursor is on an entry.
     #[inline]
     #[must_use]
     pub const fn head(&self) -> u64 {
         self.head
     }
 
-    /// Sequence number and kind of the entry. Without meaning unless the cursor stands on an entry.
+    /// Sequence number and kind of the entry. Meaningless unless the cursor is on an entry.
     #[inline]
     #[must_use]
     pub const fn trailer(&self) -> Trailer {
@@ -163,7 +163,7 @@ impl TableCursor {
         self.standing().data().value(self.entry)
     }
 
-    /// The entry's value, with its block kept in memory for as long as the result lives.
+    /// The entry's value, which keeps its block in memory as long as it lives.
     ///
     /// # Panics
     /// If the cursor stands on no entry.
@@ -173,13 +173,13 @@ impl TableCursor {
         BlockSlice::new(Arc::clone(block), block.data().value_range(self.entry))
     }
 
-    /// Where in the table the entry stands: later entries stand in greater places.
+    /// The position of the entry in the table: later entries have greater positions.
     #[must_use]
     pub const fn place(&self) -> (usize, usize, usize) {
         (self.partition, self.block_number, self.entry)
     }
 
-    /// What to say where the entries prove to be out of order: of the block that the cursor was last in.
+    /// The error if entries prove to be out of order, about the cursor's current or last block.
     #[must_use]
     pub fn out_of_order(&self) -> FileError {
         let handle = self.index.as_ref().map(|index| index.index().handle(self.block_number));
@@ -218,7 +218,7 @@ impl TableCursor {
         Ok(())
     }
 
-    /// Moves to the next entry; past the last, the cursor is not valid any more.
+    /// Moves to the next entry; past the last one, the cursor is no longer valid.
     ///
     /// # Errors
     /// As [`TableCursor::seek`].
@@ -240,7 +240,7 @@ impl TableCursor {
         self.next_block()
     }
 
-    /// Moves to the entry before; before the first, the cursor is not valid any more.
+    /// Moves to the previous entry; before the first one, the cursor is no longer valid.
     ///
     /// # Errors
     /// As [`TableCursor::seek`].
@@ -258,7 +258,7 @@ impl TableCursor {
     }
 
     /// Moves to the next entry if it is in the same block and of another user key, and returns its
-    /// head; `None` if only [`TableCursor::next`] can say, and then nothing has changed.
+    /// head; `None` if that takes [`TableCursor::next`], and then nothing has changed.
     #[inline]
     pub fn step(&mut self) -> Option<u64> {
         let next = self.entry + 1;
@@ -300,7 +300,7 @@ impl TableCursor {
         Some(head)
     }
 
-    /// Whether the entry before is of another user key, for certain.
+    /// Whether it is certain that the previous entry is of another user key.
     ///
     /// # Panics
     /// If the cursor stands on no entry.
@@ -317,14 +317,14 @@ impl TableCursor {
         }
     }
 
-    /// [`TableCursor::is_first_of_key`] of the first entry of a block: a key that reaches across
-    /// blocks is the separator between them, and none reaches across partitions.
+    /// [`TableCursor::is_first_of_key`] for the first entry of a block: a key that extends over two
+    /// blocks is the separator between them, and no key extends over two partitions.
     fn is_first_of_block(&self) -> bool {
         let before = self.block_number.checked_sub(1);
         before.is_none_or(|before| !self.current_index().is_separator(before, &self.key))
     }
 
-    /// Moves to the first entry of the block that follows.
+    /// Moves to the first entry of the next block.
     fn next_block(&mut self) -> Result<(), FileError> {
         self.is_valid = false;
         if self.block_number + 1 < self.current_index().block_count() {
@@ -340,7 +340,7 @@ impl TableCursor {
         Ok(())
     }
 
-    /// Moves to the last entry of the block before.
+    /// Moves to the last entry of the previous block.
     fn prev_block(&mut self) -> Result<(), FileError> {
         self.is_valid = false;
         if let Some(before) = self.block_number.checked_sub(1) {
@@ -430,13 +430,13 @@ impl TableCursor {
         }
     }
 
-    /// Stands on entry `entry` of the block.
+    /// Moves to entry `entry` of the block.
     #[inline]
     fn settle(&mut self, entry: usize) {
         let data = self.block.as_ref().expect("a block was entered").data();
         let suffix = data.suffix(entry);
         self.key.set_after(self.prefix_len, suffix);
-        // Not of the key: it is still on its way to memory, in two pieces.
+        // From the parts, not from the assembled key, whose two copies are still in flight.
         self.head = self.prefix_head.of(suffix);
         self.trailer = with_seqno(data.trailer(entry), self.seqno);
         self.entry = entry;

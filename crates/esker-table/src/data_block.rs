@@ -22,11 +22,12 @@
 //! `shape`: bits 0..2 form of the key ends, bits 2..4 form of the value ends (see `ends.rs`),
 //! bits 4..7 width of the seqnos (0: none, 1, 2, 3, 4: 1, 2, 4, 8 bytes), bit 7 kinds.
 //!
-//! So a point read compares eight tags at a time and one key; a seek halves on the first eight
-//! bytes of suffixes; any entry is reached directly, in both directions, without its neighbours.
-//! A block of puts whose sequence numbers are all zero spends nothing on trailers.
+//! So a point read compares eight tags at a time, and one key; a seek does a binary search on the
+//! first eight bytes of suffixes; and any entry can be decoded directly, in both directions,
+//! without its neighbours. A block of puts whose sequence numbers are all zero spends nothing on
+//! trailers.
 //!
-//! [`DataBlock::decode`] checks every column once; what follows here trusts it.
+//! [`DataBlock::decode`] checks every column once; the code here relies on that.
 
 mod decode;
 
@@ -41,19 +42,20 @@ use crate::prefetch::prefetch_bytes;
 /// Bytes before the columns.
 pub(crate) const HEADER_LEN: usize = 16;
 
-/// More entries than this are searched by halving: every 256th tag matches by chance.
+/// Blocks with more entries than this are searched by binary search, since every 256th tag matches
+/// by chance.
 const TAG_SCAN_MAX: usize = 1024;
 
-/// Most bytes of a value that a point read asks for.
+/// Most bytes of a value that a point read prefetches.
 const VALUE_ASKED_MAX: usize = 128;
 
-/// A data block, resident: the payload as it was stored, and where its columns are.
+/// A data block in memory: the payload as it was stored, and the positions of its columns.
 ///
-/// Places are 32 bits: columns and keys end before 4 GiB, only values may reach past. So the whole
-/// takes two cache lines with the counts of its `Arc`, instead of three.
+/// Positions are 32 bits: columns and keys end before 4 GiB, and only values may extend past that.
+/// So the struct takes two cache lines, including the counts of its `Arc`, instead of three.
 #[derive(Debug)]
 pub(crate) struct DataBlock {
-    /// May be longer than the payload; what is behind it is never looked at.
+    /// May be longer than the payload; the rest is never looked at.
     payload: Box<[u8]>,
     seqno_base: u64,
     count: u32,
@@ -64,7 +66,7 @@ pub(crate) struct DataBlock {
     values_at: u32,
     key_ends: Ends,
     value_ends: Ends,
-    /// The kind of every entry; where entries differ, there is a column of kinds.
+    /// The kind of all entries; if they differ, there is a column of kinds.
     kind: Option<EntryKind>,
     seqnos: Seqnos,
 }
@@ -81,12 +83,12 @@ enum Seqnos {
     U64,
 }
 
-/// What a block says about one user key.
+/// The result of looking up one user key in a block.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Found {
     /// The newest entry that the snapshot sees.
     pub(crate) entry: Option<usize>,
-    /// Entries of the key that are too new for it.
+    /// Entries of the key that are too new for the snapshot.
     pub(crate) stepped_over: u64,
 }
 
@@ -109,13 +111,13 @@ impl DataBlock {
         self.tags().iter().position(|&other| other == tag)
     }
 
-    /// What a seek may look at: the columns behind the kinds, and all keys.
+    /// The bytes that a seek may look at: the columns after the kinds, and all keys.
     #[inline]
     pub(crate) fn columns_and_keys(&self) -> &[u8] {
         &self.payload[self.seqnos_at as usize..self.values_at as usize]
     }
 
-    /// What a search may look at: everything before the values.
+    /// The bytes that a search may look at: everything before the values.
     #[inline]
     pub(crate) fn front(&self) -> &[u8] {
         &self.payload[..self.values_at as usize]
@@ -127,13 +129,13 @@ impl DataBlock {
         self.payload[HEADER_LEN + index]
     }
 
-    /// What all user keys start with.
+    /// The prefix of all user keys.
     #[inline]
     pub(crate) fn prefix(&self) -> &[u8] {
         &self.payload[self.prefix_at as usize..self.suffixes_at as usize]
     }
 
-    /// What follows the prefix in the user key of entry `index`.
+    /// The part after the prefix of the user key of entry `index`.
     #[inline]
     pub(crate) fn suffix(&self, index: usize) -> &[u8] {
         let bounds = self.key_ends.bounds(&self.payload, index);
@@ -141,13 +143,13 @@ impl DataBlock {
         &self.payload[suffixes_at + bounds.start..suffixes_at + bounds.end]
     }
 
-    /// The payload's bytes, and what may stand behind them; ranges of values are relative to it.
+    /// The payload, with possible extra bytes after it; ranges of values are relative to it.
     #[inline]
     pub(crate) const fn payload(&self) -> &[u8] {
         &self.payload
     }
 
-    /// Where the value of entry `index` lies in the payload.
+    /// The range of the value of entry `index` in the payload.
     #[inline]
     pub(crate) fn value_range(&self, index: usize) -> Range<usize> {
         let bounds = self.value_ends.bounds(&self.payload, index);
@@ -161,7 +163,7 @@ impl DataBlock {
         &self.payload[self.value_range(index)]
     }
 
-    /// The values of entry `index` and of those behind it.
+    /// The values from entry `index` on.
     #[inline]
     pub(crate) fn values_from(&self, index: usize) -> &[u8] {
         &self.payload[self.value_range(index).start..]
@@ -185,8 +187,8 @@ impl DataBlock {
         Trailer::new(seqno.expect("and so were sequence numbers"), kind)
     }
 
-    /// Whether two entries have one user key. Not by their tags, which a walk has no use for and
-    /// which may be far away in memory.
+    /// Whether two entries have the same user key. Does not use tags, which a walk does not need
+    /// otherwise and which may not be in the processor's cache.
     #[inline]
     pub(crate) fn has_same_key(&self, a: usize, b: usize) -> bool {
         is_same_key(self.suffix(a), self.suffix(b))
@@ -210,7 +212,7 @@ impl DataBlock {
         *column.first_chunk().expect("columns were checked when the block was decoded")
     }
 
-    /// The newest entry of `user_key` that `snapshot` sees, by the tags; `tag` is the key's.
+    /// The newest entry of `user_key` that `snapshot` sees, found by tags; `tag` is the key's.
     #[inline]
     pub(crate) fn find(&self, user_key: &[u8], tag: u8, snapshot: SeqNo) -> Found {
         let Some(suffix) = strip_key_prefix(user_key, self.prefix()) else {
@@ -226,7 +228,7 @@ impl DataBlock {
             let mut matches = zero_bytes(u64::from_le_bytes(*word) ^ splat);
             while matches != 0 {
                 let index = number * 8 + matches.trailing_zeros() as usize / 8;
-                // Asked for before the key says that it is the one, since it mostly is.
+                // Prefetched before the key is compared, since it usually matches.
                 prefetch_bytes(self.value(index), VALUE_ASKED_MAX);
                 if self.settles(index, suffix, snapshot, &mut found) {
                     return found;
@@ -243,13 +245,13 @@ impl DataBlock {
         found
     }
 
-    /// Looks at entry `index`, whose tag matches; whether the search is over.
+    /// Checks entry `index`, whose tag matches; returns whether the search is over.
     #[inline]
     fn settles(&self, index: usize, suffix: &[u8], snapshot: SeqNo, found: &mut Found) -> bool {
         if !is_same_key(self.suffix(index), suffix) {
             return false;
         }
-        // Entries of one key stand newest first, so the first that is seen is the newest.
+        // Entries of one key come newest first, so the first visible one is the newest.
         if self.seqno_word(index) <= snapshot.get()
             || esker_base::planted::is("block-ignores-snapshot")
         {
@@ -286,8 +288,8 @@ impl DataBlock {
         }
     }
 
-    /// The first entry whose suffix has a head that is not less than `head`. Where suffixes have
-    /// one length, a look at one is one load from where that says.
+    /// The first entry whose suffix has a head that is not less than `head`. If suffixes have equal
+    /// lengths, each comparison takes a single load at a computed position.
     #[inline]
     fn first_with_head(&self, head: u64) -> usize {
         let suffixes = &self.payload[self.suffixes_at as usize..self.values_at as usize];
@@ -298,8 +300,8 @@ impl DataBlock {
         }
     }
 
-    /// [`DataBlock::lower_bound`] from `first` on, the first of the entries whose heads are those of
-    /// the target, which say nothing.
+    /// [`DataBlock::lower_bound`] among the entries, from `first` on, whose heads equal the
+    /// target's, so that heads do not decide.
     fn lower_bound_among_equal_heads(
         &self,
         first: usize,
@@ -308,21 +310,22 @@ impl DataBlock {
     ) -> usize {
         let is_less = |index: usize| match self.suffix(index).cmp(suffix) {
             Ordering::Less => true,
-            // Newer entries of the key stand before the target.
+            // Newer entries of the key come before the target.
             Ordering::Equal if esker_base::planted::is("wrong-bound-in-seek") => {
                 trailer <= self.trailer(index)
             }
             Ordering::Equal => trailer < self.trailer(index),
             Ordering::Greater => false,
         };
-        // Mostly the first is the one. Behind it, halving: what they share may be all they have.
+        // Usually it is the first. After it, binary search: there may be very many with the same
+        // head.
         if !is_less(first) {
             return first;
         }
         self.partition_point(|index| index <= first || is_less(index))
     }
 
-    /// The first entry for which `is_before` is false, where it is true only at the front.
+    /// The first entry for which `is_before` is false; it is true for all entries before that.
     #[inline]
     fn partition_point(&self, is_before: impl Fn(usize) -> bool) -> usize {
         let (mut start, mut end) = (0, self.count());
@@ -342,7 +345,7 @@ impl DataBlock {
         index >= self.lower_bound(target)
     }
 
-    /// The memory of the payload, for another block.
+    /// The memory of the payload, to be reused for another block.
     pub(crate) fn into_payload(self) -> Box<[u8]> {
         self.payload
     }

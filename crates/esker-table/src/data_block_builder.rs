@@ -1,6 +1,6 @@
-//! Collects the entries of one data block and writes them as the arrays of `data_block.rs`.
+//! Collects the entries of one data block and encodes them as the arrays of `data_block.rs`.
 //!
-//! Its buffers are reused from block to block, so that an entry costs copies and no allocation.
+//! Its buffers are reused from block to block, so an entry costs copies but no allocation.
 
 use std::cmp::Ordering;
 
@@ -10,14 +10,14 @@ use crate::data_block::HEADER_LEN;
 use crate::ends::Ends;
 use crate::separators::shared_prefix_len;
 
-/// A tag, and the two ends of two bytes each that most blocks need.
+/// Column bytes of an entry in most blocks: a tag, and two ends of two bytes each.
 const ENTRY_COLUMNS_LEN: usize = 5;
 
-/// Most bytes of keys that are held, in full, for one block: long ones that differ in their last bytes
-/// take next to nothing of its payload.
+/// Most bytes of full keys that are held for one block: long keys that differ only in their last
+/// bytes take almost no space in its payload.
 const KEYS_HELD_MAX: usize = 16 << 20;
 
-/// A buffer that grew past this, for a large value or many long keys, is not kept.
+/// A buffer that grew past this, for a large value or many long keys, is freed.
 const BUFFER_KEPT_MAX: usize = 4 << 20;
 
 /// The entries of a block that is not closed yet.
@@ -31,7 +31,7 @@ pub(crate) struct DataBlockBuilder {
     trailers: Vec<u64>,
 }
 
-/// What a block that was closed adds to the properties of its table.
+/// What a closed block adds to the properties of its table.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct BlockFacts {
     pub(crate) entry_count: u64,
@@ -43,7 +43,7 @@ pub(crate) struct BlockFacts {
 }
 
 impl BlockFacts {
-    /// Of no entries.
+    /// Facts of no entries.
     pub(crate) const NONE: Self = Self {
         entry_count: 0,
         tombstone_count: 0,
@@ -53,7 +53,7 @@ impl BlockFacts {
         seqno_max: 0,
     };
 
-    /// Adds those of one more block.
+    /// Adds those of another block.
     pub(crate) fn add(&mut self, block: Self) {
         self.entry_count += block.entry_count;
         self.tombstone_count += block.tombstone_count;
@@ -98,7 +98,7 @@ impl DataBlockBuilder {
         if size <= limit || KEYS_HELD_MAX < self.keys.len() {
             return size;
         }
-        // Only a block that seems full is worth the look at how much the prefix saves.
+        // Only if the block seems full is it worth computing how much the prefix saves.
         let prefix_len = shared_prefix_len(self.key(0), user_key);
         size - prefix_len * self.tags.len()
     }
@@ -123,8 +123,8 @@ impl DataBlockBuilder {
         self.key(self.tags.len() - 1)
     }
 
-    /// How `key` compares to the user key of the last entry, and whether as an internal key it is
-    /// greater than it.
+    /// How `key` compares with the user key of the last entry, and whether it is greater as an
+    /// internal key.
     #[inline]
     pub(crate) fn compare_to_last(&self, key: InternalKey<'_>) -> (Ordering, bool) {
         let order = key.user_key.cmp(self.last_key());
@@ -137,7 +137,7 @@ impl DataBlockBuilder {
         &self.keys[start as usize..self.key_ends[index] as usize]
     }
 
-    /// Appends the payload to `out`, forgets the entries, and says what they were.
+    /// Appends the payload to `out`, removes the entries, and returns facts about them.
     ///
     /// # Panics
     /// If there are none.

@@ -1,15 +1,15 @@
 //! The filter of one partition: a blocked Bloom filter (Putze, Sanders, Singler, 2007).
 //!
-//! Every key sets its bits inside one line of 512 bits, so a question costs one cache miss. The
-//! high half of the hash names the line; the places inside come, nine bits each, from one
-//! multiplication of the whole hash, or two when there are more than seven.
+//! Each key sets its bits inside one line of 512 bits, so a query costs one cache miss. The high
+//! half of the hash selects the line; the positions inside it are taken, nine bits each, from one
+//! multiplication of the whole hash, or from two if there are more than seven.
 //!
 //! ```text
 //! filter := probe_count u32, line_count u32, line{line_count}
 //! line   := word u64{8}; bit b of a line is bit b % 64 of word b / 64
 //! ```
 //!
-//! Not Ribbon or xor: a third smaller, but three misses instead of one.
+//! Not Ribbon or xor: they are a third smaller, but cost three misses instead of one.
 
 #![cfg_attr(
     not(test),
@@ -38,7 +38,8 @@ const PROBE_COUNT_MAX: u32 = 14;
 /// Bits taken from one multiplication.
 const PROBES_PER_WORD: u32 = 7;
 
-/// Odd numbers without structure: the fractions of the golden ratio and of the square root of two.
+/// Odd numbers without structure: from the fractions of the golden ratio and the square root of
+/// two.
 const MULTIPLIERS: [u64; 2] = [0x9e37_79b9_7f4a_7c15, 0x6a09_e667_f3bc_c909];
 
 /// One cache line of bits.
@@ -48,7 +49,7 @@ struct Line([u64; 8]);
 
 const _: () = assert!(size_of::<Line>() == LINE_LEN && LINE_LEN as u64 * 8 == LINE_BITS);
 
-/// The filter of one partition, resident.
+/// The filter of one partition, in memory.
 #[derive(Debug)]
 pub(crate) struct FilterBlock {
     probe_count: u32,
@@ -56,7 +57,7 @@ pub(crate) struct FilterBlock {
 }
 
 impl FilterBlock {
-    /// Builds the filter of keys with these hashes, at least one, with so many bits for each.
+    /// Builds the filter for keys with these hashes, at least one, with `bits_per_key` for each.
     pub(crate) fn build(hashes: &[u64], bits_per_key: u32) -> Self {
         let bits = (hashes.len() as u64).saturating_mul(u64::from(bits_per_key));
         let line_count = bits.div_ceil(LINE_BITS).clamp(1, u64::from(u32::MAX));
@@ -74,7 +75,7 @@ impl FilterBlock {
         Self { probe_count, lines }
     }
 
-    /// Appends the filter as it stands in the file.
+    /// Appends the filter as it is stored in the file.
     pub(crate) fn encode(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(&self.probe_count.to_le_bytes());
         out.extend_from_slice(&(self.lines.len() as u32).to_le_bytes());
@@ -105,7 +106,7 @@ impl FilterBlock {
     }
 
     /// Whether a key with this hash may be among those that the filter was built from. Never false
-    /// for one that is.
+    /// for one of those.
     #[inline]
     pub(crate) fn may_contain(&self, hash: u64) -> bool {
         let Some(line) = self.lines.get(line_number(hash, self.lines.len() as u64)) else {
@@ -113,13 +114,13 @@ impl FilterBlock {
         };
         let mut seen = 1;
         for place in places(hash, self.probe_count) {
-            // `& 7` is what the optimizer needs to see that no check is due.
+            // `& 7` lets the optimizer see that no bounds check is needed.
             seen &= line.0.get((place >> 6) & 7).map_or(0, |word| word >> (place & 63));
         }
         seen & 1 == 1 && !(esker_base::planted::is("filter-false-negatives") && hash & 15 == 0)
     }
 
-    /// Asks for the line that holds the bits of a key with this hash.
+    /// Prefetches the line that holds the bits of a key with this hash.
     #[inline]
     pub(crate) fn ask(&self, hash: u64) {
         if let Some(line) = self.lines.get(line_number(hash, self.lines.len() as u64)) {
@@ -138,10 +139,10 @@ const fn line_number(hash: u64, line_count: u64) -> usize {
     ((hash >> 32).wrapping_mul(line_count) >> 32) as usize
 }
 
-/// The places of a key's bits inside its line.
+/// The positions of a key's bits inside its line.
 #[inline]
 fn places(hash: u64, probe_count: u32) -> impl Iterator<Item = usize> {
-    // The halves are folded first, so that keys of one line still differ in all bits.
+    // The halves are folded first, so that keys of the same line still differ in all bits.
     let folded = hash ^ (hash >> 32);
     let words = MULTIPLIERS.map(|multiplier| folded.wrapping_mul(multiplier));
     (0..probe_count).map(move |probe| {
@@ -151,9 +152,9 @@ fn places(hash: u64, probe_count: u32) -> impl Iterator<Item = usize> {
     })
 }
 
-/// How many bits one key sets: what makes false positives rarest, for lines of 512 bits.
+/// How many bits one key sets: the number that makes false positives rarest with lines of 512 bits.
 const fn probe_count(bits_per_key: u32) -> u32 {
-    // ln 2, less a little: lines are filled unevenly, and a full one answers every question wrong.
+    // A little less than ln 2: lines are filled unevenly, and a full one rules out nothing.
     let count = bits_per_key.saturating_mul(64) / 100;
     if count < 1 {
         1

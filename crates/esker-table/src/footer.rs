@@ -1,4 +1,4 @@
-//! The last bytes of a table file: where everything else starts.
+//! The footer: the last bytes of a table file, which say where everything else is.
 
 #![cfg_attr(
     not(test),

@@ -1,8 +1,9 @@
-//! Data blocks of a table that is being written, kept for the cache.
+//! Data blocks of a table being written, kept for the cache.
 //!
-//! While a block is built its bytes are at hand, unpacked: a copy costs a tenth of what a reader pays
-//! who reads, checks and unpacks the block again. Promises that nothing is evicted for them: they
-//! take only room that is free when each of them is closed. Does not know who will read them.
+//! While a block is built, its bytes are at hand, unpacked: a copy costs a tenth of what a reader
+//! would pay to read, verify and unpack the block again. Promises that nothing is evicted for these
+//! blocks: they take only room that is free when each one is closed. Does not know who will read
+//! them.
 
 use std::sync::Arc;
 
@@ -43,7 +44,7 @@ impl KeptBlocks {
         self.bytes
     }
 
-    /// Gives the blocks to the cache, for who opens `file`.
+    /// Gives the blocks to the cache, for when `file` is opened.
     pub(crate) fn hand_over(self, file: FileId, slot_count: u32) {
         if !self.blocks.is_empty() {
             self.cache.keep(file, slot_count, self.blocks);

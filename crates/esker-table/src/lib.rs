@@ -1,12 +1,12 @@
 //! Floor 2 of Esker: one immutable sorted file, the table.
 //!
-//! A [`TableBuilder`] takes entries in order and leaves a file and its [`TableProperties`]; a
-//! [`Table`] answers point reads from it and hands out [`TableCursor`]s. The format is described
-//! in `docs/FORMAT.md`, section 5; the modules read in this order: `sealed.rs` (what every block
-//! has around it), `data_block.rs` (entries as arrays), `separators.rs` and `index_block.rs`
-//! (finding a block), `filter.rs`, `builder.rs`, `table.rs`.
+//! A [`TableBuilder`] takes entries in order and produces a file and its [`TableProperties`]; a
+//! [`Table`] answers point reads from it and creates [`TableCursor`]s. The format is described in
+//! `docs/FORMAT.md`, section 5. Read the modules in this order: `sealed.rs` (what surrounds every
+//! block), `data_block.rs` (entries as arrays), `separators.rs` and `index_block.rs` (finding a
+//! block), `filter.rs`, `builder.rs`, `table.rs`.
 //!
-//! Does not know of other tables, of levels beyond a number to carry, of snapshots beyond a
+//! Does not know of other tables, of levels beyond a number to store, of snapshots beyond a
 //! sequence number, or who removes a file.
 
 #![deny(unsafe_code)]

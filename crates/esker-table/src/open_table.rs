@@ -1,8 +1,8 @@
 //! A table that has been opened: its file, its top index and its slots in the cache.
 //!
-//! Slots are numbered: data blocks in file order, then for each partition its index and its
-//! filter. Loading a data block may load an index, never the other way around, so that the slots
-//! are locked in one order.
+//! Slots are numbered: first data blocks in file order, then, for each partition, its index and its
+//! filter. Loading a data block may load an index, but never the other way round, so slots are
+//! always locked in the same order.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,7 +32,7 @@ pub(crate) struct OpenTable {
     pub(crate) ranges: Fragments,
     slots: CacheSlots<CachedBlock>,
     clock: Arc<dyn Clock>,
-    /// The top index, the range tombstones, the dictionary and the slots themselves.
+    /// Charges the top index, the range tombstones, the dictionary and the slots themselves.
     charge: Charge,
     /// Filters that were found damaged. Counter only.
     damaged_filters: AtomicU64,
@@ -85,7 +85,7 @@ impl OpenTable {
         self.charge.bytes() + self.slots.resident_bytes()
     }
 
-    /// How many of a hundred blocks are in the cache and were used there.
+    /// Percentage of blocks that are in the cache and were used there.
     pub(crate) fn used_percent(&self) -> u64 {
         self.slots.used_percent()
     }
@@ -98,23 +98,24 @@ impl OpenTable {
         self.slots.slot_count()
     }
 
-    /// The slots of data blocks are those below.
+    /// The number of data block slots; those of data blocks come first.
     pub(crate) fn data_slots(&self) -> u32 {
         self.index_slot(0)
     }
 
-    /// Whether nothing is in `slot`, and nobody loads it. Never waits.
+    /// Whether `slot` is empty and nobody is loading it. Never waits.
     pub(crate) fn is_wanted(&self, slot: u32) -> bool {
         self.slots.glance(slot, |block| block.is_none()).unwrap_or(false)
     }
 
-    /// The partition whose index or filter stands in `slot`, and whether it is the filter.
+    /// The partition whose index or filter belongs in `slot`, and whether it is the filter.
     pub(crate) fn partition_of(&self, slot: u32) -> (usize, bool) {
         let at = slot - self.data_slots();
         ((at / 2) as usize, !at.is_multiple_of(2))
     }
 
-    /// Where data block `number` of `partition` lies, if its index is in the cache; no use of that.
+    /// The handle of data block `number` of `partition`, if its index is in the cache. Does not
+    /// count as a use.
     pub(crate) fn cached_handle(&self, partition: usize, number: usize) -> Option<BlockHandle> {
         let slot = self.index_slot(partition);
         self.slots.peek_with(slot, |block| block.index().handle(number))
@@ -135,8 +136,8 @@ impl OpenTable {
         self.slots.slot_count() - 2 * (self.top.partitions().len() - partition) as u32
     }
 
-    /// What the filter of `partition` says about a key with this hash. A damaged filter says
-    /// nothing, and the read goes on.
+    /// What the filter of `partition` says about a key with this hash. A damaged filter is ignored,
+    /// and the read goes on.
     #[inline]
     pub(crate) fn filter_verdict<T: ReadTrace>(
         &self,
@@ -167,8 +168,7 @@ impl OpenTable {
         self.slots.with(self.index_slot(partition) + 1, |block| verdict_of(block, hash))
     }
 
-    /// The blocks of `partition` that may hold `user_key`, if there are any, if its index is in the
-    /// cache.
+    /// If the index of `partition` is in the cache: the blocks that may hold `user_key`, if any.
     #[inline]
     pub(crate) fn cached_candidates(
         &self,
@@ -198,7 +198,8 @@ impl OpenTable {
         })
     }
 
-    /// Runs `look` on the filter of `partition`, if it is whole and in the cache; no use of it.
+    /// Runs `look` on the filter of `partition`, if it is intact and in the cache. Does not count
+    /// as a use.
     #[inline]
     pub(crate) fn with_cached_filter<R>(
         &self,
@@ -210,7 +211,7 @@ impl OpenTable {
         self.slots.peek_with(slot, |block| block.filter().map(look))?
     }
 
-    /// Asks for the data block in `slot`, if it is in the cache; no use of it.
+    /// Prefetches the data block in `slot`, if it is in the cache. Does not count as a use.
     #[inline]
     pub(crate) fn ask_data(&self, slot: u32) {
         self.slots.ask(slot, ask_data);
@@ -223,30 +224,30 @@ impl OpenTable {
         }
     }
 
-    /// Runs `look` on the block in `slot`, if it is in the cache; no use of it.
+    /// Runs `look` on the block in `slot`, if it is in the cache. Does not count as a use.
     #[inline]
     pub(crate) fn peek_with(&self, slot: u32, look: impl FnOnce(&CachedBlock)) {
         self.slots.peek_with(slot, look);
     }
 
-    /// Runs `look` on data block `number` of the table, if there is one and it is in the cache; no
-    /// use of it. Waits for nobody.
+    /// Runs `look` on data block `number` of the table, if there is one and it is in the cache.
+    /// Does not count as a use. Never waits.
     pub(crate) fn peek_data_block(&self, number: u32, look: impl FnOnce(&DataBlock)) {
         if number < self.index_slot(0) {
             self.slots.glance(number, |block| block.map(|block| look(block.data())));
         }
     }
 
-    /// Where `slot` is in memory.
+    /// The address of `slot`.
     #[inline]
     pub(crate) fn slot_address(&self, slot: u32) -> *const u8 {
         self.slots.address(slot)
     }
 
-    /// Says that what a point read of `user_key` reads from the file will be needed soon, as far as
-    /// that is known from the cache; whether the read may look into `partition` at all.
+    /// Announces to the system what a point read of `user_key` will read from the file, as far as
+    /// that is known from the cache. Returns whether the read may look into `partition` at all.
     ///
-    /// Waits for nobody: a slot that somebody has is on its way.
+    /// Never waits: a slot that is locked is being loaded.
     pub(crate) fn announce(&self, partition: usize, user_key: &[u8], hash: u64) -> bool {
         let place = &self.top.partitions()[partition];
         let index_slot = self.index_slot(partition);
@@ -272,8 +273,8 @@ impl OpenTable {
         true
     }
 
-    /// Says that the data block at `handle` will be needed soon, unless its `slot` has it or is in
-    /// use.
+    /// Announces that the data block at `handle` will be needed soon, unless its `slot` has it or
+    /// is in use.
     pub(crate) fn announce_block(&self, slot: u32, handle: BlockHandle) {
         if self.slots.glance(slot, |block| block.is_none()).unwrap_or(false) {
             self.file.will_need(handle);
@@ -308,7 +309,7 @@ impl OpenTable {
         })
     }
 
-    /// Data block `number` of `partition`, from the cache or through it.
+    /// Data block `number` of `partition`, from the cache, or loaded into it.
     #[inline]
     pub(crate) fn data_block<T: ReadTrace>(
         &self,
@@ -330,8 +331,8 @@ impl OpenTable {
         })
     }
 
-    /// Data block `number` of `partition`, if it is in the cache; `counts` says whether that is a
-    /// use of it.
+    /// Data block `number` of `partition`, if it is in the cache; `counts` says whether this counts
+    /// as a use.
     pub(crate) fn cached_data_block(
         &self,
         partition: usize,
@@ -342,7 +343,7 @@ impl OpenTable {
         if counts { self.slots.get_asking(slot, ask_data) } else { self.slots.peek(slot) }
     }
 
-    /// Puts data block `number` of `partition` into the cache, unless it is there: from the bytes
+    /// Puts data block `number` of `partition` into the cache, unless it is there, from the bytes
     /// that `read` returns.
     pub(crate) fn cache_data_block(
         &self,
@@ -364,7 +365,8 @@ impl OpenTable {
         Ok(CachedBlock(Content::Data(self.file.decode_data(handle, payload)?)))
     }
 
-    /// Number in the table of data block `number` of `partition`; of its slot, too.
+    /// The number within the table of data block `number` of `partition`, which is also that of its
+    /// slot.
     #[inline]
     pub(crate) fn block_number(&self, partition: usize, number: usize) -> u32 {
         self.top.partitions()[partition].first_block + number as u32

@@ -1,4 +1,4 @@
-//! Whether the directory of a database is still its own.
+//! Whether a database still owns its directory.
 //!
 //! Files are removed by name. Once a database is closed its directory may hold another one, or this one
 //! as a backup had it, with other files of the same names; and cursors and jobs may outlive the close.
@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use esker_base::sync::{Mutex, PoisonError};
 
-/// The right to remove files from a directory. Clones share it; owned until somebody gives it up.
+/// The right to remove files from a directory. Clones share it, until one of them gives it up.
 #[derive(Clone, Debug)]
 pub struct Ownership {
     /// Lock order: last. Held while files are removed.
@@ -21,7 +21,7 @@ impl Default for Ownership {
 }
 
 impl Ownership {
-    /// Runs `remove`, which removes files, unless the directory is somebody else's by now.
+    /// Runs `remove`, which removes files, unless the right was given up.
     pub fn while_owned(&self, remove: impl FnOnce()) {
         let is_owned = self.is_owned.lock().unwrap_or_else(PoisonError::into_inner);
         if *is_owned || esker_base::planted::is("files-removed-after-the-close") {
@@ -29,7 +29,7 @@ impl Ownership {
         }
     }
 
-    /// From the return of this on nothing is removed.
+    /// Gives up the right: once this returns, nothing more is removed.
     pub fn give_up(&self) {
         *self.is_owned.lock().unwrap_or_else(PoisonError::into_inner) = false;
     }

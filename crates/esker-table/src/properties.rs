@@ -1,6 +1,6 @@
-//! What is known of a table without reading it: bounds, counts, sizes.
+//! Table properties: what is known of a table without reading it, such as bounds, counts and sizes.
 //!
-//! The same bytes stand in the file's properties block and in the manifest, so that opening a
+//! The same bytes are in the file's properties block and in the manifest, so that opening a
 //! database reads no table, and a lost manifest can be rebuilt from tables alone.
 
 #![cfg_attr(
@@ -39,10 +39,10 @@ pub struct TableProperties {
     /// XXH3-64 of every byte of the file before its footer, which repeats it. Not in the
     /// properties block.
     pub checksum: u64,
-    /// The first user key: of an entry, or at which a range tombstone starts.
+    /// The first user key: of an entry, or the start of a range tombstone.
     pub smallest_key: Vec<u8>,
-    /// The last user key of an entry, or the end of the last range tombstone if that is larger: no
-    /// key of the table then, see [`TableProperties::ends_before`].
+    /// The last user key of an entry, or the end of the last range tombstone if that is larger, and
+    /// then not a key of the table: see [`TableProperties::ends_before`].
     pub largest_key: Vec<u8>,
     /// Smallest sequence number of an entry or a range tombstone.
     pub seqno_min: SeqNo,
@@ -60,9 +60,9 @@ pub struct TableProperties {
     pub data_block_count: u32,
     /// Partitions of index and filter.
     pub partition_count: u32,
-    /// What data blocks take in the file, trailers included, in bytes.
+    /// Size of data blocks in the file, including trailers, in bytes.
     pub data_bytes: u64,
-    /// The compression that was asked for; a block may still be stored as it is.
+    /// The requested compression; single blocks may still be stored uncompressed.
     pub compression: Compression,
     /// Filter bits for each user key; 0 if there is no filter.
     pub filter_bits_per_key: u32,
@@ -91,13 +91,13 @@ impl TableProperties {
         }
     }
 
-    /// Whether it holds or deletes a key of `range`, as far as its bounds say.
+    /// Whether it may hold or delete a key of `range`, according to its bounds.
     #[must_use]
     pub fn overlaps(&self, range: &KeyRange) -> bool {
         !self.is_before(range) && !range.ends_before(&self.smallest_key)
     }
 
-    /// Whether it has anything that only hides what is older.
+    /// Whether it has entries or range tombstones that only hide older entries.
     #[must_use]
     pub const fn has_tombstones(&self) -> bool {
         self.tombstone_count > 0 || self.extras.ranges.is_some()
@@ -114,7 +114,7 @@ impl TableProperties {
         self.extras.blobs.iter().flat_map(BlobUses::as_slice)
     }
 
-    /// Bytes of the file, and of what it refers to in blob files.
+    /// Bytes of the file, and of the blob file records that it refers to.
     #[must_use]
     pub fn held_bytes(&self) -> u64 {
         let blobs = self.extras.blobs.as_ref().map_or(0, |uses| uses.bytes());
@@ -128,7 +128,7 @@ impl TableProperties {
         self.encode_block(out);
     }
 
-    /// Reads what [`TableProperties::encode`] wrote.
+    /// Decodes the output of [`TableProperties::encode`].
     ///
     /// # Errors
     /// If the bytes are not that.
@@ -138,7 +138,7 @@ impl TableProperties {
         Self::decode_block(decoder, file_bytes, checksum)
     }
 
-    /// Appends what stands in the properties block of the file.
+    /// Appends the content of the properties block of the file.
     pub(crate) fn encode_block(&self, out: &mut Vec<u8>) {
         put_varint(out, u64::from(self.id.0.owner.0));
         put_varint(out, self.id.0.counter);
@@ -202,7 +202,7 @@ impl TableProperties {
         Ok(properties)
     }
 
-    /// What every table that was ever finished fulfils.
+    /// Checks what holds for every table that was ever finished.
     fn check(&self) -> Result<(), &'static str> {
         let blocks = u64::from(self.data_block_count);
         let ranges = self.extras.ranges.as_ref();

@@ -1,4 +1,4 @@
-//! How a block stands in a file: compressed or not, with a checksum that knows its place.
+//! How a block is stored in a file: compressed or not, with a checksum that depends on its place.
 //!
 //! ```text
 //! block   := body, compression u8, checksum u32
@@ -6,8 +6,8 @@
 //!          | payload length varint, compressed payload  otherwise
 //! ```
 //!
-//! The checksum covers body and compression byte and is seeded with the file's seed plus the
-//! block's offset: a block that was written elsewhere, or to another file, does not match.
+//! The checksum covers the body and the compression byte, and is seeded with the file's seed plus
+//! the block's offset: a block written elsewhere, or to another file, does not match.
 
 #![cfg_attr(
     not(test),
@@ -33,13 +33,13 @@ pub(crate) const BLOCK_TRAILER_LEN: usize = 5;
 /// Longest payload that is compressed. LZ4 counts in 32 bits; blocks this large are single values.
 const COMPRESS_LEN_MAX: usize = 1 << 30;
 
-/// Longest payload that can be: one entry with the longest key and value, and its columns.
+/// Longest possible payload: one entry with the longest key and value, and its columns.
 const PAYLOAD_LEN_MAX: u64 = VALUE_LEN_MAX.saturating_add(KEY_LEN_MAX as u64).saturating_add(1024);
 
-/// A scratch buffer that grew past this for one large value is not kept.
+/// A scratch buffer that grew past this for one large value is freed.
 const SCRATCH_KEPT_MAX: usize = 4 << 20;
 
-/// Most bytes that one byte of LZ4 stands for.
+/// Most bytes that one byte of LZ4 can unpack to.
 const LZ4_RATIO_MAX: u64 = 255;
 
 /// Seals blocks; keeps what compression needs from one block to the next.
@@ -49,13 +49,13 @@ pub(crate) struct Sealer {
     table: CompressTable,
     #[cfg(feature = "zstd")]
     zstd: Option<zstd::bulk::Compressor<'static>>,
-    /// Where blocks are compressed to. Grows with them, so that it is zeroed once.
+    /// Buffer for compressed blocks. Only ever grows, so that it is zeroed once.
     scratch: Vec<u8>,
 }
 
 impl Sealer {
-    /// A sealer for `options`; blocks that are compressed with Zstandard need `dictionary` to be
-    /// read, if there is one.
+    /// A sealer for `options`; with a `dictionary`, blocks compressed with Zstandard need it to be
+    /// read.
     ///
     /// # Panics
     /// If the compression is not built in.
@@ -78,8 +78,8 @@ impl Sealer {
         }
     }
 
-    /// Turns the payload at `out[start..]` into a block that will stand at `offset`; compresses it
-    /// if that is asked for and pays.
+    /// Turns the payload at `out[start..]` into a block for position `offset` of the file;
+    /// compresses it if that is requested and saves enough.
     pub(crate) fn seal(&mut self, out: &mut Vec<u8>, start: usize, offset: u64, compress: bool) {
         let mut byte = Compression::None.as_byte();
         let payload = out.get(start..).unwrap_or_default();
@@ -87,7 +87,8 @@ impl Sealer {
         if compress
             && payload_len <= COMPRESS_LEN_MAX
             && let Some(packed_len) = self.compress(payload)
-            // Stored as it is when less than an eighth would be saved: reading it is cheaper then.
+            // Stored uncompressed if less than an eighth would be saved: faster reading is then
+            // worth more.
             && packed_len < payload_len.saturating_sub(payload_len / 8)
         {
             out.truncate(start);
@@ -109,8 +110,8 @@ impl Sealer {
         self.scratch.capacity()
     }
 
-    /// Compresses `payload` to the front of the scratch buffer; how long it is there, or `None` if
-    /// it stays as it is.
+    /// Compresses `payload` to the front of the scratch buffer; returns its compressed length, or
+    /// `None` if it is to be stored uncompressed.
     fn compress(&mut self, payload: &[u8]) -> Option<usize> {
         let room = match self.compression {
             Compression::None => return None,
@@ -123,7 +124,7 @@ impl Sealer {
         if self.compression == Compression::Zstd {
             return self.compress_zstd(payload);
         }
-        // The table grows for a payload past 64 KiB and would stay slow to clear.
+        // The table grows for a payload past 64 KiB, and would then stay slow to clear.
         if payload.len() < usize::from(u16::MAX) && matches!(self.table, CompressTable::Large(_)) {
             self.table = CompressTable::default();
         }
@@ -132,7 +133,7 @@ impl Sealer {
 }
 
 impl Sealer {
-    /// A failure means that the result does not fit, so compression does not pay.
+    /// A failure means that the result does not fit, so compression would not save enough.
     #[cfg(feature = "zstd")]
     fn compress_zstd(&mut self, payload: &[u8]) -> Option<usize> {
         self.zstd.as_mut()?.compress_to_buffer(payload, self.scratch.as_mut_slice()).ok()
@@ -144,7 +145,7 @@ impl Sealer {
     }
 }
 
-/// Without one, for want of memory, blocks are stored as they are.
+/// If there is none, for lack of memory, blocks are stored uncompressed.
 #[cfg(feature = "zstd")]
 fn compressor(
     options: &TableOptions,
@@ -162,7 +163,7 @@ fn compressor(
 }
 
 /// Checks a stored block that was read at `offset`, and returns its payload and how it was
-/// compressed. `dictionary` is that of its table.
+/// compressed. `dictionary` is its table's.
 ///
 /// # Errors
 /// What is wrong with it.
@@ -183,8 +184,8 @@ pub(crate) fn unseal(
     Ok((payload.into_vec(), compression))
 }
 
-/// As [`unseal`], from bytes that stay with the caller. The payload is put at the front of the buffer
-/// that `room` makes for its length, and returned with that.
+/// As [`unseal`], from borrowed bytes. The payload is put at the front of the buffer that `room`
+/// returns for its length, and returned together with that length.
 ///
 /// # Errors
 /// What is wrong with the block.
@@ -221,7 +222,7 @@ fn checked_body(
     Ok((body, compression))
 }
 
-/// The payload that a compressed body stands for, at the front of a buffer, and its length.
+/// Unpacks a compressed body: the payload, at the front of a buffer, and its length.
 fn unpack(
     body: &[u8],
     compression: Compression,
@@ -262,7 +263,7 @@ fn unpack_zstd(
     len: u64,
     dictionary: Option<&Dictionary>,
 ) -> Result<Vec<u8>, &'static str> {
-    // Zstandard has no bound of its own worth the name; a frame that says otherwise is refused.
+    // Zstandard has no useful bound on its ratio; a frame with another length is refused.
     let len = payload_len(len, COMPRESS_LEN_MAX as u64)?;
     let payload = match dictionary {
         Some(dictionary) => dictionary.unpack(packed, len),

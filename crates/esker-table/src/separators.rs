@@ -1,13 +1,13 @@
-//! Separators: for each block a user key that is not less than any of its keys and less than any
-//! key of the block after it, unless one user key reaches across.
+//! Separators: for each block, a user key that is not less than any of its keys and is less than
+//! any key of the next block, unless one user key extends over both.
 //!
 //! ```text
 //! separators := prefix_len u16, form u8, suffix ends (see ends.rs), prefix, suffixes
 //! ```
 //!
-//! The prefix that all separators share is cut off, and of the rest the first eight bytes are kept
-//! as words, so that a search compares integers in one small array and touches key bytes only
-//! where words are equal.
+//! The prefix shared by all separators is cut off, and the next eight bytes of each are kept as
+//! words, so that a search compares integers in one small array and touches key bytes only if words
+//! are equal.
 
 #![cfg_attr(
     not(test),
@@ -25,7 +25,7 @@ use esker_base::{key_head, strip_key_prefix};
 
 use crate::ends::Ends;
 
-/// Separators of the blocks of one index, in the payload that they were read from.
+/// Separators of the blocks of one index, stored in the payload that they were read from.
 #[derive(Debug)]
 pub(crate) struct Separators {
     heads: Box<[u64]>,
@@ -64,8 +64,8 @@ impl Separators {
         size_of_val::<[u64]>(&self.heads)
     }
 
-    /// Appends the column for `separators`, which are ascending, at least one, and given by their
-    /// bytes one after another and where each ends.
+    /// Appends the column for at least one separator. They are ascending, and given as their
+    /// concatenated `bytes` and the `ends` of each.
     pub(crate) fn encode(out: &mut Vec<u8>, bytes: &[u8], ends: &[usize]) {
         let item = |index: usize| {
             let start = match index.checked_sub(1) {
@@ -92,7 +92,8 @@ impl Separators {
         }
     }
 
-    /// Reads the column of `count` separators, which the caller has bounded, from `payload`.
+    /// Decodes the column of `count` separators from `payload`; the caller has checked `count`
+    /// against a bound.
     pub(crate) fn decode(
         payload: &[u8],
         count: usize,
@@ -104,7 +105,7 @@ impl Separators {
         Ok(Self { heads, ends, prefix_at, prefix_len })
     }
 
-    /// Passes over the column of `count` separators.
+    /// Skips the column of `count` separators.
     pub(crate) fn skip(count: usize, decoder: &mut Decoder<'_>) -> Result<(), DecodeError> {
         Columns::read(count, decoder).map(drop)
     }
@@ -122,7 +123,7 @@ impl Separators {
         if self.heads.get(first) != Some(&head) {
             return (first, 0);
         }
-        // Equal heads say nothing; the bytes decide among them.
+        // Equal heads do not decide; the bytes do.
         let tied = self.heads.get(first..).unwrap_or_default();
         let tied_end = first.wrapping_add(tied.partition_point(|&separator| separator == head));
         let (mut start, mut end) = (first, tied_end);
@@ -166,16 +167,17 @@ impl Separators {
     }
 }
 
-/// The place of the first of `heads`, which ascend, that is not less than `head`; their count if there
-/// is none.
+/// The position of the first of the ascending `heads` that is not less than `head`; their count if
+/// there is none.
 ///
-/// Not by halving, where each load waits for the one before: [`WAY_COUNT`] loads wait together.
+/// Not by binary search, where each load waits for the one before: here [`WAY_COUNT`] loads are in
+/// flight at the same time.
 #[inline]
 fn first_not_less(heads: &[u64], head: u64) -> usize {
     let is_less = |place: usize| usize::from(heads.get(place).is_some_and(|&other| other < head));
     let (mut start, mut len) = (0_usize, heads.len());
     while len > WAY_COUNT {
-        // Of so many stretches of `step` heads, those whose last head is less are passed over.
+        // Of this many stretches of `step` heads, those whose last head is less are skipped.
         let step = len / WAY_COUNT;
         let mut last = start.wrapping_add(step).wrapping_sub(1);
         let mut passed = 0_usize;
@@ -185,17 +187,17 @@ fn first_not_less(heads: &[u64], head: u64) -> usize {
         }
         let passed_len = step.wrapping_mul(passed);
         start = start.wrapping_add(passed_len);
-        // What the division left over is behind the last stretch.
+        // The remainder of the division is after the last stretch.
         len = if passed.wrapping_add(1) == WAY_COUNT { len.wrapping_sub(passed_len) } else { step };
     }
     (start..start.wrapping_add(len)).fold(start, |place, at| place.wrapping_add(is_less(at)))
 }
 
-/// How many stretches a step of a search divides separators into: as many as a processor has loads
-/// under way. Two steps find one of 1024 blocks but for four.
+/// How many stretches each step of a search divides the separators into: as many as a processor can
+/// have loads in flight. Two steps narrow 1024 blocks down to four.
 const WAY_COUNT: usize = 16;
 
-/// How many bytes `a` and `b` have in common at the front.
+/// Length of the common prefix of `a` and `b`.
 pub(crate) fn shared_prefix_len(a: &[u8], b: &[u8]) -> usize {
     a.iter().zip(b).take_while(|(a, b)| a == b).count()
 }
@@ -203,15 +205,15 @@ pub(crate) fn shared_prefix_len(a: &[u8], b: &[u8]) -> usize {
 /// Appends a short key that is not less than `last` and less than `next`, for `last < next`.
 pub(crate) fn append_separator(last: &[u8], next: &[u8], out: &mut Vec<u8>) {
     let shared = shared_prefix_len(last, next);
-    // The first byte behind the shared ones that can be raised without reaching `next`: where the
-    // two differ only if their difference leaves room, behind it always.
+    // The first byte after the shared ones that can be incremented without reaching `next`: the
+    // first differing byte only if the difference leaves room, any byte after it always.
     let can_be_raised = |(index, byte): (usize, &u8)| {
         let raised = byte.checked_add(1)?;
         let is_below = index > shared || next.get(index).is_some_and(|next| raised < *next);
         (index >= shared && is_below).then_some((index, raised))
     };
     match last.iter().enumerate().find_map(can_be_raised) {
-        // A separator as long as the key itself saves nothing, and the key is sharper.
+        // A separator as long as the key itself saves nothing, and the key is the tighter bound.
         Some((index, raised)) if index.saturating_add(1) < last.len() => {
             out.extend_from_slice(last.get(..index).unwrap_or_default());
             out.push(raised);

@@ -1,13 +1,14 @@
-//! Buffers that a thread keeps from one block that it loads to the next.
+//! Spare buffers that a thread keeps from one block load to the next.
 //!
-//! A read that misses the cache needs two for a moment or for good: one for the bytes of the file, one
-//! for the payload that they unpack to. The cache is full then, and evicts a block of about the same
-//! size on the same thread, so the memory of that one is what the next is unpacked to: the allocator,
-//! which would look at the cold neighbours of both, is left alone.
+//! A read that misses the cache needs two buffers: one, briefly, for the bytes of the file, and
+//! one, to keep, for the payload that they unpack to. The cache is then usually full, and evicts a
+//! block of about the same size on the same thread, so the memory of that block is reused for the
+//! next payload. This avoids the allocator, which would touch cold memory next to both.
 //!
 //! Promises that a thread keeps no more than two buffers of [`LEN_MAX`] bytes, which are charged to
-//! nobody, and that a thread which is ending reads as well as any, though it keeps nothing. Bytes of
-//! an earlier block may stand behind those that were asked for, and in them until they are written.
+//! nobody, and that reads on a thread that is ending work too, though it keeps nothing. A buffer
+//! may contain bytes of an earlier block, after the requested length, and within it until it is
+//! written.
 
 use std::cell::Cell;
 
@@ -16,8 +17,8 @@ use crate::prefetch::prefetch_bytes;
 /// The longest buffer that is kept.
 pub(crate) const LEN_MAX: usize = 16 * 1024;
 
-/// Buffers of payloads are as long as a multiple of this, so that blocks of about the same size can
-/// have the same.
+/// Payload buffers have a multiple of this length, so that blocks of about the same size can share
+/// them.
 const LEN_STEP: usize = 128;
 
 thread_local! {
@@ -25,13 +26,13 @@ thread_local! {
     static PAYLOAD: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
 }
 
-/// Runs `fill` on a buffer of `len` bytes for what is read from a file.
+/// Runs `fill` on a buffer of `len` bytes, to be filled from a file.
 ///
 /// # Panics
 /// If `len` is greater than [`LEN_MAX`].
 pub(crate) fn with_stored<R>(len: usize, fill: impl FnOnce(&mut [u8]) -> R) -> R {
     assert!(len <= LEN_MAX, "longer buffers are not kept");
-    // Not by `take`, which panics where a destructor of the thread reads after this one's.
+    // Not by `take`, which panics if a thread-local destructor reads after this one's has run.
     let mut stored = STORED.try_with(Cell::take).unwrap_or_default();
     if stored.len() < len {
         stored.resize(len, 0);
@@ -45,7 +46,7 @@ pub(crate) fn with_stored<R>(len: usize, fill: impl FnOnce(&mut [u8]) -> R) -> R
 pub(crate) fn payload(len: usize) -> Box<[u8]> {
     let room = len.next_multiple_of(LEN_STEP);
     let spare = PAYLOAD.try_with(Cell::take).unwrap_or_default();
-    // One step more than needed is little; sizes around a multiple would alternate otherwise.
+    // One step more than needed is accepted; otherwise sizes around a multiple would alternate.
     if spare.len() == room || spare.len() == room + LEN_STEP {
         spare.into_boxed_slice()
     } else {
@@ -53,8 +54,8 @@ pub(crate) fn payload(len: usize) -> Box<[u8]> {
     }
 }
 
-/// Asks for the memory of the payload that is kept: nobody has read it for long. For who is about to
-/// wait for something else first.
+/// Prefetches the memory of the kept payload buffer, which nobody has read for long. For callers
+/// that are about to wait for something else first.
 pub(crate) fn ask_payload() {
     let ask = |kept: &Cell<Vec<u8>>| {
         let spare = kept.take();
@@ -64,7 +65,7 @@ pub(crate) fn ask_payload() {
     PAYLOAD.try_with(ask).ok();
 }
 
-/// Keeps the buffer of a payload that nobody reads any more for the next one.
+/// Keeps the buffer of a payload that nobody reads any more, for the next one.
 pub(crate) fn keep_payload(payload: Box<[u8]>) {
     if payload.len() <= LEN_MAX {
         PAYLOAD.try_with(|kept| kept.set(payload.into_vec())).ok();

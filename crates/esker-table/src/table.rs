@@ -1,9 +1,8 @@
 //! A table as readers see it: point reads, cursors, sizes.
 //!
-//! Promises: no answer from bytes whose checksum did not match; damage is an error that names the
-//! file and the place, except in a filter, without which reads go on. No I/O before the first
-//! read. Does not know which entries a snapshot makes of the versions it finds, beyond "newest
-//! that is not newer than this".
+//! Promises: no answer comes from bytes whose checksum did not match; damage is an error that names
+//! the file and the place, except in a filter, without which reads go on. No I/O happens before the
+//! first read. Knows no more about visibility than "the newest entry that is not newer than this".
 
 use std::sync::{Arc, OnceLock};
 
@@ -20,20 +19,20 @@ use crate::{BlobFile, FilterVerdict, NoTrace, Origin, ReadTrace, TableContext, T
 
 /// One immutable sorted file.
 ///
-/// The file is opened at the first read and stays open. A table whose file is removed meanwhile
-/// goes on working, if it was opened before.
+/// The file is opened at the first read and stays open. If it is removed after that, the table goes
+/// on working.
 #[derive(Debug)]
 pub struct Table {
     context: Arc<TableContext>,
     properties: Arc<TableProperties>,
-    /// Stands for the sequence numbers in the blocks, if the table came from outside.
+    /// Replaces the sequence numbers in the blocks, if the table was ingested.
     seqno: Option<SeqNo>,
     /// Whether it has range tombstones.
     has_ranges: bool,
-    /// The blob files that entries refer to: held, so that they can be found and stay.
+    /// The blob files that entries refer to, held so that they can be read and are not removed.
     blobs: Box<[Arc<BlobFile>]>,
     open: OnceLock<OpenTable>,
-    /// Held by the thread that opens the file, across its I/O; not taken once it is open.
+    /// Held by the thread that opens the file, across its I/O; not taken once the file is open.
     opening: Mutex<()>,
 }
 
@@ -47,7 +46,7 @@ pub struct TableEntry {
 }
 
 impl Table {
-    /// A table that the manifest describes. No I/O.
+    /// A table described by the manifest. No I/O.
     #[must_use]
     pub fn new(context: Arc<TableContext>, properties: Arc<TableProperties>) -> Self {
         let seqno = Origin::seqno(properties.extras.origin.as_ref());
@@ -57,11 +56,11 @@ impl Table {
         Self { context, properties, seqno, has_ranges, blobs, open, opening }
     }
 
-    /// A table of which only the id is known: reads header, footer, properties and top index. For
-    /// repair and dump.
+    /// A table of which only the id is known: reads its header, footer, properties and top index.
+    /// For repair and dump.
     ///
     /// # Errors
-    /// Of the file system, `NotFound` among them; `Corruption` if the file is damaged, belongs to
+    /// Of the file system, including `NotFound`; `Corruption` if the file is damaged, belongs to
     /// another database or was created under another id; `UnsupportedFormat` if a newer release
     /// wrote it.
     pub fn open_file(context: Arc<TableContext>, id: TableId) -> Result<Self, FileError> {
@@ -73,7 +72,7 @@ impl Table {
         Ok(table)
     }
 
-    /// The same table, to be opened anew: whoever drops it closes its file.
+    /// The same table, to be opened separately: dropping it closes its file.
     #[must_use]
     pub fn anew(&self) -> Arc<Self> {
         Arc::new(Self::new(Arc::clone(&self.context), Arc::clone(&self.properties)))
@@ -91,37 +90,38 @@ impl Table {
         &self.blobs
     }
 
-    /// What the table shares with others.
+    /// What the table shares with other tables.
     #[must_use]
     pub const fn context(&self) -> &Arc<TableContext> {
         &self.context
     }
 
     /// Checks that the file exists and is as long as its properties say. Does not open it for
-    /// reads, and looks at no contents.
+    /// reads, nor look at its contents.
     ///
     /// # Errors
-    /// Of the file system, `NotFound` among them; `Corruption` if the length differs.
+    /// Of the file system, including `NotFound`; `Corruption` if the length differs.
     pub fn check_size(&self) -> Result<(), FileError> {
         let path = table_path(&self.context.dir, self.properties.id);
         let file_bytes = self.context.fs.open(&path)?.len()?;
         self.check_file_bytes(file_bytes)
     }
 
-    /// The newest entry of `user_key` that is not newer than `snapshot`. `hash` is that of the key
-    /// by [`hash_key`](esker_base::checksum::hash_key).
+    /// The newest entry of `user_key` that is not newer than `snapshot`. `hash` is the
+    /// [`hash_key`](esker_base::checksum::hash_key) of the key.
     ///
     /// # Errors
-    /// Of the file system; `Corruption` if a block that is needed is damaged.
+    /// Of the file system; `Corruption` if a needed block is damaged.
     ///
     /// # Cost
-    /// From the cache: three short locks, one count on an `Arc`, no allocation and no copy. At
-    /// most one data block is read, unless versions of the key reach across blocks.
+    /// From the cache: three short locks, one count on an `Arc`, no allocation and no copy. At most
+    /// one data block is read, unless versions of the key extend over several blocks.
     ///
     /// Best of several runs of `examples/figures.rs` on a busy machine of two cores, 1 million
-    /// entries of 16 + 100 bytes: 110 ns for hot keys, 0.7 us for random ones (memory latency; that
-    /// was before block, tags and keys were asked for together: slot, block and value are three
-    /// misses, one after another), 50 ns for absent keys, 2 us with a block from the page cache.
+    /// entries of 16 + 100 bytes: 110 ns for hot keys, 0.7 us for random ones (memory latency:
+    /// slot, block and value were three misses in sequence; this was measured before block, tags
+    /// and keys were prefetched together), 50 ns for absent keys, 2 us with a block from the page
+    /// cache.
     #[inline]
     pub fn get<T: ReadTrace>(
         &self,
@@ -156,7 +156,7 @@ impl Table {
     }
 
     /// The second half of [`Table::get`], in the block of this table that a
-    /// [look ahead](Table::look_ahead) has found.
+    /// [look-ahead](Table::look_ahead) has found.
     ///
     /// # Errors
     /// As [`Table::get`].
@@ -189,7 +189,8 @@ impl Table {
     /// Of the file system; `Corruption` if they, or the top index, are damaged.
     ///
     /// # Cost
-    /// No I/O without range tombstones. Otherwise the table is opened if it is not open, with them.
+    /// No I/O without range tombstones. Otherwise the table is opened, if it is not open, and they
+    /// are read with it.
     #[inline]
     pub fn ranges(&self) -> Result<Option<&Fragments>, FileError> {
         if !self.has_ranges {
@@ -210,7 +211,7 @@ impl Table {
         Ok(self.ranges()?.and_then(|fragments| fragments.covering(user_key, snapshot)))
     }
 
-    /// Goes on with [`Table::get`] in the blocks that versions of the key reach into.
+    /// Continues [`Table::get`] in the further blocks that versions of the key extend over.
     #[cold]
     fn get_across<T: ReadTrace>(
         &self,
@@ -222,7 +223,7 @@ impl Table {
         trace: &mut T,
     ) -> Result<Option<TableEntry>, FileError> {
         let target = InternalKey::seek(user_key, snapshot);
-        // Halving, because a key may have more versions than anybody wants to read.
+        // Binary search, because a key may have very many versions.
         let (mut start, mut end) = (blocks.start, blocks.end - 1);
         while start < end {
             let middle = start.midpoint(end);
@@ -247,8 +248,8 @@ impl Table {
         Ok(None)
     }
 
-    /// Whether the table may hold `user_key`, as far as key bounds and filter say. `true` if there
-    /// is no filter, or it is damaged.
+    /// Whether the table may hold `user_key`, according to its key bounds and filter. A missing or
+    /// damaged filter rules nothing out.
     ///
     /// # Errors
     /// Of the file system; `Corruption` if the top index is damaged.
@@ -293,7 +294,7 @@ impl Table {
         Ok(end.saturating_sub(start).min(self.properties.data_bytes))
     }
 
-    /// Offset of the block that holds `user_key` or the next key: its start, or its end.
+    /// Offset of the start or the end of the block that holds `user_key` or the next key.
     fn data_before(
         &self,
         open: &OpenTable,
@@ -312,7 +313,7 @@ impl Table {
         })
     }
 
-    /// The payloads of up to `count` data blocks, spread evenly over the table. Past the cache.
+    /// The payloads of up to `count` data blocks, spread evenly over the table. Bypasses the cache.
     ///
     /// # Errors
     /// Of the file system; `Corruption` if a block that is read is damaged.
@@ -329,14 +330,14 @@ impl Table {
         Ok(samples)
     }
 
-    /// User keys, ascending, that cut the data into up to `count` stretches of about as many
-    /// blocks each: one key fewer than stretches.
+    /// User keys, ascending, that divide the data into up to `count` stretches with about equally
+    /// many blocks: one key fewer than stretches.
     ///
     /// # Errors
     /// Of the file system; `Corruption` if an index is damaged.
     ///
     /// # Cost
-    /// Reads the indexes that the keys stand in, and no data.
+    /// Reads the indexes that contain the keys, and no data.
     pub fn cut_keys(&self, count: usize) -> Result<Vec<Vec<u8>>, FileError> {
         let open = self.open()?;
         let total = self.properties.data_block_count as usize;
@@ -344,7 +345,7 @@ impl Table {
         (1..count).map(|stretch| Self::separator(open, stretch * total / count - 1)).collect()
     }
 
-    /// The separator behind data block `number`, counted over the whole table.
+    /// The separator after data block `number`, counted over the whole table.
     fn separator(open: &OpenTable, number: usize) -> Result<Vec<u8>, FileError> {
         let (partition, at) = Self::place_of(open, number as u32);
         open.with_index(partition, &mut NoTrace, |index| {
@@ -371,20 +372,20 @@ impl Table {
         self.open.get().map_or(0, OpenTable::memory_bytes)
     }
 
-    /// Whether at least half of its blocks are in the cache, and were used there, going by a few
-    /// hundred of them.
+    /// Whether at least half of its blocks are in the cache and were used there, judging by a
+    /// sample of a few hundred.
     #[must_use]
     pub fn is_hot(&self) -> bool {
         self.open.get().is_some_and(|open| 50 <= open.used_percent())
     }
 
-    /// Filters that were found damaged, and that reads went on without.
+    /// Filters that were found damaged, so that reads went on without them.
     #[must_use]
     pub fn damaged_filter_count(&self) -> u64 {
         self.open.get().map_or(0, OpenTable::damaged_filter_count)
     }
 
-    /// The opened table, if it was opened before.
+    /// The opened table, if it has been opened.
     #[inline]
     pub(crate) fn opened(&self) -> Option<&OpenTable> {
         self.open.get()
@@ -440,7 +441,7 @@ impl Table {
         TableEntry { trailer, value: BlockSlice::new(block, range) }
     }
 
-    /// The sequence number of all entries, if the table came from outside.
+    /// The sequence number of all entries, if the table was ingested.
     pub(crate) const fn seqno(&self) -> Option<SeqNo> {
         self.seqno
     }
@@ -454,7 +455,7 @@ impl Drop for Table {
     }
 }
 
-/// `trailer` as readers see it, where `seqno` stands for that of all entries of a table.
+/// `trailer` as readers see it: with `seqno`, if that is given for all entries of a table.
 #[inline]
 pub(crate) fn with_seqno(trailer: Trailer, seqno: Option<SeqNo>) -> Trailer {
     seqno

@@ -1,7 +1,7 @@
 //! What only some tables have: tagged sections at the end of the table properties.
 //!
 //! A section is a tag, the length of its body, and its body. Tags ascend, so that the same extras
-//! always have the same bytes. A tag that this release does not know is refused: what it says may
+//! always have the same bytes. A tag that this release does not know is refused, since it may
 //! change the meaning of the entries.
 
 #![cfg_attr(
@@ -35,7 +35,7 @@ mod tag {
     pub(super) const KEYSPACE: u64 = 9;
 }
 
-/// What only some tables have. The default is a table that has nothing of it.
+/// Properties that only some tables have. By default none.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub struct TableExtras {
     /// When its entries were written.
@@ -46,30 +46,29 @@ pub struct TableExtras {
     pub blobs: Option<BlobUses>,
     /// When its entries expire, if it has some that do.
     pub expiry: Option<TableExpiry>,
-    /// Where it comes from, if it was not built for the place that it stands in.
+    /// Where it comes from, if it was not built for its present place.
     pub origin: Option<Origin>,
-    /// Where the dictionary lies that its blocks were compressed with.
+    /// The handle of the dictionary that its blocks were compressed with.
     pub dictionary: Option<BlockHandle>,
-    /// Entries behind a newer one of their key, which were kept for snapshots. Tables of before this
-    /// was counted say 0.
+    /// Overwritten entries that were kept for snapshots. Tables from before this was counted say 0.
     pub replaced_count: u64,
     /// Which prefixes of its keys its filter holds besides the keys.
     pub prefix_rule: Option<PrefixRule>,
-    /// What it says of its keyspace. Tables of before this was recorded say nothing, nor do those of the
-    /// default keyspace where it is like that of a new database.
+    /// What it records about its keyspace. None in tables from before this was recorded, and in
+    /// those of a default keyspace that is like that of a new database.
     pub keyspace: Option<Arc<TableKeyspace>>,
 }
 
-/// When the entries of a table were written, in milliseconds since the Unix epoch by the clock of
-/// the machine; no finer than the life of a memtable.
+/// When the entries of a table were written, in wall-clock milliseconds since the Unix epoch; no
+/// more precise than the lifetime of a memtable.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct TableTimes {
     /// No entry is older.
     pub oldest: u64,
     /// No entry is younger.
     pub newest: u64,
-    /// No delete is older whose victims may still be here or in an older table; `None` if there is
-    /// none. It outlives a tombstone that a newer entry shadows.
+    /// No delete whose deleted entries may still be in this or an older table is older than this;
+    /// `None` if there is no such delete. It stays when a newer entry shadows the tombstone itself.
     pub oldest_tombstone: Option<u64>,
     /// When the table was written: later than its entries, if it comes from a compaction.
     pub written: u64,
@@ -82,7 +81,7 @@ impl TableExtras {
         *self == Self::default()
     }
 
-    /// Appends a section for everything that is there.
+    /// Appends a section for each extra that is present.
     pub(crate) fn encode(&self, out: &mut Vec<u8>) {
         let Self { times, ranges, blobs, expiry, origin, dictionary, .. } = self;
         let Self { replaced_count, prefix_rule, keyspace, .. } = self;

@@ -1,4 +1,4 @@
-//! An open table file: finds its footer, reads its blocks, believes nothing unchecked.
+//! An open table file: finds its footer, reads its blocks, and trusts nothing unchecked.
 //!
 //! Does not know the cache; every call reads from the file.
 
@@ -38,9 +38,9 @@ pub(crate) struct TableFile {
     footer: Footer,
     footer_at: u64,
     file_bytes: u64,
-    /// Set if a database took the table over.
+    /// Set if a database has ingested the table.
     adoption: Option<Adoption>,
-    /// What data blocks were compressed with, once it is read.
+    /// The dictionary of the data blocks, once it is read.
     dictionary: Option<Dictionary>,
     /// The last bytes of the file, until the blocks in them are read.
     tail: Vec<u8>,
@@ -91,7 +91,7 @@ impl TableFile {
         Ok(Self { file, id, seed, footer, footer_at, file_bytes, adoption, dictionary: None, tail })
     }
 
-    /// Opens a table whose end is damaged or lost, by what is known of it. Nothing is there behind
+    /// Opens a table whose end is damaged or lost, using what is known of it. Its content ends
     /// where its blocks ended, or where the file does.
     pub(crate) fn open_without_end(
         fs: &dyn FileSystem,
@@ -169,12 +169,12 @@ impl TableFile {
         self.footer_at
     }
 
-    /// Gives back the memory of the tail.
+    /// Frees the memory of the tail.
     pub(crate) fn forget_tail(&mut self) {
         self.tail = Vec::new();
     }
 
-    /// A report on this file.
+    /// A corruption error about this file.
     pub(crate) fn corruption(&self, offset: u64, what: impl Into<String>) -> FileError {
         FileError::Corruption(Corruption::new(self.id.file_name(), offset, what.into()))
     }
@@ -192,12 +192,12 @@ impl TableFile {
         self.unseal(handle, stored)
     }
 
-    /// Says that the block at `handle` will be read soon.
+    /// Announces to the system that the block at `handle` will be read soon.
     pub(crate) fn will_need(&self, handle: BlockHandle) {
         self.file.will_need(handle.offset, handle.len);
     }
 
-    /// Bounds what is read, and allocated for it, by the file.
+    /// Checks `handle` against the file, to bound what is read and allocated.
     fn check_handle(&self, handle: BlockHandle) -> Result<(), FileError> {
         let least = FileHeader::LEN as u64;
         if handle.offset < least
@@ -209,8 +209,8 @@ impl TableFile {
         Ok(())
     }
 
-    /// Reads the data block at `handle`, by buffers that the thread keeps; calls `waits`, if there is
-    /// one, before it waits for the device.
+    /// Reads the data block at `handle`, using buffers that the thread keeps; calls `waits`, if
+    /// given, before it waits for the device.
     pub(crate) fn read_data(
         &self,
         handle: BlockHandle,
@@ -261,7 +261,7 @@ impl TableFile {
         Ok(())
     }
 
-    /// What data blocks are compressed with, if it was read.
+    /// The dictionary of the data blocks, if it was read.
     pub(crate) const fn dictionary(&self) -> Option<&Dictionary> {
         self.dictionary.as_ref()
     }
@@ -360,7 +360,7 @@ impl TableFile {
             .map_err(|error| self.undecodable(handle, BlockKind::Data, error))
     }
 
-    /// Reads `len` bytes at `offset`, which lie inside the file.
+    /// Reads `len` bytes at `offset`, which must be inside the file.
     pub(crate) fn read_bytes(&self, offset: u64, len: usize) -> Result<Vec<u8>, FileError> {
         read(&*self.file, self.id, offset, len)
     }
@@ -392,14 +392,15 @@ impl TableFile {
         read_into(&*self.file, self.id, offset + at_hand as u64, &mut bytes[at_hand..])
     }
 
-    /// As [`TableFile::read_bytes`], in place of what is in `buffer`, which is empty after a failure.
+    /// As [`TableFile::read_bytes`], replacing the contents of `buffer`, which is empty after a
+    /// failure.
     pub(crate) fn read_into(
         &self,
         offset: u64,
         len: usize,
         buffer: &mut Vec<u8>,
     ) -> Result<(), FileError> {
-        // Only what the buffer grows by is zeroed.
+        // Only the part by which the buffer grows is zeroed.
         buffer.resize(len, 0);
         let result = read_into(&*self.file, self.id, offset, buffer);
         if result.is_err() {
@@ -408,7 +409,7 @@ impl TableFile {
         result
     }
 
-    /// Lets the system drop its copy of what is in `range`.
+    /// Lets the system drop `range` from the page cache.
     pub(crate) fn forget(&self, range: Range<u64>) {
         self.file.forget(range);
     }
@@ -420,7 +421,7 @@ impl TableFile {
     }
 }
 
-/// A block whose checksum held.
+/// A block whose checksum matched.
 pub(crate) struct Unsealed {
     pub(crate) payload: Box<[u8]>,
     pub(crate) compression: Compression,
@@ -435,7 +436,7 @@ fn read(file: &dyn File, id: TableId, offset: u64, len: usize) -> Result<Vec<u8>
 fn read_into(file: &dyn File, id: TableId, offset: u64, bytes: &mut [u8]) -> Result<(), FileError> {
     match file.read_exact_at(offset, bytes) {
         Ok(()) => Ok(()),
-        // The length was taken from the file itself: it has shrunk since.
+        // The length was taken from the file itself, so the file has shrunk since.
         Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => {
             Err(Corruption::new(id.file_name(), offset, "file was cut while it was open").into())
         }

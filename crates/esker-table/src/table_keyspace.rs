@@ -1,6 +1,6 @@
-//! What a table says of its keyspace, for a repair that has lost the manifest.
+//! What a table records about its keyspace, for a repair that has lost the manifest.
 //!
-//! As it was when the table was written: a rename since is not in it. Nothing but a repair asks for it.
+//! As of when the table was written: later renames are not included. Only a repair uses it.
 
 #![cfg_attr(
     not(test),
@@ -15,7 +15,7 @@
 
 use esker_base::coding::{DecodeError, Decoder, put_bytes};
 
-/// The name of a keyspace, and what its entries cannot be read without.
+/// The name of a keyspace, and what is required to read its entries.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct TableKeyspace {
     /// Its name.
@@ -27,7 +27,7 @@ pub struct TableKeyspace {
 }
 
 impl TableKeyspace {
-    /// Appends the body of the extra that stands for it.
+    /// Appends it as the body of its section.
     pub(crate) fn encode(&self, out: &mut Vec<u8>) {
         let Self { name, order, merge_operator } = self;
         for text in [name, order, merge_operator] {

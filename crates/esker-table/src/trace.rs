@@ -1,26 +1,26 @@
-//! What a read did, told as it happens: for `explain` and for metrics.
+//! Observes what a read does, as it happens: for `explain` and for metrics.
 //!
-//! Static dispatch: with [`NoTrace`] every event and every look at the clock compiles to nothing.
+//! Static dispatch: with [`NoTrace`], every event and every read of the clock compiles to nothing.
 
 use std::fmt;
 use std::time::Duration;
 
 use crate::TableProperties;
 
-/// What a block is.
+/// The kind of a block.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum BlockKind {
     /// Entries.
     Data,
-    /// Separators and places of the data blocks of one partition.
+    /// Separators and handles of the data blocks of one partition.
     Index,
     /// The filter of one partition.
     Filter,
-    /// What data blocks were compressed with.
+    /// The dictionary that data blocks were compressed with.
     Dictionary,
     /// The range tombstones.
     RangeTombstones,
-    /// Separators and places of the partitions.
+    /// Separators and handles of the partitions.
     TopIndex,
     /// The [`TableProperties`].
     Properties,
@@ -52,7 +52,7 @@ pub enum FilterVerdict {
     MayContain,
     /// The table was built without a filter.
     Absent,
-    /// The filter cannot be believed; the read goes on without it.
+    /// The filter cannot be trusted; the read goes on without it.
     Damaged,
 }
 
@@ -61,38 +61,39 @@ pub enum FilterVerdict {
 pub struct BlockRead {
     /// What it is.
     pub kind: BlockKind,
-    /// Where it lies in the file, in bytes.
+    /// Its offset in the file, in bytes.
     pub offset: u64,
     /// Whether it was in the cache; otherwise it was read from the file.
     pub from_cache: bool,
-    /// What it takes in the file, in bytes.
+    /// Its size in the file, in bytes.
     pub bytes: u64,
-    /// How long it took to read, check and decode; zero from the cache.
+    /// How long it took to read, verify and decode; zero from the cache.
     pub time: Duration,
 }
 
-/// Takes note of what a read does.
+/// Observes what a read does.
 pub trait ReadTrace {
-    /// Whether anybody listens. Where not, no event is even put together.
+    /// Whether anybody listens. If not, events are not even created.
     const ENABLED: bool = true;
 
-    /// Whether [`ReadTrace::waits`] is listened to. Where not, no read is tried first.
+    /// Whether anybody listens to [`ReadTrace::waits`]. If not, reads are not first tried without
+    /// waiting.
     const LISTENS_TO_WAITS: bool = false;
 
     /// A data block is not at hand: the read will wait for the device. Called while the block's
     /// slot in the cache is held.
     fn waits(&mut self) {}
 
-    /// A table is asked.
+    /// A table is being searched.
     fn table(&mut self, _properties: &TableProperties) {}
 
-    /// A filter has spoken.
+    /// A filter was asked.
     fn filter(&mut self, _verdict: FilterVerdict) {}
 
     /// A block was needed.
     fn block(&mut self, _read: BlockRead) {}
 
-    /// `count` entries of the key were passed over, because the snapshot does not see them.
+    /// `count` entries of the key were stepped over, because the snapshot does not see them.
     fn stepped_over(&mut self, _count: u64) {}
 }
 

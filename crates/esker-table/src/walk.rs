@@ -1,8 +1,8 @@
 //! Walks a table file block by block, in file order, past the cache: for dump, verify and salvage.
 //!
-//! A block that cannot be read is an item of the walk, and the walk goes on behind it. The data
-//! blocks of a partition whose index is damaged are passed over: nothing says where they are. Where
-//! the top index cannot be had, [`Table::walk_by_indexes`] does without it.
+//! A block that cannot be read is an item of the walk, and the walk goes on after it. The data
+//! blocks of a partition with a damaged index are skipped, since their positions are unknown. If
+//! the top index is lost, [`Table::walk_by_indexes`] does without it.
 
 use std::sync::Arc;
 
@@ -25,18 +25,18 @@ pub struct WalkedBlock {
     pub kind: BlockKind,
     /// The partition that it belongs to; `None` for top index and properties.
     pub partition: Option<u32>,
-    /// Where it lies, and how many bytes it takes in the file.
+    /// Its position and size in the file.
     pub handle: BlockHandle,
     /// How it is compressed.
     pub compression: Compression,
-    /// How many bytes it has unpacked.
+    /// Its unpacked size, in bytes.
     pub payload_bytes: u64,
-    /// Stands for the sequence numbers of a data block, if the table came from outside.
+    /// Replaces the sequence numbers of a data block, if the table was ingested.
     pub(crate) seqno: Option<SeqNo>,
     pub(crate) content: WalkedContent,
 }
 
-/// What is in a block of a walk.
+/// The content of a block of a walk.
 #[derive(Debug)]
 pub(crate) enum WalkedContent {
     Data(DataBlock),
@@ -49,8 +49,8 @@ pub(crate) enum WalkedContent {
 }
 
 impl WalkedBlock {
-    /// How many entries a data block has, separators an index has, fragments the range tombstones
-    /// have; zero for other blocks.
+    /// The number of entries of a data block, separators of an index, or fragments of range
+    /// tombstones; zero for other blocks.
     #[must_use]
     pub fn item_count(&self) -> usize {
         match &self.content {
@@ -79,8 +79,8 @@ impl WalkedBlock {
         }
     }
 
-    /// Calls `visit` with every separator of an index or top index, and the block that it stands
-    /// for: a data block, or the index of a partition.
+    /// Calls `visit` with every separator of an index or top index, and the handle of its block: a
+    /// data block, or the index of a partition.
     pub fn for_each_separator(&self, mut visit: impl FnMut(&[u8], BlockHandle)) {
         let mut separator = Vec::new();
         for number in 0..self.item_count() {
@@ -119,7 +119,7 @@ impl WalkedBlock {
     }
 }
 
-/// Where a walk stands.
+/// The position of a walk.
 #[derive(Clone, Copy, Debug)]
 enum Step {
     /// Before a partition: its index is read, to learn where its blocks are.
@@ -141,21 +141,21 @@ pub struct TableWalk {
     file: TableFile,
     top: Arc<TopIndex>,
     index: Option<(Arc<IndexBlock>, u64)>,
-    /// Where the dictionary is, likewise.
+    /// The dictionary's handle, likewise.
     dictionary: Option<BlockHandle>,
-    /// Where the range tombstones are, by the properties that the table is known by.
+    /// The range tombstones' handle, according to the known properties of the table.
     ranges: Option<TableRanges>,
     step: Step,
-    /// Whether the blocks that lead to all others are there.
+    /// Whether footer and top index are there.
     has_end: bool,
     unfound: Vec<KeyBounds>,
 }
 
 impl Table {
-    /// Walks the file block by block, past the cache. Opens the file anew.
+    /// Walks the file block by block, bypassing the cache. Opens the file separately.
     ///
     /// # Errors
-    /// As [`Table::open_file`]; a damaged top index is one too.
+    /// As [`Table::open_file`]; also if the top index is damaged.
     pub fn walk(&self) -> Result<TableWalk, FileError> {
         let context = self.context();
         let id = self.properties().id;
@@ -163,9 +163,9 @@ impl Table {
         TableWalk::new(file, self.properties())
     }
 
-    /// Walks the file without its footer and its top index, by the indexes of its partitions, each
-    /// of which is looked for: an index says of itself where its blocks start, and stands where they
-    /// end. [`TableWalk::unfound`] says which keys may be in partitions that were not found.
+    /// Walks the file without footer and top index, by searching for the indexes of its partitions:
+    /// an index says where its blocks start, and follows directly after them.
+    /// [`TableWalk::unfound`] says which keys may be in partitions that were not found.
     ///
     /// # Errors
     /// Of the file system; `Corruption` if the header or the dictionary is damaged.
@@ -186,7 +186,7 @@ impl TableWalk {
     fn new(mut file: TableFile, properties: &TableProperties) -> Result<Self, FileError> {
         file.read_dictionary(properties)?;
         let top = file.read_top_index()?;
-        // From here on every block is read from the file, not from what is held of its end.
+        // From here on every block is read from the file, not from the copy of its tail.
         file.forget_tail();
         Ok(Self::over(file, properties, top, true, Vec::new()))
     }
@@ -206,8 +206,8 @@ impl TableWalk {
         Self { file, top, index: None, dictionary, ranges, step, has_end, unfound }
     }
 
-    /// Which keys may be in partitions that could not be found. Those of damaged blocks are not
-    /// among them: such a block is an item of the walk.
+    /// Which keys may be in partitions that could not be found. Keys of damaged blocks are not
+    /// included: such a block is an item of the walk.
     #[must_use]
     pub fn unfound(&self) -> &[KeyBounds] {
         &self.unfound
@@ -220,7 +220,7 @@ impl TableWalk {
     /// Where the first block starts.
     pub(crate) const START: u64 = FileHeader::LEN as u64;
 
-    /// Takes the step that the walk stands before; `None` if there is nothing to show for it.
+    /// Takes the next step of the walk; `None` if it yields nothing.
     fn take(&mut self) -> Option<Result<WalkedBlock, FileError>> {
         match self.step {
             Step::Partition(partition) => self.enter(partition),
