@@ -7,11 +7,15 @@
 //! `--write` it records them.
 //!
 //! `cargo xtask torture MODE` treats a real program that uses the engine badly; `cargo xtask prove`
-//! runs all harnesses and prints what they went through; `cargo xtask planted` says which of them
-//! find the defects that are planted in the engine.
+//! runs all harnesses and prints what they went through; `cargo xtask concurrency` those that need
+//! builds of their own; `cargo xtask planted` says which of them find the defects that are planted
+//! in the engine.
 
 #![forbid(unsafe_code)]
 
+mod campaign;
+mod concurrency;
+mod document;
 mod instructions;
 mod lexer;
 mod planted;
@@ -23,8 +27,11 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
+use campaign::{Outcome, Settings};
+
 const USAGE: &str = "usage: cargo xtask (tidy | instructions [--write] | torture MODE [--seed S] \
-                     [--runs N] | prove [SEED [BUDGET]] | planted [--short | --only NAME... | --by HARNESS])";
+                     [--runs N | --times N] | prove [SEED [BUDGET]] [--write] | \
+                     concurrency [SEED [BUDGET]] | planted [--short | --only NAME... | --by HARNESS])";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -39,9 +46,11 @@ fn main() -> ExitCode {
         ["planted", "--only", names @ ..] => {
             run_planted(&repository(), planted::Choice::Only(names))
         }
-        ["prove"] => run_prove(&repository(), "1", "1"),
-        ["prove", seed] => run_prove(&repository(), seed, "1"),
-        ["prove", seed, budget] => run_prove(&repository(), seed, budget),
+        ["prove", words @ .., "--write"] => {
+            with_settings(words, |s| run_prove(&repository(), s, true))
+        }
+        ["prove", words @ ..] => with_settings(words, |s| run_prove(&repository(), s, false)),
+        ["concurrency", words @ ..] => with_settings(words, |s| run_concurrency(&repository(), s)),
         ["help" | "--help" | "-h"] => print(USAGE, ExitCode::SUCCESS),
         _ => print(USAGE, ExitCode::FAILURE),
     }
@@ -83,10 +92,46 @@ fn run_torture(root: &Path, words: &[&str]) -> ExitCode {
     }
 }
 
-fn run_prove(root: &Path, seed: &str, budget: &str) -> ExitCode {
-    match prove::run(root, seed, budget) {
-        Ok(proof) if proof.failed.is_empty() => print(&proof.table(), ExitCode::SUCCESS),
-        Ok(proof) => print(&proof.table(), ExitCode::FAILURE),
+/// Runs a campaign with the seed and the budget that `words` name, 1 each if they do not.
+fn with_settings(words: &[&str], run: impl FnOnce(Settings<'_>) -> ExitCode) -> ExitCode {
+    let (seed, budget) = match words {
+        [] => ("1", "1"),
+        [seed] => (*seed, "1"),
+        [seed, budget] => (*seed, *budget),
+        _ => return print(USAGE, ExitCode::FAILURE),
+    };
+    match (seed.parse::<u64>(), budget.parse::<u64>()) {
+        (Ok(_), Ok(budget @ 1..)) => run(Settings { seed, budget }),
+        _ => print("SEED and BUDGET are numbers, and the budget is not 0", ExitCode::FAILURE),
+    }
+}
+
+fn run_prove(root: &Path, settings: Settings<'_>, write: bool) -> ExitCode {
+    let proof = match prove::run(root, settings) {
+        Ok(proof) => proof,
+        Err(error) => return print(&format!("cannot start cargo: {error}"), ExitCode::FAILURE),
+    };
+    let table = proof.table();
+    if write {
+        let written =
+            prove::heading(root, settings).map_err(|error| error.to_string()).and_then(|heading| {
+                document::write(root, document::RELIABILITY, prove::TABLE, &(heading + &table))
+            });
+        if let Err(error) = written {
+            return print(&format!("{table}not written: {error}"), ExitCode::FAILURE);
+        }
+    }
+    print(&table, if proof.holds() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn run_concurrency(root: &Path, settings: Settings<'_>) -> ExitCode {
+    match concurrency::run(root, settings) {
+        Ok(reports) => {
+            let lines: Vec<String> = reports.iter().map(ToString::to_string).collect();
+            let has_failed = reports.iter().any(|report| report.outcome == Outcome::Failed);
+            let code = if has_failed { ExitCode::FAILURE } else { ExitCode::SUCCESS };
+            print(&lines.join("\n"), code)
+        }
         Err(error) => print(&format!("cannot start cargo: {error}"), ExitCode::FAILURE),
     }
 }

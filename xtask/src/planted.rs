@@ -20,16 +20,15 @@ use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use crate::document::{self, RELIABILITY};
 use binaries::Binaries;
 use harness::{Harness, Verdict};
 
 /// How many defects are tried at a time.
 const WORKER_COUNT: usize = 2;
 
-/// The document that holds the table, and what stands around it there.
-const DOCUMENT: &str = "docs/RELIABILITY.md";
-const BEGIN: &str = "<!-- planted defects: begin -->\n";
-const END: &str = "<!-- planted defects: end -->\n";
+/// What the table is called where the document has it.
+const TABLE: &str = "planted defects";
 
 /// A few that are found in seconds, each by another harness.
 const SHORT: [&str; 8] = [
@@ -87,7 +86,7 @@ pub(crate) fn run(root: &Path, choice: Choice<'_>) -> Result<(String, bool), Str
     }
     let chosen: Vec<_> = sites.into_iter().filter(|(name, _)| is_chosen(name)).collect();
     let binaries = Binaries::build(root)?;
-    let document = std::fs::read_to_string(root.join(DOCUMENT)).map_err(|e| e.to_string())?;
+    let document = std::fs::read_to_string(root.join(RELIABILITY)).map_err(|e| e.to_string())?;
     let (known, clean) = (known(&document), Mutex::default());
     let (next, rows) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
     let work = || -> Result<(), String> {
@@ -111,7 +110,7 @@ pub(crate) fn run(root: &Path, choice: Choice<'_>) -> Result<(String, bool), Str
     rows.sort();
     let table = table(&rows);
     if let Choice::All = choice {
-        write(&root.join(DOCUMENT), &table)?;
+        document::write(root, RELIABILITY, TABLE, &table)?;
     }
     let need_not_be = matches!(choice, Choice::By(_));
     Ok((table, need_not_be || rows.iter().all(|row| row.caught_by.is_some())))
@@ -158,9 +157,7 @@ fn catch(
 
 /// What found each defect, by the table in `document`.
 fn known(document: &str) -> BTreeMap<&str, &str> {
-    let table = document.split_once(BEGIN).map_or("", |(_, table)| table);
-    let rows = table.lines().take_while(|line| !line.starts_with(END.trim_end()));
-    rows.filter_map(row_of).collect()
+    document::between(document, TABLE).unwrap_or_default().lines().filter_map(row_of).collect()
 }
 
 /// The name of the defect in a row of the table, and what caught it.
@@ -181,42 +178,27 @@ fn table(rows: &[Row]) -> String {
     text
 }
 
-/// Puts the table between its marks.
-fn write(path: &Path, table: &str) -> Result<(), String> {
-    let text = std::fs::read_to_string(path).map_err(|error| error.to_string())?;
-    let text = replaced(&text, table).ok_or(format!("{DOCUMENT} has no place for the table"))?;
-    std::fs::write(path, text).map_err(|error| error.to_string())
-}
-
-fn replaced(text: &str, table: &str) -> Option<String> {
-    let (before, rest) = text.split_once(BEGIN)?;
-    let (_, after) = rest.split_once(END)?;
-    Some(format!("{before}{BEGIN}{table}{END}{after}"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn table_replaces_the_one_that_stood_there() {
+    fn table_names_what_is_caught_by_nothing_and_is_read_again() {
         let row = |name: &str, caught_by: Option<&str>| Row {
             site: "crates/a.rs".to_owned(),
             name: name.to_owned(),
             caught_by: caught_by.map(str::to_owned),
         };
         let table = table(&[row("one", Some("model: x")), row("two", None)]);
-        let text = replaced(&format!("a\n{BEGIN}old\n{END}b\n"), &table).unwrap();
         assert_eq!(
-            text,
-            format!(
-                "a\n{BEGIN}1 of 2 planted defects are caught.\n\n| defect | site | caught by |\n\
-                 |---|---|---|\n| one | `crates/a.rs` | model: x |\n\
-                 | two | `crates/a.rs` | **nothing** |\n{END}b\n"
-            )
+            table,
+            "1 of 2 planted defects are caught.\n\n| defect | site | caught by |\n|---|---|---|\n\
+             | one | `crates/a.rs` | model: x |\n| two | `crates/a.rs` | **nothing** |\n"
         );
-        assert_eq!(replaced("no marks", &table), None);
-        assert_eq!(known(&text)["one"], "model: x");
+        let document =
+            format!("<!-- {TABLE}: begin -->\n{table}<!-- {TABLE}: end -->\n| a | b | c |\n");
+        assert_eq!(known(&document)["one"], "model: x");
+        assert!(!known(&document).contains_key("a"));
         assert_eq!(known("no marks").len(), 0);
     }
 

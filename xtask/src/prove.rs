@@ -1,45 +1,37 @@
 //! `cargo xtask prove`: runs every harness that treats the engine badly, adds up what they count, and
-//! prints it as a table.
+//! prints it as a table; with `--write` into `docs/RELIABILITY.md`, too.
 //!
 //! Each harness prints lines `counted: NUMBER WHAT`; nothing is counted here that a harness did not
 //! say. What cannot run on this machine is listed as skipped, with the reason that it gave.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 
-/// The harnesses: what each is called, and how cargo runs it.
-const HARNESSES: [(&str, &[&str]); 4] = [
-    (
-        "crashes, faults, damage and kills",
-        &[
-            "test",
-            "--locked",
-            "-p",
-            "esker",
-            "--test",
-            "it",
-            "--",
-            "baton",
-            "crash",
-            "faults",
-            "damage",
-            "kill",
-            "--nocapture",
-        ],
-    ),
-    (
-        "other stores and option sets",
-        &["test", "--locked", "-p", "esker-torture", "--test", "differential", "--", "--nocapture"],
-    ),
-    (
-        "a real program, treated badly",
-        &["run", "--locked", "-q", "-p", "esker-torture", "--", "drive", "all"],
-    ),
-    (
-        "decoders, and whole directories",
-        &["run", "--locked", "-q", "-p", "esker-torture", "--", "fuzz", "--corpus", "fuzz/corpus"],
-    ),
+use crate::campaign::{Outcome, Report, Settings};
+use crate::concurrency;
+
+/// What the table is called where the document has it.
+pub(crate) const TABLE: &str = "prove";
+
+/// The tests of the engine that count what they went through.
+const TESTS: [&str; 9] = [
+    "baton",
+    "crash",
+    "faults",
+    "damage",
+    "mixtures",
+    "model::",
+    "failing_reads",
+    "extremes",
+    "kill",
+];
+
+/// A program of `esker-torture`, started with its arguments, a seed and a budget.
+const PROGRAMS: [(&str, &[&str]); 2] = [
+    ("a real program, treated badly", &["drive", "all"]),
+    ("decoders, and whole directories", &["fuzz", "--corpus", "fuzz/corpus"]),
 ];
 
 /// What the harnesses said.
@@ -47,69 +39,124 @@ const HARNESSES: [(&str, &[&str]); 4] = [
 pub(crate) struct Proof {
     counts: BTreeMap<String, u64>,
     lines: Vec<String>,
-    pub(crate) failed: Vec<&'static str>,
+    failed: Vec<&'static str>,
 }
 
-/// Runs all harnesses with `seed`; `budget` multiplies the work of those that take it.
+/// Runs all harnesses.
 ///
 /// # Errors
 /// If a program cannot be started.
-pub(crate) fn run(root: &Path, seed: &str, budget: &str) -> std::io::Result<Proof> {
+pub(crate) fn run(root: &Path, settings: Settings<'_>) -> std::io::Result<Proof> {
     let mut proof = Proof::default();
-    for (name, arguments) in HARNESSES {
-        eprintln!("== {name}");
+    let cargo = |arguments: &[&str]| {
         let mut command = Command::new("cargo");
-        command.args(arguments).current_dir(root).env("ESKER_BUDGET", budget);
-        if arguments.contains(&"run") {
-            command.args(["--seed", seed]);
-        }
-        let output = command.stdin(Stdio::null()).output()?;
-        let text = [output.stdout, output.stderr].concat();
-        let text = String::from_utf8_lossy(&text);
-        text.lines().for_each(|line| proof.note(line));
-        if !output.status.success() {
-            eprintln!("{text}");
-            proof.failed.push(name);
-        }
+        command.args(arguments).current_dir(root);
+        command.env("ESKER_FIRST_SEED", settings.seed);
+        command.env("ESKER_BUDGET", settings.budget.to_string());
+        command
+    };
+    let mut tests = cargo(&["test", "--locked", "-p", "esker", "--test", "it", "--"]);
+    proof.note(&Report::of(
+        "crashes, faults, damage and kills",
+        tests.args(TESTS).arg("--nocapture"),
+    )?);
+    let mut stores = cargo(&["test", "--locked", "-p", "esker-torture", "--test", "differential"]);
+    proof.note(&Report::of("other stores and option sets", stores.args(["--", "--nocapture"]))?);
+    for (name, arguments) in PROGRAMS {
+        let mut program = cargo(&["run", "--locked", "-q", "-p", "esker-torture", "--"]);
+        let times = settings.budget.to_string();
+        program.args(arguments).args(["--seed", settings.seed, "--times", &times]);
+        proof.note(&Report::of(name, &mut program)?);
     }
+    concurrency::run(root, settings)?.iter().for_each(|report| proof.note(report));
     Ok(proof)
 }
 
 impl Proof {
-    fn note(&mut self, line: &str) {
-        if let Some((count, what)) = line.strip_prefix("counted: ").and_then(|l| l.split_once(' '))
-        {
-            *self.counts.entry(what.to_owned()).or_default() += count.parse().unwrap_or(0);
-        } else if line.starts_with("torture ") {
-            self.lines.push(line.to_owned());
+    fn note(&mut self, report: &Report) {
+        for line in report.output.lines() {
+            let counted = line.strip_prefix("counted: ").and_then(|line| line.split_once(' '));
+            if let Some((count, what)) = counted {
+                *self.counts.entry(what.to_owned()).or_default() += count.parse().unwrap_or(0);
+            } else if line.starts_with("torture ") {
+                self.lines.push(line.to_owned());
+            }
+        }
+        self.lines.push(report.to_string());
+        if report.outcome == Outcome::Failed {
+            self.failed.push(report.name);
         }
     }
 
-    /// The table, as it stands in docs/RELIABILITY.md.
+    /// Whether no harness failed.
+    pub(crate) fn holds(&self) -> bool {
+        self.failed.is_empty()
+    }
+
+    /// The table, as it stands in the document.
     pub(crate) fn table(&self) -> String {
         let mut text = "| what | how many |\n|---|---:|\n".to_owned();
-        let mut line = |line: &str| {
-            text.push_str(line);
-            text.push('\n');
-        };
-        self.counts.iter().for_each(|(what, count)| line(&format!("| {what} | {count} |")));
-        line("");
-        self.lines.iter().for_each(|said| line(&format!("- {said}")));
-        match self.failed.as_slice() {
-            [] => line("\nviolations: 0"),
-            failed => line(&format!("\nFAILED: {}", failed.join(", "))),
+        for (what, count) in &self.counts {
+            // Writing to a string does not fail.
+            _ = writeln!(text, "| {what} | {count} |");
         }
+        text.push('\n');
+        for said in &self.lines {
+            _ = writeln!(text, "- {said}");
+        }
+        _ = match self.failed.as_slice() {
+            [] => writeln!(text, "\nviolations: 0"),
+            failed => writeln!(text, "\nFAILED: {}", failed.join(", ")),
+        };
         text
     }
 }
 
-#[test]
-fn counts_are_added_up_and_skips_are_shown() {
-    let mut proof = Proof::default();
-    let lines =
-        ["counted: 3 kills", "counted: 4 kills", "noise", "torture power: SKIPPED, not passed: no"];
-    lines.iter().for_each(|line| proof.note(line));
-    let expected = "| what | how many |\n|---|---:|\n| kills | 7 |\n\n\
-                    - torture power: SKIPPED, not passed: no\n\nviolations: 0\n";
-    assert_eq!(proof.table(), expected);
+/// What a table in the document has above it: of which code it is, and how it came to be.
+pub(crate) fn heading(root: &Path, settings: Settings<'_>) -> std::io::Result<String> {
+    let git = |arguments: &[&str]| -> std::io::Result<String> {
+        let output = Command::new("git").args(arguments).current_dir(root).output()?;
+        Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+    };
+    let commit = git(&["rev-parse", "--short", "HEAD"])?;
+    let changes = if git(&["status", "--porcelain"])?.is_empty() { "" } else { ", with changes" };
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    let Settings { seed, budget } = settings;
+    Ok(format!(
+        "Written by `cargo run -p xtask -- prove {seed} {budget} --write` on commit {commit}{changes}, on a \
+         machine\nof {processors} processors. Times are of builds, too.\n\n"
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn report(name: &'static str, output: &str, outcome: Outcome) -> Report {
+        let mut report = Report::skipped(name, String::new());
+        report.output = output.to_owned();
+        report.outcome = outcome;
+        report
+    }
+
+    #[test]
+    fn counts_are_added_up_and_skips_are_shown() {
+        let mut proof = Proof::default();
+        let said = "counted: 3 kills\nnoise\ntorture power: SKIPPED, not passed: no\n";
+        proof.note(&report("one", said, Outcome::Passed));
+        proof.note(&report("two", "counted: 4 kills", Outcome::Skipped("no root".to_owned())));
+        let expected = "| what | how many |\n|---|---:|\n| kills | 7 |\n\n\
+                        - torture power: SKIPPED, not passed: no\n- one: passed, 0 s\n\
+                        - two: SKIPPED, not passed: no root\n\nviolations: 0\n";
+        assert_eq!(proof.table(), expected);
+        assert!(proof.holds());
+    }
+
+    #[test]
+    fn a_harness_that_failed_is_named() {
+        let mut proof = Proof::default();
+        proof.note(&report("one", "", Outcome::Failed));
+        assert!(!proof.holds());
+        assert!(proof.table().ends_with("- one: FAILED, 0 s\n\nFAILED: one\n"));
+    }
 }

@@ -33,6 +33,7 @@ type Drive = fn(&mut Driver) -> Result<Outcome>;
 pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     let mode = arguments.mode()?;
     let seed = arguments.number("seed", 1)?;
+    let times = arguments.number("times", 1)?;
     let parent = arguments.path("dir").unwrap_or_else(|_| std::env::temp_dir());
     let mut is_known = false;
     for (name, runs, drive) in
@@ -40,7 +41,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     {
         is_known = true;
         let clock = SystemClock::new();
-        let runs = arguments.number("runs", *runs)?;
+        let runs = arguments.number("runs", runs.saturating_mul(times))?;
         let mut driver = Driver::new(seed, runs, &parent)?;
         let outcome = drive(&mut driver).map_err(|what| {
             format!("{name}: {what}; repeat it with: esker-torture drive {name} --seed {seed}")

@@ -20,7 +20,8 @@ const INPUT_LEN_MAX: usize = 16 << 10;
 /// Runs `fuzz`.
 pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     let seed = arguments.number("seed", 1)?;
-    let limit = Duration::from_millis(arguments.number("millis", 2000)?);
+    let times = arguments.number("times", 1)?;
+    let limit = Duration::from_millis(arguments.number("millis", 2000)?.saturating_mul(times));
     let corpus = arguments.path("corpus").ok();
     if let (Some(dir), true) = (&corpus, arguments.has("write")) {
         return write_corpus(dir);

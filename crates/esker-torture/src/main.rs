@@ -32,7 +32,7 @@ use std::process::ExitCode;
 use arguments::Arguments;
 
 const USAGE: &str = "\
-usage: esker-torture drive MODE --seed S [--runs N] [--dir DIR]
+usage: esker-torture drive MODE --seed S [--runs N | --times N] [--dir DIR]
        MODE: kill, syscall-kill, power, block-log, full-disk, few-fds, small-memory,
              failing-sync, all;
              control, which is not among all
@@ -40,7 +40,7 @@ usage: esker-torture drive MODE --seed S [--runs N] [--dir DIR]
                           [--marks FILE]
        esker-torture check --db DIR --expected FILE
        esker-torture control --db DIR --expected FILE
-       esker-torture fuzz [TARGET] --seed S [--millis N] [--corpus DIR [--write]]
+       esker-torture fuzz [TARGET] --seed S [--millis N] [--times N] [--corpus DIR [--write]]
        esker-torture fuzz TARGET --input FILE";
 
 /// What went wrong, in a sentence.

@@ -23,18 +23,25 @@ use crate::outside;
 use crate::policies;
 use crate::random::{Rng, for_each_seed};
 use crate::state::{Bounds, Write};
+use crate::tally::Tally;
 
 const DIR: &str = "db";
 
 /// Where a copy of the closed database is.
 const COPY: &str = "copy";
 
+static EXTREMES: Tally = Tally::new("histories of extreme keys and values");
+
 type Model = BTreeMap<Vec<u8>, Vec<u8>>;
 
 #[test]
 fn every_answer_about_extreme_keys_and_values_is_that_of_a_sorted_map() {
     let name = "every_answer_about_extreme_keys_and_values_is_that_of_a_sorted_map";
-    for_each_seed(name, 6, |seed| Run::new(seed).run());
+    for_each_seed(name, 6, |seed| {
+        Run::new(seed).run();
+        EXTREMES.add(1);
+    });
+    EXTREMES.print();
 }
 
 struct Run {

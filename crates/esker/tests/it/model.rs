@@ -26,6 +26,7 @@ use crate::outside;
 use crate::random::{Rng, expiry_at, for_each_seed};
 use crate::reading::assert_state;
 use crate::state::{How, State, Turn, Write, between};
+use crate::tally::Tally;
 use readers::Readers;
 use ways::{Expected, Reader};
 
@@ -40,6 +41,8 @@ const FAR_MILLIS: u64 = 1 << 50;
 /// Operations of one seed.
 const STEP_COUNT: usize = 400;
 
+static HISTORIES: Tally = Tally::new("histories beside the model");
+
 /// Names that keyspaces are given.
 const NAMES: [&str; 5] = ["default", "a", "b", "c", "d"];
 
@@ -47,14 +50,18 @@ const NAMES: [&str; 5] = ["default", "a", "b", "c", "d"];
 fn every_answer_is_that_of_the_model_with_jobs_step_by_step() {
     for_each_seed("every_answer_is_that_of_the_model_with_jobs_step_by_step", 60, |seed| {
         Run::new(seed, 0).run();
+        HISTORIES.add(1);
     });
+    HISTORIES.print();
 }
 
 #[test]
 fn every_answer_is_that_of_the_model_beside_background_threads() {
     for_each_seed("every_answer_is_that_of_the_model_beside_background_threads", 25, |seed| {
         Run::new(seed, 2).run();
+        HISTORIES.add(1);
     });
+    HISTORIES.print();
 }
 
 /// One database, its model, and who reads it.

@@ -124,17 +124,34 @@ pub(crate) fn expiry_at(millis: u64) -> Expiry {
     Expiry::At(UNIX_EPOCH + Duration::from_millis(millis))
 }
 
-/// Seeds of a test: the one that `ESKER_SEED` names, or `count` from 1 on, times `ESKER_BUDGET`.
+/// Seeds of a test: the one that `ESKER_SEED` names, or `count` times `ESKER_BUDGET` of them, from
+/// `ESKER_FIRST_SEED` or 1 on.
 pub(crate) fn seeds(count: u64) -> Vec<u64> {
-    match std::env::var("ESKER_SEED") {
-        Ok(seed) => vec![seed.parse().expect("ESKER_SEED is a number")],
-        Err(_) => (1..=count * budget()).collect(),
+    match number("ESKER_SEED") {
+        Some(seed) => vec![seed],
+        None => (first_seed()..).take((count * budget()) as usize).collect(),
     }
+}
+
+/// The first of the seeds of a test, if none is fixed.
+pub(crate) fn first_seed() -> u64 {
+    number("ESKER_FIRST_SEED").unwrap_or(1)
+}
+
+/// Whether the seeds are those that every run has, or these and more.
+pub(crate) fn are_the_usual_seeds() -> bool {
+    number("ESKER_SEED").is_none() && first_seed() == 1
 }
 
 /// How many times as long as in an ordinary run the tests may take: `ESKER_BUDGET`, or 1.
 pub(crate) fn budget() -> u64 {
-    std::env::var("ESKER_BUDGET").map_or(1, |text| text.parse().expect("ESKER_BUDGET is a number"))
+    number("ESKER_BUDGET").unwrap_or(1)
+}
+
+/// The number in a variable of the environment, if it is set.
+fn number(variable: &str) -> Option<u64> {
+    let text = std::env::var(variable).ok()?;
+    Some(text.parse().unwrap_or_else(|_| panic!("{variable} is {text}, not a number")))
 }
 
 /// Runs `test` for each seed; a failure names its seed.
