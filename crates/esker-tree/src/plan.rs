@@ -86,6 +86,8 @@ pub enum PlanReason {
     Expired,
     /// Range tombstones hide everything in the tables.
     RangeDeleted,
+    /// A run has many small tables, which nothing else would merge.
+    SmallTables,
     /// Too much of the blob files is garbage.
     BlobWaste,
     /// It was requested by a call.
@@ -111,6 +113,7 @@ impl PlanReason {
             Self::Searches => "searches",
             Self::Expired => "expired",
             Self::RangeDeleted => "range-deleted",
+            Self::SmallTables => "small-tables",
             Self::BlobWaste => "blob-waste",
             Self::Manual => "manual",
         }

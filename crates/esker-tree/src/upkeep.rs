@@ -2,7 +2,8 @@
 //!
 //! Deletes whose deadline is near come first, before the policy. When the policy has nothing to do:
 //! tables whose tombstones free enough for what they cost, tables that were written too long ago,
-//! and level 0, once seeks have paid for it or while nobody writes. Pure, like policies.
+//! level 0, once seeks have paid for it or while nobody writes, and small tables, where a run has
+//! many. Pure, like policies.
 //!
 //! Seeks pay by searching more than one run. A merge is due when the searches that it would have
 //! spared, since the tables last changed, have cost as much as the merge will
@@ -11,8 +12,8 @@
 //! choice with knowledge of the future, and such merges read at most [`BYTES_PER_SEARCH`] bytes of
 //! files for each superfluous search.
 //!
-//! Everything is compacted as on demand, level by level down to the last: only there are a
-//! tombstone and what it hides certain to end.
+//! All but small tables are compacted as on demand, level by level down to the last: only there are
+//! a tombstone and what it hides certain to end.
 //!
 //! The estimate of what can be freed: each tombstone frees itself and one entry of average size
 //! among the older tables that its table overlaps, as far as they have that many. Other entries
@@ -74,6 +75,8 @@ pub struct Upkeep {
     pub uses_idle_time: bool,
     /// Whether level 0 is compacted once seeks have paid for it.
     pub spares_searches: bool,
+    /// Whether many small neighbours of a run become one table.
+    pub joins_small_tables: bool,
 }
 
 /// The circumstances of a decision.
@@ -123,6 +126,7 @@ impl Upkeep {
             .or_else(|| self.pick_old(shape, busy, moment))
             .or_else(|| self.pick_searched(shape, busy, moment))
             .or_else(|| self.pick_idle(shape, busy, moment))
+            .or_else(|| self.pick_small(shape, busy))
     }
 
     /// How many searches pay for the cheapest merge; `None` if a merge would spare none.
@@ -186,6 +190,10 @@ impl Upkeep {
             return None;
         }
         self.level_zero_down(PlanReason::Idle, shape, busy)
+    }
+
+    fn pick_small(&self, shape: &Shape, busy: &Busy) -> Option<Plan> {
+        self.joins_small_tables.then(|| self.leveled.join_small_tables(shape, busy))?
     }
 
     fn pick_searched(&self, shape: &Shape, busy: &Busy, moment: Moment) -> Option<Plan> {

@@ -76,8 +76,9 @@ impl Db {
     /// For an existing keyspace, `options` replace all its options from now on, for all its
     /// handles: an option left at its default is reset to the default, and a compaction filter that
     /// is not given stops working. The exceptions are the key order, which is fixed, and the merge
-    /// operator, which is kept if none is given. Data on disk stays as it was written until it is
-    /// compacted. To change one option, change it in a copy of [`Keyspace::options`]; to change
+    /// operator, which is kept if none is given. Data on disk stays as it was written until a
+    /// compaction rewrites it; to have all of it rewritten, set
+    /// [`periodic_compaction`](KeyspaceOptions::periodic_compaction) for a while. To change one option, change it in a copy of [`Keyspace::options`]; to change
     /// none, use [`Db::existing_keyspace`]. A database that was opened for reading applies
     /// `options` as far as it can, and does not record them.
     ///

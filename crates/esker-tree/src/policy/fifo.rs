@@ -3,7 +3,7 @@
 //! They are dropped once all tables together are too large, or once their entries are too old.
 //! **Dropped data is gone, for snapshots too.** Tables of a run are dropped one by one, and runs
 //! from the oldest on: an entry is dropped no earlier than the older ones that it hides, so nothing
-//! old comes back. The newest run always stays.
+//! old comes back. The newest run is dropped for its age only, however large it is.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -59,14 +59,13 @@ impl Fifo {
     }
 }
 
-/// The longest sequence of tables, from the oldest on, that may be dropped: each `is_due`, and none
-/// is of the newest run.
-pub(super) fn oldest_due<'a>(
+/// The longest sequence of tables, from the oldest on, that may be dropped: each `is_due`.
+fn oldest_due<'a>(
     runs: &[Aged<'a>],
     mut is_due: impl FnMut(&TableProperties) -> bool,
 ) -> Vec<(Aged<'a>, Vec<&'a Arc<TableProperties>>)> {
     let mut choices = Vec::new();
-    for aged in runs.iter().skip(1).rev() {
+    for aged in runs.iter().rev() {
         let mut tables: Vec<&Arc<TableProperties>> = aged.run.tables.iter().collect();
         tables.retain(|table| is_due(table));
         let is_whole = tables.len() == aged.run.tables.len();
@@ -120,7 +119,7 @@ impl Policy for Fifo {
             return aged;
         }
         let mut excess = held_bytes(shape).saturating_sub(self.options.bytes_max);
-        let due = oldest_due(&runs, |table| {
+        let due = oldest_due(runs.get(1..).unwrap_or_default(), |table| {
             let is_due = excess > 0;
             excess = excess.saturating_sub(table.held_bytes());
             is_due

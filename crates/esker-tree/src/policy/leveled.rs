@@ -24,6 +24,7 @@ mod debt;
 mod level_zero;
 mod manual;
 mod pick;
+mod small;
 mod view;
 
 #[cfg(test)]
@@ -35,6 +36,7 @@ use crate::plan::{Busy, Plan};
 use crate::policy::{Policy, RangeRequest};
 use crate::shape::Shape;
 
+use small::Worth;
 use view::View;
 
 /// The parameters of [`Leveled`].
@@ -120,6 +122,12 @@ impl Leveled {
     #[must_use]
     pub fn merge_within_level_zero(&self, shape: &Shape, busy: &Busy) -> Option<Plan> {
         View::new(&self.options, shape, busy).merge_within(2)
+    }
+
+    /// The plan that makes one table of small neighbours, where a run has many.
+    #[must_use]
+    pub fn join_small_tables(&self, shape: &Shape, busy: &Busy) -> Option<Plan> {
+        View::new(&self.options, shape, busy).join_small(Worth::Many, |_| true)
     }
 
     /// The options it was made with.

@@ -17,10 +17,11 @@ fn upkeep() -> Upkeep {
         frees_space: false,
         uses_idle_time: false,
         spares_searches: false,
+        joins_small_tables: false,
     }
 }
 
-/// Reads `deadline=100 rewrite=50 frees idle searches`.
+/// Reads `deadline=100 rewrite=50 frees idle searches small`.
 fn parse(words: &str) -> Upkeep {
     let mut parsed = upkeep();
     for word in words.split_whitespace() {
@@ -30,13 +31,14 @@ fn parse(words: &str) -> Upkeep {
             ("frees", "") => parsed.frees_space = true,
             ("idle", "") => parsed.uses_idle_time = true,
             ("searches", "") => parsed.spares_searches = true,
+            ("small", "") => parsed.joins_small_tables = true,
             other => panic!("{other:?} is no word"),
         }
     }
     parsed
 }
 
-/// Commands: `upkeep [deadline=SECONDS] [rewrite=SECONDS] [frees] [idle] [searches]`, `shape`, `pick
+/// Commands: `upkeep [deadline=SECONDS] [rewrite=SECONDS] [frees] [idle] [searches] [small]`, `shape`, `pick
 /// [now=SECONDS] [reader=SEQNO] [idle] [searches=COUNT]`, `due`, `reclaimable [PERCENT]`.
 #[test]
 fn upkeep_decides_as_written() {

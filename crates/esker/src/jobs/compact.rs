@@ -12,6 +12,7 @@ use crate::counters::Counters;
 use crate::engine::Engine;
 use crate::error::{ErrorKind, Result};
 use crate::events::Event;
+use crate::jobs::outputs::with_compression;
 use crate::keyspace_core::KeyspaceCore;
 use crate::scheduler::on_demand::{CompactionEnd, OnDemand};
 
@@ -110,6 +111,7 @@ impl Engine {
         let version = Arc::clone(&keyspace.view().version);
         let shape = version.shape();
         let plan = settings.manual_policy.plan_range(&shape, &busy, request);
+        let plan = plan.map(|plan| with_compression(&settings.options, plan, &shape));
         let plan = plan.or_else(|| settings.pick_blob_waste(&shape, &busy, self.wall()));
         task.expect(remaining(&version, request, plan.as_ref()));
         let Some(plan) = plan else {

@@ -4,11 +4,11 @@ use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 
 use esker_memtable::Memtable;
-use esker_table::{TableOptions, TableProperties};
+use esker_table::{Compression, TableOptions, TableProperties};
 use esker_tree::{
     CompactedPart, CompactionOutput, Filter, FlushInput, Job, JobError, PartRange, Plan,
-    PlanReason, Progress, Readers, Signal, TargetLevel, Version, compact_part, flush, join_parts,
-    split,
+    PlanReason, Progress, Readers, Shape, Signal, TargetLevel, Version, compact_part, flush,
+    join_parts, split,
 };
 
 use crate::counters::Counters;
@@ -18,6 +18,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::keyspace_core::read_view::WriteBuffer;
 use crate::keyspace_core::write_times::{WriteTimes, as_millis};
 use crate::keyspace_core::{KeyspaceCore, Settings};
+use crate::options::KeyspaceOptions;
 use crate::running::JobRecord;
 use crate::scheduler::on_demand::OnDemand;
 use crate::scheduler::shared_merge::{MergeInputs, SharedMerge};
@@ -246,21 +247,39 @@ pub(crate) fn table_options(
     target: TargetLevel,
 ) -> TableOptions {
     let options = &settings.options;
+    let (compression, zstd_dictionary_bytes) = compression_of(options, target);
+    TableOptions {
+        block_size_bytes: options.block_size_bytes as usize,
+        compression,
+        filter_bits_per_key: options.filter_bits_per_key,
+        prefix_rule: options.prefix_filter,
+        zstd_level: options.zstd_level,
+        zstd_dictionary_bytes,
+        keyspace: keyspace.described(settings),
+    }
+}
+
+/// How tables of a level are compressed, and with how large a dictionary.
+fn compression_of(options: &KeyspaceOptions, target: TargetLevel) -> (Compression, u32) {
     let is_last = target.level > 0 && target.deepest <= target.level;
     let compression = match options.last_level_compression.filter(|_| is_last) {
         Some(compression) => compression,
         None if target.is_deep() => options.compression,
         None => options.shallow_compression,
     };
-    TableOptions {
-        block_size_bytes: options.block_size_bytes as usize,
-        compression: compression.of_tables(),
-        filter_bits_per_key: options.filter_bits_per_key,
-        prefix_rule: options.prefix_filter,
-        zstd_level: options.zstd_level,
-        zstd_dictionary_bytes: if is_last { options.zstd_dictionary_bytes } else { 0 },
-        keyspace: keyspace.described(settings),
-    }
+    let compression = compression.of_tables();
+    let has_dictionary = is_last && compression == Compression::Zstd;
+    (compression, if has_dictionary { options.zstd_dictionary_bytes } else { 0 })
+}
+
+/// The plan, as a merge if it would move tables to a level that is compressed in another way.
+pub(crate) fn with_compression(options: &KeyspaceOptions, plan: Plan, shape: &Shape) -> Plan {
+    let filled = shape.levels.iter().rposition(|level| !level.runs.is_empty()).unwrap_or(0);
+    let deepest = filled.max(plan.target_level);
+    let of_level = |level| compression_of(options, TargetLevel { level, deepest });
+    let target = of_level(plan.target_level);
+    let is_as_before = plan.inputs.iter().all(|input| of_level(input.level) == target);
+    Plan { is_trivial_move: plan.is_trivial_move && is_as_before, ..plan }
 }
 
 #[cfg(test)]

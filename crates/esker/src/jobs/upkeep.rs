@@ -15,6 +15,7 @@ use esker_tree::{
 
 use crate::engine::Engine;
 use crate::error::Result;
+use crate::jobs::outputs::with_compression;
 use crate::keyspace_core::read_view::WriteBuffer;
 use crate::keyspace_core::upkeep_notes::TOMBSTONES_SWITCH_MIN;
 use crate::keyspace_core::write_times::as_millis;
@@ -67,15 +68,16 @@ impl Engine {
         let is_leveled = settings.options.compaction == CompactionPolicy::Leveled;
         if busy.is_empty() || is_leveled {
             let overdue = upkeep.pick_overdue(shape, busy, moment);
-            if overdue.is_some() {
-                return overdue;
+            if let Some(plan) = overdue {
+                return Some(with_compression(&settings.options, plan, shape));
             }
         } else if upkeep.is_overdue(shape, moment) {
             // It is their turn once the plans in flight have ended.
             return None;
         }
         let planned = settings.pick(shape, busy, moment.now);
-        planned.or_else(|| upkeep.pick(shape, busy, moment))
+        let planned = planned.or_else(|| upkeep.pick(shape, busy, moment))?;
+        Some(with_compression(&settings.options, planned, shape))
     }
 
     /// Requests what time alone has made due in a keyspace.

@@ -137,6 +137,7 @@ pub(crate) fn rules(options: &KeyspaceOptions, leveled: LeveledOptions) -> Upkee
         delete_deadline: options.delete_deadline,
         rewrite_after: options.periodic_compaction,
         frees_space: is_automatic && !options.compaction.keeps_ages_apart(),
+        joins_small_tables: is_automatic && !options.compaction.keeps_ages_apart(),
         uses_idle_time: options.compaction == CompactionPolicy::Leveled
             && options.idle_compaction.is_some(),
         spares_searches: options.compaction == CompactionPolicy::Leveled

@@ -33,8 +33,9 @@ pub enum CompactionPolicy {
     /// and universal.
     Lazy(LazyOptions),
     /// Merges nothing. **Drops the oldest tables, with their data,** once all tables together take
-    /// too many bytes or their entries are too old; snapshots lose the data too. Durations count in
-    /// whole milliseconds.
+    /// too many bytes or their entries are too old; snapshots lose the data too. The tables of the
+    /// last flush are dropped for their age only, however large they are. Durations count in whole
+    /// milliseconds.
     Fifo(FifoOptions),
     /// Merges the tables of each time window into one run, and keeps windows apart. If an age is
     /// given, **drops windows that are too old, with their data**; snapshots lose the data too.

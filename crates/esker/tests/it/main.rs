@@ -65,6 +65,7 @@ mod searches;
 mod segments;
 #[cfg(shuttle)]
 mod shuttle;
+mod small_tables;
 mod syncing;
 mod ttl;
 mod warm_cache;

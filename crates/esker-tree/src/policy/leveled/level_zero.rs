@@ -88,7 +88,7 @@ impl<'a> View<'a> {
     }
 
     /// The plan that moves every group which overlaps nothing, in level 0 or in the base level.
-    fn move_out(&self, groups: &[Group<'a>]) -> Option<Plan> {
+    pub(super) fn move_out(&self, groups: &[Group<'a>]) -> Option<Plan> {
         let mut choices: Vec<Choice<'a>> = Vec::new();
         for group in groups {
             let [choice] = group.choices.as_slice() else { continue };

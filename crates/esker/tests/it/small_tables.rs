@@ -1,0 +1,107 @@
+//! What becomes of tables that overlap nothing: few files, compressed as their level asks for.
+
+use esker::env::Env;
+use esker::{
+    CompactionPolicy, Compression, Db, IngestOptions, Keyspace, KeyspaceOptions, Options,
+    TableWriter, TableWriterOptions,
+};
+
+use crate::policies::KEEPING;
+
+fn open(env: &Env) -> Db {
+    let options = Options { background_threads: 0, ..Options::default() };
+    Db::builder("db").env(env.clone()).options(options).open().unwrap()
+}
+
+fn run_jobs(db: &Db) {
+    while db.run_background_job() {}
+}
+
+fn table_count(keyspace: &Keyspace) -> usize {
+    keyspace.levels().levels.iter().flat_map(|level| &level.runs).map(|run| run.tables.len()).sum()
+}
+
+/// A table for each flush stayed for ever, each an open file: nothing merges what overlaps nothing.
+#[test]
+fn small_flushes_of_ascending_keys_become_few_tables() {
+    let merges = |policy: &CompactionPolicy| {
+        use CompactionPolicy::{Fifo, None, TimeWindow};
+        !matches!(policy, None | Fifo(_) | TimeWindow(_))
+    };
+    for compaction in KEEPING.into_iter().filter(merges) {
+        let db = open(&Env::memory(1));
+        let options = KeyspaceOptions { compaction, log: false, ..KeyspaceOptions::default() };
+        let keyspace = db.keyspace("k", options).unwrap();
+        for number in 0..300_u32 {
+            keyspace.put(number.to_string(), "value").unwrap();
+            keyspace.put(format!("{number:08}"), "value").unwrap();
+            keyspace.flush().unwrap();
+            run_jobs(&db);
+        }
+        let count = table_count(&keyspace);
+        assert!(count < 40, "{compaction:?}: {count} tables");
+        assert_eq!(keyspace.iter().count(), 600);
+    }
+}
+
+/// 1,500 of them took as many edits, and as many tables stayed.
+#[test]
+fn a_compaction_on_demand_joins_what_was_not_joined_before() {
+    let db = open(&Env::memory(1));
+    let compaction = CompactionPolicy::None;
+    let options = KeyspaceOptions { compaction, ..KeyspaceOptions::default() };
+    let keyspace = db.keyspace("k", options).unwrap();
+    for number in 0..200_u32 {
+        keyspace.put(format!("{number:08}"), "value").unwrap();
+        keyspace.flush().unwrap();
+    }
+    run_jobs(&db);
+    assert_eq!(table_count(&keyspace), 200);
+    let report = keyspace.start_compaction::<&str>(..).unwrap().wait().unwrap();
+    assert_eq!((table_count(&keyspace), report.steps), (1, 2), "{report}");
+    assert_eq!(keyspace.iter().count(), 200);
+    // It is done, and done once.
+    let report = keyspace.start_compaction::<&str>(..).unwrap().wait().unwrap();
+    assert_eq!(report.steps, 0, "{report}");
+}
+
+#[test]
+fn small_tables_that_are_ingested_in_order_become_few() {
+    let env = Env::memory(1);
+    let db = open(&env);
+    for number in 0..50_u32 {
+        let options = TableWriterOptions::default();
+        let mut writer = TableWriter::create_in(&env, format!("t{number}"), options).unwrap();
+        writer.put(format!("{number:08}"), "value").unwrap();
+        let path = writer.finish().unwrap().path;
+        db.ingest(db.default_keyspace(), &[path], IngestOptions::default()).unwrap();
+    }
+    run_jobs(&db);
+    assert!(table_count(db.default_keyspace()) < 12);
+    assert_eq!(db.iter().count(), 50);
+}
+
+/// What overlapped nothing was moved there as it had been flushed, and stayed as it was.
+#[test]
+fn the_last_level_has_its_compression_whatever_the_order_of_keys() {
+    let bytes = |order: fn(u32) -> u32| {
+        let db = open(&Env::memory(1));
+        let options = KeyspaceOptions {
+            compression: Compression::Lz4,
+            shallow_compression: Compression::None,
+            ..KeyspaceOptions::default()
+        };
+        let keyspace = db.keyspace("k", options).unwrap();
+        for number in 0..400_u32 {
+            keyspace.put(format!("{:08}", order(number)), [0; 1000]).unwrap();
+            if number % 50 == 49 {
+                keyspace.flush().unwrap();
+                run_jobs(&db);
+            }
+        }
+        keyspace.compact::<&str>(..).unwrap();
+        db.stats().keyspaces[1].table_bytes
+    };
+    let (ascending, mixed) = (bytes(|number| number), bytes(|number| number * 7919 % 400));
+    assert!(ascending < 2 * mixed, "{ascending} bytes, and {mixed} with keys in another order");
+}
