@@ -44,7 +44,7 @@ counters! {
     write_batches,
     /// Commit groups: frames that the batches went into.
     write_groups,
-    /// Bytes of keys and values committed.
+    /// Bytes of keys and values committed; of values that expire, with the eight of their expiry.
     write_bytes,
     /// Bytes written to log segments, framing included. Counted by the log itself.
     log_bytes,
