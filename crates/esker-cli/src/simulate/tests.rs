@@ -71,7 +71,7 @@ fn bad_parameters_are_refused_by_the_name_of_the_flag() {
         ("tiered --max-merge-width 1", "--max-merge-width is 1, and must be at least 2"),
         ("leveled --sst-size-mb 0", "--sst-size-mb is 0, and must be from 1 to 1048576"),
         ("lazy --iterations 0", "--iterations is 0, and must be from 1 to 1000000"),
-        ("fifo --age-max 0", "--age-max is 0, and must be at least 1 second"),
+        ("fifo --age-max 0", "--age-max is 0ns, and must be at least 1s"),
     ];
     for (line, expected) in refused {
         assert_eq!(simulate(line), Err(expected.to_owned()));

@@ -36,8 +36,7 @@ impl FifoOptions {
     /// The first option that [`Fifo`] cannot work with.
     pub fn check(&self) -> Result<(), BadOption> {
         BadOption::unless(self.bytes_max > 0, "bytes_max", self.bytes_max, "at least 1")?;
-        let seconds = self.age_max.map_or(u64::MAX, |age| age.as_secs());
-        BadOption::unless(seconds > 0, "age_max", seconds, "at least 1 second")
+        self.age_max.map_or(Ok(()), |age| BadOption::unless_too_short("age_max", age))
     }
 }
 

@@ -35,12 +35,10 @@ impl TimeWindowOptions {
     /// # Errors
     /// The first option that [`TimeWindow`] cannot work with.
     pub fn check(&self) -> Result<(), BadOption> {
-        let seconds = self.window.as_secs();
-        BadOption::unless(seconds > 0, "window", seconds, "at least 1 second")?;
+        BadOption::unless_too_short("window", self.window)?;
         let (runs, name) = (self.runs_per_window, "runs_per_window");
         BadOption::unless(runs >= 2, name, runs, "at least 2")?;
-        let seconds = self.age_max.map_or(u64::MAX, |age| age.as_secs());
-        BadOption::unless(seconds > 0, "age_max", seconds, "at least 1 second")
+        self.age_max.map_or(Ok(()), |age| BadOption::unless_too_short("age_max", age))
     }
 }
 

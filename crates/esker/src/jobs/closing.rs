@@ -30,12 +30,12 @@ impl Engine {
             self.scheduler.request_compaction(keyspace.id);
         }
         self.look_at_time();
-        if self.options.background_threads == 0 {
-            while self.run_background_job() {}
-        }
         let result = self.scheduler.wait_until(|| match self.check_writable() {
             Err(error) => Some(Err(error)),
             Ok(()) => {
+                if self.options.background_threads == 0 {
+                    self.run_what_is_due();
+                }
                 let idle = self.scheduler.idle_epoch();
                 let keyspaces = self.keyspaces();
                 let failure = keyspaces.iter().flat_map(|keyspace| keyspace.failures()).next();
@@ -56,6 +56,19 @@ impl Engine {
         self.collect_garbage();
         self.remove_doubtful();
         result
+    }
+
+    /// Does all background jobs, those that time has made due since the last look among them: nobody
+    /// else may do them. While another thread does a job there may be nothing to do but wait.
+    fn run_what_is_due(&self) {
+        if self.scheduler.idle_epoch().is_some() {
+            for keyspace in self.keyspaces() {
+                if !self.is_settled(&keyspace) {
+                    self.scheduler.request_compaction(keyspace.id);
+                }
+            }
+        }
+        while self.run_background_job() {}
     }
 
     /// Waits until the cache is filled: a read-only open does nothing else in the background.

@@ -170,7 +170,7 @@ impl<'a> Replay<'a> {
         let mut reader = LogReader::open(self.fs, path, &expected)?;
         let expected_durable = self.catalog.durable_logs.get(&id).copied().unwrap_or(0);
         reader.expect_durable(expected_durable);
-        let mut room = Vec::new();
+        let (mut room, mut has_taken) = (Vec::new(), false);
         while let Some(frame) = reader.next_frame()? {
             let damaged = |error| {
                 let unit = "a commit group";
@@ -179,6 +179,13 @@ impl<'a> Replay<'a> {
             let group = StoredGroup::decode(frame.payload).map_err(damaged)?;
             let header = group.header;
             *is_dropping |= !self.follows(&header);
+            if *is_dropping && has_taken {
+                // Frames are chained, so none can be missing between two of one segment.
+                *is_dropping = false;
+                let what = "the commit group does not follow the one before it";
+                return Err(Corruption::new(id.file_name(), frame.offset, what).into());
+            }
+            has_taken = !*is_dropping;
             if !*is_dropping {
                 let mut decoder = group.operations(&mut room).map_err(damaged)?;
                 if self.mode == RecoveryMode::PointInTime {

@@ -2,15 +2,16 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use esker::env::{
-    Clock as _, Env, Fault, FaultFileSystem, FileExt as _, ManualClock, Operation, Rule,
-};
+use esker::env::{Clock, Env, Fault, FaultFileSystem, FileExt as _, ManualClock, Operation, Rule};
 use esker::{CompactionPolicy, Db, FifoOptions, Keyspace, KeyspaceOptions, Options};
 use esker::{ErrorKind, TimeWindowOptions};
 use esker_base::KeyspaceId;
 use esker_tree::Manifest;
+
+use crate::watchdog::Watchdog;
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -210,9 +211,9 @@ fn times_that_make_no_sense_are_refused_by_name() {
     for (compaction, what) in [
         (
             CompactionPolicy::Fifo(FifoOptions { age_max: half, ..Default::default() }),
-            "compaction: age_max is 0, and must be at least 1 second",
+            "compaction: age_max is 500ms, and must be at least 1s",
         ),
-        (window(Duration::ZERO, 2), "compaction: window is 0, and must be at least 1 second"),
+        (window(Duration::ZERO, 2), "compaction: window is 0ns, and must be at least 1s"),
         (window(HOUR, 1), "compaction: runs_per_window is 1, and must be at least 2"),
     ] {
         let options = KeyspaceOptions { compaction, ..Default::default() };
@@ -293,6 +294,52 @@ fn what_is_loaded_is_rewritten_once_it_is_old() {
         run_jobs(&db);
         assert_eq!(db.stats().counters.compactions, compactions);
     }
+}
+
+/// A clock that jumps ahead by two days at one look at it.
+#[derive(Debug)]
+struct JumpyClock {
+    clock: ManualClock,
+    looks_left: AtomicU64,
+}
+
+impl Clock for JumpyClock {
+    fn now(&self) -> Duration {
+        self.clock.now()
+    }
+
+    fn wall(&self) -> Duration {
+        if self.looks_left.fetch_sub(1, Ordering::Relaxed) == 1 {
+            self.clock.advance(48 * HOUR);
+        }
+        self.clock.wall()
+    }
+
+    fn sleep(&self, duration: Duration) {
+        self.clock.sleep(duration);
+    }
+}
+
+/// With no threads, what time made due while somebody waited for the end of all work was done by nobody,
+/// and the wait had no end.
+#[test]
+fn what_becomes_due_while_somebody_waits_without_threads_is_done() {
+    let _watchdog = Watchdog::start("a wait without threads".to_owned());
+    let (start, mut jumps) = (Duration::from_secs(1_700_000_000), 0);
+    for looks_left in 1..=20 {
+        let clock = ManualClock::new(start);
+        let clock = Arc::new(JumpyClock { clock, looks_left: AtomicU64::new(u64::MAX) });
+        let env = Env { clock: clock.clone(), ..Env::memory(1) };
+        let options = Options { background_threads: 0, ..Options::default() };
+        let db = Db::builder("db").env(env).options(options).open().unwrap();
+        let periodic_compaction = Some(24 * HOUR);
+        let options = KeyspaceOptions { periodic_compaction, ..KeyspaceOptions::default() };
+        put(&db.keyspace("k", options).unwrap(), "key");
+        clock.looks_left.store(looks_left, Ordering::Relaxed);
+        db.wait_until_settled().unwrap();
+        jumps += u32::from(start < clock.clock.wall());
+    }
+    assert!(jumps > 2, "{jumps}");
 }
 
 /// What a repair made new did not say when it was written, and so never was too old.

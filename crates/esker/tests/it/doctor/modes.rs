@@ -4,8 +4,8 @@ use std::path::Path;
 
 use esker::env::{Env, FileExt as _};
 use esker::{Db, Durability, ErrorKind, Event, KeyspaceOptions, Options, RecoveryMode, Result};
-use esker_base::FileId;
-use esker_log::{ExpectedHeader, LogReader};
+use esker_base::{FileHeader, FileId};
+use esker_log::{ExpectedHeader, LogReader, LogWriter};
 
 use super::sample::{DIR, Files};
 
@@ -161,6 +161,43 @@ fn point_in_time_keeps_nothing_of_a_segment_that_does_not_follow() {
     assert!(files.verify().is_sound(), "{}", files.verify());
     let db = open(&env, RecoveryMode::TornTail).unwrap();
     assert_eq!((prefix(&db), dropped(&db)), (21, vec![]));
+}
+
+/// A frame that is chained to the one before it, though it does not follow: no writer makes one. What stood
+/// before it was taken and then cut away with the segment, and the database did not open a second time.
+#[test]
+fn a_group_that_does_not_follow_the_one_before_it_in_its_segment_is_damage() {
+    let env = logged();
+    let files = Files(&env);
+    let name = files.ending_with(".log").remove(0);
+    files.ending_with(".log")[1..].iter().for_each(|name| files.remove(name));
+    let (id, kind) = FileId::parse_file_name(&name).unwrap();
+    let path = Path::new(DIR).join(&name);
+    let expected = ExpectedHeader { kind, id, database: None, newest_format: u16::MAX };
+    let header = FileHeader::decode(&files.read(&name)).unwrap();
+    let mut reader = LogReader::open(&*env.fs, &path, &expected).unwrap();
+    let mut payloads = Vec::new();
+    while let Some(frame) = reader.next_frame().unwrap() {
+        payloads.push(frame.payload.to_vec());
+    }
+    env.fs.remove(&path).unwrap();
+    let mut writer = LogWriter::create(&*env.fs, &path, header, 0).unwrap();
+    payloads[..20].iter().chain(&payloads[22..30]).for_each(|payload| {
+        writer.append(&[payload]);
+    });
+    writer.write().unwrap();
+    drop(writer);
+    for mode in [RecoveryMode::Strict, RecoveryMode::TornTail] {
+        let error = open(&env, mode).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Corruption, "{mode:?}: {error}");
+        let what = "the commit group does not follow the one before it";
+        assert!(error.to_string().ends_with(what), "{mode:?}: {error}");
+    }
+    let db = open(&env, RecoveryMode::PointInTime).unwrap();
+    assert_eq!(prefix(&db), 20);
+    db.put("0020", "").unwrap();
+    db.close().unwrap();
+    assert_eq!(prefix(&open(&env, RecoveryMode::Strict).unwrap()), 21);
 }
 
 /// What the manifest says of a closed database's log would be held against what a recovery to a
