@@ -25,6 +25,7 @@ use std::fmt;
 use std::time::Duration;
 
 use esker_base::{KeyRange, SeqNo};
+use esker_table::Compression;
 
 use crate::plan::{Busy, Plan};
 use crate::shape::Shape;
@@ -87,6 +88,9 @@ pub struct RangeRequest {
     /// Entries that have expired at this time, in milliseconds since 1970-01-01 UTC, count as
     /// tombstones.
     pub expired_at: u64,
+    /// The compression that tables of the last level are to have: those with another one are
+    /// rewritten, too. `None` if any will do.
+    pub compression: Option<Compression>,
 }
 
 /// What a compaction on demand does with tables that are in the last level already.

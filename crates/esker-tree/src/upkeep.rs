@@ -227,6 +227,7 @@ impl Upkeep {
             up_to: SeqNo::MAX,
             last_level: LastLevel::Keep,
             expired_at: 0,
+            compression: None,
         };
         let plan = self.leveled.plan_range(shape, busy, &request)?;
         let from_level_zero = plan.inputs.iter().filter(|input| input.level == 0);
@@ -254,6 +255,7 @@ impl Upkeep {
                 _ => LastLevel::RewriteTombstones(after),
             },
             expired_at: 0,
+            compression: None,
         };
         let plan = self.leveled.plan_range(shape, busy, &request)?;
         Some(Plan { reason, ..plan })

@@ -79,9 +79,9 @@ impl Keyspace {
     /// Brings all tables that hold keys of `range` down to the last level, on this thread.
     /// Afterwards no deleted or overwritten entry of the range takes space, except those that a
     /// snapshot sees. Of the tables that are in the last level already, those that hold such entries
-    /// are rewritten, and small ones are joined; with a compaction filter or a merge operator, all are
-    /// rewritten. Blob files may hold as much garbage as
-    /// [`blob_waste_percent_max`](KeyspaceOptions::blob_waste_percent_max) allows. Memtables are
+    /// or have another compression than they should are rewritten, and small ones are joined; with a
+    /// compaction filter or a merge operator, all are rewritten. Blob files may hold as much garbage
+    /// as [`blob_waste_percent_max`](KeyspaceOptions::blob_waste_percent_max) allows. Memtables are
     /// flushed first; under the policies that keep ages apart, `Fifo` and `TimeWindow`, nothing
     /// else happens. While compactions are [paused](crate::Db::pause_compactions), this call waits
     /// until they are resumed.

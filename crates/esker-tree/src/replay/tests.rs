@@ -202,6 +202,7 @@ fn a_policy_that_does_not_come_to_rest_is_given_up() {
                 up_to: esker_base::SeqNo::MAX,
                 last_level: crate::policy::LastLevel::RewriteAll(u64::MAX),
                 expired_at: 0,
+                compression: None,
             };
             self.0.plan_range(shape, busy, &request)
         }

@@ -12,7 +12,7 @@ use crate::counters::Counters;
 use crate::engine::Engine;
 use crate::error::{ErrorKind, Result};
 use crate::events::Event;
-use crate::jobs::outputs::with_compression;
+use crate::jobs::outputs::{compression_of_last_level, with_compression};
 use crate::keyspace_core::KeyspaceCore;
 use crate::scheduler::on_demand::{CompactionEnd, OnDemand};
 
@@ -153,7 +153,14 @@ impl Engine {
         };
         let (range, up_to) = (task.range.clone(), self.snapshots.visible());
         let expired_at = self.snapshots.readers().passed_millis;
-        Ok(task.request.get_or_init(|| RangeRequest { range, up_to, last_level, expired_at }))
+        let compression = Some(compression_of_last_level(&settings.options));
+        Ok(task.request.get_or_init(|| RangeRequest {
+            range,
+            up_to,
+            last_level,
+            expired_at,
+            compression,
+        }))
     }
 }
 

@@ -1,13 +1,15 @@
 //! Running flushes and compactions: their table options, ids and interruptions.
 
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use esker_base::TableId;
 use esker_memtable::Memtable;
 use esker_table::{Compression, TableOptions, TableProperties};
 use esker_tree::{
-    CompactedPart, CompactionOutput, Filter, FlushInput, Job, JobError, PartRange, Plan,
-    PlanReason, Progress, Readers, Shape, Signal, TargetLevel, Version, compact_part, flush,
+    CompactedPart, CompactionOutput, Filter, FlushInput, Job, JobError, LEVEL_COUNT_MAX, PartRange,
+    Plan, PlanReason, Progress, Readers, Shape, Signal, TargetLevel, Version, compact_part, flush,
     join_parts, split,
 };
 
@@ -272,14 +274,29 @@ fn compression_of(options: &KeyspaceOptions, target: TargetLevel) -> (Compressio
     (compression, if has_dictionary { options.zstd_dictionary_bytes } else { 0 })
 }
 
+/// How tables of the last level are compressed.
+pub(crate) fn compression_of_last_level(options: &KeyspaceOptions) -> Compression {
+    let level = LEVEL_COUNT_MAX - 1;
+    compression_of(options, TargetLevel { level, deepest: level }).0
+}
+
 /// The plan, as a merge if it would move tables to a level that is compressed in another way.
 pub(crate) fn with_compression(options: &KeyspaceOptions, plan: Plan, shape: &Shape) -> Plan {
+    if !plan.is_trivial_move {
+        return plan;
+    }
     let filled = shape.levels.iter().rposition(|level| !level.runs.is_empty()).unwrap_or(0);
-    let deepest = filled.max(plan.target_level);
-    let of_level = |level| compression_of(options, TargetLevel { level, deepest });
-    let target = of_level(plan.target_level);
-    let is_as_before = plan.inputs.iter().all(|input| of_level(input.level) == target);
-    Plan { is_trivial_move: plan.is_trivial_move && is_as_before, ..plan }
+    let level = plan.target_level;
+    let target = TargetLevel { level, deepest: filled.max(level) };
+    let (compression, dictionary_bytes) = compression_of(options, target);
+    let stays = |table: &TableProperties| {
+        let needs_dictionary = dictionary_bytes > 0 && table.extras.dictionary.is_none();
+        table.compression == compression && !needs_dictionary
+    };
+    let inputs: BTreeSet<TableId> = plan.tables().collect();
+    let mut tables = shape.levels.iter().flat_map(|level| level.tables());
+    let is_trivial_move = tables.all(|table| !inputs.contains(&table.id) || stays(table));
+    Plan { is_trivial_move, ..plan }
 }
 
 #[cfg(test)]

@@ -105,3 +105,26 @@ fn the_last_level_has_its_compression_whatever_the_order_of_keys() {
     let (ascending, mixed) = (bytes(|number| number), bytes(|number| number * 7919 % 400));
     assert!(ascending < 2 * mixed, "{ascending} bytes, and {mixed} with keys in another order");
 }
+
+#[test]
+fn a_compaction_brings_changed_compression_into_force() {
+    let db = open(&Env::memory(1));
+    let uncompressed = KeyspaceOptions {
+        compression: Compression::None,
+        shallow_compression: Compression::None,
+        ..KeyspaceOptions::default()
+    };
+    let keyspace = db.keyspace("k", uncompressed).unwrap();
+    for number in 0..400_u32 {
+        keyspace.put(format!("{number:08}"), [0; 1000]).unwrap();
+    }
+    keyspace.compact::<&str>(..).unwrap();
+    let bytes = || db.stats().keyspaces[1].table_bytes;
+    let before = bytes();
+    let keyspace = db.keyspace("k", KeyspaceOptions::default()).unwrap();
+    keyspace.compact::<&str>(..).unwrap();
+    assert!(10 * bytes() < before, "{} bytes of {before}", bytes());
+    // Once.
+    let report = keyspace.start_compaction::<&str>(..).unwrap().wait().unwrap();
+    assert_eq!(report.steps, 0, "{report}");
+}

@@ -103,7 +103,7 @@ impl Run {
     fn ask_about_shape(&self, input: &mut Input<'_>) {
         let db = self.db();
         let alternatives = [KeyspaceOptions { memtable_bytes: 1 << 20, ..self.settings.of(0) }];
-        let foreseen = self.keyspaces[0].what_if_after(&alternatives, 100).expect("memory");
+        let foreseen = self.keyspaces[0].what_if_after(&alternatives, 16).expect("memory");
         std::hint::black_box(foreseen.to_string());
         std::hint::black_box((db.plan(), db.stats(), db.health(), db.events()));
         for (keyspace, map) in self.keyspaces.iter().zip(&self.state) {

@@ -86,7 +86,9 @@ impl<'a> View<'a> {
                     true => table.has_tombstones(),
                     false => table.has_spent(),
                 };
-                (has_spent || has_expired) && is_before(table.id, before)
+                let wanted = request.compression.unwrap_or(table.compression);
+                (has_spent || has_expired || table.compression != wanted)
+                    && is_before(table.id, before)
             }
             LastLevel::RewriteAll(before) => is_before(table.id, before),
         };

@@ -62,6 +62,7 @@ impl Case {
             up_to: SeqNo::MAX,
             last_level: LastLevel::Keep,
             expired_at: 0,
+            compression: None,
         };
         for word in words.split_whitespace() {
             match word.split_once('=').unwrap() {

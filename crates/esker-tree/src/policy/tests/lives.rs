@@ -193,6 +193,7 @@ impl Life {
                     up_to: SeqNo::MAX,
                     last_level: LastLevel::Keep,
                     expired_at: 0,
+                    compression: None,
                 };
                 let plan = on_demand.plan_range(&self.shape, &self.busy, &request);
                 self.start(plan);

@@ -239,6 +239,7 @@ fn live(seed: u64, flush_count: usize, key_count: u64) -> Simulation {
                     up_to: SeqNo::MAX,
                     last_level: LastLevel::RewriteTombstones(simulation.next_file),
                     expired_at: 0,
+                    compression: None,
                 },
             );
             simulation.start_plan(plan);
@@ -275,6 +276,7 @@ fn range_compaction_takes_everything_to_the_last_level() {
             up_to: SeqNo::MAX,
             last_level: LastLevel::RewriteTombstones(simulation.next_file),
             expired_at: 0,
+            compression: None,
         };
         while let Some(index) = simulation.in_flight.len().checked_sub(1) {
             simulation.finish(index);
