@@ -1,7 +1,8 @@
 //! Floor 0 of Esker: the words that every floor shares.
 //!
 //! Sequence numbers, entry kinds and the internal key with its order; ids and file names; key
-//! ranges; coding of integers; checksums; limits; reports of damage; the locks that every floor takes.
+//! ranges; coding of integers; checksums; limits; reports of damage; bytes as
+//! text; the locks that every floor takes.
 //! Nothing here does I/O, reads a clock or knows that files, tables or databases exist above it.
 
 #![forbid(unsafe_code)]
@@ -20,6 +21,7 @@ mod range;
 mod range_tombstone;
 mod seqno;
 mod short;
+mod shown;
 
 #[cfg(feature = "baton")]
 pub mod baton;
@@ -46,3 +48,4 @@ pub use range::KeyRange;
 pub use range_tombstone::{RangeTombstone, earlier_end, ends_within, is_before_end};
 pub use seqno::SeqNo;
 pub use short::{is_same_key, strip_key_prefix};
+pub use shown::Shown;

@@ -1,7 +1,7 @@
 //! The command line: what may be asked, and the text of `--help`.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -13,6 +13,7 @@ use crate::doctor::DoctorArguments;
 use crate::lifetime;
 use crate::prefix_filter::PrefixFilter;
 use crate::simulate::Simulated;
+use crate::text::with_lower_digits;
 
 /// A key-value database in a directory.
 ///
@@ -34,7 +35,7 @@ pub(crate) enum Command {
         #[arg(default_value = "esker-tour")]
         dir: PathBuf,
     },
-    /// Load many records from a file, creating the database if it is missing.
+    /// Load many records from a file. Creates a missing database, and a missing keyspace.
     Load(Load),
     /// Print the value of a key.
     Get {
@@ -80,18 +81,18 @@ pub(crate) enum Command {
     Scan(Scan),
     /// Print counters, sizes and memory.
     Stats {
-        /// Directory of the database.
-        dir: PathBuf,
+        #[command(flatten)]
+        place: Place,
     },
     /// Draw the tree of every keyspace.
     Levels {
-        /// Directory of the database.
-        dir: PathBuf,
+        #[command(flatten)]
+        place: Place,
     },
     /// Print the compactions that come next, without doing them.
     Plan {
-        /// Directory of the database.
-        dir: PathBuf,
+        #[command(flatten)]
+        place: Place,
         /// Print one JSON object.
         #[arg(long)]
         json: bool,
@@ -100,8 +101,8 @@ pub(crate) enum Command {
     WhatIf(WhatIfArguments),
     /// Compact every keyspace, or a range of one.
     Compact {
-        /// Directory of the database.
-        dir: PathBuf,
+        #[command(flatten)]
+        place: Place,
         /// Only this keyspace.
         #[arg(long)]
         keyspace: Option<String>,
@@ -114,8 +115,8 @@ pub(crate) enum Command {
     },
     /// Write every memtable to a table.
     Flush {
-        /// Directory of the database.
-        dir: PathBuf,
+        #[command(flatten)]
+        place: Place,
     },
     /// Print a table, blob, log or manifest file in readable form.
     Dump {
@@ -125,7 +126,11 @@ pub(crate) enum Command {
         #[arg(long)]
         limit: Option<u64>,
     },
-    /// Read commands, from a person or a pipe; `help` lists them. Creates a missing database.
+    /// Read commands, from a person or a pipe; `help` lists them. Creates a missing database, and a
+    /// missing keyspace.
+    ///
+    /// Ends with the status of a command that failed, if one did. If nobody reads its output any more,
+    /// the commands that follow are not run, and that is an error, too.
     Shell(Shell),
     /// Find damage in a database that nobody has open, and repair it.
     Doctor(DoctorArguments),
@@ -142,11 +147,28 @@ pub(crate) enum Command {
     },
 }
 
+/// Where a database lies.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Place {
+    /// Directory of the database.
+    pub(crate) dir: PathBuf,
+    /// Directory of its log, if that lies apart.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) log_dir: Option<PathBuf>,
+}
+
+impl Place {
+    /// A directory that holds the log, too.
+    pub(crate) fn whole(dir: &Path) -> Self {
+        Self { dir: dir.to_path_buf(), log_dir: None }
+    }
+}
+
 /// Which map of which database.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Target {
-    /// Directory of the database.
-    pub(crate) dir: PathBuf,
+    #[command(flatten)]
+    pub(crate) place: Place,
     /// Keyspace; the default one if not given.
     #[arg(long, value_name = "NAME")]
     pub(crate) keyspace: Option<String>,
@@ -196,7 +218,8 @@ pub(crate) struct Load {
     /// How records are written in the input.
     #[arg(long, value_enum)]
     pub(crate) format: Format,
-    /// The input, plain or compressed with gzip or LZ4; - for standard input.
+    /// The input, plain or compressed with gzip or LZ4; - for standard input. A line, or a paragraph,
+    /// has at most 256 MiB.
     #[arg(long, value_name = "FILE")]
     pub(crate) from: PathBuf,
     /// For jsonl: take this field as the key, and the whole line as the value.
@@ -238,7 +261,7 @@ pub(crate) struct Shell {
     /// Order of the keys: fixed when the keyspace is created.
     #[arg(long, value_enum, requires = "keyspace", conflicts_with = "read_only")]
     pub(crate) order: Option<KeyOrder>,
-    /// The merge operator of the keyspace from now on: add-u64, add-i64, min, max, set-union, or
+    /// The merge operator of the keyspace, fixed once given: add-u64, add-i64, min, max, set-union, or
     /// append: with the bytes between operands in hexadecimal digits, append:2c for a comma.
     #[arg(long, value_name = "NAME", value_parser = merge_operator, conflicts_with = "read_only")]
     pub(crate) merge_operator: Option<Merge>,
@@ -249,7 +272,7 @@ pub(crate) struct Shell {
 }
 
 fn merge_operator(name: &str) -> Result<Merge, String> {
-    let merge = esker::operators::by_name(&format!("esker.{name}"));
+    let merge = esker::operators::by_name(&format!("esker.{}", with_lower_digits(name)));
     merge.ok_or_else(|| {
         let known = "add-u64, add-i64, min, max, set-union and append:XX";
         format!("the operators of this program are {known}, XX any hexadecimal digits")
@@ -278,8 +301,8 @@ impl KeyOrder {
 /// Options of `esker what-if`.
 #[derive(Args, Debug)]
 pub(crate) struct WhatIfArguments {
-    /// Directory of the database.
-    pub(crate) dir: PathBuf,
+    #[command(flatten)]
+    pub(crate) place: Place,
     /// Keyspace; the default one if not given.
     #[arg(long, value_name = "NAME")]
     pub(crate) keyspace: Option<String>,
@@ -320,6 +343,9 @@ mod tests {
         for name in "add-u64 add-i64 min max set-union append: append:2c".split(' ') {
             assert!(merge_operator(name).is_ok(), "{name}");
         }
+        let named = |name: &str| merge_operator(name).map(|merge| merge.name().to_owned());
+        assert_eq!(named("append:2C0a"), named("append:2c0A"));
+        assert!(named("append:2").is_err() && named("APPEND:2c").is_err());
         let expected = "the operators of this program are add-u64, add-i64, min, max, set-union \
                         and append:XX, XX any hexadecimal digits";
         assert_eq!(merge_operator("sum").unwrap_err(), expected);

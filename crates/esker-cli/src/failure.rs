@@ -5,6 +5,8 @@ use std::io;
 
 use esker::ErrorKind;
 
+use crate::text::shown;
+
 /// Result of every command.
 pub(crate) type Result<T> = std::result::Result<T, Failure>;
 
@@ -31,6 +33,14 @@ impl Failure {
     /// A failure that is said in one line.
     pub(crate) fn other(message: impl Into<String>) -> Self {
         Self::Other(message.into())
+    }
+
+    /// A failure of the database that `message` says in other words.
+    pub(crate) fn worded(error: &esker::Error, message: String) -> Self {
+        match error.kind() {
+            ErrorKind::Corruption => Self::Damaged(message),
+            _ => Self::Other(message),
+        }
     }
 
     /// The exit status. A reader that went away is no failure of ours.
@@ -62,8 +72,9 @@ impl Failure {
         match self {
             Self::Said | Self::SaidDamaged => None,
             _ if self.is_broken_pipe() => None,
-            Self::NotFound(_) => Some(self.to_string()),
-            _ => Some(format!("error: {self}").replace('\n', " ")),
+            Self::NotFound(_) => Some(shown(self.to_string().as_bytes())),
+            // Names and paths may hold anything.
+            _ => Some(shown(format!("error: {self}").replace('\n', " ").as_bytes())),
         }
     }
 }
@@ -124,6 +135,8 @@ mod tests {
     #[test]
     fn one_line_or_none() {
         assert_eq!(Failure::other("a\nb").line().as_deref(), Some("error: a b"));
+        let moved = Failure::other("'\x1b[2J\r' is no caf\u{e9}");
+        assert_eq!(moved.line().as_deref(), Some("error: '\\x1b[2J\\x0d' is no caf\u{e9}"));
         assert_eq!(Failure::NotFound("k".into()).line().as_deref(), Some("k not found"));
         assert_eq!(Failure::Output(io::ErrorKind::BrokenPipe.into()).line(), None);
     }

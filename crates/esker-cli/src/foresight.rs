@@ -2,19 +2,18 @@
 //! other policies. Both open the database for reading only.
 
 use std::io::Write;
-use std::path::Path;
 
 use esker::{KeyspaceOptions, PlannedJob, WhatIf, WhatIfOutcome};
 use serde_json::{Value, json};
 
-use crate::arguments::WhatIfArguments;
+use crate::arguments::{Place, WhatIfArguments};
 use crate::failure::{Failure, Result};
 use crate::open;
-use crate::text::{grouped, size};
+use crate::text::{grouped, shown, size};
 
 /// `esker plan`.
-pub(crate) fn plan(dir: &Path, json: bool, out: &mut dyn Write) -> Result<()> {
-    let jobs = open::read_only(dir)?.plan();
+pub(crate) fn plan(place: &Place, json: bool, out: &mut dyn Write) -> Result<()> {
+    let jobs = open::read_only(place)?.plan();
     if json {
         let jobs: Vec<Value> = jobs.iter().map(json_of_job).collect();
         writeln!(out, "{}", json!({ "jobs": jobs }))?;
@@ -54,7 +53,7 @@ pub(crate) fn what_if(arguments: &WhatIfArguments, out: &mut dyn Write) -> Resul
         let what = format!("--memtable-bytes is {bytes}, and must be at least 65536");
         return Err(Failure::other(what));
     }
-    let db = open::read_only(&arguments.dir)?;
+    let db = open::read_only(&arguments.place)?;
     let keyspace = open::keyspace(&db, arguments.keyspace.as_deref())?;
     let live = keyspace.options();
     let memtable_bytes = arguments.memtable_bytes.unwrap_or(live.memtable_bytes);
@@ -83,7 +82,8 @@ pub(crate) fn what_if(arguments: &WhatIfArguments, out: &mut dyn Write) -> Resul
 }
 
 fn write_text(answer: &WhatIf, out: &mut dyn Write) -> Result<()> {
-    write!(out, "keyspace {}: {} flushes", answer.keyspace, answer.recorded_flushes)?;
+    let keyspace = shown(answer.keyspace.as_bytes());
+    write!(out, "keyspace {keyspace}: {} flushes", answer.recorded_flushes)?;
     write!(out, " and {} merges on record", answer.recorded_merges)?;
     match answer.overwrite_percent {
         Some(percent) => writeln!(out, ", {percent} of 100 newer entries overwrite")?,

@@ -12,7 +12,7 @@ mod tsv;
 use std::io::{BufRead, Write};
 
 use esker::limits::KEY_LEN_MAX;
-use esker::{BulkLoader, Db, Durability, Keyspace};
+use esker::{BulkLoader, Db, Durability, Keyspace, Outcome};
 use indicatif::ProgressBar;
 
 use crate::arguments::{Format, Load};
@@ -34,24 +34,45 @@ pub(crate) fn run(arguments: &Load, out: &mut dyn Write) -> Result<()> {
     let progress = input::progress(&arguments.from)?;
     let input = input::open(&arguments.from, &progress)?;
     let mut records = records(arguments, input);
-    let db = open::or_create(&arguments.target.dir)?;
+    let db = open::or_create(&arguments.target.place)?;
     let name = arguments.target.keyspace.as_deref();
     let keyspace = open::keyspace_or_create(&db, name, arguments.order)?;
     let name = input::name(&arguments.from);
     let totals = if arguments.bulk {
         let mut bulk = Bulk(db.bulk_loader(&keyspace)?);
         let totals = store(&mut *records, &mut bulk, &name, &progress)?;
-        bulk.0.finish()?;
+        bulk.0.finish().map_err(not_loaded)?;
         totals
     } else {
         store(&mut *records, &mut Batches::new(&db, &keyspace), &name, &progress)?
     };
-    db.sync()?;
+    db.sync().map_err(|error| {
+        Failure::worded(&error, format!("{error} ({})", unknown(totals.records)))
+    })?;
     let seconds = progress.elapsed().as_secs_f64();
     progress.finish_and_clear();
     writeln!(out, "{}", totals.summary(seconds))?;
-    db.close()?;
-    Ok(())
+    open::close(db, "every record is stored")
+}
+
+/// A bulk load that did not come to its end.
+fn not_loaded(error: esker::Error) -> Failure {
+    match error.outcome() {
+        Outcome::NotDone => Failure::worded(&error, format!("{error} ({NOTHING_STAYS})")),
+        // The error says how to find out.
+        Outcome::Unknown => error.into(),
+    }
+}
+
+const NOTHING_STAYS: &str = "no record is stored";
+
+fn all_stay(count: u64) -> String {
+    format!("{} records before it are stored", grouped(count))
+}
+
+/// What is to be said of records that were written, where the log cannot be made durable.
+fn unknown(count: u64) -> String {
+    format!("{} records were written, and a scan tells how many of them stay", grouped(count))
 }
 
 fn records<'a>(arguments: &Load, input: Box<dyn BufRead + 'a>) -> Box<dyn Records + 'a> {
@@ -67,10 +88,8 @@ trait Sink {
     /// Stores records, all or none.
     fn store(&mut self, records: &[Record]) -> std::result::Result<(), esker::Error>;
 
-    /// What of the `count` records that were stored stays, if the rest cannot be read.
-    fn what_stays(&self, count: u64) -> String {
-        format!("{} records before it are stored", grouped(count))
-    }
+    /// What of the `count` records that were stored stays, if the load ends before the next one.
+    fn what_stays(&self, count: u64) -> String;
 }
 
 /// Gives every record to a bulk loader.
@@ -82,7 +101,7 @@ impl Sink for Bulk {
     }
 
     fn what_stays(&self, _count: u64) -> String {
-        "no record is stored".to_owned()
+        NOTHING_STAYS.to_owned()
     }
 }
 
@@ -106,6 +125,14 @@ impl Sink for Batches<'_> {
         }
         // The sync at the end of the load covers all of them.
         batch.commit_with(Durability::Buffered)
+    }
+
+    fn what_stays(&self, count: u64) -> String {
+        // Until then they may be in the memory of this process alone.
+        match self.db.sync() {
+            Ok(()) => all_stay(count),
+            Err(_) => unknown(count),
+        }
     }
 }
 
@@ -141,7 +168,13 @@ fn store(
         let record = records.next_record().and_then(within_limits);
         let ends = !matches!(record, Ok(Some(_)));
         if ends || BATCH_COUNT_MAX <= batch.len() || BATCH_BYTES_MAX <= batch_bytes {
-            sink.store(&batch)?;
+            if let Some(Record { line, .. }) = batch.first()
+                && let Err(error) = sink.store(&batch)
+            {
+                let stays = sink.what_stays(totals.records);
+                let what = format!("{name}: from line {line} on: not stored: {error} ({stays})");
+                return Err(Failure::worded(&error, what));
+            }
             totals.records += batch.len() as u64;
             totals.bytes += batch_bytes as u64;
             batch.clear();
@@ -162,7 +195,8 @@ fn store(
     }
 }
 
-/// Refuses a key that no database takes, here, where its line is known.
+/// Refuses a key that no database takes, here, where its line is known. No input has a value that none
+/// takes: [`record::LINE_LEN_MAX`].
 fn within_limits(record: Option<Record>) -> std::result::Result<Option<Record>, ReadError> {
     match record {
         Some(Record { key, line, .. }) if KEY_LEN_MAX < key.len() => {

@@ -63,15 +63,15 @@ fn run(command: &Command, out: &mut dyn Write) -> Result<()> {
         }
         Command::Del { target, key, hex, sync } => one_shot::delete(target, key, *hex, *sync),
         Command::Scan(arguments) => one_shot::scan(arguments, out),
-        Command::Stats { dir } => maintenance::stats(dir, out),
-        Command::Levels { dir } => maintenance::levels(dir, out),
-        Command::Plan { dir, json } => foresight::plan(dir, *json, out),
+        Command::Stats { place } => maintenance::stats(place, out),
+        Command::Levels { place } => maintenance::levels(place, out),
+        Command::Plan { place, json } => foresight::plan(place, *json, out),
         Command::WhatIf(arguments) => foresight::what_if(arguments, out),
-        Command::Compact { dir, keyspace, from, to } => {
+        Command::Compact { place, keyspace, from, to } => {
             let bounds = (from.as_deref(), to.as_deref());
-            maintenance::compact(dir, keyspace.as_deref(), bounds)
+            maintenance::compact(place, keyspace.as_deref(), bounds)
         }
-        Command::Flush { dir } => maintenance::flush(dir),
+        Command::Flush { place } => maintenance::flush(place),
         Command::Dump { file, limit } => dump::run(file, *limit, out),
         Command::Shell(arguments) => shell::run(arguments, out),
         Command::Doctor(arguments) => doctor::run(arguments, out),

@@ -3,20 +3,20 @@
 use std::ffi::OsStr;
 use std::io::Write;
 use std::ops::Bound;
-use std::path::Path;
 
+use crate::arguments::Place;
 use crate::failure::Result;
 use crate::one_shot::argument;
 use crate::{open, report};
 
 /// `esker stats`.
-pub(crate) fn stats(dir: &Path, out: &mut dyn Write) -> Result<()> {
-    report::stats(&open::read_only(dir)?, out)
+pub(crate) fn stats(place: &Place, out: &mut dyn Write) -> Result<()> {
+    report::stats(&open::read_only(place)?, out)
 }
 
 /// `esker levels`: every keyspace, an empty line between two.
-pub(crate) fn levels(dir: &Path, out: &mut dyn Write) -> Result<()> {
-    let db = open::read_only(dir)?;
+pub(crate) fn levels(place: &Place, out: &mut dyn Write) -> Result<()> {
+    let db = open::read_only(place)?;
     for (index, name) in db.keyspaces().iter().enumerate() {
         if index > 0 {
             writeln!(out)?;
@@ -28,11 +28,11 @@ pub(crate) fn levels(dir: &Path, out: &mut dyn Write) -> Result<()> {
 
 /// `esker compact`: everything, or a range of one keyspace.
 pub(crate) fn compact(
-    dir: &Path,
+    place: &Place,
     keyspace: Option<&str>,
     (from, to): (Option<&OsStr>, Option<&OsStr>),
 ) -> Result<()> {
-    let db = open::existing(dir)?;
+    let db = open::existing(place)?;
     match keyspace {
         None => db.compact_all()?,
         Some(_) => {
@@ -42,14 +42,12 @@ pub(crate) fn compact(
             open::keyspace(&db, keyspace)?.compact::<Vec<u8>>((from, to))?;
         }
     }
-    db.close()?;
-    Ok(())
+    open::close(db, "the compaction is done")
 }
 
 /// `esker flush`: every keyspace.
-pub(crate) fn flush(dir: &Path) -> Result<()> {
-    let db = open::existing(dir)?;
+pub(crate) fn flush(place: &Place) -> Result<()> {
+    let db = open::existing(place)?;
     db.flush()?;
-    db.close()?;
-    Ok(())
+    open::close(db, "every memtable is in a table")
 }

@@ -15,10 +15,13 @@ use crate::open;
 use crate::output::Printer;
 use crate::text::{from_hex, shown};
 
+/// What a write has come to once it is committed.
+const STORED: &str = "the write is stored";
+
 /// `esker get`: prints the value, or fails with the status for what is not there.
 pub(crate) fn get(target: &Target, key: &OsStr, form: Form, out: &mut dyn Write) -> Result<()> {
     let key = argument(key, form.hex)?;
-    let db = open::read_only(&target.dir)?;
+    let db = open::read_only(&target.place)?;
     let value = open::keyspace(&db, target.keyspace.as_deref())?.get(&key)?;
     match value {
         Some(value) => Printer::new(out, form).value(&key, &value),
@@ -34,7 +37,7 @@ pub(crate) fn put(
     ttl: Option<Duration>,
 ) -> Result<()> {
     let (key, value) = (argument(key, is_hex)?, argument(value, is_hex)?);
-    let db = open::existing(&target.dir)?;
+    let db = open::existing(&target.place)?;
     let keyspace = open::keyspace(&db, target.keyspace.as_deref())?;
     let mut batch = db.batch();
     match ttl {
@@ -42,8 +45,7 @@ pub(crate) fn put(
         None => batch.put(&keyspace, &key, &value),
     }
     batch.commit_with(durability(is_synced))?;
-    db.close()?;
-    Ok(())
+    open::close(db, STORED)
 }
 
 /// `esker del`.
@@ -53,10 +55,9 @@ pub(crate) fn delete(target: &Target, key: &OsStr, is_hex: bool, is_synced: bool
 }
 
 fn write(target: &Target, write: impl FnOnce(&Keyspace) -> esker::Result<()>) -> Result<()> {
-    let db = open::existing(&target.dir)?;
+    let db = open::existing(&target.place)?;
     write(&open::keyspace(&db, target.keyspace.as_deref())?)?;
-    db.close()?;
-    Ok(())
+    open::close(db, STORED)
 }
 
 const fn durability(is_synced: bool) -> Durability {
@@ -70,7 +71,7 @@ pub(crate) fn scan(arguments: &Scan, out: &mut dyn Write) -> Result<()> {
     let from = bound(&arguments.from)?.map_or(Bound::Unbounded, Bound::Included);
     let to = bound(&arguments.to)?.map_or(Bound::Unbounded, Bound::Excluded);
     let prefix = bound(&arguments.prefix)?;
-    let db = open::read_only(&arguments.target.dir)?;
+    let db = open::read_only(&arguments.target.place)?;
     let keyspace = open::keyspace(&db, arguments.target.keyspace.as_deref())?;
     let entries = match prefix {
         Some(prefix) => keyspace.prefix(prefix),

@@ -1,25 +1,36 @@
-//! Opens databases and keyspaces as the commands need them.
+//! Opens databases and keyspaces as the commands need them, and closes them.
 
-use std::path::Path;
+use esker::{Db, DbBuilder, Keyspace, Options};
 
-use esker::{Db, Keyspace};
-
-use crate::arguments::KeyOrder;
+use crate::arguments::{KeyOrder, Place};
 use crate::failure::{Failure, Result};
 
-/// Opens the database in `dir`, which must exist, for reading and writing.
-pub(crate) fn existing(dir: &Path) -> Result<Db> {
-    Ok(Db::builder(dir).create_if_missing(false).open()?)
+fn builder(place: &Place) -> DbBuilder {
+    let options = Options { log_dir: place.log_dir.clone(), ..Options::default() };
+    Db::builder(&place.dir).options(options)
 }
 
-/// Opens the database in `dir`, which must exist, for reading: nothing in it changes.
-pub(crate) fn read_only(dir: &Path) -> Result<Db> {
-    Ok(Db::builder(dir).read_only(true).open()?)
+/// Opens the database in `place`, which must exist, for reading and writing.
+pub(crate) fn existing(place: &Place) -> Result<Db> {
+    Ok(builder(place).create_if_missing(false).open()?)
 }
 
-/// Opens the database in `dir`, creating it if there is none.
-pub(crate) fn or_create(dir: &Path) -> Result<Db> {
-    Ok(Db::open(dir)?)
+/// Opens the database in `place`, which must exist, for reading: nothing in it changes.
+pub(crate) fn read_only(place: &Place) -> Result<Db> {
+    Ok(builder(place).read_only(true).open()?)
+}
+
+/// Opens the database in `place`, creating it if there is none.
+pub(crate) fn or_create(place: &Place) -> Result<Db> {
+    Ok(builder(place).open()?)
+}
+
+/// Closes the database. A failure says first what is `done` nevertheless.
+pub(crate) fn close(db: Db, done: &str) -> Result<()> {
+    db.close().map_err(|error| {
+        let what = format!("{done}, but the database could not be closed in order: {error}");
+        Failure::worded(&error, what)
+    })
 }
 
 /// The keyspace of that name, which must exist; the default one without a name.

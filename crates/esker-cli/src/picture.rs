@@ -10,9 +10,10 @@
 //! from the ranks of the tables' bounds, so every table can be seen however skewed the keys are.
 //! The runs of level 0 lie over each other, newest first, each on its own line.
 
+use std::cmp::Ordering;
 use std::fmt::Write as _;
 
-use esker::{LevelInfo, RunInfo, TableInfo};
+use esker::{LevelInfo, Order, RunInfo, TableInfo};
 
 use crate::text::{grouped, shortened, size};
 
@@ -21,9 +22,9 @@ const WIDTH: usize = 60;
 /// Lines for the runs of one level; more are counted, not drawn.
 const RUNS_MAX: usize = 8;
 
-/// Draws the levels, shallowest first; levels without a run are left out.
-pub(crate) fn draw(levels: &[LevelInfo]) -> String {
-    let scale = Scale::of(levels);
+/// Draws the levels of a keyspace in that order, shallowest first; levels without a run are left out.
+pub(crate) fn draw(levels: &[LevelInfo], order: &Order) -> String {
+    let scale = Scale::of(levels, order);
     let mut out = String::new();
     let Some((first, last)) = scale.ends() else { return "no tables yet\n".into() };
     let heading = format!("keys {} ... {}", shortened(first, 24), shortened(last, 24));
@@ -53,27 +54,33 @@ fn line(out: &mut String, [number, tables, entries, size]: [String; 4], rest: &s
         .expect("a string takes all that is written");
 }
 
-/// Every bound of every table, in order.
-struct Scale<'a>(Vec<&'a [u8]>);
+/// Every bound of every table, in the order of the keyspace.
+struct Scale<'a> {
+    bounds: Vec<&'a [u8]>,
+    is_reverse: bool,
+}
 
 impl<'a> Scale<'a> {
-    fn of(levels: &'a [LevelInfo]) -> Self {
+    /// In an order that is known by its name alone, bounds are shown as they are stored: by their bytes.
+    fn of(levels: &'a [LevelInfo], order: &Order) -> Self {
+        let is_reverse = *order == Order::reverse_bytewise();
         let tables = levels.iter().flat_map(|level| &level.runs).flat_map(|run| &run.tables);
         let mut bounds: Vec<&[u8]> =
             tables.flat_map(|table| [&*table.smallest_key, &*table.largest_key]).collect();
-        bounds.sort_unstable();
+        bounds.sort_unstable_by(|a, b| compare(a, b, is_reverse));
         bounds.dedup();
-        Self(bounds)
+        Self { bounds, is_reverse }
     }
 
     fn ends(&self) -> Option<(&'a [u8], &'a [u8])> {
-        Some((self.0.first()?, self.0.last()?))
+        Some((self.bounds.first()?, self.bounds.last()?))
     }
 
     /// The column that a bound stands at, `0..WIDTH`.
     fn column(&self, bound: &[u8]) -> usize {
-        let rank = self.0.partition_point(|other| *other < bound);
-        rank * (WIDTH - 1) / (self.0.len() - 1).max(1)
+        let is_before = |other: &&[u8]| compare(other, bound, self.is_reverse).is_lt();
+        let rank = self.bounds.partition_point(is_before);
+        rank * (WIDTH - 1) / (self.bounds.len() - 1).max(1)
     }
 
     /// A run as brackets: `[==]` for a table, `#` where tables are too narrow to tell apart.
@@ -94,6 +101,10 @@ impl<'a> Scale<'a> {
         }
         String::from_utf8(columns).expect("only ASCII was put in").trim_end().to_owned()
     }
+}
+
+fn compare(a: &[u8], b: &[u8], is_reverse: bool) -> Ordering {
+    if is_reverse { b.cmp(a) } else { a.cmp(b) }
 }
 
 #[cfg(test)]
@@ -135,19 +146,36 @@ level  tables      entries        size  keys a ... z
             1           10        10 B                               [==============]
     6       2           20     6.0 KiB  [=============]                             [==============]
 ";
-        let drawn = draw(&levels);
+        let drawn = draw(&levels, &Order::bytewise());
+        assert!(drawn == expected, "{drawn}");
+    }
+
+    /// Every table stood at the right edge, as if it had one key.
+    #[test]
+    fn keys_that_go_backwards_are_drawn_in_their_order() {
+        let levels = [level(
+            0,
+            vec![vec![table("z", "a", 1), table("!", "!", 1)], vec![table("d", "c", 1)]],
+        )];
+        let expected = "\
+level  tables      entries        size  keys z ... !
+    0       2           20         2 B  [===========================================]              |
+            1           10         1 B                [==============]
+";
+        let drawn = draw(&levels, &Order::reverse_bytewise());
         assert!(drawn == expected, "{drawn}");
     }
 
     #[test]
     fn nothing_and_one_key_are_drawn_too() {
-        assert_eq!(draw(&[]), "no tables yet\n");
-        assert!(draw(&[level(3, vec![vec![table("k", "k", 1)]])]).ends_with("1 B  |\n"));
+        assert_eq!(draw(&[], &Order::bytewise()), "no tables yet\n");
+        let one = [level(3, vec![vec![table("k", "k", 1)]])];
+        assert!(draw(&one, &Order::bytewise()).ends_with("1 B  |\n"));
     }
 
     #[test]
     fn many_runs_are_counted() {
-        let drawn = draw(&[level(0, vec![vec![table("a", "b", 1)]; 11])]);
+        let drawn = draw(&[level(0, vec![vec![table("a", "b", 1)]; 11])], &Order::bytewise());
         assert_eq!(drawn.lines().count(), 1 + RUNS_MAX + 1);
         assert!(drawn.contains("and 3 older runs"));
     }

@@ -4,6 +4,8 @@ use std::str::FromStr;
 
 use esker::{PrefixRule, UnknownPrefixRule};
 
+use crate::text::with_lower_digits;
+
 /// A rule for prefixes, or that there are none.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct PrefixFilter(pub(crate) Option<PrefixRule>);
@@ -12,7 +14,10 @@ impl FromStr for PrefixFilter {
     type Err = UnknownPrefixRule;
 
     fn from_str(name: &str) -> Result<Self, UnknownPrefixRule> {
-        if name == "none" { Ok(Self(None)) } else { name.parse().map(Some).map(Self) }
+        match name {
+            "none" => Ok(Self(None)),
+            name => with_lower_digits(name).parse().map(Some).map(Self),
+        }
     }
 }
 
@@ -26,6 +31,7 @@ mod tests {
         assert_eq!(named("none"), Ok(None));
         assert_eq!(named("first:8"), Ok(Some(PrefixRule::First(8))));
         assert_eq!(named("through:2f"), Ok(Some(PrefixRule::Through(b'/'))));
+        assert_eq!(named("through:2F"), Ok(Some(PrefixRule::Through(b'/'))));
         assert_eq!(named("8"), Err(UnknownPrefixRule));
     }
 }

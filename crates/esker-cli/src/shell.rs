@@ -2,7 +2,8 @@
 //!
 //! A person gets a prompt, history and completion; from a pipe only results are printed. The
 //! results are the same. A command that fails prints a line to standard error and the shell goes
-//! on; at the end it tells by its exit status that one failed, and whether it was for damage.
+//! on; at the end it tells by its exit status that one failed, and whether it was for damage. Once
+//! nobody reads the results it runs nothing more, and fails: what is not run may be writes.
 
 mod command;
 mod editor;
@@ -32,19 +33,39 @@ pub(crate) fn run(arguments: &Shell, out: &mut dyn Write) -> Result<()> {
     // The database is closed in order even when nobody reads our output any more.
     let failed = session.take_failure();
     let closed = session.close();
-    input?;
-    closed?;
-    failed.map_or(Ok(()), Err)
+    let ended = match closed {
+        Err(damaged) if damaged.is_damage() => Err(damaged),
+        closed => input.and(closed),
+    };
+    outcome(failed, ended)
+}
+
+/// What the shell ends with, if this is what commands that failed come to, and this is how it ended.
+fn outcome(failed: Option<Failure>, ended: Result<()>) -> Result<()> {
+    let ended = ended.map_err(|failure| match failure.is_broken_pipe() {
+        // What a pipe still holds for us may be writes.
+        true => Failure::other(
+            "nobody reads the output any more, and the commands that follow were not run",
+        ),
+        false => failure,
+    });
+    match (failed, ended) {
+        (Some(failed), Ok(())) => Err(failed),
+        (Some(failed), Err(ended)) if failed.is_damage() => {
+            Err(Failure::Damaged(ended.to_string()))
+        }
+        (_, ended) => ended,
+    }
 }
 
 fn open_database(arguments: &Shell) -> Result<(Db, Keyspace)> {
     let name = arguments.target.keyspace.as_deref();
     if arguments.read_only {
-        let db = open::read_only(&arguments.target.dir)?;
+        let db = open::read_only(&arguments.target.place)?;
         let keyspace = open::keyspace(&db, name)?;
         return Ok((db, keyspace));
     }
-    let db = open::or_create(&arguments.target.dir)?;
+    let db = open::or_create(&arguments.target.place)?;
     let keyspace = open::keyspace_or_create(&db, name, arguments.order)?;
     let changed = changed_options(arguments, keyspace.options());
     let keyspace = match changed {
@@ -107,15 +128,16 @@ fn run_line(
         Err(what) => Err(Failure::other(what)),
     };
     // Whoever reads the results over a pipe waits for each.
-    out.flush()?;
+    let flushed = out.flush();
     match result {
         Ok(()) => {}
         Err(Failure::Output(error)) => return Err(error.into()),
         Err(failure) => {
             session.note_failure(&failure);
-            writeln!(errors, "error: {}", failure.to_string().replace('\n', " "))?;
+            writeln!(errors, "{}", failure.line().unwrap_or_default())?;
         }
     }
+    flushed?;
     Ok(true)
 }
 

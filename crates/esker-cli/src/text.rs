@@ -4,31 +4,36 @@
 //! moves the cursor of a terminal, rings it, or turns the direction of its text.
 
 use std::io::{self, Write};
+use std::path::Path;
+
+use esker_base::Shown;
 
 /// Writes `bytes` in readable form.
 ///
 /// # Errors
 /// Of `out`.
 pub(crate) fn write_shown(out: &mut (impl Write + ?Sized), bytes: &[u8]) -> io::Result<()> {
-    for chunk in bytes.utf8_chunks() {
-        let valid = chunk.valid();
-        let mut done = 0;
-        for (at, c) in valid.char_indices().filter(|(_, c)| !is_printable(*c)) {
-            out.write_all(&valid.as_bytes()[done..at])?;
-            done = at + c.len_utf8();
-            write_escaped(out, &valid.as_bytes()[at..done])?;
-        }
-        out.write_all(&valid.as_bytes()[done..])?;
-        write_escaped(out, chunk.invalid())?;
-    }
-    Ok(())
+    write!(out, "{}", Shown(bytes))
 }
 
 /// `bytes` in readable form.
 pub(crate) fn shown(bytes: &[u8]) -> String {
-    let mut out = Vec::with_capacity(bytes.len());
-    write_shown(&mut out, bytes).expect("a vector takes all that is written");
-    String::from_utf8(out).expect("what is shown is UTF-8")
+    Shown(bytes).to_string()
+}
+
+/// A path in readable form.
+pub(crate) fn shown_path(path: &Path) -> String {
+    shown(path.as_os_str().as_encoded_bytes())
+}
+
+/// A path as a word of a POSIX shell: in quotes where it needs them.
+pub(crate) fn quoted_path(path: &Path) -> String {
+    let text = shown_path(path);
+    let is_plain = |c: char| c.is_alphanumeric() || "/._-+,:@%".contains(c);
+    if !text.is_empty() && text.chars().all(is_plain) {
+        return text;
+    }
+    format!("'{}'", text.replace('\'', "'\\''"))
 }
 
 /// As [`shown`], cut with `...` when longer than `width_max` characters.
@@ -40,23 +45,6 @@ pub(crate) fn shortened(bytes: &[u8], width_max: usize) -> String {
     }
     let kept: String = text.chars().take(width_max.saturating_sub(3)).collect();
     kept + "..."
-}
-
-fn write_escaped(out: &mut (impl Write + ?Sized), bytes: &[u8]) -> io::Result<()> {
-    bytes.iter().try_for_each(|byte| write!(out, "\\x{byte:02x}"))
-}
-
-/// Whether a character has a shape of its own, or joins the one before it.
-fn is_printable(c: char) -> bool {
-    if c.is_ascii() {
-        return !c.is_ascii_control();
-    }
-    // The standard library's table of what can be printed is reached only through its escapes. The
-    // letter in front lets a combining mark pass, which alone would be escaped.
-    let mut pair = String::with_capacity(8);
-    pair.push('a');
-    pair.push(c);
-    pair.escape_debug().nth(1) == Some(c)
 }
 
 /// Bytes as two hexadecimal digits each.
@@ -80,6 +68,14 @@ pub(crate) fn from_hex(digits: &[u8]) -> Result<Vec<u8>, String> {
     pairs
         .collect::<Option<Vec<u8>>>()
         .ok_or_else(|| format!("'{}' is not hexadecimal", shown(digits)))
+}
+
+/// `NAME:DIGITS` with its hexadecimal digits in lower case, as they are recorded.
+pub(crate) fn with_lower_digits(name: &str) -> String {
+    match name.split_once(':') {
+        Some((name, digits)) => format!("{name}:{}", digits.to_ascii_lowercase()),
+        None => name.to_owned(),
+    }
 }
 
 /// The byte that two hexadecimal digits stand for.
@@ -121,13 +117,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn printable_text_is_shown_and_the_rest_escaped() {
-        assert_eq!(shown(b"plain = 'x' \\ \"y\""), "plain = 'x' \\ \"y\"");
-        assert_eq!(shown(b"a\n\0\x7f"), "a\\x0a\\x00\\x7f");
-        assert_eq!(shown(b"\xff\xc3"), "\\xff\\xc3");
-        assert_eq!(shown("caf\u{e9} e\u{301}".as_bytes()), "caf\u{e9} e\u{301}");
-        assert_eq!(shown("\u{202e}x\u{200b}".as_bytes()), "\\xe2\\x80\\xaex\\xe2\\x80\\x8b");
-        assert_eq!(shown("\u{9b}2J".as_bytes()), "\\xc2\\x9b2J");
+    fn paths_are_words_of_a_shell() {
+        let quoted = |path: &str| quoted_path(Path::new(path));
+        assert_eq!(quoted("/tmp/a-b_c.d"), "/tmp/a-b_c.d");
+        assert_eq!(quoted("my cities"), "'my cities'");
+        assert_eq!(quoted("it's"), "'it'\\''s'");
+        assert_eq!(quoted("a$b"), "'a$b'");
+        assert_eq!(quoted(""), "''");
+        assert_eq!(shown_path(Path::new("a\n b")), "a\\x0a b");
     }
 
     #[test]

@@ -13,11 +13,11 @@ use std::path::Path;
 use esker::{Db, Keyspace, KeyspaceOptions, SnapshotView};
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::arguments::Form;
+use crate::arguments::{Form, Place};
 use crate::failure::{Failure, Result};
 use crate::output::Printer;
 use crate::report;
-use crate::text::{grouped, size};
+use crate::text::{grouped, quoted_path, shown_path, size};
 use cities::City;
 pub(crate) use kill::write_until_killed;
 
@@ -57,7 +57,7 @@ pub(crate) fn run(dir: &Path, out: &mut dyn Write) -> Result<()> {
 /// Opens the database of the tour: a new one, or that of an earlier tour. Into any other one nothing
 /// is written.
 fn open(dir: &Path) -> Result<Db> {
-    let db = crate::open::or_create(dir)?;
+    let db = crate::open::or_create(&Place::whole(dir))?;
     let made = [BY_NAME, BY_POPULATION, kill::NUMBERS];
     // The default one is the first, and the tour puts nothing there.
     let is_ours = db.keyspaces().iter().skip(1).all(|found| made.contains(&found.as_str()));
@@ -65,7 +65,7 @@ fn open(dir: &Path) -> Result<Db> {
         return Ok(db);
     }
     db.close()?;
-    let dir = dir.display();
+    let dir = shown_path(dir);
     Err(Failure::other(format!(
         "the database in {dir} is not one of the tour: name another directory"
     )))
@@ -158,7 +158,7 @@ impl Tour<'_> {
         )?;
         writeln!(self.out, "  {BY_POPULATION:13}  COUNTRY/INHABITANTS/ID    -> the key above")?;
         writeln!(self.out, "The data is from GeoNames (geonames.org), CC-BY 4.0.")?;
-        writeln!(self.out, "The database is in {}.", dir.display())?;
+        writeln!(self.out, "The database is in {}.", shown_path(dir))?;
         cities
             .into_iter()
             .find(|city| city.id == LISBON)
@@ -264,8 +264,8 @@ impl Tour<'_> {
     }
 
     fn goodbye(&mut self, dir: &Path, city: &City) -> Result<()> {
-        let dir = dir.display();
-        writeln!(self.out, "\nThe database stays in {dir}. Go on in the shell:")?;
+        writeln!(self.out, "\nThe database stays in {}. Go on in the shell:", shown_path(dir))?;
+        let dir = quoted_path(dir);
         writeln!(self.out, "  esker shell {dir} --keyspace {BY_NAME}")?;
         writeln!(self.out, "  esker> prefix 'San Francisco/'")?;
         writeln!(self.out, "  esker> explain {}", city.key())?;

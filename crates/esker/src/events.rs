@@ -6,6 +6,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
+use esker_base::Shown;
+
 use crate::error::Error;
 use crate::sync::{Mutex, PoisonError};
 
@@ -136,20 +138,23 @@ impl fmt::Display for Event {
             }
             Self::Flushed { keyspace, table_count, bytes, duration } => write!(
                 f,
-                "flushed {keyspace}: {bytes} bytes in {table_count} tables, {duration:.1?}"
+                "flushed {}: {bytes} bytes in {table_count} tables, {duration:.1?}",
+                Shown::from(&**keyspace)
             ),
             Self::Ingested { keyspace, table_count, bytes, seqno, duration } => write!(
                 f,
-                "ingested into {keyspace}: {bytes} bytes in {table_count} tables as {seqno}, \
-                 {duration:.1?}"
+                "ingested into {}: {bytes} bytes in {table_count} tables as {seqno}, \
+                 {duration:.1?}",
+                Shown::from(&**keyspace)
             ),
             Self::Compacted { keyspace, plan, bytes_read, bytes_written, duration } => write!(
                 f,
-                "compacted {keyspace}: {plan}, read {bytes_read} and wrote {bytes_written} bytes, \
-                 {duration:.1?}"
+                "compacted {}: {plan}, read {bytes_read} and wrote {bytes_written} bytes, \
+                 {duration:.1?}",
+                Shown::from(&**keyspace)
             ),
             Self::JobFailed { keyspace: Some(keyspace), job, error } => {
-                write!(f, "{job} of {keyspace} failed: {error}")
+                write!(f, "{job} of {} failed: {error}", Shown::from(&**keyspace))
             }
             Self::JobFailed { keyspace: None, job, error } => write!(f, "{job} failed: {error}"),
             Self::RemoveFailed { file, error } => {

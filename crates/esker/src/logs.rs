@@ -38,6 +38,11 @@ pub(crate) const LOG_FORMAT_PACKED: u16 = 3;
 /// The newest format version of log segments.
 pub(crate) const LOG_FORMAT_NEWEST: u16 = LOG_FORMAT_PACKED;
 
+/// What is wrong with a segment that is not there. The manifest does not know where the log lies: who has
+/// forgotten to say so meets this first.
+pub(crate) const LOG_MISSING: &str = "the manifest names this file, and it is missing: if the log lies \
+                                      apart, log_dir (--log-dir) must say where";
+
 /// All segments of one database.
 #[derive(Debug)]
 pub(crate) struct Logs {

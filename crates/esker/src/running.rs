@@ -8,6 +8,7 @@ use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 
+use esker_base::Shown;
 use esker_tree::Progress;
 
 use crate::sync::{Mutex, MutexGuard, PoisonError};
@@ -69,7 +70,7 @@ impl fmt::Display for RunningJob {
             f,
             "{} of {} for {:.1?}: {} of {} bytes read, {} written; {}",
             self.kind,
-            self.keyspace,
+            Shown::from(&*self.keyspace),
             self.age,
             self.bytes_in,
             self.input_bytes,

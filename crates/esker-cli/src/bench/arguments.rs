@@ -38,8 +38,9 @@ pub(crate) struct BenchArguments {
     /// Threads that work at the same time and share the operations.
     #[arg(long, default_value_t = 1)]
     pub(crate) threads: u64,
-    /// Where the database goes: a directory `bench-db` in this one, which stays there. A
-    /// temporary one, which is removed, if not given.
+    /// Where the database goes: a directory `bench-db` in this one, which stays there. If not given,
+    /// a directory `esker-benchmark-PID` where temporary files go, which is removed at the end; a
+    /// signal that ends the program leaves it.
     #[arg(long)]
     pub(crate) dir: Option<PathBuf>,
     /// Size of the block cache.

@@ -73,6 +73,7 @@ impl<R: BufRead> Records for DebianPackages<R> {
             }
             value.extend_from_slice(line);
             value.push(b'\n');
+            self.0.check_len("paragraph", value.len())?;
             if first_line == 0 {
                 first_line = self.0.number();
             }
@@ -128,5 +129,11 @@ mod tests {
             "line 6: is neither a field nor the continuation of one"
         );
         assert!(read(" continued\n").unwrap_err().starts_with("line 1: "));
+        let mut endless = DebianPackages(Lines::up_to(50, BASH.as_bytes()));
+        let error = endless.next_record().unwrap_err().to_string();
+        assert_eq!(
+            error,
+            "line 4: the paragraph is longer than 50 B, the most that is loaded at once"
+        );
     }
 }

@@ -1,11 +1,12 @@
-//! The file or pipe that is loaded: opened, decompressed if it is gzip or LZ4, and measured.
+//! The file or pipe that is loaded: opened, decompressed if it is gzip or LZ4, and measured. What is
+//! compressed in another way is refused, as it would pass for text.
 
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::Path;
 
 use flate2::bufread::MultiGzDecoder;
 use indicatif::{ProgressBar, ProgressStyle};
-use lz4_flex::frame::FrameDecoder;
+use lz4_flex::frame::{Error as FrameError, FrameDecoder};
 
 use crate::failure::{Failure, Result};
 
@@ -15,6 +16,20 @@ const BUFFER_BYTES: usize = 256 << 10;
 const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
 /// The first bytes of an LZ4 frame: Debian keeps its package indexes so.
 const LZ4_MAGIC: [u8; 4] = [0x04, 0x22, 0x4d, 0x18];
+/// The last three of the first four bytes of a frame that is to be skipped; the upper half of the first
+/// one is 5.
+const SKIPPED_MAGIC: [u8; 3] = [0x2a, 0x4d, 0x18];
+/// The first bytes of what has to be decompressed elsewhere. No text starts with any of them.
+const REFUSED: [(&[u8], &str); 6] = [
+    (b"\xfd7zXZ\0", "xz"),
+    (b"\x28\xb5\x2f\xfd", "zstd"),
+    (b"BZh?1AY&SY", "bzip2"),
+    (b"BZh?\x17rE8P\x90", "bzip2"),
+    (b"\x02\x21\x4c\x18", "LZ4 of the legacy format"),
+    (b"PK\x03\x04", "zip"),
+];
+/// As many first bytes as it takes to tell them apart.
+const START_LEN: u64 = 10;
 
 /// What messages call the input.
 pub(super) fn name(from: &Path) -> String {
@@ -47,11 +62,11 @@ fn file_len(from: &Path) -> Result<u64> {
 /// Opens the input; `progress` counts the bytes that are taken from it.
 pub(super) fn open(from: &Path, progress: &ProgressBar) -> Result<Box<dyn BufRead>> {
     if is_stdin(from) {
-        return decompressed(progress.wrap_read(io::stdin().lock()));
+        return decompressed(from, progress.wrap_read(io::stdin().lock()));
     }
     #[expect(clippy::disallowed_types, reason = "a file of the user's, none of a database")]
     let file = std::fs::File::open(from).map_err(|error| cannot_open(from, &error))?;
-    decompressed(progress.wrap_read(file))
+    decompressed(from, progress.wrap_read(file))
 }
 
 fn cannot_open(from: &Path, error: &io::Error) -> Failure {
@@ -59,19 +74,37 @@ fn cannot_open(from: &Path, error: &io::Error) -> Failure {
 }
 
 /// Looks at the first bytes, and decompresses what follows if they are those of gzip or LZ4.
-fn decompressed(input: impl Read + 'static) -> Result<Box<dyn BufRead>> {
-    let mut input = BufReader::with_capacity(BUFFER_BYTES, input);
-    let start = input
-        .fill_buf()
-        .map_err(|error| Failure::other(format!("cannot read the input: {error}")))?;
+fn decompressed(from: &Path, mut input: impl Read + 'static) -> Result<Box<dyn BufRead>> {
+    let mut start = Vec::new();
+    // A pipe may give them one by one.
+    (&mut input)
+        .take(START_LEN)
+        .read_to_end(&mut start)
+        .map_err(|error| Failure::other(format!("cannot read {}: {error}", name(from))))?;
+    let is_gzip = start.starts_with(&GZIP_MAGIC);
+    let is_lz4 = start.starts_with(&LZ4_MAGIC) || is_skipped(&start);
+    let is_start = |magic: &[u8]| {
+        magic.len() <= start.len()
+            && magic.iter().zip(&start).all(|(magic, byte)| *magic == b'?' || magic == byte)
+    };
+    if let Some((_, compression)) = REFUSED.iter().find(|(magic, _)| is_start(magic)) {
+        let name = name(from);
+        return Err(Failure::other(format!("{name} is {compression}: decompress it first")));
+    }
+    let input = BufReader::with_capacity(BUFFER_BYTES, io::Cursor::new(start).chain(input));
     let buffered = |decoder: Box<dyn Read>| BufReader::with_capacity(BUFFER_BYTES, decoder);
-    if start.starts_with(&GZIP_MAGIC) {
+    if is_gzip {
         return Ok(Box::new(buffered(Box::new(MultiGzDecoder::new(input)))));
     }
-    if start.starts_with(&LZ4_MAGIC) {
+    if is_lz4 {
         return Ok(Box::new(buffered(Box::new(Lz4Frames::new(input)))));
     }
     Ok(Box::new(input))
+}
+
+/// Whether an LZ4 frame starts here whose content is not for us.
+fn is_skipped(start: &[u8]) -> bool {
+    matches!(start, [first, rest @ ..] if first >> 4 == 5 && rest.starts_with(&SKIPPED_MAGIC))
 }
 
 /// Decompresses all frames of an LZ4 input. To its decoder the end of a frame is the end of the input,
@@ -86,6 +119,17 @@ impl<R: BufRead> Lz4Frames<R> {
         let input = Watched { input, has_ended: false };
         Self { decoder: FrameDecoder::new(input), is_in_frame: false }
     }
+
+    /// Leaves out the content of a frame, whose head has been read.
+    fn skip(&mut self, len: u32) -> io::Result<()> {
+        let input = self.decoder.get_mut();
+        let skipped = io::copy(&mut input.take(len.into()), &mut io::sink())?;
+        if skipped < u64::from(len) {
+            return Err(cut());
+        }
+        self.is_in_frame = false;
+        Ok(())
+    }
 }
 
 impl<R: BufRead> Read for Lz4Frames<R> {
@@ -95,17 +139,47 @@ impl<R: BufRead> Read for Lz4Frames<R> {
                 return Ok(0);
             }
             self.is_in_frame = true;
-            let count = self.decoder.read(out)?;
+            let count = match self.decoder.read(out).map_err(FrameError::from) {
+                Err(FrameError::SkippableFrame(len)) => {
+                    self.skip(len)?;
+                    continue;
+                }
+                Err(FrameError::IoError(error)) => return Err(error),
+                Err(error) => {
+                    return Err(io::Error::new(io::ErrorKind::InvalidData, wrong(&error)));
+                }
+                Ok(count) => count,
+            };
             if 0 < count || out.is_empty() {
                 return Ok(count);
             }
             let is_cut = self.decoder.get_ref().has_ended;
             if is_cut && !esker_base::planted::is("cut-input-taken-for-whole") {
-                let what = "the LZ4 frame is not whole";
-                return Err(io::Error::new(io::ErrorKind::UnexpectedEof, what));
+                return Err(cut());
             }
             self.is_in_frame = false;
         }
+    }
+}
+
+fn cut() -> io::Error {
+    io::Error::new(io::ErrorKind::UnexpectedEof, "the LZ4 frame is not whole")
+}
+
+/// What is wrong with an LZ4 frame.
+fn wrong(error: &FrameError) -> &'static str {
+    match error {
+        FrameError::WrongMagicNumber => "something that is no LZ4 frame follows one",
+        FrameError::UnsupportedBlocksize(_)
+        | FrameError::UnsupportedVersion(_)
+        | FrameError::ReservedBitsSet
+        | FrameError::DictionaryNotSupported => "the LZ4 frame is of a kind that is not known here",
+        FrameError::HeaderChecksumError => "the header of the LZ4 frame is damaged",
+        FrameError::ContentLengthError { .. } => "the LZ4 frame has another length than it says",
+        FrameError::BlockChecksumError | FrameError::ContentChecksumError => {
+            "the LZ4 frame is damaged: a checksum is wrong"
+        }
+        _ => "the LZ4 frame is damaged",
     }
 }
 
@@ -133,10 +207,95 @@ mod tests {
 
     use super::*;
 
+    fn opened(input: impl Read + 'static) -> Result<Box<dyn BufRead>> {
+        decompressed(Path::new("in"), input)
+    }
+
     fn read(input: Vec<u8>) -> String {
         let mut text = String::new();
-        decompressed(io::Cursor::new(input)).unwrap().read_to_string(&mut text).unwrap();
+        opened(io::Cursor::new(input)).unwrap().read_to_string(&mut text).unwrap();
         text
+    }
+
+    /// A pipe that gives a byte at a time.
+    struct Trickle(io::Cursor<Vec<u8>>);
+
+    impl Read for Trickle {
+        fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+            let len = out.len().min(1);
+            self.0.read(&mut out[..len])
+        }
+    }
+
+    #[test]
+    fn a_pipe_that_starts_slowly_is_recognised_too() {
+        let mut text = String::new();
+        let input = Trickle(io::Cursor::new(lz4(b"a\tb\n", BlockSize::Max64KB)));
+        opened(input).unwrap().read_to_string(&mut text).unwrap();
+        assert_eq!(text, "a\tb\n");
+    }
+
+    #[test]
+    fn what_cannot_be_decompressed_is_refused_by_its_name() {
+        for (start, name) in [
+            (&b"\xfd7zXZ\0\0\x04"[..], "xz"),
+            (b"\x28\xb5\x2f\xfd\x24", "zstd"),
+            (b"BZh91AY&SY\x01", "bzip2"),
+            (b"BZh1\x17rE8P\x90\0\0\0\0", "bzip2"),
+            (b"\x02\x21\x4c\x18\x05", "LZ4 of the legacy format"),
+            (b"PK\x03\x04\x14", "zip"),
+        ] {
+            let expected = format!("in is {name}: decompress it first");
+            let error = opened(io::Cursor::new(start.to_vec())).err().unwrap();
+            assert_eq!(error.to_string(), expected);
+        }
+        for text in ["BZh9\tb\n", "PK\tb\n", "P*M\tb\n", "7zXZ\tb\n", "BZ"] {
+            assert_eq!(read(text.as_bytes().to_vec()), text);
+        }
+    }
+
+    #[test]
+    fn frames_to_be_skipped_are_skipped_wherever_they_stand() {
+        let skipped = |nibble: u8, text: &[u8]| {
+            let len = u32::try_from(text.len()).unwrap().to_le_bytes();
+            [&[0x50 | nibble][..], &SKIPPED_MAGIC, &len, text].concat()
+        };
+        let (one, two) = (lz4(b"a\tb\n", BlockSize::Max64KB), lz4(b"c\td\n", BlockSize::Max64KB));
+        let (empty, long) = (skipped(0, b""), skipped(15, &[7; 100_000]));
+        for input in [
+            [&empty[..], &one, &long, &two].concat(),
+            [&long[..], &empty, &one, &two, &empty].concat(),
+        ] {
+            assert_eq!(read(input.clone()), "a\tb\nc\td\n");
+        }
+        let cut = long[..50_000].to_vec();
+        let error = opened(io::Cursor::new(cut)).unwrap().read_to_end(&mut Vec::new()).unwrap_err();
+        assert_eq!(error.to_string(), "the LZ4 frame is not whole");
+    }
+
+    #[test]
+    fn damage_to_an_lz4_input_is_said_in_words() {
+        let said = |input: Vec<u8>| {
+            let mut rest = opened(io::Cursor::new(input)).unwrap();
+            rest.read_to_end(&mut Vec::new()).unwrap_err().to_string()
+        };
+        let info = FrameInfo::new().content_checksum(true).block_size(BlockSize::Max64KB);
+        let mut encoder = FrameEncoder::with_frame_info(info, Vec::new());
+        encoder.write_all(b"a\tb\n").unwrap();
+        let whole = encoder.finish().unwrap();
+        let with = |place: usize| {
+            let mut bytes = whole.clone();
+            bytes[place] ^= 1;
+            bytes
+        };
+        let last = whole.len() - 1;
+        assert_eq!(said(with(last)), "the LZ4 frame is damaged: a checksum is wrong");
+        assert_eq!(said(with(6)), "the header of the LZ4 frame is damaged");
+        let followed = [&whole[..], b"a\tb\tc\td\n"].concat();
+        assert_eq!(said(followed), "something that is no LZ4 frame follows one");
+        for place in 4..whole.len() {
+            assert!(!said(with(place)).contains("Error"), "{place}: {}", said(with(place)));
+        }
     }
 
     #[test]
@@ -172,7 +331,7 @@ mod tests {
         let (mut len, mut cut_between_blocks) = (7, 0);
         while len < whole.len() {
             for cut in len..(len + 5).min(whole.len()) {
-                let mut rest = decompressed(io::Cursor::new(whole[..cut].to_vec())).unwrap();
+                let mut rest = opened(io::Cursor::new(whole[..cut].to_vec())).unwrap();
                 let error = rest.read_to_end(&mut Vec::new()).unwrap_err();
                 assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof, "cut to {cut}: {error}");
             }

@@ -4,9 +4,11 @@
 //! `scan --json` prints them; a value that is no string is stored as its JSON text. With a key
 //! field, the key is that field of the object, and the value is the whole line.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::io::BufRead;
 
+use serde_core::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::record::{Lines, ReadError, Record, Records};
@@ -45,10 +47,46 @@ impl<R: BufRead> Records for Jsonl<R> {
     }
 }
 
-/// Values as they stand: a number has more digits than a float may keep.
-type Object = BTreeMap<String, Box<RawValue>>;
+/// The fields of an object. Values as they stand: a number has more digits than a float may keep.
+#[derive(Default)]
+struct Object {
+    fields: BTreeMap<String, Box<RawValue>>,
+    /// Names that come more than once.
+    repeated: BTreeSet<String>,
+}
+
+impl<'de> Deserialize<'de> for Object {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(Fields)
+    }
+}
+
+struct Fields;
+
+impl<'de> Visitor<'de> for Fields {
+    type Value = Object;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Object, A::Error> {
+        let mut object = Object::default();
+        while let Some((name, value)) = map.next_entry::<String, Box<RawValue>>()? {
+            if object.fields.contains_key(&name) {
+                object.repeated.insert(name.clone());
+            }
+            object.fields.insert(name, value);
+        }
+        Ok(object)
+    }
+}
 
 fn key_and_value(object: &Object) -> Result<(Vec<u8>, Vec<u8>), String> {
+    if let Some(name) = object.repeated.first() {
+        return Err(format!("has the field '{name}' more than once"));
+    }
+    let object = &object.fields;
     let extra = ["key", "key_hex", "value", "value_hex"];
     if let Some(name) = object.keys().find(|name| !extra.contains(&name.as_str())) {
         return Err(format!("has a field '{name}'; use --key-field to store whole objects"));
@@ -68,7 +106,10 @@ fn key_and_value(object: &Object) -> Result<(Vec<u8>, Vec<u8>), String> {
 }
 
 fn field_as_key(object: &Object, field: &str) -> Result<Vec<u8>, String> {
-    match object.get(field) {
+    if object.repeated.contains(field) {
+        return Err(format!("has the field '{field}' more than once"));
+    }
+    match object.fields.get(field) {
         Some(value) if value.get().starts_with(['"', '-']) => as_bytes(value),
         Some(value) if value.get().starts_with(|c: char| c.is_ascii_digit()) => as_bytes(value),
         Some(_) => Err(format!("field '{field}' is neither a string nor a number")),
@@ -77,7 +118,10 @@ fn field_as_key(object: &Object, field: &str) -> Result<Vec<u8>, String> {
 }
 
 /// The text of a field; none if it is not there, or no string.
-fn text_of(object: &Object, field: &str) -> Result<Option<String>, String> {
+fn text_of(
+    object: &BTreeMap<String, Box<RawValue>>,
+    field: &str,
+) -> Result<Option<String>, String> {
     let value = object.get(field).filter(|value| value.get().starts_with('"'));
     value.map(|value| text(value)).transpose()
 }
@@ -138,6 +182,11 @@ mod tests {
             read(line, Some("x")).unwrap_err(),
             "line 1: field 'x' is neither a string nor a number"
         );
+        let twice = r#"{"id":"a","id":"b","x":1,"x":2}"#;
+        assert_eq!(
+            read(twice, Some("id")).unwrap_err(),
+            "line 1: has the field 'id' more than once"
+        );
         assert_eq!(read(line, Some("y")).unwrap_err(), "line 1: has no field 'y'");
     }
 
@@ -175,6 +224,8 @@ mod tests {
                 r#"{"key_hex":"0","value":""}"#,
                 "line 2: '0' has an odd number of hexadecimal digits",
             ),
+            (r#"{"key":"a","key":"b","value":1}"#, "line 2: has the field 'key' more than once"),
+            ("7", "line 2: is not a JSON object"),
             (r#"{"id":1}"#, "line 2: has a field 'id'; use --key-field to store whole objects"),
         ] {
             assert_eq!(read(&format!("{good}\n{bad}\n"), None).unwrap_err(), what);

@@ -15,6 +15,10 @@ impl Sink for Remembered {
         self.keys.extend(records.iter().map(key));
         Ok(())
     }
+
+    fn what_stays(&self, count: u64) -> String {
+        all_stay(count)
+    }
 }
 
 fn load(text: &str) -> (Result<Totals>, Remembered) {

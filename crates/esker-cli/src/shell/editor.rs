@@ -16,6 +16,7 @@ use super::command::NAMES;
 use super::run_line;
 use super::session::Session;
 use crate::failure::{Failure, Result};
+use crate::text::shown;
 
 const PROMPT: &str = "esker> ";
 /// Keys that are offered as completions.
@@ -94,6 +95,7 @@ impl Completion {
         let keys = self.keyspace.prefix(prefix).keys().take(KEYS_MAX);
         keys.filter_map(|key| String::from_utf8(key.ok()?.to_vec()).ok())
             .filter(|key| !key.contains(|c: char| c.is_whitespace() || "'\"\\#".contains(c)))
+            .filter(|key| shown(key.as_bytes()) == *key)
             .collect()
     }
 }

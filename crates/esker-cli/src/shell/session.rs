@@ -9,6 +9,7 @@ use esker::{Db, Keyspace, Merge, MergeOperator, Scan};
 use super::command::{Command, HELP};
 use crate::arguments::Form;
 use crate::failure::{Failure, Result};
+use crate::open;
 use crate::output::Printer;
 use crate::report;
 use crate::text::{shown, write_shown};
@@ -52,7 +53,7 @@ impl Session {
 
     /// Closes the database.
     pub(super) fn close(self) -> Result<()> {
-        Ok(self.db.close()?)
+        open::close(self.db, "what was answered with ok is stored")
     }
 
     /// Executes a command and prints its result.
@@ -184,8 +185,9 @@ fn print_all(entries: Scan, out: &mut dyn Write) -> Result<()> {
 }
 
 fn help(out: &mut dyn Write) -> Result<()> {
+    let width = HELP.iter().map(|(form, _)| form.len()).max().unwrap_or(0);
     for (form, meaning) in HELP {
-        writeln!(out, "{form:15} {meaning}")?;
+        writeln!(out, "{form:width$} {meaning}")?;
     }
     writeln!(
         out,

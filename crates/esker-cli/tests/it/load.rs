@@ -68,6 +68,19 @@ fn wrong_line_is_named_and_what_is_before_it_stays() {
     assert!(!dir.path("none").exists(), "nothing is created for an input that is not there");
 }
 
+/// They were stored as they stood, a line a record.
+#[test]
+fn input_that_cannot_be_decompressed_is_refused() {
+    let dir = TestDir::new("load-compressed");
+    let (db, input) = (dir.path("db"), dir.path("in.tsv.xz"));
+    std::fs::write(&input, b"\xfd7zXZ\0\0\x04\t\n\t").unwrap();
+    let from = input.to_str().unwrap();
+    let load = run("load", &db, &["--format", "tsv", "--from", from]);
+    let expected = format!("error: {from} is xz: decompress it first\n");
+    assert_eq!((load.status, load.errors), (Some(1), expected));
+    assert!(!db.exists());
+}
+
 #[test]
 fn bulk_loads_in_any_order_and_all_or_nothing() {
     let dir = TestDir::new("load-bulk");

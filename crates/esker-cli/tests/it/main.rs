@@ -23,5 +23,14 @@ mod doctor;
 /// The whole tour.
 mod tour;
 
+/// A log that lies apart.
+mod log_dir;
+
+/// Names that are not to move the cursor, and trees as they are drawn.
+mod names;
+
+/// No room on the device.
+mod room;
+
 /// What comes next, and what would cost what.
 mod foresight;

@@ -1,9 +1,10 @@
 //! The shell at the end of a pipe.
 
 use std::io::{BufRead as _, BufReader, Write as _};
+use std::path::PathBuf;
 use std::process::Stdio;
 
-use crate::program::{TestDir, program, run, shell};
+use crate::program::{Run, TestDir, program, run, shell};
 
 const TRANSCRIPT: &str = "fill 1000 3000\nget 2333\nflush\nfill 1000 3000\nget 2333\nflush\n\
                           get 2333\nscan 2000 2333\n";
@@ -84,6 +85,67 @@ fn failed_command_is_said_and_the_shell_goes_on() {
     assert_eq!(run.status, Some(1));
     assert_eq!(run.out, "ok\na=1\n");
     assert_eq!(run.errors, "error: usage: put K V [TTL]\nerror: a ' is not closed\n");
+}
+
+/// It ended as if all had been done, whatever stood in the pipe.
+#[test]
+fn shell_whose_reader_goes_away_fails_and_leaves_its_writes_whole() {
+    let dir = TestDir::new("shell-broken-pipe");
+    let db = dir.path("db");
+    let lines: String = (0..100_000).map(|n| format!("put {n} v\n")).collect();
+    for before in ["", "bogus\n"] {
+        let mut child = program("shell", &db, &[]).stdin(Stdio::piped()).spawn().unwrap();
+        let mut stdin = child.stdin.take().unwrap();
+        let input = format!("{before}{lines}");
+        let ended = std::thread::scope(|scope| {
+            // Ends with the pipe.
+            scope.spawn(move || drop(stdin.write_all(input.as_bytes())));
+            let mut line = String::new();
+            let mut out = BufReader::new(child.stdout.take().unwrap());
+            out.read_line(&mut line).unwrap();
+            assert_eq!(line, "ok\n");
+            drop(out);
+            Run::from(child.wait_with_output().unwrap())
+        });
+        assert_eq!(ended.status, Some(1));
+        let expected = "error: nobody reads the output any more, and the commands that follow were not \
+                        run\n";
+        assert!(ended.errors.ends_with(expected), "{}", ended.errors);
+        assert!(!run("scan", &db, &["--limit", "1"]).out.is_empty());
+    }
+}
+
+/// Damage that a command met counts more than that nobody reads what comes after.
+#[test]
+fn shell_whose_reader_goes_away_remembers_damage() {
+    let dir = TestDir::new("shell-broken-pipe-damage");
+    let db = dir.path("db");
+    shell(&db, &[], "fill 1 1000\nflush");
+    let paths = std::fs::read_dir(&db).unwrap().map(|entry| entry.unwrap().path());
+    let is_table = |path: &PathBuf| path.extension().is_some_and(|found| found == "table");
+    let table = paths.into_iter().find(is_table).unwrap();
+    let mut bytes = std::fs::read(&table).unwrap();
+    bytes[100] ^= 1;
+    std::fs::write(&table, &bytes).unwrap();
+    let mut child = program("shell", &db, &[]).stdin(Stdio::piped()).spawn().unwrap();
+    drop(child.stdout.take());
+    let mut stdin = child.stdin.take().unwrap();
+    stdin.write_all(b"get 100\nget none\n").unwrap();
+    drop(stdin);
+    let run = Run::from(child.wait_with_output().unwrap());
+    assert_eq!(run.status, Some(4), "{run:?}");
+}
+
+#[test]
+fn help_is_a_table() {
+    let dir = TestDir::new("shell-help");
+    let help = shell(&dir.path("db"), &[], "help").out;
+    let meanings = ["store value V", "delete the keys from A", "delete K, which"];
+    let columns = meanings.map(|meaning| {
+        let line = help.lines().find(|line| line.contains(meaning)).unwrap();
+        line.find(meaning)
+    });
+    assert_eq!(columns, [columns[0]; 3], "{help}");
 }
 
 #[test]

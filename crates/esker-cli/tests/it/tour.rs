@@ -5,7 +5,7 @@ use crate::program::{TestDir, run, shell};
 #[test]
 fn tour_runs_to_its_end_twice() {
     let dir = TestDir::new("tour");
-    let db = dir.path("db");
+    let db = dir.path("the db");
     for _ in 0..2 {
         let tour = run("tour", &db, &[]);
         assert_eq!((tour.status, tour.errors.as_str()), (Some(0), ""), "{}", tour.out);
@@ -17,6 +17,8 @@ fn tour_runs_to_its_end_twice() {
             "  PT/0000518802/2267057=Lisbon/PT/2267057\n",
             "without a gap, and no half batch.",
             "Go on in the shell:",
+            "the db' --keyspace cities\n",
+            "the db' --keyspace by-population --prefix",
         ] {
             assert!(tour.out.contains(expected), "{expected:?} is not in:\n{}", tour.out);
         }

@@ -14,8 +14,8 @@ use esker_log::{ExpectedHeader, LogReader};
 
 use super::place::Place;
 use crate::error::Result;
-use crate::logs::LOG_FORMAT_NEWEST;
 use crate::logs::packed_group::StoredGroup;
+use crate::logs::{LOG_FORMAT_NEWEST, LOG_MISSING};
 use crate::operation::{GroupHeader, Operation};
 
 /// What a walk comes by, in the order of the log.
@@ -95,8 +95,7 @@ fn walk_segment(
 ) -> Result<()> {
     let hidden = SegmentEnd { log, marked_durable: 0 };
     if !place.logs().contains_key(&log.0) {
-        let what = "the manifest names this file, and it is missing";
-        visit(LogItem::Damage(Corruption::new(log.file_name(), 0, what)));
+        visit(LogItem::Damage(Corruption::new(log.file_name(), 0, LOG_MISSING)));
         visit(LogItem::End(hidden));
         return Ok(());
     }

@@ -3,6 +3,8 @@
 
 use std::fmt;
 
+use esker_base::Shown;
+
 use super::report::{AffectedKeys, Finding};
 
 /// Entries that are gone.
@@ -55,9 +57,10 @@ impl RepairReport {
 
 impl fmt::Display for Loss {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let what = Shown::from(&*self.what);
         match &self.keys {
-            Some(keys) => write!(f, "{keys} ({}: {})", self.file, self.what),
-            None => write!(f, "{}: {}", self.file, self.what),
+            Some(keys) => write!(f, "{keys} ({}: {what})", self.file),
+            None => write!(f, "{}: {what}", self.file),
         }
     }
 }
@@ -81,7 +84,8 @@ impl fmt::Display for RepairReport {
         for file in &self.set_aside {
             writeln!(f, "set aside: damaged/{file}")?;
         }
-        self.notes.iter().try_for_each(|note| writeln!(f, "note: {note}"))?;
+        let mut notes = self.notes.iter().map(|note| Shown::from(&**note));
+        notes.try_for_each(|note| writeln!(f, "note: {note}"))?;
         match self.is_dry_run {
             true => writeln!(f, "nothing was changed"),
             false => writeln!(f, "repaired"),

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::ops::Bound;
 
-use esker_base::Corruption;
+use esker_base::{Corruption, Shown};
 use esker_tree::Catalog;
 
 use crate::key_order::Order;
@@ -159,13 +159,13 @@ impl fmt::Display for AffectedKeys {
                 }
             }
         }
-        write!(f, " of {}", self.keyspace)
+        write!(f, " of {}", Shown::from(&*self.keyspace))
     }
 }
 
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} at {}: {}", self.file, self.offset, self.what)?;
+        write!(f, "{} at {}: {}", self.file, self.offset, Shown::from(&*self.what))?;
         match &self.affected {
             Some(affected) => write!(f, "; affects {affected}"),
             None => Ok(()),

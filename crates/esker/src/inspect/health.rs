@@ -3,6 +3,8 @@
 use std::fmt;
 use std::time::Duration;
 
+use esker_base::Shown;
+
 use crate::engine::Engine;
 use crate::error::Error;
 use crate::throttle::pressure::{StallCause, admitted_rate};
@@ -101,7 +103,10 @@ impl fmt::Display for Health {
             write!(
                 f,
                 "{separator}background work of {} failed {} times, next try in {:.1?}: {}",
-                job.keyspace, job.attempts, job.retry_in, job.error
+                Shown::from(&*job.keyspace),
+                job.attempts,
+                job.retry_in,
+                job.error
             )?;
             separator = "; ";
         }
@@ -109,7 +114,9 @@ impl fmt::Display for Health {
             write!(
                 f,
                 "{separator}writes to {} are slowed to {:.0} bytes per second because {}",
-                stall.keyspace, stall.info.admitted_bytes_per_second, stall.info.cause
+                Shown::from(&*stall.keyspace),
+                stall.info.admitted_bytes_per_second,
+                stall.info.cause
             )?;
             separator = "; ";
         }
@@ -118,7 +125,9 @@ impl fmt::Display for Health {
             write!(
                 f,
                 "{separator}deletes of {} are {:.0?} old, and their deadline is {:.0?}{why}",
-                late.keyspace, late.age, late.deadline
+                Shown::from(&*late.keyspace),
+                late.age,
+                late.deadline
             )?;
             separator = "; ";
         }

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use esker_base::KeyRange;
+use esker_base::{KeyRange, Shown};
 use esker_table::TableProperties;
 use esker_tree::{BlobAccount, BlobFileUse};
 
@@ -171,7 +171,7 @@ impl From<&BlobFileUse> for BlobFileInfo {
 impl fmt::Display for Levels {
     /// A line for each memtable, level, table and blob file.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "keyspace {}", self.keyspace)?;
+        writeln!(f, "keyspace {}", Shown::from(&*self.keyspace))?;
         for (index, memtable) in self.memtables.iter().enumerate() {
             let name = if index == 0 { "memtable" } else { "immutable memtable" };
             writeln!(f, "  {name}: {} entries, {} bytes", memtable.entry_count, memtable.bytes)?;

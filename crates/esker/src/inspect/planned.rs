@@ -5,6 +5,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use esker_base::Shown;
 use esker_tree::Plan;
 
 use crate::engine::Engine;
@@ -38,7 +39,8 @@ pub struct PlannedJob {
 impl fmt::Display for PlannedJob {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let state = if self.is_running { "runs" } else { "next" };
-        write!(f, "{} {state}, score {:.2}: {}", self.keyspace, self.score, self.description)
+        let keyspace = Shown::from(&*self.keyspace);
+        write!(f, "{keyspace} {state}, score {:.2}: {}", self.score, self.description)
     }
 }
 

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use esker_base::Shown;
 use esker_cache::{CacheStats, Owner};
 use esker_tree::BlobAccount;
 
@@ -105,7 +106,7 @@ impl fmt::Display for Stats {
             writeln!(f, "running_job {job}")?;
         }
         for keyspace in &self.keyspaces {
-            let name = &keyspace.name;
+            let name = Shown::from(&*keyspace.name);
             writeln!(f, "keyspace {name} memtable_count {}", keyspace.memtable_count)?;
             writeln!(f, "keyspace {name} memtable_bytes {}", keyspace.memtable_bytes)?;
             writeln!(f, "keyspace {name} table_count {}", keyspace.table_count)?;

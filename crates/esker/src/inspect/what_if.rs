@@ -7,6 +7,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use esker_base::Shown;
 use esker_tree::{Recorded, Replay, ReplayFigures, ReplaySetup};
 
 use crate::engine::Engine;
@@ -129,7 +130,9 @@ impl fmt::Display for WhatIf {
         write!(
             f,
             "keyspace {}: {} recorded flushes, {} recorded merges, ",
-            self.keyspace, self.recorded_flushes, self.recorded_merges
+            Shown::from(&*self.keyspace),
+            self.recorded_flushes,
+            self.recorded_merges
         )?;
         match self.overwrite_percent {
             Some(percent) => write!(f, "{percent}% of newer entries overwrite")?,

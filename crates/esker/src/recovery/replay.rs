@@ -20,8 +20,8 @@ use crate::error::Result;
 use crate::events::Event;
 use crate::keyspace_core::KeyspaceCore;
 use crate::keyspace_core::read_view::WriteBuffer;
-use crate::logs::LOG_FORMAT_NEWEST;
 use crate::logs::packed_group::StoredGroup;
+use crate::logs::{LOG_FORMAT_NEWEST, LOG_MISSING};
 use crate::operation::{GroupHeader, Operation};
 use crate::recovery::mode::RecoveryMode;
 
@@ -164,8 +164,7 @@ impl<'a> Replay<'a> {
     ) -> std::result::Result<ReplayedSegment, FileError> {
         let expected = self.expected_header(id);
         if is_missing {
-            let what = "the manifest names this file, and it is missing";
-            return Err(Corruption::new(id.file_name(), 0, what).into());
+            return Err(Corruption::new(id.file_name(), 0, LOG_MISSING).into());
         }
         let mut reader = LogReader::open(self.fs, path, &expected)?;
         let expected_durable = self.catalog.durable_logs.get(&id).copied().unwrap_or(0);
@@ -223,8 +222,8 @@ impl<'a> Replay<'a> {
                 return Ok(());
             }
             Err(FileError::Io(error)) if is_of_the_file(&error) => {
-                let missing = "the manifest names this file, and it is missing";
-                lose(0, 0, if error.is_not_found() { missing.into() } else { error.to_string() });
+                let what = error.is_not_found().then(|| LOG_MISSING.to_owned());
+                lose(0, 0, what.unwrap_or_else(|| error.to_string()));
                 return Ok(());
             }
             Err(error) => return Err(error.into()),
