@@ -1,9 +1,10 @@
-//! What a database consists of: keyspaces with their tables, logs, counters. The fold of edits.
+//! The catalog: what a database consists of, that is, keyspaces with their tables, logs and
+//! counters. It is the sum of all edits.
 //!
 //! Strict: an edit that does not fit is refused with a reason, and changes nothing. Maps are
-//! ordered, so a catalog is the same wherever the same edits are applied.
+//! ordered, so the same edits always give the same catalog.
 //!
-//! Holds what is known about tables, not tables: nothing here opens a file.
+//! Holds facts about tables, not tables: nothing here opens a file.
 
 mod fold;
 
@@ -21,7 +22,7 @@ use crate::edit::{EditRecord, EditRefused, VersionEdit};
 use crate::shape::{RunId, RunShape, Shape};
 pub(crate) use fold::Fold;
 
-/// Everything that a manifest says.
+/// The contents of a manifest.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Catalog {
     /// The database that it describes.
@@ -30,7 +31,7 @@ pub struct Catalog {
     pub keyspaces: BTreeMap<KeyspaceId, Arc<KeyspaceState>>,
     /// Log segments that may hold entries which are in no table.
     pub logs: BTreeSet<LogId>,
-    /// Up to where segments of `logs` are known to be durable; of others nothing is known.
+    /// How far segments of `logs` are known to be durable; for others, this is unknown.
     pub durable_logs: BTreeMap<LogId, u64>,
     /// Above the counter of every file id of [`OwnerId::FIRST`] and of every run id.
     pub next_file_counter: u64,
@@ -47,15 +48,15 @@ pub struct KeyspaceState {
     pub name: String,
     /// Name of the order of its keys.
     pub order: String,
-    /// Its options, in the coding of the floor above.
+    /// Its options, as encoded by the floor above.
     pub options: Vec<u8>,
     /// Every entry up to here is in the tables.
     pub flushed_up_to: SeqNo,
-    /// Every table, and where it stands.
+    /// Every table, and its place.
     pub tables: BTreeMap<TableId, TablePlace>,
 }
 
-/// Where a table stands, and what is known about it.
+/// The place of a table, and what is known about it.
 #[derive(Clone, PartialEq, Debug)]
 pub struct TablePlace {
     /// Its level.
@@ -79,7 +80,7 @@ impl KeyspaceState {
             run.push(Arc::clone(&place.properties));
         }
         let mut shape = Shape::default();
-        // Descending, because newer runs have larger ids and stand first.
+        // Descending, because newer runs have larger ids and come first.
         for ((level, id), mut tables) in runs.into_iter().rev() {
             tables.sort_by(|a, b| a.smallest_key.cmp(&b.smallest_key));
             shape.levels[level].runs.push(RunShape { id, tables });
@@ -89,7 +90,7 @@ impl KeyspaceState {
 }
 
 impl Catalog {
-    /// Of a database that has nothing yet.
+    /// The catalog of an empty database.
     #[must_use]
     pub const fn new(database: DatabaseId) -> Self {
         Self {
@@ -103,10 +104,11 @@ impl Catalog {
         }
     }
 
-    /// Takes in `edit`, all of it or, if it is refused, nothing.
+    /// Applies `edit`: all of it or, if it is refused, nothing.
     ///
-    /// The records count in their order, and name no table twice. Whether tables overlap is asked at
-    /// the end: an edit may add the outputs of a compaction before it removes the inputs.
+    /// Records are applied in order, and may not name a table twice. Whether tables overlap is
+    /// checked at the end: an edit may add the outputs of a compaction before it removes the
+    /// inputs.
     ///
     /// # Errors
     /// With the first reason why it does not fit.
@@ -118,7 +120,7 @@ impl Catalog {
         Ok(())
     }
 
-    /// This catalog after `edit`, as [`Catalog::apply`] says.
+    /// This catalog after `edit`, as by [`Catalog::apply`].
     ///
     /// # Errors
     /// With the first reason why it does not fit.
@@ -128,7 +130,7 @@ impl Catalog {
         Ok(fold.into_catalog())
     }
 
-    /// The edit that makes this catalog out of [`Catalog::new`].
+    /// The edit that turns [`Catalog::new`] into this catalog.
     #[must_use]
     pub fn snapshot_edit(&self) -> VersionEdit {
         let mut records = Vec::new();
@@ -158,10 +160,10 @@ impl Catalog {
         VersionEdit { records }
     }
 
-    /// Where `table` stands, and in which keyspace.
+    /// The place of `table`, and its keyspace.
     ///
     /// # Cost
-    /// Asks every keyspace.
+    /// Searches every keyspace.
     #[must_use]
     pub fn find_table(&self, table: TableId) -> Option<(KeyspaceId, &TablePlace)> {
         self.keyspaces.iter().find_map(|(&id, state)| Some((id, state.tables.get(&table)?)))

@@ -1,11 +1,11 @@
-//! The version edit: one atomic change to what a database consists of, and its bytes.
+//! The version edit: one atomic change to the contents of a database, and its encoding.
 //!
-//! An edit is a list of records. A record is a tag and a body with its length in front, so that a
-//! reader can tell where a record ends before it knows what the record says. Tags come in blocks
-//! of [`TAGS_PER_FORMAT`]: the tag alone tells which format version brought it.
+//! An edit is a list of records. A record is a tag and a length-prefixed body, so that a reader can
+//! find the end of a record without understanding it. Tags are allocated in blocks of
+//! [`TAGS_PER_FORMAT`], so that a tag shows which format version introduced it.
 //!
-//! Knows how edits are written, not what they mean: that a table is added twice is found out by
-//! the [`Catalog`](crate::Catalog).
+//! Knows how edits are encoded, not what they mean: a table that is added twice, for example, is
+//! refused by the [`Catalog`](crate::Catalog).
 
 #![cfg_attr(
     not(test),
@@ -47,21 +47,21 @@ pub struct VersionEdit {
 /// One fact of a [`VersionEdit`].
 #[derive(Clone, PartialEq, Debug)]
 pub enum EditRecord {
-    /// No file id below this counter will be minted any more.
+    /// No file id below this counter will be handed out any more.
     NextFileCounter(u64),
     /// Every sequence number up to this one may be in use.
     LastSeqno(SeqNo),
-    /// No keyspace id below this one will be given any more.
+    /// No keyspace id below this one will be handed out any more.
     NextKeyspaceId(u32),
-    /// A keyspace begins, empty.
+    /// A keyspace is created, empty.
     KeyspaceCreated {
-        /// Its id; never given before.
+        /// Its id; never used before.
         keyspace: KeyspaceId,
         /// Its name; no other keyspace has it.
         name: String,
         /// Name of the order of its keys.
         order: String,
-        /// Its options, in the coding of the floor above.
+        /// Its options, as encoded by the floor above.
         options: Vec<u8>,
     },
     /// A keyspace gets another name.
@@ -78,7 +78,7 @@ pub enum EditRecord {
         /// The options from now on.
         options: Vec<u8>,
     },
-    /// A keyspace ends, with all its tables.
+    /// A keyspace is dropped, with all its tables.
     KeyspaceDropped {
         /// Which keyspace.
         keyspace: KeyspaceId,
@@ -89,7 +89,7 @@ pub enum EditRecord {
         keyspace: KeyspaceId,
         /// The level that it joins.
         level: usize,
-        /// The run that it joins; begins with its first table.
+        /// The run that it joins; a run begins with its first table.
         run: RunId,
         /// What is known about the table.
         properties: Arc<TableProperties>,
@@ -101,7 +101,7 @@ pub enum EditRecord {
         /// Which table.
         table: TableId,
     },
-    /// A table changes its place as it is.
+    /// A table changes its place, unchanged itself.
     TableMoved {
         /// Which keyspace.
         keyspace: KeyspaceId,
@@ -119,32 +119,32 @@ pub enum EditRecord {
         /// Up to and including this one.
         seqno: SeqNo,
     },
-    /// A log segment may hold entries that are in no table.
+    /// A log segment that may hold entries which are in no table.
     LogAdded(LogId),
     /// A log segment is not needed any more.
     LogRemoved(LogId),
-    /// A log segment is durable up to an offset: an end before it is damage. The last one counts.
+    /// A log segment is durable up to an offset: an earlier end is damage. The last record counts.
     LogDurable {
         /// Which segment.
         log: LogId,
         /// Up to this byte of the file, exclusive.
         offset: u64,
     },
-    /// The database was closed. Stands in the first frame of a manifest that is sealed behind it
-    /// and takes no more edits: one that has the record and no seal was cut.
+    /// The database was closed. In the first frame of a manifest that is sealed after it and takes
+    /// no more edits: a manifest with this record but no seal was truncated.
     Closed,
 }
 
 /// Why bytes are not a [`VersionEdit`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum EditError {
-    /// They are not what any release writes.
+    /// No release writes such bytes.
     Malformed(DecodeError),
-    /// They hold a record of a format version that this release does not read.
+    /// They contain a record of a format version that this release cannot read.
     NewerRecord {
         /// Tag of the record.
         tag: u64,
-        /// The format version that brought the tag.
+        /// The format version that introduced the tag.
         format: u16,
     },
 }
@@ -219,7 +219,7 @@ impl VersionEdit {
         }
     }
 
-    /// Reads an edit that takes up all of `bytes`.
+    /// Decodes an edit that takes up all of `bytes`.
     ///
     /// # Errors
     /// If they are not an edit; see [`EditError`].
@@ -269,7 +269,7 @@ impl EditRecord {
         }
     }
 
-    /// Writes everything but the tag, which it returns.
+    /// Appends everything except the tag, which it returns.
     fn encode_body(&self, out: &mut Vec<u8>) -> u64 {
         if let Some(keyspace) = self.keyspace() {
             put_varint(out, keyspace.0.into());
@@ -338,8 +338,8 @@ impl EditRecord {
         }
     }
 
-    /// Reads the record of `tag`, whose body is `bytes`; `start` stands before the tag, and
-    /// `body_start` is where the body lies in the edit.
+    /// Decodes the record of `tag`, whose body is `bytes`; in the edit, the tag is at `start` and
+    /// the body at `body_start`.
     fn decode(
         tag: u64,
         bytes: &[u8],

@@ -1,16 +1,16 @@
 //! The manifest: the durable log of version edits.
 //!
 //! A manifest is a log segment whose first frame is a whole catalog as one edit, and whose other
-//! frames are edits to it. It comes into being under a temporary name and gets its own only when
-//! that first frame is durable: a file with a manifest's name always holds a catalog. When it has
-//! grown to a few times its first frame, or cannot be appended to, the next edit goes into the
-//! first frame of a new one with a larger id. The manifest with the largest id counts, alone: if
-//! it is damaged, none before it stands in. The one before it is kept for repairs, under a name
-//! that says so: where it stands alone, the one that followed it is missing.
+//! frames are edits to it. It is created under a temporary name and gets its own name only once
+//! that first frame is durable, so a file with a manifest's name always holds a catalog. When it
+//! has grown to a few times its first frame, or cannot be appended to, the next edit goes into the
+//! first frame of a new manifest with a larger id. Only the manifest with the largest id counts: if
+//! it is damaged, no older one takes its place. The previous one is kept for repairs, under a name
+//! that says so; if only that one is found, the newest manifest is missing.
 //!
-//! A database that is closed ends with a manifest of one frame and a seal, which were durable
-//! before the file got its name, and the frame says that the seal follows. So nothing can be cut
-//! off a closed database's manifest without a trace.
+//! A close ends the database with a manifest of one frame and a seal; both are durable before the
+//! file gets its name, and the frame says that the seal follows. So nothing can be cut off the
+//! manifest of a closed database unnoticed.
 //!
 //! Does not know what edits are for, or which files they make obsolete.
 
@@ -27,23 +27,23 @@ use esker_log::{ExpectedHeader, LogEnd, LogReader, LogSync, LogWriter, write_bac
 use crate::catalog::{Catalog, Fold};
 use crate::edit::{EditError, EditRecord, MANIFEST_FORMAT, VersionEdit};
 
-/// What follows a manifest's name until its first frame is durable.
+/// Suffix of a manifest's name until its first frame is durable.
 const TEMPORARY_SUFFIX: &str = ".tmp";
 
-/// What follows the name of the manifest before the newest.
+/// Suffix of the name of the previous manifest.
 const PREDECESSOR_SUFFIX: &str = ".old";
 
-/// A manifest shorter than this is never replaced for its length.
+/// A manifest shorter than this is never replaced because of its length.
 const ROTATE_BYTES_MIN: u64 = 1 << 20;
 
 /// A manifest longer than this many times its first frame is replaced.
 const ROTATE_FACTOR: u64 = 4;
 
-/// Room that a new manifest gets behind its first frame, so that most appends do not change the
+/// Space reserved after the first frame of a new manifest, so that most appends do not change the
 /// length of the file, which costs a sync more than the bytes do.
 const ALLOCATE_BYTES: u64 = 64 << 10;
 
-/// The log of version edits, open for appending. Has one user at a time.
+/// The log of version edits, open for appending, by one user at a time.
 #[derive(Debug)]
 pub struct Manifest {
     fs: Arc<dyn FileSystem>,
@@ -52,7 +52,7 @@ pub struct Manifest {
     catalog: Catalog,
     /// `None` if the file cannot be appended to: the next edit starts a new one.
     segment: Option<Segment>,
-    /// The file says that the database was closed, and nothing was appended since.
+    /// The file says that the database was closed, and nothing has been appended since.
     is_closed: bool,
     /// The first failed append or sync.
     poison: Option<FileError>,
@@ -62,7 +62,7 @@ pub struct Manifest {
 struct Segment {
     writer: LogWriter,
     sync: LogSync,
-    /// Where the first frame ends.
+    /// The end of the first frame.
     snapshot_end: u64,
 }
 
@@ -71,25 +71,25 @@ struct Segment {
 pub struct Recovered {
     /// Everything that the manifest says.
     pub catalog: Catalog,
-    /// Which manifest it is.
+    /// The id of the manifest.
     pub id: ManifestId,
     /// How it ends. [`LogEnd::Torn`] is what a crash in the middle of an append leaves: an edit
     /// that was never acknowledged, and is not in `catalog`.
     pub end: LogEnd,
-    /// The database was closed, and not changed since.
+    /// The database was closed and not changed since.
     pub is_closed: bool,
     reader: LogReader,
     snapshot_end: u64,
 }
 
 impl Manifest {
-    /// Starts the manifest `id` of a database whose state is `catalog`.
+    /// Creates the manifest `id` of a database whose state is `catalog`.
     ///
     /// # Durability
     /// The manifest and its name are durable when this returns.
     ///
     /// # Errors
-    /// Of the system. Whether the manifest is there is then unknown until the next recovery.
+    /// Of the system. It is then unknown until the next recovery whether the manifest exists.
     pub fn create(
         fs: Arc<dyn FileSystem>,
         dir: &Path,
@@ -114,9 +114,9 @@ impl Manifest {
     ///
     /// # Errors
     /// - [`FileError::Io`] of the system.
-    /// - [`FileError::Corruption`] if it is damaged anywhere but in an edit at the end that may
-    ///   never have been acknowledged, or says what cannot be; if one of a closed database was
-    ///   cut; if the newest is missing and the one before it is there.
+    /// - [`FileError::Corruption`] if it is damaged anywhere except in an edit at the end that may
+    ///   never have been acknowledged, or its contents are impossible; if that of a closed database
+    ///   was truncated; if the newest is missing and the previous one is there.
     /// - [`FileError::UnsupportedFormat`] if a newer release wrote it, or any of its edits.
     pub fn recover(fs: &dyn FileSystem, dir: &Path) -> Result<Option<Recovered>, FileError> {
         let entries = files_in(fs, dir)?;
@@ -180,12 +180,12 @@ impl Manifest {
         Ok(Some(Recovered { catalog, id, end, is_closed, reader, snapshot_end }))
     }
 
-    /// Goes on with a manifest that was recovered from `dir`.
+    /// Continues a manifest that was recovered from `dir`.
     ///
     /// # Durability
-    /// What was recovered may only have been in the system's memory, after the death of the last
-    /// process, and may have met a sync that failed, after which no other one stores it. It is written once
-    /// more, and durable when this returns, so that files which it makes obsolete can go.
+    /// What was recovered may have been only in the system's memory, after the death of the last
+    /// process, and after a failed sync, no later one would store it. So it is written again, and
+    /// durable when this returns; then files that it makes obsolete can be removed.
     ///
     /// # Errors
     /// Of the system.
@@ -207,7 +207,7 @@ impl Manifest {
                 Some(Segment { writer, sync, snapshot_end })
             }
             LogEnd::Sealed { .. } => None,
-            // Of an older format, or with something behind the last edit: read, and left as it is.
+            // Of an older format, or with something after the last edit: read, but left as it is.
             LogEnd::Clean { .. } | LogEnd::Torn { .. } => {
                 let file = fs.open_for_write(reader.path())?;
                 write_back(&*file, 0, end.offset())?;
@@ -218,12 +218,12 @@ impl Manifest {
         fs.sync_dir(dir)?;
         let dir = dir.to_owned();
         let manifest = Self { fs, dir, id, catalog, segment, is_closed, poison: None };
-        // What a crash in the middle of a start has left.
+        // What a crash during the start of a manifest has left.
         manifest.remove_obsolete(id);
         Ok(manifest)
     }
 
-    /// Which file the edits go to.
+    /// The id of the file that the edits go to.
     #[must_use]
     pub const fn id(&self) -> ManifestId {
         self.id
@@ -235,21 +235,21 @@ impl Manifest {
         &self.catalog
     }
 
-    /// Appends `edit`. Where the file has grown long, or cannot be appended to, a new one is
-    /// started, whose id comes from `mint`: larger than that of every file there is.
+    /// Appends `edit`. If the file has grown long or cannot be appended to, starts a new one, whose
+    /// id comes from `mint` and is larger than those of all existing files.
     ///
     /// # Durability
     /// The edit is durable when this returns.
     ///
     /// # Errors
-    /// Of the system. Whether the edit survives is then unknown until the next recovery; every
-    /// later append fails with the same error, up to [`Manifest::restart`].
+    /// Of the system. It is then unknown until the next recovery whether the edit survives; every
+    /// later append fails with the same error, until [`Manifest::restart`].
     ///
     /// # Panics
     /// If the edit does not fit the catalog: nothing was written.
     ///
     /// # Cost
-    /// One write and one sync; for a new file, two syncs and what the whole catalog takes.
+    /// One write and one sync; for a new file, two syncs and the write of the whole catalog.
     pub fn append(
         &mut self,
         edit: &VersionEdit,
@@ -270,28 +270,27 @@ impl Manifest {
         result
     }
 
-    /// Starts over after a failed append: a new manifest `id` with every edit that was
-    /// acknowledged, and without the one that failed.
+    /// Starts over after a failed append: with a new manifest `id` that has every acknowledged
+    /// edit, but not the failed one.
     ///
     /// # Durability
     /// The new manifest is durable when this returns.
     ///
     /// # Errors
-    /// Of the system. Every later append fails with the same error, until this was tried again,
-    /// with a new id, and returned.
+    /// Of the system. Every later append fails with the same error, until this is called again,
+    /// with a new id, and succeeds.
     pub fn restart(&mut self, id: ManifestId) -> Result<(), FileError> {
         let result = self.start(id, self.catalog.clone(), false);
         self.poison = result.as_ref().err().cloned();
         result
     }
 
-    /// Closes the database: `edit`, which may be empty, goes into a manifest of its own that is
-    /// sealed at once. From then on all damage to it is noticed, and that it was cut, too. Changes
-    /// nothing if nothing happened since the database was closed before. A later append starts a
-    /// new file.
+    /// Closes the database: `edit`, which may be empty, goes into a new manifest that is sealed at
+    /// once. From then on any damage to it, and any truncation, is noticed. Changes nothing if
+    /// nothing happened since the last close. A later append starts a new file.
     ///
     /// # Durability
-    /// The edit is durable when this returns, and so is everything about the manifest.
+    /// The edit and the manifest, including its name, are durable when this returns.
     ///
     /// # Errors
     /// Of the system, and as [`Manifest::append`] after a failure. No earlier edit is lost.
@@ -300,7 +299,7 @@ impl Manifest {
     /// If the edit does not fit the catalog: nothing was written.
     ///
     /// # Cost
-    /// What the whole catalog takes, and four syncs.
+    /// The write of the whole catalog, and four syncs.
     pub fn close(
         &mut self,
         edit: &VersionEdit,
@@ -326,8 +325,8 @@ impl Manifest {
         }
     }
 
-    /// Writes `catalog` as the first frame of the manifest `id` and, once that is durable, makes it
-    /// the one to append to; or, if `closes`, the last one, which nothing is appended to.
+    /// Writes `catalog` as the first frame of the manifest `id` and, once that is durable, makes
+    /// this the manifest to append to; or, if `closes`, the last one, to which nothing is appended.
     fn start(
         &mut self,
         id: ManifestId,
@@ -355,7 +354,8 @@ impl Manifest {
         let snapshot_end = writer.append(&[&payload]);
         let sync = writer.sync_handle();
         if closes {
-            // Before the file has its name: under that, the frame never stands without the seal.
+            // Before the file gets its name, so that under that name the frame never exists without
+            // the seal.
             writer.seal()?;
         } else {
             writer.write()?;
@@ -368,7 +368,8 @@ impl Manifest {
         if let Some(mut old) = self.segment.take()
             && self.poison.is_none()
         {
-            // The room ahead in the old one is of no use any more; whether it goes does not matter.
+            // The space reserved in the old one is no longer needed; if releasing it fails, that
+            // does not matter.
             drop(old.writer.give_back_room());
         }
         self.remove_obsolete(id);
@@ -379,9 +380,9 @@ impl Manifest {
         Ok(())
     }
 
-    /// Gives the manifest before `newest` the name that says so, and removes all others before it
-    /// and temporary files that a crash left. `newest` is durable under its name. What cannot be
-    /// renamed or removed stays: it is never read, and tried again next time.
+    /// Renames the manifest before `newest` to say so, and removes all older ones and temporary
+    /// files that a crash left. `newest` is durable under its name. What cannot be renamed or
+    /// removed stays: it is never read, and this is tried again next time.
     fn remove_obsolete(&self, newest: ManifestId) {
         let Ok(entries) = files_in(&*self.fs, &self.dir) else { return };
         let mut older = Vec::new();
@@ -406,7 +407,7 @@ impl Manifest {
         }
     }
 
-    /// The manifest whose name, as that of the one before the newest, is `name`.
+    /// The id of the manifest whose name as the previous one is `name`.
     #[must_use]
     pub fn parse_predecessor(name: &str) -> Option<ManifestId> {
         parse_name(name.strip_suffix(PREDECESSOR_SUFFIX)?)
@@ -429,7 +430,7 @@ impl Segment {
     }
 }
 
-/// The files of `dir`: a directory is no manifest, whatever it is called.
+/// The files of `dir`: a directory is not a manifest, whatever its name.
 pub(crate) fn files_in(fs: &dyn FileSystem, dir: &Path) -> Result<Vec<DirEntry>, IoError> {
     let mut entries = fs.list(dir)?;
     entries.retain(|entry| !entry.is_dir);
