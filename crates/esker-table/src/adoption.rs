@@ -1,9 +1,9 @@
-//! The record behind the footer of a table that a database took over: whose it is there, and the
-//! one sequence number of its entries. Its range tombstones have the number before that one, so they
-//! hide what was there before the table and nothing that is in it. It repeats what the manifest says,
-//! so that a lost manifest can be rebuilt.
+//! The adoption record, after the footer of an ingested or loaded table: which database owns it,
+//! and the one sequence number of all its entries. Its range tombstones have the number before that
+//! one, so they hide what was there before the table but nothing in it. The record repeats what the
+//! manifest says, so that a lost manifest can be rebuilt.
 //!
-//! Does not know when a table is taken over; see `external.rs`.
+//! Does not know when a table is adopted; see `external.rs`.
 
 #![cfg_attr(
     not(test),
@@ -23,10 +23,10 @@ use esker_env::{File, FileError, FileExt as _};
 
 use crate::{Origin, TableExtras, TableProperties};
 
-/// Last bytes of an adopted table, if they are that.
+/// Last bytes of an adopted table.
 pub(crate) const ADOPTION_MAGIC: [u8; 4] = *b"esad";
 
-/// Last 84 bytes of every adopted table, behind the footer that it came with.
+/// Last 84 bytes of every adopted table, after its original footer.
 ///
 /// | offset | size | field             | meaning                                              |
 /// |-------:|-----:|-------------------|------------------------------------------------------|
@@ -68,7 +68,7 @@ impl Adoption {
     pub const LEN: usize = 84;
     const CHECKED_LEN: usize = 76;
 
-    /// By which `database` took over the table that it knows as `table`, if it did.
+    /// The adoption by which `database` took over the table that it knows as `table`, if it did.
     pub(crate) const fn of(database: DatabaseId, table: &TableProperties) -> Option<Self> {
         let Some(Origin::Adopted { database: origin_database, id: origin_id, seqno }) =
             &table.extras.origin
@@ -86,7 +86,7 @@ impl Adoption {
         })
     }
 
-    /// The bytes, as they stand at `offset` of the file.
+    /// The encoding, for position `offset` of the file.
     pub(crate) fn encode(&self, offset: u64) -> Vec<u8> {
         let mut out = Vec::with_capacity(Self::LEN);
         out.extend_from_slice(&self.database.0);
@@ -103,10 +103,10 @@ impl Adoption {
         out
     }
 
-    /// Reads what stands at `offset`, by which table `id` of `database` was adopted.
+    /// Decodes the record at `offset`, by which table `id` of `database` was adopted.
     ///
     /// # Errors
-    /// If the bytes are not that.
+    /// If the bytes are not such a record.
     pub(crate) fn decode(
         bytes: &[u8],
         database: DatabaseId,
@@ -142,7 +142,7 @@ impl Adoption {
         Ok(adoption)
     }
 
-    /// By which `database` took over the table `id`, if `file` ends with that.
+    /// The adoption of the table `id` by `database`, if `file` ends with it.
     ///
     /// # Errors
     /// Of the file.
@@ -154,7 +154,7 @@ impl Adoption {
         Ok(Self::told_by(file, id)?.filter(|adoption| adoption.database == database))
     }
 
-    /// As [`Adoption::of_file`], by whichever database it was.
+    /// As [`Adoption::of_file`], but by any database.
     ///
     /// # Errors
     /// Of the file.
@@ -174,8 +174,8 @@ impl Adoption {
         SeqNo::new(self.seqno.get().saturating_sub(1)).unwrap_or_default()
     }
 
-    /// What is known of the table once it is adopted, `file_bytes` long in all, by what was known
-    /// of it before.
+    /// The properties of the adopted table, whose file is then `file_bytes` long, from its
+    /// properties before.
     #[must_use]
     pub fn apply(&self, table: TableProperties, file_bytes: u64) -> TableProperties {
         let ranges = table.extras.ranges.as_ref();
@@ -193,7 +193,7 @@ impl Adoption {
         }
     }
 
-    /// What the manifest says of where the table comes from.
+    /// What the manifest says about the origin of the table.
     #[must_use]
     pub const fn origin(&self) -> Origin {
         let (database, id) = (self.origin_database, self.origin_id);

@@ -1,12 +1,12 @@
-//! Reads announced ahead, so that several of them wait for memory together.
+//! Look-ahead for several reads, so that their waits for memory overlap.
 //!
-//! A read from the cache waits for memory four times, each time for what the load before named: the
-//! line of the filter, the slot, the block with the front of its payload, the value.
-//! Whoever has several reads to do asks for the first of these of all reads, then for the second,
-//! and so on, before he does the reads themselves, which go on from what was found.
+//! A read from the cache waits for memory four times, each time for something that the previous
+//! load pointed to: the line of the filter, the slot, the block with the front of its payload, the
+//! value. A caller with several reads to do prefetches the first of these for all reads, then the
+//! second, and so on, before it does the reads themselves, which continue from what was found.
 //!
-//! Promises to change no answer and nothing in a file: what is not in the cache is left to the read. A
-//! table that is not open stays so.
+//! Promises to change no answer and to read no file: what is not in the cache is left to the read.
+//! A table that is not open stays closed.
 
 use crate::FilterVerdict;
 use crate::builder::tag_of;
@@ -14,22 +14,22 @@ use crate::open_table::BlockAhead;
 use crate::prefetch::{prefetch_at, prefetch_bytes};
 use crate::{Table, cached_block::CachedBlock};
 
-/// Most bytes of a value that are asked for.
+/// Most bytes of a value that are prefetched.
 const VALUE_LEN_MAX: usize = 256;
 
-/// What a look ahead finds out about a key in a table.
+/// What a look-ahead finds out about a key in a table.
 #[derive(Clone, Copy, Debug)]
 pub enum Ahead<'a> {
     /// The table does not have it.
     RuledOut,
-    /// Where the table has it, if it does.
+    /// If the table has it, then in this block.
     Block(BlockAhead<'a>),
-    /// Nothing, since the table is not open, or filter or index are not in the cache.
+    /// Unknown, since the table is not open, or filter or index are not in the cache.
     Unknown,
 }
 
 impl Table {
-    /// Asks for what the filter has of the key with this hash.
+    /// Prefetches the filter's line for the key with this hash.
     #[inline]
     pub fn ask_filter(&self, user_key: &[u8], hash: u64) {
         if let Some(open) = self.opened()
@@ -39,12 +39,13 @@ impl Table {
         }
     }
 
-    /// Says to the file system what a point read of `user_key` will read from the file; whether it
-    /// may find the key here. Nothing is read for it: what is not known without reading is left out.
+    /// Announces to the system what a point read of `user_key` will read from the file; returns
+    /// whether it may find the key here. Reads nothing for that: what is not known without reading
+    /// is left out.
     ///
     /// # Cost
-    /// Three locks, none of which is waited for, and a call of the system for a block that is not in
-    /// the cache.
+    /// Three locks, without waiting for any, and a system call for a block that is not in the
+    /// cache.
     #[must_use]
     pub fn announce(&self, user_key: &[u8], hash: u64) -> bool {
         let Some(open) = self.opened() else { return true };
@@ -52,8 +53,8 @@ impl Table {
         partition.is_some_and(|partition| open.announce(partition, user_key, hash))
     }
 
-    /// The first half of a point read of `user_key`, as far as the cache has what it takes: the block,
-    /// whose slot is asked for. [`Table::get_in`] is the second half.
+    /// The first half of a point read of `user_key`, as far as the cache has what it needs: finds
+    /// the block, and prefetches its slot. [`Table::get_in`] is the second half.
     #[inline]
     #[must_use]
     pub fn look_ahead(&self, user_key: &[u8], hash: u64) -> Ahead<'_> {
@@ -82,13 +83,13 @@ impl BlockAhead<'_> {
         self.open.block_number(self.partition, self.candidates.first)
     }
 
-    /// Second, after its slot: asks for the block, and for its tags and keys.
+    /// Second, after its slot: prefetches the block, and its tags and keys.
     #[inline]
     pub fn ask_block(&self) {
         self.open.ask_data(self.slot());
     }
 
-    /// Third, for a point read: asks for the value of the first entry with the tag.
+    /// Third, for a point read: prefetches the value of the first entry with the tag.
     #[inline]
     pub fn ask_value(&self) {
         self.look(|block| {

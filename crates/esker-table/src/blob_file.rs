@@ -1,8 +1,8 @@
-//! A blob file as readers see it: values by reference, each checked before it is handed out.
+//! A blob file as readers see it: values by reference, each verified before it is returned.
 //!
-//! Promises: no value from bytes whose checksum did not match, nor one that was stored for another
-//! key; damage is an error that names the file and the place. No I/O before the first read. A file
-//! that is removed meanwhile goes on working, if it was read before.
+//! Promises: never returns a value from bytes whose checksum did not match, nor one that was stored
+//! for another key; damage is an error that names the file and the place. No I/O before the first
+//! read. A file that is removed after that goes on working.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
@@ -21,11 +21,11 @@ use crate::cached_block::{CachedBlock, Content};
 use crate::sealed::{BLOCK_TRAILER_LEN, unseal};
 use crate::{BlobReference, BlockHandle, BlockKind, BlockRead, BlockSlice, ReadTrace};
 
-/// A value is cached if it takes no more than one over this of what the cache may hold: a few
-/// larger ones would leave it nothing else.
+/// A value is cached if it takes at most one part in this many of the cache's capacity: a few
+/// larger ones would leave no room for anything else.
 const CACHED_PART: u64 = 64;
 
-/// Where blob files are, and what reading them needs.
+/// Where a blob file is, and what reading it needs.
 pub(crate) struct BlobPlace<'a> {
     pub(crate) fs: &'a dyn FileSystem,
     pub(crate) dir: &'a Path,
@@ -91,7 +91,8 @@ impl BlobFile {
             }
         };
         if block.blob().offset != reference.block.offset {
-            // Another reference gave a wrong number: the cache has not what this one is about.
+            // Another reference had a wrong number, so the cached value is not the one that this
+            // refers to.
             (block, lookup) = (Arc::new(load()?), Lookup::Loaded);
         }
         if T::ENABLED {
@@ -126,7 +127,7 @@ impl BlobFile {
         let file = RawBlobFile::open(place.fs, place.dir, place.database, self.facts.id)?;
         file.check_facts(&self.facts)?;
         let count = file.footer.record_count;
-        // Each record takes at least this much, so that the file bounds what is allocated.
+        // Each record takes at least this much, so the file's length bounds what is allocated.
         let fits = count <= self.facts.record_bytes() / BLOCK_TRAILER_LEN as u64;
         let count = u32::try_from(count).ok().filter(|_| fits);
         let count =
@@ -193,13 +194,13 @@ impl RawBlobFile {
         FileError::Corruption(Corruption::new(self.id.file_name(), offset, what.into()))
     }
 
-    /// What tables should know of the file.
+    /// The facts that tables should have about the file.
     pub(crate) const fn facts(&self, id: BlobFileId) -> BlobFileFacts {
         let BlobFooter { content_checksum: checksum, written_millis, .. } = self.footer;
         BlobFileFacts { id, file_bytes: self.file_bytes, checksum, written_millis }
     }
 
-    /// That the file is the one that tables know.
+    /// Checks that the file is the one that tables refer to.
     pub(crate) fn check_facts(&self, facts: &BlobFileFacts) -> Result<(), FileError> {
         if self.file_bytes != facts.file_bytes {
             let what = format!(
@@ -220,7 +221,7 @@ impl RawBlobFile {
         read(&*self.file, self.id, offset, len)
     }
 
-    /// Reads and checks the record whose block lies at `block`.
+    /// Reads and checks the record whose block is at `block`.
     pub(crate) fn read_record(&self, block: BlockHandle) -> Result<BlobRecord, FileError> {
         // Bounded by the file before anything is allocated.
         if block.offset < FileHeader::LEN as u64
@@ -247,8 +248,8 @@ impl RawBlobFile {
         })
     }
 
-    /// Opens blob file `id` without a look at its header and its footer: what a record says is
-    /// proven by its own checksum.
+    /// Opens blob file `id` without checking its header and footer: each record is verified by its
+    /// own checksum.
     pub(crate) fn open_unchecked(
         fs: &dyn FileSystem,
         dir: &Path,
@@ -258,7 +259,7 @@ impl RawBlobFile {
     ) -> Result<Self, FileError> {
         let file = fs.open(&blob_path(dir, id))?;
         let file_bytes = file.len()?;
-        // Records may reach up to where the footer starts, wherever that is in a damaged file.
+        // Records may extend up to the footer, wherever that starts in a damaged file.
         let file_bytes = file_bytes.saturating_add(BlobFooter::LEN as u64);
         let (key_bytes, value_bytes) = (0, 0);
         let footer = BlobFooter {
@@ -272,7 +273,7 @@ impl RawBlobFile {
         Ok(Self { file, id, seed: file_seed(database, id.0), footer, file_bytes })
     }
 
-    /// That `record` is what `reference` was made for.
+    /// Checks that `record` is the one that `reference` was made for.
     pub(crate) fn check_record(
         &self,
         record: &BlobRecord,
@@ -294,7 +295,7 @@ fn read(file: &dyn File, id: BlobFileId, offset: u64, len: usize) -> Result<Vec<
     let mut bytes = vec![0; len];
     match file.read_exact_at(offset, &mut bytes) {
         Ok(()) => Ok(bytes),
-        // The length was taken from the file itself: it has shrunk since.
+        // The length was taken from the file itself, so the file has shrunk since.
         Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => {
             Err(Corruption::new(id.file_name(), offset, "file was cut while it was open").into())
         }

@@ -1,4 +1,4 @@
-//! The blob file format: values that are too large to be moved by every compaction.
+//! The blob file format, for values that are too large to be moved by every compaction.
 //!
 //! ```text
 //! blob file := file header, record*, footer
@@ -6,8 +6,8 @@
 //! block     := as in a table; its payload is: key length varint, user key, value
 //! ```
 //!
-//! A record stands for one version of one key. The key beside the value proves that a reference
-//! leads to the value that it was made for.
+//! A record is the value of one version of one key. The key stored with the value proves that a
+//! reference leads to the value that it was made for.
 
 #![cfg_attr(
     not(test),
@@ -37,13 +37,13 @@ pub(crate) const BLOB_FORMAT_ZSTD: u16 = 2;
 pub const BLOB_FORMAT_NEWEST: u16 =
     if cfg!(feature = "zstd") { BLOB_FORMAT_ZSTD } else { BLOB_FORMAT_FIRST };
 
-/// Bytes in front of the block of a record: its length.
+/// Bytes before the block of a record: its length.
 pub(crate) const RECORD_PREFIX_LEN: usize = 8;
 
 /// Last bytes of every blob file.
 pub(crate) const BLOB_FOOTER_MAGIC: [u8; 4] = *b"esbl";
 
-/// What a blob file takes beside its records, in bytes.
+/// What a blob file takes besides its records, in bytes.
 pub const BLOB_FILE_FRAME_LEN: u64 =
     (FileHeader::LEN as u64).saturating_add(BlobFooter::LEN as u64);
 
@@ -112,7 +112,7 @@ impl BlobFooter {
 
 const _: () = assert!(BlobFooter::LEN == BlobFooter::CHECKED_LEN + 4 + BLOB_FOOTER_MAGIC.len());
 
-/// Where key and value lie in the payload of a record.
+/// The ranges of key and value in the payload of a record.
 pub(crate) fn split_payload(payload: &[u8]) -> Result<(Range<usize>, Range<usize>), DecodeError> {
     let mut decoder = Decoder::new(payload);
     let key_len = decoder.bytes()?.len();

@@ -1,4 +1,4 @@
-//! From a reference that stands in a table to the value.
+//! Reads of values in blob files, by their references in tables.
 
 use esker_base::{BlobFileId, Corruption, KeyspaceId};
 use esker_env::FileError;
@@ -10,8 +10,8 @@ use crate::context::TableContext;
 use crate::trace::ReadTrace;
 
 impl TableContext {
-    /// The value that `reference`, which stands in a table for a version of `user_key`, leads to.
-    /// With `fill_cache` it is looked for in the cache and left there, unless it is too large.
+    /// The value that `reference`, stored in a table for a version of `user_key`, refers to. With
+    /// `fill_cache`, goes through the cache, unless the value is too large.
     ///
     /// # Errors
     /// Of the file system; `Corruption` if the reference or what it leads to is damaged;
@@ -43,8 +43,8 @@ impl TableContext {
         file.read(&place, user_key, &reference, fill_cache, trace)
     }
 
-    /// As [`TableContext::read_blob`], from a blob file of which nothing but the value needs to be
-    /// intact. For repair.
+    /// As [`TableContext::read_blob`], from a blob file in which only the value needs to be intact.
+    /// For repair.
     ///
     /// # Errors
     /// Of the file system; `Corruption` if the reference or the value is damaged.

@@ -1,4 +1,4 @@
-//! What stands in a table instead of a value that lies in a blob file.
+//! Blob references, which tables store instead of values that are in blob files.
 
 #![cfg_attr(
     not(test),
@@ -18,13 +18,13 @@ use esker_base::{BlobFileId, FileId, OwnerId};
 use crate::BlockHandle;
 use crate::blob_format::RECORD_PREFIX_LEN;
 
-/// Where a value lies: the value of an entry of kind
+/// Where a value is stored: the value of an entry of kind
 /// [`BlobReference`](esker_base::EntryKind::BlobReference).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct BlobReference {
     /// The blob file.
     pub file: BlobFileId,
-    /// The block of the record in it, behind the length that stands in front of each.
+    /// The block of its record in the file, after the record's length.
     pub block: BlockHandle,
     /// Number of the record in its file, from 0.
     pub number: u32,
@@ -33,7 +33,7 @@ pub struct BlobReference {
 }
 
 impl BlobReference {
-    /// The reference as it stands in a table.
+    /// Appends the reference as it is stored in a table.
     pub fn encode(&self, out: &mut Vec<u8>) {
         put_varint(out, u64::from(self.file.0.owner.0));
         put_varint(out, self.file.0.counter);

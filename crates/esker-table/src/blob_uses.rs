@@ -1,7 +1,7 @@
 //! Which blob files a table refers to, and how much of each.
 //!
-//! Stands in the properties of the table, so that the manifest knows what is garbage in every
-//! blob file without reading any, and a lost manifest can be rebuilt from tables alone.
+//! Part of the table properties, so that the manifest shows what is garbage in every blob file
+//! without reading any, and a lost manifest can be rebuilt from tables alone.
 
 #![cfg_attr(
     not(test),
@@ -31,26 +31,26 @@ pub struct BlobFileFacts {
     pub file_bytes: u64,
     /// XXH3-64 of every byte of the file before its footer, which repeats it.
     pub checksum: u64,
-    /// When the file was ended, in milliseconds since the Unix epoch by the clock of the machine.
+    /// When the file was finished, in wall-clock milliseconds since the Unix epoch.
     pub written_millis: u64,
 }
 
 impl BlobFileFacts {
-    /// What all records take together, in bytes.
+    /// Size of all records together, in bytes.
     #[must_use]
     pub const fn record_bytes(&self) -> u64 {
         self.file_bytes.saturating_sub(BLOB_FILE_FRAME_LEN)
     }
 }
 
-/// What one table has in one blob file.
+/// How much of one blob file a table refers to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct BlobUse {
     /// The blob file.
     pub facts: BlobFileFacts,
     /// How many entries of the table refer to it; at least one.
     pub count: u64,
-    /// What their records take in it, in bytes.
+    /// Size of their records, in bytes.
     pub bytes: u64,
 }
 
@@ -71,7 +71,7 @@ impl BlobUses {
         self.0.iter().fold(0, |sum, one| sum.saturating_add(one.bytes))
     }
 
-    /// What the table has in the file `id`.
+    /// How much of the file `id` the table refers to.
     #[must_use]
     pub fn of(&self, id: BlobFileId) -> Option<&BlobUse> {
         let place = self.0.binary_search_by_key(&id, |one| one.facts.id).ok()?;
@@ -116,7 +116,7 @@ impl BlobUses {
     }
 }
 
-/// Counts references as entries go by.
+/// Counts references as entries are added.
 #[derive(Clone, Default, Debug)]
 pub(crate) struct BlobCounts(BTreeMap<BlobFileId, (u64, u64)>);
 
@@ -128,8 +128,8 @@ impl BlobCounts {
         *bytes = bytes.saturating_add(reference.record_bytes());
     }
 
-    /// The files that were referred to, with the facts of each; the id of one of which they are
-    /// not known is the error.
+    /// The files that were referred to, with the facts of each. The error is the id of a file whose
+    /// facts are not known.
     pub(crate) fn uses(
         &self,
         facts: &BTreeMap<BlobFileId, BlobFileFacts>,
@@ -141,7 +141,7 @@ impl BlobCounts {
         Ok((!uses.is_empty()).then_some(BlobUses(uses)))
     }
 
-    /// Whether these are the counts that `uses` says.
+    /// Whether these counts equal those of `uses`.
     pub(crate) fn are(&self, uses: Option<&BlobUses>) -> bool {
         let said = uses.map_or(&[][..], |uses| uses.as_slice());
         said.len() == self.0.len()

@@ -1,4 +1,4 @@
-//! A blob file from front to back, without its tables: for verification and dump.
+//! Walks a blob file from front to back, without its tables: for verification and dump.
 
 use esker_base::{BlobFileId, Corruption, FileHeader, KeyspaceId};
 use esker_env::FileError;
@@ -45,8 +45,8 @@ impl WalkedRecord {
     }
 }
 
-/// Goes through the records of a blob file. A damaged one is an error in its place, and the walk
-/// goes on behind it where its length can be believed.
+/// Goes through the records of a blob file. A damaged record is an error in its place, and the walk
+/// goes on after it if its length can be trusted.
 #[derive(Debug)]
 pub struct BlobFileWalk {
     file: RawBlobFile,
@@ -87,7 +87,7 @@ impl BlobFileWalk {
         let end = self.file.content_end();
         let at = self.offset;
         let left = end.checked_sub(at).filter(|&left| left > 0)?;
-        // Until the length can be believed there is no next record.
+        // Until the length can be trusted, there is no next record.
         self.offset = end;
         let too_short = |file: &RawBlobFile| file.corruption(at, "record reaches out of the file");
         if left < RECORD_PREFIX_LEN as u64 {
@@ -121,8 +121,8 @@ impl Iterator for BlobFileWalk {
 /// Reads the whole blob file of `facts` and checks everything in it.
 ///
 /// # Errors
-/// Of the file system, `NotFound` among them, and `UnsupportedFormat`. Damage is no error here, but
-/// an item of the report.
+/// Of the file system, including `NotFound`, and `UnsupportedFormat`. Damage is an item of the
+/// report, not an error.
 ///
 /// # Cost
 /// Reads the file twice: record by record, and for its checksum.
@@ -160,7 +160,7 @@ fn verify_into(
             Err(error) => return Err(error),
         }
     }
-    // A damaged record has spoilt counts and checksum too, and has been named already.
+    // A damaged record also makes counts and checksum wrong, and has been reported already.
     if !report.corruptions.is_empty() {
         return Ok(());
     }

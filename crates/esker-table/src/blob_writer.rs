@@ -15,7 +15,7 @@ use crate::sealed::Sealer;
 use crate::sequential_writer::SequentialWriter;
 use crate::{BlobFileFacts, BlobReference, BlockHandle, Compression, TableOptions};
 
-/// Whose blob file it is.
+/// The identity of a blob file.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct BlobFileIdentity {
     /// The database, bound into the file header and every checksum.
@@ -38,8 +38,8 @@ pub struct BlobFileWriter {
 }
 
 impl BlobFileWriter {
-    /// Starts a blob file in `file`, which is empty. Nothing is written before a megabyte is
-    /// together.
+    /// Starts a blob file in `file`, which is empty. Nothing is written before there is a megabyte
+    /// to write.
     ///
     /// # Panics
     /// If the compression is not built in.
@@ -62,7 +62,7 @@ impl BlobFileWriter {
     /// Adds the value of one version of `user_key`.
     ///
     /// # Errors
-    /// Of the file. The writer is of no use afterwards: every later call fails likewise.
+    /// Of the file. The writer can no longer be used: every later call fails likewise.
     ///
     /// # Panics
     /// If key or value are too long, or the file has 2^32 records.
@@ -102,17 +102,17 @@ impl BlobFileWriter {
         self.writer.offset()
     }
 
-    /// What is held in memory until it is written, in bytes.
+    /// Memory held until it is written, in bytes.
     #[must_use]
     pub fn memory_bytes(&self) -> usize {
         self.writer.memory_bytes() + self.sealer.memory_bytes()
     }
 
-    /// Writes what is left, and syncs the file. Its name is durable after a sync of the directory.
-    /// It is `written_millis` since the Unix epoch.
+    /// Writes the rest, and syncs the file. Its name is durable after a sync of the directory.
+    /// `written_millis` is the present time since the Unix epoch.
     ///
     /// # Errors
-    /// Of the file; it is to be removed then.
+    /// Of the file, which should then be removed.
     pub fn finish(mut self, written_millis: u64) -> Result<BlobFileFacts, FileError> {
         self.writer.write()?;
         let checksum = self.writer.written_checksum();

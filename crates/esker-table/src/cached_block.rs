@@ -1,4 +1,4 @@
-//! A block as the cache holds it, and a value that keeps its block alive.
+//! Blocks as the cache holds them, and values that keep their blocks alive.
 
 use std::fmt;
 use std::ops::{Deref, Range};
@@ -13,7 +13,7 @@ use crate::index_block::IndexBlock;
 use crate::prefetch::prefetch_at;
 use crate::spare;
 
-/// A block of a table, checked and ready for lookups. What is in it is this crate's business.
+/// A block of a table, verified and ready for lookups. Its contents are private to this crate.
 #[derive(Debug)]
 pub struct CachedBlock(pub(crate) Content);
 
@@ -22,20 +22,20 @@ pub struct CachedBlock(pub(crate) Content);
 pub(crate) enum Content {
     Data(DataBlock),
     Index(IndexBlock),
-    /// `None` stands for a filter that is damaged: so that it is read, and counted, once.
+    /// `None` for a damaged filter, so that it is read, and counted, only once.
     Filter(Option<FilterBlock>),
     /// A value of a blob file, with its key.
     Blob(BlobRecord),
 }
 
-/// Most bytes of the front of a data block that are asked for together with the block: its tags and
-/// all keys, where it is one of 4 KiB with values of a hundred bytes.
+/// Most bytes of the front of a data block that are prefetched together with the block: its tags
+/// and all keys, for a block of 4 KiB with values of a hundred bytes.
 const FRONT_LEN_MAX: usize = 640;
 
-/// Asks for a data block: what the cache counts and points to, and the front of its payload.
+/// Prefetches a data block: the counts of its `Arc`, its struct, and the front of its payload.
 #[inline]
 pub(crate) fn ask_data(block: *const CachedBlock, look: FirstLook) {
-    // The counts of the `Arc` stand before what it points to.
+    // The counts of the `Arc` precede what it points to.
     let counts = block.cast::<u8>().wrapping_sub(COUNTS_LEN);
     prefetch_at(counts, COUNTS_LEN + size_of::<CachedBlock>());
     prefetch_at(std::ptr::without_provenance(look.address), usize::from(look.len));
@@ -89,7 +89,7 @@ impl CachedBlock {
         }
     }
 
-    /// The bytes that values lie in.
+    /// The bytes that contain the values.
     ///
     /// # Panics
     /// If it is neither a data block nor a record.
@@ -147,8 +147,8 @@ impl Weigh for CachedBlock {
     }
 }
 
-/// Bytes of a value, in the block that holds them: the block stays in memory, evicted or not, as
-/// long as this lives.
+/// Bytes of a value, within their block: the block stays in memory, evicted or not, as long as this
+/// lives.
 ///
 /// # Cost
 /// A clone is one count on an `Arc`. No bytes are copied.
@@ -163,7 +163,7 @@ impl BlockSlice {
         Self { block, range }
     }
 
-    /// How many bytes of memory the block takes that this keeps alive.
+    /// Memory of the block that this keeps alive, in bytes.
     #[must_use]
     pub fn pinned_bytes(&self) -> usize {
         self.block.weight_bytes()

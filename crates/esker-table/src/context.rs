@@ -20,12 +20,12 @@ pub struct TableContext {
     pub database: DatabaseId,
     /// Where blocks are cached.
     pub cache: Arc<BlockCache<CachedBlock>>,
-    /// What resident indexes and readahead are charged to.
+    /// The budget to which resident indexes and readahead are charged.
     pub budget: Arc<Budget>,
-    /// What traced reads are timed by; not read otherwise.
+    /// The clock for traced reads; not used otherwise.
     pub clock: Arc<dyn Clock>,
     /// The blob files that tables of this database hold.
     pub blobs: BlobFiles,
-    /// Asked by whoever removes files by name.
+    /// To be asked before files are removed by name.
     pub owned: Ownership,
 }

@@ -1,21 +1,22 @@
-//! A Zstandard dictionary: what the blocks of a table have in common, learnt before it is written,
-//! so that each small block need not say it again.
+//! A Zstandard dictionary: what the blocks of a table have in common, learnt before the table is
+//! written, so that each small block need not repeat it.
 //!
-//! It stands in the table that was compressed with it, so a table can be read by itself. Without the
-//! cargo feature `zstd` there are none: a table that needs one is refused by its format version.
+//! It is stored in the table that was compressed with it, so each table can be read by itself.
+//! Without the cargo feature `zstd` there are none: a table that needs one is refused by its format
+//! version.
 
 #[cfg(feature = "zstd")]
 use esker_base::sync::{Mutex, PoisonError};
 use std::fmt;
 
-/// How many bytes of samples are looked at for each byte of a dictionary. zstd's own advice.
+/// Bytes of samples for each byte of a dictionary, as zstd recommends.
 pub const SAMPLE_BYTES_PER_BYTE: usize = 100;
 
 /// A dictionary, ready to unpack blocks.
 pub struct Dictionary {
     bytes: Box<[u8]>,
-    /// Ready to be used again. A context takes some hundred kilobytes and long to make; as many are
-    /// kept as were used at once, up to `IDLE_MAX`. Not held while unpacking.
+    /// Idle contexts, for reuse. A context takes some hundred kilobytes and is slow to create; as
+    /// many are kept as were used at once, up to `IDLE_MAX`. Not locked while unpacking.
     #[cfg(feature = "zstd")]
     idle: Mutex<Vec<zstd::bulk::Decompressor<'static>>>,
 }
@@ -25,8 +26,8 @@ pub struct Dictionary {
 const IDLE_MAX: usize = 2;
 
 impl Dictionary {
-    /// Learns a dictionary of at most `bytes_max` from `samples`; `None` if there are too few of
-    /// them to learn from, or the feature is not built in.
+    /// Trains a dictionary of at most `bytes_max` on `samples`; `None` if there are too few
+    /// samples, or the feature is not built in.
     ///
     /// # Cost
     /// About a second for 10 MiB of samples.
@@ -47,7 +48,7 @@ impl Dictionary {
         &self.bytes
     }
 
-    /// What it holds in memory: its bytes, once more in each of its contexts.
+    /// Its memory: its bytes, and a copy in each of its contexts.
     pub(crate) const fn memory_bytes(&self) -> usize {
         const CONTEXT_BYTES: usize = 160 << 10;
         self.bytes.len() + IDLE_COUNT * (self.bytes.len() + CONTEXT_BYTES)

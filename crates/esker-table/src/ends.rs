@@ -1,4 +1,4 @@
-//! A column of ends: where each item of a run of byte strings ends.
+//! A column of ends: where each item in a sequence of byte strings ends.
 //!
 //! | code | form                                                      |
 //! |-----:|-----------------------------------------------------------|
@@ -24,10 +24,10 @@ use std::ops::Range;
 
 use esker_base::coding::{DecodeError, Decoder};
 
-/// Where the column stands in the payload of its block, and in which form.
+/// The position of the column in the payload of its block, and its form.
 ///
-/// Twelve bytes, since a block's resident form holds two, and its size in cache lines is paid by
-/// every point read.
+/// Twelve bytes, since the in-memory form of a block holds two of these, and every point read pays
+/// for its cache lines.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Ends {
     at: u32,
@@ -69,7 +69,7 @@ impl Ends {
         }
     }
 
-    /// Reads a column of `count` ends, and returns it with the length of all items together.
+    /// Decodes a column of `count` ends, and returns it with the length of all items together.
     pub(crate) fn decode(
         code: u8,
         count: usize,
@@ -99,7 +99,8 @@ impl Ends {
             Form::U32 => {
                 check(column, &mut last, &mut is_sorted, |end| u32::from_le_bytes(end) as usize)
             }
-            // A length past the machine's word is past the payload too, and refused there.
+            // A length too large for a machine word is too large for the payload too, and refused
+            // there.
             _ => check(column, &mut last, &mut is_sorted, |end| {
                 u64::from_le_bytes(end).try_into().unwrap_or(usize::MAX)
             }),
@@ -111,7 +112,7 @@ impl Ends {
         }
     }
 
-    /// The length of every item, where they have one.
+    /// The length of every item, if all are equal.
     #[inline]
     pub(crate) const fn stride(&self) -> Option<usize> {
         match self.form {
@@ -120,7 +121,7 @@ impl Ends {
         }
     }
 
-    /// Where item `index` lies, counted from the start of the first item.
+    /// The range of item `index`, counted from the start of the first item.
     #[inline]
     pub(crate) fn bounds(&self, payload: &[u8], index: usize) -> Range<usize> {
         match self.form {
@@ -152,7 +153,7 @@ impl Ends {
     }
 }
 
-/// Walks a column; leaves the last end, and whether none is smaller than the one before it.
+/// Walks a column; sets the last end, and whether the ends are sorted.
 fn check<const N: usize>(
     column: &[u8],
     last: &mut usize,

@@ -1,11 +1,11 @@
-//! Tables from outside: found whole, copied or linked, and taken over by a database.
+//! External tables: checked, copied or linked, and adopted by a database.
 //!
-//! A table from outside is a file like any other, written under an identity of its own, with all
-//! entries at sequence number zero and an [`Origin::External`] in its properties. Who takes it over
-//! gives it another name and writes an [`Adoption`] behind its footer; nothing before that changes,
-//! so the file goes on to verify by the seeds that it was written with, and one that was linked can
-//! be read as a table from outside for as long as it has its old name too: an adoption, whole or
-//! not, is passed over.
+//! An external table is a table file like any other, written under an identity of its own, with all
+//! entries at sequence number zero and an [`Origin::External`] in its properties. To adopt it, a
+//! database gives it another name and writes an [`Adoption`] after its footer. Nothing before that
+//! changes, so the file still verifies with the seeds that it was written with; and a linked file
+//! can still be read as an external table under its old name, since an adoption, complete or not,
+//! is ignored there.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -21,10 +21,10 @@ use crate::format::check_format;
 use crate::sealed::unseal;
 use crate::{Adoption, Origin, TableProperties};
 
-/// Bytes that are read, checked and copied at once.
+/// Bytes that are read, checked and copied at a time.
 const PIECE_BYTES: u64 = 1 << 20;
 
-/// A table from outside that is whole as far as its ends tell.
+/// An external table whose header and end are intact.
 #[derive(Debug)]
 pub struct ExternalTable {
     path: PathBuf,
@@ -35,12 +35,12 @@ pub struct ExternalTable {
     is_adopted: bool,
 }
 
-/// Why a file is not taken for a table from outside.
+/// Why a file is not accepted as an external table.
 #[derive(Clone, Debug)]
 pub enum ExternalError {
     /// It cannot be read, is damaged, or a newer release wrote it.
     File(FileError),
-    /// It is whole, and something else.
+    /// It is intact, but something else.
     NotExternal(&'static str),
 }
 
@@ -87,7 +87,7 @@ impl ExternalTable {
         let mut tail = vec![0; tail_len];
         let tail_at = file_bytes - tail_len as u64;
         file.read_exact_at(tail_at, &mut tail)?;
-        // The last footer counts; what an earlier attempt has left behind it does not.
+        // The last footer counts; what an earlier attempt left after it does not.
         let footer = (0..=tail_len - Footer::LEN).rev().find_map(|at| {
             let offset = tail_at + at as u64;
             let footer = Footer::decode(&tail[at..at + Footer::LEN], seed, offset).ok()?;
@@ -130,14 +130,14 @@ impl ExternalTable {
         &self.path
     }
 
-    /// Whether an adoption, whole or not, stands behind it: it may be the table of a database, under
-    /// its old name, and another adoption would take it away from there.
+    /// Whether an adoption, complete or not, follows the footer: then this may be the table of a
+    /// database, under its old name, and another adoption would take it away from there.
     #[must_use]
     pub const fn is_adopted(&self) -> bool {
         self.is_adopted
     }
 
-    /// The same of this moment, not of that at which the file was opened.
+    /// The same as of now, rather than as of when the file was opened.
     ///
     /// # Errors
     /// Of the file.
@@ -145,13 +145,13 @@ impl ExternalTable {
         Ok(self.is_adopted || self.properties.file_bytes < self.file.len()?)
     }
 
-    /// What the table says of itself.
+    /// The properties of the table.
     #[must_use]
     pub const fn properties(&self) -> &TableProperties {
         &self.properties
     }
 
-    /// The database and the id that its header names: under them its contents verify.
+    /// The database and the id in its header, with which its contents verify.
     #[must_use]
     pub const fn birth(&self) -> (DatabaseId, FileId) {
         (self.header.database, self.header.id)
@@ -160,7 +160,7 @@ impl ExternalTable {
     /// Reads the file once, checks its checksum, and writes it to `copy`, if there is one.
     ///
     /// # Errors
-    /// Of either file; `Corruption` if the checksum does not match. The copy is of no use then.
+    /// Of either file; `Corruption` if the checksum does not match. The copy is then useless.
     pub fn check(&self, copy: Option<&dyn File>) -> Result<(), FileError> {
         let mut checksum = Checksummer::new();
         let end = self.properties.file_bytes;
@@ -168,7 +168,7 @@ impl ExternalTable {
         let mut piece = Vec::new();
         let mut offset = 0;
         while offset < end {
-            // The last piece is the footer, which the checksum leaves out.
+            // The last piece is the footer, which the checksum does not cover.
             let len = if offset < footer_at { footer_at - offset } else { end - offset };
             piece.resize(PIECE_BYTES.min(len) as usize, 0);
             self.file.read_exact_at(offset, &mut piece)?;
@@ -188,15 +188,15 @@ impl ExternalTable {
     }
 }
 
-/// Writes `adoption` behind the first `content_bytes` of `file`, and makes all of the file durable.
-/// Returns how long it is then. May be repeated: the last one counts.
+/// Writes `adoption` after the first `content_bytes` of `file`, and makes the whole file durable.
+/// Returns its length. May be repeated: the last one counts.
 ///
 /// # Errors
 /// Of the file.
 pub fn adopt(file: &dyn File, content_bytes: u64, adoption: &Adoption) -> Result<u64, FileError> {
     let end = content_bytes + Adoption::LEN as u64;
     file.write_all_at(content_bytes, &adoption.encode(content_bytes))?;
-    // Of an earlier attempt, more may stand there.
+    // An earlier attempt may have left more there.
     file.truncate(end)?;
     file.sync_all()?;
     Ok(end)

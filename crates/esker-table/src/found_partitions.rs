@@ -4,10 +4,10 @@
 //! partition := data block+, index block, filter block?
 //! ```
 //!
-//! An index is never compressed, says where its first data block starts, and stands where its last
-//! one ends. So the file is looked through for places where the numbers fit, and a place is an index
-//! if the checksum says so, which is seeded with the place. What lies between an index and the start
-//! of the next partition is a filter, or else partitions whose index is damaged too.
+//! An index is never compressed, says where its first data block starts, and begins where its last
+//! one ends. So the file is searched for positions where these numbers fit, and such a position is
+//! an index if the checksum, which is seeded with the position, matches. What is between an index
+//! and the start of the next partition is a filter, or partitions whose indexes are damaged too.
 
 use std::ops::Bound;
 
@@ -20,23 +20,23 @@ use crate::table_file::TableFile;
 use crate::top_index::{Partition, TopIndex};
 use crate::{BlockHandle, TableProperties};
 
-/// How much is looked through at a time, and how long an index may be to be found: that of a thousand
-/// blocks between keys of 4 KiB.
+/// Bytes searched at a time, and the largest index that can be found: that of a thousand blocks
+/// with separators of 4 KiB.
 const PIECE_BYTES: u64 = 4 << 20;
 
-/// From which key to which.
+/// A key range.
 pub type KeyBounds = (Bound<Vec<u8>>, Bound<Vec<u8>>);
 
 /// What was found.
 pub(crate) struct FoundPartitions {
-    /// What the top index would say of it.
+    /// What the top index would say.
     pub(crate) top: TopIndex,
     /// The keys that may be in partitions that were not found.
     pub(crate) unfound: Vec<KeyBounds>,
 }
 
 impl FoundPartitions {
-    /// Looks through `file`, of which `known` is known.
+    /// Searches `file`, about which `known` is known.
     ///
     /// # Errors
     /// Of the file system.

@@ -1,10 +1,10 @@
-//! The index of one partition: which of its data blocks may hold a key, and where they lie.
+//! The index of one partition: which of its data blocks may hold a key, and where they are.
 //!
 //! ```text
 //! index := count u32, form u8, start u64, block ends (see ends.rs), separators
 //! ```
 //!
-//! The data blocks of a partition stand one after another from `start`, so their ends say it all.
+//! The data blocks of a partition follow one another from `start`, so their ends suffice.
 
 #![cfg_attr(
     not(test),
@@ -23,7 +23,7 @@ use crate::BlockHandle;
 use crate::ends::Ends;
 use crate::separators::Separators;
 
-/// The index of one partition, resident.
+/// The index of one partition, in memory.
 #[derive(Debug)]
 pub(crate) struct IndexBlock {
     payload: Box<[u8]>,
@@ -38,14 +38,14 @@ pub(crate) struct IndexBlock {
 pub(crate) struct Candidates {
     /// The first block with a key that is not less than the searched one.
     pub(crate) first: usize,
-    /// The last block that may hold the key. After `first` only where versions of one key reach
-    /// across blocks, or a separator happens to equal the key.
+    /// The last block that may hold the key. Differs from `first` only if versions of one key
+    /// extend over several blocks, or a separator happens to equal the key.
     pub(crate) last: usize,
 }
 
 impl IndexBlock {
-    /// Appends the index of blocks that lie one after another from `start` and end, counted from
-    /// there, at `block_ends`.
+    /// Appends the index of blocks that follow one another from `start` and end, relative to it, at
+    /// `block_ends`.
     pub(crate) fn encode(
         out: &mut Vec<u8>,
         start: u64,
@@ -64,7 +64,7 @@ impl IndexBlock {
         Separators::encode(out, separator_bytes, separator_ends);
     }
 
-    /// Reads the index of a partition of `block_count` data blocks, all of which lie before
+    /// Decodes the index of a partition of `block_count` data blocks, all of which must be before
     /// `data_end`.
     pub(crate) fn decode(
         payload: Box<[u8]>,
@@ -83,7 +83,7 @@ impl IndexBlock {
         if start.checked_add(data_bytes).is_none_or(|end| end > data_end) {
             return Err(decoder.error("index names blocks that reach into itself"));
         }
-        // Found by fuzzing: four billion blocks of no bytes each take forever to look through.
+        // Found by fuzzing: four billion empty blocks take forever to search.
         if data_bytes < u64::from(count) {
             return Err(decoder.error("index names more blocks than there are bytes"));
         }
@@ -92,8 +92,9 @@ impl IndexBlock {
         Ok(Self { separators, start, ends, data_bytes, payload })
     }
 
-    /// How many blocks the index names that `bytes` start with, and how long its payload is, if it is
-    /// one of blocks which lie from `least` on and end at `data_end`. Only the numbers are looked at.
+    /// If `bytes` may start with an index whose blocks are at or after `least` and end at
+    /// `data_end`: its number of blocks, and the length of its payload. Only checks that the
+    /// numbers fit.
     pub(crate) fn measure(bytes: &[u8], least: u64, data_end: u64) -> Option<(u32, usize)> {
         let mut decoder = Decoder::new(bytes);
         let count = decoder.u32().ok()?;
@@ -116,14 +117,14 @@ impl IndexBlock {
         self.separators.count()
     }
 
-    /// Where data block `number` lies.
+    /// The handle of data block `number`.
     pub(crate) fn handle(&self, number: usize) -> BlockHandle {
         let bounds = self.ends.bounds(&self.payload, number);
         let len = bounds.end.saturating_sub(bounds.start) as u64;
         BlockHandle { offset: self.start.saturating_add(bounds.start as u64), len }
     }
 
-    /// Where the partition's data blocks lie.
+    /// The handle of all data blocks of the partition together.
     pub(crate) const fn data(&self) -> BlockHandle {
         BlockHandle { offset: self.start, len: self.data_bytes }
     }

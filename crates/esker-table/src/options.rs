@@ -1,4 +1,4 @@
-//! What a table is built with: whose it is, and how it is laid out.
+//! The parameters of a new table: its identity and its layout.
 
 use std::fmt;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use crate::{PrefixRule, TableKeyspace};
 pub enum Compression {
     /// Stored as they are.
     None = 0,
-    /// LZ4 block format: fast, half the ratio of the slow ones.
+    /// LZ4 block format: fast, with half the compression ratio of slow algorithms.
     #[default]
     Lz4 = 1,
     /// Zstandard. Needs the cargo feature `zstd`; a release without it refuses the table.
@@ -58,22 +58,23 @@ impl fmt::Display for Compression {
 /// How a table is laid out.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct TableOptions {
-    /// A data block is closed before it would grow past this, uncompressed. A larger entry gets a
+    /// A data block is closed before it would exceed this size, uncompressed. A larger entry gets a
     /// block of its own.
     pub block_size_bytes: usize,
-    /// How data blocks are compressed; one that would save less than an eighth is stored as it is.
+    /// How data blocks are compressed; a block is stored uncompressed if compression saves less
+    /// than an eighth.
     pub compression: Compression,
-    /// Filter bits for each user key; 0 builds no filter. 10 let 1 in 100 absent keys through.
+    /// Filter bits for each user key; 0 builds no filter. 10 bits let 1 in 100 absent keys through.
     pub filter_bits_per_key: u32,
-    /// Which prefixes of keys the filter holds besides the keys, if there is a filter; as many bits for
-    /// each of them, once for all keys in a row that have the same.
+    /// Which key prefixes the filter holds besides keys, if there is a filter: as many bits for
+    /// each prefix, counted once for consecutive keys that share it.
     pub prefix_rule: Option<PrefixRule>,
-    /// How hard Zstandard tries, from 1 to 22; without meaning for other compressions.
+    /// Compression level of Zstandard, from 1 to 22; ignored for other compressions.
     pub zstd_level: u8,
-    /// Most bytes of a dictionary that a compaction learns from its inputs for Zstandard; 0 for
-    /// none.
+    /// Maximum size of a dictionary, in bytes, that a compaction trains on its inputs for
+    /// Zstandard; 0 for none.
     pub zstd_dictionary_bytes: u32,
-    /// What the table says of its keyspace, if anything.
+    /// What the table records about its keyspace, if anything.
     pub keyspace: Option<Arc<TableKeyspace>>,
 }
 
@@ -91,7 +92,7 @@ impl Default for TableOptions {
     }
 }
 
-/// Whose table it is.
+/// The identity of a table.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct TableIdentity {
     /// The database, bound into the file header and every checksum.
@@ -100,6 +101,6 @@ pub struct TableIdentity {
     pub id: TableId,
     /// The keyspace that its entries belong to.
     pub keyspace: KeyspaceId,
-    /// The level that it was built for. Trivial moves take tables deeper without telling them.
+    /// The level that it was built for. Trivial moves take tables deeper without changing this.
     pub level: u8,
 }

@@ -1,8 +1,8 @@
-//! Where a table comes from, if it was not built for the place that it stands in.
+//! Where a table comes from, if it was not built for its present place.
 //!
-//! A table from outside keeps its bytes: header and checksums stay those that it was written with,
-//! its entries stand at sequence number zero. What a database makes of it stands behind its footer,
-//! and in the manifest as an [`Origin`]; see `adoption.rs`.
+//! An external table keeps its bytes: header and checksums stay as they were written, and its
+//! entries have sequence number zero. What its database assigns is recorded after the footer and,
+//! as an [`Origin`], in the manifest; see `adoption.rs`.
 //!
 //! Does not know how a table gets into a database; see `external.rs`.
 
@@ -23,7 +23,7 @@ use esker_base::{DatabaseId, FileId, OwnerId, SeqNo};
 /// Where a table comes from.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Origin {
-    /// It was written for databases that may take it over, and none has. Only in files.
+    /// It was written to be adopted by a database, and has not been yet. Only in files.
     External {
         /// Name of the order of its keys.
         order: String,
@@ -32,7 +32,7 @@ pub enum Origin {
         /// Whether it has operands, which a keyspace without a merge operator cannot read.
         has_operands: bool,
     },
-    /// A database has taken it over.
+    /// A database has adopted it.
     Adopted {
         /// The database that its header names.
         database: DatabaseId,
@@ -44,7 +44,7 @@ pub enum Origin {
 }
 
 impl Origin {
-    /// The sequence number that stands for those in the blocks, if one does.
+    /// The sequence number that replaces those in the blocks, if there is one.
     pub(crate) const fn seqno(origin: Option<&Self>) -> Option<SeqNo> {
         match origin {
             Some(Self::Adopted { seqno, .. }) => Some(*seqno),

@@ -1,26 +1,26 @@
-//! Asking for memory before it is needed: the one place of this crate with unsafe code.
+//! Memory prefetches: the one place in this crate with unsafe code.
 //!
-//! Promises that nothing but time depends on it: on a processor without such an instruction it does
-//! nothing. Knows nothing of what lies where; `ahead.rs` does.
+//! Promises that only speed depends on it: on a processor without such an instruction it does
+//! nothing. Does not know what to prefetch; `ahead.rs` does.
 
 #![expect(unsafe_code, reason = "asks the processor for cache lines; see UNSAFE.md")]
 
-/// Bytes that come with one request.
+/// Bytes of one cache line.
 const LINE_LEN: usize = 64;
 
-/// Asks for all of `value`, without what it points to.
+/// Prefetches all of `value`, but not what it points to.
 #[inline]
 pub(crate) fn prefetch<T>(value: &T) {
     prefetch_at(std::ptr::from_ref(value).cast(), size_of::<T>());
 }
 
-/// Asks for the first `len_max` bytes of `bytes`.
+/// Prefetches the first `len_max` bytes of `bytes`.
 #[inline]
 pub(crate) fn prefetch_bytes(bytes: &[u8], len_max: usize) {
     prefetch_at(bytes.as_ptr(), bytes.len().min(len_max));
 }
 
-/// Asks for the last `len_max` bytes of `bytes`, those at the end first.
+/// Prefetches the last `len_max` bytes of `bytes`, starting at the end.
 #[inline]
 pub(crate) fn prefetch_bytes_back(bytes: &[u8], len_max: usize) {
     for passed in (0..bytes.len().min(len_max)).step_by(LINE_LEN) {
@@ -28,7 +28,7 @@ pub(crate) fn prefetch_bytes_back(bytes: &[u8], len_max: usize) {
     }
 }
 
-/// Asks for `len` bytes from `start` on.
+/// Prefetches `len` bytes from `start` on.
 #[inline]
 pub(crate) fn prefetch_at(start: *const u8, len: usize) {
     #[cfg(target_arch = "x86_64")]

@@ -1,7 +1,7 @@
-//! What the filter of a table says about ranges of keys: only where all keys of a range have one
-//! prefix, by the rule that the table itself was built with.
+//! Prefix queries: what the filter of a table says about a key range. It can answer only if all
+//! keys of the range share one prefix, by the rule that the table was built with.
 //!
-//! Does not know what the keyspace goes by today: a table that was built with another rule, or with
+//! Does not know the keyspace's present rule: a table that was built with another rule, or with
 //! none, is asked by its own.
 
 use std::ops::Bound;
@@ -13,18 +13,18 @@ use crate::prefix_rule::hash_prefix;
 use crate::{FilterVerdict, NoTrace, Table};
 
 impl Table {
-    /// What the filter says about the entries of the table in `range`: `Excluded` if there are none
-    /// for certain, `Absent` if it cannot say anything of such a range. Says nothing about range
+    /// What the filter says about entries of the table in `range`: `Excluded` if there are
+    /// certainly none, `Absent` if it cannot answer for such a range. Says nothing about range
     /// tombstones.
     ///
     /// # Errors
     /// Of the file system; `Corruption` if the top index is damaged.
     ///
     /// # Cost
-    /// None but a look at the properties, where the table was built without prefixes or `range` holds
-    /// keys of several. Otherwise the table is opened, and the filter is asked of each partition that
-    /// may hold keys of `range` until one does not exclude the prefix: of one, mostly, and of two or
-    /// three where nothing is there.
+    /// Only a look at the properties, if the table was built without prefixes or `range` holds keys
+    /// with several. Otherwise opens the table, and asks the filter of each partition that may hold
+    /// keys of `range`, until one does not exclude the prefix: usually of one partition, or of two
+    /// or three if none has it.
     pub fn prefix_verdict(&self, range: &KeyRange) -> Result<FilterVerdict, FileError> {
         let Some(rule) = self.properties().extras.prefix_rule else {
             return Ok(FilterVerdict::Absent);
@@ -37,7 +37,8 @@ impl Table {
         }
     }
 
-    /// What the partitions say that may hold keys from `start` to `end`, all of which have `prefix`.
+    /// The verdict of the partitions that may hold keys from `start` to `end`, all of which have
+    /// `prefix`.
     fn verdict_between(
         &self,
         prefix: &[u8],
@@ -52,7 +53,7 @@ impl Table {
             Bound::Included(end) | Bound::Excluded(end) => open.top.find(end),
             Bound::Unbounded => None,
         };
-        // A prefix of several partitions is in the filter of each.
+        // A prefix that occurs in several partitions is in the filter of each.
         for partition in first..last.map_or(count, |last| last + 1) {
             let verdict = open.filter_verdict(partition, hash, &mut NoTrace)?;
             if verdict != FilterVerdict::Excluded {

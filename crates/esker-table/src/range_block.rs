@@ -5,8 +5,9 @@
 //! fragment := start bytes, end bytes, seqno_count varint, seqno varint, step varint{seqno_count - 1}
 //! ```
 //!
-//! Fragments ascend and do not overlap; each has an end. Of its sequence numbers the newest stands
-//! there whole, and each of the others as what it is less than the one before, never zero.
+//! Fragments ascend and do not overlap; each has an end. The newest of its sequence numbers is
+//! stored in full, and each of the others as its difference from the one before, which is never
+//! zero.
 
 #![cfg_attr(
     not(test),
@@ -25,7 +26,7 @@ use esker_base::{Fragments, SeqNo};
 
 use crate::BlockHandle;
 
-/// Longest end of a range: what follows the longest key at once.
+/// Longest end of a range: the immediate successor of the longest key.
 pub(crate) const END_LEN_MAX: usize = KEY_LEN_MAX.saturating_add(1);
 
 /// What is known of the range tombstones of a table without reading them.
@@ -37,12 +38,12 @@ pub struct TableRanges {
     pub fragment_count: u64,
     /// First key of the first fragment.
     pub start: Vec<u8>,
-    /// First key behind the last fragment.
+    /// First key after the last fragment.
     pub end: Vec<u8>,
     /// Whether the table has entries; if not, the counts of the properties are zeros.
     pub has_entries: bool,
-    /// Whether `end` is behind every entry too. It is the largest key of the table then, and no
-    /// key of it.
+    /// Whether `end` is after every entry too. It is then the upper bound of the table, but not one
+    /// of its keys.
     pub ends_table: bool,
 }
 
@@ -143,7 +144,7 @@ pub(crate) fn decode(payload: &[u8]) -> Result<Fragments, DecodeError> {
 fn decode_seqnos(decoder: &mut Decoder<'_>) -> Result<Vec<SeqNo>, DecodeError> {
     let wrong = decoder.error("range tombstones have impossible sequence numbers");
     let count = decoder.varint()?;
-    // Each takes a byte at least, so memory is bounded by the payload.
+    // Each takes at least one byte, so memory is bounded by the payload.
     if count == 0 || decoder.rest().len() as u64 <= count.saturating_sub(1) {
         return Err(wrong);
     }

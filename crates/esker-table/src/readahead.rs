@@ -1,8 +1,8 @@
-//! Reads blocks for a cursor that goes through a table in order: several at a time, in a window
-//! that doubles as long as it is used up.
+//! Readahead for a cursor that goes through a table in order: reads several blocks at a time, in a
+//! window that doubles as long as it is used up.
 //!
-//! A block costs one call to the system otherwise, 1.3 us for 4 KiB from the page cache and a
-//! round trip to the device when it is not there.
+//! Otherwise each block costs a system call, which takes 1.3 us for 4 KiB from the page cache, or a
+//! round trip to the device.
 
 use esker_cache::{Budget, Charge, Owner};
 use esker_env::FileError;
@@ -17,36 +17,36 @@ const WINDOW_FIRST: u64 = 32 << 10;
 /// The largest window of a scan that fills the cache.
 const WINDOW_MAX_CACHED: u64 = 256 << 10;
 
-/// The largest window of a scan that passes by, such as a compaction.
+/// The largest window of a scan that bypasses the cache, such as a compaction.
 const WINDOW_MAX_PASSING: u64 = 1 << 20;
 
-/// What a cursor has read is dropped from the page cache in pieces of this many bytes: a system that
-/// keeps pages together in large ones drops those that lie in a piece as a whole.
+/// What a cursor has read is dropped from the page cache in pieces of this many bytes: a system
+/// with large pages in its page cache drops those that are entirely inside a piece.
 const FORGET_BYTES: u64 = 2 << 20;
 
-/// What becomes of the blocks that a cursor reads.
+/// What happens to the blocks that a cursor reads.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Blocks {
-    /// They stay in the cache.
+    /// They are put into the cache.
     Kept,
-    /// They pass by the cache.
+    /// They bypass the cache.
     Passing,
-    /// They pass by the cache, and the system may drop its copy of them as well, since who reads
-    /// them is about to replace the table. So what a compaction writes takes the memory of what it
-    /// has read, and not memory that nobody has touched for long.
+    /// They bypass the cache, and the system may drop them from the page cache too, since the
+    /// reader is about to replace the table. So the output of a compaction reuses the memory of its
+    /// input, rather than memory that nobody has touched for long.
     ReadLast,
 }
 
-/// How a cursor goes through its table, and what was read ahead of it.
+/// How a cursor moves through its table, and what was read ahead of it.
 ///
-/// Small while nothing was: most cursors seek once, find their blocks in the cache and end.
+/// Small as long as nothing was: most cursors seek once, find their blocks in the cache, and end.
 #[derive(Debug)]
 pub(crate) struct Readahead {
     ahead: Option<Box<Ahead>>,
     window: u64,
     /// The block that the cursor was on last, by its number in the table.
     last: Option<u32>,
-    /// How many blocks were asked for in a row, each beside the one before.
+    /// How many blocks were visited in a row, each next to the one before.
     in_a_row: u32,
     blocks: Blocks,
 }
@@ -58,7 +58,7 @@ struct Ahead {
     /// Offset in the file of the first byte of `buffer`.
     start: u64,
     charge: Charge,
-    /// Up to where the system was told to forget what was read.
+    /// Offset up to which the system was told to drop what was read.
     forgotten: u64,
 }
 
@@ -67,7 +67,7 @@ impl Readahead {
         Self { ahead: None, window: 0, last: None, in_a_row: 0, blocks }
     }
 
-    /// Takes note that the cursor is on data block `number` of the table, wherever it came from.
+    /// Notes that the cursor is on data block `number` of the table, wherever the block came from.
     #[inline]
     pub(crate) fn visit(&mut self, number: u32) {
         let is_beside = self.last.is_some_and(|last| last.abs_diff(number) == 1);
@@ -78,14 +78,14 @@ impl Readahead {
         self.last = Some(number);
     }
 
-    /// How many blocks were visited in a row, each beside the one before.
+    /// How many blocks were visited in a row, each next to the previous one.
     pub(crate) const fn in_a_row(&self) -> u32 {
         self.in_a_row
     }
 
-    /// The stored bytes of the block at `handle`, which was visited, and perhaps those of its
-    /// neighbours inside of `within`. What is held is charged to `budget`. `waits` is called before
-    /// a block that is read alone is waited for.
+    /// The stored bytes of the block at `handle`, which was visited; may read its neighbours within
+    /// `within` too. Memory is charged to `budget`. `waits` is called before a wait for a block
+    /// that is read alone.
     pub(crate) fn read(
         &mut self,
         file: &TableFile,
@@ -143,10 +143,10 @@ impl Ahead {
         self.buffer.get(at..at.saturating_add(handle.len as usize))
     }
 
-    /// Lets the system drop what lies before `offset`, once that is a piece.
+    /// Lets the system drop what is before `offset`, once that is a whole piece.
     fn forget_before(&mut self, offset: u64, file: &TableFile) {
         if offset >= self.forgotten.saturating_add(FORGET_BYTES) {
-            // Again from a piece before: a large page may reach from there to here.
+            // Includes the piece before: a large page may extend over both.
             file.forget(self.forgotten.saturating_sub(FORGET_BYTES)..offset);
             self.forgotten = offset;
         }

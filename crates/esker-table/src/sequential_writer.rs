@@ -7,20 +7,21 @@ use esker_env::{File, FileExt, IoError};
 
 use crate::WriteBehind;
 
-/// What is handed to the system at once: large enough that the call costs nothing per byte.
+/// Bytes handed to the system at a time: large enough to make the cost of the call negligible.
 const BUFFER_BYTES: usize = 1 << 20;
 
 /// A file that is written from front to back.
 pub(crate) struct SequentialWriter {
     file: Arc<dyn File>,
-    /// Who hands the buffer to the system and syncs, if not whoever fills it.
+    /// The thread that writes and syncs the buffer, if it is not the one that fills it.
     behind: Option<Arc<WriteBehind>>,
     buffer: Vec<u8>,
     buffer_bytes: usize,
     /// Bytes handed on.
     written_bytes: u64,
     checksum: Checksummer,
-    /// The first failure. What was written is unknown from then on, so every later call fails too.
+    /// The first failure. From then on it is unknown what was written, so every later call fails
+    /// too.
     failure: Option<IoError>,
 }
 
@@ -43,7 +44,7 @@ impl SequentialWriter {
         self.behind = Some(behind);
     }
 
-    /// The offset at which the next byte will stand.
+    /// The file offset of the next byte.
     pub(crate) const fn offset(&self) -> u64 {
         self.written_bytes + self.buffer.len() as u64
     }
@@ -53,7 +54,7 @@ impl SequentialWriter {
         self.buffer.capacity()
     }
 
-    /// Where the next bytes go: they are appended, and nothing else is touched. To be followed by
+    /// The buffer for the next bytes, which must only be appended. To be followed by
     /// [`SequentialWriter::advance`].
     pub(crate) fn buffer(&mut self) -> &mut Vec<u8> {
         if self.buffer.capacity() == 0 {
@@ -87,7 +88,7 @@ impl SequentialWriter {
         let outcome = self.file.write_all_at(offset, &self.buffer);
         self.buffer.clear();
         if self.buffer.capacity() > 4 * BUFFER_BYTES {
-            // Grown for one large value.
+            // It had grown for one large value.
             self.buffer = Vec::new();
         }
         self.failure = outcome.err();

@@ -1,7 +1,7 @@
-//! When the entries of a table expire: what the properties say, and how it is counted.
+//! When the entries of a table expire: what the properties record, and how it is computed.
 //!
-//! A table of which every entry expires, or only hides others, holds nothing from a known time on,
-//! and can be dropped without being read.
+//! A table in which each entry expires or only hides others holds nothing from a known time on, and
+//! can then be dropped without being read.
 
 #![cfg_attr(
     not(test),
@@ -17,11 +17,11 @@
 use esker_base::coding::{DecodeError, Decoder, put_varint};
 use esker_base::expiry_of;
 
-/// When entries of a table expire, in milliseconds since 1970-01-01 UTC; of a table that has some
-/// which do.
+/// When the entries of a table expire, in milliseconds since 1970-01-01 UTC. Only for tables with
+/// expiring entries.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct TableExpiry {
-    /// No entry expires before.
+    /// No entry expires earlier.
     pub earliest: u64,
     /// From here on the table holds no value: every entry has expired, or is a tombstone. `None` if
     /// it has other entries.
@@ -68,7 +68,7 @@ impl ExpiryCount {
         self.count = self.count.saturating_add(1);
     }
 
-    /// What it comes to in a table of so many entries, so many of them tombstones.
+    /// The result for a table with this many entries and tombstones.
     pub(crate) fn of_table(
         self,
         entry_count: u64,

@@ -1,4 +1,4 @@
-//! The top index: which partition may hold a key. Small, and resident while its table is open.
+//! The top index: which partition may hold a key. Small, and in memory while its table is open.
 //!
 //! ```text
 //! top_index := count u32, partition{count}, separators
@@ -6,8 +6,9 @@
 //! handle    := offset varint, length varint
 //! ```
 //!
-//! The separator of a partition is that of its last block. A user key never reaches across
-//! partitions, so at most one can hold it. A table of range tombstones alone has no partition.
+//! The separator of a partition is that of its last block. A user key never extends over two
+//! partitions, so at most one partition can hold it. A table with only range tombstones has no
+//! partition.
 
 #![cfg_attr(
     not(test),
@@ -35,7 +36,7 @@ pub(crate) struct Partition {
     pub(crate) filter: Option<BlockHandle>,
 }
 
-/// The top index, resident.
+/// The top index, in memory.
 #[derive(Debug)]
 pub(crate) struct TopIndex {
     payload: Box<[u8]>,
@@ -99,8 +100,8 @@ impl TopIndex {
         (first < self.partitions.len()).then_some(first)
     }
 
-    /// [`TopIndex::find`], for those who ask the partition's own index next: where there is but one
-    /// partition, that says as well whether all keys are less.
+    /// [`TopIndex::find`], for callers that search the partition's index next: if there is only one
+    /// partition, that index also shows whether all keys are less.
     #[inline]
     pub(crate) fn candidate(&self, user_key: &[u8]) -> Option<usize> {
         if self.partitions.len() == 1 { Some(0) } else { self.find(user_key) }
@@ -117,8 +118,8 @@ impl TopIndex {
             .wrapping_add(self.separators.memory_bytes())
     }
 }
-/// How many blocks a table has that are cached: its data blocks, and an index and a filter for each
-/// partition. `None` if they are more than can be numbered.
+/// How many cacheable blocks a table has: its data blocks, and an index and a filter for each
+/// partition. `None` if there are too many to number.
 pub(crate) fn slot_count(data_block_count: u32, partition_count: usize) -> Option<u32> {
     let others = u32::try_from(partition_count).ok()?.checked_mul(2)?;
     data_block_count.checked_add(others)

@@ -1,8 +1,9 @@
-//! Checks everything that a table file says against everything else that it says.
+//! Verifies a table file: checks everything in it for consistency with everything else.
 //!
-//! Every checksum, the order of keys inside and across blocks, separators, tags, filters against
-//! keys and prefixes, counts, bounds of keys and sequence numbers, that blocks fill the file without
-//! a gap, and the checksum of the whole file. Damage does not end the check: it is listed.
+//! It checks every checksum, the order of keys within and across blocks, separators, tags, filters
+//! against keys and prefixes, counts, bounds of keys and sequence numbers, that blocks fill the
+//! file without gaps, and the checksum of the whole file. Damage does not end the check, but is
+//! listed.
 
 use esker_base::checksum::{Checksummer, hash_key};
 use esker_base::{Corruption, EntryKind, Fragments, InternalKey, SeqNo, Trailer};
@@ -33,12 +34,12 @@ pub struct TableReport {
 }
 
 impl Table {
-    /// Reads the whole file and checks everything in it, and that it is the table of
-    /// [`Table::properties`]. Past the cache.
+    /// Reads the whole file, checks everything in it, and that it matches [`Table::properties`].
+    /// Bypasses the cache.
     ///
     /// # Errors
-    /// Of the file system, `NotFound` among them, and `UnsupportedFormat`. Damage is no error
-    /// here, but an item of the report.
+    /// Of the file system, including `NotFound`, and `UnsupportedFormat`. Damage is an item of the
+    /// report, not an error.
     ///
     /// # Cost
     /// Reads the file twice: block by block, and for its checksum.
@@ -74,7 +75,7 @@ impl Table {
         check.end(file);
         report.entry_count = check.facts.entry_count;
         report.corruptions = check.found;
-        // A damaged block has spoilt this one too, and has been named already.
+        // A damaged block also makes this checksum wrong, and has been reported already.
         let read = |offset, len| file.read_bytes(offset, len);
         if report.corruptions.is_empty()
             && read_checksum(file.content_end(), read)? != file.footer().content_checksum
@@ -86,7 +87,7 @@ impl Table {
     }
 }
 
-/// XXH3-64 of a file up to `end`, which is where its footer starts.
+/// XXH3-64 of a file up to `end`, where its footer starts.
 pub(crate) fn read_checksum(
     end: u64,
     read: impl Fn(u64, usize) -> Result<Vec<u8>, FileError>,
@@ -105,11 +106,11 @@ pub(crate) fn read_checksum(
 /// First and last user key of a data block.
 type Edges = (Vec<u8>, Vec<u8>);
 
-/// What was seen of a table so far.
+/// What a check has seen of a table so far.
 struct Check<'a> {
     expected: &'a TableProperties,
     found: Vec<Corruption>,
-    /// Whether every block so far could be read: otherwise counts say nothing.
+    /// Whether every block so far could be read: otherwise counts are meaningless.
     is_complete: bool,
     /// Where the next block must start.
     position: u64,
@@ -178,7 +179,7 @@ impl<'a> Check<'a> {
             WalkedContent::Properties(properties) => {
                 let mut properties = TableProperties::clone(properties);
                 if matches!(self.expected.extras.origin, Some(Origin::Adopted { .. })) {
-                    // When its entries came, only the database knows that took it over.
+                    // Only the database that adopted it knows when its entries came.
                     properties.extras.times = self.expected.extras.times;
                 }
                 if properties != *self.expected {
@@ -199,7 +200,7 @@ impl<'a> Check<'a> {
         }
         self.data_bytes += block.handle.len;
         self.data_block_count += 1;
-        // Point reads go by the numbers in the block, and expect to see all of them.
+        // Point reads use the numbers in the block, and expect all of them to be visible.
         let is_adopted = block.seqno.is_some();
         if is_adopted && (0..data.count()).any(|at| data.trailer(at).seqno() != SeqNo::ZERO) {
             self.report(offset, "entry of a table from outside has a sequence number of its own");
@@ -263,7 +264,7 @@ impl<'a> Check<'a> {
         }
     }
 
-    /// Takes note of the prefix that the filter should hold of `user_key`, if it should.
+    /// Notes the prefix of `user_key` that the filter should hold, if any.
     fn prefix(&mut self, user_key: &[u8]) {
         let rule = self.expected.extras.prefix_rule;
         let hash = rule.and_then(|rule| rule.prefix_of(user_key)).map(hash_prefix);
@@ -324,7 +325,8 @@ impl<'a> Check<'a> {
         }
     }
 
-    /// Counts what the properties say of range tombstones; the walk has compared the rest.
+    /// Notes the sequence numbers of the range tombstones; the walk has compared the rest with the
+    /// properties.
     fn ranges(&mut self, fragments: &Fragments) {
         let seqnos = fragments.as_slice().iter().flat_map(|fragment| &fragment.seqnos);
         self.range_seqnos.extend(seqnos.map(|seqno| seqno.get()));
@@ -360,14 +362,14 @@ impl<'a> Check<'a> {
         }
     }
 
-    /// What the properties should say of the entries that expire.
+    /// What the properties should say about expiring entries.
     fn expiry(&self) -> Option<TableExpiry> {
         let BlockFacts { entry_count, tombstone_count, .. } = self.facts;
         let has_ranges = self.expected.extras.ranges.is_some();
         self.expiries.of_table(entry_count, tombstone_count, has_ranges)
     }
 
-    /// Compares what was counted with what the table is known by.
+    /// Compares the counts with the table's known properties.
     fn end(&mut self, file: &TableFile) {
         let expected = self.expected;
         if file.footer().content_checksum != expected.checksum {

@@ -1,8 +1,8 @@
-//! Blocks of a table that were in the cache, by their slots: which, and back into it.
+//! Cache warming of a table: which blocks are in the cache, and loading them again.
 //!
-//! Promises: only free room is taken, so nothing that readers brought in goes for it; a block is checked
-//! as it always is. Blocks that stand beside each other in the file are read together. Does not know who
-//! keeps the list, nor when somebody wants it.
+//! Promises: it takes only free room, so nothing that readers brought in is evicted for it; blocks
+//! are verified as always. Neighbouring blocks in the file are read together. Does not know who
+//! keeps the list, nor when it is used.
 
 use esker_cache::{Charge, Filled, Owner, Priority, SlotsId, Weigh as _};
 use esker_env::FileError;
@@ -11,10 +11,11 @@ use crate::cached_block::{CachedBlock, Content};
 use crate::open_table::OpenTable;
 use crate::{BlockHandle, Table};
 
-/// Most bytes that are read at once, but for a block that is longer.
+/// Most bytes per read, except for a longer block.
 const READ_BYTES_MAX: u64 = 1 << 20;
 
-/// Bytes between two blocks that are read with them, since that is cheaper than another read.
+/// Largest gap between two blocks that is read along with them, since that is cheaper than another
+/// read.
 const GAP_BYTES_MAX: u64 = 16 << 10;
 
 /// A block by its slot: data blocks in the order of the file, then for each partition its index and its
@@ -23,16 +24,16 @@ const GAP_BYTES_MAX: u64 = 16 << 10;
 pub struct WarmSlot {
     /// Its slot.
     pub slot: u32,
-    /// Whether it was asked for again while it was in the cache.
+    /// Whether it was used again while it was in the cache.
     pub was_used_again: bool,
 }
 
-/// What came of loading blocks.
+/// The result of loading blocks.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct WarmReport {
     /// Blocks that are in the cache now and were not before.
     pub blocks: u64,
-    /// What they weigh there.
+    /// Their weight in the cache, in bytes.
     pub bytes: u64,
     /// Calls that read from the file.
     pub reads: u64,
@@ -47,14 +48,14 @@ struct Wanted {
 }
 
 impl Table {
-    /// What the cache calls the slots of this table; `None` if it was not read yet.
+    /// The cache's id for the slots of this table; `None` if the table was not read yet.
     #[must_use]
     pub fn slots_id(&self) -> Option<SlotsId> {
         self.opened().map(OpenTable::slots_id)
     }
 
-    /// Loads the blocks in `slots`, which ascend, into the cache, as far as there is room. Ends before
-    /// any read for which `may_go_on` is false. Slots that the table does not have are passed over.
+    /// Loads the blocks in `slots`, which ascend, into the cache, as far as there is room. Stops
+    /// before a read if `may_go_on` is false. Skips slots that the table does not have.
     ///
     /// # Errors
     /// Of the file system; `Corruption` if a block is damaged: what was loaded before stays.
@@ -134,7 +135,7 @@ impl Warming<'_> {
         Ok(())
     }
 
-    /// Where data block `number` lies; `None` if the cache has no room for its index.
+    /// The handle of data block `number`; `None` if the cache has no room for its index.
     fn handle(&mut self, number: u32) -> Result<Option<BlockHandle>, FileError> {
         let (partition, at) = Table::place_of(self.open, number);
         let slot = self.open.index_slot(partition);
@@ -144,7 +145,7 @@ impl Warming<'_> {
         Ok(self.open.cached_handle(partition, at))
     }
 
-    /// Reads the blocks of `wanted`, which lie close together, at once.
+    /// Reads the blocks of `wanted`, which are close together, with one read.
     fn data(&mut self, wanted: &[Wanted]) -> Result<(), FileError> {
         let Some((first, last)) = wanted.first().zip(wanted.last()) else { return Ok(()) };
         let start = first.handle.offset;
@@ -165,7 +166,7 @@ impl Warming<'_> {
         Ok(())
     }
 
-    /// Whether blocks of so many stored bytes may fit.
+    /// Whether blocks with this many stored bytes may fit.
     fn has_room(&mut self, bytes: u64) -> bool {
         self.report.is_full |= self.table.context().cache.room_bytes() < bytes;
         !self.report.is_full

@@ -1,14 +1,15 @@
-//! A thread that writes to files what another one puts together: pieces and syncs, in the order in
+//! Write-behind: a thread that writes and syncs pieces of files for another thread, in the order in
 //! which they were given.
 //!
-//! It is started by the first piece. Where there is no thread to be had, whoever gives a piece writes it.
-//! The system is told to bring each piece to the device at once, beside what is done next, so that a sync
-//! has little left to wait for. What has been given waits in memory, up to a limit; past that the giver
-//! waits. The memory of pieces goes back to the giver, to be filled again. After the first failure nothing
-//! more is written, and every later call fails with it. A panic of the thread is such a failure.
+//! The first piece starts the thread. If no thread can be started, the giving thread writes pieces
+//! itself. The system is told to start writeback of each piece at once, in parallel with further
+//! work, so that a sync has little left to wait for. Pieces wait in memory, up to a limit; beyond
+//! that, the giving thread waits. Their buffers go back to the giving thread for reuse. After the
+//! first failure nothing more is written, and every later call fails with the same error. A panic
+//! of the thread counts as such a failure.
 //!
-//! Nothing given is written, let alone durable, before [`WriteBehind::settle`] has returned. Knows
-//! neither what the pieces mean nor who removes the files.
+//! Nothing is guaranteed to be written, let alone durable, before [`WriteBehind::settle`] has
+//! returned. Knows neither what the pieces mean nor who removes the files.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -18,16 +19,16 @@ use std::sync::Arc;
 use esker_base::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use esker_env::{File, FileExt, IoError, JoinHandle, Threads};
 
-/// Pieces that wait to be written at most: about what is put together during the sync of a table.
+/// Most pieces that wait to be written: about as many as are produced during the sync of a table.
 const PIECES_WAITING_MAX: usize = 8;
 
-/// Writes behind the one who fills files.
+/// Writes in the background for a thread that fills files.
 pub struct WriteBehind {
     threads: Arc<dyn Threads>,
     shared: Arc<Shared>,
 }
 
-/// What the thread shares with whoever gives it work.
+/// What the thread shares with those that give it work.
 struct Shared {
     piece_bytes: usize,
     /// Not held while a file is written or synced.
@@ -42,7 +43,7 @@ struct Shared {
 struct State {
     thread: Thread,
     steps: VecDeque<Step>,
-    /// The file of the step that is under way.
+    /// The file of the running step.
     under_way: Option<Arc<dyn File>>,
     /// Memory of pieces that were written.
     kept: Vec<Vec<u8>>,
@@ -57,7 +58,7 @@ enum Thread {
     #[default]
     NotStarted,
     Running(JoinHandle),
-    /// There is none to be had.
+    /// No thread can be started.
     None,
 }
 
@@ -76,13 +77,13 @@ impl WriteBehind {
         Arc::new(Self { threads, shared })
     }
 
-    /// How long a piece is to be.
+    /// The length of a piece.
     pub(crate) fn piece_bytes(&self) -> usize {
         self.shared.piece_bytes
     }
 
-    /// Gives a piece that will stand at `offset` of `file`. Returns an empty buffer for the next one.
-    /// Waits while too much is waiting.
+    /// Hands over a piece for `offset` of `file`. Returns an empty buffer for the next one. Waits
+    /// while too many pieces are waiting.
     ///
     /// # Errors
     /// The first failure, of whatever file.
@@ -96,7 +97,7 @@ impl WriteBehind {
         Ok(self.shared.state().kept.pop().unwrap_or_default())
     }
 
-    /// Makes durable what was given for `file` so far, once that is written.
+    /// Requests a sync of what was given for `file` so far, once that is written.
     ///
     /// # Errors
     /// As [`WriteBehind::write`].
@@ -123,7 +124,7 @@ impl WriteBehind {
         self.shared.state().outcome()
     }
 
-    /// Returns once everything given is written, and durable where that was asked for.
+    /// Returns once everything given is written, and durable where that was requested.
     ///
     /// # Errors
     /// The first failure.
@@ -131,14 +132,14 @@ impl WriteBehind {
         self.shared.wait_until_idle(self.shared.state()).outcome()
     }
 
-    /// Forgets what is not written yet, and returns once nothing is under way.
+    /// Discards what is not written yet, and returns once no step is running.
     pub fn abandon(&self) {
         let mut state = self.shared.state();
         state.steps.clear();
         drop(self.shared.wait_until_idle(state));
     }
 
-    /// What is held for pieces, in bytes.
+    /// Memory held for pieces, in bytes.
     #[must_use]
     pub fn memory_bytes(&self) -> usize {
         let state = self.shared.state();
@@ -214,7 +215,7 @@ impl Shared {
         };
         let mut state = self.state();
         state.under_way = None;
-        // One that has grown for a large value is not kept.
+        // A buffer that has grown for a large value is not kept.
         if 0 < bytes.capacity() && bytes.capacity() <= 4 * self.piece_bytes.max(1 << 20) {
             state.keep(bytes);
         }
@@ -264,7 +265,7 @@ impl Step {
     }
 }
 
-/// Dropped by whoever took steps: in the middle of one if it panics.
+/// Dropped by a thread that took steps, in the middle of one if it panics.
 struct Ending<'a>(&'a Shared);
 
 impl Drop for Ending<'_> {

@@ -416,8 +416,8 @@ fn is_of_the_file(error: &IoError) -> bool {
 }
 
 /// The earliest time at which entries in the log can have been written, in milliseconds since the
-/// epoch: when the newest table was flushed; without one, it is unknown. Ingested tables do not
-/// count, since they may be younger than what is in the log.
+/// epoch: when the newest table was flushed; without one, it is unknown. Ingested and loaded tables
+/// do not count, since they may be younger than what is in the log.
 pub(crate) fn written_since(state: &KeyspaceState) -> u64 {
     let tables = state.tables.values().map(|place| &place.properties.extras);
     let times = tables.filter(|extras| extras.origin.is_none()).filter_map(|extras| extras.times);
