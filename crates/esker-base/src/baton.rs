@@ -1,18 +1,18 @@
-//! Real threads of which one runs at a time, the next one picked by a seed.
+//! A deterministic scheduler of real threads: one runs at a time, and a seed picks the next.
 //!
-//! Whoever holds the baton runs; at each *step* it may have to give it away: before it takes a lock,
-//! waits, notifies, reads or writes an atomic with an ordering other than `Relaxed`, starts or joins
-//! a thread, asks for the time, or calls [`step`] itself, as the file systems of tests do. Which
-//! thread goes on follows from the seed alone, so a run is repeated by its seed, and a run of the
-//! same code under the same seed has the same [`Outcome::hash`].
+//! The thread that holds the baton runs, and may have to pass it on at each *step*: before it takes
+//! a lock, waits, notifies, reads or writes an atomic with an ordering other than `Relaxed`, starts
+//! or joins a thread, reads the time, or calls [`step`] itself, as the file systems of tests do.
+//! Which thread goes on depends only on the seed, so a run is reproduced by its seed, and runs of
+//! the same code with the same seed have the same [`Outcome::hash`].
 //!
-//! Time is virtual. It stands still while threads run, and jumps to the next time-out when all of
-//! them wait; now and then it jumps early, as it would for a thread that was not given a processor.
-//! When all wait and none for a time, somebody was not woken: the run has failed, and says who waits
-//! where. A panic that leaves a thread is a failure, too, and so is a run of too many steps. The
-//! threads of a run that failed stay where they are for good.
+//! Time is virtual. It stands still while threads run, and jumps to the next timeout when all of
+//! them wait; occasionally it jumps early, as it would for a thread that was not given a processor.
+//! If all threads wait, and none of them with a timeout, somebody was not woken: the run has
+//! failed, and reports who waits where. A panic that escapes a thread is also a failure, and so is
+//! a run of too many steps. The threads of a failed run stay where they are for good.
 //!
-//! Threads that were not started here are not held up; nor do they share anything with those that
+//! Threads that were not started here are not scheduled, and must share nothing with those that
 //! were. Does not know what the threads do. Only with the feature `baton`.
 
 mod schedule;
@@ -37,7 +37,8 @@ const NOBODY: usize = usize::MAX;
 /// What the threads of one run share.
 struct Shared {
     schedule: Mutex<Schedule>,
-    /// Who holds the baton. Release by who gives it away pairs with Acquire by who gets it.
+    /// The thread that holds the baton. Release when it is passed on pairs with Acquire when it is
+    /// received.
     holder: AtomicUsize,
     /// Signalled when the run has ended.
     ended: Condvar,
@@ -63,7 +64,7 @@ pub(crate) fn seat() -> Option<Seat> {
 /// A run that has begun.
 pub struct Run(Arc<Shared>);
 
-/// Begins a run whose first thread does `main`; it ends when all its threads have.
+/// Begins a run whose first thread runs `main`; it ends when all its threads have ended.
 #[must_use]
 pub fn start(settings: Settings, main: impl FnOnce() + Send + 'static) -> Run {
     let shared = Arc::new(Shared {
@@ -75,10 +76,10 @@ pub fn start(settings: Settings, main: impl FnOnce() + Send + 'static) -> Run {
     Run(shared)
 }
 
-/// Starts another thread of the run that this thread takes part in.
+/// Starts another thread in the run that this thread takes part in.
 ///
 /// # Panics
-/// If it takes part in none.
+/// If it takes part in no run.
 #[track_caller]
 pub fn spawn(name: &str, task: Box<dyn FnOnce() + Send>) -> Thread {
     let seat = seat().expect("only a thread of a run starts another one");
@@ -105,7 +106,7 @@ impl Thread {
     }
 }
 
-/// A place at which another thread of the run may go on; `what` is about to happen. Nothing on a
+/// A step: another thread of the run may go on here; `what` is about to happen. Does nothing on a
 /// thread that takes part in no run.
 #[track_caller]
 pub fn step(what: &'static str) {
@@ -125,8 +126,9 @@ pub fn now() -> Duration {
     seat.shared.schedule().now()
 }
 
-/// How much virtual time passed while all threads waited: nobody is late for want of a processor by that,
-/// as one is by a jump of [`now`]. What takes longer than it may by this clock waits for somebody who waits.
+/// How much virtual time has passed while all threads waited. Unlike [`now`], this never jumps as
+/// if a thread had lacked a processor. So a call that takes too long by this clock is waiting for a
+/// thread that itself waits.
 ///
 /// # Panics
 /// If this thread takes part in no run.
@@ -136,7 +138,7 @@ pub fn idle() -> Duration {
     seat.shared.schedule().idle()
 }
 
-/// Waits for so much virtual time.
+/// Waits for this much virtual time.
 ///
 /// # Panics
 /// If this thread takes part in no run.
@@ -148,7 +150,7 @@ pub fn sleep(duration: Duration) {
 }
 
 impl Run {
-    /// What became of the run, once it has ended; `None` if it has not within `limit` of real time.
+    /// The outcome of the run, once it has ended; `None` if it has not within `limit` of real time.
     #[must_use]
     pub fn wait(&self, limit: Duration) -> Option<Outcome> {
         let schedule = self.0.schedule();
@@ -207,7 +209,7 @@ impl Seat {
         }
     }
 
-    /// Gives the baton away, if the schedule says so, and returns when it is back.
+    /// Passes the baton on, if the schedule says so, and returns when it is back.
     fn go_on(&self, next: Option<usize>) {
         if next == Some(self.id) {
             return;
@@ -226,13 +228,13 @@ impl Seat {
         }
     }
 
-    /// Lets another thread go on, or not.
+    /// Lets another thread go on, if the schedule says so.
     pub(crate) fn pause(&self, what: &'static str, at: &'static Location<'static>) {
         let next = self.shared.schedule().pause(self.id, what, at);
         self.go_on(next);
     }
 
-    /// Waits; says whether `until` came first.
+    /// Waits; returns whether `until` came first.
     pub(crate) fn block(
         &self,
         wait: Wait,
@@ -244,12 +246,12 @@ impl Seat {
         self.shared.schedule().has_timed_out(self.id)
     }
 
-    /// Wakes those who wait at `place`: all, or one of them.
+    /// Wakes the threads that wait at `place`: all, or one of them.
     pub(crate) fn wake(&self, place: usize, only_one: bool) {
         self.shared.schedule().wake(place, only_one);
     }
 
-    /// Whether a wait shall end though nobody ended it.
+    /// Whether a wait should end spuriously.
     pub(crate) fn wakes_for_nothing(&self) -> bool {
         self.shared.schedule().wakes_for_nothing()
     }
@@ -266,7 +268,7 @@ impl Seat {
     }
 }
 
-/// What tells one lock from another: it stays where it is while somebody waits for it.
+/// The identity of a lock: its address, which does not change while somebody waits for it.
 pub(crate) fn place_of<T: ?Sized>(lock: &T) -> usize {
     std::ptr::from_ref(lock).cast::<()>().addr()
 }

@@ -1,12 +1,12 @@
 //! Checksums and hashes: XXH3 (Yann Collet, 2019), 64 bits.
 //!
-//! One function serves all, because it is the fastest on the sizes that matter here (a 20-byte key,
-//! a 4 KiB block, a 64 MiB file) and takes a seed: a seed that names the file and the offset turns
-//! a block that was written to the wrong place into a checksum error.
+//! One function serves all purposes, because it is the fastest for the sizes that matter here (a
+//! 20-byte key, a 4 KiB block, a 64 MiB file) and takes a seed: with a seed derived from file and
+//! offset, a block that was written to the wrong place is a checksum error.
 
 use crate::{DatabaseId, FileId};
 
-/// Hash of a user key, as filters and block tags use it.
+/// Hash of a user key, as used by filters and block tags.
 #[inline]
 #[must_use]
 pub fn hash_key(user_key: &[u8]) -> u64 {
@@ -27,7 +27,7 @@ pub fn checksum32(seed: u64, bytes: &[u8]) -> u32 {
     (checksum64(seed, bytes) & u64::from(u32::MAX)) as u32
 }
 
-/// The seed under which a file's blocks or frames are checked: differs for every file of every
+/// The seed for the checksums of a file's blocks or frames: different for every file of every
 /// database. Add the offset of the block or frame to it.
 #[must_use]
 pub fn file_seed(database: DatabaseId, file: FileId) -> u64 {
@@ -49,7 +49,7 @@ impl Checksummer {
         Self::default()
     }
 
-    /// Adds `bytes`; how they are cut into calls does not matter.
+    /// Adds `bytes`; how they are divided into calls does not matter.
     pub fn update(&mut self, bytes: &[u8]) {
         self.0.update(bytes);
     }

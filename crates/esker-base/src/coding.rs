@@ -1,4 +1,4 @@
-//! Integers and byte strings as they stand in files: little-endian, and LEB128 varints.
+//! The encoding of integers and byte strings in files: little-endian, and LEB128 varints.
 //!
 //! Writing appends to a `Vec<u8>`; reading goes through [`Decoder`], which never panics and never
 //! allocates, whatever the bytes are.
@@ -172,7 +172,7 @@ impl<'a> Decoder<'a> {
         }
     }
 
-    /// Apart, so that the small numbers, which are most, are read without a call.
+    /// Separate, so that small numbers, which are the most frequent, are read without a call.
     fn longer_varint(&mut self) -> Result<u64, DecodeError> {
         let mut value = 0_u64;
         for (index, &byte) in self.rest().iter().take(VARINT_LEN_MAX).enumerate() {
@@ -223,7 +223,7 @@ impl<'a> Decoder<'a> {
         self.take(count)
     }
 
-    /// Ends the reading.
+    /// Checks that everything has been read.
     ///
     /// # Errors
     /// If bytes are left over.

@@ -1,11 +1,11 @@
-//! What a damaged byte becomes: a report that names the file, the place and what is wrong.
+//! The report of damage: it names the file, the place and what is wrong.
 
 use std::borrow::Cow;
 use std::fmt;
 
 use crate::coding::DecodeError;
 
-/// Bytes on disk that are not what was written, or never should have been.
+/// Bytes on disk that are not what was written, or should never have been written.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Corruption {
     /// Name of the file, inside the database directory where it lies in one.

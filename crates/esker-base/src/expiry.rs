@@ -1,4 +1,4 @@
-//! The time that stands before the value of an expiring put.
+//! The time stored before the value of an expiring put.
 //!
 //! An [`ExpiringPut`](crate::EntryKind::ExpiringPut) stores its expiry and then its value: 8 bytes,
 //! little-endian, milliseconds since 1970-01-01 UTC. The key has its value before that time, and

@@ -1,7 +1,7 @@
-//! The first 48 bytes of every file: what it is, and whose.
+//! The first 48 bytes of every file: what it is, and which database it belongs to.
 //!
-//! So a file that was swapped, renamed or copied from another database is named at open, before
-//! any of its contents are believed.
+//! So a file that was swapped, renamed or copied from another database is detected at open, before
+//! any of its contents are trusted.
 
 #![cfg_attr(
     not(test),
@@ -81,7 +81,7 @@ impl FileHeader {
 
     const CHECKED_LEN: usize = Self::LEN - 4;
 
-    /// The header as it stands in the file.
+    /// The encoding of the header.
     #[must_use]
     pub fn encode(&self) -> [u8; Self::LEN] {
         let mut out = Vec::with_capacity(Self::LEN);
@@ -98,8 +98,8 @@ impl FileHeader {
         header
     }
 
-    /// The database that `bytes` would name, were they a whole header: whose a file is that was
-    /// only begun, where nothing depends on it. None if they are too few.
+    /// The database that `bytes` would name if they were a complete header: the owner of an
+    /// unfinished file, for uses where nothing depends on it. `None` if there are too few bytes.
     #[must_use]
     pub fn database_named_by(bytes: &[u8]) -> Option<DatabaseId> {
         let mut decoder = Decoder::new(bytes);
@@ -111,7 +111,7 @@ impl FileHeader {
     ///
     /// # Errors
     /// If they are not a header; see [`FileHeaderError`]. A known kind with an unknown format
-    /// version is not an error here: the floor that owns the kind refuses it by name.
+    /// version is not an error here: the floor that owns the kind refuses it, naming the version.
     pub fn decode(bytes: &[u8]) -> Result<Self, FileHeaderError> {
         let too_short = |_| FileHeaderError::TooShort;
         let mut decoder = Decoder::new(bytes);

@@ -1,4 +1,4 @@
-//! The kinds of files: a byte in their headers, an ending of their names.
+//! The kinds of files, as a byte in their headers and as an extension of their names.
 
 use std::fmt;
 

@@ -1,10 +1,9 @@
-//! Fragments: range tombstones cut at each other's ends, so that one binary search answers.
+//! Fragments: range tombstones cut at each other's ends, so that one binary search suffices.
 //!
-//! However they overlap, tombstones fall into disjoint fragments, each with the sequence numbers
-//! of the tombstones that cover all of it, newest first. Pure: the same tombstones in any order
-//! give the same fragments. Which sequence numbers of a fragment anybody needs is the caller's to
-//! say, through the readers that it names; without that, tombstones nested in each other would
-//! take the square of their number.
+//! However they overlap, tombstones are cut into disjoint fragments, each with the sequence numbers
+//! of the tombstones that cover it, newest first. Pure: the same tombstones in any order give the
+//! same fragments. The caller names the readers, which decide which sequence numbers of a fragment
+//! are needed; otherwise nested tombstones would take space quadratic in their number.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -17,9 +16,9 @@ use crate::range_tombstone::{RangeText, RangeTombstone, earlier_end, is_before_e
 pub struct Fragment {
     /// The first key.
     pub start: Vec<u8>,
-    /// The first key behind it; empty if there is no end.
+    /// The first key after it; empty if there is no end.
     pub end: Vec<u8>,
-    /// Of the tombstones that cover it; descending, at least one.
+    /// Those of the tombstones that cover it; descending, at least one.
     pub seqnos: Vec<SeqNo>,
 }
 
@@ -29,12 +28,12 @@ pub struct Fragments {
     fragments: Vec<Fragment>,
 }
 
-/// Keys around one key that are all covered alike, as far as one source of tombstones goes.
+/// A stretch of keys around one key that one source of tombstones covers alike.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Stretch<'a> {
     /// The first of the keys.
     pub start: &'a [u8],
-    /// The first key behind them; empty if there is none.
+    /// The first key after them; empty if there is none.
     pub end: &'a [u8],
     /// The newest tombstone over them that the reader sees.
     pub seqno: Option<SeqNo>,
@@ -63,9 +62,9 @@ impl Fragments {
         Self::for_readers(tombstones, |seqno| seqno.get().checked_sub(1).and_then(SeqNo::new))
     }
 
-    /// The fragments of `tombstones`, with the sequence numbers that somebody needs.
-    /// `newest_blind` names the newest reader that does not see a given sequence number, below
-    /// which the next one that matters lies; `None` if everybody sees it.
+    /// The fragments of `tombstones`, with only the sequence numbers that some reader needs.
+    /// `newest_blind` returns the newest reader that does not see a given sequence number, or
+    /// `None` if all see it; the next older number that matters is one that this reader sees.
     ///
     /// # Cost
     /// Sorts the ends; for each fragment one search for each of its sequence numbers.
@@ -116,13 +115,14 @@ impl Fragments {
         found
     }
 
-    /// The fragments of several sources which are fragments already: what [`Fragments::for_readers`]
-    /// makes of all their tombstones, without taking them for as many tombstones as they have sequence
-    /// numbers. Nested ones under many readers have the square of their number.
+    /// The fragments of several sources that are fragments already: the result of
+    /// [`Fragments::for_readers`] for all their tombstones, but without expanding each fragment to
+    /// one tombstone per sequence number. With many readers, nested tombstones would expand to the
+    /// square of their number.
     ///
     /// # Cost
-    /// Sorts the ends; for each fragment that comes out one search in each source there for each of its
-    /// sequence numbers.
+    /// Sorts the ends; for each resulting fragment and each of its sequence numbers, one search in
+    /// each source that covers it.
     #[must_use]
     pub fn merged<'a>(
         sources: impl IntoIterator<Item = &'a Fragment>,
@@ -158,11 +158,11 @@ impl Fragments {
         found
     }
 
-    /// Appends a fragment behind all others; joined to the last if it goes on where that ends.
-    /// Nothing if `seqnos` is empty.
+    /// Appends a fragment after all others, or extends the last one if it continues that. Does
+    /// nothing if `seqnos` is empty.
     ///
     /// # Panics
-    /// If it does not stand behind all others.
+    /// If it does not come after all others.
     pub fn push(&mut self, start: &[u8], end: &[u8], seqnos: Vec<SeqNo>) {
         if seqnos.is_empty() {
             return;
@@ -178,7 +178,7 @@ impl Fragments {
         self.fragments.push(Fragment { start: start.to_vec(), end: end.to_vec(), seqnos });
     }
 
-    /// The same ranges, all of them at `seqno`.
+    /// The same ranges, all with sequence number `seqno`.
     #[must_use]
     pub fn at(&self, seqno: SeqNo) -> Self {
         let mut all = Self::default();
@@ -218,7 +218,7 @@ impl Fragments {
         (fragment.start.as_slice() <= key).then_some(fragment)
     }
 
-    /// The fragment around `key`, or the gap that it lies in.
+    /// The fragment around `key`, or the gap that it is in.
     #[must_use]
     pub fn stretch(&self, key: &[u8], snapshot: SeqNo) -> Stretch<'_> {
         let place = self.place(key);
@@ -257,7 +257,7 @@ impl Fragments {
         clipped
     }
 
-    /// The fragments as tombstones that give the same again.
+    /// The fragments as tombstones, which have the same fragments.
     pub fn tombstones(&self) -> impl Iterator<Item = RangeTombstone> {
         self.fragments.iter().flat_map(|fragment| {
             fragment.seqnos.iter().map(|&seqno| RangeTombstone {
@@ -278,7 +278,7 @@ impl Fragments {
         size_of::<Self>() + self.fragments.iter().map(one).sum::<usize>()
     }
 
-    /// The place of the first fragment that does not end before `key`.
+    /// The index of the first fragment that does not end before `key`.
     #[inline]
     fn place(&self, key: &[u8]) -> usize {
         self.fragments.partition_point(|fragment| !is_before_end(key, &fragment.end))

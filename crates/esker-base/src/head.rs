@@ -2,8 +2,9 @@
 
 /// The first eight bytes of `key` as a big-endian word, padded with zeros.
 ///
-/// `key_head(a) < key_head(b)` implies `a < b`; equal heads say nothing. One integer comparison in
-/// a cached array so replaces most comparisons of whole keys, each of which may be a cache miss.
+/// `key_head(a) < key_head(b)` implies `a < b`; equal heads decide nothing. So one integer
+/// comparison in a cached array replaces most comparisons of whole keys, each of which may be a
+/// cache miss.
 #[inline]
 #[must_use]
 #[expect(clippy::big_endian_bytes, reason = "big-endian words compare as their bytes do")]
@@ -30,24 +31,24 @@ fn short_head(key: &[u8]) -> u64 {
     }
 }
 
-/// What the heads of all keys that start with one prefix have in common.
+/// The common part of the heads of all keys that start with one prefix.
 ///
-/// With it the head of a key in two parts needs no key in one.
+/// With it, the head of a key that is stored in two parts can be computed without joining them.
 #[derive(Clone, Copy, Default, Debug)]
 pub struct PrefixHead {
     bits: u64,
-    /// Bits of a head that the prefix takes; 64 if it takes all.
+    /// Bits of a head that the prefix determines, at most 64.
     taken: u32,
 }
 
 impl PrefixHead {
-    /// Of keys that start with `prefix`.
+    /// The common part for keys that start with `prefix`.
     #[must_use]
     pub fn new(prefix: &[u8]) -> Self {
         Self { bits: key_head(prefix), taken: 8 * prefix.len().min(8) as u32 }
     }
 
-    /// [`key_head`] of the key that has `suffix` behind the prefix.
+    /// [`key_head`] of the key that consists of the prefix and `suffix`.
     #[inline]
     #[must_use]
     pub fn of(self, suffix: &[u8]) -> u64 {

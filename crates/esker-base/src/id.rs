@@ -35,7 +35,7 @@ impl fmt::Display for KeyspaceId {
     }
 }
 
-/// Names a writer that mints file ids. One machine with one writer has owner 1.
+/// Names a writer that allocates file ids. One machine with one writer has owner 1.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct OwnerId(pub u32);
 
@@ -44,10 +44,11 @@ impl OwnerId {
     pub const FIRST: Self = Self(1);
 }
 
-/// Names one file of a database for ever: who made it, and a counter that this owner only raises.
+/// Names one file of a database, forever: the owner that created it, and a counter that this owner
+/// only increases.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct FileId {
-    /// Who minted the id.
+    /// The owner that allocated the id.
     pub owner: OwnerId,
     /// Counts this owner's files, of all kinds together.
     pub counter: u64,

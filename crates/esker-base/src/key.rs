@@ -1,8 +1,8 @@
 //! The internal key: a user key with the sequence number and kind of the entry.
 //!
 //! Order: user key ascending bytewise, then sequence number descending, then kind descending.
-//! So the entries of one user key stand newest first, and a seek to `(key, snapshot, SEEK)` lands
-//! on the newest entry of the key that the snapshot can see.
+//! So the entries of one user key come newest first, and a seek to `(key, snapshot, SEEK)` lands on
+//! the newest entry of the key that the snapshot can see.
 
 use std::cmp::Ordering;
 use std::fmt;
@@ -11,7 +11,7 @@ use crate::{EntryKind, SeqNo};
 
 /// Sequence number and kind in one word: `seqno << 8 | kind`.
 ///
-/// `Ord` is the numeric order of the word; among entries of one key the *larger* trailer stands
+/// `Ord` is the numeric order of the word; among entries of one key, the *larger* trailer comes
 /// first, see [`InternalKey`].
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Trailer(u64);

@@ -1,17 +1,17 @@
-//! The key on which a cursor stands, copied from entry to entry into memory that is reused.
+//! The current key of a cursor, copied from entry to entry into reused memory.
 //!
 //! Promises that short keys are copied without a call and without an allocation. Does not know
 //! what keys mean or how they compare.
 
 use std::ops::Deref;
 
-/// Room that the first key gets, so that keys of common lengths never make it grow.
+/// Initial capacity, so that keys of common lengths never make it grow.
 const LEN_MIN: usize = 64;
 
 /// A user key that is replaced again and again.
 #[derive(Clone, Default, Debug)]
 pub struct KeyBuffer {
-    /// Longer than the key: what lies behind it is left from other keys.
+    /// Longer than the key: the rest is left over from other keys.
     bytes: Box<[u8]>,
     len: usize,
 }
@@ -36,7 +36,7 @@ impl KeyBuffer {
         self.set_after(0, key);
     }
 
-    /// Replaces what follows the first `kept` bytes of the key.
+    /// Replaces everything after the first `kept` bytes of the key.
     ///
     /// # Panics
     /// If the key is shorter than `kept`.
@@ -54,7 +54,7 @@ impl KeyBuffer {
     #[cold]
     fn grow(&mut self, len: usize) {
         let room = len.next_power_of_two().max(LEN_MIN);
-        // Not memory that comes zeroed: allocators have less of it at hand.
+        // Not `vec![0; room]`: allocators have less zeroed memory at hand.
         let mut bytes = Vec::with_capacity(room);
         bytes.extend_from_slice(&self.bytes[..self.len]);
         bytes.resize(room, 0);
@@ -71,8 +71,8 @@ impl Deref for KeyBuffer {
     }
 }
 
-/// Copies `from` to `to`, which is as long: the lengths that most keys have as two words that may
-/// overlap, a fifth of the instructions of a call.
+/// Copies `from` to `to`, which has the same length. Keys of common lengths are copied as two words
+/// that may overlap, with a fifth of the instructions of a call.
 #[inline]
 fn copy(from: &[u8], to: &mut [u8]) {
     match from.len() {

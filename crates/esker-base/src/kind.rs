@@ -10,13 +10,13 @@ pub enum EntryKind {
     Tombstone = 0,
     /// Sets the value.
     Put = 1,
-    /// Hides the one older put of the key, with which it disappears.
+    /// Hides the one older put of the key; compaction drops both together.
     SingleDelete = 2,
     /// An operand for the keyspace's merge operator.
     Merge = 3,
     /// Hides every older entry in `[user key, value)`.
     RangeTombstone = 4,
-    /// Sets the value, which lies in a blob file.
+    /// Sets the value, which is in a blob file.
     BlobReference = 5,
     /// Sets the value until a time after which it counts as deleted.
     ExpiringPut = 6,

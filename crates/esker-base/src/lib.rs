@@ -1,9 +1,9 @@
-//! Floor 0 of Esker: the words that every floor shares.
+//! Floor 0 of Esker: the vocabulary that every floor shares.
 //!
 //! Sequence numbers, entry kinds and the internal key with its order; ids and file names; key
-//! ranges; coding of integers; checksums; limits; reports of damage; bytes as
-//! text; the locks that every floor takes.
-//! Nothing here does I/O, reads a clock or knows that files, tables or databases exist above it.
+//! ranges; encoding of integers; checksums; limits; reports of damage; bytes as text; the locks
+//! that all floors use. Nothing here does I/O, reads a clock, or knows that files, tables or
+//! databases exist above it.
 
 #![forbid(unsafe_code)]
 

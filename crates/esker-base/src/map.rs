@@ -1,5 +1,5 @@
-//! Hash maps with a fixed hasher, so that a run can be replayed: iteration order is a function of
-//! the operations alone.
+//! Hash maps with a fixed hasher, so that a run can be replayed: iteration order depends only on
+//! the operations.
 //!
 //! Not hardened against chosen keys; user keys never go into one.
 

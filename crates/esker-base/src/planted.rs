@@ -1,12 +1,12 @@
-//! Defects planted on purpose, to see that the tests find them.
+//! Defects planted on purpose, to check that the tests find them.
 //!
-//! A build with `--cfg esker_planted` has all of them, asleep; the environment variable
-//! `ESKER_PLANTED` wakes one by its name. Any other build has none: every question is answered
-//! "no" when it is compiled. `cargo run -p xtask -- planted` runs the tests against each.
+//! A build with `--cfg esker_planted` has all of them, dormant; the environment variable
+//! `ESKER_PLANTED` activates one by its name. Any other build has none: [`is`] is always false, at
+//! compile time. `cargo run -p xtask -- planted` runs the tests against each.
 //!
-//! Does not know what a defect does: that stands at its site, in one line.
+//! Does not know what a defect does: that is one line at its site.
 
-/// The environment variable that names the defect that is awake.
+/// The environment variable that names the active defect.
 pub const VARIABLE: &str = "ESKER_PLANTED";
 
 /// Whether the defect `name` is awake.

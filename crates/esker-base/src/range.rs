@@ -74,7 +74,7 @@ impl KeyRange {
             (Bound::Included(start), Bound::Included(end)) => end < start,
             (Bound::Included(start), Bound::Excluded(end))
             | (Bound::Excluded(start), Bound::Included(end)) => end <= start,
-            // The successor of `start` is `start` with a zero byte; nothing lies between.
+            // The successor of `start` is `start` with a zero byte appended; nothing is in between.
             (Bound::Excluded(start), Bound::Excluded(end)) => {
                 end <= start
                     || (end.len() == start.len() + 1

@@ -1,8 +1,8 @@
 //! Range tombstones: one deletion of every older entry in `[start, end)`.
 //!
-//! An end that is empty stands for "no end": no key is less than the empty key, so that a range up
-//! to it would hold nothing, and the form is free. This holds in memory and in the log; tables
-//! store only ends that are keys.
+//! An empty end means "no end": no key is less than the empty key, so a range up to it would hold
+//! nothing, and the empty end is free for this use. This applies in memory and in the log; tables
+//! store only real ends.
 
 use std::fmt;
 
@@ -11,9 +11,9 @@ use crate::SeqNo;
 /// Hides every older entry whose key lies in `[start, end)`.
 #[derive(Clone, PartialEq, Eq)]
 pub struct RangeTombstone {
-    /// The first key that is hidden.
+    /// The first hidden key.
     pub start: Vec<u8>,
-    /// The first key behind the range, greater than `start`; empty if the range has no end. May be
+    /// The first key after the range, greater than `start`; empty if the range has no end. May be
     /// one byte longer than a key.
     pub end: Vec<u8>,
     /// Entries with a smaller sequence number are hidden.
@@ -34,20 +34,20 @@ impl fmt::Debug for RangeTombstone {
     }
 }
 
-/// Whether `key` stands before the end of a range; an empty end is no end.
+/// Whether `key` is before the end of a range; an empty end is no end.
 #[inline]
 #[must_use]
 pub fn is_before_end(key: &[u8], end: &[u8]) -> bool {
     end.is_empty() || key < end
 }
 
-/// Whether a range that ends at `end` goes no further than one that ends at `other`.
+/// Whether `end`, as the end of a range, is not after `other`.
 #[must_use]
 pub fn ends_within(end: &[u8], other: &[u8]) -> bool {
     other.is_empty() || (!end.is_empty() && end <= other)
 }
 
-/// The end of those two that comes first.
+/// The earlier of two ends.
 #[must_use]
 pub fn earlier_end<'a>(a: &'a [u8], b: &'a [u8]) -> &'a [u8] {
     if ends_within(a, b) { a } else { b }

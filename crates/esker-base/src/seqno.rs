@@ -1,6 +1,6 @@
 //! The sequence number: one counter for commit order.
 //!
-//! Every operation gets one, in batch order. Never used to mint ids.
+//! Every operation gets one, in batch order. Never used as an id.
 
 use std::fmt;
 

@@ -1,5 +1,5 @@
-//! Equality of keys without a call: most keys, and what blocks leave of them, are shorter than a
-//! comparison of memory takes to begin.
+//! Equality of short keys without a call: most keys, and the suffixes stored in blocks, are so
+//! short that a call of `memcmp` would cost more than the comparison.
 
 /// Whether two keys are equal.
 #[inline]
@@ -9,7 +9,7 @@ pub fn is_same_key(a: &[u8], b: &[u8]) -> bool {
     len == b.len()
         && match len {
             0 => true,
-            // The first, the one in the middle, the last: all there are.
+            // The first, the middle and the last byte: these are all.
             1..=3 => [0, len / 2, len - 1].iter().all(|&place| a[place] == b[place]),
             4..=7 => ends::<4>(a) == ends::<4>(b),
             8..=16 => ends::<8>(a) == ends::<8>(b),
@@ -18,7 +18,7 @@ pub fn is_same_key(a: &[u8], b: &[u8]) -> bool {
         }
 }
 
-/// What follows `prefix` in `key`; `None` if the key does not start with it.
+/// The part of `key` after `prefix`; `None` if the key does not start with it.
 #[inline]
 #[must_use]
 pub fn strip_key_prefix<'a>(key: &'a [u8], prefix: &[u8]) -> Option<&'a [u8]> {

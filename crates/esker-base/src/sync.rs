@@ -1,14 +1,14 @@
-//! Locks, condition variables, atomics, and what a thread has to itself where it says which thread it is,
-//! as every floor of the engine takes them: those of std.
+//! The locks, condition variables, atomics, and thread-locals that identify threads, for all floors
+//! of the engine: those of std.
 //!
-//! Two builds put others in their place, under the same names, so that a test can choose what
-//! happens when: the feature `baton` those of `baton`, on which one thread runs at a time, the next
-//! one picked by a seed; and `--cfg shuttle` those of the model checker shuttle. Any other build has
-//! std's own types, and pays nothing. Errors of poisoned locks are std's in all of them.
+//! Two builds replace them, under the same names, so that a test can control schedules: the feature
+//! `baton`, with those of `baton.rs`, where one thread runs at a time and a seed picks the next;
+//! and `--cfg shuttle`, with those of the model checker shuttle. Any other build has std's own
+//! types, and pays nothing. Errors of poisoned locks are std's in all of them.
 //!
-//! Knows nothing of what is guarded. `cargo run -p xtask -- tidy` sees to it that the engine has its
-//! locks from here. The floor that reaches the outside keeps std's: what it guards is never held while
-//! anybody else runs.
+//! Knows nothing of what is guarded. `cargo run -p xtask -- tidy` ensures that the engine takes its
+//! locks from here. `esker-env` uses std's: its locks are never held while another thread is
+//! allowed to run.
 
 #[cfg(all(not(feature = "baton"), not(shuttle)))]
 mod chosen {
@@ -35,7 +35,7 @@ mod chosen {
         pub use std::sync::atomic::Ordering;
     }
 
-    // Its threads are those of the system.
+    // Baton's threads are threads of the system.
     pub use std::thread_local;
 }
 
@@ -50,7 +50,7 @@ mod chosen {
         pub use shuttle::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
     }
 
-    // All its threads are one of the system.
+    // All of shuttle's threads share one thread of the system.
     pub use shuttle::thread_local;
 }
 

@@ -13,7 +13,7 @@ pub trait Clock: Send + Sync + fmt::Debug + 'static {
     /// Time since 1970-01-01 UTC by the wall clock, which may jump.
     fn wall(&self) -> Duration;
 
-    /// Waits. Only for work that has nothing to be woken by.
+    /// Sleeps. Only for work that nothing could wake.
     fn sleep(&self, duration: Duration);
 }
 
@@ -55,7 +55,7 @@ impl Clock for SystemClock {
     }
 }
 
-/// A clock that moves only when it is told to, or when somebody sleeps on it.
+/// A clock that advances only when told to, or when somebody sleeps on it.
 #[derive(Debug, Default)]
 pub struct ManualClock {
     /// Both readings; held for a copy or an addition only.

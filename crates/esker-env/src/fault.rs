@@ -1,13 +1,13 @@
-//! A file system that goes wrong on request, around any other.
+//! A fault-injecting wrapper around any file system.
 //!
 //! Rules say what goes wrong and when; every operation is counted, every fault is recorded, and an
 //! observer sees each operation before it happens, so that a test can crash a
-//! [`MemoryFileSystem`](crate::MemoryFileSystem) in front of it.
+//! [`MemoryFileSystem`](crate::MemoryFileSystem) just before it.
 //!
-//! A sync that fails here has not happened, and a later one may make up for it. Linux is not so
-//! kind: an observer that calls
+//! A sync that fails here has not happened, and a later one can make up for it. That is not so on
+//! Linux: an observer that calls
 //! [`MemoryFileSystem::forget_unsynced`](crate::MemoryFileSystem::forget_unsynced) when it sees a
-//! fault on a sync gives the real thing.
+//! fault on a sync imitates Linux.
 
 mod file;
 mod rule;
@@ -87,8 +87,8 @@ impl Shared {
         self.state().calls
     }
 
-    /// Counts an operation, on `bytes` of a file if it is about any, and lets the rules at it. `Ok` if
-    /// it is to be passed on, with the fault that it is to have.
+    /// Counts an operation, on `bytes` of a file if it concerns any, and applies the rules to it.
+    /// `Ok` if it is to be passed on, with the fault that it should get.
     fn pass(
         &self,
         operation: Operation,
@@ -133,13 +133,12 @@ impl FaultFileSystem {
         Self { inner, shared: Arc::new(Shared { clock, state: Mutex::default() }) }
     }
 
-    /// Lets `rule` hold from here on. Of several that fire on one operation the first counts;
-    /// delays add up.
+    /// Adds `rule`. If several rules fire on one operation, the first counts; delays add up.
     pub fn add(&self, rule: Rule) {
         self.shared.state().rules.push(rule);
     }
 
-    /// Ends all rules.
+    /// Removes all rules.
     pub fn clear(&self) {
         self.shared.state().rules.clear();
     }
@@ -156,7 +155,7 @@ impl FaultFileSystem {
         self.shared.calls()
     }
 
-    /// Everything that was made to go wrong, delays apart.
+    /// All injected faults, except delays.
     #[must_use]
     pub fn injected(&self) -> Vec<Event> {
         self.shared.state().injected.clone()

@@ -17,7 +17,7 @@ pub trait FileSystem: Send + Sync + fmt::Debug + 'static {
     /// Creates `path` for reading and writing; fails if it exists.
     ///
     /// # Errors
-    /// Of the system, `AlreadyExists` among them.
+    /// Of the system, including `AlreadyExists`.
     fn create(&self, path: &Path) -> Result<Arc<dyn File>, IoError>;
 
     /// Opens an existing file for reading.
@@ -32,7 +32,7 @@ pub trait FileSystem: Send + Sync + fmt::Debug + 'static {
     /// Of the system, `NotFound` among them.
     fn open_for_write(&self, path: &Path) -> Result<Arc<dyn File>, IoError>;
 
-    /// Gives the file `from` the name `to`, replacing what had it. Atomic; durable after a
+    /// Renames the file `from` to `to`, replacing an existing file. Atomic; durable after a
     /// [`FileSystem::sync_dir`] of the directory.
     ///
     /// # Errors
@@ -43,8 +43,9 @@ pub trait FileSystem: Send + Sync + fmt::Debug + 'static {
     /// Durable after a [`FileSystem::sync_dir`] of the directory.
     ///
     /// # Errors
-    /// Of the system: `AlreadyExists`, and that the names lie on two file systems, among them; that `from`
-    /// is a symbolic link. A system that has no second names refuses every call; the caller copies then.
+    /// Of the system, including `AlreadyExists`, and if the names are on different file systems; if
+    /// `from` is a symbolic link. A system without hard links refuses every call, and the caller
+    /// then copies.
     fn link(&self, from: &Path, to: &Path) -> Result<(), IoError>;
 
     /// Removes a file's name. Handles that are open go on working.
@@ -56,47 +57,47 @@ pub trait FileSystem: Send + Sync + fmt::Debug + 'static {
     /// Everything in a directory, in no particular order.
     ///
     /// # Errors
-    /// Of the system, if the directory cannot be read. What cannot be said of one entry is told of
-    /// that one.
+    /// Of the system, if the directory cannot be read. A problem with a single entry is reported in
+    /// that entry.
     fn list(&self, dir: &Path) -> Result<Vec<DirEntry>, IoError>;
 
     /// Whether `path` exists.
     ///
     /// # Errors
-    /// Of the system; that `path` does not exist is not one.
+    /// Of the system; a `path` that does not exist is not an error.
     fn exists(&self, path: &Path) -> Result<bool, IoError>;
 
-    /// Creates a directory and those above it; one that exists is left alone. The names of those
-    /// that it creates are durable when it returns.
+    /// Creates a directory and its parents, except those that exist. The names of created
+    /// directories are durable when it returns.
     ///
     /// # Errors
     /// Of the system.
     fn create_dir_all(&self, dir: &Path) -> Result<(), IoError>;
 
-    /// Makes the names in `dir` durable: created, renamed and removed.
+    /// Makes all changes of names in `dir` durable: created, renamed and removed files.
     ///
     /// # Errors
     /// Of the system.
     fn sync_dir(&self, dir: &Path) -> Result<(), IoError>;
 
-    /// Takes the lock file `path`, creating it if need be; held until the result is dropped or the
+    /// Locks the lock file `path`, creating it if necessary, until the result is dropped or the
     /// process ends. Never waits. The file is never removed.
     ///
     /// # Errors
-    /// [`LockError::Held`] if another process, or another holder in this process, has it in a way
-    /// that `mode` does not go with.
+    /// [`LockError::Held`] if another process, or another holder in this process, has it in a mode
+    /// that conflicts with `mode`.
     fn lock(&self, path: &Path, mode: LockMode) -> Result<Box<dyn FileLock>, LockError>;
 
-    /// `path`, so that it leads to the same place wherever the process goes. As it is where nothing
-    /// has a working directory.
+    /// `path` in a form that does not depend on the working directory. Unchanged for file systems
+    /// without a working directory.
     ///
     /// # Errors
-    /// Of the system, where there is no working directory any more; for an empty path.
+    /// Of the system, if the working directory no longer exists; for an empty path.
     fn absolute(&self, path: &Path) -> Result<PathBuf, IoError> {
         Ok(path.to_path_buf())
     }
 
-    /// How much room the file system that holds `dir` has.
+    /// How much space the file system of `dir` has.
     ///
     /// # Errors
     /// Of the system.
@@ -108,14 +109,15 @@ pub trait File: Send + Sync + fmt::Debug {
     /// The path that the file was opened under, for messages.
     fn path(&self) -> &Path;
 
-    /// Reads up to `buffer.len()` bytes at `offset`; fewer at any time, 0 only at the end.
+    /// Reads up to `buffer.len()` bytes at `offset`; may read fewer, but 0 only at the end.
     ///
     /// # Errors
     /// Of the system.
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<usize, IoError>;
 
-    /// As [`File::read_at`] of what can be had without waiting for the device; `None` if that is
-    /// not even one byte. Where a system cannot tell, everything is at hand, and this may wait.
+    /// As [`File::read_at`], but reads only what is available without waiting for the device;
+    /// `None` if that is not even one byte. If the system cannot tell, this reads everything, and
+    /// may wait.
     ///
     /// # Errors
     /// As [`File::read_at`].
@@ -123,22 +125,22 @@ pub trait File: Send + Sync + fmt::Debug {
         self.read_at(offset, buffer).map(Some)
     }
 
-    /// Says that `len` bytes at `offset` will be read soon: the system may start to fetch them, and
-    /// does not wait for them. A hint: it may do nothing, and it cannot fail.
+    /// Announces that `len` bytes at `offset` will be read soon: the system may start to fetch
+    /// them, without waiting. A hint: it may do nothing, and cannot fail.
     fn will_need(&self, offset: u64, len: u64) {
         let _ = (offset, len);
     }
 
-    /// Writes up to `bytes.len()` bytes at `offset`; fewer at any time. Extends the file.
+    /// Writes up to `bytes.len()` bytes at `offset`; may write fewer. Extends the file.
     ///
     /// # Errors
     /// Of the system; an unknown part may have been written.
     fn write_at(&self, offset: u64, bytes: &[u8]) -> Result<usize, IoError>;
 
-    /// Makes the contents durable, and the length where contents depend on it.
+    /// Makes the contents durable, and the length if contents depend on it.
     ///
     /// # Errors
-    /// Of the system. After one, what was not durable before may be lost, even if a later sync
+    /// Of the system. After an error, what was not durable before may be lost, even if a later sync
     /// succeeds; it must not be retried.
     fn sync_data(&self) -> Result<(), IoError>;
 
@@ -148,15 +150,16 @@ pub trait File: Send + Sync + fmt::Debug {
     /// As [`File::sync_data`].
     fn sync_all(&self) -> Result<(), IoError>;
 
-    /// Reserves room for `offset..offset + len`, reading as zeros, and extends the file over it. What
-    /// is written there, and written over, needs no more room, where an empty file is given its first:
-    /// Btrfs has to be told then. A file system that cannot reserve may do nothing.
+    /// Reserves space for `offset..offset + len`, which reads as zeros, and extends the file over
+    /// it. Writing and overwriting there then needs no more space, provided that the first
+    /// allocation is made while the file is empty: Btrfs has to be told at that time. A file system
+    /// that cannot reserve space may do nothing.
     ///
     /// # Errors
-    /// Of the system, no space among them.
+    /// Of the system, including a lack of space.
     fn allocate(&self, offset: u64, len: u64) -> Result<(), IoError>;
 
-    /// Cuts or extends the file to `len` bytes.
+    /// Truncates or extends the file to `len` bytes.
     ///
     /// # Errors
     /// Of the system.
@@ -176,51 +179,50 @@ pub trait File: Send + Sync + fmt::Debug {
         Ok(self.len()? == 0)
     }
 
-    /// Says how the file will be used. A hint: it may do nothing, and it cannot fail.
+    /// Announces how the file will be used. A hint: it may do nothing, and cannot fail.
     fn advise(&self, advice: Advice);
 
-    /// Says that the bytes of `range` are not read again soon: the system may drop its copy of
-    /// those that are durable. A hint, as [`File::advise`] is.
+    /// Announces that the bytes of `range` will not be read again soon: the system may drop those
+    /// that are durable from the page cache. A hint, like [`File::advise`].
     fn forget(&self, range: Range<u64>) {
         let _ = range;
     }
 
-    /// Says that the bytes of `range` are as they will stay: the system may begin to bring them to the
-    /// device, so that a later sync waits for less, and this does not wait for them. A hint, as
-    /// [`File::advise`] is.
+    /// Announces that the bytes of `range` are final: the system may start their writeback, without
+    /// waiting, so that a later sync has less to wait for. A hint, like [`File::advise`].
     fn begin_sync(&self, range: Range<u64>) {
         let _ = range;
     }
 
-    /// The first offset from `offset` on that may hold something else than room which was never
-    /// written: all before it reads as zeros. The length of the file, if nothing follows.
+    /// The first offset at or after `offset` that may hold data rather than space that was never
+    /// written: everything in between reads as zeros. The length of the file, if nothing follows.
     ///
     /// # Cost
-    /// One call of the system, which looks at no contents. Where there is no such call the answer is
+    /// One system call, which looks at no contents. If there is no such call, the answer is
     /// `offset`.
     fn data_from(&self, offset: u64) -> u64 {
         offset
     }
 
-    /// Where the written piece ends that `offset` lies in: what follows was never written and not read
-    /// either, so that a read of it would be the first to cost memory. The largest number there is,
-    /// where that is not known.
+    /// The end of the written piece that contains `offset`: what follows was never written nor
+    /// read, so that reading it would cost memory for the first time. `u64::MAX` if that is not
+    /// known.
     fn data_end(&self, offset: u64) -> u64 {
         let _ = offset;
         u64::MAX
     }
 
     /// A window of `len` bytes at `offset`, a multiple of [`PAGE_BYTES`](crate::PAGE_BYTES), to
-    /// write through; `None` if there is none to be had, which is no failure: writes do as well.
-    /// What is written through it counts as written by [`File::write_at`], and a sync of the file
-    /// covers it. The file must not be cut shorter while the window is open.
+    /// write through; `None` if none is available, which is not a failure: [`File::write_at`] does
+    /// as well. What is written through a window counts as written by [`File::write_at`], and a
+    /// sync of the file covers it. The file must not be truncated while the window is open.
     fn window(&self, offset: u64, len: usize) -> Option<FileWindow> {
         let _ = (offset, len);
         None
     }
 }
 
-/// Whole reads and writes, over the partial ones of [`File`].
+/// Complete reads and writes, built on the partial ones of [`File`].
 pub trait FileExt: File {
     /// Fills `buffer` from `offset`.
     ///
@@ -266,9 +268,9 @@ pub struct DirEntry {
     pub name: String,
     /// Whether it is a directory.
     pub is_dir: bool,
-    /// Length in bytes, 0 for a directory, and where it is not known.
+    /// Length in bytes; 0 for a directory, or if it is not known.
     pub len: u64,
-    /// Why the length is not known, if it is not: the device does not give what it has of the file.
+    /// Why the length is not known, if it is not: the device cannot read the file's metadata.
     pub error: Option<IoError>,
 }
 
@@ -277,11 +279,11 @@ pub struct DirEntry {
 pub enum Advice {
     /// Short reads here and there: no readahead.
     Random,
-    /// Not soon again: the system may drop its copy.
+    /// Not needed again soon: the system may drop it from the page cache.
     DontNeed,
 }
 
-/// How much room a file system has, in bytes.
+/// How much space a file system has, in bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Space {
     /// Free to this process.
@@ -290,10 +292,10 @@ pub struct Space {
     pub total: u64,
 }
 
-/// A lock file held; given back when dropped.
+/// A held lock on a lock file; released when dropped.
 pub trait FileLock: Send + Sync + fmt::Debug {}
 
-/// Who may hold a lock file together.
+/// How a lock file may be shared.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum LockMode {
     /// Nobody else.
@@ -305,8 +307,8 @@ pub enum LockMode {
 /// Why a lock file could not be taken.
 #[derive(Clone, Debug)]
 pub enum LockError {
-    /// Somebody has it: the process id that the one holder wrote into the file, where it is
-    /// readable. Those who share a lock do not write theirs.
+    /// It is held. The process id is what an exclusive holder wrote into the file, if that is
+    /// readable; holders of a shared lock do not write theirs.
     Held(Option<u32>),
     /// The system refused.
     Io(IoError),

@@ -1,12 +1,12 @@
-//! Floor 1 of Esker: all contact with the outside.
+//! Floor 1 of Esker: all contact with the outside world.
 //!
 //! File system, clock, random numbers and threads, each behind a trait with at least two real
 //! implementations: the operating system, and memory. Everything above this floor reaches the
 //! outside only through an [`Env`]; lints ban the ways around it.
 //!
-//! Does not know what the files contain, beyond the words of floor 0.
+//! Does not know what the files contain, beyond the vocabulary of floor 0.
 //!
-//! Unsafe code is confined to `window.rs`; UNSAFE.md says what for.
+//! Unsafe code is confined to `window.rs`; UNSAFE.md says why.
 
 #![deny(unsafe_code)]
 

@@ -1,9 +1,9 @@
-//! A file system in memory that can lose its power.
+//! An in-memory file system that can lose power.
 //!
-//! It keeps apart what reads see and what is durable, as strictly as POSIX allows: bytes are
-//! durable after a sync of their file, names after a sync of their directory, and nothing else
-//! ever is. [`MemoryFileSystem::crash`] then builds a file system as it could be found after a
-//! power loss; which of the legal states, a [`CrashPolicy`] and a seed decide.
+//! It distinguishes what reads see from what is durable, as strictly as POSIX allows: bytes are
+//! durable after a sync of their file, names after a sync of their directory, and nothing else ever
+//! is. [`MemoryFileSystem::crash`] builds a file system as it could be found after a power loss; a
+//! [`CrashPolicy`] and a seed decide which of the legal states it is.
 //!
 //! Simplifications: directories are durable as soon as they are created, as
 //! [`FileSystem::create_dir_all`] promises, and keep their names; there are no symbolic links.
@@ -29,7 +29,7 @@ use world::{Directory, FileData, Inode, NameAction, World, normal};
 /// [`MemoryFileSystem::snapshot`].
 ///
 /// # Cost
-/// Of five files of two pages each with ten changes pending, a snapshot takes 1 microsecond and a
+/// With five files of two pages each and ten pending changes, a snapshot takes 1 microsecond and a
 /// crash 3 (release build).
 #[derive(Clone)]
 pub struct MemoryFileSystem {
@@ -41,7 +41,7 @@ struct Shared {
     /// copies of the whole for writing: a copy never sees half of an operation, nor a later
     /// operation without an earlier one. Taken before the lock of a file's bytes.
     world: RwLock<World>,
-    /// Mints the order of changes and the ids of files. Counter only.
+    /// Numbers changes and files. Counter only.
     order: AtomicU64,
     /// Shuffles [`FileSystem::list`].
     seed: u64,
@@ -73,7 +73,7 @@ impl MemoryFileSystem {
         Self { shared: Arc::new(Shared { world, order, seed }) }
     }
 
-    /// Limits the length of all files together; writes past it fail for want of space.
+    /// Limits the length of all files together; writes beyond it fail for lack of space.
     pub fn set_capacity(&self, capacity_bytes: Option<u64>) {
         self.shared.write().capacity_bytes = capacity_bytes;
     }
@@ -118,7 +118,7 @@ impl MemoryFileSystem {
     }
 
     fn rename_in(&self, world: &mut World, from: &Path, to: &Path) -> Result<(), io::ErrorKind> {
-        // Directories are not renamed; see the head of this file.
+        // Directories are not renamed; see the top of this file.
         if world.directories.contains_key(from) {
             return Err(io::ErrorKind::IsADirectory);
         }

@@ -1,8 +1,8 @@
 //! The file system of the operating system.
 //!
-//! Thin: every method is one or two system calls. What it adds to them is the directory sync that
-//! makes names durable, calls repeated when a signal interrupts them, and a lock that also holds
-//! inside one process.
+//! Thin: every method is one or two system calls. It adds only the directory sync that makes names
+//! durable, retries of calls that a signal interrupts, and a lock that also works within one
+//! process.
 //!
 //! Written for Linux; other systems of the Unix family lack `fallocate` and `posix_fadvise`.
 
@@ -51,7 +51,7 @@ fn parent(path: &Path) -> &Path {
     }
 }
 
-/// Whether a name leads to no file: also a link in a circle, or through something that is a file.
+/// Whether a name leads to no file: also if links form a cycle, or a path component is a file.
 fn leads_nowhere(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
         || error.raw_os_error() == Some(Errno::LOOP.raw_os_error())
@@ -97,7 +97,7 @@ impl FileSystem for OsFileSystem {
             let (is_dir, len, error) = match fs::metadata(&path) {
                 Ok(metadata) if metadata.is_dir() => (true, 0, None),
                 Ok(metadata) => (false, metadata.len(), None),
-                // Removed since the directory was read, or a link to nowhere.
+                // Removed since the directory was read, or a dangling link.
                 Err(error) if leads_nowhere(&error) => continue,
                 // The directory itself says what it is.
                 Err(error) => {

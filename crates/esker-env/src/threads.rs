@@ -10,7 +10,7 @@ pub trait Threads: Send + Sync + fmt::Debug + 'static {
     /// Runs `task` on a thread called `name`.
     ///
     /// # Errors
-    /// If the system has no thread to give.
+    /// If the system cannot start a thread.
     fn spawn(&self, name: &str, task: Box<dyn FnOnce() + Send>) -> Result<JoinHandle, IoError>;
 }
 
@@ -24,7 +24,8 @@ impl JoinHandle {
         Self(wait)
     }
 
-    /// Returns when the thread has ended, however it ended. At once, if it is the caller's own.
+    /// Waits until the thread has ended, however it ended. Returns at once if it is the caller's
+    /// own thread.
     pub fn join(self) {
         (self.0)();
     }

@@ -1,30 +1,31 @@
-//! A window onto a file: a piece of it as memory, to write through.
+//! A window onto a file: a piece of it mapped into memory, to write through.
 //!
 //! Promises what a write promises: bytes written through a window survive the death of the process,
 //! and [`File::sync_data`](crate::File::sync_data) makes them durable. Never reads. Knows nothing
 //! of what is written.
 //!
-//! A write of 150 bytes to ext4 through a window takes 25 to 55 ns where the call of the system
-//! takes 570 to 630 ns, pages that are written for the first time included (64 MiB each, two busy
-//! cores, user and system time).
+//! A write of 150 bytes to ext4 takes 25 to 55 ns through a window, and 570 to 630 ns by system
+//! call, including pages that are written for the first time (64 MiB each, two busy cores, user and
+//! system time).
 //!
-//! What can go wrong where the system takes a write by memory: it cannot answer with an error, and
-//! ends the process instead. So a window is opened only where every page can be readied at once,
-//! room on the disk included, with an error where that fails ([`Advice::LinuxPopulateWrite`]); only
-//! over bytes that the file already has; and only on file systems that overwrite in place, so that
-//! a page which the system has stored meanwhile needs no further room. What is left is somebody who
-//! cuts the file short under a running process, and a disk that cannot read back a page which it
+//! The risk of writing through memory: the system cannot report an error, and ends the process
+//! instead. So a window is opened only if every page can be prepared in advance, including disk
+//! space, with an error if that fails ([`Advice::LinuxPopulateWrite`]); only over bytes that the
+//! file already has; and only on file systems that overwrite in place, so that a page that the
+//! system has stored in the meantime needs no new space. The remaining cases are somebody
+//! truncating the file under a running process, and a disk that cannot read back a page that was
 //! dropped from memory since the window was opened.
 //!
-//! XFS is not among them, though its windows are as fast: once it has shut itself down, as after a
-//! failure of its device, it refuses a page that it has stored meanwhile, which ended the program where
-//! a call gets an error (ext4 lets such a write pass, after a shutdown and after an abort; all three
-//! tried); and a file that somebody has cloned is copied there at the next write, which wants room.
+//! XFS is not among these file systems, though its windows are as fast: after it has shut itself
+//! down, as after a device failure, it refuses to map a page that it has stored in the meantime,
+//! which ends the program where a system call would get an error (ext4 lets such a write pass,
+//! after a shutdown and after an abort; all three were tried). Also, a file that somebody has
+//! cloned is copied there at the next write, which needs space.
 //!
-//! A window over exactly one [`HUGE_PAGE_BYTES`] is asked for as one page. Where the file system keeps
-//! large pieces of files in one piece of memory (ext4 of late), it is then readied by one fault,
-//! in 65 to 140 us; page by page the same took 2.8 ms on ext4 (5.4 us each), since
-//! each fault there notes every block of the piece of memory that the page is part of.
+//! A window over exactly [`HUGE_PAGE_BYTES`] is requested as one page. If the file system uses
+//! large folios (recent ext4), one fault then prepares it, in 65 to 140 us; page by page, the same
+//! took 2.8 ms on ext4 (5.4 us each), since each fault there processes every block of the folio
+//! that the page is part of.
 
 #![expect(unsafe_code, reason = "writes to mapped memory; see UNSAFE.md")]
 
@@ -34,17 +35,17 @@ use std::ptr::{self, NonNull};
 
 use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap, munmap};
 
-/// Where a window may start, and the unit that the system stores.
+/// The alignment of windows, and the unit that the system stores.
 pub const PAGE_BYTES: u64 = 4096;
 
-/// A page of the next size, of x86-64 and of AArch64 with small pages of 4 KiB: a window that covers
-/// exactly one costs the least.
+/// The next larger page size, of x86-64 and of AArch64 with 4 KiB pages: a window that covers
+/// exactly one such page is the cheapest.
 pub const HUGE_PAGE_BYTES: u64 = 2 << 20;
 
 /// File systems that overwrite in place, as `statfs` names them: ext4 (and 2 and 3), tmpfs.
 const IN_PLACE: [u64; 2] = [0xef53, 0x0102_1994];
 
-/// A piece of a file as memory.
+/// A piece of a file, mapped into memory.
 pub struct FileWindow {
     start: NonNull<u8>,
     len: usize,
@@ -57,8 +58,8 @@ unsafe impl Send for FileWindow {}
 unsafe impl Sync for FileWindow {}
 
 impl FileWindow {
-    /// Opens a window of `len` bytes at `offset`, of a file that is longer. `None` wherever a write
-    /// by call is the better way, for whatever reason.
+    /// Opens a window of `len` bytes at `offset`, which must be inside the file. `None` if writing
+    /// by system call is better, for whatever reason.
     pub(crate) fn open(file: impl AsFd, offset: u64, len: usize) -> Option<Self> {
         let file = file.as_fd();
         let kind = rustix::fs::fstatfs(file).ok()?.f_type;
@@ -75,9 +76,9 @@ impl FileWindow {
             unsafe { mmap(ptr::null_mut(), len, protection, MapFlags::SHARED, file, offset) };
         let window = Self { start: NonNull::new(start.ok()?.cast())?, len, offset };
         if window.is_huge() {
-            // Without the first, megabytes behind it are made ready, too, page by page.
+            // Without this, megabytes after the first page would be prepared too, page by page.
             window.advise(Advice::Random).unwrap_or_default();
-            // Where there are none, small pages do.
+            // If there are none, small pages do.
             window.advise(Advice::LinuxHugepage).unwrap_or_default();
         }
         window.advise(Advice::LinuxPopulateWrite).ok().map(|()| window)
@@ -89,8 +90,8 @@ impl FileWindow {
         unsafe { madvise(self.start.as_ptr().cast(), self.len, advice) }
     }
 
-    /// Whether it can be one huge page. One that is mapped in small pages would cost more than many
-    /// small ones.
+    /// Whether it can be one huge page. A huge window mapped in small pages would cost more than
+    /// many small windows.
     fn is_huge(&self) -> bool {
         let at = self.start.as_ptr() as u64;
         self.len as u64 == HUGE_PAGE_BYTES
@@ -98,7 +99,7 @@ impl FileWindow {
             && at.is_multiple_of(HUGE_PAGE_BYTES)
     }
 
-    /// Whether `len` bytes at `offset` of the file lie inside.
+    /// Whether `len` bytes at `offset` of the file are inside.
     #[inline]
     #[must_use]
     pub const fn contains(&self, offset: u64, len: usize) -> bool {
@@ -108,7 +109,7 @@ impl FileWindow {
         }
     }
 
-    /// Where it ends in the file.
+    /// Its end in the file.
     #[must_use]
     pub const fn end_offset(&self) -> u64 {
         self.offset + self.len as u64

@@ -1,7 +1,7 @@
-//! A range that a user wants deleted, as a range tombstone has it.
+//! A range that a user wants deleted, in the form of a range tombstone.
 //!
-//! A tombstone starts at a key and ends before another; an empty end is no end. Bounds of every
-//! other sort are brought to this form exactly, without a key that is longer than keys may be.
+//! A range tombstone includes its start and excludes its end; an empty end is no end. All other
+//! kinds of bounds are converted to this form exactly, without exceeding the length limit of keys.
 
 use std::borrow::Cow;
 use std::ops::{Bound, RangeBounds};
@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 use crate::keyspace_core::KeyspaceCore;
 use crate::operation::check_key;
 
-/// Stored keys from `start` up to before `end`, which is empty if there is no end.
+/// Stored keys from `start` to `end`, exclusive; `end` is empty if there is no end.
 #[derive(PartialEq, Eq, Debug)]
 pub(crate) struct DeletedRange {
     pub(crate) start: Vec<u8>,
@@ -81,7 +81,7 @@ impl DeletedRange {
     }
 }
 
-/// The first key behind `key`; `None` if there is none.
+/// The first key after `key`; `None` if there is none.
 fn successor(mut key: Vec<u8>) -> Option<Vec<u8>> {
     if key.len() < limits::KEY_LEN_MAX {
         key.push(0);

@@ -1,4 +1,4 @@
-//! Operations as they stand in a batch, and, byte for byte, in the log.
+//! The encoding of operations in a batch and, byte for byte, in the log.
 //!
 //! A batch is encoded once, when the caller fills it; the commit pipeline copies the bytes into a
 //! log frame and decodes them into memtables. See FORMAT.md section 4.
@@ -14,8 +14,8 @@ pub(crate) struct Operation<'a> {
     pub(crate) keyspace: KeyspaceId,
     pub(crate) kind: EntryKind,
     pub(crate) key: &'a [u8],
-    /// Empty for a tombstone. Otherwise what the entry's value is: for a range tombstone the end
-    /// of the range, for an expiring put the time and the value.
+    /// The value of the entry. Empty for a tombstone; for a range tombstone the end of the range;
+    /// for an expiring put the time and the value.
     pub(crate) value: &'a [u8],
 }
 
@@ -36,8 +36,7 @@ impl<'a> Operation<'a> {
         Ok(())
     }
 
-    /// Appends a put that expires, as an operation of that kind, without putting time and value
-    /// together first.
+    /// Appends an expiring put, without first joining time and value.
     ///
     /// # Errors
     /// As [`Operation::encode`].
@@ -129,14 +128,16 @@ fn key_too_long(key: &[u8]) -> Error {
     ))
 }
 
-/// What precedes the operations of a commit group in its log frame.
+/// The header of a commit group, before its operations in the log frame.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct GroupHeader {
     /// Sequence number of the first operation; the others follow without a gap.
     pub(crate) first_seqno: SeqNo,
-    /// How many sequence numbers before it are in no log, because their keyspaces have none.
+    /// How many sequence numbers directly before it are not in the log, because their keyspaces
+    /// have none.
     pub(crate) unlogged_before: u64,
-    /// How many operations follow. None in a mark: it only vouches for what is before it.
+    /// How many operations follow. 0 in a mark, which only states that what is before it is
+    /// durable.
     pub(crate) count: u64,
 }
 
