@@ -1,26 +1,28 @@
-//! Which values lie in blob files, as jobs are told.
+//! Options of jobs about values in blob files.
 
 use esker_table::Compression;
 
-/// How much garbage blob files may hold, and for how long: a file past it is cleared.
+/// How much garbage blob files may hold, and for how long; a file beyond that is cleared.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct BlobBound {
     /// The share of a file that may be garbage, in percent.
     pub waste_percent_max: u32,
-    /// Files that were written up to then, in milliseconds since the Unix epoch, may hold none.
+    /// Files written at or before this time, in milliseconds since the Unix epoch, may hold no
+    /// garbage.
     pub due_millis: Option<u64>,
 }
 
-/// Which values lie in blob files, and how.
+/// Which values go to blob files, and how.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct BlobOptions {
-    /// Values of at least this many bytes go to blob files; `None` brings all back into tables.
+    /// Values of at least this many bytes go to blob files; `None` brings all values back into
+    /// tables.
     pub threshold_bytes: Option<u64>,
-    /// What is cleared away by whoever meets it.
+    /// Files beyond this bound are cleared by compactions that meet them.
     pub bound: BlobBound,
     /// How values are compressed, each by itself.
     pub compression: Compression,
-    /// A blob file that has reached this many bytes is ended.
+    /// Size, in bytes, at which a blob file is finished.
     pub file_bytes_max: u64,
 }
 

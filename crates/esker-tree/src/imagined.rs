@@ -1,7 +1,7 @@
-//! Trees that are only thought of: tables without files, and shapes that change as plans say.
+//! Imagined trees: tables without files, and shapes that change as plans say.
 //!
-//! What simulations share: the one of policies alone, and the replay of a live tree. Does not know
-//! what the tables would hold.
+//! Shared by the simulation of policies and the replay of a live tree. Does not know what the
+//! tables would hold.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use crate::plan::Plan;
 use crate::shape::{RunId, RunShape, Shape};
 
 impl Shape {
-    /// Puts `table` where it belongs in `run` of `level`, which comes into being if it is not there.
+    /// Inserts `table` into `run` of `level`, and creates the run if it does not exist.
     pub fn place(&mut self, (level, run): (usize, RunId), table: Arc<TableProperties>) {
         let runs = &mut self.levels[level].runs;
         let place = runs.partition_point(|other| other.id > run);
@@ -38,8 +38,8 @@ impl Shape {
     }
 }
 
-/// A table that no file stands for, of keys that are numbers, both ends inclusive: for trees that
-/// are only thought of. What policies do not look at is zero.
+/// A table without a file, for imagined trees. Its keys are numbers, both ends inclusive.
+/// Everything that policies do not look at is zero.
 #[must_use]
 pub fn imagined_table(id: TableId, (first, last): (u64, u64), bytes: u64) -> TableProperties {
     TableProperties {
@@ -65,14 +65,14 @@ pub fn imagined_table(id: TableId, (first, last): (u64, u64), bytes: u64) -> Tab
     }
 }
 
-/// The key that stands for a number in an [`imagined_table`]: bytes that sort as the numbers do.
+/// The key for a number in an [`imagined_table`]: bytes that sort like the numbers.
 #[must_use]
 pub(crate) fn number_key(number: u64) -> Vec<u8> {
-    // Not `to_be_bytes`, which is kept for what is written to disk by rule.
+    // Not `to_be_bytes`, which a lint reserves for what is written to disk.
     (0..8).rev().map(|byte| (number >> (8 * byte)) as u8).collect()
 }
 
-/// The number that a key of an [`imagined_table`] stands for.
+/// The number of a key of an [`imagined_table`].
 #[must_use]
 pub(crate) fn key_number(key: &[u8]) -> u64 {
     key.iter().take(8).fold(0, |number, &byte| number << 8 | u64::from(byte))

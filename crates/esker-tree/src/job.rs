@@ -1,7 +1,7 @@
-//! What flush and compaction have in common: what they are given, how far they are, and how they
-//! end early.
+//! What flush and compaction have in common: their environment, their progress, and how they end
+//! early.
 //!
-//! Does not know what is written, nor when it is worth it.
+//! Does not know what is written, nor when it is worthwhile.
 
 use std::fmt;
 
@@ -15,25 +15,25 @@ use crate::filter::{Filter, FilterError};
 use crate::meaning::ReadContext;
 use crate::read_error::UnsupportedKind;
 
-/// What a flush or a compaction is given by whoever runs it.
+/// What the caller of a flush or a compaction provides.
 #[derive(Clone, Copy)]
 pub struct Job<'a> {
     /// Where tables are.
     pub tables: &'a TableContext,
-    /// Whose entries they are.
+    /// The keyspace of the entries.
     pub keyspace: KeyspaceId,
-    /// What gives the entries their meaning. Without the merge operator operands stay as they are.
+    /// Gives the entries their meaning. Without the merge operator, operands stay as they are.
     pub context: &'a ReadContext,
     /// The compaction filter, with the name of the keyspace; not for flushes.
     pub filter: Option<(&'a Filter, &'a str)>,
     /// How to build a table for a level.
     pub options: &'a dyn Fn(TargetLevel) -> TableOptions,
-    /// Which values lie in blob files.
+    /// Which values go to blob files.
     pub blobs: BlobOptions,
-    /// Mints the id of the next table or blob file; `None`, for a reason that the caller keeps,
+    /// Allocates the id of the next table or blob file; `None`, for a reason that the caller keeps,
     /// cancels the job.
     pub next_id: &'a dyn Fn() -> Option<TableId>,
-    /// Asked about once for each block that is read; it may wait, to yield to other work.
+    /// Called about once for each block that is read; it may wait, to yield to other work.
     pub interrupt: &'a dyn Fn() -> Signal,
     /// Kept up to date while the job runs.
     pub progress: &'a Progress,
@@ -51,7 +51,7 @@ impl Job<'_> {
 pub struct TargetLevel {
     /// The level.
     pub level: usize,
-    /// The deepest level that has tables or gets them by this job.
+    /// The deepest level that has tables, or gets them from this job.
     pub deepest: usize,
 }
 
@@ -73,8 +73,8 @@ pub enum Signal {
     Cancel,
 }
 
-/// How far a job is. Read by anyone while it runs; a job starts with one that is all zeros, and its
-/// parts, if it has several, share that.
+/// The progress of a job, readable while it runs. A job starts with all zeros, and its parts, if it
+/// has several, share one.
 #[derive(Default, Debug)]
 pub struct Progress {
     // Counters only: added to by the threads of the job, and ordering nothing.
@@ -103,20 +103,21 @@ impl Progress {
         self.entries_in.load(Ordering::Relaxed)
     }
 
-    /// Entries of those that were not written again.
+    /// How many of those were not written again.
     #[must_use]
     pub fn entries_dropped(&self) -> u64 {
         self.entries_dropped.load(Ordering::Relaxed)
     }
 
-    /// Back to zeros, for a job that is begun anew.
+    /// Resets to zeros, for a job that starts over.
     pub fn clear(&self) {
         for counter in [&self.bytes_in, &self.bytes_out, &self.entries_in, &self.entries_dropped] {
             counter.store(0, Ordering::Relaxed);
         }
     }
 
-    /// Adds what `now` has more than `before`, which it had less of: estimates may go back.
+    /// Adds the difference between `now` and `before`, which may be negative: estimates may go
+    /// back.
     pub(crate) fn advance(&self, before: &Reached, now: &Reached) {
         let add = |counter: &AtomicU64, before: u64, now: u64| {
             counter.fetch_add(now.wrapping_sub(before), Ordering::Relaxed);
@@ -128,7 +129,7 @@ impl Progress {
     }
 }
 
-/// What one part of a job has come to, as [`Progress`] counts it.
+/// The progress of one part of a job, as counted by [`Progress`].
 #[derive(Clone, Copy, Default, Debug)]
 pub(crate) struct Reached {
     pub(crate) bytes_in: u64,
@@ -142,11 +143,11 @@ pub(crate) struct Reached {
 pub enum JobError {
     /// A table could not be read or written.
     File(FileError),
-    /// An entry whose meaning is not known: whether it may be dropped is not known either.
+    /// An entry with unknown meaning, so that it is unknown whether it may be dropped.
     UnsupportedKind(UnsupportedKind),
     /// The compaction filter failed.
     Filter(FilterError),
-    /// The interrupt said so, or there was no id for a table.
+    /// The interrupt requested it, or there was no id for a table.
     Cancelled,
 }
 

@@ -35,7 +35,7 @@ impl Level {
         self.runs.iter().map(|run| run.bytes()).sum()
     }
 
-    /// The level as policies see it.
+    /// The shape of the level, for policies.
     #[must_use]
     pub fn shape(&self) -> LevelShape {
         LevelShape { runs: self.runs.iter().map(|run| run.shape()).collect() }

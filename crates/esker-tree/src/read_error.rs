@@ -7,7 +7,7 @@ use esker_env::FileError;
 
 use crate::operator::MergeError;
 
-/// An entry of a kind that means nothing to this release: it cannot say what the key holds.
+/// An entry of a kind that this release does not know: it cannot tell the value of the key.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct UnsupportedKind {
     /// The kind.
@@ -22,7 +22,7 @@ impl fmt::Display for UnsupportedKind {
 
 impl std::error::Error for UnsupportedKind {}
 
-/// Why a cursor could not say what a reader sees.
+/// Why a cursor could not determine what a reader sees.
 #[derive(Clone, Debug)]
 pub enum ReadError {
     /// A table could not be read.

@@ -1,11 +1,11 @@
-//! The flushes and merges of a keyspace that the manifests on disk still tell of.
+//! The flushes and merges of a keyspace that the manifests on disk still show.
 //!
-//! A manifest is a log of edits, so its history is there for the reading, and nothing is kept for
-//! it: from the start of the newest manifest on, and of the one before it, as far as it is there.
-//! A clean close starts a manifest, so that is the time since open and the session before, or less
-//! after a very long one. At most [`RECORDED_MAX`] of each are kept, the newest.
+//! A manifest is a log of edits, so it contains history, and nothing extra has to be stored for it.
+//! The history covers the newest manifest and, if it is still there, the previous one. A clean
+//! close starts a new manifest, so that is the time since open and the session before, or less
+//! after a very long session. At most [`RECORDED_MAX`] of each are kept, the newest.
 //!
-//! Changes nothing, and takes what it can get: what is damaged or cut ends the reading of its file.
+//! Changes nothing, and takes what it can get: damage or a torn end stops the reading of that file.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::Path;
@@ -45,13 +45,14 @@ pub struct RecordedMerge {
 struct Reading {
     keyspace: KeyspaceId,
     tables: BTreeMap<TableId, (RunId, Arc<TableProperties>)>,
-    /// Flushes and merges of one manifest may stand in the first edit of the next as tables.
+    /// Tables seen already: the first edit of a manifest lists those of the previous manifest's
+    /// flushes and merges again.
     seen: BTreeSet<TableId>,
     recorded: Recorded,
 }
 
 impl Recorded {
-    /// Reads what the manifests in `dir` tell of `keyspace`.
+    /// Reads what the manifests in `dir` show about `keyspace`.
     ///
     /// # Errors
     /// If the directory cannot be listed.

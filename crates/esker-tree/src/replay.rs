@@ -1,14 +1,15 @@
-//! The recorded past of a tree through policies: what each would cost, if writes went on as before.
+//! Replays the recorded past of a tree under policies: what each would cost if writes went on as
+//! before.
 //!
-//! Starts from the shape of the live tree, as it is, and lets flushes follow that are like the
-//! recorded ones, in their order and again from the first; after each, every plan of the policy is
-//! carried out, one at a time, before the next. What is known of a table is how many entries of
-//! which range of keys it has, so tables hold expectations: see `contents`. How many keys there are
-//! to write to is chosen so that the recorded merges would have dropped as many entries as they did;
-//! without a recorded merge no key counts as written twice.
+//! Starts from the shape of the live tree, and adds flushes like the recorded ones, in order and
+//! again from the first; after each flush, every plan of the policy is carried out, one at a time.
+//! All that is known of a table is its number of entries and its key range, so tables hold expected
+//! values: see `contents`. The number of distinct keys is chosen so that the recorded merges would
+//! have dropped as many entries as they did; without a recorded merge, no key counts as written
+//! twice.
 //!
-//! Flushes whose keys ascend from one to the next go on ascending. Snapshots, deadlines, expiry by
-//! key and what waits in memtables are left out. Pure: no I/O, no clock.
+//! If the keys of flushes ascend from one to the next, they go on ascending. Snapshots, deadlines,
+//! expiry by key and the contents of memtables are left out. Pure: no I/O, no clock.
 
 mod contents;
 mod positions;
@@ -31,19 +32,21 @@ use contents::{Cell, Contents, Grid};
 use positions::{PER_ENTRY, Positions};
 use tree::{EntryBytes, FlushedTable, Tree};
 
-/// Cells that the positions of the live tree are divided into, about.
+/// About how many cells the key positions of the live tree are divided into.
 const CELL_COUNT: u64 = 512;
 
-/// Recorded merges that are looked at to find out how many keys there are.
+/// Recorded merges that are used to estimate how many keys there are.
 const MERGES_MAX: usize = 64;
 
-/// Times as many keys as entries are known: then hardly one is written twice.
+/// Largest estimate of keys, as a multiple of the known entries: then hardly any key is written
+/// twice.
 const KEYS_FACTOR_MAX: f64 = 1024.0;
 
-/// Plans after one flush at which a policy is given up, at least: it does not come to rest.
+/// Minimum number of plans after one flush at which a replay gives up, since the policy does not
+/// come to rest.
 const PLANS_MAX: usize = 10_000;
 
-/// The same for each table of the tree.
+/// The same, for each table of the tree.
 const PLANS_PER_TABLE_MAX: usize = 64;
 
 /// What a replay starts from.
@@ -53,7 +56,7 @@ pub struct ReplaySetup<'a> {
     pub shape: &'a Shape,
     /// Its past.
     pub recorded: &'a Recorded,
-    /// Bytes of a flush, where none is known.
+    /// Bytes of a flush, if none is known.
     pub memtable_bytes: u64,
     /// Time since the epoch that policies count from.
     pub now: Duration,
@@ -75,11 +78,11 @@ pub struct Replay {
 /// What a replay knows of the past.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct ReplayFacts {
-    /// Flushes that the past gives; those of a replay follow them round and round.
+    /// Flushes of the past; a replay repeats them cyclically.
     pub flushes: usize,
-    /// Merges that tell how often keys are written again.
+    /// Merges that show how often keys are overwritten.
     pub merges: usize,
-    /// Of a hundred newer entries of these merges, how many took the place of an older one.
+    /// How many percent of the newer entries in these merges replaced an older one.
     pub overwrite_percent: Option<u64>,
     /// Whether the keys of flushes ascend from one to the next.
     pub is_ascending: bool,
@@ -94,7 +97,7 @@ pub struct ReplayFigures {
     pub flush_count: u64,
     /// Bytes of their tables.
     pub flush_bytes: u64,
-    /// Bytes that compactions wrote before the first flush: what the change of policy costs.
+    /// Bytes that compactions wrote before the first flush: the cost of changing the policy.
     pub takeover_bytes: u64,
     /// Bytes that compactions wrote afterwards.
     pub compaction_bytes: u64,
@@ -102,8 +105,8 @@ pub struct ReplayFigures {
     pub dropped_bytes: u64,
     /// Bytes of all tables at the end.
     pub table_bytes: u64,
-    /// The most bytes of tables for each byte of a tree of one run with the same data, inputs and
-    /// outputs of a running compaction counted both.
+    /// Peak of bytes of tables per byte that the same data would take as a single run, counting
+    /// both inputs and outputs of a running compaction.
     pub space_amplification_peak: f64,
     /// The same at the end.
     pub space_amplification: f64,
@@ -111,7 +114,7 @@ pub struct ReplayFigures {
     pub run_count_max: usize,
     /// Runs at the end.
     pub run_count: usize,
-    /// Runs after the compactions of each flush, on the average.
+    /// Average number of runs after the compactions of each flush.
     pub run_count_mean: f64,
     /// The tree at the end, up to the deepest level that is not empty.
     pub levels: Vec<ReplayLevel>,
@@ -191,11 +194,11 @@ impl Replay {
         self.facts
     }
 
-    /// Lets as much as `flush_count` flushes follow under `policy`, each `scale` times as large as
-    /// the recorded ones: so many fewer. No policy compacts nothing.
+    /// Replays as much data as `flush_count` recorded flushes have, under `policy`, in flushes that
+    /// are `scale` times as large, and so fewer. Without a policy, nothing is compacted.
     ///
     /// # Errors
-    /// If the policy does not come to rest, or plans what cannot be done.
+    /// If the policy does not come to rest, or returns an impossible plan.
     pub fn run(
         &self,
         policy: Option<&dyn Policy>,
@@ -233,18 +236,19 @@ impl Replay {
     }
 }
 
-/// A replay under one policy, on its way.
+/// A replay in progress, under one policy.
 struct Course<'a> {
     policy: Option<&'a dyn Policy>,
     tree: Tree,
     now: Duration,
     figures: ReplayFigures,
-    /// Bytes written since the room of the tree was last noted.
+    /// Bytes written since the size of the tree was last noted.
     unnoted_bytes: u64,
 }
 
-/// What is written between two looks at the room that the tree takes: its bytes by this. A look goes over
-/// all runs, so without compactions looks at each flush are quadratic: 8,000 flushes took minutes.
+/// The size of the tree is noted after writes of one part in this many of it. Noting it visits all
+/// runs, so doing that at each flush would be quadratic without compactions: 8,000 flushes took
+/// minutes.
 const NOTED_SHARE: u64 = 64;
 
 impl<'a> Course<'a> {
@@ -304,7 +308,7 @@ impl<'a> Course<'a> {
         Err(format!("{} does not come to rest", policy.name()))
     }
 
-    /// Notes how much room the tree takes, with so many bytes `more`, once enough was `written` since the
+    /// Notes how much space the tree takes, plus `more` bytes, once enough was `written` since the
     /// last time.
     fn note_space(&mut self, written: u64, more: u64) {
         self.unnoted_bytes = self.unnoted_bytes.saturating_add(written);
@@ -369,7 +373,7 @@ fn newest(recorded: &Recorded) -> Vec<&RecordedMerge> {
     recorded.merges.iter().rev().take(MERGES_MAX).collect()
 }
 
-/// Merges without tombstones, whose end is another matter.
+/// Merges without tombstones, which are dropped for other reasons.
 fn informative(recorded: &Recorded) -> impl Iterator<Item = &RecordedMerge> {
     let plain = |m: &&RecordedMerge| m.inputs.iter().all(|(_, table)| table.tombstone_count == 0);
     newest(recorded).into_iter().filter(plain)
@@ -393,7 +397,7 @@ fn overwrite_percent(recorded: &Recorded) -> Option<u64> {
     (newer > 0).then(|| (100 * dropped / newer).min(100))
 }
 
-/// The grid with which the recorded merges drop as many entries as they did.
+/// The grid with which the recorded merges would drop as many entries as they did.
 fn fitted(recorded: &Recorded, positions: &Positions, width: u64) -> Grid {
     let mut merges: Vec<Vec<Contents>> = Vec::new();
     let mut left = 0;
@@ -405,7 +409,7 @@ fn fitted(recorded: &Recorded, positions: &Positions, width: u64) -> Grid {
             let contents = model(grid(1.0), positions, table).contents;
             runs.entry(*run).or_default().add(&contents);
         }
-        // The largest is the oldest, and the one that entries are hidden of.
+        // The largest is the oldest, and the one whose entries are hidden.
         let mut runs: Vec<Contents> = runs.into_values().collect();
         runs.sort_by(|a, b| a.sum().entries.total_cmp(&b.sum().entries));
         merges.push(runs);
@@ -446,7 +450,7 @@ fn entry_bytes(
     EntryBytes { shallow: shallow.unwrap_or(any), deep: deep.unwrap_or(any) }
 }
 
-/// The time between flushes, where tables say when they were written.
+/// The time between flushes, if tables record when they were written.
 fn interval(flushes: &[Vec<Arc<TableProperties>>]) -> Duration {
     let written =
         |tables: &Vec<Arc<TableProperties>>| tables.first()?.extras.times.map(|t| t.written);
@@ -456,8 +460,8 @@ fn interval(flushes: &[Vec<Arc<TableProperties>>]) -> Duration {
     Duration::from_millis(last.saturating_sub(first) / count)
 }
 
-/// How many cells each round of `flushes` lies further on than the one before; 0 unless nearly all
-/// of them begin behind the end of the last.
+/// By how many cells each round of `flushes` is beyond the previous one; 0 unless nearly all
+/// flushes begin after the end of the one before.
 fn ascent(flushes: &[Vec<FlushedTable>], width: u64) -> u64 {
     let hull = |tables: &Vec<FlushedTable>| {
         Some((tables.first()?.hull.0, tables.last().map(|table| table.hull.1)?))

@@ -15,7 +15,8 @@ use crate::shape::{RunId, RunShape};
 pub struct Run {
     id: RunId,
     tables: Vec<Arc<Table>>,
-    /// Smallest and largest key of each table in turn: at even places one, at odd the other.
+    /// Smallest and largest keys of all tables: the smallest at even indexes, the largest at odd
+    /// ones.
     fences: Fences,
     /// Those of the tables that have range tombstones.
     with_ranges: Vec<Arc<Table>>,
@@ -82,7 +83,8 @@ impl Run {
     #[must_use]
     pub fn find(&self, user_key: &[u8]) -> Option<&Arc<Table>> {
         let (fence, is_equal) = self.fences.search(user_key);
-        // Before a table's smallest key is a gap, before its largest key is the table.
+        // A key before a table's smallest key is in a gap; one before its largest key is in the
+        // table.
         match fence % 2 {
             1 if is_equal => self.find_at_end(fence / 2, user_key),
             1 => self.tables.get(fence / 2),
@@ -93,8 +95,8 @@ impl Run {
         }
     }
 
-    /// Of the table at `place`, whose end `user_key` is: an end of range tombstones alone is no key
-    /// of it, and may be the first of the next table.
+    /// For the table at `place`, which ends with `user_key`: if that is only the end of a range
+    /// tombstone, it is not a key of this table, and may be the first of the next one.
     #[cold]
     fn find_at_end(&self, place: usize, user_key: &[u8]) -> Option<&Arc<Table>> {
         let table = self.tables.get(place)?;
@@ -104,7 +106,8 @@ impl Run {
         self.tables.get(place + 1).filter(|next| next.properties().smallest_key == user_key)
     }
 
-    /// The place of the first table that ends at or after `user_key`; their count if none does.
+    /// The index of the first table that ends at or after `user_key`; the number of tables if none
+    /// does.
     #[must_use]
     pub fn lower_bound(&self, user_key: &[u8]) -> usize {
         let (fence, is_equal) = self.fences.search(user_key);
@@ -125,7 +128,7 @@ impl Run {
         &self.tables[self.places(range)]
     }
 
-    /// The places of the tables that may hold a key of `range`; none if no key lies in it.
+    /// The indexes of the tables that may hold a key of `range`; none if no key lies in it.
     pub(crate) fn places(&self, range: &KeyRange) -> Range<usize> {
         if range.is_empty() {
             return 0..0;
@@ -151,7 +154,7 @@ impl Run {
         (first, last)
     }
 
-    /// The run as policies see it.
+    /// The shape of the run, for policies.
     #[must_use]
     pub fn shape(&self) -> RunShape {
         let tables = self.tables.iter().map(|table| Arc::clone(table.properties())).collect();

@@ -1,7 +1,7 @@
-//! All runs of a version in one list, in the order in which a point read looks at them.
+//! All runs of a version in one list, in the order in which a point read searches them.
 //!
-//! Most levels are empty and most runs cannot hold a key, so that a walk over levels and their runs
-//! costs more than the runs that are looked at. Here stand the bounds of all of them side by side.
+//! Most levels are empty and most runs cannot hold a given key, so a walk over levels and their
+//! runs costs more than searching the few that can. Here the bounds of all runs are side by side.
 //! Does not know which table of a run has a visible entry, or what levels mean.
 
 use std::sync::Arc;

@@ -1,7 +1,7 @@
-//! Edits taken into a catalog in place, one after the other.
+//! Folds edits into a catalog, in place.
 //!
-//! Decides which edits fit. Does not know how an edit that does not is undone: whoever folds keeps
-//! the catalog from before, or has no use for what comes of edits of which one is refused.
+//! Decides which edits fit. Does not undo a refused edit: the caller keeps the previous catalog, or
+//! has no use for the result if an edit is refused.
 
 mod index;
 
@@ -17,19 +17,19 @@ use crate::edit::{EditRecord, EditRefused, VersionEdit};
 use crate::shape::{LEVEL_COUNT_MAX, RunId};
 use index::Index;
 
-/// A catalog that edits are taken into. Once one was refused, a part of it may be in there.
+/// A catalog into which edits are folded. After a refused edit, it may contain part of that.
 #[derive(Debug)]
 pub(crate) struct Fold {
     catalog: Catalog,
-    /// For many tables. Without it each one that is added asks every keyspace, and an edit that puts
-    /// tables into a run looks at every table of the keyspace.
+    /// For many tables. Without it, each added table is looked up in every keyspace, and an edit
+    /// that adds tables to a run looks at every table of the keyspace.
     index: Option<Index>,
 }
 
-/// What an edit has been about so far.
+/// What an edit has changed so far.
 #[derive(Default)]
 struct Touched {
-    /// The runs of each keyspace that it puts tables into.
+    /// The runs of each keyspace to which it adds tables.
     runs: BTreeMap<KeyspaceId, BTreeSet<(usize, RunId)>>,
     /// The tables that it names.
     tables: BTreeSet<TableId>,
@@ -46,20 +46,20 @@ impl Touched {
 }
 
 impl Fold {
-    /// Takes any number of edits into `catalog`.
+    /// A fold of any number of edits into `catalog`.
     ///
     /// # Cost
-    /// Looks at every table; from then on, what an edit costs hardly grows with their number.
+    /// Looks at every table; after that, the cost of an edit hardly grows with their number.
     /// Keyspaces that are shared with another catalog are copied at their first change.
     pub(crate) fn new(catalog: Catalog) -> Self {
         let index = Some(Index::of(&catalog));
         Self { catalog, index }
     }
 
-    /// Takes `edit` into `catalog`, and no other.
+    /// A fold of only `edit` into `catalog`.
     pub(crate) fn of_one(catalog: Catalog, edit: &VersionEdit) -> Self {
         let table_count: usize = catalog.keyspaces.values().map(|state| state.tables.len()).sum();
-        // Where asking every keyspace takes longer than looking at every table once.
+        // If asking every keyspace takes longer than looking at every table once.
         if table_count <= edit.records.len().saturating_mul(catalog.keyspaces.len()) {
             return Self::new(catalog);
         }
@@ -76,7 +76,7 @@ impl Fold {
         self.catalog
     }
 
-    /// Takes in `edit`, as [`Catalog::apply`] says.
+    /// Applies `edit`, as [`Catalog::apply`] does.
     ///
     /// # Errors
     /// With the first reason why it does not fit.
@@ -105,7 +105,7 @@ impl Fold {
 
     fn record(&mut self, record: &EditRecord, touched: &mut Touched) -> Result<(), EditRefused> {
         match record {
-            // Lower bounds: two that were taken at once may come in either order.
+            // Lower bounds: two that were reserved concurrently may come in either order.
             EditRecord::NextFileCounter(to) => {
                 self.catalog.next_file_counter = self.catalog.next_file_counter.max(*to);
                 Ok(())
@@ -133,7 +133,7 @@ impl Fold {
                 let is_there = self.catalog.logs.contains(log);
                 ensure(is_there, || format!("log {log} is durable but not there"))
             }
-            // About the file that it stands in.
+            // Concerns only the file that it is in.
             EditRecord::Closed => Ok(()),
             _ => self.keyspace_record(record, touched),
         }
@@ -302,7 +302,7 @@ impl Fold {
 }
 
 impl KeyspaceState {
-    /// That no two tables of one of `runs` overlap.
+    /// Checks that no two tables of one of `runs` overlap.
     fn check_runs(&self, runs: &BTreeSet<(usize, RunId)>) -> Result<(), EditRefused> {
         let mut touched: BTreeMap<(usize, RunId), Vec<&TableProperties>> = BTreeMap::new();
         for place in self.tables.values() {

@@ -1,8 +1,9 @@
-//! A tree as one list of runs by age, for policies that take whole runs.
+//! A tree as a list of runs by age, for policies that merge whole runs.
 //!
-//! Of two runs the one in the shallower level is newer, and in one level the one with the larger
-//! id. Neighbours of the list can be merged into the place of the oldest of them, whatever else the
-//! tree holds, and the oldest can be dropped: the order of all entries of a key stays.
+//! Of two runs, the one in the shallower level is newer; within a level, the one with the larger
+//! id. Adjacent runs of the list can be merged into the place of the oldest of them, whatever else
+//! the tree holds, and the oldest runs can be dropped: that preserves the order of all entries of a
+//! key.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -15,7 +16,7 @@ use crate::shape::{LEVEL_COUNT_MAX, RunId, RunShape, Shape};
 /// The deepest level.
 pub(super) const LAST: usize = LEVEL_COUNT_MAX - 1;
 
-/// One run and where it stands.
+/// A run and its place.
 #[derive(Clone, Copy)]
 pub(super) struct Aged<'a> {
     pub(super) level: usize,
@@ -40,8 +41,8 @@ pub(super) fn by_age(shape: &Shape) -> Vec<Aged<'_>> {
     levels.flat_map(|(level, runs)| runs.runs.iter().map(move |run| Aged { level, run })).collect()
 }
 
-/// How many of `runs`, from the newest on, plans in flight neither take from nor put anything
-/// into: all of them if nothing is in flight, else at most those of level 0.
+/// How many of `runs`, from the newest on, plans in flight neither take from nor add to: all of
+/// them if nothing is in flight, otherwise at most those of level 0.
 pub(super) fn idle_count(runs: &[Aged<'_>], busy: &Busy) -> usize {
     if busy.is_empty() {
         return runs.len();
@@ -55,8 +56,8 @@ pub(super) fn idle_count(runs: &[Aged<'_>], busy: &Busy) -> usize {
     runs.iter().take_while(is_idle).count()
 }
 
-/// The plan that merges neighbours into one run, in the place of the oldest of them; in the last
-/// level, if nothing is older.
+/// The plan that merges adjacent runs into one, in the place of the oldest of them, or in the last
+/// level if nothing is older.
 pub(super) fn merge(
     reason: PlanReason,
     runs: &[Aged<'_>],
@@ -70,7 +71,7 @@ pub(super) fn merge(
     merge_into(reason, &runs[span], (level, target_run), table_bytes)
 }
 
-/// The plan that merges `runs` into one run of the level; into a new one if no run is named.
+/// The plan that merges `runs` into one run of the level, or into a new one if no run is given.
 pub(super) fn merge_into(
     reason: PlanReason,
     runs: &[Aged<'_>],
@@ -81,7 +82,7 @@ pub(super) fn merge_into(
     plan(reason, inputs.collect(), target, table_bytes)
 }
 
-/// The plan of exactly these tables, some of each run; runs without are left out.
+/// The plan for exactly these tables, chosen by run; runs without any are left out.
 pub(super) fn plan(
     reason: PlanReason,
     mut choices: Vec<(Aged<'_>, Vec<&Arc<TableProperties>>)>,
@@ -112,7 +113,7 @@ pub(super) fn plan(
     }
 }
 
-/// The plan that drops `tables`, all of each run but, it may be, of the newest of them.
+/// The plan that drops `tables`: all of each run, except perhaps of the newest of these runs.
 pub(super) fn drop_tables(
     reason: PlanReason,
     choices: Vec<(Aged<'_>, Vec<&Arc<TableProperties>>)>,

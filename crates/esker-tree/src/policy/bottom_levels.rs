@@ -1,8 +1,8 @@
-//! The levels of a policy that has its own count of them, as the deepest levels of the tree.
+//! Maps the levels of a policy with its own number of levels to the deepest levels of the tree.
 //!
-//! Such a policy numbers its levels from 1; its last is the last of the tree, so that trees of all
-//! policies meet there. What another policy left elsewhere is brought in first: several runs of one
-//! level become one, and what stands between level 0 and level 1 goes down with level 0.
+//! Such a policy numbers its levels from 1; its last level is the last of the tree, where the trees
+//! of all policies meet. What another policy left elsewhere is brought in first: several runs of a
+//! level are merged into one, and tables between level 0 and level 1 are merged down with level 0.
 
 use std::sync::Arc;
 
@@ -27,7 +27,7 @@ impl<'a> BottomLevels<'a> {
         Self { shape, count }
     }
 
-    /// The place in the tree of the level that the policy calls `level`.
+    /// The level of the tree that the policy calls `level`.
     pub(super) fn place(&self, level: usize) -> usize {
         if level == 0 { 0 } else { LAST - self.count + level }
     }
@@ -49,7 +49,7 @@ impl<'a> BottomLevels<'a> {
         runs.map(|run| (Aged { level: place, run }, run.tables.iter().collect())).collect()
     }
 
-    /// The plan that brings in what does not fit into these levels, if anything.
+    /// The plan that brings in tables that do not fit into these levels, if there are any.
     pub(super) fn bring_in(&self, table_bytes: u64) -> Option<Plan> {
         for level in (1..=self.count).rev() {
             let runs: Vec<Aged<'_>> = self.all(level).iter().map(|(aged, _)| *aged).collect();

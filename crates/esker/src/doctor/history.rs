@@ -1,8 +1,8 @@
 //! What all manifests of a directory say, as far as they can be read.
 //!
-//! The newest manifest alone is the truth, if it is whole. Where it is not, the frames of it that
-//! are, and the manifest before it, still tell which tables were added, moved and removed, and what
-//! the keyspaces are called. Ids are never given twice: what an edit removed stays removed.
+//! If the newest manifest is intact, it alone counts. If it is not, its intact frames, and the
+//! previous manifest, still show which tables were added, moved and removed, and the names of
+//! keyspaces. Ids are never reused: what an edit removed stays removed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -27,22 +27,22 @@ use crate::options::KeyspaceOptions;
 /// What is known of a database without its tables and its log.
 pub(super) struct History {
     pub(super) catalog: Catalog,
-    /// The catalog is that of a whole manifest: nothing is missing.
+    /// Whether the catalog is from an intact manifest: then nothing is missing.
     pub(super) is_whole: bool,
     /// Tables that were removed, or were of a keyspace that was dropped.
     pub(super) removed: BTreeSet<TableId>,
     /// Segments that were released.
     pub(super) released: BTreeSet<LogId>,
     pub(super) dropped: BTreeSet<KeyspaceId>,
-    /// Keyspaces whose name, and whose options, nothing tells.
+    /// Keyspaces whose name and options are unknown.
     unnamed: BTreeSet<KeyspaceId>,
     unset: BTreeSet<KeyspaceId>,
-    /// Those of which tables tell more than manifests.
+    /// Those about which tables tell more than manifests.
     described: BTreeSet<KeyspaceId>,
 }
 
 impl History {
-    /// Reads what there is. `None` if not even the id of the database can be told.
+    /// Reads what there is. `None` if not even the id of the database can be determined.
     ///
     /// # Errors
     /// Of the system; `UnsupportedFormat`.
@@ -72,7 +72,8 @@ impl History {
         Ok(Some(history))
     }
 
-    /// Gives keyspaces whose options do not decode others, since no open takes them; whether there are any.
+    /// Replaces options that do not decode, since no open would accept them; returns whether there
+    /// were any.
     fn replace_options(&mut self) -> bool {
         let unset = self.unset.len();
         for (id, state) in &mut self.catalog.keyspaces {
@@ -101,8 +102,8 @@ impl History {
         self.catalog.database
     }
 
-    /// The keyspace of that id; made, with a name of its own, if nothing is known of it. True if it
-    /// was made.
+    /// Ensures that the keyspace exists; creates it, with a new name, if nothing is known of it.
+    /// Returns whether it was created.
     pub(super) fn keyspace(&mut self, id: KeyspaceId) -> bool {
         if self.catalog.keyspaces.contains_key(&id) {
             return false;
@@ -123,7 +124,7 @@ impl History {
         true
     }
 
-    /// What nothing tells of the keyspace, if there is anything.
+    /// What is unknown about the keyspace, if anything.
     pub(super) fn untold(&self, id: KeyspaceId) -> Option<&'static str> {
         match (self.unnamed.contains(&id), self.unset.contains(&id)) {
             (_, true) if self.described.contains(&id) => {
@@ -150,8 +151,8 @@ impl History {
         name
     }
 
-    /// Gives the keyspace its name. Another one that has it was renamed or dropped before, by an
-    /// edit that is lost.
+    /// Gives the keyspace its name. Another keyspace with that name was renamed or dropped earlier,
+    /// by an edit that is lost.
     fn name(&mut self, id: KeyspaceId, name: &str) {
         self.state(id).name = name.to_owned();
         self.unnamed.remove(&id);
@@ -162,7 +163,7 @@ impl History {
         }
     }
 
-    /// Asks the tables of keyspaces whose creation no manifest tells; of each the newest.
+    /// Consults the newest table of each keyspace whose creation is in no manifest.
     fn ask_tables(&mut self, place: &Place) -> Result<()> {
         let tables = place.tables(self.catalog.database);
         let (mut told, mut told_outside) = (BTreeMap::new(), BTreeMap::new());
@@ -187,7 +188,7 @@ impl History {
         Ok(())
     }
 
-    /// Takes in what a table says of its keyspace.
+    /// Uses what a table records about its keyspace.
     fn describe(&mut self, id: KeyspaceId, told: &TableKeyspace) {
         self.described.insert(id);
         let merge_operator = Some(&told.merge_operator).filter(|name| !name.is_empty());
@@ -201,7 +202,7 @@ impl History {
         let is_other = |(other, state): (&KeyspaceId, &Arc<KeyspaceState>)| {
             *other != id && state.name == told.name && !self.unnamed.contains(other)
         };
-        // A name that a manifest gives, to this one or another, is newer than that of a table.
+        // A name from a manifest, for this or another keyspace, is newer than one from a table.
         let is_free = !told.name.is_empty() && !self.catalog.keyspaces.iter().any(is_other);
         if self.unnamed.contains(&id) && is_free {
             self.name(id, &told.name);
@@ -228,7 +229,7 @@ impl History {
         loop {
             match reader.next_frame() {
                 Ok(Some(frame)) => {
-                    // What a manifest starts with takes the place of all before.
+                    // The first edit of a manifest replaces everything before it.
                     let is_snapshot = std::mem::replace(&mut is_first, false);
                     let edit = VersionEdit::decode(frame.payload);
                     let Ok(edit) = edit else { continue };
@@ -249,7 +250,7 @@ impl History {
         }
     }
 
-    /// Forgets what exists, but not what has gone.
+    /// Forgets what exists, but not what was removed.
     fn start_over(&mut self) {
         for state in self.catalog.keyspaces.values() {
             self.removed.extend(state.tables.keys());
@@ -267,7 +268,7 @@ impl History {
         Arc::make_mut(state)
     }
 
-    /// Takes in a record, whether it fits or not: the one that it would fit may be lost.
+    /// Applies a record even if it does not fit: the one that it depends on may be lost.
     fn record(&mut self, record: &EditRecord) {
         let catalog = &mut self.catalog;
         match record {
@@ -332,8 +333,8 @@ impl History {
     }
 }
 
-/// What a table that was taken over says of the keyspace that it was written for: which order its keys
-/// have, and its name if it was for one only.
+/// What an ingested table records about the keyspace that it was written for: its key order, and
+/// its name if it was for one keyspace only.
 fn told_outside_of(place: &Place, table: &TableProperties) -> Option<TableKeyspace> {
     let Some(Origin::Adopted { .. }) = &table.extras.origin else { return None };
     let path = place.dir.join(table.id.file_name());
@@ -345,10 +346,10 @@ fn told_outside_of(place: &Place, table: &TableProperties) -> Option<TableKeyspa
     Some(TableKeyspace { name, order, merge_operator: String::new() })
 }
 
-/// Whether a manifest that could be read is all there is to know.
+/// Whether a manifest that could be read is complete.
 fn is_whole(place: &Place, recovered: &Recovered) -> bool {
     let catalog = &recovered.catalog;
-    // Zeros in place of its last edits look like an end.
+    // Zeros in place of its last edits would look like its end.
     let is_unreadable = place.is_unreadable(&recovered.id.file_name());
     if is_unreadable && !esker_base::planted::is("manifest-with-a-hole-is-whole") {
         return false;
@@ -356,14 +357,15 @@ fn is_whole(place: &Place, recovered: &Recovered) -> bool {
     let of_kind = |kind| place.files_of(kind).map(move |(id, _)| (id, kind));
     let logs = place.logs().keys().map(|id| (*id, FileKind::Log));
     let mut files = of_kind(FileKind::Table).chain(of_kind(FileKind::Blob)).chain(logs);
-    // No id is given before a manifest says that it may be: a newer one is missing.
+    // No id is given out before a manifest has reserved it: so a newer one is missing.
     let is_beyond = |(id, kind): (FileId, FileKind)| {
         catalog.next_file_counter <= id.counter && !place.is_foreign(id, kind, catalog.database)
     };
     if files.any(is_beyond) {
         return false;
     }
-    // What looks like an edit that was never acknowledged was, if files have gone by it.
+    // What looks like an unacknowledged edit was acknowledged if files have been removed because of
+    // it.
     let states = catalog.keyspaces.values().flat_map(|state| state.tables.keys());
     let has_all = states.into_iter().all(|id| place.file_len(id.0, FileKind::Table).is_some())
         && catalog.logs.iter().all(|log| place.logs().contains_key(&log.0));

@@ -1,4 +1,4 @@
-//! What a repair takes from the log: the operations that are in no table, up to the first hole.
+//! What a repair keeps of the log: the operations that are in no table, up to the first hole.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
@@ -21,18 +21,18 @@ pub(super) struct LogRescue {
     /// By keyspace.
     pub(super) memtables: BTreeMap<KeyspaceId, Memtable>,
     pub(super) operation_count: u64,
-    /// The largest sequence number that was come by, whether it is kept or not.
+    /// The largest sequence number found, whether kept or not.
     pub(super) last_seqno: SeqNo,
     pub(super) lost: Vec<Loss>,
-    /// Segments that something is lost of.
+    /// Segments of which something is lost.
     pub(super) spoilt: BTreeSet<LogId>,
     stopped_by: Option<String>,
 }
 
-/// Reads `logs`, which are in order. `goes_on` takes what follows a hole too.
+/// Reads `logs`, which are in order. With `goes_on`, also keeps what follows a hole.
 ///
-/// Without a whole manifest, groups that a gap separates from later ones are of segments that were
-/// released before, and whose files were not yet removed: they are in tables.
+/// Without an intact manifest, groups separated by a gap from later ones are from segments that
+/// were released but whose files were not removed yet: they are in tables.
 pub(super) fn rescue(
     place: &Place,
     history: &History,
@@ -44,7 +44,7 @@ pub(super) fn rescue(
     let before = if history.is_whole { history.catalog.last_seqno } else { SeqNo::MAX };
     // A gap that follows damage is the hole that the damage left.
     let mut is_behind_damage = false;
-    // Those of which no segment has said yet that they were durable.
+    // Gaps of which no segment has said yet that they were durable.
     let mut gaps = Vec::new();
     let durable = &history.catalog.durable_logs;
     walk_logs(place, history.database(), logs, durable, before, |item| match item {
@@ -108,7 +108,7 @@ impl LogRescue {
         }
     }
 
-    /// Lists the keys of a group that stands behind a hole.
+    /// Lists the keys of a group after a hole.
     fn lose(&mut self, history: &History, group: &Group<'_>) {
         self.spoilt.insert(group.log);
         let file = group.log.file_name();
@@ -145,12 +145,12 @@ fn numbered<'a>(group: &'a Group<'_>) -> impl Iterator<Item = (SeqNo, &'a Operat
 fn is_needed(history: &History, seqno: SeqNo, operation: &Operation<'_>) -> bool {
     match history.catalog.keyspaces.get(&operation.keyspace) {
         Some(state) => state.flushed_up_to < seqno,
-        // Only where the manifest is not whole may a keyspace be unknown that exists.
+        // Only without an intact manifest can an existing keyspace be unknown.
         None => !history.is_whole && !history.dropped.contains(&operation.keyspace),
     }
 }
 
-/// Adds the keys that an operation is about. The end of a range counts as one of them.
+/// Adds the keys that an operation affects. The end of a range counts as one of them.
 fn widen(keys: &mut AffectedKeys, operation: &Operation<'_>) {
     let is_range = operation.kind == EntryKind::RangeTombstone
         && !esker_base::planted::is("lost-range-is-its-first-key");

@@ -1,7 +1,7 @@
 //! Walks log segments group by group, past what is damaged.
 //!
-//! Reads as recovery does, but where recovery gives up the walk says so and goes on with the next
-//! frame that is whole. What to make of it is for the caller to decide.
+//! Reads as recovery does, but where recovery would give up, the walk reports it and goes on with
+//! the next intact frame. The caller decides what to make of that.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -18,20 +18,20 @@ use crate::logs::packed_group::StoredGroup;
 use crate::logs::{LOG_FORMAT_NEWEST, LOG_MISSING};
 use crate::operation::{GroupHeader, Operation};
 
-/// What a walk comes by, in the order of the log.
+/// What a walk finds, in log order.
 pub(super) enum LogItem<'a> {
-    /// A commit group that is whole.
+    /// An intact commit group.
     Group(Group<'a>),
-    /// Groups are missing before the next one, up to that of this sequence number.
+    /// Groups are missing before the next one.
     Gap {
         /// The last number before.
         after: SeqNo,
-        /// The first number behind.
+        /// The first number after.
         before: SeqNo,
     },
     /// A place that cannot be read.
     Damage(Corruption),
-    /// The header of a segment cannot be read. Its groups follow all the same.
+    /// The header of a segment cannot be read. Its groups follow nevertheless.
     HeaderDamage(LogId, Corruption),
     /// A segment ends.
     End(SegmentEnd),
@@ -55,7 +55,7 @@ impl Group<'_> {
 /// How a segment ends.
 pub(super) struct SegmentEnd {
     pub(super) log: LogId,
-    /// Up to where its frames say that it was durable.
+    /// How far it was durable, according to its frames.
     pub(super) marked_durable: u64,
 }
 
@@ -144,7 +144,8 @@ fn walk_segment(
                     visit(LogItem::Damage(damage));
                 }
             },
-            // What the device does not give may have held frames: this is no end before it.
+            // The unreadable part may have held frames, so this is not the end if it comes before
+            // that.
             Ok(None) if refused < place.unreadable.last_end(&path) => {
                 refused = place.unreadable.last_end(&path);
                 reader.expect_durable(refused);
@@ -167,7 +168,7 @@ fn walk_segment(
 /// What the next group has to follow.
 struct Last {
     seqno: SeqNo,
-    /// It is that of a group; otherwise that of the tables, which groups may repeat.
+    /// Whether it is a group's; otherwise it is that of the tables, which groups may repeat.
     is_of_group: bool,
 }
 
@@ -204,7 +205,7 @@ fn decode_group<'a>(
     let group = StoredGroup::decode(payload)?;
     let header = group.header;
     let mut decoder = group.operations(room)?;
-    // Grown as they come: the count is not to be believed before.
+    // Grown as operations are decoded: the count cannot be trusted in advance.
     let mut operations = Vec::new();
     for _ in 0..header.count {
         operations.push(Operation::decode(&mut decoder)?);

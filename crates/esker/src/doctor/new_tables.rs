@@ -17,7 +17,7 @@ use crate::recovery::orphans::UNFINISHED_SUFFIX;
 /// A table that has reached this many bytes is ended.
 const TABLE_BYTES_MAX: u64 = 64 << 20;
 
-/// Mints ids that no file has had.
+/// Allocates ids that no file has had.
 #[derive(Debug)]
 pub(super) struct Ids {
     next: u64,
@@ -39,9 +39,9 @@ impl Ids {
     }
 }
 
-/// Takes entries in order, and leaves disjoint tables. A file gets the name of a table once it is
-/// whole and durable: what a crash leaves is one, or is not taken for one. The names are durable
-/// once the directory is synced.
+/// Takes entries in order, and writes disjoint tables. A file gets the name of a table only once it
+/// is complete and durable, so that a crash leaves no partial table under such a name. The names
+/// are durable once the directory is synced.
 pub(super) struct NewTables<'a> {
     context: &'a Arc<TableContext>,
     ids: &'a mut Ids,
@@ -49,7 +49,7 @@ pub(super) struct NewTables<'a> {
     level: u8,
     options: TableOptions,
     builder: Option<TableBuilder>,
-    /// The file of the table that is not whole yet.
+    /// The file of the unfinished table.
     unfinished: Option<PathBuf>,
     /// The blob files that entries may refer to.
     blobs: BTreeMap<BlobFileId, BlobFileFacts>,
@@ -57,7 +57,7 @@ pub(super) struct NewTables<'a> {
     /// Range tombstones of all tables, and where those that are not written yet start.
     ranges: Fragments,
     range_start: Vec<u8>,
-    /// When the entries were written, if anything tells.
+    /// When the entries were written, if known.
     times: Option<TableTimes>,
     finished: Vec<TableProperties>,
 }
@@ -153,7 +153,7 @@ impl<'a> NewTables<'a> {
         Ok(())
     }
 
-    /// Ends the last table, and gives all away.
+    /// Finishes the last table, and returns all.
     pub(super) fn finish(mut self) -> Result<Vec<TableProperties>> {
         self.end_table(&[])?;
         Ok(std::mem::take(&mut self.finished))
@@ -161,7 +161,7 @@ impl<'a> NewTables<'a> {
 }
 
 impl Drop for NewTables<'_> {
-    /// After a failure: what was begun takes room on a disk that may be full.
+    /// After a failure: an unfinished file takes space on a disk that may be full.
     fn drop(&mut self) {
         if let Some(path) = self.unfinished.take() {
             // Best effort: the next open removes it.

@@ -1,9 +1,9 @@
-//! Whether the runs and levels of a tree stand in the order of their entries.
+//! Checks whether the order of runs and levels in a tree agrees with their entries.
 //!
 //! A point read takes the first entry that it finds, from the newest run to the oldest: of two
-//! entries of a key the newer must stand in the newer run. Where the sequence numbers of two
-//! tables do not tell, because the ranges of both overlap, their entries are merged and compared, and
-//! each with the range tombstones over it.
+//! entries of a key, the newer must be in the newer run. If the sequence ranges of two tables do
+//! not decide that because they overlap, their entries are merged and compared, with each other and
+//! with the range tombstones over them.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -16,8 +16,8 @@ use esker_tree::{Cursor as _, MergingCursor, Run, RunCursor, Version};
 use super::report::Finding;
 use crate::error::Result;
 
-/// The runs of `version`, newest first, of those tables for which only their entries tell that
-/// they stand right. Tables of `damaged` are left out.
+/// The runs of `version`, newest first, with only the tables whose order can be decided only by
+/// their entries. Tables in `damaged` are left out.
 pub(super) fn undecided_runs(version: &Version, damaged: &BTreeSet<TableId>) -> Vec<Arc<Run>> {
     let runs: Vec<&Arc<Run>> = version.levels().iter().flat_map(|level| level.runs()).collect();
     let mut undecided = BTreeSet::new();
@@ -47,8 +47,8 @@ pub(super) fn undecided_runs(version: &Version, damaged: &BTreeSet<TableId>) -> 
     kept.map(Arc::new).collect()
 }
 
-/// Merges `runs`, newest first, and lists the tables that hold an entry of a key which is older than
-/// one in a run behind theirs, or stands there too. `progress` is told the bytes read.
+/// Merges `runs`, newest first, and lists the tables with an entry that is older than, or equal to,
+/// one of the same key in an older run. Reports bytes read to `progress`.
 ///
 /// # Errors
 /// Of the system. A table that is damaged ends the check with a finding.
@@ -75,7 +75,7 @@ fn merge(
     findings: &mut Vec<Finding>,
     progress: &mut dyn FnMut(u64),
 ) -> std::result::Result<(), FileError> {
-    // There may be more tables than files that may be open.
+    // There may be more tables than allowed open files.
     let cursors = runs.iter().map(|run| RunCursor::closing(Arc::clone(run))).collect();
     let mut cursor = MergingCursor::new(cursors);
     let ranges: Vec<Fragments> =
@@ -96,7 +96,7 @@ fn merge(
                 findings.push(Finding::at(table.file_name(), 0, what));
             }
         }
-        // Reads would do with an entry that is there twice; compaction refuses it.
+        // Reads would tolerate a duplicate entry; compaction refuses it.
         if before.is_some_and(|(deepest, seqno)| source < deepest || seqno == entry.seqno()) {
             let table = current.table().properties().id;
             if named.insert(table) {
@@ -133,8 +133,8 @@ fn ranges_of(run: &Run) -> std::result::Result<Fragments, FileError> {
     Ok(Fragments::of(tombstones))
 }
 
-/// What is wrong if a range tombstone over `entry`, of the run at place `source`, stands on the
-/// wrong side of it.
+/// What is wrong, if a range tombstone over `entry`, which is in the run at index `source`, is on
+/// the wrong side of it.
 fn misplaced(ranges: &[Fragments], source: usize, entry: InternalKey<'_>) -> Option<String> {
     for (place, fragments) in ranges.iter().enumerate().filter(|(place, _)| *place != source) {
         let Some(fragment) = fragments.fragment(entry.user_key) else { continue };

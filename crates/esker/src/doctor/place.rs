@@ -1,4 +1,4 @@
-//! The directory of a database that the doctor looks at, held by its lock.
+//! The database directory that the doctor works on, and its lock.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -22,15 +22,15 @@ use crate::error::{Error, Result};
 use crate::recovery::LOCK_FILE;
 use crate::recovery::orphans::is_foreign;
 
-/// Memory for the tables that are looked at: little is read twice.
+/// Memory budget for tables: little is read twice.
 const BUDGET_BYTES: u64 = 64 << 20;
 
-/// What the doctor is about to do, and so whom it keeps out.
+/// What the doctor is about to do, and so whom it excludes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Access {
-    /// Reads, beside others who read.
+    /// Reads, concurrently with other readers.
     Read,
-    /// Says what it would change: nobody else may change anything.
+    /// Reports what it would change: nobody else may change anything.
     Plan,
     /// Changes files.
     Change,
@@ -45,25 +45,25 @@ impl Access {
     }
 }
 
-/// A database that nobody else opens meanwhile.
+/// A database that nobody else opens in the meantime.
 pub(super) struct Place {
-    /// What the device does not give reads as zeros in its files.
+    /// In its files, parts that the device cannot read are zeros.
     pub(super) env: Env,
-    /// The outside as it is.
+    /// The environment as it is.
     pub(super) device: Env,
-    /// What was refused so far.
+    /// What could not be read so far.
     pub(super) unreadable: Arc<Unreadable>,
     pub(super) dir: PathBuf,
     pub(super) log_dir: PathBuf,
-    /// Somebody has said where the log lies.
+    /// Whether the caller has said where the log is.
     pub(super) is_log_dir_given: bool,
     /// Our files in the directory, with their lengths.
     files: BTreeMap<(FileId, FileKind), u64>,
-    /// The manifest before the newest, under the name that it has then.
+    /// The previous manifest, under its name as such.
     predecessors: BTreeMap<ManifestId, String>,
-    /// Log segments in the directory of the log, with their lengths.
+    /// Log segments in the log directory, with their lengths.
     logs: BTreeMap<FileId, u64>,
-    /// Why nobody could be kept out, where the device does not give the lock file.
+    /// Why the lock could not be taken, if the device cannot read the lock file.
     pub(super) unlocked: Option<IoError>,
     _lock: Option<Box<dyn FileLock>>,
 }
@@ -82,7 +82,7 @@ impl Place {
         }
         let (lock, unlocked) = match lock_dir(env, dir, access) {
             Ok(lock) => (lock, None),
-            // Nobody opens the database then, and one who only reads does no harm beside others.
+            // Nobody else can open the database then, and a reader does no harm to others.
             Err(LockError::Io(error)) if access == Access::Read && error.is_of_the_device() => {
                 (None, Some(error))
             }
@@ -148,18 +148,18 @@ impl Place {
         self.files.get(&(id, kind)).copied()
     }
 
-    /// Whether a file says itself that it is one of another database.
+    /// Whether a file says that it belongs to another database.
     pub(super) fn is_foreign(&self, id: FileId, kind: FileKind, database: DatabaseId) -> bool {
         let dir = if kind == FileKind::Log { &self.log_dir } else { &self.dir };
         is_foreign(&*self.env.fs, &dir.join(id.file_name(kind)), id, database)
     }
 
-    /// Whether the device did not give something of a file of the directory.
+    /// Whether some part of a file in the directory could not be read.
     pub(super) fn is_unreadable(&self, name: &str) -> bool {
         self.unreadable.has(&self.dir.join(name))
     }
 
-    /// What is said of `bytes` of a file of the directory, if the device did not give some of them.
+    /// The error for `bytes` of a file in the directory, if some of them could not be read.
     pub(super) fn why_unreadable(&self, name: &str, bytes: Range<u64>) -> Option<String> {
         let error = self.unreadable.error_at(&self.dir.join(name), bytes.start, bytes.end)?;
         Some(format!("{UNREADABLE}{error}"))
@@ -170,7 +170,7 @@ impl Place {
         &self.logs
     }
 
-    /// What tables of `database` are opened with.
+    /// The context for opening tables of `database`.
     pub(super) fn tables(&self, database: DatabaseId) -> Arc<TableContext> {
         let budget = Budget::new(BUDGET_BYTES);
         Arc::new(TableContext {
@@ -185,7 +185,8 @@ impl Place {
         })
     }
 
-    /// Opens a table by what its own file says, with the header that it should have; or what is damaged.
+    /// Opens a table from its own file, with the header that it should have; or returns what is
+    /// damaged.
     ///
     /// # Errors
     /// Of the system.
@@ -207,10 +208,9 @@ impl Place {
     }
 }
 
-/// Takes the lock of the directory. Whoever has the database open has made the file. Where it is
-/// missing, as in a copy, one who only reads writes nothing and keeps nobody out; one who changes
-/// files makes it, or the database could be opened meanwhile. One who may not make it changes
-/// nothing else either.
+/// Locks the directory. Whoever has the database open has created the lock file. If it is missing,
+/// as in a copy, a reader does not create it and excludes nobody; a writer creates it, or the
+/// database could be opened in the meantime, and if it may not, it changes nothing else either.
 fn lock_dir(
     env: &Env,
     dir: &Path,
@@ -251,8 +251,8 @@ fn list(env: &Env, dir: &Path) -> Result<BTreeMap<(FileId, FileKind), u64>> {
     Ok(ours.collect())
 }
 
-/// The database that most of the files that say so belong to, by an intact header or, of a table that was
-/// taken over, by the record of that; `None` if none says it.
+/// The database that most files belong to, according to intact headers or, for adopted tables, the
+/// adoption records; `None` if no file tells.
 ///
 /// # Errors
 /// Of the system.
@@ -284,7 +284,7 @@ pub(super) fn database_of_files(place: &Place) -> Result<Option<DatabaseId>> {
 }
 
 impl Place {
-    /// The log segments that are not of another database, in order.
+    /// The log segments that do not belong to another database, in order.
     ///
     /// # Errors
     /// Of the system.
@@ -302,8 +302,8 @@ impl Place {
         Ok(logs)
     }
 
-    /// Where the header of a file does not decode: a file system in which it has the header that it
-    /// should have. What is behind a header is checked by itself.
+    /// If the header of a file does not decode: a file system in which it has the header that it
+    /// should have. What follows a header is checked separately.
     ///
     /// # Errors
     /// Of the system.
@@ -317,7 +317,7 @@ impl Place {
         self.with_header_at(&dir.join(id.file_name(kind)), id, kind, database)
     }
 
-    /// As [`Place::with_header`], of a file under whatever name.
+    /// As [`Place::with_header`], for a file with any name.
     ///
     /// # Errors
     /// Of the system.

@@ -1,6 +1,6 @@
-//! A file system in which files that are opened for reading are read in a way of their own.
+//! A file system wrapper that replaces how files opened for reading are read.
 //!
-//! Everything else goes to the file system as it is. Does not know what the way is.
+//! Everything else goes to the wrapped file system. Does not know what the replacement does.
 
 use std::fmt;
 use std::path::Path;
@@ -17,7 +17,7 @@ pub(super) trait Reading: fmt::Debug + Send + Sync + 'static {
     fn open(&self, inner: &dyn FileSystem, path: &Path) -> Result<Arc<dyn File>, IoError>;
 }
 
-/// `inner`, where files that are opened for reading are read as `reading` has it.
+/// `inner`, with files opened for reading read through `reading`.
 #[derive(Debug)]
 pub(super) struct ReadingFileSystem<R> {
     inner: Arc<dyn FileSystem>,

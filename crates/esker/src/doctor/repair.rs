@@ -1,19 +1,20 @@
-//! The repair: a manifest that fits what is intact.
+//! Repair: builds a manifest that fits what is intact.
 //!
-//! Everything new is written beside the old, under ids that no file has had: first tables, then
-//! copies of what is damaged, then the manifest, which takes effect by its rename; only then are
-//! the originals of the copies removed. A crash leaves the old state or the new one.
+//! Everything new is written next to the old files, under ids that no file has had: first tables,
+//! then copies of damaged files, then the manifest, which takes effect when it is renamed; only
+//! then are the originals of the copies removed. A crash leaves either the old state or the new
+//! one.
 //!
-//! What is provably right decides where tables go:
+//! Where tables go is decided by what is provably right:
 //!
-//! - The manifest is whole: every table stays in its run. The intact entries of a damaged one go
-//!   to a new table at the same place, which holds a part of its keys, so runs stay disjoint.
-//! - It is not: tables that what is left of the manifests knows go where it says, others to the
-//!   level that they were built for. Which tables had been replaced already cannot always be told
-//!   then; the report says so.
-//! - Then the entries themselves are asked whether that is in order, and where it is not, all tables
-//!   of the keyspace are merged into one run, in which order is that of sequence numbers. Zero stands
-//!   for the oldest entry of a key, so it sorts right.
+//! - If the manifest is intact, every table stays in its run. The intact entries of a damaged table
+//!   go to a new table in the same place; its keys are a subset, so runs stay disjoint.
+//! - If it is not, tables that are named in the remains of manifests go where those say, and others
+//!   to the level that they were built for. It is then not always known which tables had been
+//!   replaced already; the report says so.
+//! - Then the entries themselves are checked for order; if they are out of order, all tables of the
+//!   keyspace are merged into one run, ordered by sequence number. Sequence number zero is only
+//!   given to the oldest entry of a key, so it sorts correctly.
 
 mod logs;
 mod order;
@@ -42,11 +43,11 @@ use crate::ledger::first_free_counter;
 use crate::options::KeyspaceOptions;
 use crate::recovery::orphans::Places;
 
-/// Ids that are passed over where it is not known how many were given, or are reserved.
+/// Ids that are skipped if it is unknown how many were given out or reserved.
 const UNKNOWN_IDS: u64 = 4096;
 
-/// Of what a repair reads, a table takes at least so much before another follows it: far less than it
-/// does, as of values that were compressed well.
+/// A lower bound for the input that a repair puts into one table before it starts another: far less
+/// than it usually is, to allow for well-compressed values.
 const TABLE_BYTES_LEAST: u64 = 64 << 10;
 
 /// Repairs the database in `place`.
@@ -106,7 +107,7 @@ pub(super) fn repair(
     Ok(repair.report)
 }
 
-/// Refuses to give up what the device gives after all.
+/// Refuses to give up what the device can read after all.
 fn check_still_refused(place: &Place) -> Result<()> {
     match place.unreadable.given_after_all(&*place.device.fs)? {
         None => Ok(()),
@@ -122,10 +123,10 @@ fn changed(what: &str) -> Error {
     Error::new(ErrorKind::Io, what)
 }
 
-/// Refuses to give the whole log up where nobody has said that it lies here: the next open of those who
-/// know where it lies would remove it.
+/// Refuses to give up the whole log unless the caller has said that it is here: otherwise the next
+/// open with the right log directory would remove it.
 fn check_log_dir(place: &Place, history: &History) -> Result<()> {
-    // Damaged segments are moved away: none of somebody else's.
+    // Damaged segments are moved away, which must not happen to another database's.
     let (fs, dir, log_dir) = (&*place.env.fs, place.dir.as_path(), place.log_dir.as_path());
     if !esker_base::planted::is("foreign-log-repaired") {
         Places { fs, dir, log_dir }.check_log_dir(history.database())?;
@@ -133,11 +134,12 @@ fn check_log_dir(place: &Place, history: &History) -> Result<()> {
     check_log_is_here(place, Some(&history.catalog.logs).filter(|_| history.is_whole))
 }
 
-/// The same by what is there alone; `logs` are the segments that a whole manifest names, if one is whole.
+/// The same, based only on which files exist; `logs` are the segments named by an intact manifest,
+/// if there is one.
 pub(super) fn check_log_is_here(place: &Place, logs: Option<&BTreeSet<LogId>>) -> Result<()> {
     let is_there = |log: &LogId| place.logs().contains_key(&log.0);
-    // A manifest that is not whole may name what was released since. Where there is none at all, only a
-    // segment shows that the log lies here.
+    // A damaged manifest may name segments that were released since. If there is no manifest, only
+    // a segment shows that the log is here.
     let is_found = match logs {
         Some(logs) => logs.is_empty() || logs.iter().any(is_there),
         None => !place.logs().is_empty() || !place.manifests().is_empty(),
@@ -151,8 +153,8 @@ pub(super) fn check_log_is_here(place: &Place, logs: Option<&BTreeSet<LogId>>) -
     )))
 }
 
-/// Makes the manifest, which is whole, say that ids from `next` on may be given: what a crash leaves
-/// of the repair is then removed by the next open like any other unfinished job.
+/// Makes the intact manifest reserve ids from `next` on: what a crash leaves of the repair is then
+/// removed by the next open, like files of any unfinished job.
 fn reserve(place: &Place, catalog: &Catalog, next: u64) -> Result<Ids> {
     let mut ids = Ids::new(next);
     if let Some(recovered) = Manifest::recover(&*place.env.fs, &place.dir)? {
@@ -163,8 +165,9 @@ fn reserve(place: &Place, catalog: &Catalog, next: u64) -> Result<Ids> {
     Ok(ids)
 }
 
-/// More ids than a repair can use. It makes a table for each that is damaged, one for each keyspace out of the
-/// log and one where order is restored, a run for each, and more tables where one grows large.
+/// More ids than a repair can use. It writes one table for each damaged one, and for each keyspace
+/// one from the log and one if order is restored, with a run for each; and more tables if one grows
+/// large.
 fn ids_wanted(place: &Place, catalog: &Catalog) -> u64 {
     let (mut files, mut bytes) = (0, 0_u64);
     let lens = FileKind::ALL.into_iter().flat_map(|kind| place.files_of(kind)).map(|(_, len)| len);
@@ -188,9 +191,9 @@ struct Repair<'a> {
     /// Files with findings.
     damaged: BTreeSet<String>,
     report: RepairReport,
-    /// Files to be taken out of the database.
+    /// Files to be moved out of the database.
     aside: Vec<PathBuf>,
-    /// Tables that a manifest gives to a keyspace that is not theirs.
+    /// Tables that a manifest assigns to a keyspace that is not theirs.
     misplaced: BTreeSet<TableId>,
 }
 
@@ -236,8 +239,8 @@ impl Repair<'_> {
         Ok(())
     }
 
-    /// Files of `kind` that are damaged: what is intact of blob files is in tables by now, and lists of
-    /// warm blocks are not needed.
+    /// Sets aside damaged files of `kind`: what is intact of blob files is in tables by now, and
+    /// warm lists are not needed.
     fn set_aside(&mut self, kind: FileKind) {
         for (id, _) in self.place.files_of(kind) {
             let name = id.file_name(kind);
@@ -281,7 +284,8 @@ impl Repair<'_> {
         let fs = &self.place.device.fs;
         fs.sync_dir(&self.place.dir)?;
         if self.place.log_dir != self.place.dir {
-            // Where nothing can be written, everything may be refused: nothing is given up for that.
+            // If nothing can be written, everything may be unreadable too: nothing is given up
+            // because of that.
             fs.sync_dir(&self.place.log_dir)?;
         }
         for path in self.aside.clone() {
@@ -289,14 +293,14 @@ impl Repair<'_> {
         }
         let manifest = ManifestId(self.ids.mint());
         self.catalog.next_file_counter = self.catalog.next_file_counter.max(self.ids.next());
-        // What is written must be what an open takes.
+        // What is written must be acceptable to an open.
         let mut checked = Catalog::new(self.catalog.database);
         checked.apply(&self.catalog.snapshot_edit()).map_err(refused)?;
         drop(Manifest::create(Arc::clone(fs), &self.place.dir, manifest, checked)?);
         for path in &self.aside {
             let result = fs.exists(path).and_then(|is| if is { fs.remove(path) } else { Ok(()) });
             match result {
-                // It is done; the next open tries that again.
+                // The repair is done; the next open tries this again.
                 Err(error) if self.place.unreadable.is_refused_here(path) => {
                     self.report.notes.push(error.to_string());
                 }
@@ -312,7 +316,7 @@ impl Repair<'_> {
 }
 
 impl Repair<'_> {
-    /// Puts a copy of the file aside, or the file itself, if the device does not give all of it.
+    /// Sets aside a copy of the file, or the file itself if the device cannot read all of it.
     fn keep_aside(&mut self, path: &Path) -> Result<()> {
         let place = self.place;
         let fs = &*place.device.fs;

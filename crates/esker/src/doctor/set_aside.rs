@@ -1,8 +1,8 @@
-//! Takes damaged files out of the way, without losing them.
+//! Moves damaged files out of the way, without losing them.
 //!
-//! Copied first, durably, and removed under their old name only once the database does without
-//! them: a crash in between leaves the old file where it was. A file that the device does not give whole
-//! gets a second name in place of a copy, which would have zeros for good.
+//! They are first copied, durably, and removed under their old name only once the database no
+//! longer needs them: a crash in between leaves the old file in place. A file that the device
+//! cannot read completely is hard-linked instead: a copy would contain zeros for good.
 
 use std::path::{Path, PathBuf};
 
@@ -44,11 +44,11 @@ pub(super) fn copy_aside(fs: &dyn FileSystem, dir: &Path, path: &Path) -> Result
     Ok(())
 }
 
-/// Gives the file itself, which cannot be copied whole, a second name in the directory for damaged files in
-/// `dir`. The bytes that the device does not give are lost only if it never gives them again.
+/// Hard-links the file itself, which cannot be copied completely, into the directory for damaged
+/// files in `dir`. The unreadable bytes are lost only if the device can never read them again.
 ///
 /// # Errors
-/// Of the system, where it knows no second names say.
+/// Of the system, for example if it has no hard links.
 pub(super) fn link_aside(fs: &dyn FileSystem, dir: &Path, path: &Path) -> Result<()> {
     let target_dir = dir.join(DAMAGED_DIR);
     fs.create_dir_all(&target_dir)?;
@@ -58,7 +58,7 @@ pub(super) fn link_aside(fs: &dyn FileSystem, dir: &Path, path: &Path) -> Result
     Ok(())
 }
 
-/// A path in `dir` that nothing has. Ids are never given twice, but a file may be damaged twice.
+/// A free path in `dir`. Ids are never reused, but a file may be damaged twice.
 fn free_name(fs: &dyn FileSystem, dir: &Path, name: &str) -> Result<PathBuf> {
     let mut free = dir.join(name);
     let mut number = 1;

@@ -1,4 +1,4 @@
-//! One table: everything that is wrong in it, and which keys that affects.
+//! Checks one table: everything that is wrong in it, and which keys that affects.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
@@ -58,16 +58,16 @@ fn bounds(table: &Table) -> KeyBounds {
     )
 }
 
-/// Which keys each block of a table stands for.
+/// Which keys each block of a table covers.
 pub(super) struct DamageMap {
     all: KeyBounds,
     /// By the offset of a data block or of the index of a partition.
     ranges: BTreeMap<u64, KeyBounds>,
-    /// Where those end.
+    /// The ends of those blocks.
     ends: BTreeMap<u64, u64>,
-    /// Where blocks could not be read.
+    /// Offsets of unreadable blocks.
     unreadable: BTreeSet<u64>,
-    /// The blocks of the table can be found.
+    /// Whether the blocks of the table can be found.
     is_open: bool,
 }
 
@@ -110,8 +110,8 @@ impl DamageMap {
         Ok(map)
     }
 
-    /// Adds what the separators of `block` say, the first block starting at `before`; where the
-    /// last one ends.
+    /// Adds the ranges between the separators of `block`, the first of which starts at `before`;
+    /// returns where the last one ends.
     fn add_separators(
         &mut self,
         block: &WalkedBlock,
@@ -119,7 +119,8 @@ impl DamageMap {
     ) -> Bound<Vec<u8>> {
         block.for_each_separator(|separator, handle| {
             let separator = separator.to_vec();
-            // Versions of a key may reach across blocks: a separator that is one is in both.
+            // Versions of a key may extend over two blocks: a separator that is such a key is in
+            // both.
             let after = Bound::Included(separator.clone());
             let start = std::mem::replace(&mut before, after);
             self.ranges.insert(handle.offset, (start, Bound::Included(separator)));
@@ -128,7 +129,7 @@ impl DamageMap {
         before
     }
 
-    /// Where what `corruption` is about ends, as far as an index tells.
+    /// The end of what `corruption` is about, as far as an index shows it.
     pub(super) fn end_of(&self, corruption: &Corruption) -> u64 {
         let end = self.ends.get(&corruption.offset).copied();
         end.unwrap_or_else(|| corruption.offset.saturating_add(1))
@@ -136,7 +137,7 @@ impl DamageMap {
 
     /// The keys whose reads `corruption` affects.
     pub(super) fn affected_by(&self, corruption: &Corruption) -> Option<KeyBounds> {
-        // A filter or the properties, which reads do without, is in no index.
+        // A filter or the properties, which reads can do without, are in no index.
         let is_block = self.is_open && self.unreadable.contains(&corruption.offset);
         if is_block { self.ranges.get(&corruption.offset).cloned() } else { Some(self.all.clone()) }
     }

@@ -1,12 +1,13 @@
-//! What the device does not give: it reads as zeros, and is noted.
+//! Unreadable parts of files: they read as zeros, and are recorded.
 //!
-//! So one bad sector costs what lies in it, as damage to the same bytes would: checksums tell that they
-//! are not what was written, and everything around them is read as ever. What was refused stays refused for
-//! as long as the doctor is at work, so that a repair finds what the verification before it has found.
+//! So one bad sector costs only what is in it, as damage to the same bytes would: checksums show
+//! that they are not what was written, and everything around them is read as usual. What could not
+//! be read stays unreadable for as long as the doctor works, so that a repair finds what the
+//! verification before it found.
 //!
-//! Only what the device says counts, and only if it says so twice. That too many files are open, that memory
-//! is short or that access is denied says nothing of a file: these stay errors. Does not know what the bytes
-//! mean; `causes.rs` brings together what was refused and what that spoils.
+//! Only errors of the device count, and only if they happen twice. Too many open files, too little
+//! memory or denied access say nothing about a file: these remain errors. Does not know what the
+//! bytes mean; `causes.rs` relates unreadable parts to the damage that they cause.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -18,18 +19,18 @@ use esker_env::{Advice, File, FileSystem, IoError};
 use super::reading::Reading;
 use crate::sync::{Mutex, MutexGuard, PoisonError};
 
-/// What the system reads at the least, and so what cannot be had together.
+/// The least that the system reads, and so the unit that becomes unreadable.
 const PAGE_BYTES: u64 = 4096;
 
-/// A part of a file that the device did not give.
+/// A part of a file that the device could not read.
 #[derive(Clone, Debug)]
 pub(super) struct Part {
     pub(super) start: u64,
-    /// As `start` where the whole file is meant, and nothing says how long it is.
+    /// Equal to `start` if it is the whole file, and its length is unknown.
     pub(super) end: u64,
     /// What the system said.
     pub(super) error: String,
-    /// It was refused to whoever made this copy, in which zeros stand for it.
+    /// It was unreadable when this copy was made, which has zeros instead.
     is_of_copy: bool,
     /// Somebody has wanted it here.
     is_met: bool,
@@ -48,13 +49,13 @@ impl Part {
 
 #[derive(Clone, Default, Debug)]
 struct Refused {
-    /// By their starts; none reaches into another.
+    /// By their starts; they do not overlap.
     parts: BTreeMap<u64, Part>,
     /// The file cannot even be opened.
     is_whole: bool,
 }
 
-/// What was refused so far, by file.
+/// The unreadable parts found so far, by file.
 #[derive(Default, Debug)]
 pub(super) struct Unreadable {
     files: Mutex<BTreeMap<PathBuf, Refused>>,

@@ -1,4 +1,5 @@
-//! The verification: what the manifest says, then every file that it names, then how they fit.
+//! Verification: checks the manifest, then every file that it names, then whether they fit
+//! together.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -24,7 +25,7 @@ use crate::error::Result;
 use crate::options::KeyspaceOptions;
 use crate::recovery::LOCK_FILE;
 
-/// Verifies the database in `place`, and says which damage comes of what the device does not give.
+/// Verifies the database in `place`, and identifies damage that is due to unreadable parts.
 pub(super) fn verify(
     place: &Place,
     progress: &mut ProgressListener<'_>,
@@ -35,7 +36,7 @@ pub(super) fn verify(
         verification.find(Finding { is_unreadable: true, ..finding });
     }
     match Manifest::recover(&*place.env.fs, &place.dir) {
-        // Without what was refused of it a manifest says what once was so.
+        // A manifest without its unreadable part may be out of date.
         Ok(Some(recovered)) if place.is_unreadable(&recovered.id.file_name()) => {
             verification.without_manifest()?;
         }
@@ -81,13 +82,13 @@ impl<'a> Verification<'a> {
         self.report.findings.push(finding);
     }
 
-    /// Says that `subject` is read now.
+    /// Reports that `subject` is being read.
     fn enter(&mut self, subject: String) {
         self.progress.subject = subject;
         (self.listener)(&self.progress);
     }
 
-    /// Says that so many bytes more are done with.
+    /// Reports that this many more bytes have been processed.
     fn leave(&mut self, bytes: u64) {
         self.progress.bytes_done += bytes;
         (self.listener)(&self.progress);
@@ -135,7 +136,7 @@ impl<'a> Verification<'a> {
         Ok(())
     }
 
-    /// What the manifest says of keyspaces, and their trees.
+    /// Checks what the manifest says of keyspaces, and their trees.
     fn keyspaces(
         &mut self,
         name: &str,
@@ -247,8 +248,8 @@ impl<'a> Verification<'a> {
         next_keyspace_id: Option<u32>,
     ) -> Result<()> {
         let place = self.place;
-        // Groups are missing before the place at hand: it is left out, unless it says that it was
-        // durable.
+        // Groups are missing before the present place: it does not count, unless it says that it
+        // was durable.
         let mut is_dropping = false;
         let mut was_damaged = false;
         walk_logs(place, database, logs, durable, before, |item| match item {
@@ -274,7 +275,7 @@ impl<'a> Verification<'a> {
                 let len = place.logs().get(&segment.log.0).copied().unwrap_or(0);
                 self.report.totals.logs += 1;
                 self.report.totals.log_bytes += len;
-                // A gap is what damage leaves; without any, it is damage if it was durable.
+                // Damage leaves a gap; without damage, a gap is damage itself if it was durable.
                 if is_dropping && !was_damaged && (FileHeader::LEN as u64) < segment.marked_durable
                 {
                     let what = "groups before this segment are missing, though they were durable";
@@ -285,7 +286,7 @@ impl<'a> Verification<'a> {
         })
     }
 
-    /// Lists files that nothing refers to, and finds those that a newer manifest must have named.
+    /// Lists unreferenced files, and finds those that a newer manifest must have named.
     fn unreferenced(&mut self, manifest: ManifestId, catalog: &Catalog) {
         let place = self.place;
         let lists = place.files_of(FileKind::Warm).filter(|(id, _)| *id != manifest.0);
@@ -305,7 +306,7 @@ impl<'a> Verification<'a> {
         let logs = logs.map(|(id, bytes)| (*id, FileKind::Log, *bytes));
         for (id, kind, bytes) in tables.chain(logs).chain(lists).collect::<Vec<_>>() {
             let file = id.file_name(kind);
-            // No id is given before a manifest says that it may be.
+            // No id is given out before a manifest has reserved it.
             if catalog.next_file_counter <= id.counter
                 && !place.is_foreign(id, kind, catalog.database)
             {
@@ -316,7 +317,7 @@ impl<'a> Verification<'a> {
         }
     }
 
-    /// Checks the lists of warm blocks: all that there are.
+    /// Checks all warm lists.
     fn warm_lists(
         &mut self,
         database: DatabaseId,
@@ -330,7 +331,7 @@ impl<'a> Verification<'a> {
         Ok(())
     }
 
-    /// Checks the files each by itself.
+    /// Checks each file by itself.
     fn without_manifest(&mut self) -> Result<()> {
         let place = self.place;
         let files = place.files_of(FileKind::Table).chain(place.files_of(FileKind::Blob));

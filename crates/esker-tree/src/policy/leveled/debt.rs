@@ -1,10 +1,11 @@
-//! How far the tree is behind: the bytes that must be rewritten until nothing calls for it.
+//! The compaction debt: the bytes that must be rewritten before every level is within its target.
 
 use crate::policy::leveled::view::{Hull, LAST, View};
 use crate::shape::table_bytes;
 
 impl View<'_> {
-    /// Lets what is too much flow down, level by level, counting what it and what it meets weigh.
+    /// Lets the excess flow down, level by level, counting its bytes and those that it is merged
+    /// with.
     pub(super) fn debt_bytes(&self) -> u64 {
         let is_due = self.scores()[0] >= 1.0;
         let mut coming = if is_due { self.shape.levels[0].bytes() } else { 0 };
@@ -23,8 +24,8 @@ impl View<'_> {
         debt
     }
 
-    /// What the groups of level 0 weigh together with what they overlap; nothing for those that
-    /// can be moved.
+    /// Bytes of the groups of level 0 and of what they overlap; nothing for those that can be
+    /// moved.
     fn level_zero_debt(&self) -> u64 {
         let weights = self.groups(0).into_iter().map(|group| {
             let met = table_bytes(self.overlapping(self.base, group.hull));
@@ -33,8 +34,8 @@ impl View<'_> {
         weights.sum()
     }
 
-    /// Bytes that are rewritten when one byte of `level` goes down: itself and what it meets, or
-    /// none if it is moved. The mean over the tables that are there.
+    /// Bytes that are rewritten when one byte of `level` moves down: itself and what it is merged
+    /// with, or none if it is moved. The mean over the present tables.
     fn cost_of_a_byte(&self, level: usize) -> f64 {
         let (mut own_bytes, mut rewritten) = (0, 0);
         for table in self.shape.levels[level].tables() {

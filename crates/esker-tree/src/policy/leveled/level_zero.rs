@@ -1,4 +1,4 @@
-//! What leaves level 0, and when its runs are merged with each other instead.
+//! Compaction of level 0: what leaves it, and when its runs are merged with each other instead.
 
 use std::sync::Arc;
 
@@ -8,18 +8,18 @@ use crate::plan::{Plan, PlanReason};
 use crate::policy::leveled::view::{Choice, Hull, View};
 use crate::shape::{RunShape, table_bytes};
 
-/// While the base level holds more than so many percent of what would leave level 0, the runs of
-/// level 0 are merged with each other instead: a compaction rewrites the base level, whatever it
+/// If the base level holds more than this percentage of what would leave level 0, the runs of level
+/// 0 are merged with each other instead: a compaction rewrites the base level, however little it
 /// brings.
 ///
-/// In a simulation of 4 to 40 flushes of new keys, of uneven sizes, 150 wrote a quarter less on the
-/// mean than 1,000 and 3 % less than 200, with never more than three runs at rest. With random
-/// overwrites it wrote up to 29 % less for small trees, which hold up to 1.7 bytes for each live
-/// one meanwhile, and as much for large ones.
+/// In a simulation of 4 to 40 flushes of new keys, of uneven sizes, 150 wrote on average a quarter
+/// less than 1,000 and 3 % less than 200, with never more than three runs at rest. With random
+/// overwrites it wrote up to 29 % less for small trees, which in the meantime hold up to 1.7 bytes
+/// for each live one, and as much for large ones.
 const BASE_PERCENT_MAX: u64 = 150;
 
-/// Tables of one level, of any of its runs, that overlap each other directly or by way of others;
-/// nothing else of the level overlaps them.
+/// Tables of one level, of any of its runs, that overlap each other directly or through others;
+/// nothing else in the level overlaps them.
 pub(super) struct Group<'a> {
     pub(super) hull: Hull<'a>,
     /// By run, newest first.
@@ -59,7 +59,7 @@ impl<'a> View<'a> {
         groups
     }
 
-    /// The best plan that shortens level 0.
+    /// The best plan to shorten level 0.
     pub(super) fn pick_level_zero(&self) -> Option<Plan> {
         let groups = self.groups(0);
         if let Some(plan) = self.move_out(&groups) {
@@ -68,7 +68,7 @@ impl<'a> View<'a> {
         let is_open = |group: &&Group<'a>| {
             !group.is_busy && self.target_tables(self.base, group.hull).is_ok()
         };
-        // The group that spans the most runs does most to shorten the level.
+        // The group that spans the most runs shortens the level most.
         let best = groups.iter().filter(is_open).max_by_key(|g| (g.choices.len(), g.bytes()));
         let runs_max = self.options.level_zero_run_count;
         let Some(group) = best else {
@@ -76,8 +76,8 @@ impl<'a> View<'a> {
             return if is_long { self.merge_within(runs_max) } else { None };
         };
         let overlap = table_bytes(self.overlapping(self.base, group.hull));
-        // As many as call for a compaction: with fewer, a base level that hovers about the limit had
-        // a large run rewritten at every other flush.
+        // At least as many as trigger a compaction: with fewer, a base level close to the limit
+        // made every other flush rewrite a large run.
         if group.bytes().saturating_mul(BASE_PERCENT_MAX) / 100 < overlap
             && let Some(plan) = self.merge_within(runs_max)
         {
@@ -87,7 +87,7 @@ impl<'a> View<'a> {
         self.plan_into(PlanReason::LevelZero, sources, self.base).ok()
     }
 
-    /// The plan that moves every group which overlaps nothing, in level 0 or in the base level.
+    /// The plan that moves every group that overlaps nothing in level 0 or in the base level.
     pub(super) fn move_out(&self, groups: &[Group<'a>]) -> Option<Plan> {
         let mut choices: Vec<Choice<'a>> = Vec::new();
         for group in groups {
@@ -111,8 +111,8 @@ impl<'a> View<'a> {
         Some(self.plan(PlanReason::LevelZero, choices, self.base, target_run, true))
     }
 
-    /// The plan that merges neighbouring runs of level 0, at least `run_count_min` of them, into
-    /// the newest of them: those for which each run less costs the fewest bytes.
+    /// The plan that merges adjacent runs of level 0, at least `run_count_min` of them, into the
+    /// newest of them: those with the fewest bytes per run removed.
     pub(super) fn merge_within(&self, run_count_min: usize) -> Option<Plan> {
         let runs: &'a [RunShape] = &self.shape.levels[0].runs;
         let is_idle = |run: &RunShape| run.tables.iter().all(|t| !self.busy.has(t.id));

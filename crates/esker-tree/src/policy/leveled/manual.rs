@@ -1,4 +1,4 @@
-//! Compaction on demand: a range goes down level by level, the shallowest first, to the last, where
+//! Compaction on demand: a range moves down level by level, the shallowest first, to the last, where
 //! small tables are joined.
 
 use std::sync::Arc;
@@ -23,7 +23,7 @@ impl<'a> View<'a> {
             if !self.shape.levels[level].tables().any(|table| is_asked(table)) {
                 continue;
             }
-            // Deeper levels wait until this one is done: what comes down is merged with them then.
+            // Deeper levels wait until this one is done: what comes down is then merged with them.
             let plan = match self.shape.levels[level].runs.as_slice() {
                 _ if level == 0 => self.range_out_of_level_zero(is_asked),
                 [run] => self.range_out_of(level, run, is_asked),
@@ -105,7 +105,7 @@ impl<'a> View<'a> {
         })
     }
 
-    /// Joins what is small of the last level: once each, as it is with all that this rewrites.
+    /// Joins small tables of the last level: each once, like everything that this rewrites.
     fn join_last(
         &self,
         request: &RangeRequest,
@@ -121,8 +121,8 @@ impl<'a> View<'a> {
         Some(Plan { reason: PlanReason::Manual, ..plan })
     }
 
-    /// The idle tables of `run` that are wanted, neighbours together, up to the most that one plan
-    /// takes.
+    /// The idle tables of `run` that are wanted, in adjacent groups, each up to the most that one
+    /// plan takes.
     fn stretches(
         &self,
         run: &'a RunShape,

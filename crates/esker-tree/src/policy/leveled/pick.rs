@@ -1,4 +1,4 @@
-//! What leaves a level deeper than 0: the tables that cost least to merge into the next.
+//! What leaves a level deeper than 0: the tables that are cheapest to merge into the next.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use crate::shape::{RunShape, table_bytes};
 const MOSTLY_TOMBSTONES: u64 = 2;
 
 impl<'a> View<'a> {
-    /// The best plan that takes something out of `level`, whose score calls for it.
+    /// The best plan that takes tables out of `level`, whose score calls for it.
     pub(super) fn pick_from(&self, level: usize) -> Option<Plan> {
         match level {
             0 => self.pick_level_zero(),
@@ -26,8 +26,8 @@ impl<'a> View<'a> {
         }
     }
 
-    /// A plan for a table that is mostly tombstones, wherever it stands: they cost every scan, and
-    /// what they hide costs space.
+    /// A plan for a table that is mostly tombstones, in any level: they cost every scan, and what
+    /// they hide costs space.
     pub(super) fn pick_tombstones(&self) -> Option<Plan> {
         (1..LAST).find_map(|level| {
             let [run] = self.shape.levels[level].runs.as_slice() else { return None };
