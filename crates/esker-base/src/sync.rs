@@ -7,8 +7,8 @@
 //! types, and pays nothing. Errors of poisoned locks are std's in all of them.
 //!
 //! Knows nothing of what is guarded. `cargo run -p xtask -- tidy` ensures that the engine takes its
-//! locks from here. `esker-env` uses std's: its locks are never held while another thread is
-//! allowed to run.
+//! locks from here. The floor that reaches the outside world uses std's: its locks are never held
+//! while another thread is allowed to run.
 
 #[cfg(all(not(feature = "baton"), not(shuttle)))]
 mod chosen {
