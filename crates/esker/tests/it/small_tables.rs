@@ -128,3 +128,29 @@ fn a_compaction_brings_changed_compression_into_force() {
     let report = keyspace.start_compaction::<&str>(..).unwrap().wait().unwrap();
     assert_eq!(report.steps, 0, "{report}");
 }
+
+/// Tables that are to be moved around one that is there were rewritten into one that reached over it.
+#[test]
+fn what_stands_around_tables_of_the_last_level_is_compressed_without_touching_them() {
+    let db = open(&Env::memory(1));
+    let options = KeyspaceOptions {
+        shallow_compression: Compression::None,
+        compaction: CompactionPolicy::None,
+        ..KeyspaceOptions::default()
+    };
+    let keyspace = db.keyspace("k", options).unwrap();
+    let put = |key: &str| {
+        keyspace.put(key, "value").unwrap();
+        keyspace.flush().unwrap();
+    };
+    put("b");
+    keyspace.compact::<&str>(..).unwrap();
+    ["a", "c", "d"].into_iter().for_each(put);
+    keyspace.compact::<&str>(..).unwrap();
+    let keys: Vec<_> = keyspace.iter().keys().map(|key| key.unwrap().to_vec()).collect();
+    assert_eq!(keys, [b"a", b"b", b"c", b"d"]);
+    // What was just rewritten is joined by the next one.
+    assert_eq!(table_count(&keyspace), 4);
+    keyspace.compact::<&str>(..).unwrap();
+    assert_eq!(table_count(&keyspace), 1);
+}
