@@ -301,7 +301,9 @@ impl LogReader {
         while let Some((later, head)) = ahead.next(&mut self.window)? {
             if offset < head.durable && !esker_base::planted::is("torn-tail-accepted") {
                 let what = if offset == 0 { "header" } else { "frame" };
-                let what = format!("{what} was durable when the frame at {later} was written");
+                let what = format!(
+                    "{what} is not valid, though it was durable when the frame at {later} was written"
+                );
                 return Err(self.corruption(what));
             }
         }

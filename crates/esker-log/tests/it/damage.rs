@@ -210,7 +210,10 @@ fn segment_without_a_header_is_torn_unless_something_says_that_it_was_there() {
         bytes[..48].fill(0);
         bytes
     };
-    let later = format!("header was durable when the frame at {} was written", ends[6]);
+    let later = format!(
+        "header is not valid, though it was durable when the frame at {} was written",
+        ends[6]
+    );
     let before = "segment ends before what is known to be durable";
     let contents = "file has contents, but no header";
     // Bytes, whether the database is known, up to where it is known to be durable, the damage.

@@ -24,7 +24,7 @@ pub(super) struct LogRescue {
     /// The largest sequence number found, whether kept or not.
     pub(super) last_seqno: SeqNo,
     pub(super) lost: Vec<Loss>,
-    /// Segments of which something is lost.
+    /// Segments of which something is lost, or may be.
     pub(super) spoilt: BTreeSet<LogId>,
     stopped_by: Option<String>,
 }
@@ -61,11 +61,13 @@ pub(super) fn rescue(
         LogItem::HeaderDamage(log, _) => {
             rescue.spoilt.insert(log);
         }
-        LogItem::Gap { after, before } => {
-            gaps.push((after, before));
+        LogItem::Gap { after, before, hole } => {
+            gaps.push((after, before, hole));
             if std::mem::take(&mut is_behind_damage) {
                 return;
             }
+            // What is there of them that nobody can read goes with the log.
+            rescue.spoilt.extend(hole.into_iter().flat_map(|hole| hole.segments(logs)));
             if history.is_whole {
                 if !goes_on {
                     rescue.stopped_by.get_or_insert_with(|| "a gap".to_owned());
@@ -88,8 +90,9 @@ pub(super) fn rescue(
             // A sync of any later segment covers those before it first.
             let was_durable = (FileHeader::LEN as u64) < segment.marked_durable;
             if history.is_whole && was_durable {
-                for (after, before) in gaps.drain(..) {
-                    let what = format!("groups between {after} and {before} are missing");
+                for (after, before, hole) in gaps.drain(..) {
+                    let place = hole.map_or_else(String::new, |hole| format!(", {hole}"));
+                    let what = format!("groups between {after} and {before} are missing{place}");
                     let file = segment.log.file_name();
                     rescue.lost.push(Loss { file, what, keys: None });
                 }

@@ -2,15 +2,20 @@
 //!
 //! Reads as recovery does, but where recovery would give up, the walk reports it and goes on with
 //! the next intact frame. The caller decides what to make of that.
+//!
+//! A sync of a segment covers all segments before it, and an open cuts torn ends off before anything
+//! more is written. So if there are intact frames behind a torn end, and a later segment says that
+//! it was durable, that end is damage.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
 use esker_base::coding::DecodeError;
-use esker_base::{Corruption, DatabaseId, FileKind, LogId, SeqNo};
+use esker_base::{Corruption, DatabaseId, FileHeader, FileKind, LogId, SeqNo};
 use esker_env::{FileError, FileSystem};
-use esker_log::{ExpectedHeader, LogReader};
+use esker_log::{ExpectedHeader, LogEnd, LogReader};
 
 use super::place::Place;
 use crate::error::Result;
@@ -28,6 +33,8 @@ pub(super) enum LogItem<'a> {
         after: SeqNo,
         /// The first number after.
         before: SeqNo,
+        /// Where they may have stood, if not in the segment of that one.
+        hole: Option<Hole>,
     },
     /// A place that cannot be read.
     Damage(Corruption),
@@ -35,6 +42,30 @@ pub(super) enum LogItem<'a> {
     HeaderDamage(LogId, Corruption),
     /// A segment ends.
     End(SegmentEnd),
+}
+
+/// Where groups are missing without a trace: from the end of one segment on up to the start of another.
+#[derive(Clone, Copy)]
+pub(super) struct Hole {
+    /// The first segment that may have held some of them.
+    pub(super) from: LogId,
+    /// Where that one ends.
+    pub(super) offset: u64,
+    /// The segment whose first group does not follow.
+    pub(super) to: LogId,
+}
+
+impl Hole {
+    /// The segments that may have held what is missing.
+    pub(super) fn segments(self, logs: &[LogId]) -> impl Iterator<Item = LogId> {
+        logs.iter().copied().filter(move |log| self.from <= *log && *log < self.to)
+    }
+}
+
+impl fmt::Display for Hole {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "from offset {} of {} on", self.offset, self.from.file_name())
+    }
 }
 
 /// A commit group.
@@ -77,34 +108,30 @@ pub(super) fn walk_logs(
     before: SeqNo,
     mut visit: impl FnMut(LogItem<'_>),
 ) -> Result<()> {
-    let mut last = Last { seqno: before, is_of_group: false };
-    for log in logs {
+    let mut last = Last { seqno: before, is_of_group: false, end: None };
+    for (index, log) in logs.iter().enumerate() {
         let durable = durable.get(log).copied().unwrap_or(0);
-        walk_segment(place, database, *log, durable, &mut last, &mut visit)?;
+        let later = Later { place, database, logs: &logs[index + 1..], vouching: None };
+        walk_segment(later, *log, durable, &mut last, &mut visit)?;
     }
     Ok(())
 }
 
 fn walk_segment(
-    place: &Place,
-    database: DatabaseId,
+    mut later: Later<'_>,
     log: LogId,
     durable: u64,
     last: &mut Last,
     visit: &mut impl FnMut(LogItem<'_>),
 ) -> Result<()> {
+    let Later { place, database, .. } = later;
     let hidden = SegmentEnd { log, marked_durable: 0 };
     if !place.logs().contains_key(&log.0) {
         visit(LogItem::Damage(Corruption::new(log.file_name(), 0, LOG_MISSING)));
         visit(LogItem::End(hidden));
         return Ok(());
     }
-    let expected = ExpectedHeader {
-        kind: FileKind::Log,
-        id: log.0,
-        database: Some(database),
-        newest_format: LOG_FORMAT_NEWEST,
-    };
+    let expected = expected_header(log, database);
     let path = place.log_dir.join(log.file_name());
     let mut fs = Arc::clone(&place.env.fs);
     if let Some(patched) = place.with_header(log.0, FileKind::Log, database)?
@@ -124,6 +151,7 @@ fn walk_segment(
     };
     reader.expect_durable(durable);
     let mut refused = 0;
+    let mut has_groups = false;
     let mut room = Vec::new();
     loop {
         match reader.next_frame() {
@@ -131,10 +159,13 @@ fn walk_segment(
                 Ok((header, operations)) => {
                     let first_seqno = header.first_seqno;
                     if !last.is_followed_by(&header) {
-                        visit(LogItem::Gap { after: last.seqno, before: first_seqno });
+                        let (after, before) = (last.seqno, first_seqno);
+                        let hole = last.end.map(|(from, offset)| Hole { from, offset, to: log });
+                        visit(LogItem::Gap { after, before, hole });
                     }
                     let seqno = last_seqno(first_seqno, header.count);
-                    *last = Last { seqno, is_of_group: true };
+                    *last = Last { seqno, is_of_group: true, end: None };
+                    has_groups = true;
                     let offset = frame.offset;
                     visit(LogItem::Group(Group { log, offset, first_seqno, operations }));
                 }
@@ -150,7 +181,17 @@ fn walk_segment(
                 refused = place.unreadable.last_end(&path);
                 reader.expect_durable(refused);
             }
-            Ok(None) => break,
+            Ok(None) => {
+                let end = reader.end();
+                if let Some(damage) = later.resume(&mut reader, end, log)? {
+                    visit(LogItem::Damage(damage));
+                    continue;
+                }
+                if !matches!(end, LogEnd::Sealed { .. }) && (has_groups || last.end.is_none()) {
+                    last.end = Some((log, end.offset()));
+                }
+                break;
+            }
             Err(FileError::Corruption(corruption)) => {
                 visit(LogItem::Damage(corruption));
                 if !reader.skip_damage()? {
@@ -165,11 +206,97 @@ fn walk_segment(
     Ok(())
 }
 
+fn expected_header(log: LogId, database: DatabaseId) -> ExpectedHeader {
+    ExpectedHeader {
+        kind: FileKind::Log,
+        id: log.0,
+        database: Some(database),
+        newest_format: LOG_FORMAT_NEWEST,
+    }
+}
+
+/// The segments behind the one that is read.
+struct Later<'a> {
+    place: &'a Place,
+    database: DatabaseId,
+    logs: &'a [LogId],
+    /// The first of them that says that it was durable, once one was found.
+    vouching: Option<LogId>,
+}
+
+impl Later<'_> {
+    /// Makes `reader`, which has come to `end`, go on with the frames behind it, if there are any and
+    /// it is damage; what is to be said of that.
+    fn resume(
+        &mut self,
+        reader: &mut LogReader,
+        end: LogEnd,
+        log: LogId,
+    ) -> Result<Option<Corruption>> {
+        let LogEnd::Torn { offset } = end else { return Ok(None) };
+        let Some(vouching) = self.vouching()? else { return Ok(None) };
+        // Now it is no end, but an error.
+        reader.expect_durable(offset.saturating_add(1));
+        match reader.next_frame().map(drop) {
+            Ok(()) | Err(FileError::Corruption(_)) => {}
+            Err(error) => return Err(error.into()),
+        }
+        if !reader.skip_damage()? {
+            return Ok(None);
+        }
+        let vouching = vouching.file_name();
+        let what = format!("frame is not valid, though it was durable when {vouching} was written");
+        Ok(Some(Corruption::new(log.file_name(), offset, what)))
+    }
+
+    /// The first segment that says that it was durable behind its header.
+    fn vouching(&mut self) -> Result<Option<LogId>> {
+        for log in self.logs {
+            if self.vouching.is_some() {
+                break;
+            }
+            self.vouching = self.vouches(*log)?.then_some(*log);
+        }
+        Ok(self.vouching)
+    }
+
+    fn vouches(&self, log: LogId) -> Result<bool> {
+        let (place, expected) = (self.place, expected_header(log, self.database));
+        if !place.logs().contains_key(&log.0) {
+            return Ok(false);
+        }
+        let patched = place.with_header(log.0, FileKind::Log, self.database)?;
+        let fs = patched.as_ref().unwrap_or(&place.env.fs);
+        let mut reader =
+            match LogReader::open(&**fs, &place.log_dir.join(log.file_name()), &expected) {
+                Ok(reader) => reader,
+                Err(FileError::Corruption(_)) => return Ok(false),
+                Err(error) => return Err(error.into()),
+            };
+        loop {
+            let goes_on = match reader.next_frame() {
+                Ok(frame) => frame.is_some(),
+                Err(FileError::Corruption(_)) => reader.skip_damage()?,
+                Err(error) => return Err(error.into()),
+            };
+            // The header is durable before the segment takes frames; anything more was a sync of the log.
+            if (FileHeader::LEN as u64) < reader.marked_durable_offset() {
+                return Ok(true);
+            }
+            if !goes_on {
+                return Ok(false);
+            }
+        }
+    }
+}
+
 /// What the next group has to follow.
 struct Last {
     seqno: SeqNo,
     /// Whether it is a group's; otherwise it is that of the tables, which groups may repeat.
     is_of_group: bool,
+    /// Where the segment of that group ends, or one behind it, where it does not end with a seal.
+    end: Option<(LogId, u64)>,
 }
 
 impl Last {

@@ -252,6 +252,7 @@ impl<'a> Verification<'a> {
         // was durable.
         let mut is_dropping = false;
         let mut was_damaged = false;
+        let mut first_hole = None;
         walk_logs(place, database, logs, durable, before, |item| match item {
             LogItem::Group(group) => {
                 self.report.totals.groups += 1;
@@ -264,7 +265,12 @@ impl<'a> Verification<'a> {
                     self.find(Finding::at(group.log.file_name(), group.offset, what));
                 }
             }
-            LogItem::Gap { .. } => is_dropping = true,
+            LogItem::Gap { hole, .. } => {
+                if !is_dropping {
+                    first_hole = hole;
+                }
+                is_dropping = true;
+            }
             LogItem::Damage(corruption) | LogItem::HeaderDamage(_, corruption) => {
                 was_damaged = true;
                 self.find(Finding::new(corruption));
@@ -279,7 +285,8 @@ impl<'a> Verification<'a> {
                 if is_dropping && !was_damaged && (FileHeader::LEN as u64) < segment.marked_durable
                 {
                     let what = "groups before this segment are missing, though they were durable";
-                    self.find(Finding::at(name, 0, what));
+                    let place = first_hole.map_or_else(String::new, |hole| format!(", {hole}"));
+                    self.find(Finding::at(name, 0, format!("{what}{place}")));
                 }
                 self.leave(len);
             }

@@ -95,8 +95,9 @@ fn all_frames_of_the_first_segment_are_missed_too() {
     let logs = files.ending_with(".log");
     let count = cut_between_frames(&env, &logs[0], 0);
     let report = files.verify();
+    let place = format!("from offset 48 of {} on", logs[0]);
     let line = format!(
-        "{} at 0: groups before this segment are missing, though they were durable",
+        "{} at 0: groups before this segment are missing, though they were durable, {place}",
         logs[1]
     );
     assert_eq!(report.findings[0].to_string(), line, "{report}");
@@ -106,14 +107,14 @@ fn all_frames_of_the_first_segment_are_missed_too() {
         assert!(error.to_string().contains("though they were durable"), "{mode:?}: {error}");
     }
     let report = repair(&env, true);
-    let told = format!("groups between 0 and {} are missing", count + 1);
+    let told = format!("groups between 0 and {} are missing, {place}", count + 1);
     assert!(report.lost.iter().any(|loss| loss.what == told), "{report}");
+    assert_eq!(report.set_aside, logs[..1], "{report}");
     let db = open(&env, RecoveryMode::Strict).unwrap();
     assert_eq!(db.iter().count() as u64, COUNT - count as u64);
 }
 
-/// A log of several segments that nobody synced, but for two last writes if `is_synced_at_end`; frames are
-/// gone from the end of the first.
+/// A log of several segments that nobody synced, but for two last writes if `is_synced_at_end`.
 fn unsynced(is_synced_at_end: bool) -> (Env, Vec<String>) {
     let env = Env::memory(1);
     let db = open(&env, RecoveryMode::TornTail).unwrap();
@@ -128,6 +129,12 @@ fn unsynced(is_synced_at_end: bool) -> (Env, Vec<String>) {
     drop(db);
     let logs = Files(&env).ending_with(".log");
     assert!(2 < logs.len());
+    (env, logs)
+}
+
+/// The same, with frames gone from the end of the first segment.
+fn unsynced_and_cut(is_synced_at_end: bool) -> (Env, Vec<String>) {
+    let (env, logs) = unsynced(is_synced_at_end);
     cut_between_frames(&env, &logs[0], 20);
     (env, logs)
 }
@@ -136,18 +143,18 @@ fn unsynced(is_synced_at_end: bool) -> (Env, Vec<String>) {
 /// damage, though the header of the next one is durable.
 #[test]
 fn frames_that_never_were_durable_are_not_missed() {
-    let (env, _) = unsynced(false);
+    let (env, _) = unsynced_and_cut(false);
     assert!(Files(&env).verify().is_sound(), "{}", Files(&env).verify());
     let error = open(&env, RecoveryMode::Strict).unwrap_err();
     assert!(error.to_string().ends_with("frames before this segment are missing"), "{error}");
     assert_eq!(prefix(&open(&env, RecoveryMode::TornTail).unwrap()), 20);
 
     // Nor does a repair that has another reason take them for lost.
-    let (env, logs) = unsynced(false);
+    let (env, logs) = unsynced_and_cut(false);
     Files(&env).flip(&logs[0], 20);
     let report = repair(&env, false);
     assert!(!report.was_sound());
-    let gap = report.lost.iter().find(|loss| loss.what.ends_with("are missing"));
+    let gap = report.lost.iter().find(|loss| loss.what.contains("are missing"));
     assert_eq!(gap, None, "{report}");
 }
 
@@ -156,21 +163,73 @@ fn frames_that_never_were_durable_are_not_missed() {
 #[test]
 fn a_later_segment_tells_that_frames_were_durable() {
     for past_holes in [false, true] {
-        let (env, logs) = unsynced(true);
+        let (env, logs) = unsynced_and_cut(true);
         let last = logs.last().unwrap();
+        let end = Files(&env).read(&logs[0]).len();
+        let place = format!("from offset {end} of {} on", logs[0]);
         let line = format!(
-            "{last} at 0: groups before this segment are missing, though they were durable"
+            "{last} at 0: groups before this segment are missing, though they were durable, {place}"
         );
         let report = Files(&env).verify();
         assert_eq!(report.findings[0].to_string(), line, "{report}");
         let error = open(&env, RecoveryMode::TornTail).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Corruption, "{error}");
         let report = repair(&env, past_holes);
-        let gaps: Vec<_> = report.lost.iter().filter(|it| it.what.ends_with("missing")).collect();
+        let gaps: Vec<_> = report.lost.iter().filter(|it| it.what.ends_with(&place)).collect();
         assert_eq!(gaps.len(), 1, "{report}");
+        assert!(report.set_aside.contains(&logs[0]), "{report}");
         assert!(gaps[0].what.starts_with("groups between 20 and "), "{report}");
         assert_eq!(gaps[0].file, *last, "{report}");
     }
+}
+
+/// Frames behind damage that only a later segment tells from a torn end. The segment was taken to end there,
+/// and the next open removed it, with all that was intact behind the damage.
+#[test]
+fn what_a_later_segment_says_was_durable_is_read_behind_damage() {
+    for places in [&[30_000][..], &[20_000, 40_000]] {
+        let lost = places.len() as u64;
+        for (past_holes, has_manifest) in [(true, true), (true, false), (false, true)] {
+            let (env, logs) = unsynced(true);
+            let files = Files(&env);
+            places.iter().for_each(|at| files.flip(&logs[0], *at));
+            if !has_manifest {
+                files.manifests().iter().for_each(|name| files.remove(name));
+            }
+            let report = files.verify();
+            let found: Vec<_> = report.findings.iter().filter(|it| it.file == logs[0]).collect();
+            assert_eq!(found.len() as u64, lost, "{report}");
+            let last = logs.last().unwrap();
+            let what = format!("frame is not valid, though it was durable when {last} was written");
+            assert!(found.iter().all(|it| it.what == what), "{report}");
+            let others = usize::from(!has_manifest);
+            assert_eq!(report.findings.len(), found.len() + others, "{report}");
+            let mode = RecoveryMode::TornTail;
+            assert_eq!(open(&env, mode).unwrap_err().kind(), ErrorKind::Corruption);
+            let before = files.read(&logs[0]);
+            let report = repair(&env, past_holes);
+            assert!(report.set_aside.contains(&logs[0]), "{report}");
+            let db = open(&env, RecoveryMode::Strict).unwrap();
+            let count = db.iter().count() as u64;
+            drop(db);
+            match past_holes {
+                true => assert_eq!(count, COUNT + 2 - lost, "{report}"),
+                false => assert!((20..100).contains(&count), "{count}: {report}"),
+            }
+            let kept = files.read(&format!("damaged/{}", logs[0]));
+            assert!(kept == before, "all of it is there");
+        }
+    }
+}
+
+/// Of a log that was never synced a whole segment may count as torn, whatever is behind the place.
+#[test]
+fn what_no_segment_says_was_durable_is_no_damage() {
+    let (env, logs) = unsynced(false);
+    Files(&env).flip(&logs[0], 30_000);
+    assert!(Files(&env).verify().is_sound(), "{}", Files(&env).verify());
+    let count = prefix(&open(&env, RecoveryMode::TornTail).unwrap());
+    assert!((20..100).contains(&count), "{count}");
 }
 
 /// Nothing is lost of a segment that has only a header, and nobody has to stop there.
