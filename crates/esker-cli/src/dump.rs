@@ -13,8 +13,8 @@ mod warm;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use esker_base::file_header::FileHeaderError;
-use esker_base::{EXPIRY_LEN, EntryKind, FileHeader, FileKind};
+use esker_base::file_header::{FileHeaderError, MAGIC};
+use esker_base::{EXPIRY_LEN, EntryKind, FileHeader, FileId, FileKind};
 use esker_env::{Env, FileExt as _};
 
 use crate::failure::{Failure, Result};
@@ -56,11 +56,29 @@ fn open(path: &Path) -> Result<Opened> {
     file.read_exact_at(0, &mut bytes).map_err(other)?;
     let header = FileHeader::decode(&bytes).map_err(|error| {
         let message = format!("{}: {}", path.display(), error.what());
-        let is_ours = error != FileHeaderError::NotOurs;
-        if is_ours { Failure::Damaged(message) } else { Failure::Other(message) }
+        if is_ours(path, &bytes, error) {
+            Failure::Damaged(message)
+        } else {
+            Failure::Other(message)
+        }
     })?;
     let dir = path.parent().unwrap_or(Path::new("")).to_path_buf();
     Ok(Opened { env, dir, path: path.to_path_buf(), header })
+}
+
+/// Whether a file whose first bytes are no header is a damaged one of a database: by its name, or by the
+/// magic, as far as it goes.
+fn is_ours(path: &Path, bytes: &[u8], error: FileHeaderError) -> bool {
+    let says_so = match error {
+        FileHeaderError::NotOurs => false,
+        FileHeaderError::TooShort => {
+            let magic = &bytes[..bytes.len().min(MAGIC.len())];
+            !magic.is_empty() && MAGIC.starts_with(magic)
+        }
+        FileHeaderError::Damaged | FileHeaderError::UnknownKind(_) => true,
+    };
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    says_so || FileId::parse_file_name(&name).is_some()
 }
 
 /// What stands behind the key of an operation or an entry of that kind.

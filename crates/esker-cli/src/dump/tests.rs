@@ -147,7 +147,7 @@ fn damage_and_foreign_files_are_said() {
     assert!(failure.to_string().ends_with("file header checksum does not match"), "{failure}");
     bytes[0] ^= 1;
     std::fs::write(&table, &bytes).unwrap();
-    assert_eq!(run(&table, None, &mut Vec::new()).unwrap_err().exit_status(), 1, "not ours");
+    assert_eq!(run(&table, None, &mut Vec::new()).unwrap_err().exit_status(), 4, "by its name");
     bytes[0] ^= 1;
     let renamed = dir.0.join("copy");
     bytes[44] ^= 1;
@@ -155,6 +155,24 @@ fn damage_and_foreign_files_are_said() {
     let failure = run(&renamed, None, &mut Vec::new()).unwrap_err();
     assert_eq!(failure.exit_status(), 1);
     assert!(failure.to_string().contains("give it that name"), "{failure}");
+}
+
+/// What is shorter than a header was damaged, whatever it was, and what is longer was not.
+#[test]
+fn files_of_others_are_no_damage_however_long_they_are() {
+    let dir = TestDir::new("foreign");
+    std::fs::create_dir(&dir.0).unwrap();
+    let foreign: [&[u8]; 4] = [b"", b"1\n", b"notes, and no database", &[b'x'; 1000]];
+    let magic: [&[u8]; 2] = [b"e", b"esker\r\n\x1a\x01"];
+    let cases = foreign.into_iter().map(|bytes| (bytes, 1)).chain(magic.map(|bytes| (bytes, 4)));
+    for (bytes, status) in cases {
+        for (name, status) in [("LOCK", status), ("1-00000007.log", 4)] {
+            let path = dir.0.join(name);
+            std::fs::write(&path, bytes).unwrap();
+            let failure = run(&path, None, &mut Vec::new()).unwrap_err();
+            assert_eq!(failure.exit_status(), status, "{name} {bytes:?}: {failure}");
+        }
+    }
 }
 
 #[test]
