@@ -11,7 +11,8 @@
 //! `patched.rs`; unreadable parts: `unreadable.rs`, `causes.rs`), `report.rs` (the report),
 //! `verify.rs` and its parts (`table_check.rs`, `blob_check.rs`, `order_check.rs`, `log_walk.rs`);
 //! then `repair.rs`, with `history.rs` (what manifests still say), `log_rescue.rs`,
-//! `new_tables.rs`, `set_aside.rs` and `repair_report.rs`; then `salvage.rs`.
+//! `new_tables.rs`, `scratch.rs` (what a dry run would write), `set_aside.rs` and
+//! `repair_report.rs`; then `salvage.rs`.
 
 mod blob_check;
 mod causes;
@@ -27,6 +28,7 @@ mod repair;
 mod repair_report;
 mod report;
 mod salvage;
+mod scratch;
 mod set_aside;
 mod table_check;
 mod unreadable;
@@ -122,7 +124,8 @@ impl Doctor {
 
     /// Repairs a damaged database so that it opens again, with everything that is intact; see
     /// `docs/OPERATIONS.md`. A sound database is not changed. Damaged files are never removed, but
-    /// moved to `damaged` in the database directory.
+    /// moved to `damaged` in the database directory. Intact blob files with values of lost entries
+    /// are kept there too, under a second name if other entries still refer to them.
     ///
     /// Unreadable parts count as lost, like damaged bytes. But the device may yet read them some
     /// day; so the file itself, not a copy, is moved to `damaged` where the file system has hard
@@ -141,7 +144,8 @@ impl Doctor {
     ///
     /// # Cost
     /// A verification, and a copy of each damaged table; if no manifest is intact, perhaps a
-    /// rewrite of whole keyspaces. Entries that are not in tables are read into memory.
+    /// rewrite of whole keyspaces. Entries that are not in tables are read into memory. A dry run
+    /// also keeps the keys of damaged tables in memory, and only reads what would be rewritten.
     pub fn repair(
         &self,
         options: &RepairOptions,

@@ -5,7 +5,7 @@ use std::ops::Bound;
 use std::sync::Arc;
 
 use esker_base::{BlobFileId, Corruption, EntryKind, FileKind, InternalKey, KeyspaceId};
-use esker_env::FileError;
+use esker_env::{FileError, IoError};
 use esker_table::{
     BlobFileFacts, BlobFiles, BlobReference, NoTrace, Table, TableContext, TableProperties,
     WalkedBlock, verify_blob_file,
@@ -114,7 +114,7 @@ impl Broken {
                     self.add(key.user_key, cause_of(place, value, corruption));
                 }
                 // The file is missing, which is a finding of its own.
-                Err(FileError::Io(error)) if error.is_not_found() => {
+                Err(FileError::Io(error)) if is_missing(place, value, &error) => {
                     let file = BlobReference::decode(value)
                         .map_or_else(|_| String::new(), |reference| reference.file.file_name());
                     self.add(key.user_key, Corruption::new(file, 0, "the file is missing"));
@@ -133,6 +133,14 @@ impl Broken {
             Some((_, last)) => *last = user_key.to_vec(),
         }
     }
+}
+
+/// Whether `error` comes of it that there is no file that `value` refers to. A directory of that name is
+/// none.
+fn is_missing(place: &Place, value: &[u8], error: &IoError) -> bool {
+    let is_there =
+        |reference: BlobReference| place.file_len(reference.file.0, FileKind::Blob).is_some();
+    error.is_not_found() || BlobReference::decode(value).is_ok_and(|it| !is_there(it))
 }
 
 /// What is wrong with the value that `value` refers to, if `corruption` is what it looks like.
@@ -177,7 +185,7 @@ pub(super) fn salvaged(
         }
         Ok(_) => keep(key, value).map(|()| None),
         Err(FileError::Corruption(corruption)) => lost(cause_of(place, value, corruption)),
-        Err(FileError::Io(error)) if error.is_not_found() => {
+        Err(FileError::Io(error)) if is_missing(place, value, &error) => {
             let name = error.path().file_name().unwrap_or_default().to_string_lossy().into_owned();
             lost(Corruption::new(name, 0, "the file is missing"))
         }

@@ -37,6 +37,8 @@ pub(super) struct History {
     /// Keyspaces whose name and options are unknown.
     unnamed: BTreeSet<KeyspaceId>,
     unset: BTreeSet<KeyspaceId>,
+    /// Those whose order is unknown.
+    unordered: BTreeSet<KeyspaceId>,
     /// Those about which tables tell more than manifests.
     described: BTreeSet<KeyspaceId>,
 }
@@ -94,6 +96,7 @@ impl History {
             dropped: BTreeSet::new(),
             unnamed: BTreeSet::new(),
             unset: BTreeSet::new(),
+            unordered: BTreeSet::new(),
             described: BTreeSet::new(),
         }
     }
@@ -121,20 +124,26 @@ impl History {
             self.unnamed.insert(id);
         }
         self.unset.insert(id);
+        self.unordered.insert(id);
         true
     }
 
-    /// What is unknown about the keyspace, if anything.
-    pub(super) fn untold(&self, id: KeyspaceId) -> Option<&'static str> {
-        match (self.unnamed.contains(&id), self.unset.contains(&id)) {
+    /// What is unknown about the keyspace, which is named `name` now, if anything.
+    pub(super) fn untold(&self, id: KeyspaceId, name: &str) -> Option<String> {
+        let what = match (self.unnamed.contains(&id), self.unset.contains(&id)) {
             (_, true) if self.described.contains(&id) => {
-                Some("more of the options than order and merge operator")
+                "more of the options than order and merge operator"
             }
-            (true, true) => Some("the name and the options"),
-            (true, false) => Some("the name"),
-            (false, true) => Some("the options"),
-            (false, false) => None,
-        }
+            (true, true) => "the name and the options",
+            (true, false) => "the name",
+            (false, true) => "the options",
+            (false, false) => return None,
+        };
+        let order = match self.unordered.contains(&id) {
+            true => ": its keys are taken as those of a bytewise order",
+            false => "",
+        };
+        Some(format!("{what} of {name}{order}"))
     }
 
     /// A name for the keyspace that no other has.
@@ -199,6 +208,7 @@ impl History {
         let state = self.state(id);
         state.order.clone_from(&told.order);
         state.options = options.encode();
+        self.unordered.remove(&id);
         let is_other = |(other, state): (&KeyspaceId, &Arc<KeyspaceState>)| {
             *other != id && state.name == told.name && !self.unnamed.contains(other)
         };
@@ -296,6 +306,7 @@ impl History {
                 self.dropped.remove(keyspace);
                 self.name(*keyspace, name);
                 self.unset.remove(keyspace);
+                self.unordered.remove(keyspace);
                 let state = self.state(*keyspace);
                 state.order.clone_from(order);
                 state.options.clone_from(options);

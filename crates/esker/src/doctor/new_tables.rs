@@ -11,6 +11,7 @@ use esker_table::{
 };
 
 use super::blob_check::blob_files_of;
+use super::scratch::outlined;
 use crate::error::Result;
 use crate::recovery::orphans::UNFINISHED_SUFFIX;
 
@@ -59,6 +60,8 @@ pub(super) struct NewTables<'a> {
     range_start: Vec<u8>,
     /// When the entries were written, if known.
     times: Option<TableTimes>,
+    /// Nobody reads the values.
+    is_outline: bool,
     finished: Vec<TableProperties>,
 }
 
@@ -83,6 +86,7 @@ impl<'a> NewTables<'a> {
             ranges: Fragments::default(),
             range_start: Vec::new(),
             times: None,
+            is_outline: false,
             finished: Vec::new(),
         }
     }
@@ -96,6 +100,12 @@ impl<'a> NewTables<'a> {
     /// The same of entries that were written then.
     pub(super) fn with_times(mut self, times: Option<TableTimes>) -> Self {
         self.times = times;
+        self
+    }
+
+    /// The same without values, if `is_outline`.
+    pub(super) const fn outlined(mut self, is_outline: bool) -> Self {
+        self.is_outline = is_outline;
         self
     }
 
@@ -116,6 +126,7 @@ impl<'a> NewTables<'a> {
         self.last_key.clear();
         self.last_key.extend_from_slice(key.user_key);
         let builder = self.builder.as_mut().expect("a table was just started");
+        let value = if self.is_outline { outlined(key.kind(), value) } else { value };
         Ok(builder.add(key, value)?)
     }
 

@@ -16,6 +16,7 @@
 //!   keyspace are merged into one run, ordered by sequence number. Sequence number zero is only
 //!   given to the oldest entry of a key, so it sorts correctly.
 
+mod last_copies;
 mod logs;
 mod order;
 mod tables;
@@ -24,7 +25,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use esker_base::{FileKind, KeyspaceId, LogId, ManifestId, SeqNo, TableId};
+use esker_base::{BlobFileId, FileKind, KeyspaceId, LogId, ManifestId, SeqNo, TableId};
 use esker_table::{TableContext, TableOptions};
 use esker_tree::{Catalog, EditRecord, EditRefused, Manifest, TablePlace, VersionEdit};
 
@@ -34,6 +35,7 @@ use super::new_tables::Ids;
 use super::place::Place;
 use super::repair_report::RepairReport;
 use super::report::AffectedKeys;
+use super::scratch::Scratch;
 use super::set_aside::{DAMAGED_DIR, copy_aside, link_aside};
 use super::verify::verify;
 use super::{ProgressListener, RepairOptions};
@@ -83,10 +85,15 @@ pub(super) fn repair(
         (true, true) => Ids::new(next),
         (false, _) => Ids::new(next + UNKNOWN_IDS),
     };
+    let mut tables = place.tables(history.database());
+    if options.dry_run {
+        let fs = Arc::new(Scratch::over(&place.env.fs, &place.dir)?);
+        tables = Arc::new(TableContext { fs, ..TableContext::clone(&tables) });
+    }
     let mut repair = Repair {
         place,
         options,
-        tables: place.tables(history.database()),
+        tables,
         catalog: history.catalog.clone(),
         ids,
         damaged: report.findings.iter().map(|finding| finding.file.clone()).collect(),
@@ -94,7 +101,11 @@ pub(super) fn repair(
         causes,
         report,
         aside: Vec::new(),
+        whole: BTreeSet::new(),
+        linked: BTreeSet::new(),
         misplaced: BTreeSet::new(),
+        forsaken: BTreeSet::new(),
+        blobs_of_plan: BTreeSet::new(),
     };
     let result = repair.run();
     if refused < place.unreadable.extent() {
@@ -193,8 +204,16 @@ struct Repair<'a> {
     report: RepairReport,
     /// Files to be moved out of the database.
     aside: Vec<PathBuf>,
+    /// Those of them that are not damaged.
+    whole: BTreeSet<PathBuf>,
+    /// Files that stay in the database, and get a second name among those that were moved out.
+    linked: BTreeSet<PathBuf>,
     /// Tables that a manifest assigns to a keyspace that is not theirs.
     misplaced: BTreeSet<TableId>,
+    /// Blob files that lost entries referred to, as far as anything tells.
+    forsaken: BTreeSet<BlobFileId>,
+    /// Blob files that entries refer to which a dry run has merged and not written.
+    blobs_of_plan: BTreeSet<BlobFileId>,
 }
 
 impl Repair<'_> {
@@ -216,17 +235,18 @@ impl Repair<'_> {
         self.set_aside(FileKind::Warm);
         self.logs()?;
         let is_trusted = self.history.is_whole && esker_base::planted::is("order-of-runs-trusted");
-        if !self.options.dry_run && !is_trusted {
+        if !is_trusted {
             self.check_order()?;
         }
+        self.last_copies()?;
         let seqnos = self.catalog.keyspaces.values().flat_map(|state| state.tables.values());
         let newest = seqnos.map(|place| place.properties.seqno_max).max().unwrap_or(SeqNo::ZERO);
         self.catalog.last_seqno = self.catalog.last_seqno.max(newest);
         let lost = self.report.lost.iter_mut().filter_map(|loss| loss.keys.as_mut());
         AffectedKeys::decode_all(lost, &self.catalog);
         for (id, state) in &self.catalog.keyspaces {
-            let note = |what| format!("nothing tells {what} of {}", state.name);
-            self.report.notes.extend(self.history.untold(*id).map(note));
+            let note = |what| format!("nothing tells {what}");
+            self.report.notes.extend(self.history.untold(*id, &state.name).map(note));
         }
         if !self.history.is_whole {
             let names = self.place.manifests().into_values();
@@ -291,6 +311,12 @@ impl Repair<'_> {
         for path in self.aside.clone() {
             self.keep_aside(&path)?;
         }
+        for path in &self.linked {
+            if let Err(error) = link_aside(&**fs, &self.place.dir, path) {
+                let what = format!("values of lost entries go with garbage some day: {error}");
+                self.report.notes.push(what);
+            }
+        }
         let manifest = ManifestId(self.ids.mint());
         self.catalog.next_file_counter = self.catalog.next_file_counter.max(self.ids.next());
         // What is written must be acceptable to an open.
@@ -316,10 +342,14 @@ impl Repair<'_> {
 }
 
 impl Repair<'_> {
-    /// Sets aside a copy of the file, or the file itself if the device cannot read all of it.
+    /// Sets aside a copy of the file, or the file itself if it is intact, or if the device cannot read all
+    /// of it.
     fn keep_aside(&mut self, path: &Path) -> Result<()> {
         let place = self.place;
         let fs = &*place.device.fs;
+        if self.whole.contains(path) && link_aside(fs, &place.dir, path).is_ok() {
+            return Ok(());
+        }
         if !place.unreadable.is_refused_here(path) {
             return copy_aside(&*place.env.fs, &place.dir, path);
         }

@@ -41,7 +41,8 @@ pub struct RepairReport {
     pub rebuilt: Vec<Rebuilt>,
     /// What is lost.
     pub lost: Vec<Loss>,
-    /// Damaged files that were moved out of the database, to its directory `damaged`.
+    /// Files that were moved out of the database, to its directory `damaged`: damaged ones, and
+    /// intact blob files that nothing refers to any more.
     pub set_aside: Vec<String>,
     /// Further remarks.
     pub notes: Vec<String>,

@@ -44,9 +44,6 @@ impl Repair<'_> {
         self.catalog.last_seqno = self.catalog.last_seqno.max(rescued.last_seqno);
         for (keyspace, memtable) in rescued.memtables {
             self.make_keyspace(keyspace);
-            if self.options.dry_run {
-                continue;
-            }
             let options = self.table_options(keyspace);
             let memtable = Arc::new(memtable);
             let ranges = ranges_in_memory(&memtable, &self.catalog.keyspaces[&keyspace]);
@@ -57,7 +54,8 @@ impl Repair<'_> {
             let times = TableTimes { oldest, newest: now, oldest_tombstone, written: now };
             let mut tables = NewTables::new(&self.tables, &mut self.ids, keyspace, 0, options)
                 .with_ranges(ranges)
-                .with_times(Some(times));
+                .with_times(Some(times))
+                .outlined(self.options.dry_run);
             let mut cursor = memtable.cursor();
             cursor.seek_to_first();
             while cursor.is_valid() {

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use esker_base::{EntryKind, Fragments, InternalKey, KeyspaceId, TableId, Trailer};
-use esker_table::Table;
+use esker_table::{BlobReference, Table};
 use esker_tree::{
     Cursor as _, KeyspaceState, LEVEL_COUNT_MAX, MergingCursor, RunCursor, RunId, TablePlace,
     Version, times_of_all,
@@ -34,6 +34,22 @@ impl Repair<'_> {
     }
 
     fn merge(&mut self, id: KeyspaceId, state: &KeyspaceState, version: &Version) -> Result<()> {
+        let from = format!("all tables of {}, merged by sequence number", state.name);
+        let names: BTreeSet<String> = state.tables.keys().map(|id| id.file_name()).collect();
+        self.report.kept.retain(|name| !names.contains(name));
+        let kept = self.catalog.keyspaces.get_mut(&id).expect("the keyspace is there");
+        Arc::make_mut(kept).tables.clear();
+        if self.options.dry_run {
+            let blobs = &mut self.blobs_of_plan;
+            let entries = merged(version, |key, value| {
+                if key.kind() == EntryKind::BlobReference {
+                    blobs.extend(BlobReference::decode(value).map(|reference| reference.file));
+                }
+                Ok(())
+            })?;
+            self.report.rebuilt.push(Rebuilt { from, entries });
+            return Ok(());
+        }
         let level = LEVEL_COUNT_MAX - 1;
         let sources: Vec<_> = version.tables().collect();
         let options = self.table_options(id);
@@ -48,15 +64,10 @@ impl Repair<'_> {
             .with_ranges(Fragments::of(tombstones))
             .with_times(times);
         sources.iter().for_each(|table| tables.know_blob_files(table.properties()));
-        let entries = merge_into(&mut tables, version)?;
+        let entries = merged(version, |key, value| tables.add(key, value))?;
         let made = tables.finish()?;
         let run = RunId(self.ids.mint().counter);
-        let from = format!("all tables of {}, merged by sequence number", state.name);
         self.report.rebuilt.push(Rebuilt { from, entries });
-        let names: BTreeSet<String> = state.tables.keys().map(|id| id.file_name()).collect();
-        self.report.kept.retain(|name| !names.contains(name));
-        let kept = self.catalog.keyspaces.get_mut(&id).expect("the keyspace is there");
-        Arc::make_mut(kept).tables.clear();
         for properties in made.into_iter().map(Arc::new) {
             self.put(id, TablePlace { level, run, properties });
         }
@@ -87,12 +98,16 @@ impl Pending {
         self.user_key == key.user_key && self.trailer.seqno() == key.seqno()
     }
 
-    fn put(self, tables: &mut NewTables<'_>, references: &mut References) -> Result<u64> {
+    fn put(
+        self,
+        add: &mut impl FnMut(InternalKey<'_>, &[u8]) -> Result<()>,
+        references: &mut References,
+    ) -> Result<u64> {
         let key = InternalKey { user_key: &self.user_key, trailer: self.trailer };
         if !references.is_new(key, &self.value) {
             return Ok(0);
         }
-        tables.add(key, &self.value)?;
+        add(key, &self.value)?;
         Ok(1)
     }
 }
@@ -117,10 +132,13 @@ impl References {
     }
 }
 
-/// Puts the entries of all tables of `version` into `tables`, and returns how many that are. Of those of
+/// Gives the entries of all tables of `version` to `add`, in order, and returns how many that are. Of those of
 /// one key that have one number the one counts that was written last, whatever its kind: others are what a
 /// compaction has made it of. Of each run one table is open at a time.
-fn merge_into(tables: &mut NewTables<'_>, version: &Version) -> Result<u64> {
+fn merged(
+    version: &Version,
+    mut add: impl FnMut(InternalKey<'_>, &[u8]) -> Result<()>,
+) -> Result<u64> {
     let runs = version.levels().iter().flat_map(|level| level.runs());
     let cursors = runs.map(|run| RunCursor::closing(Arc::clone(run))).collect();
     let mut cursor = MergingCursor::new(cursors);
@@ -135,10 +153,10 @@ fn merge_into(tables: &mut NewTables<'_>, version: &Version) -> Result<u64> {
         if !repeated.is_some_and(is_older) {
             let is_other = repeated.is_none();
             let before = pending.replace(Pending::of(current)).filter(|_| is_other);
-            entries += before.map_or(Ok(0), |one| one.put(tables, &mut references))?;
+            entries += before.map_or(Ok(0), |one| one.put(&mut add, &mut references))?;
         }
         cursor.next()?;
     }
-    entries += pending.map_or(Ok(0), |one| one.put(tables, &mut references))?;
+    entries += pending.map_or(Ok(0), |one| one.put(&mut add, &mut references))?;
     Ok(entries)
 }

@@ -45,6 +45,7 @@ impl Repair<'_> {
                         false => "the file is missing, unless it had been replaced",
                     };
                     self.report.lost.push(Loss { file: name, what: what.to_owned(), keys });
+                    self.forsake(&place.properties, &[]);
                 } else if self.damaged.contains(&name) || self.lacks_blobs(&place.properties) {
                     self.salvage(&table, id, place.level, place.run)?;
                 } else {
@@ -203,6 +204,7 @@ impl Repair<'_> {
                 let keys = Some(all_keys(table, &keyspace_name));
                 let what = self.causes.of(&corruption);
                 self.report.lost.push(Loss { file: name, what, keys });
+                self.forsake(table.properties(), &[]);
                 return Ok(());
             }
             Err(error) => return Err(error.into()),
@@ -210,11 +212,10 @@ impl Repair<'_> {
         self.report.lost.extend(unfound(self.place, &name, &keyspace_name, &walk));
         let map = DamageMap::of(table)?;
         let lacking = self.lacking_blobs(table.properties());
-        let ranges =
-            if self.options.dry_run { Fragments::default() } else { intact_ranges(table)? };
         let mut tables = NewTables::new(&self.tables, &mut self.ids, keyspace, born, options)
-            .with_ranges(ranges)
-            .with_times(table.properties().extras.times);
+            .with_ranges(intact_ranges(table)?)
+            .with_times(table.properties().extras.times)
+            .outlined(self.options.dry_run);
         tables.know_blob_files(table.properties());
         let mut entries = 0;
         let mut order = Order::default();
@@ -241,7 +242,7 @@ impl Repair<'_> {
                 let (place, context) = (self.place, &self.tables);
                 result = salvaged(place, context, &lacking, key, value, |key, value| {
                     entries += 1;
-                    if self.options.dry_run { Ok(()) } else { tables.add(key, value) }
+                    tables.add(key, value)
                 })
                 .map(|lost| broken.extend(lost));
             });
@@ -250,6 +251,7 @@ impl Repair<'_> {
         }
         self.report.lost.extend(order.lost(&name, &keyspace_name));
         let made = tables.finish()?;
+        self.forsake(table.properties(), &made);
         self.report.rebuilt.push(Rebuilt { from: name, entries });
         for properties in made {
             let properties = Arc::new(properties);

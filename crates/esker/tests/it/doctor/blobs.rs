@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use esker::doctor::{RepairOptions, VerifyReport};
+use esker::doctor::{Doctor, RepairOptions, RepairReport, VerifyReport};
 use esker::env::{
     Env, Fault, FaultFileSystem, ManualClock, MemoryFileSystem, Operation, Rule, When,
 };
@@ -13,6 +13,7 @@ use esker::{Compression, Db, KeyspaceOptions, Options};
 use esker_tree::Manifest;
 
 use super::sample::{DIR, Files};
+use crate::temp_dir::TempDir;
 
 fn open(env: &Env) -> Db {
     let options = Options { background_threads: 0, ..Options::default() };
@@ -233,4 +234,174 @@ fn a_repair_moves_only_values_of_damaged_blob_files() {
             assert_eq!(db.get(key).unwrap().unwrap(), value(key), "{key}: {report}");
         }
     }
+}
+
+fn repair(env: &Env) -> RepairReport {
+    let files = Files(env);
+    let before = files.everything();
+    let repair = |dry_run| {
+        let options = RepairOptions { dry_run, ..RepairOptions::default() };
+        files.doctor().log_dir(DIR).repair(&options, &mut |_| {}).unwrap()
+    };
+    let planned = repair(true);
+    assert!(before == files.everything(), "{planned}");
+    let done = repair(false);
+    assert_eq!(RepairReport { is_dry_run: false, ..planned }, done);
+    assert!(files.verify().is_sound(), "{done}\n{}", files.verify());
+    done
+}
+
+/// The last copies of the values of a table that is lost were removed by the next open.
+#[test]
+fn blob_files_that_only_a_lost_table_referred_to_are_set_aside() {
+    for (has_manifest, has_links) in [(true, true), (true, false), (false, true)] {
+        let memory = MemoryFileSystem::new(1);
+        let faults = FaultFileSystem::new(Arc::new(memory), Env::memory(1).clock);
+        let env = Env { fs: Arc::new(faults.clone()), ..Env::memory(1) };
+        database(&env);
+        let files = Files(&env);
+        let (blobs, tables) = (files.ending_with(".blob"), files.ending_with(".table"));
+        let bytes = files.read(&blobs[0]);
+        files.replace(&tables[0], &files.read(&tables[0])[..60]);
+        if !has_manifest {
+            files.manifests().iter().for_each(|name| files.remove(name));
+        }
+        if !has_links {
+            faults.add(Rule::new(Fault::Error(1)).on(&[Operation::Link]));
+        }
+        let report = repair(&env);
+        assert_eq!(report.set_aside[..2], [&*tables[0], &*blobs[0]], "{report}");
+        let note = format!(
+            "no table refers to the 3 values of {} any more: it is set aside as it is",
+            blobs[0]
+        );
+        assert!(report.notes.contains(&note), "{report}");
+        // The log, which is empty, and the tables tell more than the blob file.
+        assert!(report.lost.iter().all(|loss| loss.file == tables[0]), "{report}");
+        open(&env).close().unwrap();
+        assert_eq!(files.ending_with(".blob"), blobs[1..], "{report}");
+        assert!(files.read(&format!("damaged/{}", blobs[0])) == bytes, "{report}");
+    }
+}
+
+/// Values of lost entries were garbage in a blob file that other entries still refer to, and the next
+/// collection removed them.
+#[test]
+fn blob_files_that_lost_entries_shared_with_others_get_a_second_name() {
+    let env = Env::memory(1);
+    let keyspace = KeyspaceOptions {
+        block_size_bytes: 256,
+        blob_threshold_bytes: Some(32),
+        compression: Compression::None,
+        shallow_compression: Compression::None,
+        ..KeyspaceOptions::default()
+    };
+    let options = Options { background_threads: 0, ..Options::default() };
+    let builder = Db::builder(DIR).env(env.clone()).options(options);
+    let db = builder.default_keyspace(keyspace).open().unwrap();
+    (0..100).for_each(|n| db.put(format!("{n:03}"), value("large")).unwrap());
+    db.flush().unwrap();
+    db.close().unwrap();
+    let files = Files(&env);
+    let (blob, table) =
+        (files.ending_with(".blob").remove(0), files.ending_with(".table").remove(0));
+    let bytes = files.read(&blob);
+    files.flip(&table, 60);
+    let report = repair(&env);
+    assert_eq!(report.set_aside, [table], "{report}");
+    let note = format!("{blob} has values of lost entries: it is in damaged, too");
+    assert_eq!(report.notes, [note], "{report}");
+    let db = open(&env);
+    let count = db.iter().count();
+    assert!((1..100).contains(&count), "{report}");
+    (0..100).for_each(|n| db.delete(format!("{n:03}")).unwrap());
+    db.compact_all().unwrap();
+    db.close().unwrap();
+    assert_eq!(files.ending_with(".blob"), [""; 0]);
+    assert!(files.read(&format!("damaged/{blob}")) == bytes, "{report}");
+}
+
+/// Where there is nothing but blob files, nothing was reported lost.
+#[test]
+fn what_only_blob_files_have_left_is_lost() {
+    let env = Env::memory(1);
+    database(&env);
+    let files = Files(&env);
+    let blobs = files.ending_with(".blob");
+    let others = files.everything().into_iter().map(|(name, _)| name);
+    others.filter(|name| !blobs.contains(name)).for_each(|name| files.remove(&name));
+    let report = repair(&env);
+    assert_eq!(report.set_aside, blobs, "{report}");
+    let lost: Vec<String> = report.lost.iter().map(ToString::to_string).collect();
+    let lines = [("a", "c", 3), ("d", "e", 2)].into_iter().zip(&blobs);
+    let lines = lines.map(|((first, last, count), blob)| {
+        format!(
+            "keys from \"{first}\" up to \"{last}\" of default ({blob}: no table is left that refers to \
+             its {count} values)"
+        )
+    });
+    assert_eq!(lost, lines.collect::<Vec<_>>());
+    assert_eq!(open(&env).iter().count(), 0);
+    for blob in blobs {
+        assert!(env.fs.exists(&Path::new(DIR).join("damaged").join(blob)).unwrap());
+    }
+}
+
+/// What a crash has left of a job that did not end is no copy of anything.
+#[test]
+fn blob_files_that_nothing_referred_to_are_not_kept() {
+    let env = Env::memory(1);
+    database(&env);
+    let files = Files(&env);
+    let (blobs, tables) = (files.ending_with(".blob"), files.ending_with(".table"));
+    let db = open(&env);
+    for key in ["a", "b", "c"] {
+        db.delete(key).unwrap();
+    }
+    db.flush().unwrap();
+    db.compact_all().unwrap();
+    db.close().unwrap();
+    assert_eq!(files.ending_with(".blob"), blobs[1..]);
+    // As it was before the compaction.
+    let other = Env::memory(1);
+    database(&other);
+    files.replace(&blobs[0], &Files(&other).read(&blobs[0]));
+    let table = files.ending_with(".table").remove(0);
+    assert!(!tables.contains(&table));
+    files.replace(&table, &files.read(&table)[..60]);
+    let report = repair(&env);
+    assert_eq!(report.set_aside, [table, blobs[1].clone()], "{report}");
+}
+
+/// One in the place of a table was taken for a table that is missing; here every look at it was refused.
+#[test]
+fn a_directory_in_the_place_of_a_blob_file_is_a_file_that_is_missing() {
+    let dir = TempDir::new("doctor-blob-directory");
+    let env = Env::os();
+    let options = Options { background_threads: 0, ..Options::default() };
+    let keyspace = KeyspaceOptions { blob_threshold_bytes: Some(32), ..KeyspaceOptions::default() };
+    let builder = || Db::builder(dir.path()).env(env.clone()).options(options.clone());
+    let db = builder().default_keyspace(keyspace).open().unwrap();
+    db.put("large", "x".repeat(100)).unwrap();
+    db.put("small", "y").unwrap();
+    db.flush().unwrap();
+    db.close().unwrap();
+    let entries = env.fs.list(dir.path()).unwrap();
+    let blob = entries.into_iter().find(|entry| entry.name.ends_with(".blob")).unwrap().name;
+    std::fs::remove_file(dir.path().join(&blob)).unwrap();
+    std::fs::create_dir(dir.path().join(&blob)).unwrap();
+    let doctor = Doctor::new(dir.path());
+    let report = doctor.verify(&mut |_| {}).unwrap();
+    assert_eq!(report.findings.len(), 2, "{report}");
+    let line = format!("{blob} at 0: tables refer to this file, and it is missing");
+    assert_eq!(lines(&report)[0], line);
+    assert!(lines(&report)[1].contains(": the file is missing; affects keys"), "{report}");
+    let report = doctor.repair(&RepairOptions::default(), &mut |_| {}).unwrap();
+    assert_eq!(report.lost.len(), 1, "{report}");
+    let line =
+        format!("keys from \"large\" up to \"large\" of default ({blob}: the file is missing)");
+    assert_eq!(report.lost[0].to_string(), line);
+    let db = builder().open().unwrap();
+    assert_eq!(db.get("small").unwrap().unwrap(), "y");
+    assert_eq!(db.get("large").unwrap(), None);
 }

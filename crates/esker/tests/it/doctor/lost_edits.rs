@@ -110,12 +110,29 @@ fn what_nothing_tells_of_a_keyspace_is_said() {
     // Nothing tells either that the log, which may be gone, lies there.
     let doctor = Files(&env).doctor().log_dir(DIR);
     let report = doctor.repair(&RepairOptions::default(), &mut |_| {}).unwrap();
-    for note in
-        ["the options of default", "more of the options than order and merge operator of users"]
-    {
+    for note in [
+        "the options of default: its keys are taken as those of a bytewise order",
+        "more of the options than order and merge operator of users",
+    ] {
         let note = format!("nothing tells {note}");
         assert!(report.notes.contains(&note), "{report}");
     }
+}
+
+/// What a keyspace whose writes are in the log alone is called, and in which order its keys stand, no file
+/// tells without a manifest.
+#[test]
+fn a_keyspace_that_only_the_log_has_is_said_to_be_called_by_its_number() {
+    let env = Env::memory(1);
+    let db = open(&env);
+    let keyspace = db.keyspace("users", KeyspaceOptions::default()).unwrap();
+    keyspace.put("k", "v").unwrap();
+    drop((db, keyspace));
+    let report = repair_without_manifest(&env);
+    let note = "nothing tells the name and the options of keyspace-1: its keys are taken as those of a \
+                bytewise order";
+    assert!(report.notes.iter().any(|line| line == note), "{report}");
+    assert_eq!(value(&open(&env), "keyspace-1", "k").unwrap(), "v");
 }
 
 /// Removes the manifests, and repairs the database.

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
-use esker::doctor::{RepairOptions, VerifyReport};
+use esker::doctor::{RepairOptions, RepairReport, VerifyReport};
 use esker::env::Env;
 use esker::{Db, Options};
 use esker_base::{
@@ -169,9 +169,10 @@ fn check(tables: &[Table], expected: &BTreeSet<usize>) -> VerifyReport {
     }
     let before = files.everything();
     let plan = RepairOptions { dry_run: true, ..RepairOptions::default() };
-    files.doctor().repair(&plan, &mut |_| {}).unwrap();
+    let planned = files.doctor().repair(&plan, &mut |_| {}).unwrap();
     assert!(before == files.everything(), "a dry run changes nothing: {tables:?}");
     let done = files.doctor().repair(&RepairOptions::default(), &mut |_| {}).unwrap();
+    assert_eq!(RepairReport { is_dry_run: false, ..planned }, done, "{tables:?}");
     assert!(done.lost.is_empty(), "{tables:?}: {done}");
     let merged = done.rebuilt.iter().find(|it| it.from.starts_with("all tables of default"));
     let entries: BTreeSet<_> = tables.iter().flat_map(|table| &table.entries).collect();
@@ -308,6 +309,42 @@ fn whatever_the_runs_hold_their_order_is_told_and_set_right() {
         check(&tables, &expected);
     });
     assert!(20 < right.get() && 20 < wrong.get(), "{right:?} right, {wrong:?} wrong");
+}
+
+/// Without a manifest nothing tells which entries of the log are in tables: all of them are, and again in
+/// those that are made of the log. A dry run said that tables stay which the repair merges.
+#[test]
+fn a_dry_run_merges_what_the_repair_merges() {
+    let env = Env::memory(1);
+    let keyspace = esker::KeyspaceOptions { blob_threshold_bytes: Some(100), ..Default::default() };
+    let options = Options { background_threads: 0, ..Options::default() };
+    let builder = Db::builder(DIR).env(env.clone()).options(options);
+    let db = builder.default_keyspace(keyspace).open().unwrap();
+    for round in 0..3_usize {
+        (0..100).for_each(|n| db.put([n], vec![n; 40 * (round + 1)]).unwrap());
+        db.delete_range([round as u8]..[20]).unwrap();
+        db.flush().unwrap();
+    }
+    let ttl = std::time::Duration::from_secs(1 << 30);
+    (0..50).for_each(|n| db.put_with_ttl([n], [b'x'; 20], ttl).unwrap());
+    db.close().unwrap();
+    let files = Files(&env);
+    files.manifests().iter().for_each(|name| files.remove(name));
+    // One of the tables is made anew besides.
+    let table = files.ending_with(".table").remove(0);
+    files.flip(&table, files.read(&table).len() - 1);
+    let before = files.everything();
+    let repair = |dry_run| {
+        let options = RepairOptions { dry_run, ..RepairOptions::default() };
+        files.doctor().log_dir(DIR).repair(&options, &mut |_| {}).unwrap()
+    };
+    let planned = repair(true);
+    assert!(before == files.everything(), "{planned}");
+    let done = repair(false);
+    assert_eq!(RepairReport { is_dry_run: false, ..planned }, done);
+    let from = "all tables of default, merged by sequence number";
+    assert!(done.rebuilt.iter().any(|it| it.from == from), "{done}");
+    assert!(files.verify().is_sound(), "{done}");
 }
 
 #[test]
