@@ -125,29 +125,10 @@ fn walk_segment(
     visit: &mut impl FnMut(LogItem<'_>),
 ) -> Result<()> {
     let Later { place, database, .. } = later;
-    let hidden = SegmentEnd { log, marked_durable: 0 };
-    if !place.logs().contains_key(&log.0) {
-        visit(LogItem::Damage(Corruption::new(log.file_name(), 0, LOG_MISSING)));
-        visit(LogItem::End(hidden));
-        return Ok(());
-    }
-    let expected = expected_header(log, database);
     let path = place.log_dir.join(log.file_name());
-    let mut fs = Arc::clone(&place.env.fs);
-    if let Some(patched) = place.with_header(log.0, FileKind::Log, database)?
-        && let Some(damage) = header_damage(&*fs, &path, &expected)?
-    {
-        visit(LogItem::HeaderDamage(log, damage));
-        fs = patched;
-    }
-    let mut reader = match LogReader::open(&*fs, &path, &expected) {
-        Ok(reader) => reader,
-        Err(FileError::Corruption(corruption)) => {
-            visit(LogItem::Damage(corruption));
-            visit(LogItem::End(hidden));
-            return Ok(());
-        }
-        Err(error) => return Err(error.into()),
+    let Some(mut reader) = open_segment(place, database, log, visit)? else {
+        visit(LogItem::End(SegmentEnd { log, marked_durable: 0 }));
+        return Ok(());
     };
     reader.expect_durable(durable);
     let mut refused = 0;
@@ -206,6 +187,36 @@ fn walk_segment(
     Ok(())
 }
 
+/// A reader of the segment; none where not even its header can be read, which is then said.
+fn open_segment(
+    place: &Place,
+    database: DatabaseId,
+    log: LogId,
+    visit: &mut impl FnMut(LogItem<'_>),
+) -> Result<Option<LogReader>> {
+    if !place.logs().contains_key(&log.0) {
+        visit(LogItem::Damage(Corruption::new(log.file_name(), 0, LOG_MISSING)));
+        return Ok(None);
+    }
+    let expected = expected_header(log, database);
+    let path = place.log_dir.join(log.file_name());
+    let mut fs = Arc::clone(&place.env.fs);
+    if let Some(patched) = place.with_header(log.0, FileKind::Log, database)?
+        && let Some(damage) = header_damage(&*fs, &path, &expected)?
+    {
+        visit(LogItem::HeaderDamage(log, damage));
+        fs = patched;
+    }
+    match LogReader::open(&*fs, &path, &expected) {
+        Ok(reader) => Ok(Some(reader)),
+        Err(FileError::Corruption(corruption)) => {
+            visit(LogItem::Damage(corruption));
+            Ok(None)
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
 fn expected_header(log: LogId, database: DatabaseId) -> ExpectedHeader {
     ExpectedHeader {
         kind: FileKind::Log,
@@ -261,18 +272,8 @@ impl Later<'_> {
     }
 
     fn vouches(&self, log: LogId) -> Result<bool> {
-        let (place, expected) = (self.place, expected_header(log, self.database));
-        if !place.logs().contains_key(&log.0) {
-            return Ok(false);
-        }
-        let patched = place.with_header(log.0, FileKind::Log, self.database)?;
-        let fs = patched.as_ref().unwrap_or(&place.env.fs);
-        let mut reader =
-            match LogReader::open(&**fs, &place.log_dir.join(log.file_name()), &expected) {
-                Ok(reader) => reader,
-                Err(FileError::Corruption(_)) => return Ok(false),
-                Err(error) => return Err(error.into()),
-            };
+        let opened = open_segment(self.place, self.database, log, &mut |_| {})?;
+        let Some(mut reader) = opened else { return Ok(false) };
         loop {
             let goes_on = match reader.next_frame() {
                 Ok(frame) => frame.is_some(),
