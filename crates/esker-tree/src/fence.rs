@@ -1,25 +1,25 @@
 //! Ascending keys in flat arrays, searched by integers first.
 //!
-//! What all keys start with is kept once; of the rest, the first eight bytes stand as integers in
-//! one array. A search reads that array alone, unless keys agree in those bytes too.
+//! The prefix that all keys share is stored once; of the rest, the first eight bytes are integers
+//! in one array. A search reads only that array, unless keys agree in those bytes too.
 
 use esker_base::{key_head, strip_key_prefix};
 
-/// Ascending keys to search.
+/// Ascending keys that can be searched.
 #[derive(Default, Debug)]
 pub(crate) struct Fences {
-    /// What every key starts with.
+    /// The prefix of all keys.
     prefix: Box<[u8]>,
     /// [`key_head`] of each key without the prefix.
     heads: Box<[u64]>,
-    /// The keys without the prefix, one after the other.
+    /// The keys without the prefix, concatenated.
     suffixes: Box<[u8]>,
-    /// Where each suffix ends in `suffixes`.
+    /// The end of each suffix in `suffixes`.
     ends: Box<[usize]>,
 }
 
 impl Fences {
-    /// Copies `keys`, which ascend; equal neighbours are allowed.
+    /// Copies `keys`, which ascend; adjacent ones may be equal.
     pub(crate) fn new(keys: &[&[u8]]) -> Self {
         let (Some(first), Some(last)) = (keys.first(), keys.last()) else {
             return Self::default();
@@ -40,17 +40,17 @@ impl Fences {
         }
     }
 
-    /// How many keys are less than `key`, which is the place of the first that is not; and whether
-    /// that one equals `key`.
+    /// The number of keys less than `key`, which is the position of the first that is not; and
+    /// whether that one equals `key`.
     ///
     /// # Cost
-    /// One binary search over integers; a second over keys only where heads are equal.
+    /// One binary search over integers; a second one over keys only if heads are equal.
     #[inline]
     pub(crate) fn search(&self, key: &[u8]) -> (usize, bool) {
-        // Not `strip_prefix`: it compares by a call even where there is no prefix, and what then
-        // points to no memory takes the processor some hundred cycles to pass over (AVX-512).
+        // Not `strip_prefix`: it compares with a call even if there is no prefix, and on some
+        // processors (AVX-512) takes some hundred cycles for a pointer to no memory.
         let Some(suffix) = strip_key_prefix(key, &self.prefix) else {
-            // Not in the middle: every fence has the prefix and this key has not.
+            // Not in the middle: every fence has the prefix and this key does not.
             return (if *key < *self.prefix { 0 } else { self.heads.len() }, false);
         };
         let head = key_head(suffix);
@@ -62,7 +62,7 @@ impl Fences {
         }
     }
 
-    /// As [`Fences::search`], from the first fence whose head is `head`.
+    /// Like [`Fences::search`], from `start`, the first fence whose head is `head`.
     fn search_equal_heads(&self, start: usize, head: u64, suffix: &[u8]) -> (usize, bool) {
         let (mut low, mut high) = (start, start);
         high += self.heads[start..].partition_point(|&fence| fence == head);

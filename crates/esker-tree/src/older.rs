@@ -1,6 +1,6 @@
-//! Whether an older entry of a key may exist outside of a job: asked key by key, ascending.
+//! Whether an older entry of a key may exist outside a job, asked for ascending keys.
 //!
-//! The answer goes by the bounds of tables alone; "no" is certain.
+//! Decided by the bounds of tables alone; "no" is certain.
 
 use esker_base::{TableId, is_before_end};
 use esker_table::{Table, TableProperties};
@@ -12,32 +12,32 @@ use crate::run::Run;
 use crate::shape::RunId;
 use crate::version::Version;
 
-/// The runs that may hold older entries, each with a place that only moves on.
+/// The runs that may hold older entries, each with a position that only advances.
 ///
 /// # Cost
-/// One or two comparisons of keys for each such run and question; over a whole job, each table is
-/// passed once.
+/// One or two key comparisons for each such run and call; each table is passed once in the whole
+/// job.
 pub(crate) struct OlderRuns<'a> {
     runs: Vec<Remaining<'a>>,
 }
 
-/// The tables of one run that do not end before the last key asked for.
+/// The tables of a run that do not end before the last key asked about.
 struct Remaining<'a> {
     tables: &'a [Arc<Table>],
 }
 
 impl<'a> OlderRuns<'a> {
-    /// Of everything in `version`: for a flush, which is newer.
+    /// All runs of `version`: for a flush, which is newer.
     pub(crate) fn all(version: &'a Version) -> Self {
         let runs = version.levels().iter().flat_map(|level| level.runs());
         Self { runs: runs.map(|run| Remaining { tables: run.tables() }).collect() }
     }
 
-    /// Of what stands deeper than the run `run` of `level`, or is older in the same level: for a
-    /// compaction whose outputs go there. With no run, all of `level` is older.
+    /// The runs deeper than the run `run` of `level`, or older in the same level: for a compaction
+    /// whose outputs go there. Without a run, all of `level` is older.
     ///
-    /// A plan keeps the order of entries, so what is not among its inputs and older than one of
-    /// them is older than its target as well.
+    /// Plans preserve the order of entries, so what is not an input and is older than one of the
+    /// inputs is also older than the target.
     pub(crate) fn than(version: &'a Version, level: usize, run: Option<RunId>) -> Self {
         let is_older = |other: &&Arc<Run>| run.is_none_or(|run| other.id() < run);
         let beside = version.levels()[level].runs().iter().filter(is_older);
@@ -46,8 +46,8 @@ impl<'a> OlderRuns<'a> {
         Self { runs: runs.collect() }
     }
 
-    /// Whether one of the runs may hold `user_key`, in a table that is not one of `inputs`. Keys
-    /// must ascend from call to call.
+    /// Whether one of the runs may hold `user_key`, in a table that is not in `inputs`. Keys must
+    /// ascend from call to call.
     pub(crate) fn may_hold(&mut self, user_key: &[u8], inputs: &BTreeSet<TableId>) -> bool {
         self.runs.iter_mut().any(|run| {
             let candidate = run.candidate(user_key);
@@ -58,7 +58,7 @@ impl<'a> OlderRuns<'a> {
     }
 }
 
-/// Whether a table that `counts`, by its level, run and id, overlaps the keys, both inclusive.
+/// Whether a table for which `counts` holds (level, run, id) overlaps the keys, both inclusive.
 pub(crate) fn older_overlaps(
     version: &Version,
     (first, last): (&[u8], &[u8]),
@@ -74,8 +74,8 @@ pub(crate) fn older_overlaps(
 }
 
 impl OlderRuns<'_> {
-    /// Whether one of the runs may hold a key of `[start, end)`, in a table that is not one of
-    /// `inputs`. To be asked before [`OlderRuns::may_hold`], in any order of ranges.
+    /// Whether one of the runs may hold a key of `[start, end)`, in a table that is not in
+    /// `inputs`. Called before [`OlderRuns::may_hold`], with ranges in any order.
     pub(crate) fn may_hold_any(
         &self,
         start: &[u8],
@@ -99,7 +99,7 @@ impl Remaining<'_> {
         None
     }
 
-    /// Whether a table that is not one of `inputs` may hold a key of `[start, end)`.
+    /// Whether a table that is not in `inputs` may hold a key of `[start, end)`.
     fn may_hold_any(&self, start: &[u8], end: &[u8], inputs: &BTreeSet<TableId>) -> bool {
         let first = self.tables.partition_point(|table| table.properties().ends_before(start));
         let rest = self.tables[first..].iter().map(|table| table.properties());

@@ -1,13 +1,13 @@
-//! Tables that range tombstones make needless as a whole: they leave the tree without being read.
+//! Drops whole tables that range tombstones make unneeded, without reading them.
 //!
-//! Two sorts, looked for wherever they stand:
+//! Two kinds, wherever they are in the tree:
 //!
 //! - A table *hidden* by range tombstones of newer tables, over all its keys and from every reader
-//!   who sees anything of it. What its own entries hide in older tables is hidden as well.
-//! - A table of range tombstones alone that is *spent*: every reader sees them all, and no table
-//!   that stays holds anything older in its range.
+//!   who sees any of it. What its own entries hide in older tables is hidden as well.
+//! - A *spent* table of range tombstones only: every reader sees them all, and no table that stays
+//!   holds anything older in their range.
 //!
-//! Holds under every policy, so it is none: the plan is made of what the tree is.
+//! Valid under every policy, so it is not part of one: the plan depends only on the tree.
 
 use std::collections::BTreeSet;
 
@@ -22,14 +22,14 @@ use crate::range_gc::hides_table;
 use crate::shape::{LEVEL_COUNT_MAX, table_bytes};
 use crate::version::Version;
 
-/// The plan that drops every table of `version` which is needless because of range tombstones, and
-/// not in flight; `None` if there is none.
+/// The plan that drops every table of `version` that range tombstones make unneeded and that is not
+/// in flight; `None` if there is none.
 ///
 /// # Errors
-/// Of reading the range tombstones of a table.
+/// If the range tombstones of a table cannot be read.
 ///
 /// # Cost
-/// One look at each run if there are no range tombstones, else one search for each table.
+/// Looks at each run once if there are no range tombstones; otherwise one search per table.
 pub fn pick_drop(
     version: &Version,
     busy: &Busy,

@@ -1,11 +1,11 @@
-//! When the entries of an output were written: no finer than the inputs say.
+//! When the entries of an output were written, as precisely as its inputs record it.
 //!
-//! An output takes the extremes of the inputs that overlap it. The time of the oldest tombstone
-//! stands for a debt, not for an entry: a delete whose victims may still be somewhere below. It is
-//! taken over even when a newer put has shadowed the tombstone itself, and is paid once the output
-//! holds no tombstone and nothing older overlaps it.
+//! An output takes the extremes of the inputs that overlap it. The time of the oldest tombstone is
+//! that of a debt, not of an entry: a delete whose victims may still exist somewhere below. It is
+//! inherited even if a newer put has shadowed the tombstone itself, and the debt is paid once the
+//! output holds no tombstone and overlaps nothing older.
 //!
-//! Knows no clock: every time is given.
+//! Has no clock: all times are arguments.
 
 use std::sync::Arc;
 
@@ -16,14 +16,14 @@ use crate::run::Run;
 /// Whether something older overlaps these keys, both inclusive.
 type HasOlder<'a> = Box<dyn Fn(&[u8], &[u8]) -> bool + 'a>;
 
-/// Where the times of outputs come from.
+/// The source of the times of outputs.
 pub(crate) struct OutputTimes<'a> {
     sources: Vec<Source<'a>>,
-    /// Of tables that are not among the inputs.
+    /// Concerns tables that are not among the inputs.
     has_older: HasOlder<'a>,
 }
 
-/// Some entries of the inputs.
+/// Some of the inputs' entries.
 struct Source<'a> {
     /// Smallest and largest user key; `None` for any.
     hull: Option<(&'a [u8], &'a [u8])>,
@@ -31,7 +31,7 @@ struct Source<'a> {
 }
 
 impl<'a> OutputTimes<'a> {
-    /// Of memtables, about which `times` is known.
+    /// For memtables with these `times`.
     pub(crate) fn of_memtables(
         times: TableTimes,
         has_older: impl Fn(&[u8], &[u8]) -> bool + 'a,
@@ -39,7 +39,7 @@ impl<'a> OutputTimes<'a> {
         Self { sources: vec![Source { hull: None, times }], has_older: Box::new(has_older) }
     }
 
-    /// Of the tables of `runs`, written by `now`.
+    /// For the tables of `runs`, written by `now`.
     pub(crate) fn of_runs(
         runs: &'a [Arc<Run>],
         now: u64,
@@ -54,7 +54,7 @@ impl<'a> OutputTimes<'a> {
         Self { sources, has_older: Box::new(has_older) }
     }
 
-    /// The times of an output with these keys, both inclusive, that is written at `now`.
+    /// The times of an output with these keys, both inclusive, written at `now`.
     pub(crate) fn of_output(
         &self,
         (first, last): (&[u8], &[u8]),
@@ -80,8 +80,7 @@ impl<'a> OutputTimes<'a> {
     }
 }
 
-/// What is known of a table; of one that does not say, that it was written between the epoch and
-/// `now`.
+/// The recorded times of a table; without any, it was written between the epoch and `now`.
 pub(crate) fn times_of(properties: &TableProperties, now: u64) -> TableTimes {
     properties.extras.times.unwrap_or(TableTimes {
         oldest: 0,
@@ -91,7 +90,7 @@ pub(crate) fn times_of(properties: &TableProperties, now: u64) -> TableTimes {
     })
 }
 
-/// What is known of all of `tables` together, `now`; `None` of none.
+/// The times of all `tables` together, at `now`; `None` if there are none.
 pub fn times_of_all<'a>(
     tables: impl Iterator<Item = &'a TableProperties>,
     now: u64,

@@ -1,9 +1,9 @@
-//! The list of warm blocks: which blocks were in the cache when the database was closed.
+//! The warm list: which blocks were in the cache when the database was closed.
 //!
-//! It has the id of the manifest that closed the database, and is true while no newer one is there.
-//! Written whole under a temporary name, and never changed: a file with the name of a list holds a whole
-//! one. Nothing depends on it but how soon the cache is of use again. Does not know what is in the
-//! blocks, nor whether the tables still have them.
+//! It has the id of the manifest that closed the database, and is valid until there is a newer one.
+//! Written whole under a temporary name, and never changed: a file with the name of a list is
+//! complete. Only how soon the cache is useful again depends on it. Does not know what the blocks
+//! contain, nor whether the tables still have them.
 
 #![cfg_attr(
     not(test),
@@ -26,7 +26,7 @@ use esker_env::{File, FileError, FileExt as _, FileSystem, UnsupportedFormat};
 /// The format version of lists of warm blocks.
 pub const WARM_FORMAT: u16 = 1;
 
-/// What follows the name of a list until it is whole.
+/// Suffix of the name of a list until it is complete.
 const TEMPORARY_SUFFIX: &str = ".tmp";
 
 /// Bytes of the checksum at the end.
@@ -35,32 +35,32 @@ const CHECKSUM_LEN: usize = 8;
 /// A block that was in the cache.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct WarmBlock {
-    /// Place of its table in [`WarmList::tables`].
+    /// Index of its table in [`WarmList::tables`].
     pub table: u32,
-    /// Its slot in the table: data blocks in the order of the file, then for each partition its index
-    /// and its filter.
+    /// Its slot in the table: data blocks in file order, then the index and the filter of each
+    /// partition.
     pub slot: u32,
-    /// Whether it was asked for again while it was in the cache.
+    /// Whether it was requested again while it was in the cache.
     pub was_used_again: bool,
 }
 
 /// A list of warm blocks.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub struct WarmList {
-    /// The tables that the blocks are of.
+    /// The tables of the blocks.
     pub tables: Vec<TableId>,
-    /// The blocks, those that are worth most first.
+    /// The blocks, most valuable first.
     pub blocks: Vec<WarmBlock>,
 }
 
 impl WarmList {
-    /// Most blocks of one list: at 4 KiB each, they are 4 GiB.
+    /// The most blocks in a list: at 4 KiB each, they are 4 GiB.
     pub const BLOCKS_MAX: usize = 1 << 20;
 
-    /// No list is longer, in bytes: each block takes ten at most, and so does a table for each.
+    /// Longest list in bytes: each block takes at most ten, and so does one table per block.
     pub const FILE_BYTES_MAX: u64 = 32 << 20;
 
-    /// What stands between the header and the checksum.
+    /// The bytes between header and checksum.
     #[must_use]
     pub fn encode_body(&self) -> Vec<u8> {
         let mut out = Vec::new();
@@ -77,7 +77,7 @@ impl WarmList {
         out
     }
 
-    /// Reads what [`WarmList::encode_body`] wrote.
+    /// Decodes what [`WarmList::encode_body`] wrote.
     ///
     /// # Errors
     /// If it is anything else.
@@ -107,8 +107,8 @@ impl WarmList {
         Ok(Self { tables, blocks })
     }
 
-    /// A count of things that take two bytes each at least, so that what is left bounds what is
-    /// allocated.
+    /// A count of items of at least two bytes each, so that the remaining bytes bound the
+    /// allocation.
     fn count(decoder: &mut Decoder<'_>) -> Result<usize, DecodeError> {
         let at = decoder.error("list counts more than it can hold");
         let count = decoder.varint_usize()?;
@@ -118,7 +118,7 @@ impl WarmList {
         Ok(count)
     }
 
-    /// The whole file of the list that belongs to the manifest of this `id`.
+    /// The whole file of the list that belongs to the manifest `id`.
     #[must_use]
     pub fn encode(&self, id: FileId, database: DatabaseId) -> Vec<u8> {
         let header = FileHeader { kind: FileKind::Warm, format: WARM_FORMAT, id, database };
@@ -127,13 +127,13 @@ impl WarmList {
         [&header.encode()[..], &body, &checksum.to_le_bytes()].concat()
     }
 
-    /// Writes the list into `dir`, under the name that `id` has.
+    /// Writes the list into `dir`, under the name for `id`.
     ///
     /// # Durability
     /// It survives loss of power once this returns.
     ///
     /// # Errors
-    /// Of the system; nothing of it is left then, unless that cannot be removed either.
+    /// Of the system; then nothing of it is left, unless that cannot be removed either.
     pub fn write(
         &self,
         fs: &dyn FileSystem,
@@ -161,10 +161,10 @@ impl WarmList {
         })
     }
 
-    /// Reads the list of `database` that has the name that `id` has.
+    /// Reads the list of `database` that has the name for `id`.
     ///
     /// # Errors
-    /// Of the system; `Corruption` if the file is damaged, something else, or of another database;
+    /// Of the system; `Corruption` if the file is damaged, not a list, or of another database;
     /// `UnsupportedFormat` if a newer release wrote it.
     pub fn read(file: &dyn File, id: FileId, database: DatabaseId) -> Result<Self, FileError> {
         let name = id.file_name(FileKind::Warm);
@@ -210,7 +210,7 @@ impl WarmList {
         })
     }
 
-    /// The id of the list whose name, until it was whole, is `name`.
+    /// The id of the list that has `name` until it is complete.
     #[must_use]
     pub fn parse_unfinished(name: &str) -> Option<FileId> {
         match FileId::parse_file_name(name.strip_suffix(TEMPORARY_SUFFIX)?) {

@@ -1,8 +1,9 @@
-//! Which findings come of what the device did not give, and not of damage.
+//! Which findings are due to bytes that the device could not read, and not to damage.
 //!
-//! Zeros stand for it, so whatever holds it (a block, a frame, a footer) looks damaged, and is found where it
-//! starts. Does not know what a file is made of: what starts last before a part is taken for what holds
-//! it. In a file that is damaged as well that may be wrong; that both are told is not.
+//! Such bytes read as zeros, so whatever contains them (a block, a frame, a footer) looks damaged,
+//! and is found where it starts. Does not know the structure of a file: the last finding that
+//! starts before an unreadable part is taken for what contains it. In a file that is also damaged,
+//! this may be wrong; but both are reported.
 
 use std::collections::BTreeMap;
 
@@ -11,18 +12,18 @@ use esker_base::{Corruption, FileHeader};
 use super::report::Finding;
 use super::unreadable::{Part, Unreadable};
 
-/// What is said of bytes that the device does not give starts so, and what it said follows.
+/// Prefix of reports of bytes that the device could not read; the system's error follows.
 pub(super) const UNREADABLE: &str = "unreadable: ";
 
-/// What is to be said in place of damage, by file and offset.
+/// What to report instead of damage, by file and offset.
 #[derive(Default, Debug)]
 pub(super) struct Causes {
     told: BTreeMap<(String, u64), String>,
 }
 
 impl Causes {
-    /// Makes those of `findings` that come of what was refused say so, and adds one for each part of a file
-    /// that none of them tells.
+    /// Changes those of `findings` that are due to unreadable parts to say so, and adds one for
+    /// each part that none of them reports.
     pub(super) fn attribute(unreadable: &Unreadable, findings: &mut Vec<Finding>) -> Self {
         let mut causes = Self::default();
         for (path, parts) in unreadable.files() {
@@ -49,11 +50,11 @@ impl Causes {
         for (at, offset) in spoilt_by(part, places) {
             let finding = &mut findings[at];
             if finding.is_unreadable {
-                // By another part of the same block, say.
+                // Reported for another part of the same block, for example.
                 affected = affected.or_else(|| finding.affected.clone());
                 continue;
             }
-            // The first one tells where the part starts.
+            // The first one reports where the part starts.
             finding.offset = if is_told { offset } else { part.start };
             is_told = true;
             self.told.insert((file.to_owned(), offset), what.clone());
@@ -66,17 +67,18 @@ impl Causes {
         }
     }
 
-    /// What is wrong with what `corruption` is about.
+    /// What is wrong where `corruption` was found.
     pub(super) fn of(&self, corruption: &Corruption) -> String {
         let place = (corruption.file.clone(), corruption.offset);
         self.told.get(&place).map_or_else(|| corruption.what.to_string(), Clone::clone)
     }
 }
 
-/// Which of `places`, findings of one file with where they are, are about what holds some of `part`.
+/// Which of `places`, findings of one file with their offsets, concern what contains a piece of
+/// `part`.
 fn spoilt_by(part: &Part, places: &[(usize, u64)]) -> Vec<(usize, u64)> {
     let is_whole = part.start == part.end;
-    // At 0 stands what is about the file, and not about its bytes.
+    // Findings at 0 concern the file, not its bytes.
     let is_of_bytes = |offset: u64| 0 < offset || part.start < FileHeader::LEN as u64;
     let before = places.iter().map(|(_, offset)| *offset);
     let holder = before.filter(|offset| *offset <= part.start && is_of_bytes(*offset)).max();

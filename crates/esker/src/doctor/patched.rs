@@ -1,7 +1,7 @@
-//! A file with another header than it has: for damaged ones, whose rest is checked by itself.
+//! A file with a replaced header: for damaged headers, so that the rest can be checked.
 //!
-//! Nothing is read ahead and nothing is kept, however long the file is. Everything else, the other files
-//! of the directory included, is as the file system has it.
+//! Nothing is read ahead or cached, however long the file is. Everything else, including the other
+//! files of the directory, is as in the file system.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use super::reading::Reading;
 
 type Header = [u8; FileHeader::LEN];
 
-/// Another header for those who read the file.
+/// Another header for readers of the file.
 #[derive(Debug)]
 pub(super) struct Patch {
     path: PathBuf,
@@ -21,7 +21,7 @@ pub(super) struct Patch {
 }
 
 impl Patch {
-    /// The file `path` starts with `header`.
+    /// Lets the file `path` start with `header`.
     pub(super) fn new(path: &Path, header: Header) -> Self {
         Self { path: path.to_path_buf(), header }
     }
@@ -37,7 +37,7 @@ impl Reading for Patch {
     }
 }
 
-/// Opened for reading.
+/// A file opened for reading.
 #[derive(Debug)]
 struct PatchedFile {
     inner: Arc<dyn File>,

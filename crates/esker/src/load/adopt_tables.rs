@@ -1,15 +1,15 @@
-//! Tables that are whole and durable, but in no tree yet, join one: all of them in one edit, with
-//! one sequence number.
+//! Adds complete, durable tables that are in no tree yet to one: all in one edit, with one sequence
+//! number.
 //!
-//! Before the lock: memtables that overlap are flushed, and each table gets the record that says
-//! what it is here ([`Adoption`]), with the number and the level that it will most likely have.
-//! Under the lock of the commit leader, when nobody writes: what was written to the same keys
-//! meanwhile is flushed too, the log is made durable, since the edit must not survive a crash that
-//! earlier writes do not, places are chosen, and records that guessed wrong are written again. The
-//! edit, and then the number, make the tables visible.
+//! Before taking the lock: overlapping memtables are flushed, and each table gets its [`Adoption`]
+//! record, with the sequence number and the level that it will most likely have. Under the lock of
+//! the commit leader, while nobody writes: entries written to the same keys in the meantime are
+//! flushed too; the log is made durable, since the edit must not survive a crash that earlier
+//! writes do not; places are chosen; and records that guessed wrong are rewritten. The edit, and
+//! then the sequence number, make the tables visible.
 //!
-//! The number is newer than all before it, so a snapshot that was taken before does not see the
-//! tables. Where writes came meanwhile, a few numbers are skipped so that the guess holds.
+//! The number is newer than all earlier ones, so an earlier snapshot does not see the tables. If
+//! there were writes in the meantime, a few numbers are skipped so that the guess holds.
 
 use std::sync::{Arc, PoisonError};
 
@@ -27,37 +27,37 @@ use crate::jobs::flush::OwedFlush;
 use crate::keyspace_core::KeyspaceCore;
 use crate::keyspace_core::write_times::as_millis;
 
-/// Sequence numbers that are passed over for each that was given out while tables were written.
+/// Sequence numbers skipped for each one that was assigned while the tables were written.
 const SKIPPED_PER_WRITE: u64 = 4;
 
 /// A table in the directory of the database that no manifest names.
 #[derive(Debug)]
 pub(crate) struct LooseTable {
-    /// What it is called here.
+    /// Its id in this database.
     pub(crate) id: TableId,
-    /// What it says of itself.
+    /// What its file records.
     pub(crate) properties: TableProperties,
-    /// The database and the id that its header names.
+    /// The database and the id in its header.
     pub(crate) birth: (DatabaseId, FileId),
 }
 
-/// What became of loose tables.
+/// The result of adopting loose tables.
 #[derive(Debug)]
 pub(crate) struct Adopted {
     pub(crate) seqno: SeqNo,
-    /// The tables as they are known from here on, and their levels, in the order given.
+    /// The properties of the tables from now on, with their levels, in the given order.
     pub(crate) tables: Vec<(usize, Arc<TableProperties>)>,
 }
 
-/// The record behind a table, as it was written last, and how long the file is with it.
+/// The record that was last written after a table, and the length of the file with it.
 struct Written {
     adoption: Adoption,
     file_bytes: u64,
 }
 
 impl Written {
-    /// What is known of `table` once it has joined a tree: as if all of it were written `now`, in
-    /// milliseconds since the epoch. Whoever made it knew nothing of when that would be.
+    /// The properties of `table` once it has joined a tree: as if all of it were written at `now`,
+    /// in milliseconds since the epoch. Whoever wrote it did not know when that would be.
     fn joined(&self, table: &LooseTable, now: u64) -> TableProperties {
         let mut properties = self.adoption.apply(table.properties.clone(), self.file_bytes);
         let oldest_tombstone = properties.has_tombstones().then_some(now);
@@ -75,11 +75,11 @@ impl LooseTable {
 }
 
 impl Engine {
-    /// Makes `tables`, which are disjoint, part of the tree of `keyspace`. `started_at` is the
-    /// visible sequence number when the work on them began.
+    /// Adds `tables`, which are disjoint, to the tree of `keyspace`. `started_at` is the visible
+    /// sequence number when the work on them began.
     ///
     /// # Errors
-    /// The tables are in no tree then; who calls removes the files, unless the outcome is unknown.
+    /// Then the tables are in no tree; the caller removes the files, unless the outcome is unknown.
     pub(crate) fn adopt_tables(
         &self,
         keyspace: &KeyspaceCore,
@@ -102,7 +102,7 @@ impl Engine {
         for (table, place) in tables.iter().zip(&places) {
             written.push(self.write_adoption(keyspace, table, guessed, place.level)?);
         }
-        // Held until the tables are in: no older run of level 0 comes above them.
+        // Held until the tables are in: no older run of level 0 may come above them.
         let flushing = keyspace.flushing.lock().unwrap_or_else(PoisonError::into_inner);
         let mut leader = self.pipeline.lead();
         let started = self.now();
@@ -125,7 +125,7 @@ impl Engine {
         Ok(adopted)
     }
 
-    /// What is left to do while nobody writes. The caller holds `flushing` of the keyspace.
+    /// The rest of the work, while nobody writes. The caller holds `flushing` of the keyspace.
     fn adopt_led(
         &self,
         keyspace: &KeyspaceCore,
@@ -136,7 +136,7 @@ impl Engine {
         self.check_writable()?;
         keyspace.check_live()?;
         self.make_way(keyspace, tables, leader).map_err(Error::with_nothing_done)?;
-        // Plans that are made from here on see the tables.
+        // Plans made from now on see the tables.
         let busy = keyspace.busy();
         let places = self.places(keyspace, &busy, tables);
         let guessed = written.iter().map(|written| written.adoption.seqno).max();
@@ -167,7 +167,7 @@ impl Engine {
             self.install(keyspace, first, &[])?;
         }
         self.install(keyspace, VersionEdit { records }, &[]).map_err(|error| {
-            // The manifest may have the edit, until another one without it is there.
+            // The manifest may have the edit, until there is another one without it.
             match self.ledger.settle() {
                 Ok(()) => error,
                 Err(_) => {
@@ -186,7 +186,7 @@ impl Engine {
         Ok(Adopted { seqno, tables: joined })
     }
 
-    /// Flushes what was written to the keys of `tables` meanwhile, and makes the log durable.
+    /// Flushes what was written to keys of `tables` in the meantime, and makes the log durable.
     fn make_way(
         &self,
         keyspace: &KeyspaceCore,
@@ -204,14 +204,14 @@ impl Engine {
         self.sync_to(position)
     }
 
-    /// Where each of `tables` can stand.
+    /// The place of each of `tables`.
     fn places(
         &self,
         keyspace: &KeyspaceCore,
         busy: &Busy,
         tables: &[LooseTable],
     ) -> Vec<Placement> {
-        // Runs that are dropped by their age stay in the order of their age.
+        // Runs that are dropped by age stay in order of age.
         let level_max = match keyspace.settings().options.compaction.keeps_ages_apart() {
             true => 0,
             false => LEVEL_COUNT_MAX - 1,
@@ -221,7 +221,7 @@ impl Engine {
         keys.map(|(first, last)| Placement::deepest(&shape, busy, level_max, first, last)).collect()
     }
 
-    /// Writes the record behind `table`, durably.
+    /// Writes the adoption record of `table`, durably.
     fn write_adoption(
         &self,
         keyspace: &KeyspaceCore,
@@ -257,8 +257,8 @@ impl Engine {
     }
 }
 
-/// How far behind the last sequence number that of `tables` is at least: the one before it is that of
-/// their range tombstones, which must be newer than every write before.
+/// The least distance from the last sequence number to that of `tables`: the one before it is for
+/// their range tombstones, which must be newer than every earlier write.
 fn first_step(tables: &[LooseTable]) -> u64 {
     let has_ranges = tables.iter().any(|table| table.properties.extras.ranges.is_some());
     1 + u64::from(has_ranges && !esker_base::planted::is("ingested-ranges-at-the-last-write"))

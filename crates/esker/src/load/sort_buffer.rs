@@ -1,23 +1,22 @@
-//! Entries in memory, sorted when they are asked for.
+//! Entries in memory, sorted on request.
 //!
-//! Keys and values lie one after the other in one buffer; what is sorted are places in it, by the
-//! first eight bytes of the key as an integer, then the key, then the order of arrival. Knows
-//! nothing of files.
+//! Keys and values are appended to one buffer; positions in it are sorted, by the first eight bytes
+//! of the key as an integer, then the key, then the order of arrival. Knows nothing of files.
 
 use std::cmp::Ordering;
 
 use esker_base::key_head;
 
-/// Entries in the order of their arrival, or sorted.
+/// Entries in order of arrival, or sorted.
 #[derive(Debug, Default)]
 pub(crate) struct SortBuffer {
     bytes: Vec<u8>,
     items: Vec<Item>,
-    /// Whether no key is less than the one before it.
+    /// Whether no key is less than the previous one.
     is_sorted: bool,
 }
 
-/// One entry. A later arrival stands at a larger place.
+/// One entry. Later arrivals have larger positions.
 #[derive(Clone, Copy, Debug)]
 struct Item {
     head: u64,
@@ -57,12 +56,12 @@ impl SortBuffer {
         self.items.is_empty()
     }
 
-    /// Bytes that the entries take.
+    /// Bytes of the entries.
     pub(crate) const fn used_bytes(&self) -> u64 {
         (self.bytes.len() + self.items.len() * size_of::<Item>()) as u64
     }
 
-    /// Bytes that are held.
+    /// Bytes of memory held.
     pub(crate) const fn held_bytes(&self) -> u64 {
         (self.bytes.capacity() + self.items.capacity() * size_of::<Item>()) as u64
     }
@@ -77,11 +76,12 @@ impl SortBuffer {
         &self.bytes[item.at as usize + item.key_len as usize..][..item.value_len as usize]
     }
 
-    /// Calls `take` with the last entry of each key, ascending, and forgets all; the last key and
-    /// its entries stay, if `keeps_last`. Returns how many were passed over for a later one.
+    /// Calls `take` with the last entry of each key, ascending, and clears the buffer, except for
+    /// the last key and its entries if `keeps_last`. Returns how many entries were replaced by a
+    /// later one.
     ///
     /// # Errors
-    /// Of `take`; what is in the buffer then has no meaning.
+    /// Of `take`; afterwards the contents of the buffer are meaningless.
     pub(crate) fn drain<E>(
         &mut self,
         keeps_last: bool,
@@ -117,7 +117,7 @@ impl SortBuffer {
         Ok(replaced)
     }
 
-    /// Gives back the memory.
+    /// Frees the memory.
     pub(crate) fn release(&mut self) {
         *self = Self::new();
     }

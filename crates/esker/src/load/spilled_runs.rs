@@ -1,10 +1,10 @@
-//! The sorted runs that a load has spilled: never more of them than can be merged at once.
+//! The sorted runs that a load has spilled: never more than can be merged at once.
 //!
-//! Each run that is read takes a file and a megabyte of read-ahead. So as many neighbours as are merged at
-//! a time become one run as soon as they are there, and of those again as many: an entry is written once
-//! more for each time that the number of runs has grown by that factor.
+//! Each run being read takes a file and a megabyte of read-ahead. So as soon as there are as many
+//! adjacent runs as are merged at a time, they become one run, and so on recursively: an entry is
+//! rewritten once each time the number of runs has grown by that factor.
 //!
-//! Does not know where the entries come from, nor what the tables are for that they go to in the end.
+//! Does not know where entries come from, nor what the final tables are for.
 
 use esker_base::KeyRange;
 use esker_tree::{Cursor as _, MergingCursor, RunCursor};
@@ -12,24 +12,24 @@ use esker_tree::{Cursor as _, MergingCursor, RunCursor};
 use crate::error::Result;
 use crate::load::table_sequence::TableSequence;
 
-/// Least and most runs that are merged at a time. Sixteen gibibytes are 64 runs of the largest buffer.
+/// Least and most runs merged at a time. Sixteen gibibytes are 64 runs of the largest buffer.
 const FAN_IN_MIN: u64 = 8;
 const FAN_IN_MAX: u64 = 64;
 
-/// What each run is charged where memory is short: what a reader of it reads ahead.
+/// What each run is charged if memory is short: the read-ahead of its reader.
 const READ_AHEAD_BYTES: u64 = 1 << 20;
 
 /// Runs from the oldest to the newest.
 pub(super) struct SpilledRuns {
-    /// With how many merges it has come out of.
+    /// Each with the number of merges that it went through.
     runs: Vec<(u32, TableSequence)>,
     fan_in: usize,
     spilled: usize,
 }
 
 impl SpilledRuns {
-    /// Of a load that has so much for its buffer, in bytes: reading takes no more than that, where it is
-    /// not very little.
+    /// For a load with this many bytes for its buffer: reading takes no more than that, unless it
+    /// is very little.
     pub(super) fn new(buffer_bytes_max: u64) -> Self {
         let fan_in = (buffer_bytes_max / READ_AHEAD_BYTES).clamp(FAN_IN_MIN, FAN_IN_MAX);
         Self { runs: Vec::new(), fan_in: fan_in as usize, spilled: 0 }
@@ -39,16 +39,16 @@ impl SpilledRuns {
         self.runs.is_empty()
     }
 
-    /// How many runs were added.
+    /// How many runs have been added.
     pub(super) const fn spilled(&self) -> usize {
         self.spilled
     }
 
-    /// Adds a run that is newer than all others, and ended. If neighbours are merged, it is into what
-    /// `output` makes. Returns how many of their entries others replaced.
+    /// Adds a finished run that is newer than all others. If adjacent runs are merged, the result
+    /// goes to what `output` creates. Returns how many of their entries were replaced by others.
     ///
     /// # Errors
-    /// Of reading and writing tables. All entries are still there.
+    /// Of reading and writing tables. All entries still exist.
     pub(super) fn push(
         &mut self,
         run: TableSequence,
@@ -61,22 +61,22 @@ impl SpilledRuns {
             let (merges, _) = self.runs[start];
             let mut output = output();
             replaced += merge(&self.runs[start..], &mut output)?;
-            // Behind that, since what is dropped takes along what is not written yet.
+            // After the merge, since dropping a run removes whatever is not written yet.
             self.runs.truncate(start);
             self.runs.push((merges + 1, output));
         }
         Ok(replaced)
     }
 
-    /// Where the newest runs begin, if so many have come out of equally many merges as are merged at once.
+    /// Where the newest runs begin, if enough for a merge went through the same number of merges.
     fn crowd(&self) -> Option<usize> {
         let (merges, _) = self.runs.last()?;
         let alike = self.runs.iter().rev().take_while(|(other, _)| other == merges).count();
         (self.fan_in <= alike).then(|| self.runs.len() - alike)
     }
 
-    /// Merges all runs into `output`, which is ended, written and durable then. Returns how many entries
-    /// others replaced.
+    /// Merges all runs into `output`, which is then finished, written and durable. Returns how many
+    /// entries were replaced by others.
     ///
     /// # Errors
     /// Of reading and writing tables.
@@ -85,7 +85,7 @@ impl SpilledRuns {
     }
 }
 
-/// Merges runs, the oldest first, into `output`; of entries with one key the newest stays.
+/// Merges runs, oldest first, into `output`; of entries with one key the newest stays.
 fn merge(runs: &[(u32, TableSequence)], output: &mut TableSequence) -> Result<u64> {
     let all = KeyRange::all();
     runs.iter().try_for_each(|(_, run)| run.settle())?;

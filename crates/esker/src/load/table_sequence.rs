@@ -1,7 +1,7 @@
-//! A run of tables that is written on the side: ascending, disjoint, in no manifest.
+//! A run of tables written outside any tree: ascending, disjoint, in no manifest.
 //!
-//! Until they are taken, its files are removed when it is dropped. After a crash the next open
-//! removes them, as it does with all tables that no manifest names.
+//! When it is dropped, its files are removed, unless they were taken. After a crash, the next open
+//! removes them, like all tables that no manifest names.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -18,9 +18,9 @@ pub(crate) struct TableSequence {
     engine: Arc<Engine>,
     keyspace: KeyspaceId,
     options: TableOptions,
-    /// A table that has reached this many bytes is ended.
+    /// Size, in bytes, at which a table is finished.
     bytes_max: u64,
-    /// Who writes the files, if not whoever adds entries.
+    /// Writes the files, if whoever adds entries does not.
     behind: Option<Arc<WriteBehind>>,
     builder: Option<TableBuilder>,
     finished: Vec<TableProperties>,
@@ -47,7 +47,7 @@ impl TableSequence {
         }
     }
 
-    /// Adds an entry, whose key is greater than the last.
+    /// Adds an entry, whose key is greater than the previous one.
     #[inline]
     pub(crate) fn put(&mut self, key: &[u8], value: &[u8]) -> Result<()> {
         let is_full = |builder: &TableBuilder| self.bytes_max <= builder.estimated_file_bytes();
@@ -84,29 +84,29 @@ impl TableSequence {
         Ok(())
     }
 
-    /// Ends the last table.
+    /// Finishes the last table.
     pub(crate) fn end(&mut self) -> Result<()> {
         self.end_table()
     }
 
-    /// Returns once the tables that are ended are written and durable.
+    /// Returns once the finished tables are written and durable.
     pub(crate) fn settle(&self) -> Result<()> {
         Ok(self.behind.as_ref().map_or(Ok(()), |behind| behind.settle())?)
     }
 
-    /// What is held in memory until it is written, in bytes.
+    /// Bytes held in memory until they are written.
     pub(crate) fn memory_bytes(&self) -> u64 {
         let open = self.builder.as_ref().map_or(0, TableBuilder::memory_bytes);
         let behind = self.behind.as_ref().map_or(0, |behind| behind.memory_bytes());
         (open + behind) as u64
     }
 
-    /// The tables that are ended.
+    /// The finished tables.
     pub(crate) fn finished(&self) -> &[TableProperties] {
         &self.finished
     }
 
-    /// The tables that are ended and settled, to read them.
+    /// The finished and settled tables, for reading.
     ///
     /// # Panics
     /// If there are none.
@@ -117,7 +117,7 @@ impl TableSequence {
         run.map(Arc::new).map_err(|error| Error::new(ErrorKind::Corruption, error.to_string()))
     }
 
-    /// Leaves the files to whoever has made them part of a tree.
+    /// Leaves the files to the caller, who has added them to a tree.
     pub(crate) fn take(mut self) {
         self.paths.clear();
     }

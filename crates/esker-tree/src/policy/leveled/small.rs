@@ -1,12 +1,12 @@
-//! Small neighbours of one run become one table.
+//! Joins small adjacent tables of a run into one.
 //!
-//! What overlaps nothing is moved from level to level and never merged, so where every flush or ingest
-//! is small and its keys are new, a run would come to have as many tables as there were flushes: each
-//! an open file, with an index and a filter of its own.
+//! Tables that overlap nothing are moved from level to level and never merged. So if every flush or
+//! ingest is small and has new keys, a run would get as many tables as there were flushes: each an
+//! open file, with its own index and filter.
 //!
-//! The largest of the joined tables is at most half of them, so a table at least doubles each time its
-//! bytes are rewritten: at most `log2(table_bytes / flush_bytes)` times, and three times fewer where
-//! [`JOINED_MIN`] tables of one size come together.
+//! The largest of the joined tables has at most half of their bytes, so a table at least doubles
+//! each time its bytes are rewritten: at most `log2(table_bytes / flush_bytes)` times, and a third
+//! of that if [`JOINED_MIN`] tables of one size are joined.
 
 use std::sync::Arc;
 
@@ -16,23 +16,23 @@ use crate::plan::{Plan, PlanReason};
 use crate::policy::leveled::view::{Choice, View};
 use crate::shape::{LEVEL_COUNT_MAX, table_bytes};
 
-/// A table is small if it is smaller than one in this many of what a table should be.
+/// A table is small if it is smaller than the wanted size of a table divided by this.
 const SMALL_SHARE: u64 = 4;
 
-/// Fewer neighbours are not joined by themselves: a job has costs of its own.
+/// Fewer adjacent tables are not joined unless asked for: a job has costs of its own.
 pub(super) const JOINED_MIN: usize = 8;
 
-/// When neighbours are worth joining.
+/// When adjacent tables are worth joining.
 #[derive(Clone, Copy)]
 pub(super) enum Worth {
-    /// By themselves: there are many, and together they are twice as large as any.
+    /// Without a request: there are many, with at least twice the bytes of the largest.
     Many,
-    /// Somebody asked, and there are two.
+    /// On request: there are two.
     Any,
 }
 
 impl<'a> View<'a> {
-    /// The plan that joins small tables of any run that are wanted, if any are worth it.
+    /// The plan that joins small wanted tables of any run, if any are worth joining.
     pub(super) fn join_small(
         &self,
         worth: Worth,
@@ -41,7 +41,7 @@ impl<'a> View<'a> {
         (0..LEVEL_COUNT_MAX).rev().find_map(|level| self.join_small_of(level, worth, &is_wanted))
     }
 
-    /// The same of one level. The tables stay in their run.
+    /// The same for one level. The tables stay in their run.
     pub(super) fn join_small_of(
         &self,
         level: usize,
@@ -54,7 +54,7 @@ impl<'a> View<'a> {
             !self.busy.has(table.id) && is_small(table) && is_wanted(table)
         };
         self.shape.levels[level].runs.iter().find_map(|run| {
-            // A stretch ends where a table is not open.
+            // A stretch ends at a table that is not open to joining.
             let stretches = run.tables.chunk_by(|a, b| is_open(a) == is_open(b));
             let joined = stretches
                 .filter(|stretch| is_open(&stretch[0]))
@@ -70,7 +70,7 @@ impl<'a> View<'a> {
     }
 }
 
-/// The first neighbours of `stretch` that are worth joining, as many as fit into one table.
+/// The first adjacent tables of `stretch` worth joining, as many as fit into one table.
 fn first_worth(
     stretch: &[Arc<TableProperties>],
     worth: Worth,
@@ -96,9 +96,9 @@ fn first_worth(
         if is_worth {
             return Some(window);
         }
-        // Many that are not worth it have one that is larger than all others. They end where the
-        // stretch does, or they would fill a table, of which each is at most a quarter; so whatever
-        // begins later and has the same one is not worth it either.
+        // Many that are not worth joining include one that is larger than all others together. The
+        // window ends at the end of the stretch, or else it would fill a table, of which each is at
+        // most a quarter; so any later window with the same table is not worth it either.
         start += if window.len() >= JOINED_MIN { largest + 1 } else { 1 };
     }
     None

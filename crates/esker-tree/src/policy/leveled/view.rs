@@ -1,5 +1,5 @@
-//! A tree as the leveled policy looks at it: shape and plans in flight, base level, targets,
-//! scores; and how a choice of tables becomes a plan.
+//! The tree as the leveled policy sees it: shape and plans in flight, base level, targets, scores;
+//! and how chosen tables become a plan.
 
 use std::cmp::Reverse;
 use std::sync::Arc;
@@ -23,18 +23,18 @@ pub(super) struct View<'a> {
     pub(super) busy: &'a Busy,
     /// The level that level 0 compacts into.
     pub(super) base: usize,
-    /// What each level should hold at most.
+    /// The most that each level should hold.
     pub(super) targets: Vec<u64>,
 }
 
-/// Tables of one run, chosen.
+/// Chosen tables of one run.
 pub(super) struct Choice<'a> {
     pub(super) level: usize,
     pub(super) run: RunId,
     pub(super) tables: Vec<&'a Arc<TableProperties>>,
 }
 
-/// Smallest and largest user key of some tables.
+/// The smallest and the largest user key of some tables.
 #[derive(Clone, Copy)]
 pub(super) struct Hull<'a> {
     pub(super) first: &'a [u8],
@@ -42,19 +42,19 @@ pub(super) struct Hull<'a> {
 }
 
 impl<'a> Hull<'a> {
-    /// Of one table.
+    /// That of one table.
     pub(super) fn of(table: &'a TableProperties) -> Self {
         Self { first: &table.smallest_key, last: &table.largest_key }
     }
 
-    /// Of at least one table.
+    /// That of at least one table.
     pub(super) fn of_all(
         tables: impl IntoIterator<Item = &'a Arc<TableProperties>>,
     ) -> Option<Self> {
         tables.into_iter().map(|table| Self::of(table)).reduce(Self::with)
     }
 
-    /// Of both.
+    /// That of both.
     pub(super) fn with(self, other: Self) -> Self {
         Self { first: self.first.min(other.first), last: self.last.max(other.last) }
     }
@@ -63,16 +63,16 @@ impl<'a> Hull<'a> {
 impl<'a> View<'a> {
     pub(super) fn new(options: &'a LeveledOptions, shape: &'a Shape, busy: &'a Busy) -> Self {
         assert_eq!(shape.levels.len(), LEVEL_COUNT_MAX, "a shape has every level");
-        // Inputs stand in the shape until their plan is installed, so what is in flight needs no
-        // look: a level that is about to be emptied still counts.
+        // Inputs stay in the shape until their plan is installed, so plans in flight need not be
+        // examined: a level that is about to be emptied still counts.
         let filled = (1..=LAST).find(|&level| !shape.levels[level].runs.is_empty());
         let targets = Self::targets(options, shape);
         let wanted = targets.iter().position(|&target| target > 0).unwrap_or(LAST);
         Self { options, shape, busy, base: filled.unwrap_or(LAST).min(wanted), targets }
     }
 
-    /// From the largest level up, each a multiplier less, until one is no larger than the base
-    /// level may be; zero for the levels above it.
+    /// From the largest level up, each is smaller by the multiplier, until one is within the limit
+    /// of the base level; zero for the levels above that.
     fn targets(options: &LeveledOptions, shape: &Shape) -> Vec<u64> {
         let largest = (1..=LAST).map(|level| shape.levels[level].bytes()).max().unwrap_or(0);
         let mut targets = vec![0; LEVEL_COUNT_MAX];
@@ -87,13 +87,13 @@ impl<'a> View<'a> {
         targets
     }
 
-    /// Bytes of a level that nothing in flight takes away.
+    /// Bytes of a level that no plan in flight takes away.
     fn idle_bytes(&self, level: usize) -> u64 {
         let idle = |table: &&Arc<TableProperties>| !self.busy.has(table.id);
         self.shape.levels[level].tables().filter(idle).map(|table| table.file_bytes).sum()
     }
 
-    /// One score a level; from 1 up there is something to do.
+    /// One score per level; at 1 or more, it is due for compaction.
     pub(super) fn scores(&self) -> Vec<f64> {
         (0..LEVEL_COUNT_MAX).map(|level| self.score(level)).collect()
     }
@@ -107,7 +107,7 @@ impl<'a> View<'a> {
             let by_count = count / self.options.level_zero_run_count as f64;
             return by_count.max(bytes / self.options.level_zero_bytes() as f64);
         }
-        // Several runs are what another policy left; every read pays for each.
+        // Several runs are left by another policy; every read pays for each.
         let by_runs = if runs.len() > 1 { runs.len() as f64 } else { 0.0 };
         let by_bytes = match self.targets[level] {
             _ if level == LAST || bytes == 0.0 => 0.0,
@@ -117,11 +117,11 @@ impl<'a> View<'a> {
         by_runs.max(by_bytes)
     }
 
-    /// The run that outputs join in `level`, a level deeper than 0: the newest, or the one that a
-    /// plan in flight is about to make or refill.
+    /// The run that outputs join in `level`, which is deeper than 0: the newest, or the one that a
+    /// plan in flight will create or refill.
     ///
-    /// `Err` if a plan in flight is about to make a run whose id is not known yet: a second one
-    /// beside it would have to be merged with it.
+    /// `Err` if a plan in flight will create a run whose id is not known yet: a second run beside
+    /// it would have to be merged with it.
     pub(super) fn target_run(&self, level: usize) -> Result<Option<RunId>, Blocked> {
         if let Some(run) = self.shape.levels[level].runs.first() {
             return Ok(Some(run.id));
@@ -132,9 +132,9 @@ impl<'a> View<'a> {
         }
     }
 
-    /// The tables of the run that outputs join in `level` which overlap `hull`.
+    /// The tables that overlap `hull` in the run that outputs join in `level`.
     ///
-    /// `Err` if one of them is in flight, or something in flight writes there.
+    /// `Err` if one of them is in flight, or a plan in flight writes there.
     pub(super) fn target_tables(
         &self,
         level: usize,
@@ -149,15 +149,15 @@ impl<'a> View<'a> {
         Ok(tables)
     }
 
-    /// The tables of the newest run of `level` that overlap `hull`; none if it is past the last.
+    /// The tables of the newest run of `level` that overlap `hull`; none beyond the last level.
     pub(super) fn overlapping(&self, level: usize, hull: Hull<'_>) -> &'a [Arc<TableProperties>] {
         let newest = self.shape.levels.get(level).and_then(|level| level.runs.first());
         newest.map_or(&[], |run| run.overlapping(hull.first, hull.last))
     }
 
-    /// The plan that merges `sources` and what they overlap in `target_level` into it.
+    /// The plan that merges `sources`, and what they overlap in `target_level`, into that level.
     ///
-    /// `sources` hold everything of their own levels that has to come along.
+    /// `sources` contain everything from their own levels that must come along.
     pub(super) fn plan_into(
         &self,
         reason: PlanReason,
@@ -179,7 +179,7 @@ impl<'a> View<'a> {
         Ok(self.plan(reason, choices, target_level, target_run, is_move))
     }
 
-    /// Whether tables that overlap nothing in their target are better moved than rewritten.
+    /// Whether tables that overlap nothing in the target level should be moved, not rewritten.
     fn may_move(&self, choices: &[Choice<'a>], target_level: usize) -> bool {
         let mut tables: Vec<_> = choices.iter().flat_map(|choice| &choice.tables).collect();
         tables.sort_by(|a, b| a.smallest_key.cmp(&b.smallest_key));
@@ -201,7 +201,7 @@ impl<'a> View<'a> {
         runs.iter().any(|run| !run.overlapping(hull.first, hull.last).is_empty())
     }
 
-    /// The plan of exactly these tables.
+    /// The plan for exactly these tables.
     pub(super) fn plan(
         &self,
         reason: PlanReason,
@@ -241,11 +241,11 @@ impl<'a> View<'a> {
 
     /// Where to cut outputs, and how large each may become.
     ///
-    /// The cuts are first keys of grandparent tables, spaced so that about half a table's worth of
-    /// the inputs lies between two, if they are spread as the grandparents are. Without cuts, random
-    /// overwrites wrote 15 to 25 % more in the simulation, and with whole tables 4 % more: smaller
-    /// tables give the next compaction more to choose from. Where there are no grandparents, the
-    /// outputs are cut into even parts.
+    /// Cuts are first keys of grandparent tables, spaced so that about half a table's worth of
+    /// inputs lies between two, if they are distributed like the grandparents. In the simulation,
+    /// random overwrites wrote 15 to 25 % more without cuts, and 4 % more with whole tables:
+    /// smaller tables give the next compaction more choice. Without grandparents, outputs are cut
+    /// into even parts.
     fn cuts(&self, target_level: usize, hull: Hull<'_>, input_bytes: u64) -> (Vec<Vec<u8>>, u64) {
         let wanted = self.options.table_bytes;
         let part_count = |part: u64| ((input_bytes + part / 2) / part).max(1);
@@ -254,7 +254,7 @@ impl<'a> View<'a> {
             level => self.overlapping(level + 1, hull),
         };
         if grandparents.len() < 2 {
-            // A little more than even, so that the last part is not split for a few bytes.
+            // Slightly more than even, so that the last part is not split for a few bytes.
             let part = input_bytes / part_count(wanted);
             return (Vec::new(), (part + part / 16).max(wanted / 2).max(1));
         }
@@ -274,6 +274,6 @@ impl<'a> View<'a> {
     }
 }
 
-/// Something in flight is in the way.
+/// A plan in flight is in the way.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Blocked;
