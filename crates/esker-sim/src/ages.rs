@@ -1,22 +1,22 @@
-//! How old the entries of a table are, key by key.
+//! The ages of the entries of a table, key by key.
 
 use std::collections::BTreeMap;
 
 use crate::keys::Stretch;
 
-/// How old the entries of some keys are: numbers of flushes, the oldest and the newest.
+/// The ages of the entries of some keys: flush numbers, the oldest and the newest.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Age {
     pub(crate) oldest: u64,
     pub(crate) newest: u64,
 }
 
-/// Stretches of keys with entries, ascending and disjoint; there may be gaps.
+/// Ranges of keys with entries, ascending and disjoint; there may be gaps.
 #[derive(Clone, Default, PartialEq, Eq, Debug)]
 pub(crate) struct Ages(Vec<(Stretch, Age)>);
 
 impl Ages {
-    /// Of one flush.
+    /// Those of one flush.
     pub(crate) fn of_flush(stretch: Stretch, number: u64) -> Self {
         Self(vec![(stretch, Age { oldest: number, newest: number })])
     }
@@ -25,7 +25,7 @@ impl Ages {
         self.0.iter()
     }
 
-    /// Oldest and newest of all; `None` without entries.
+    /// The oldest and the newest of all; `None` without entries.
     pub(crate) fn extremes(&self) -> Option<Age> {
         self.0
             .iter()
@@ -33,7 +33,7 @@ impl Ages {
             .reduce(|a, b| Age { oldest: a.oldest.min(b.oldest), newest: a.newest.max(b.newest) })
     }
 
-    /// Of a merge of all: per key, from the oldest to the newest.
+    /// Those of a merge of all: for each key, from the oldest to the newest.
     pub(crate) fn merged<'a>(all: impl IntoIterator<Item = &'a Self>) -> Self {
         let pieces: Vec<(Stretch, Age)> =
             all.into_iter().flat_map(|ages| &ages.0).copied().collect();
@@ -45,7 +45,7 @@ impl Ages {
             let start = bounds.partition_point(|&bound| bound < stretch.first);
             for &bound in bounds[start..].iter().take_while(|&&bound| bound <= stretch.last) {
                 let kept = newest.entry(bound).or_insert(*age);
-                // A flush need not hold every key of its stretch, so older ones stay as well.
+                // A flush need not hold every key of its range, so older ones stay as well.
                 kept.oldest = kept.oldest.min(age.oldest);
                 kept.newest = kept.newest.max(age.newest);
             }

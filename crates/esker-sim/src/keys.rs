@@ -1,23 +1,23 @@
-//! Keys of simulated tables: numbers, and where flushes get them from.
+//! Keys of simulated tables: numbers, and how flushes choose them.
 
-/// A stretch of keys, both ends inclusive.
+/// A range of keys, both ends inclusive.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Stretch {
     pub(crate) first: u64,
     pub(crate) last: u64,
 }
 
-/// One more than the largest first key of a random stretch.
+/// The largest first key of a random range, plus one.
 const KEY_COUNT: u64 = 1 << 31;
 
-/// Least length of a random stretch, less one.
+/// The least length of a random range, minus one.
 const LENGTH_MIN: u64 = 1 << 10;
 
 impl Stretch {
     /// All keys.
     pub(crate) const ALL: Self = Self { first: 0, last: KEY_COUNT - 1 };
 
-    /// `count` neighbours of about one length that make up this stretch; fewer if it has fewer
+    /// `count` adjacent ranges of about equal length that make up this one; fewer if it has fewer
     /// keys.
     pub(crate) fn split(self, count: u64) -> Vec<Self> {
         let length = self.last - self.first + 1;
@@ -27,7 +27,7 @@ impl Stretch {
     }
 }
 
-/// Random stretches that follow from a seed (splitmix64, Sebastiano Vigna, 2015).
+/// Random ranges determined by a seed (splitmix64, Sebastiano Vigna, 2015).
 #[derive(Clone, Debug)]
 pub(crate) struct RandomStretches(u64);
 
@@ -44,7 +44,7 @@ impl RandomStretches {
         (z ^ (z >> 31)) % end
     }
 
-    /// A first key anywhere, and any length from [`LENGTH_MIN`] on.
+    /// Any first key, and any length from [`LENGTH_MIN`] up.
     pub(crate) fn next(&mut self) -> Stretch {
         let first = self.below(KEY_COUNT);
         let length = LENGTH_MIN + self.below(KEY_COUNT - LENGTH_MIN);

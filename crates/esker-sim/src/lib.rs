@@ -1,11 +1,11 @@
-//! Beside the house of Esker: the tree simulator.
+//! The tree simulator, beside the floors of Esker.
 //!
-//! A [`Simulation`] runs the very policies of the engine on a tree whose tables are numbers: which
-//! keys they cover and how old their entries are. One step is a flush and every compaction that
-//! follows from it; the same seed gives the same steps. It counts what a policy costs, and fails if
-//! one never comes to rest or puts an older entry in front of a newer.
+//! A [`Simulation`] runs the policies of the engine on a tree whose tables are only numbers: which
+//! keys they cover and how old their entries are. One step is a flush and all compactions that
+//! follow from it; the same seed gives the same steps. It counts what a policy costs, and fails if
+//! a policy never comes to rest or puts an older entry in front of a newer one.
 //!
-//! Does not know files, threads or time: nothing here reads or writes.
+//! Knows no files, threads or time: nothing here reads or writes.
 
 #![forbid(unsafe_code)]
 

@@ -1,20 +1,20 @@
-//! A simulated tree as it is shown: rows of tables.
+//! A simulated tree for display: rows of tables.
 
 use esker_tree::{LEVEL_COUNT_MAX, Shape};
 
-/// What the rows of a picture are.
+/// What a row of a picture is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Rows {
     /// Level 0, and this many of the deepest levels, numbered from 1.
     Levels(usize),
-    /// Runs by age, wherever they stand.
+    /// Runs by age, wherever they are.
     Tiers,
 }
 
 /// One row.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Row {
-    /// What to call it: `L` and a number, of the level or of the first table of the tier.
+    /// Its name: `L` and a number, of the level or of the first table of the tier.
     pub name: String,
     /// Its tables, newer runs first, then by key.
     pub tables: Vec<TablePicture>,
@@ -25,7 +25,7 @@ pub struct Row {
 pub struct TablePicture {
     /// Its number.
     pub id: u64,
-    /// The number of the flushed table whose place it has.
+    /// The number of the flushed table whose place it took.
     pub origin: u64,
     /// Smallest key.
     pub first_key: u64,
@@ -41,8 +41,8 @@ pub struct Picture {
 }
 
 impl Rows {
-    /// What the row of `level` is called, where rows are levels; of a level that has no row, the
-    /// place in the tree.
+    /// The name of the row of `level`, if rows are levels; for a level without a row, its place in
+    /// the tree.
     pub(crate) fn level_name(self, level: usize) -> String {
         match self {
             Self::Levels(count) if level > LEVEL_COUNT_MAX - 1 - count => {
@@ -53,7 +53,7 @@ impl Rows {
         }
     }
 
-    /// The picture of `shape`, each table as `table` has it.
+    /// The picture of `shape`, with each table as `table` describes it.
     pub(crate) fn picture(
         self,
         shape: &Shape,
@@ -88,7 +88,7 @@ impl Rows {
         let counts = picture.rows.iter().map(|row| row.tables.len() as u64);
         match self {
             Self::Levels(_) => counts.collect(),
-            // Tiers have no level 0 beside them.
+            // With tiers there is no level 0.
             Self::Tiers => std::iter::once(0).chain(counts).collect(),
         }
     }

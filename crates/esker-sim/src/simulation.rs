@@ -1,4 +1,4 @@
-//! Runs a policy: a flush, then what it plans until it plans nothing.
+//! Runs a policy: a flush, then all that it plans until it plans nothing.
 
 use std::fmt;
 use std::time::Duration;
@@ -10,22 +10,22 @@ use crate::keys::{RandomStretches, Stretch};
 use crate::picture::{Picture, Rows, TablePicture};
 use crate::tree::Tree;
 
-/// What a simulation starts from.
+/// The initial settings of a simulation.
 #[derive(Debug)]
 pub struct Setup {
     /// The policy.
     pub policy: Box<dyn Policy>,
     /// How trees are shown and counted.
     pub rows: Rows,
-    /// What a table counts for, in bytes.
+    /// The size assumed for a table, in bytes.
     pub table_bytes: u64,
-    /// Flushes hold random stretches of keys, from this seed; all keys each if there is none.
+    /// With a seed, flushes hold random ranges of keys; without, each holds all keys.
     pub seed: Option<u64>,
     /// Time from one flush to the next.
     pub interval: Duration,
 }
 
-/// A policy at work.
+/// A running policy.
 #[derive(Debug)]
 pub struct Simulation {
     policy: Box<dyn Policy>,
@@ -44,20 +44,20 @@ pub struct Simulation {
 pub struct Step {
     /// Its number, from 0.
     pub iteration: u64,
-    /// The tree with the flushed table.
+    /// The tree including the flushed table.
     pub after_flush: Picture,
-    /// In their order.
+    /// In order.
     pub compactions: Vec<Compaction>,
-    /// All that was counted up to here.
+    /// All counts up to here.
     pub figures: Figures,
 }
 
-/// One plan, carried out.
+/// One executed plan.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Compaction {
     /// Why.
     pub reason: PlanReason,
-    /// The rows that it took from, with the tables.
+    /// The rows of its inputs, with the tables.
     pub inputs: Vec<(String, Vec<TablePicture>)>,
     /// What was written.
     pub outputs: Vec<TablePicture>,
@@ -67,7 +67,7 @@ pub struct Compaction {
     pub after: Picture,
 }
 
-/// Why a simulation cannot go on: the policy is wrong.
+/// Why a simulation cannot continue: the policy is wrong.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Failure {
     /// The step in which it happened.
@@ -85,7 +85,7 @@ impl fmt::Display for Failure {
 impl std::error::Error for Failure {}
 
 impl Simulation {
-    /// Of an empty tree.
+    /// A simulation of an empty tree.
     #[must_use]
     pub fn new(setup: Setup) -> Self {
         Self {
@@ -107,10 +107,10 @@ impl Simulation {
         self.rows
     }
 
-    /// Flushes one table and carries out all that the policy plans.
+    /// Flushes one table and executes all that the policy plans.
     ///
     /// # Errors
-    /// If the policy does not come to rest, plans what cannot be done, or breaks the order of a
+    /// If the policy does not come to rest, plans what is impossible, or breaks the order of a
     /// level or of the entries of a key.
     pub fn step(&mut self) -> Result<Step, Failure> {
         let iteration = self.flushes;
@@ -126,7 +126,7 @@ impl Simulation {
         self.tree.check()?;
         let after_flush = self.tree.picture(self.rows);
         let mut compactions = Vec::new();
-        // A leveled policy may take one table at a time, and each through every level.
+        // A leveled policy may take one table at a time, each through every level.
         let most = 64 + 8 * self.tree.table_count();
         while let Some(plan) = self.policy.pick(&self.tree.shape, &Busy::new(), self.now) {
             if compactions.len() as u64 >= most {
@@ -157,7 +157,7 @@ impl Simulation {
         })
     }
 
-    /// The inputs by row. Of what the tree does not have, nothing is shown.
+    /// The inputs by row, without those that the tree does not have.
     fn inputs(&self, plan: &Plan) -> Result<Vec<(String, Vec<TablePicture>)>, String> {
         if !plan.fits(&self.tree.shape) {
             return Err(format!("the tree does not have the inputs of the plan: {plan}"));
@@ -177,7 +177,7 @@ impl Simulation {
         Ok(rows)
     }
 
-    /// All that was counted up to here.
+    /// All counts up to here.
     #[must_use]
     pub fn figures(&self) -> Figures {
         let shape = self.rows.counts(&self.tree.picture(self.rows));

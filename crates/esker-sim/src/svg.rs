@@ -1,20 +1,18 @@
-//! A simulation as a drawing: for each flush a bar of tables, the oldest level or tier at the
-//! bottom.
+//! Draws a simulation: a bar of tables for each flush, the oldest level or tier at the bottom.
 
 use std::io::{self, Write};
 
 use crate::figures::Figures;
 
-/// Width and height of the field of bars.
+/// Width and height of the area of the bars.
 const FIELD: (f64, f64) = (900.0, 360.0);
 const LEFT: f64 = 60.0;
 const TOP: f64 = 70.0;
-/// From the oldest row on; used again from the start where there are more rows.
+/// From the oldest row on; repeated if there are more rows.
 const COLOURS: [&str; 8] =
     ["#1d4e89", "#00b2ca", "#7dcfb6", "#f4b942", "#f79256", "#d1495b", "#8d5a97", "#6c757d"];
 
-/// Writes a drawing of a simulation called `title`, of which `steps` are the figures after each
-/// flush.
+/// Draws a simulation with this `title`; `steps` are the figures after each flush.
 ///
 /// # Errors
 /// Of `out`.

@@ -1,25 +1,25 @@
-//! A step as text: the tree after the flush, each task and the tree after it, what was counted.
-//! In the manner of the course mini-lsm, so that runs can be compared with it.
+//! A step as text: the tree after the flush, each task and the tree after it, and the counts. In
+//! the style of the course mini-lsm, so that runs can be compared with it.
 
 use std::io::{self, Write};
 
 use crate::picture::{Picture, TablePicture};
 use crate::simulation::{Compaction, Step};
 
-/// How much a step shows of its tables.
+/// How much detail of its tables a step shows.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Detail {
-    /// How many there are.
+    /// Their number.
     Sizes,
-    /// For each, the number of the flushed table whose place it has.
+    /// For each, the number of the flushed table whose place it took.
     Origins,
     /// The number of each.
     Ids,
-    /// The number of each, and in tasks its keys.
+    /// The number of each, and in tasks also its keys.
     Keys,
 }
 
-/// Writes `step`: the tree after the flush, each task and the tree after it, and what was counted.
+/// Writes `step`: the tree after the flush, each task and the tree after it, and the counts.
 ///
 /// # Errors
 /// Of `out`.

@@ -1,4 +1,4 @@
-//! The tree: a shape as policies see it, and what its tables would hold.
+//! The tree: a shape as policies see it, and what its tables would contain.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -32,17 +32,17 @@ pub(crate) struct Tree {
     flush_count: u64,
 }
 
-/// What a plan did.
+/// The result of a plan.
 #[derive(Debug)]
 pub(crate) struct Done {
     /// Tables that were written.
     pub(crate) outputs: Vec<TablePicture>,
-    /// The most tables that were there at once.
+    /// The most tables that existed at once.
     pub(crate) peak_tables: u64,
 }
 
 impl Tree {
-    /// An empty tree, whose tables count for `table_bytes` each.
+    /// An empty tree, whose tables are taken to have `table_bytes` each.
     pub(crate) fn new(table_bytes: u64) -> Self {
         Self {
             shape: Shape::default(),
@@ -73,7 +73,7 @@ impl Tree {
         RunId(self.run_count)
     }
 
-    /// Adds one table to level 0, as a run of its own.
+    /// Adds one table to level 0, as a new run.
     pub(crate) fn flush(&mut self, stretch: Stretch, now: Duration) {
         self.flush_count += 1;
         self.shape.timeline.mark(seqno(self.flush_count), now);
@@ -92,10 +92,10 @@ impl Tree {
         id
     }
 
-    /// Does what `plan` says; a merge writes as many tables as it reads.
+    /// Executes `plan`; a merge writes as many tables as it reads.
     ///
     /// # Errors
-    /// If it cannot be done.
+    /// If that is impossible.
     pub(crate) fn carry_out(&mut self, plan: &Plan) -> Result<Done, String> {
         if plan.table_count() == 0 || !plan.fits(&self.shape) {
             return Err(format!("the tree does not have the inputs of the plan: {plan}"));
@@ -133,17 +133,17 @@ impl Tree {
         Ok(Done { outputs, peak_tables })
     }
 
-    /// That no two tables of one run overlap, and that no key has an older entry in front of a
-    /// newer one.
+    /// Checks that no two tables of one run overlap, and that no key has an older entry in front of
+    /// a newer one.
     ///
     /// # Errors
-    /// With what is wrong.
+    /// Says what is wrong.
     pub(crate) fn check(&self) -> Result<(), String> {
         let all = || self.tables.values().flat_map(|table| table.ages.iter());
         let mut bounds: Vec<u64> = all().flat_map(|(s, _)| [s.first, s.last + 1]).collect();
         bounds.sort_unstable();
         bounds.dedup();
-        // From each bound to the next: the oldest entry that is in front.
+        // From each bound to the next: the oldest entry in front.
         let mut in_front = vec![u64::MAX; bounds.len()];
         for (level, runs) in self.shape.levels.iter().enumerate() {
             for run in &runs.runs {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use crate::Result;
 
-/// What stands on the command line.
+/// The arguments of the command line.
 pub(crate) struct Arguments {
     words: Vec<String>,
     options: BTreeMap<String, String>,

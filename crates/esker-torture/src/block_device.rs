@@ -1,11 +1,11 @@
-//! A block device that remembers everything that was done to it.
+//! A block device that records everything done to it.
 //!
-//! One file, `disk`, in a file system of our own (FUSE, without a cache), so that a loop device over
-//! it passes on every write and every flush as they come. Writes of blocks, flushes, and what others
-//! write to the file `marks` beside it stand in one log, in the order in which they arrived. Contents
-//! live in memory, in shared pages: to take a copy or to go back to one costs nothing.
+//! One file, `disk`, in a file system of our own (FUSE, without a cache), so that a loop device
+//! over it passes on every write and every flush as it comes. Block writes, flushes, and what
+//! others write to the file `marks` beside it go to one log, in order of arrival. Contents are kept
+//! in memory, in shared pages: taking a copy or going back to one is free.
 //!
-//! Does not know what a file system is, nor what the marks mean.
+//! Does not know file systems, nor what the marks mean.
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -30,7 +30,7 @@ const MARKS: INodeNo = INodeNo(3);
 /// Attributes may change at any time.
 const TTL: Duration = Duration::ZERO;
 
-/// What stands on the device; pages that were never written are zeros.
+/// The contents of the device; pages that were never written are zeros.
 #[derive(Clone, Default)]
 pub(crate) struct Contents(BTreeMap<u64, Arc<[u8; PAGE_BYTES]>>);
 
@@ -61,7 +61,7 @@ impl Contents {
     }
 }
 
-/// One thing that arrived.
+/// One event.
 pub(crate) enum Event {
     Write {
         offset: u64,
@@ -75,11 +75,11 @@ pub(crate) enum Event {
 #[derive(Default)]
 struct State {
     contents: Contents,
-    /// None while nothing is recorded.
+    /// None while nothing is being recorded.
     log: Option<Vec<Event>>,
 }
 
-/// The device, for as long as it is there.
+/// The device, for as long as it exists.
 pub(crate) struct BlockDevice {
     // Not held across anything that waits.
     state: Arc<Mutex<State>>,
@@ -116,7 +116,7 @@ impl BlockDevice {
         locked(&self.state).contents.clone()
     }
 
-    /// Puts other contents in place. Nothing may be mounted from the device.
+    /// Replaces the contents. Nothing may be mounted from the device.
     pub(crate) fn set_contents(&self, contents: Contents) {
         locked(&self.state).contents = contents;
     }
@@ -125,7 +125,7 @@ impl BlockDevice {
         locked(&self.state).log = Some(Vec::new());
     }
 
-    /// Ends the log, and hands it over.
+    /// Ends the log and returns it.
     pub(crate) fn take_log(&self) -> Vec<Event> {
         locked(&self.state).log.take().unwrap_or_default()
     }
@@ -133,12 +133,12 @@ impl BlockDevice {
 
 impl Drop for BlockDevice {
     fn drop(&mut self) {
-        // What does not go now goes with the process.
+        // What does not end now ends with the process.
         drop(self.session.take().map(BackgroundSession::umount_and_join));
     }
 }
 
-/// Answers the system.
+/// Answers the system's requests.
 struct Server {
     bytes: u64,
     state: Arc<Mutex<State>>,

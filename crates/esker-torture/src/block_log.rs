@@ -1,12 +1,12 @@
-//! Power cuts as a disk sees them: a prefix of all blocks written, and of those that no flush covers
-//! any subset, in any order, torn at sectors.
+//! Power cuts as a disk sees them: a prefix of all blocks written, and of those that no flush
+//! covers any subset, in any order, torn at sectors.
 //!
-//! The program runs once on a file system over a [`BlockDevice`]; each word of what it was promised is
-//! written to the device's marks as it changes, so that every point of the log has its own expected
-//! state. Then the log is cut at points that the seed chooses, and for each of them a device is put
-//! together as a disk could have left it, mounted, opened and compared.
+//! The program runs once on a file system over a [`BlockDevice`]; each change of what it was
+//! promised is written to the device's marks, so that every point of the log has its own expected
+//! state. Then the log is cut at points chosen by the seed; for each, a device is assembled as a
+//! disk could have left it, mounted, opened and compared.
 //!
-//! Knows nothing of the engine but how to start the program.
+//! Knows nothing of the engine except how to start the program.
 
 use std::path::Path;
 use std::process::Command;
@@ -22,13 +22,13 @@ use crate::random::Random;
 
 const SECTOR_BYTES: usize = 512;
 
-/// States that come of one recording.
+/// States taken from one recording.
 const STATES_PER_RECORDING: u64 = 25;
 
-/// How many states of a hundred the file system may refuse to mount: its own blocks are torn too.
+/// The percentage of states that the file system may refuse to mount: its own blocks are torn too.
 const REFUSED_PERCENT_MAX: u64 = 5;
 
-/// What was recorded.
+/// A recording.
 struct Recording {
     before: Contents,
     log: Vec<Event>,
@@ -37,11 +37,11 @@ struct Recording {
 #[derive(Default)]
 struct Counts {
     states: u64,
-    /// The file system did not mount what was left of it.
+    /// States that the file system did not mount.
     refused: u64,
     writes: u64,
     flushes: u64,
-    /// Writes without a flush behind them at a cut, in all, and their sectors.
+    /// Writes not followed by a flush at a cut, in all, and their sectors.
     open: u64,
     open_sectors: u64,
 }
@@ -65,7 +65,7 @@ pub(crate) fn states(driver: &mut Driver) -> Result<Outcome> {
     })
 }
 
-/// A device that takes file systems of this kind.
+/// A device that supports file systems of this kind.
 fn ready(driver: &Driver, kind: &'static Kind) -> Result<BlockDevice> {
     let point = driver.scratch.path(&format!("{}-device", kind.name));
     let device = BlockDevice::new(kind.mib << 20, &point)?;
@@ -79,7 +79,7 @@ fn mount(kind: &Kind, device: &BlockDevice, driver: &Driver) -> Result<Mounted> 
     Mounted::new(&["-o", "loop", &device.disk().to_string_lossy()], &point)
 }
 
-/// Runs the program on a new file system, and records what the device saw.
+/// Runs the program on a new file system, and records what the device sees.
 fn record(driver: &mut Driver, kind: &Kind, device: &BlockDevice) -> Result<Recording> {
     let when = driver.enter(0, &format!("recording on {}", kind.name));
     device.set_contents(Contents::default());
@@ -94,7 +94,7 @@ fn record(driver: &mut Driver, kind: &Kind, device: &BlockDevice) -> Result<Reco
     std::fs::create_dir_all(&place.db).map_err(|error| error.to_string())?;
     drop(mounted);
     let before = device.contents();
-    // The mount itself writes: that there will be something to recover.
+    // The mount writes too: so there will be something to recover.
     device.start_log();
     let mounted = mount(kind, device, driver)?;
     let seed = driver.random.next();
@@ -148,7 +148,8 @@ fn replay(
             }
             Err(what) => return Err(format!("{when}: too many states are not mounted: {what}")),
         };
-        // On a busy machine the file system's own recovery takes seconds: each has its own limit.
+        // On a busy machine the file system's own recovery takes seconds: each open has its own
+        // limit.
         driver.enter(counts.states, &format!("open after {when}"));
         driver.check(&Place { db: mounted.point().join("db"), expected }, &when)?;
         drop(mounted);
@@ -156,15 +157,15 @@ fn replay(
     Ok(())
 }
 
-/// Where the log is cut. Most syncs find one write under way; every other cut is the one of ten that
-/// finds the most.
+/// Where the log is cut. Most syncs have one write in flight; every other cut is the one of ten
+/// that has the most.
 fn choose_cut(log: &[Event], random: &mut Random) -> usize {
     let draws = if random.one_in(2) { 10 } else { 1 };
     let cuts = (0..draws).map(|_| random.below(log.len() as u64 + 1) as usize);
     cuts.max_by_key(|cut| writes(&log[flushed_before(log, *cut)..*cut]).count()).unwrap_or(0)
 }
 
-/// Everything before this place of the log was durable at `cut`.
+/// Everything before this position in the log was durable at `cut`.
 fn flushed_before(log: &[Event], cut: usize) -> usize {
     log[..cut].iter().rposition(|event| matches!(event, Event::Flush)).unwrap_or(0)
 }
@@ -176,12 +177,12 @@ fn writes(log: &[Event]) -> impl Iterator<Item = (u64, &[u8])> {
     })
 }
 
-/// The device after a power cut that found the writes `open` under way.
+/// The device after a power cut with the writes `open` in flight.
 fn leave(mut contents: Contents, open: &[(u64, &[u8])], random: &mut Random) -> Contents {
     let mut order: Vec<usize> = (0..open.len()).collect();
     let policy = random.below(6);
     if policy != 0 {
-        // Last first, or any order: a disk sorts its cache as it likes.
+        // Last first, or any order: a disk orders its cache as it likes.
         (1..order.len()).for_each(|at| order.swap(at, random.below(at as u64 + 1) as usize));
     }
     let chosen = random.below(open.len().max(1) as u64) as usize;
@@ -205,7 +206,7 @@ fn leave(mut contents: Contents, open: &[(u64, &[u8])], random: &mut Random) -> 
     contents
 }
 
-/// Writes the file of what was promised before the end of `log`.
+/// Writes the file of what was promised up to the end of `log`.
 fn promised(log: &[Event], path: &Path) -> Result<()> {
     drop(std::fs::remove_file(path));
     let expected = Expected::open(path)?;

@@ -17,13 +17,13 @@ use crate::{Result, say};
 #[derive(Clone, Copy, Default, Debug)]
 pub(crate) struct Checked {
     pub(crate) keys: u64,
-    /// Writes and deletes that the end had interrupted.
+    /// Writes and deletes that were interrupted.
     pub(crate) interrupted: u64,
-    /// Of those, the ones that had taken place.
+    /// Of those, the ones that took effect.
     pub(crate) took_place: u64,
 }
 
-/// Checks once, from the command line.
+/// Checks once, called from the command line.
 pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     let expected = Expected::open(&arguments.path("expected")?)?;
     let checked = check(&arguments.path("db")?, expected, arguments.number("seed", 1)?)?;
@@ -31,8 +31,8 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Opens the database in `dir`, compares it with `expected`, and notes there which of the
-/// interrupted calls took place. Every other time the database is closed and verified byte by byte.
+/// Opens the database in `dir`, compares it with `expected`, and records there which interrupted
+/// calls took effect. Every other time, the database is closed and verified byte by byte.
 pub(crate) fn check(dir: &Path, expected: Expected, seed: u64) -> Result<Checked> {
     let says = |error: esker::Error| format!("{:?}: {error}", error.kind());
     let mut random = Random::new(seed);
@@ -87,7 +87,7 @@ fn key(
     Ok(())
 }
 
-/// All keys of a batch have one number: that of the last batch that returned, or of the one after.
+/// All keys of a batch have one number: that of the last batch that returned, or the next.
 fn batches(opened: &Opened, expected: Expected, thread: usize) -> Result<()> {
     let least = expected.last_batch(thread);
     let mut numbers = BTreeSet::new();

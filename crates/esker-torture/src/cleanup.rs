@@ -30,7 +30,7 @@ impl Drop for Scratch {
 pub(crate) struct Mounted(PathBuf);
 
 impl Mounted {
-    /// Runs `mount` with these arguments before the mount point.
+    /// Runs `mount` with these arguments, followed by the mount point.
     pub(crate) fn new(arguments: &[&str], point: &Path) -> Result<Self> {
         std::fs::create_dir_all(point).map_err(|error| error.to_string())?;
         let point_text = point.to_string_lossy().into_owned();
@@ -47,13 +47,13 @@ impl Drop for Mounted {
     fn drop(&mut self) {
         let point = self.0.to_string_lossy().into_owned();
         if call("umount", &[&point]).is_err() {
-            // Somebody is still in it: it goes when they do.
+            // Somebody still uses it: it ends when they do.
             drop(call("umount", &["-l", &point]));
         }
     }
 }
 
-/// Runs a program to its end.
+/// Runs a program to completion.
 pub(crate) fn call(program: &str, arguments: &[&str]) -> Result<()> {
     let output = Command::new(program).args(arguments).output();
     let output = output.map_err(|error| format!("{program}: {error}"))?;
@@ -64,7 +64,7 @@ pub(crate) fn call(program: &str, arguments: &[&str]) -> Result<()> {
     Err(format!("{program} {}: {said}", arguments.join(" ")))
 }
 
-/// Whether there is such a program.
+/// Whether the program exists.
 pub(crate) fn has_program(name: &str) -> bool {
     Command::new(name).arg("-V").output().is_ok()
 }

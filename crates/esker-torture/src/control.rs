@@ -1,14 +1,14 @@
-//! The power cut without the engine: does the file system itself keep what it said is durable?
+//! The power cut without the engine: does the file system keep what it reported as durable?
 //!
-//! A program writes records to files and syncs each of them, in the four ways in which data comes to
-//! a disk: over bytes that are there, into room that was allocated, into such room through a mapping,
-//! and at the end of a file that grows. It runs on while the file system is shut down. Of each record
-//! whose sync returned without an error it notes how far the shutdown was before and after the call.
-//! After the next mount the records are looked for.
+//! A program writes records to files and syncs each of them, in the four ways in which data reaches
+//! a disk: over existing bytes, into allocated space, into such space through a mapping, and at the
+//! end of a growing file. It runs on while the file system is shut down. For each record whose sync
+//! returned without an error, it records the progress of the shutdown before and after the call.
+//! After the next mount the records are checked.
 //!
 //! A record that is lost though its sync had returned before the shutdown began is a failure. One
-//! whose sync returned later is counted: it says what the answer of a sync is worth while the power
-//! goes. Knows nothing of the engine.
+//! whose sync returned later is counted: this shows how reliable the result of a sync is during a
+//! power cut. Knows nothing of the engine.
 
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -25,23 +25,23 @@ use crate::driver::{Driver, Outcome, kill};
 use crate::outside::spawn;
 use crate::sys::{cut_power, map_words};
 
-/// Ways to write, one file each, twice.
+/// Ways to write, two files for each.
 const WAYS: [&str; 4] = ["over bytes", "into room", "through a mapping", "at the end"];
 const FILES: usize = 2 * WAYS.len();
 
-/// A record is its number, so many times.
+/// A record is its number, repeated this many times.
 const RECORD_WORDS: usize = 125;
 const RECORD_BYTES: usize = 4 * RECORD_WORDS;
-/// More than fit into the time of a run.
+/// More than can be written in a run.
 const RECORDS: u32 = 8000;
 const FILE_BYTES: u64 = RECORDS as u64 * RECORD_BYTES as u64;
 
-/// How far the shutdown is.
+/// Progress of the shutdown.
 const BEFORE: u32 = 0;
 const AFTER: u32 = 2;
 
-/// Words that outlive the program: how far the shutdown is, how many files are ready; then, for each
-/// file, the last record whose sync began and ended in each phase.
+/// Words that outlive the program: progress of the shutdown, how many files are ready; then, for
+/// each file, the last record whose sync began and ended in each phase.
 const ACKS: usize = 2;
 const WORDS: usize = ACKS + FILES * 9;
 
@@ -63,7 +63,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     std::thread::scope(|scope| {
         for file in 0..FILES {
             let dir = &dir;
-            // The error is the file system's that was shut down.
+            // The error comes from the file system that was shut down.
             scope.spawn(move || write_records(dir, file, words).unwrap_or_default());
         }
     });
@@ -119,19 +119,19 @@ fn write_records(dir: &Path, file: usize, words: &[AtomicU32]) -> rustix::io::Re
     Ok(())
 }
 
-/// What the cuts of one kind of file system came to.
+/// Totals of the cuts on one kind of file system.
 #[derive(Default)]
 struct Counts {
     kept: u64,
-    /// Acknowledged, with a sync that had begun before the shutdown, and lost.
+    /// Acknowledged by a sync that began before the shutdown, and lost.
     lost_begun_before: [u64; WAYS.len()],
-    /// The same, begun later.
+    /// The same, but begun later.
     lost_begun_later: [u64; WAYS.len()],
-    /// Cuts that lost any.
+    /// Cuts that lost any record.
     cuts: u64,
 }
 
-/// Cuts the power under the program.
+/// Cuts the power while the program runs.
 pub(crate) fn cuts(driver: &mut Driver) -> Result<Outcome> {
     on_each_disk(driver, &WITH_SHUTDOWN, |driver, disk, runs| {
         let mut counts = Counts::default();
@@ -169,7 +169,8 @@ fn one_cut(driver: &mut Driver, disk: &Disk, when: &str, counts: &mut Counts) ->
             found(&path_of(mounted.point(), file)).map_err(|what| format!("{when}: {what}"))?;
         for (begun, ended) in [(0, 0), (0, 1), (0, 2), (1, 1), (1, 2), (2, 2)] {
             let last = words[slot(file, begun, ended)].load(Ordering::SeqCst);
-            // Only the last record of a phase may be missing alone: those before are of its sync too.
+            // Only the last record of a phase may be missing alone: its sync covers the earlier
+            // ones too.
             if last <= found {
                 counts.kept += u64::from(last != 0);
                 continue;
@@ -195,7 +196,7 @@ fn one_cut(driver: &mut Driver, disk: &Disk, when: &str, counts: &mut Counts) ->
     call("sync", &[])
 }
 
-/// How many records stand in a file without a gap.
+/// How many records a file has without a gap.
 fn found(path: &Path) -> Result<u32> {
     let bytes = std::fs::read(path).map_err(|error| format!("{}: {error}", path.display()))?;
     let is_there = |(number, record): &(u32, &[u8])| {

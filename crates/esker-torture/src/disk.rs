@@ -1,6 +1,6 @@
-//! File systems of real kinds, each in a file, mounted by a loop device.
+//! Real file systems, each in a file, mounted by a loop device.
 //!
-//! Knows nothing of what is done to them.
+//! Does not know what is done to them.
 
 use std::path::{Path, PathBuf};
 
@@ -11,9 +11,9 @@ use crate::driver::{Driver, Outcome};
 /// A kind of file system.
 pub(crate) struct Kind {
     pub(crate) name: &'static str,
-    /// How small one can be.
+    /// The minimum size.
     pub(crate) mib: u64,
-    /// What makes its `mkfs` say nothing, and ask nothing.
+    /// The option that keeps its `mkfs` from printing and asking.
     quiet: &'static str,
 }
 
@@ -21,20 +21,20 @@ const EXT4: Kind = Kind { name: "ext4", mib: 64, quiet: "-qF" };
 const XFS: Kind = Kind { name: "xfs", mib: 320, quiet: "-qf" };
 const BTRFS: Kind = Kind { name: "btrfs", mib: 300, quiet: "-qf" };
 
-/// Those that can be shut down as if the power went.
+/// Those that can be shut down as if the power failed.
 pub(crate) static WITH_SHUTDOWN: [Kind; 2] = [EXT4, XFS];
 
-/// Those of a user.
+/// Those that users have.
 pub(crate) static ALL: [Kind; 3] = [EXT4, XFS, BTRFS];
 
 impl Kind {
-    /// Makes an empty file system in a file that is there.
+    /// Makes an empty file system in an existing file.
     pub(crate) fn make(&self, image: &Path) -> Result<()> {
         call(&format!("mkfs.{}", self.name), &[self.quiet, &image.to_string_lossy()])
     }
 }
 
-/// A file with a file system in it.
+/// A file containing a file system.
 pub(crate) struct Disk {
     pub(crate) kind: &'static str,
     image: String,
@@ -42,7 +42,7 @@ pub(crate) struct Disk {
 }
 
 impl Disk {
-    /// Makes an empty file system in a new file of the directory `dir`, and mounts it once.
+    /// Makes an empty file system in a new file in `dir`, and mounts it once.
     fn new(kind: &'static Kind, dir: &Path) -> Result<Self> {
         let path = dir.join(kind.name);
         let image = path.to_string_lossy().into_owned();
@@ -59,7 +59,7 @@ impl Disk {
     }
 }
 
-/// Calls `runs_on` with a disk of each of these kinds that can be had here, and its share of the runs.
+/// Calls `runs_on` with a disk of each kind that is available here, and its share of the runs.
 pub(crate) fn on_each_disk(
     driver: &mut Driver,
     kinds: &'static [Kind],
@@ -69,8 +69,8 @@ pub(crate) fn on_each_disk(
     on_each_kind(driver, kinds, ready, |driver, _, disk, runs| runs_on(driver, disk, runs))
 }
 
-/// Calls `runs_on` for each of these kinds for which `ready` has made ready what it needs, with its share of the
-/// runs.
+/// Calls `runs_on` for each kind for which `ready` has prepared what it needs, with its share of
+/// the runs.
 pub(crate) fn on_each_kind<T>(
     driver: &mut Driver,
     kinds: &'static [Kind],

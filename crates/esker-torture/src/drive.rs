@@ -1,4 +1,4 @@
-//! The modes of the driver, and the one that needs nothing but a process: kills at random.
+//! The modes of the driver, and the one that needs only a process: kills at random.
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -24,7 +24,7 @@ const MODES: [(&str, u64, Drive); 9] = [
     (CONTROL, 200, control::cuts),
 ];
 
-/// Treats no database badly, and so is not one of `all`.
+/// Does not test the database, and so is not one of `all`.
 const CONTROL: &str = "control";
 
 type Drive = fn(&mut Driver) -> Result<Outcome>;
@@ -59,7 +59,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     if is_known { Ok(ExitCode::SUCCESS) } else { Err(format!("there is no mode {mode}")) }
 }
 
-/// A database lives through so many kills before it is a new one.
+/// A new database is made after this many kills.
 const KILLS_PER_DATABASE: u64 = 50;
 
 fn kills(driver: &mut Driver) -> Result<Outcome> {

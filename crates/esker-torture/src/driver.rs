@@ -1,4 +1,4 @@
-//! What all modes do: start the program, end it, and check what it left.
+//! What all modes share: start the program, end it, and check what it left.
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -14,9 +14,9 @@ use crate::random::Random;
 use crate::watchdog::Watchdog;
 use crate::work::STOPPED;
 
-/// What came of a mode.
+/// The result of a mode.
 pub(crate) enum Outcome {
-    /// It ran; what it did, in words.
+    /// It ran; a description of what it did.
     Passed(String),
     /// It cannot run here, and why.
     Skipped(String),
@@ -35,7 +35,7 @@ pub(crate) struct Driver {
 }
 
 impl Driver {
-    /// With a directory of its own in `parent`.
+    /// A driver with a directory of its own in `parent`.
     pub(crate) fn new(seed: u64, runs: u64, parent: &Path) -> Result<Self> {
         Ok(Self {
             seed,
@@ -49,26 +49,26 @@ impl Driver {
         })
     }
 
-    /// Begins a run: what a hang or a failure is reported as.
+    /// Begins a run, and returns the name under which a hang or a failure is reported.
     pub(crate) fn enter(&self, run: u64, what: &str) -> String {
         let when = format!("{what}, run {run} of seed {}", self.seed);
         self.watchdog.enter(when.clone());
         when
     }
 
-    /// The program, about to be started with a database and an expected state.
+    /// The program, ready to start with a database and an expected state.
     pub(crate) fn work(&self, place: &Place, seed: u64) -> Command {
         self.work_under(Command::new(&self.program), place, seed)
     }
 
-    /// As [`Driver::work`], below another program that starts it.
+    /// Like [`Driver::work`], started by another program.
     pub(crate) fn work_below(&self, words: &[&str], place: &Place, seed: u64) -> Command {
         let mut command = Command::new(words[0]);
         command.args(&words[1..]).arg(&self.program);
         self.work_under(command, place, seed)
     }
 
-    /// The program, about to be started with another command.
+    /// The program, ready to start with another command.
     pub(crate) fn program(&self, command: &str) -> Command {
         let mut program = Command::new(&self.program);
         program.arg(command).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
@@ -98,7 +98,7 @@ impl Driver {
     }
 }
 
-/// Where a database and its expected state lie.
+/// The places of a database and its expected state.
 pub(crate) struct Place {
     pub(crate) db: PathBuf,
     pub(crate) expected: PathBuf,
@@ -111,19 +111,19 @@ impl Place {
     }
 }
 
-/// Ends the program, and sees that it did not fail by itself before.
+/// Ends the program, and checks that it did not fail by itself before.
 pub(crate) fn kill(mut child: Child, when: &str) -> Result<()> {
     child.kill().map_err(|error| format!("{when}: {error}"))?;
     expect_end(child, when).map(drop)
 }
 
-/// Waits for the program; an end that is neither its own, a kill nor a stop is a failure.
+/// Waits for the program; any end but its own, a kill or a stop is a failure.
 pub(crate) fn expect_end(child: Child, when: &str) -> Result<ExitStatus> {
     let output = child.wait_with_output().map_err(|error| format!("{when}: {error}"))?;
     let status = output.status;
     let is_expected = match status.code() {
         None => true,
-        // A shell or strace above it tells a signal as 128 and its number.
+        // A shell or strace above it reports a signal as 128 plus its number.
         Some(code) => [0, i32::from(STOPPED), 137].contains(&code),
     };
     if is_expected {

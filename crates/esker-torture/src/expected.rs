@@ -1,13 +1,13 @@
 //! What the database was promised to hold: a file of words, mapped shared.
 //!
-//! A word for each key: bits 0 to 14 count the writes of the key, bit 15 says that a write is under
-//! way, bit 30 that a delete is, bit 31 that the key is deleted. A thread sets the bit before the
-//! call and takes it away after it: what a killed process leaves tells exactly which calls may or
-//! may not have happened. Then, for each thread, the number of its last batch that returned; a count
-//! of all operations that returned; and whether the power is going.
+//! One word for each key: bits 0 to 14 count the writes of the key, bit 15 says that a write is in
+//! progress, bit 30 that a delete is, bit 31 that the key is deleted. A thread sets the bit before
+//! the call and clears it afterwards: so a killed process leaves exactly which calls may or may not
+//! have taken effect. Then, for each thread, the number of its last batch that returned; a count of
+//! all operations that returned; and whether the power is going.
 //!
-//! Whoever records what a disk sees gets each change also as a mark: the place of the word and what it
-//! holds from then on, 4 bytes each.
+//! Whoever records what a disk sees gets each change also as a mark: the index of the word and its
+//! new value, 4 bytes each.
 
 use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -32,7 +32,7 @@ const WORDS: usize = POWER + 1;
 #[derive(Clone, Copy)]
 pub(crate) struct Expected {
     words: &'static [AtomicU32],
-    /// Where changes are written to, if anywhere.
+    /// Where changes are also written, if anywhere.
     marks: Option<&'static OwnedFd>,
 }
 
@@ -40,12 +40,12 @@ pub(crate) struct Expected {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Allowed {
     pub(crate) before: Option<u32>,
-    /// What it holds if the call that was under way took place.
+    /// What it holds if the call in progress took effect.
     pub(crate) after: Option<Option<u32>>,
 }
 
 impl Expected {
-    /// Opens the file, or makes one that says that every key is deleted.
+    /// Opens the file, or creates one in which every key is deleted.
     pub(crate) fn open(path: &Path) -> Result<Self> {
         let failed = |error: rustix::io::Errno| format!("{}: {error}", path.display());
         let flags = OFlags::RDWR | OFlags::CREATE;
@@ -70,7 +70,7 @@ impl Expected {
         Ok(Self { marks: Some(Box::leak(Box::new(file))), ..self })
     }
 
-    /// Does again what a mark says.
+    /// Repeats the change of a mark.
     pub(crate) fn apply_mark(self, mark: &[u8]) -> Result<()> {
         let word = |at: usize| Some(u32::from_le_bytes(mark.get(at..at + 4)?.try_into().ok()?));
         let (Some(index), Some(value)) = (word(0), word(4)) else {
@@ -81,7 +81,7 @@ impl Expected {
         Ok(())
     }
 
-    /// The only thread that changes the word.
+    /// Called only by the thread that changes the word.
     fn set(self, index: usize, value: u32) {
         self.words[index].store(value, Ordering::SeqCst);
         if let Some(marks) = self.marks {
@@ -95,7 +95,7 @@ impl Expected {
         self.words[thread * KEYS + index].load(Ordering::SeqCst)
     }
 
-    /// A write begins; the number that it has.
+    /// Begins a write, and returns its number.
     pub(crate) fn begin_put(self, thread: usize, index: usize) -> u32 {
         let now = self.word(thread, index);
         self.set(thread * KEYS + index, now | PENDING_PUT);
@@ -106,7 +106,7 @@ impl Expected {
         self.set(thread * KEYS + index, self.word(thread, index) | PENDING_DELETE);
     }
 
-    /// The call took place.
+    /// The call took effect.
     pub(crate) fn done(self, thread: usize, index: usize) {
         let now = self.word(thread, index);
         let then = if now & PENDING_PUT != 0 { next(now) } else { now & COUNT_BITS | DELETED };
@@ -114,7 +114,7 @@ impl Expected {
         self.words[OPERATIONS].fetch_add(1, Ordering::SeqCst);
     }
 
-    /// The call did not take place, and never will.
+    /// The call did not take effect, and never will.
     pub(crate) fn not_done(self, thread: usize, index: usize) {
         let now = self.word(thread, index);
         self.set(thread * KEYS + index, now & !(PENDING_PUT | PENDING_DELETE));
@@ -131,12 +131,12 @@ impl Expected {
         Allowed { before, after }
     }
 
-    /// Notes which of the two it was.
+    /// Records which of the two it was.
     pub(crate) fn settle(self, thread: usize, index: usize, took_place: bool) {
         if took_place { self.done(thread, index) } else { self.not_done(thread, index) }
     }
 
-    /// Number of the last batch of `thread` that returned.
+    /// The number of the last batch of `thread` that returned.
     pub(crate) fn last_batch(self, thread: usize) -> u64 {
         self.words[THREADS * KEYS + thread].load(Ordering::SeqCst).into()
     }
@@ -145,12 +145,12 @@ impl Expected {
         self.set(THREADS * KEYS + thread, number as u32);
     }
 
-    /// How many operations on single keys took place.
+    /// How many operations on single keys took effect.
     pub(crate) fn operation_count(self) -> u64 {
         self.words[OPERATIONS].load(Ordering::SeqCst).into()
     }
 
-    /// From now on the file system may say of what it loses that it is durable.
+    /// From now on, the file system may report as durable what it loses.
     pub(crate) fn set_power_is_going(self, is_going: bool) {
         self.words[POWER].store(is_going.into(), Ordering::SeqCst);
     }

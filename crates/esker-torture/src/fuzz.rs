@@ -14,11 +14,11 @@ use esker_tree::{VersionEdit, WarmList};
 
 /// A target: its name, what it runs, and bytes to start from.
 pub struct Target {
-    /// As the files in `fuzz/fuzz_targets` are called.
+    /// The name of its file in `fuzz/fuzz_targets`.
     pub name: &'static str,
     /// Panics if something is wrong.
     pub run: fn(&[u8]),
-    /// Inputs that mean something to it.
+    /// Meaningful inputs.
     pub seeds: fn() -> Vec<Vec<u8>>,
 }
 
@@ -63,7 +63,7 @@ pub const TARGETS: [Target; 21] = [
     Target { name: "forged_manifest", run: forged::manifest::run, seeds: forged::manifest::seeds },
 ];
 
-/// Runs the target of that name.
+/// Runs the target with this name.
 ///
 /// # Panics
 /// If there is none, or it has found something.
@@ -88,7 +88,7 @@ fn manifest_edit(bytes: &[u8]) {
     std::hint::black_box(catalog.to_string());
 }
 
-/// What stands between header and checksum of a list of warm blocks.
+/// The bytes between header and checksum of a list of warm blocks.
 fn warm_list(bytes: &[u8]) {
     let Ok(list) = WarmList::decode_body(bytes) else { return };
     assert!(list.encode_body() == bytes, "a list comes back as another");
@@ -102,7 +102,7 @@ fn header() -> FileHeader {
     FileHeader { kind: FileKind::Log, format: 1, id, database: DatabaseId([7; 16]) }
 }
 
-/// A segment of any bytes behind its header: read to the end, past what is damaged.
+/// A segment of arbitrary bytes after its header: read to the end, past damage.
 fn log_segment(bytes: &[u8]) {
     let fs = MemoryFileSystem::new(1);
     let path = Path::new(SEGMENT);
@@ -131,7 +131,7 @@ fn log_segment(bytes: &[u8]) {
     assert!(reader.end().offset() <= reader.file_len(), "a segment ends behind its file");
 }
 
-/// Frames, as a writer makes them, without the header.
+/// Frames as a writer makes them, without the header.
 fn log_segments() -> Vec<Vec<u8>> {
     let fs = MemoryFileSystem::new(1);
     let packed = sample::packed_groups().concat();
@@ -155,7 +155,7 @@ fn log_segments() -> Vec<Vec<u8>> {
 mod tests {
     use super::TARGETS;
 
-    /// Seeds, inputs that have found something once, and some that lead far.
+    /// Seeds, inputs that once found something, and some that lead far.
     #[test]
     fn inputs_of_the_corpus_find_nothing() {
         let corpus = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fuzz/corpus");

@@ -1,5 +1,5 @@
-//! Feeds the fuzz targets without any help of a compiler: inputs that mean something, changed at
-//! random, as fast as they go. The targets of `fuzz/` look deeper, and need more to be installed.
+//! Feeds the fuzz targets without coverage guidance: meaningful inputs, changed at random, as fast
+//! as possible. The targets of `fuzz/` look deeper, and need more installed.
 
 use std::panic::catch_unwind;
 use std::path::Path;
@@ -107,7 +107,7 @@ fn change(input: &mut Vec<u8>, other: &[u8], random: &mut Random) {
     input.truncate(INPUT_LEN_MAX);
 }
 
-/// Writes the inputs that every target starts from.
+/// Writes the inputs from which each target starts.
 fn write_corpus(dir: &Path) -> Result<ExitCode> {
     for target in &TARGETS {
         let dir = dir.join(target.name);

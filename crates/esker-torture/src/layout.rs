@@ -1,27 +1,27 @@
-//! Which keys there are, and what their values must be.
+//! Which keys exist, and what their values must be.
 //!
-//! A value follows from its key and a number, so that whoever reads one knows whether it is right.
+//! A value is a function of its key and a number, so any reader knows whether it is right.
 
 use esker::{Db, Durability, Keyspace, KeyspaceOptions, Options};
 
 use crate::random::Random;
 
-/// Threads that write.
+/// Writing threads.
 pub(crate) const THREADS: usize = 3;
 
 /// Keys of each thread, which no other thread writes.
 pub(crate) const KEYS: usize = 600;
 
-/// A batch of one thread writes one number to so many keys of each of the keyspaces.
+/// A batch of one thread writes one number to this many keys of each keyspace.
 pub(crate) const TAGGED: usize = 4;
 
-/// Numbers of a batch stay in so many slots.
+/// Numbers of batches are kept in this many slots.
 pub(crate) const SLOTS: u64 = 60;
 
-/// Accounts between which money moves.
+/// Accounts between which money is moved.
 pub(crate) const ACCOUNTS: u64 = 100;
 
-/// What all accounts have together.
+/// The sum over all accounts.
 pub(crate) const TOTAL: u64 = ACCOUNTS * 1000;
 
 pub(crate) const KEYSPACES: [&str; 3] = ["a", "b", "c"];
@@ -33,7 +33,7 @@ pub(crate) struct Opened {
     pub(crate) bank: Keyspace,
 }
 
-/// Options that keep flushes, compactions and new segments under way. The same for a seed.
+/// Options that keep flushes, compactions and new segments in progress. Determined by the seed.
 pub(crate) fn options(seed: u64, memory_budget_bytes: u64) -> Options {
     let mut random = Random::new(seed);
     Options {
@@ -65,7 +65,7 @@ pub(crate) fn open(db: Db, seed: u64) -> esker::Result<Opened> {
     Ok(Opened { db, keyspaces, bank })
 }
 
-/// Which keyspace key `index` of a thread is in.
+/// The keyspace of key `index` of a thread.
 pub(crate) const fn keyspace_of(index: usize) -> usize {
     index % KEYSPACES.len()
 }
@@ -74,7 +74,7 @@ pub(crate) fn key(thread: usize, index: usize) -> String {
     format!("key {thread} {index:05}")
 }
 
-/// What a key has after its write of that number: 0 to 2,000 bytes.
+/// The value of a key after its write with that number: 0 to 2,000 bytes.
 pub(crate) fn value(thread: usize, index: usize, number: u32) -> Vec<u8> {
     let mut random =
         Random::new(((thread as u64) << 48) | ((index as u64) << 20) | u64::from(number));
@@ -84,7 +84,7 @@ pub(crate) fn value(thread: usize, index: usize, number: u32) -> Vec<u8> {
     value
 }
 
-/// The key that holds the last number of a thread's batches.
+/// The key of the last number of a thread's batches.
 pub(crate) fn last_key(thread: usize, place: usize) -> String {
     format!("last {thread} {place}")
 }
@@ -97,7 +97,7 @@ pub(crate) fn account(number: u64) -> String {
     format!("account {number:03}")
 }
 
-/// The number that a text starts with.
+/// The number at the start of a text.
 pub(crate) fn number_of(value: &[u8]) -> Option<u64> {
     std::str::from_utf8(value).ok()?.split(' ').next()?.parse().ok()
 }

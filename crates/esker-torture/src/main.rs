@@ -1,12 +1,11 @@
 //! `esker-torture`: a program that uses Esker hard, and a driver that treats it badly.
 //!
-//! `work` opens a database and writes to it from several threads; what it was promised stands in a
-//! file that is mapped into memory, which outlives the process. `drive MODE` starts `work` again and
-//! again, ends it in the way that the mode names, and checks after each end that the database holds
-//! exactly what the file says. `fuzz` feeds the decoders. A failure prints the seed.
-//! `docs/TESTING.md` has the commands.
+//! `work` opens a database and writes to it from several threads; what it was promised is kept in a
+//! file mapped into memory, which outlives the process. `drive MODE` starts `work` again and again,
+//! ends it as the mode says, and checks each time that the database holds exactly what the file
+//! says. `fuzz` feeds the decoders. A failure prints the seed. `docs/TESTING.md` has the commands.
 //!
-//! Does not know how the engine works: it uses the public crate only.
+//! Does not know how the engine works: it uses only the public crate.
 
 mod arguments;
 mod block_device;
@@ -43,7 +42,7 @@ usage: esker-torture drive MODE --seed S [--runs N | --times N] [--dir DIR]
        esker-torture fuzz [TARGET] --seed S [--millis N] [--times N] [--corpus DIR [--write]]
        esker-torture fuzz TARGET --input FILE";
 
-/// What went wrong, in a sentence.
+/// What went wrong, as a sentence.
 pub(crate) type Result<T> = std::result::Result<T, String>;
 
 fn main() -> ExitCode {

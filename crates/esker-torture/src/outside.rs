@@ -1,4 +1,4 @@
-//! Modes that need something from outside: a tracer, root, a loop device, a control group.
+//! Modes with outside requirements: a tracer, root, a loop device, a control group.
 
 use std::path::Path;
 use std::process::Command;
@@ -23,7 +23,7 @@ fn needs_strace() -> Option<Outcome> {
     (!is_there).then(|| Outcome::Skipped("it needs strace, which is not installed".to_owned()))
 }
 
-/// Kills the program at its n-th call of a kind.
+/// Kills the program at its n-th system call of a kind.
 pub(crate) fn syscall_kills(driver: &mut Driver) -> Result<Outcome> {
     if let Some(skipped) = needs_strace() {
         return Ok(skipped);
@@ -46,7 +46,7 @@ pub(crate) fn syscall_kills(driver: &mut Driver) -> Result<Outcome> {
     Ok(Outcome::Passed(format!("{runs} runs, {killed} of them killed at a chosen system call")))
 }
 
-/// Takes the power from a real file system, and mounts it again.
+/// Cuts the power of a real file system, and mounts it again.
 pub(crate) fn power_cuts(driver: &mut Driver) -> Result<Outcome> {
     on_each_disk(driver, &WITH_SHUTDOWN, |driver, disk, runs| {
         let kind = disk.kind;
@@ -56,7 +56,7 @@ pub(crate) fn power_cuts(driver: &mut Driver) -> Result<Outcome> {
             let db = mounted.point().join("db");
             let place = Place { db, expected: driver.scratch.path(&format!("expected-{kind}")) };
             if run == 0 {
-                // The directory of the database itself is the user's to make durable.
+                // Making the database's own directory durable is the user's task.
                 std::fs::create_dir_all(&place.db).map_err(|error| error.to_string())?;
                 call("sync", &[])?;
             }
@@ -64,9 +64,9 @@ pub(crate) fn power_cuts(driver: &mut Driver) -> Result<Outcome> {
             let child = spawn(driver.work(&place, seed).arg("--power"))?;
             let pause = 20 + driver.random.below(250);
             driver.sleep(pause);
-            // Every other time it runs on while its power goes. A file system that is shut down may say
-            // of a sync that it was done and lose the bytes (mode `control` counts that), so what is
-            // said from here on is not noted.
+            // Every other time, it runs on while its power goes. A file system being shut down may
+            // report a sync as done and lose the bytes (mode `control` counts that), so what it
+            // reports from here on is not recorded.
             if driver.random.one_in(2) {
                 stop(&child, &when)?;
                 driver.sleep(5);
@@ -84,7 +84,7 @@ pub(crate) fn power_cuts(driver: &mut Driver) -> Result<Outcome> {
     })
 }
 
-/// Lets the program run no further.
+/// Stops the program.
 fn stop(child: &std::process::Child, when: &str) -> Result<()> {
     let pid = i32::try_from(child.id()).ok().and_then(rustix::process::Pid::from_raw);
     let pid = pid.ok_or_else(|| format!("{when}: the program has no process id"))?;
@@ -92,7 +92,7 @@ fn stop(child: &std::process::Child, when: &str) -> Result<()> {
         .map_err(|error| format!("{when}: {error}"))
 }
 
-/// Fills tiny file systems under the program, and gives the space back.
+/// Fills tiny file systems under the program, and frees the space again.
 pub(crate) fn full_disk(driver: &mut Driver) -> Result<Outcome> {
     if !is_root() {
         return Ok(Outcome::Skipped("it mounts file systems, and so needs root".to_owned()));
@@ -131,7 +131,7 @@ fn fill_and_free(driver: &mut Driver, mounted: &Mounted, kind: &str, run: u64) -
         driver.enter(run, &format!("full disk, {kind}, round {round}"));
         let filler = mounted.point().join("filler");
         fill(&filler);
-        // Until nothing is done any more: the full disk has come through.
+        // Until nothing more is done: the full disk has had its effect.
         wait(driver, || {
             let before = expected.operation_count();
             driver.sleep(200);
@@ -151,11 +151,11 @@ fn fill_and_free(driver: &mut Driver, mounted: &Mounted, kind: &str, run: u64) -
 /// Writes to `path` until there is no more space.
 fn fill(path: &Path) {
     let of = format!("of={}", path.display());
-    // It ends with an error: that is the point.
+    // It ends with an error, as intended.
     drop(call("dd", &["if=/dev/zero", &of, "bs=16k"]));
 }
 
-/// Waits up to ten seconds for something.
+/// Waits up to ten seconds for a condition.
 fn wait(driver: &Driver, is_so: impl Fn() -> bool) -> bool {
     for _ in 0..500 {
         if is_so() {
@@ -166,7 +166,7 @@ fn wait(driver: &Driver, is_so: impl Fn() -> bool) -> bool {
     false
 }
 
-/// So few descriptors that tables cannot all be open.
+/// Too few descriptors for all tables to be open.
 pub(crate) fn few_descriptors(driver: &mut Driver) -> Result<Outcome> {
     let mut counts = Vec::new();
     for run in 0..driver.runs {

@@ -1,4 +1,4 @@
-//! Choices that a seed repeats: SplitMix64.
+//! Random choices, repeatable by seed: SplitMix64.
 
 /// A stream of numbers.
 #[derive(Clone, Debug)]
@@ -17,7 +17,7 @@ impl Random {
         mixed ^ (mixed >> 31)
     }
 
-    /// Below `bound`, which is not 0.
+    /// A number below `bound`, which is not 0.
     pub(crate) const fn below(&mut self, bound: u64) -> u64 {
         self.next() % bound
     }

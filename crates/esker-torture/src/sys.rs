@@ -1,4 +1,4 @@
-//! What only the system can do: a shared mapping, and the power cut of a file system.
+//! System calls without a safe interface: a shared mapping, and the power cut of a file system.
 //!
 //! The only module of the program with `unsafe`.
 #![expect(unsafe_code, reason = "a mapping and an ioctl; the rest of the program has none")]
@@ -18,12 +18,12 @@ use crate::Result;
 /// `FS_IOC_SHUTDOWN`, which is `_IOR('X', 125, u32)`.
 const SHUTDOWN: rustix::ioctl::Opcode = opcode::read::<u32>(b'X', 125);
 
-/// Nothing is written out any more, not even what the file system has in flight: what is left when the
-/// power goes.
+/// Nothing is written out any more, not even what the file system has in flight: the state after a
+/// power failure.
 const WITHOUT_LOG_FLUSH: u32 = 2;
 
-/// Maps the first `count` words of `file`, which is at least so long, for the life of the process.
-/// What is stored in them is the system's at once, and outlives the process.
+/// Maps the first `count` words of `file`, which is at least that long, for the life of the
+/// process. What is stored in them is the system's at once, and outlives the process.
 pub(crate) fn map_words(file: &OwnedFd, count: usize) -> Result<&'static [AtomicU32]> {
     let (prot, flags) = (ProtFlags::READ | ProtFlags::WRITE, MapFlags::SHARED);
     // SAFETY: a new mapping at an address of the system's choice touches no memory of ours.
@@ -34,7 +34,7 @@ pub(crate) fn map_words(file: &OwnedFd, count: usize) -> Result<&'static [Atomic
     Ok(unsafe { slice::from_raw_parts(start.cast::<AtomicU32>(), count) })
 }
 
-/// Takes the power from the file system that is mounted at `mount_point`.
+/// Cuts the power of the file system mounted at `mount_point`.
 pub(crate) fn cut_power(mount_point: &Path) -> Result<()> {
     let dir = rustix::fs::open(mount_point, OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty());
     let dir = dir.map_err(|error| format!("{}: {error}", mount_point.display()))?;

@@ -1,4 +1,4 @@
-//! Ends the driver when a run does not end by itself: a hang is a failure, and has a seed.
+//! Ends the driver when a run does not end by itself: a hang is a failure with a seed.
 
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::Duration;
@@ -7,7 +7,7 @@ use esker::env::{SystemThreads, Threads as _};
 
 use crate::say;
 
-/// The longest that one run may take.
+/// The longest time for one run.
 const LIMIT: Duration = Duration::from_secs(30);
 
 /// Watches runs, one after the other.
@@ -16,13 +16,13 @@ pub(crate) struct Watchdog(Sender<String>);
 impl Watchdog {
     pub(crate) fn start() -> Self {
         let (sender, receiver) = channel();
-        // Without it a hang would be left to whoever started the driver.
+        // Without it, a hang would be left to whoever started the driver.
         let thread = SystemThreads.spawn("watchdog", Box::new(move || watch(&receiver)));
         drop(thread.expect("the system has a thread for the watchdog"));
         Self(sender)
     }
 
-    /// A run begins; the one before has ended.
+    /// A run begins; the previous one has ended.
     pub(crate) fn enter(&self, run: String) {
         // The thread ends the process before it ends.
         drop(self.0.send(run));

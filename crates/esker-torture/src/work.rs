@@ -1,7 +1,7 @@
-//! The program that is tortured: threads that write and read until somebody ends them.
+//! The tortured program: threads that write and read until they are ended.
 //!
-//! A call that failed and says that it was not done is tried again; one that may have been done
-//! stays marked, and the program ends, as only a reopen tells. Exit status 3 says that.
+//! A call that fails and reports that it was not done is repeated; one that may have been done
+//! stays marked, and the program ends with exit status 3, since only a reopen can tell.
 
 use std::process::ExitCode;
 use std::sync::Mutex;
@@ -23,7 +23,7 @@ pub(crate) const STOPPED: u8 = 3;
 /// Puts between two syncs of a group.
 const GROUP: usize = 20;
 
-/// How long a refused call waits before it is tried again.
+/// How long to wait before a refused call is repeated.
 const PAUSE: Duration = Duration::from_millis(5);
 
 struct Work<'a> {
@@ -34,7 +34,7 @@ struct Work<'a> {
     /// Transfers read before they write.
     transfers: Mutex<()>,
     operations_left: AtomicU64,
-    /// One thread has met an outcome that is not known, or has seen the power go.
+    /// A thread has met an unknown outcome, or has seen the power go.
     is_stopped: AtomicBool,
     refused: AtomicU64,
 }
@@ -150,8 +150,9 @@ impl Work<'_> {
         self.note(thread, index, result)
     }
 
-    /// Puts to neighbouring keys, which one sync makes durable: until then each may be lost, and the
-    /// device has more than one write open. After an error nothing more is done: the group stays open.
+    /// Puts to adjacent keys, which one sync makes durable: until then each may be lost, and the
+    /// device has several writes in flight. After an error nothing more is done: the group stays
+    /// open.
     fn group(&self, thread: usize, random: &mut Random) -> esker::Result<()> {
         let start = random.below((KEYS - GROUP) as u64) as usize;
         for index in start..start + GROUP {
@@ -168,7 +169,7 @@ impl Work<'_> {
 
     fn note(&self, thread: usize, index: usize, result: esker::Result<()>) -> esker::Result<()> {
         match &result {
-            // It stays what may or may not have taken place, and is this thread's last.
+            // It may or may not have taken effect, and stays so; it is this thread's last.
             _ if self.is_power_going() => {}
             Ok(()) => self.expected.done(thread, index),
             Err(error) if error.outcome() == Outcome::NotDone => {
@@ -179,7 +180,7 @@ impl Work<'_> {
         result
     }
 
-    /// Whether the power goes; nothing is begun then any more, and nothing noted.
+    /// Whether the power is going; then nothing more is begun or recorded.
     fn is_power_going(&self) -> bool {
         let is_going = self.expected.is_power_going();
         self.is_stopped.fetch_or(is_going, Ordering::SeqCst);
@@ -223,7 +224,7 @@ impl Work<'_> {
         batch.commit_with(self.durability)
     }
 
-    /// Nobody else writes a thread's keys: it knows what they hold.
+    /// Nobody else writes a thread's keys, so it knows their values.
     fn read(&self, thread: usize, random: &mut Random) -> esker::Result<()> {
         let index = random.below(KEYS as u64) as usize;
         let keyspace = &self.opened.keyspaces[layout::keyspace_of(index)];
