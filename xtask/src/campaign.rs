@@ -1,15 +1,15 @@
-//! One harness of a campaign, run as a program of its own, and what it said.
+//! One harness of a campaign, run as a separate program, and its output.
 
 use std::fmt;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// What every campaign is given.
+/// Settings of every campaign.
 #[derive(Clone, Copy)]
 pub(crate) struct Settings<'a> {
-    /// The first seed of every harness that has seeds.
+    /// The first seed of each harness that uses seeds.
     pub(crate) seed: &'a str,
-    /// How many times the usual work every harness does.
+    /// How many times its usual work each harness does.
     pub(crate) budget: u64,
 }
 
@@ -22,7 +22,7 @@ pub(crate) enum Outcome {
     Skipped(String),
 }
 
-/// What came of one harness.
+/// The result of one harness.
 pub(crate) struct Report {
     pub(crate) name: &'static str,
     pub(crate) outcome: Outcome,
@@ -32,7 +32,7 @@ pub(crate) struct Report {
 }
 
 impl Report {
-    /// Runs `command` to its end.
+    /// Runs `command` to completion.
     ///
     /// # Errors
     /// If it cannot be started.
@@ -49,13 +49,13 @@ impl Report {
         Ok(Self { name, outcome, output, time: start.elapsed() })
     }
 
-    /// One that was not run.
+    /// A harness that was not run.
     pub(crate) fn skipped(name: &'static str, why: String) -> Self {
         let (output, time) = (String::new(), Duration::ZERO);
         Self { name, outcome: Outcome::Skipped(why), output, time }
     }
 
-    /// How many tests passed, in each of the test programs that it ran.
+    /// How many tests passed in each of its test programs.
     pub(crate) fn passed_tests(&self) -> impl Iterator<Item = u64> {
         self.output.lines().filter_map(|line| {
             let rest = line.strip_prefix("test result: ok. ")?;

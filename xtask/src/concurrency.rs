@@ -1,8 +1,8 @@
-//! `cargo xtask concurrency`: the checks of threads that need builds of their own.
+//! `cargo xtask concurrency`: concurrency checks that need builds of their own.
 //!
 //! Every schedule of the memtable, the cache, the commit queue and the views, up to three
 //! preemptions, under loom; random schedules of the whole engine under shuttle; and real threads
-//! under the address and the thread sanitizer. What needs a compiler that is not there is skipped,
+//! under the address and the thread sanitizer. A check that needs a missing compiler is skipped,
 //! with the reason, and not counted as passed.
 
 use std::path::Path;
@@ -10,23 +10,23 @@ use std::process::Command;
 
 use crate::campaign::{Outcome, Report, Settings};
 
-/// One of the checks, and how it is built.
+/// A check, and how it is built.
 struct Check {
     name: &'static str,
-    /// Below `target`, as code built with other flags cannot be used again.
+    /// Below `target`, since code built with other flags cannot be reused.
     directory: &'static str,
     /// For the compiler.
     flags: &'static str,
     needs: Needs,
-    /// Of `cargo test`.
+    /// Arguments of `cargo test`.
     arguments: &'static [&'static str],
 }
 
-/// What a check cannot do without.
+/// What a check requires.
 #[derive(Clone, Copy)]
 enum Needs {
     Nothing,
-    /// The runtime of this sanitizer, which comes with some targets.
+    /// The runtime of this sanitizer, which is part of some targets.
     Sanitizer(&'static str),
     /// The sources of the standard library, to build it with a sanitizer; and a budget above 1,
     /// since that takes minutes.
@@ -86,7 +86,7 @@ const CHECKS: [Check; 6] = [
     },
 ];
 
-/// Runs all checks, each to its end.
+/// Runs all checks to completion.
 ///
 /// # Errors
 /// If cargo or the compiler cannot be started.
@@ -124,7 +124,7 @@ impl Check {
             .env("ESKER_FIRST_SEED", settings.seed)
             .env("ESKER_BUDGET", settings.budget.to_string());
         let mut report = Report::of(self.name, &mut command)?;
-        // A test that was renamed is not one that passed.
+        // A renamed test has not passed.
         let has_run = report.passed_tests().all(|count| count > 0);
         if report.outcome == Outcome::Passed && !(has_run && report.passed_tests().count() > 0) {
             eprintln!("{}: no test has that name", self.name);
@@ -134,13 +134,13 @@ impl Check {
     }
 }
 
-/// What the compiler on this machine can do.
+/// What the compiler on this machine supports.
 struct Compiler {
-    /// The target that it builds for by itself.
+    /// Its default target.
     host: String,
-    /// Where it keeps what it links to programs for that target.
+    /// The directory of what it links to programs for that target.
     libraries: String,
-    /// Whether there is a nightly one with the sources of the standard library.
+    /// Whether there is a nightly compiler with the sources of the standard library.
     has_sources: bool,
 }
 
@@ -161,7 +161,7 @@ impl Compiler {
         })
     }
 
-    /// Whether it can run a check that needs this; if not, why.
+    /// Whether it can run a check with this requirement; if not, why.
     fn has(&self, needs: Needs, budget: u64) -> Result<(), String> {
         match needs {
             Needs::Nothing => Ok(()),

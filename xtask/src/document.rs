@@ -1,14 +1,14 @@
-//! Tables that a command writes into a document, between two marks.
+//! Tables that a command writes into a document, between two markers.
 
 use std::path::Path;
 
-/// The document that says what the harnesses went through.
+/// The document with the results of the harnesses.
 pub(crate) const RELIABILITY: &str = "docs/RELIABILITY.md";
 
-/// Puts `table` where the document has room for it.
+/// Writes `table` between the markers of this name.
 ///
 /// # Errors
-/// If the document cannot be read or written, or has no marks of this name.
+/// If the document cannot be read or written, or has no markers of this name.
 pub(crate) fn write(root: &Path, document: &str, name: &str, table: &str) -> Result<(), String> {
     let path = root.join(document);
     let text = std::fs::read_to_string(&path).map_err(|error| error.to_string())?;
@@ -17,7 +17,7 @@ pub(crate) fn write(root: &Path, document: &str, name: &str, table: &str) -> Res
     std::fs::write(path, text).map_err(|error| error.to_string())
 }
 
-/// What stands between the marks of this name.
+/// The text between the markers of this name.
 pub(crate) fn between<'a>(text: &'a str, name: &str) -> Option<&'a str> {
     let [begin, end] = marks(name);
     Some(text.split_once(&begin)?.1.split_once(&end)?.0)

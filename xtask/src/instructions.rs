@@ -1,36 +1,36 @@
-//! Instructions and allocations per operation, counted under callgrind and compared with the counts on record.
+//! Instructions and allocations per operation, counted by callgrind and compared with a record.
 //!
-//! `cargo xtask instructions` builds `crates/esker-cli/examples/instructions.rs` for release, runs it
-//! once, prints each row beside the record in `docs/benchmarks/instructions.txt`, and fails if one
-//! takes over [`RISE_MAX_PERCENT`] more, or allocates [`ALLOCATIONS_RISE_MAX`] times more. With
+//! `cargo xtask instructions` builds `crates/esker-cli/examples/instructions.rs` for release, runs
+//! it once, prints each row beside the record in `docs/benchmarks/instructions.txt`, and fails if
+//! one takes over [`RISE_MAX_PERCENT`] more, or allocates [`ALLOCATIONS_RISE_MAX`] times more. With
 //! `--write` it replaces the record. Counts repeat to a fraction of a percent whatever else the
-//! machine does; they say nothing about cache misses and about time in the system. Copies are calls
-//! of the C library's `memcpy` and `memmove`, which are known by name only where its symbols are:
-//! they are on record and not compared.
+//! machine does; they say nothing about cache misses or system time. Copies are calls of the C
+//! library's `memcpy` and `memmove`, known by name only where it has symbols: they are recorded,
+//! not compared.
 //!
-//! They hold for one compiler and one C library: both stand in the record, and a run with others
-//! says so. Where there is no valgrind, nothing is compared, and the reason is printed.
+//! Counts hold for one compiler and one C library: both are in the record, and a run with others
+//! says so. Without valgrind, nothing is compared, and the reason is printed.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-/// A row that takes so many percent more than on record fails.
+/// A row that takes more than this percentage above the record fails.
 const RISE_MAX_PERCENT: f64 = 5.0;
 
-/// A row that allocates so many times more often for each operation than on record fails.
+/// A row with this many more allocations per operation than the record fails.
 const ALLOCATIONS_RISE_MAX: f64 = 0.05;
 
-/// What hands out memory, by the names of the C library.
+/// The functions of the C library that allocate memory.
 const ALLOCATORS: [&str; 6] =
     ["malloc", "calloc", "realloc", "memalign", "posix_memalign", "aligned_alloc"];
 
 const RECORD: &str = "docs/benchmarks/instructions.txt";
 
-/// The function of the example inside of which everything is counted.
+/// The function of the example in which everything is counted.
 const MEASURED: &str = "instructions::measured";
 
-/// A row: its name, and what one operation takes.
+/// A row: its name, and the counts per operation.
 #[derive(Clone, PartialEq, Debug)]
 struct Row {
     name: String,
@@ -39,13 +39,13 @@ struct Row {
     copies: f64,
 }
 
-/// What a run has found.
+/// The result of a run.
 pub(crate) enum Outcome {
     /// Nothing was compared, for this reason.
     Skipped(String),
     /// The rows as text; whether all are within bounds.
     Compared { text: String, is_within: bool },
-    /// The record is new.
+    /// The record was replaced.
     Written(String),
 }
 
@@ -93,8 +93,8 @@ fn count(root: &Path) -> Result<Vec<Row>, String> {
     let program = target.join("release/examples/instructions");
     std::fs::copy(&program, work.join("program"))
         .map_err(|error| format!("{}: {error}", program.display()))?;
-    // From inside the directory and without the environment: the lengths of paths and variables
-    // move what the allocator does by some percent.
+    // In that directory and without the environment: the lengths of paths and variables change the
+    // allocator's work by some percent.
     let output = Command::new("valgrind")
         .env_clear()
         .env("PATH", std::env::var_os("PATH").unwrap_or_default())
@@ -130,13 +130,13 @@ fn count(root: &Path) -> Result<Vec<Row>, String> {
     Ok(rows)
 }
 
-/// The sum that a file of callgrind ends with.
+/// The total at the end of a callgrind file.
 fn total(text: &str) -> Option<f64> {
     text.lines().find_map(|line| line.strip_prefix("totals: "))?.trim().parse().ok()
 }
 
-/// Calls of the functions that `is_counted` knows by name. A name stands beside its number once, and
-/// is its number from then on. A call that took no instruction is one of before the counter ran.
+/// Calls of the functions whose names satisfy `is_counted`. A name is beside its number once, and
+/// afterwards only the number is given. A call of no instructions was before the counter ran.
 fn calls(text: &str, is_counted: impl Fn(&str) -> bool) -> u64 {
     let mut names = BTreeMap::new();
     let (mut called, mut sum) = ("", 0);
@@ -162,7 +162,7 @@ fn calls(text: &str, is_counted: impl Fn(&str) -> bool) -> u64 {
     sum
 }
 
-/// What the counts depend on beside the sources.
+/// What the counts depend on besides the sources.
 fn tools() -> Result<String, String> {
     let version = |program: &str| {
         let output = Command::new(program).arg("--version").output();
@@ -201,7 +201,7 @@ fn decode(text: &str) -> Result<Vec<Row>, String> {
     lines.map(|line| row(line).ok_or_else(|| format!("{RECORD}: {line}"))).collect()
 }
 
-/// The rows beside the record, and whether none is missing, new, or has risen too far.
+/// The rows beside the record, and whether none is missing, new or too much larger.
 fn compare(record: &[Row], rows: &[Row]) -> (String, bool) {
     let mut text = format!(
         "{:34} {:>10} {:>10} {:>8} {:>11} {:>6}\n",

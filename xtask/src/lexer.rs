@@ -1,21 +1,21 @@
-//! Cuts Rust text into code, comments and literals.
+//! Splits Rust text into code, comments and literals.
 //!
-//! Enough of Rust's lexical grammar to tell the three apart: nested block comments, raw and byte
-//! strings, character literals against lifetimes. It knows no syntax beyond that, and takes
-//! text that does not compile.
+//! Knows only as much of Rust's lexical grammar as needed to distinguish them: nested block
+//! comments, raw and byte strings, character literals versus lifetimes. It knows no other syntax,
+//! and accepts text that does not compile.
 
-/// What a stretch of text is.
+/// The kind of a piece of text.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Kind {
-    /// Neither of the others, white space included.
+    /// Neither of the others, including white space.
     Code,
-    /// A line or block comment, doc comments included, with its markers.
+    /// A line or block comment, including doc comments, with its markers.
     Comment,
     /// A string, byte string or character literal, with its quotes.
     Literal,
 }
 
-/// A stretch of text of one kind.
+/// A piece of text of one kind.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Span<'a> {
     /// What it is.
@@ -26,7 +26,7 @@ pub(crate) struct Span<'a> {
     pub(crate) text: &'a str,
 }
 
-/// Cuts `text`; the spans together are the text.
+/// Splits `text`; the spans concatenated are the text.
 pub(crate) fn spans(text: &str) -> Vec<Span<'_>> {
     let bytes = text.as_bytes();
     let mut out = Vec::new();
@@ -67,7 +67,7 @@ pub(crate) fn comment_lines(text: &str) -> Vec<(usize, String)> {
     out
 }
 
-/// Contents of literals, without prefix and quotes, escapes as they are written.
+/// Contents of literals, without prefix and quotes, escapes as written.
 pub(crate) fn literals(text: &str) -> Vec<&str> {
     spans(text)
         .into_iter()
@@ -79,7 +79,7 @@ pub(crate) fn literals(text: &str) -> Vec<&str> {
         .collect()
 }
 
-/// The comment or literal that starts at the start of `rest`, and its length.
+/// The kind and length of the comment or literal at the start of `rest`.
 fn special(rest: &[u8], after_word: bool) -> Option<(Kind, usize)> {
     match rest {
         [b'/', b'/', ..] => {
@@ -149,7 +149,7 @@ fn char_len(rest: &[u8]) -> Option<usize> {
     }
 }
 
-/// A raw string whose hashes or quote stand at `open`; `None` for an identifier.
+/// A raw string whose hashes or quote are at `open`; `None` for an identifier.
 fn raw_len(rest: &[u8], open: usize) -> Option<(Kind, usize)> {
     let hashes = rest[open..].iter().take_while(|&&byte| byte == b'#').count();
     let body = open + hashes + 1;

@@ -1,4 +1,4 @@
-//! `cargo xtask`: the checks of the house that lints cannot express.
+//! `cargo xtask`: the project's checks that lints cannot express.
 //!
 //! `cargo xtask tidy` reads every text file of the repository, prints what breaks a rule of
 //! `docs/STYLE.md`, and fails if anything does. It changes nothing.
@@ -7,9 +7,8 @@
 //! `--write` it records them.
 //!
 //! `cargo xtask torture MODE` treats a real program that uses the engine badly; `cargo xtask prove`
-//! runs all harnesses and prints what they went through; `cargo xtask concurrency` those that need
-//! builds of their own; `cargo xtask planted` says which of them find the defects that are planted
-//! in the engine.
+//! runs all harnesses and prints their totals; `cargo xtask concurrency` those that need builds of
+//! their own; `cargo xtask planted` shows which harness finds which defect planted in the engine.
 
 #![forbid(unsafe_code)]
 
@@ -92,7 +91,7 @@ fn run_torture(root: &Path, words: &[&str]) -> ExitCode {
     }
 }
 
-/// Runs a campaign with the seed and the budget that `words` name, 1 each if they do not.
+/// Runs a campaign with the seed and the budget in `words`, by default 1 each.
 fn with_settings(words: &[&str], run: impl FnOnce(Settings<'_>) -> ExitCode) -> ExitCode {
     let (seed, budget) = match words {
         [] => ("1", "1"),
@@ -145,14 +144,14 @@ fn run_planted(root: &Path, choice: planted::Choice<'_>) -> ExitCode {
 }
 
 fn print(text: &str, code: ExitCode) -> ExitCode {
-    // Nobody reads a closed pipe; the exit code still tells.
+    // Nobody reads a closed pipe; there is still the exit code.
     match writeln!(std::io::stdout(), "{text}") {
         Ok(()) => code,
         Err(_) => ExitCode::FAILURE,
     }
 }
 
-/// The directory above this package: where the workspace lies.
+/// The directory above this package, with the workspace.
 fn repository() -> PathBuf {
     let package = std::env::var_os("CARGO_MANIFEST_DIR")
         .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")), PathBuf::from);

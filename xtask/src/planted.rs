@@ -1,15 +1,16 @@
-//! `cargo xtask planted`: wakes each defect planted in the engine, and says which harness finds it.
+//! `cargo xtask planted`: enables each defect planted in the engine, and reports which harness
+//! finds it.
 //!
-//! The defects are found by their sites, `planted::is("name")`, so that one more is one line in the
-//! engine. The tests are built once, with `--cfg esker_planted`; `ESKER_PLANTED` then wakes one
-//! defect in each run. First comes the test that found it when the table was last written, alone.
-//! If that does not find it any more, or there is none, harnesses run in a fixed order, the nearest
-//! first, until one fails. What has failed must pass with no defect awake.
+//! Defects are found by their sites, `planted::is("name")`, so adding one takes one line in the
+//! engine. The tests are built once, with `--cfg esker_planted`; `ESKER_PLANTED` then enables one
+//! defect in each run. First the test that found it when the table was last written runs, alone. If
+//! it no longer finds the defect, or there is none, harnesses run in a fixed order, nearest first,
+//! until one fails. Whatever failed must pass with no defect enabled.
 //!
-//! With `--by HARNESS` all defects meet that harness alone, and the table is printed and not written:
-//! what it would notice of a defect for which there is no test yet.
+//! With `--by HARNESS`, all defects meet only that harness, and the table is printed but not
+//! written: what it would notice of a defect that has no test yet.
 //!
-//! A defect that nothing finds shows tests that are too weak: they are to be strengthened, and the
+//! A defect that nothing finds shows that tests are too weak: they must be strengthened, and the
 //! defect stays.
 
 mod binaries;
@@ -24,10 +25,10 @@ use crate::document::{self, RELIABILITY};
 use binaries::Binaries;
 use harness::{Harness, Verdict};
 
-/// How many defects are tried at a time.
+/// How many defects are tried in parallel.
 const WORKER_COUNT: usize = 2;
 
-/// What the table is called where the document has it.
+/// The name of the table in the document.
 const TABLE: &str = "planted defects";
 
 /// A few that are found in seconds, each by another harness.
@@ -49,26 +50,27 @@ pub(crate) enum Choice<'a> {
     All,
     /// Some that are found quickly.
     Short,
-    /// Those of these names.
+    /// Those with these names.
     Only(&'a [&'a str]),
-    /// All, and one harness, by its name.
+    /// All, with only the harness of this name.
     By(&'a str),
 }
 
-/// A defect and what became of it.
+/// A defect and its result.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
 struct Row {
-    /// Where it is planted, from the root of the repository.
+    /// Its file, relative to the root of the repository.
     site: String,
     name: String,
-    /// Which harness found it, and by which test; none if nothing did.
+    /// The harness and test that found it; none if nothing did.
     caught_by: Option<String>,
 }
 
-/// Runs the harnesses against the defects chosen; what to print, and whether all were caught.
+/// Runs the harnesses against the chosen defects; returns what to print, and whether all were
+/// caught.
 ///
 /// # Errors
-/// If the tests do not build, a defect chosen does not exist, or a harness fails without any.
+/// If the tests do not build, a chosen defect does not exist, or a harness fails without any.
 pub(crate) fn run(root: &Path, choice: Choice<'_>) -> Result<(String, bool), String> {
     let sites = sites(root)?;
     let is_chosen = |name: &str| match choice {
@@ -116,7 +118,7 @@ pub(crate) fn run(root: &Path, choice: Choice<'_>) -> Result<(String, bool), Str
     Ok((table, need_not_be || rows.iter().all(|row| row.caught_by.is_some())))
 }
 
-/// The defects and the file of each.
+/// The defects, each with its file.
 fn sites(root: &Path) -> Result<BTreeMap<String, String>, String> {
     let tree = crate::source::Tree::read(root).map_err(|error| error.to_string())?;
     let mut sites = BTreeMap::new();
@@ -131,7 +133,7 @@ fn sites(root: &Path) -> Result<BTreeMap<String, String>, String> {
     Ok(sites)
 }
 
-/// Which of `harnesses` finds the defect `name` first, if one does.
+/// The first of `harnesses` that finds the defect `name`, if any does.
 fn catch(
     binaries: &Binaries,
     clean: &Mutex<BTreeMap<String, bool>>,
@@ -140,7 +142,7 @@ fn catch(
 ) -> Result<Option<String>, String> {
     for harness in harnesses {
         let Verdict::Failed(how) = harness.run(binaries, Some(name))? else { continue };
-        // Held meanwhile, so that nobody runs the same at the same time.
+        // Held meanwhile, so that nobody else runs the same one.
         let mut clean = clean.lock().map_err(|_poisoned| "a worker panicked")?;
         let key = harness.key();
         if !clean.contains_key(&key) {
@@ -155,7 +157,7 @@ fn catch(
     Ok(None)
 }
 
-/// What found each defect, by the table in `document`.
+/// What found each defect, according to the table in `document`.
 fn known(document: &str) -> BTreeMap<&str, &str> {
     document::between(document, TABLE).unwrap_or_default().lines().filter_map(row_of).collect()
 }
@@ -166,7 +168,7 @@ fn row_of(line: &str) -> Option<(&str, &str)> {
     Some((cells.next()?, cells.nth(1)?))
 }
 
-/// The table, and how many were caught.
+/// The table, and how many defects were caught.
 fn table(rows: &[Row]) -> String {
     let caught = rows.iter().filter(|row| row.caught_by.is_some()).count();
     let mut text = format!("{caught} of {} planted defects are caught.\n\n", rows.len());

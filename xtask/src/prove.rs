@@ -1,8 +1,8 @@
-//! `cargo xtask prove`: runs every harness that treats the engine badly, adds up what they count, and
-//! prints it as a table; with `--write` into `docs/RELIABILITY.md`, too.
+//! `cargo xtask prove`: runs every harness that treats the engine badly, sums their counts, and
+//! prints them as a table; with `--write`, also into `docs/RELIABILITY.md`.
 //!
-//! Each harness prints lines `counted: NUMBER WHAT`; nothing is counted here that a harness did not
-//! say. What cannot run on this machine is listed as skipped, with the reason that it gave.
+//! Each harness prints lines `counted: NUMBER WHAT`; nothing else is counted. What cannot run on
+//! this machine is listed as skipped, with the reason that it gave.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -12,10 +12,10 @@ use std::process::Command;
 use crate::campaign::{Outcome, Report, Settings};
 use crate::concurrency;
 
-/// What the table is called where the document has it.
+/// The name of the table in the document.
 pub(crate) const TABLE: &str = "prove";
 
-/// The tests of the engine that count what they went through.
+/// The tests of the engine that print counts.
 const TESTS: [&str; 9] = [
     "baton",
     "crash",
@@ -34,7 +34,7 @@ const PROGRAMS: [(&str, &[&str]); 2] = [
     ("decoders, and whole directories", &["fuzz", "--corpus", "fuzz/corpus"]),
 ];
 
-/// What the harnesses said.
+/// The counts of the harnesses.
 #[derive(Default)]
 pub(crate) struct Proof {
     counts: BTreeMap<String, u64>,
@@ -93,7 +93,7 @@ impl Proof {
         self.failed.is_empty()
     }
 
-    /// The table, as it stands in the document.
+    /// The table as written into the document.
     pub(crate) fn table(&self) -> String {
         let mut text = "| what | how many |\n|---|---:|\n".to_owned();
         for (what, count) in &self.counts {
@@ -112,7 +112,7 @@ impl Proof {
     }
 }
 
-/// What a table in the document has above it: of which code it is, and how it came to be.
+/// The heading of a table in the document: the code that it is of, and how it was made.
 pub(crate) fn heading(root: &Path, settings: Settings<'_>) -> std::io::Result<String> {
     let git = |arguments: &[&str]| -> std::io::Result<String> {
         let output = Command::new("git").args(arguments).current_dir(root).output()?;

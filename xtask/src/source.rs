@@ -1,16 +1,16 @@
 //! The text files of the repository, in memory.
 //!
-//! Checks work on a [`Tree`], so that a test can hand them a bad one without touching a disk.
+//! Checks work on a [`Tree`], so a test can pass a bad one without touching a disk.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::{fs, io};
 
-/// What nobody wrote by hand.
+/// Files that nobody wrote by hand.
 const SKIPPED_NAMES: [&str; 6] =
     [".git", "target", "node_modules", "corpus", "artifacts", "esker-tour"];
 
-/// Every file of the repository, by its path from the root, with `/` between the parts.
+/// Every file of the repository, by its path from the root, with `/` as separator.
 #[derive(Default)]
 pub(crate) struct Tree {
     texts: BTreeMap<String, String>,
@@ -39,7 +39,7 @@ impl Tree {
             if entry.file_type()?.is_dir() {
                 self.read_dir(&entry.path(), &format!("{path}/"))?;
             } else {
-                // Bytes that are not text are known by name only.
+                // Files that are not text are known only by name.
                 if let Ok(text) = String::from_utf8(fs::read(entry.path())?) {
                     self.texts.insert(path.clone(), text);
                 }

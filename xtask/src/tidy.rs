@@ -1,7 +1,7 @@
-//! Every check, and the report that they write to.
+//! Every check, and the report to which they write.
 //!
-//! A check is a function of the [`Tree`] alone. It reports each breach with file and line; a
-//! warning is printed and fails nothing.
+//! A check is a function of the [`Tree`] alone. It reports each violation with file and line; a
+//! warning is printed but fails nothing.
 
 mod ascii;
 mod floors;
@@ -40,7 +40,7 @@ pub(crate) fn check(tree: &Tree) -> Report {
     report
 }
 
-/// What the checks found.
+/// The results of the checks.
 #[derive(Default)]
 pub(crate) struct Report {
     failures: Vec<String>,
@@ -48,22 +48,22 @@ pub(crate) struct Report {
 }
 
 impl Report {
-    /// Reports a breach at a line, counted from 1; line 0 is the whole file.
+    /// Reports a violation at a line, counted from 1; line 0 is the whole file.
     pub(crate) fn fail(&mut self, path: &str, line: usize, what: impl fmt::Display) {
         self.failures.push(place(path, line, what));
     }
 
-    /// Reports what deserves a look.
+    /// Reports what deserves attention.
     pub(crate) fn warn(&mut self, path: &str, line: usize, what: impl fmt::Display) {
         self.warnings.push(place(path, line, what));
     }
 
-    /// How many breaches there are.
+    /// The number of violations.
     pub(crate) fn failure_count(&self) -> usize {
         self.failures.len()
     }
 
-    /// The breaches, one text each.
+    /// The violations, one text each.
     #[cfg(test)]
     pub(crate) fn failures(&self) -> &[String] {
         &self.failures
@@ -92,7 +92,7 @@ impl fmt::Display for Report {
     }
 }
 
-/// Runs one check over files given as text, for the tests of the checks.
+/// Runs one check over files given as text, to test checks.
 #[cfg(test)]
 fn failures_of(check: fn(&Tree, &mut Report), files: &[(&str, &str)]) -> Vec<String> {
     let mut report = Report::default();

@@ -1,9 +1,9 @@
-//! The test programs of the engine, built once with the defects in them, asleep.
+//! The test programs of the engine, built once, containing the defects, disabled.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-/// Where they are built: beside the ordinary ones, which have other flags.
+/// Their target directory: separate from the ordinary one, which has other flags.
 const TARGET_DIR: &str = "target/planted";
 
 /// The packages whose tests are run.
@@ -23,7 +23,7 @@ const PACKAGES: [&str; 10] = [
 /// One test program.
 struct Binary {
     package: String,
-    /// Of the target: that of the library, or of a directory of tests.
+    /// The name of the target: the library, or a directory of tests.
     name: String,
     program: PathBuf,
 }
@@ -42,7 +42,7 @@ impl Binaries {
     pub(super) fn build(root: &Path) -> Result<Self, String> {
         let mut command = Command::new("cargo");
         command.args(["test", "--no-run", "--locked", "--quiet", "--message-format=json"]);
-        // Not the examples, which would be built too, and have no tests.
+        // Without the examples, which would be built too, and have no tests.
         command.args(["--lib", "--bins", "--tests"]);
         command.args(["--target-dir", TARGET_DIR]);
         PACKAGES.iter().for_each(|package| {
@@ -67,25 +67,25 @@ impl Binaries {
     }
 }
 
-/// The test program that a line of cargo's messages is about, if it is about one.
+/// The test program in a line of cargo's messages, if there is one.
 fn binary(line: &str) -> Option<Binary> {
     let program = PathBuf::from(field(line, "\"executable\":\"")?);
     let manifest = PathBuf::from(field(line, "\"manifest_path\":\"")?);
     let package = manifest.parent()?.file_name()?.to_str()?.to_owned();
-    // A program that tests of its package run is built as well, without its own tests.
+    // A program that tests of its package run is also built, without its own tests.
     let profile = line.split_once("\"profile\":{")?.1.split('}').next()?;
     if !profile.contains("\"test\":true") {
         return None;
     }
     let target = line.split_once("\"target\":")?.1;
     let name = field(target, "\"name\":\"")?.to_owned();
-    // A library and a program of one package share their name; the program has few tests.
+    // A library and a program of one package have the same name; the program has few tests.
     let is_program = target.starts_with("{\"kind\":[\"bin\"]");
     let name = if is_program { format!("{name} (program)") } else { name };
     Some(Binary { package, name, program })
 }
 
-/// The text behind `key`, up to a quotation mark.
+/// The text after `key`, up to a quotation mark.
 fn field<'a>(line: &'a str, key: &str) -> Option<&'a str> {
     line.split_once(key)?.1.split('"').next()
 }

@@ -1,18 +1,18 @@
-//! A harness: some tests of one program, run with a defect awake or with none.
+//! A harness: some tests of one program, run with one defect enabled or with none.
 
 use std::fmt;
 use std::process::{Command, Stdio};
 
 use super::binaries::Binaries;
 
-/// A run that has not ended after so many seconds hangs.
+/// A run that takes more seconds than this hangs.
 const SECONDS_MAX: u32 = 300;
 
-/// The exit status of `timeout` for a program that it has ended.
+/// The exit status of `timeout` for a program that it ended.
 const TIMED_OUT: i32 = 124;
 
-/// Tests of the whole engine, by their modules: what they are called together, and what the names of
-/// the tests start with.
+/// Tests of the whole engine by module: the name of the group, and what the names of its tests
+/// start with.
 const GROUPS: [(&str, &[&str]); 7] = [
     ("simulator", &["baton::"]),
     ("model", &["model::"]),
@@ -29,25 +29,25 @@ pub(super) struct Harness {
     name: String,
     package: String,
     target: String,
-    /// The tests whose names hold one of these; all, if there are none.
+    /// Runs tests whose names contain one of these; all, if there are none.
     filters: Vec<&'static str>,
-    /// But not those whose names hold one of these.
+    /// But not tests whose names contain one of these.
     skips: Vec<&'static str>,
-    /// The only test of all these that is run, if there is one.
+    /// The only one of these tests that is run, if given.
     test: Option<String>,
 }
 
-/// What came of a run.
+/// The result of a run.
 #[derive(PartialEq, Eq)]
 pub(super) enum Verdict {
     Passed,
-    /// With the first test that failed, or what else happened.
+    /// The first test that failed, or what else happened.
     Failed(String),
 }
 
 impl Harness {
-    /// The harnesses for a defect in the file `site`, in the order in which they are run: the one test
-    /// that is `known` to find it, then all those of its own package, and those of the whole engine.
+    /// The harnesses for a defect in the file `site`, in order: the one test `known` to find it,
+    /// then all tests of its own package, then those of the whole engine.
     pub(super) fn in_order(site: &str, known: Option<&str>) -> Vec<Self> {
         let package = site.split('/').nth(1).unwrap_or_default();
         let own = |target: String| Self {
@@ -86,7 +86,7 @@ impl Harness {
         all
     }
 
-    /// Tests of the whole engine: those whose names hold one of `filters` and none of `skips`.
+    /// Tests of the whole engine whose names contain one of `filters` and none of `skips`.
     fn whole(name: &str, filters: &[&'static str], skips: Vec<&'static str>) -> Self {
         Self {
             name: name.to_owned(),
@@ -98,7 +98,7 @@ impl Harness {
         }
     }
 
-    /// The harness over the whole engine of that name.
+    /// The harness over the whole engine with this name.
     ///
     /// # Errors
     /// If there is none.
@@ -111,12 +111,12 @@ impl Harness {
         Ok(Self::whole(name, filters, Vec::new()))
     }
 
-    /// What tells it from every other.
+    /// Distinguishes it from all others.
     pub(super) fn key(&self) -> String {
         format!("{} {} {}", self.target, self.name, self.test.as_deref().unwrap_or_default())
     }
 
-    /// Runs the tests with `defect` awake; passed as well if there is no such program.
+    /// Runs the tests with `defect` enabled; also passed if there is no such program.
     ///
     /// # Errors
     /// If the program cannot be started.
@@ -134,7 +134,7 @@ impl Harness {
                 command.args(["--skip", skip]);
             });
         }
-        // A failure need not be made shorter here.
+        // Failures need not be shrunk here.
         command.env("ESKER_SHRINK", "0").env_remove("ESKER_PLANTED");
         if let Some(defect) = defect {
             command.env("ESKER_PLANTED", defect);
@@ -150,14 +150,14 @@ impl Harness {
     }
 }
 
-/// What a run that failed says of it.
+/// The reason why a run failed, from its output.
 fn failure(text: &str, has_timed_out: bool) -> String {
     let failed = |line: &str| {
         let name = line.strip_prefix("test ")?.strip_suffix(" ... FAILED")?;
         let name = name.trim_end_matches(" - should panic");
         Some(format!("`{name}`"))
     };
-    // A line may start with what a test printed.
+    // A line may start with output of a test.
     let hung = |line: &str| {
         let (name, _) = line.split_once(" hangs: no step for ")?;
         Some(format!("the watchdog over `{}`", name.split_whitespace().last()?))

@@ -1,7 +1,7 @@
-//! Rust files are ASCII, so that what is read is what is compiled.
+//! Rust files are ASCII, so that readers see what is compiled.
 //!
-//! A string literal may hold other characters where its line, or the line above, carries a comment
-//! that starts with `data:`.
+//! A string literal may contain other characters if its line, or the line above, has a comment that
+//! starts with `data:`.
 
 use super::Report;
 use crate::lexer::{Kind, spans};
@@ -29,7 +29,7 @@ pub(crate) fn check(tree: &Tree, report: &mut Report) {
     }
 }
 
-/// Whether the line (from 1) or the one above says that the literal is data.
+/// Whether the line (from 1) or the one above marks the literal as data.
 fn is_marked(lines: &[&str], line: usize) -> bool {
     let has_mark = |line: usize| {
         line.checked_sub(1).and_then(|index| lines.get(index)).is_some_and(|l| l.contains(MARK))

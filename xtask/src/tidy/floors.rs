@@ -1,7 +1,7 @@
-//! The floor plan: which crate may know which.
+//! The floor plan: which crate may depend on which.
 //!
-//! Cargo refuses cycles; this refuses the edges that Cargo would take and the design does not. A
-//! crate that is not in the plan fails, so that a new one is placed on purpose.
+//! Cargo refuses cycles; this refuses edges that Cargo would accept and the design does not. A
+//! crate that is not in the plan fails, so that a new one is placed deliberately.
 
 use super::Report;
 use crate::source::Tree;
@@ -52,7 +52,7 @@ const ABOVE: &[&str] = &[
     "esker-sim",
 ];
 
-/// Checks the manifests, and that no comment of a floor names a crate that it may not know.
+/// Checks the manifests, and that no comment of a floor names a crate that it may not depend on.
 pub(crate) fn check(tree: &Tree, report: &mut Report) {
     for (path, text) in tree.texts_ending("Cargo.toml").filter(|(path, _)| *path != "Cargo.toml") {
         let Some(name) = package_name(text) else { continue };
@@ -79,7 +79,7 @@ pub(crate) fn check(tree: &Tree, report: &mut Report) {
 }
 
 fn check_sources(tree: &Tree, dir: &str, name: &str, allowed: &[&str], report: &mut Report) {
-    // The top floor and what stands beside the house may speak of everything.
+    // The top floor and the crates beside the floors may mention everything.
     if name == "xtask" || allowed.contains(&"esker") {
         return;
     }
@@ -87,7 +87,7 @@ fn check_sources(tree: &Tree, dir: &str, name: &str, allowed: &[&str], report: &
         for (index, line) in text.lines().enumerate() {
             for word in line.split(|c: char| !(c.is_alphanumeric() || c == '_' || c == '-')) {
                 let named = word.replace('_', "-");
-                // The plain word `esker` is the name of the project too.
+                // The plain word `esker` is also the name of the project.
                 let is_name = named.starts_with("esker-") && is_planned(&named);
                 if is_name && named != name && !allowed.contains(&named.as_str()) {
                     report.fail(path, index + 1, format_args!("{name} may not name {named}"));

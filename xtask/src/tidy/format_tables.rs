@@ -1,10 +1,9 @@
-//! Byte tables add up, and to the length that the code states.
+//! Byte tables add up, and to the length in the code.
 //!
-//! A byte table is a Markdown table whose first columns are `offset` and `size`; it stands in a
-//! document or in a comment. Its rows follow each other without a gap, from offset 0. The comment
-//! `<!-- const: FILE NAME -->` above one says which constant its total equals; in
-//! `docs/FORMAT.md` every table of fixed size has one. A row whose size is no number ends what can
-//! be checked.
+//! A byte table is a Markdown table whose first columns are `offset` and `size`, in a document or
+//! in a comment. Its rows follow each other without a gap, from offset 0. The comment `<!-- const:
+//! FILE NAME -->` above it names the constant that equals its total; in `docs/FORMAT.md` every
+//! table of fixed size has one. At a row whose size is not a number, checking ends.
 
 mod constants;
 
@@ -88,7 +87,7 @@ fn is_heading(line: &str) -> bool {
     cells(line).is_some_and(|cells| cells.starts_with(&["offset", "size"]))
 }
 
-/// Checks the rows below a heading; their total, unless a size is not a number.
+/// Checks the rows below a heading; returns their total, unless a size is not a number.
 fn table_total(path: &str, lines: &[(usize, String)], report: &mut Report) -> Option<u64> {
     let mut end = 0_u64;
     for (line, text) in lines.iter().skip(2) {

@@ -1,9 +1,9 @@
-//! Every Rust file opens with a `//!` header that says something.
+//! Every Rust file starts with an informative `//!` header.
 
 use super::Report;
 use crate::source::Tree;
 
-/// Shortest header, in bytes of text: below this it only repeats the name of the file.
+/// Shortest header, in bytes of text: anything shorter only repeats the file name.
 const HEADER_LEN_MIN: usize = 20;
 
 pub(crate) fn check(tree: &Tree, report: &mut Report) {

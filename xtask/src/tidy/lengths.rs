@@ -1,11 +1,11 @@
-//! Files stay short: a look at 500 lines, a failure at 800, tests not counted.
+//! Files stay short: a warning at 500 lines, a failure at 800, not counting tests.
 
 use super::Report;
 use crate::source::Tree;
 
-/// Lines at which a file deserves a look.
+/// Lines from which a file gets a warning.
 const LINES_WARN: usize = 500;
-/// Lines, inclusive, that a file may have.
+/// The most lines, inclusive, that a file may have.
 const LINES_MAX: usize = 800;
 
 pub(crate) fn check(tree: &Tree, report: &mut Report) {
@@ -26,12 +26,12 @@ pub(crate) fn check(tree: &Tree, report: &mut Report) {
     }
 }
 
-/// Whether a file holds only tests, by its name.
+/// Whether a file contains only tests, by its name.
 pub(crate) fn is_test_file(path: &str) -> bool {
     path.ends_with("/tests.rs") || path.split('/').any(|part| part == "tests" || part == "benches")
 }
 
-/// Lines before the inline test module, which stands last by the order of a file.
+/// Lines before the inline test module, which comes last in a file.
 pub(crate) fn lines_without_tests(text: &str) -> usize {
     let lines: Vec<&str> = text.lines().collect();
     let tests = lines

@@ -1,16 +1,16 @@
-//! The engine has its locks, condition variables and threads from where a test can choose what
-//! happens when: `esker_base::sync` and `esker_env::Threads`.
+//! The engine takes its locks, condition variables and threads from where a test can schedule them:
+//! `esker_base::sync` and `esker_env::Threads`.
 //!
-//! Atomics count where threads meet in them: in the engine itself and in the log. The memtable and
-//! the cache have modules of their own for those, which loom checks. Tests may do as they like, and so
-//! may `esker-env`, whose locks are never held while anybody else runs.
+//! Atomics are included where threads synchronize through them: in the engine itself and in the
+//! log. The memtable and the cache have modules of their own for atomics, which loom checks. Tests
+//! are exempt, and so is `esker-env`, whose locks are never held while another thread runs.
 
 use super::Report;
 use super::lengths::{is_test_file, lines_without_tests};
 use crate::lexer::{Kind, spans};
 use crate::source::Tree;
 
-/// The crates, and whether their atomics count too.
+/// The crates, and whether their atomics are included.
 const CRATES: [(&str, bool); 7] = [
     ("esker-base", false),
     ("esker-cache", false),
@@ -21,7 +21,7 @@ const CRATES: [(&str, bool); 7] = [
     ("esker", true),
 ];
 
-/// What stands behind the names, or is what the tests of them need.
+/// The implementation behind the names, and what its tests need.
 const EXEMPT: [&str; 3] =
     ["crates/esker-base/src/sync.rs", "crates/esker-base/src/baton", "_tests.rs"];
 
@@ -45,7 +45,7 @@ fn check_file(path: &str, text: &str, with_atomics: bool, report: &mut Report) {
     for span in spans(text).into_iter().filter(|span| span.kind == Kind::Code) {
         for (at, _) in span.text.match_indices("std::") {
             let line = span.line + span.text[..at].matches('\n').count();
-            // Up to the end of the statement: what is imported may be many names.
+            // Up to the end of the statement: an import may have many names.
             let used = span.text[at..].split([';', '=', '(']).next().unwrap_or_default();
             if line <= end
                 && let Some(instead) = instead(used, with_atomics)
@@ -56,7 +56,7 @@ fn check_file(path: &str, text: &str, with_atomics: bool, report: &mut Report) {
     }
 }
 
-/// What to use in place of `used`, if it is not to be used.
+/// What to use instead of `used`, if it is not allowed.
 fn instead(used: &str, with_atomics: bool) -> Option<&'static str> {
     let names: Vec<&str> = used
         .split(|c: char| !(c.is_alphanumeric() || c == '_'))

@@ -14,14 +14,14 @@ use super::lengths::is_test_file;
 use crate::source::Tree;
 use edges::{ParsedFile, Root};
 
-/// A module to the modules that it names, each with the file that does.
+/// Each module with the modules that it names, and the file that does so.
 type Graph = BTreeMap<String, BTreeMap<String, String>>;
 
-/// An edge that is let pass: directory of the crate, module, module that it names, and why doing
-/// without it would make the code worse.
+/// An allowed edge: directory of the crate, module, module that it names, and why avoiding it would
+/// make the code worse.
 type Exception = (&'static str, &'static str, &'static str, &'static str);
 
-/// Cycles that are there on purpose.
+/// Deliberate cycles.
 const EXCEPTIONS: &[Exception] = &[];
 
 pub(crate) fn check(tree: &Tree, report: &mut Report) {
@@ -80,13 +80,13 @@ fn check_package(tree: &Tree, package: &str, exceptions: &[Exception], report: &
     }
 }
 
-/// The modules, each as its path, and all that they stand in.
+/// The modules as paths, and all their ancestors.
 fn modules_of<'a>(paths: impl Iterator<Item = &'a [String]>) -> BTreeSet<&'a [String]> {
     paths.flat_map(|path| (1..=path.len()).map(|len| &path[..len])).collect()
 }
 
-/// Where the ways to `module` and to `target` part: the module that both stand in, and the two modules
-/// below it, as paths. `None` if they do not part at modules.
+/// Where the paths to `module` and `target` part: the module that contains both, and the two
+/// modules below it, as paths. `None` if they do not part at modules.
 fn siblings<'a>(
     module: &'a [String],
     target: &[String],
@@ -98,7 +98,7 @@ fn siblings<'a>(
     Some((&module[..depth], from.join("::"), to.join("::")))
 }
 
-/// For every set of modules that all reach each other: the edges between them, as text.
+/// For every set of modules that all reach each other: its edges, as text.
 fn knots(graph: &Graph) -> Vec<Vec<String>> {
     let reached: BTreeMap<&str, BTreeSet<&str>> =
         graph.keys().map(|module| (module.as_str(), reach(graph, module))).collect();
@@ -122,7 +122,7 @@ fn knots(graph: &Graph) -> Vec<Vec<String>> {
     knots
 }
 
-/// The modules that can be reached from `start`, itself only by way of a cycle.
+/// The modules reachable from `start`; itself only through a cycle.
 fn reach<'a>(graph: &'a Graph, start: &'a str) -> BTreeSet<&'a str> {
     let mut found = BTreeSet::new();
     let mut open: Vec<&str> = vec![start];

@@ -1,4 +1,4 @@
-//! Files are named after what they hold: no `mod.rs`, no drawers for odds and ends.
+//! Files are named after their contents: no `mod.rs`, no catch-all names.
 
 use super::Report;
 use crate::source::Tree;

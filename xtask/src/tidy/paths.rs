@@ -1,9 +1,9 @@
-//! No path of the machine that somebody works on.
+//! No path of a developer's machine.
 
 use super::Report;
 use crate::source::Tree;
 
-/// Put together here, so that this file does not break its own rule.
+/// Assembled here, so that this file does not break its own rule.
 const BANNED: [&str; 5] = [
     concat!("/wo", "rk/"),
     concat!("/ho", "me/"),
@@ -24,7 +24,7 @@ pub(crate) fn check(tree: &Tree, report: &mut Report) {
     }
 }
 
-/// Whether an absolute path starts at `at`: what stands before is no part of a longer one.
+/// Whether an absolute path starts at `at`: what precedes it is not part of a longer one.
 fn is_path_start(line: &str, at: usize) -> bool {
     let before = line[..at].chars().next_back();
     !before.is_some_and(|c| c.is_alphanumeric() || matches!(c, '_' | '-' | '.' | '/' | '}' | '>'))

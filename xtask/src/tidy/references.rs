@@ -1,9 +1,9 @@
-//! Files that comments and documents name exist.
+//! Files named in comments and documents exist.
 //!
-//! A name is a run of path characters that ends in a known extension, or that lies in a `testdata`
-//! directory. It must be the end of some path of the repository: `lexer.rs`, `tidy/words.rs`
-//! and `docs/FORMAT.md` are names. A link of a document must lead to a file from where the document
-//! lies. Names with a placeholder (`*`, `<`, `{`) and addresses on the web are left alone.
+//! A name is a run of path characters that ends in a known extension, or that is in a `testdata`
+//! directory. It must be the end of some path of the repository: `lexer.rs`, `tidy/words.rs` and
+//! `docs/FORMAT.md` are names. A link in a document must lead to a file, relative to the document.
+//! Names with a placeholder (`*`, `<`, `{`) and web addresses are ignored.
 
 use super::Report;
 use crate::lexer::comment_lines;
@@ -11,7 +11,7 @@ use crate::source::Tree;
 
 const EXTENSIONS: [&str; 5] = [".rs", ".md", ".toml", ".mjs", ".sh"];
 
-/// Names that stand for any file of the kind, or for one of the user's.
+/// Names that mean any file of the kind, or one of the user's.
 const GENERAL: [&str; 4] = ["mod.rs", "tests.rs", ".rs", ".md"];
 
 pub(crate) fn check(tree: &Tree, report: &mut Report) {
@@ -29,7 +29,7 @@ pub(crate) fn check(tree: &Tree, report: &mut Report) {
 }
 
 fn check_line(tree: &Tree, path: &str, line: usize, text: &str, report: &mut Report) {
-    // Both a name that starts at the root and one that starts where the document lies are fine.
+    // Names relative to the root and to the document are both allowed.
     for name in names(text) {
         let name = name.trim_start_matches("./").trim_start_matches("../");
         if !tree.has_path_ending(name) {

@@ -1,7 +1,7 @@
 //! Every file below a `testdata` directory is used by a test of its crate.
 //!
-//! Used means that a string literal of the crate names the file, its directory below `testdata`, or
-//! the `testdata` directory itself for a file that lies directly in it.
+//! Used means that a string literal of the crate names the file, its directory below `testdata`,
+//! or, for a file directly in it, the `testdata` directory itself.
 
 use super::Report;
 use crate::lexer::literals;

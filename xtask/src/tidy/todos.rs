@@ -1,4 +1,4 @@
-//! What is left to do has an issue: the marks below need a number in brackets, as in `(#12)`.
+//! Unfinished work has an issue: the markers below need a number in brackets, as in `(#12)`.
 
 use super::Report;
 use crate::lexer::comment_lines;

@@ -1,15 +1,15 @@
-//! One word for one thing: the words that `docs/GLOSSARY.md` rules out.
+//! One word for one thing: finds the words that `docs/GLOSSARY.md` rules out.
 //!
-//! Looked for in comments, in identifiers and in documents, as whole words and in any case. The
-//! glossary and the style guide may name them, because they say what to use instead; so may a
-//! literal, because a peer's option may carry the word.
+//! Searches comments, identifiers and documents for whole words, in any case. The glossary and the
+//! style guide may contain them, to say what to use instead; so may a literal, because another
+//! store's option may contain the word.
 
 use super::Report;
 use super::lengths::is_test_file;
 use crate::lexer::{Kind, comment_lines, spans};
 use crate::source::Tree;
 
-/// What is not said, and what is said instead.
+/// Words that are not used, and those used instead.
 const BANNED: [(&str, &str); 14] = [
     ("frozen memtable", "immutable memtable"),
     ("frozen memtables", "immutable memtables"),
@@ -27,7 +27,7 @@ const BANNED: [(&str, &str); 14] = [
     ("lower levels", "deeper levels"),
 ];
 
-/// What is not said outside of tests. A test may keep a record of its own under one of these names.
+/// Not used outside tests. A test may have a record of its own under one of these names.
 const BANNED_OUTSIDE_TESTS: [(&str, &str); 3] =
     [("journal", "log"), ("journals", "logs"), ("journaling", "logging")];
 
@@ -48,7 +48,7 @@ pub(crate) fn check(tree: &Tree, report: &mut Report) {
     }
 }
 
-/// Looks in every line, and in every two that follow each other: a phrase may wrap.
+/// Checks every line, and every two adjacent lines: a phrase may wrap.
 fn check_lines(path: &str, lines: &[(usize, String)], report: &mut Report) {
     let words: Vec<(usize, String)> =
         lines.iter().map(|(line, text)| (*line, spaced_words(text))).collect();
@@ -73,7 +73,7 @@ fn spaced_words(text: &str) -> String {
     words.fold(String::from(" "), |line, word| line + &word.to_lowercase() + " ")
 }
 
-/// Identifiers of the code, cut into their words, one line each.
+/// Identifiers of the code, split into words, one line each.
 fn identifier_lines(text: &str) -> Vec<(usize, String)> {
     let mut out = Vec::new();
     for span in spans(text).into_iter().filter(|span| span.kind == Kind::Code) {
