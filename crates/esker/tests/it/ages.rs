@@ -1,4 +1,4 @@
-//! Policies that go by time: entries are as old as the clock says, across flushes and reopening.
+//! Time-based policies: entries age with the clock, across flushes and reopening.
 
 use std::path::Path;
 use std::sync::Arc;

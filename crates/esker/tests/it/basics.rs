@@ -1,4 +1,4 @@
-//! Open, write, read, reopen: the walking skeleton through every floor.
+//! Open, write, read, reopen: the shortest path through every floor.
 
 use esker::env::Env;
 use esker::{Db, ErrorKind, KeyspaceOptions, Options};

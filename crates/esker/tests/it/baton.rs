@@ -1,27 +1,27 @@
 //! The simulator: the engine with its background threads and several clients, all of them real
-//! threads of which one runs at a time, the next picked by the seed at every lock, file operation
-//! and look at the clock (`esker_base::baton`).
+//! threads of which one runs at a time; the next is picked by the seed at every lock, file
+//! operation and look at the clock (`esker_base::baton`).
 //!
-//! Each seed chooses options, one or two databases on one file system, clients, what they do, faults
-//! of the file system, and how threads are picked. A database lives through several generations: a
-//! run of the clients, then a close, a drop, or a crash at some change of the files, and the next
-//! generation goes on from what that left, with half of all seeds under other options.
+//! Each seed chooses options, one or two databases on one file system, clients, what they do,
+//! faults of the file system, and how threads are picked. A database goes through several
+//! generations: a run of the clients, then a close, a drop, or a crash at some change of the files;
+//! the next generation continues from what is left, with half of all seeds under other options.
 //! Every batch also appends its own name to a key, by a merge, and a load puts its own there. So
-//! whoever reads that key knows what came in which order, and with that all that the database must
-//! hold at that moment; whatever is read, in whatever way, is compared with it. After a recovery
-//! what is left came first, with all that was promised to stay, and nothing that was refused. A
-//! keyspace without a log has batches of its own, whose order it tells by itself: of those, what is
-//! left holds at least what was flushed.
+//! whoever reads that key knows what was committed in which order, and hence all that the database
+//! must hold at that moment; whatever is read, in whatever way, is compared with it. After a
+//! recovery, what is left must come first in the order, with all that was promised to stay, and
+//! nothing that was refused. A keyspace without a log has batches of its own, and records their
+//! order itself: what is left of those contains at least what was flushed.
 //!
-//! Beside the clients come strangers who must be refused (`strangers`), and keyspaces that go again
-//! (`temporary`). A database that rests becomes durable by itself, and memory has its bounds (`rest`). Who only
-//! reads what a crash has left changes nothing, files of somebody else disturb nobody, and the doctor finds
-//! what it should in what is sound and in what is damaged (`checkup`).
+//! Besides the clients there are strangers who must be refused (`strangers`), and keyspaces that
+//! come and go (`temporary`). A database at rest becomes durable by itself, and memory stays within
+//! its bounds (`rest`). Merely reading what a crash has left changes nothing, foreign files do no
+//! harm, and the doctor finds what it should in sound and in damaged files (`checkup`).
 //!
-//! When nobody can go on, a wake-up was lost, and the run fails; so it does after too many steps.
-//! When the faults are over, all work must come to an end; a file that nothing refers to may then be
+//! When no thread can continue, a wake-up was lost, and the run fails; it also fails after too many
+//! steps. Once the faults are over, all work must come to an end; an unreferenced file may then be
 //! left only by a fault that has hit that file or the manifest, and by nothing after the next open.
-//! The same seed takes the same steps. What the runs must go through is listed in `coverage`.
+//! The same seed takes the same steps. What the runs must cover is listed in `coverage`.
 //!
 //! `ESKER_SEED` replays one seed, `ESKER_BUDGET` multiplies how many are run.
 

@@ -1,4 +1,4 @@
-//! Values in blob files: every way to read them, who keeps a file alive, and the bound on garbage.
+//! Values in blob files: every way to read them, what keeps a file alive, and the garbage bound.
 
 use std::path::Path;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! What memtables take together, however many there are.
+//! The memory of all memtables together, however many there are.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! The bulk loader: sorted and unsorted input, what it replaces, and what it leaves behind.
+//! The bulk loader: sorted and unsorted input, what it replaces, and what it leaves.
 
 use std::collections::BTreeMap;
 use std::path::Path;

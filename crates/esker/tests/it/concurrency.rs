@@ -1,7 +1,7 @@
-//! Readers, writers, flushes, compactions and drops of keyspaces beside each other.
+//! Concurrent readers, writers, flushes, compactions and drops of keyspaces.
 //!
-//! Money moves between accounts of two keyspaces in batches, so the sum is the same in every
-//! snapshot; and every batch carries a number, the same in both keyspaces, that only rises.
+//! Batches move money between accounts of two keyspaces, so the sum is the same in every snapshot;
+//! and every batch has a number, the same in both keyspaces, that only increases.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 

@@ -1,10 +1,10 @@
-//! Crashes in front of every change of the file system, in memory: whatever is lost, recovery
-//! finds a prefix of the commits with everything that was promised.
+//! Crashes before every change of the file system, in memory: whatever is lost, recovery finds a
+//! prefix of the commits with everything that was promised.
 //!
-//! A list of operations runs once; in front of each change a copy of the file system is taken,
-//! with the promises that stood then. Each copy then crashes in every way, is opened, and is
-//! compared with the states that the promises allow. With even seeds the log lies in a directory of
-//! its own. `ESKER_SEED` and `ESKER_BUDGET` as in `model`.
+//! A list of operations runs once; before each change, the file system is copied along with the
+//! promises made so far. Each copy then crashes in every way, is opened, and is compared with the
+//! states that the promises allow. With even seeds, the log is in a separate directory.
+//! `ESKER_SEED` and `ESKER_BUDGET` as in `model`.
 
 mod nested;
 mod profiles;

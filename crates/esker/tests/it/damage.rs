@@ -1,4 +1,4 @@
-//! Damaged files: every answer is an error or right; nothing is silently missing, and nothing
+//! Damaged files: every answer is an error or correct; nothing is silently missing, and nothing
 //! panics.
 //!
 //! By default one bit of every byte is flipped; with `ESKER_BUDGET` of 8 or more, all of them.

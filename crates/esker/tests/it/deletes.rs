@@ -1,5 +1,4 @@
-//! Deletes as work of their own: bytes that leave the disk in time, queues that stay fast, idle time
-//! that is used.
+//! Deletes as work of their own: bytes leave the disk in time, queues stay fast, idle time is used.
 
 use std::path::Path;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! Which files may be in the directory of a database: those that something refers to.
+//! Which files may be in a database directory: those that something refers to.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};

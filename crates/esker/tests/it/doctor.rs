@@ -1,4 +1,4 @@
-//! Damage: found where it is, and nowhere else.
+//! The doctor: damage is found where it is, and nowhere else.
 
 mod sample;
 

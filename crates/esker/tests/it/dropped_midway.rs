@@ -1,4 +1,4 @@
-//! Keyspaces that are dropped while a job of theirs is under way: nothing comes of the job.
+//! Keyspaces dropped while one of their jobs is running: the job has no effect.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

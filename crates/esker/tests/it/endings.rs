@@ -1,4 +1,4 @@
-//! Calls that are under way when the database is closed under them, and waits that must end.
+//! Calls in progress when the database is closed, and waits that must end.
 
 use std::cell::RefCell;
 use std::io;

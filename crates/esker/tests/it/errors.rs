@@ -1,8 +1,8 @@
-//! What users are told: the kind and the exact words of errors, and that a failed open changes
-//! nothing on disk.
+//! What users see: the kind and the exact words of errors, and that a failed open changes nothing
+//! on disk.
 //!
-//! Each file of `testdata/errors/` is a list of cases: a name, `----`, and the error that comes of
-//! it. `UPDATE=1` rewrites them.
+//! Each file of `testdata/errors/` is a list of cases: a name, `----`, and the resulting error.
+//! `UPDATE=1` rewrites them.
 
 mod open_cases;
 mod use_cases;

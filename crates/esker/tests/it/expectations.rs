@@ -1,4 +1,4 @@
-//! What users of other engines expect: scenarios that the test suites of those go through.
+//! What users of other engines expect: scenarios from the test suites of those engines.
 
 use std::sync::Arc;
 use std::time::Duration;

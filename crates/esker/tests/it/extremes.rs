@@ -1,9 +1,9 @@
-//! Keys and values at the edges of what is allowed, against a sorted map: keys of up to the greatest
-//! length that differ in their last byte, common prefixes around the lengths at which the engine
-//! looks at keys in another way, bytes of all zeros and ones, values of none to many bytes.
+//! Keys and values at the limits of what is allowed, against a sorted map: keys of up to the
+//! greatest length that differ in their last byte, common prefixes around the lengths at which the
+//! engine treats keys differently, bytes of all zeros and ones, values from empty to very long.
 //!
-//! Between the operations the database is opened again with other options, also for reading only, which
-//! begins no job. A copy by hard links of what was closed stays as it is.
+//! Between operations the database is reopened with other options, also for reading only, which
+//! starts no job. A copy by hard links of the closed database stays as it is.
 
 use std::collections::BTreeMap;
 use std::ops::Bound;

@@ -1,6 +1,6 @@
-//! Reads of a device that fails now and then, against a sorted map: each gives the right answer or an
-//! error, whatever has failed before it. A cursor is not valid after an error, and right again from the
-//! next seek on; a scan ends with it.
+//! Reads from a device that fails now and then, against a sorted map: each gives the right answer
+//! or an error, whatever failed before it. A cursor is not valid after an error, and correct again
+//! from the next seek on; a scan ends with the error.
 
 use std::collections::BTreeMap;
 use std::ops::{Bound, RangeBounds as _};

@@ -1,9 +1,8 @@
-//! Every call of the file system fails once, or from then on for ever, in the middle of all kinds
-//! of work.
+//! Every call of the file system fails, once or from then on, in the middle of all kinds of work.
 //!
-//! Each call of the database then returns, with a good answer or an error that names its cause; a
-//! write that was refused is not there, one that was acknowledged is; and where the error came
-//! before anything was written to the log, the database goes on by itself once the cause is gone.
+//! Each call of the database then returns, with a correct answer or an error that names its cause;
+//! a refused write is not there, an acknowledged one is; and if the error came before anything was
+//! written to the log, the database continues by itself once the cause is gone.
 
 mod silent;
 

@@ -1,4 +1,4 @@
-//! Files of a database in memory, as bytes that a test may look at and spoil.
+//! Files of a database in memory, as bytes that a test may examine and damage.
 
 use std::collections::BTreeMap;
 use std::path::Path;

@@ -1,9 +1,8 @@
-//! Databases that released formats wrote must stay readable for ever.
+//! Databases written by released formats must stay readable forever.
 //!
-//! `fixtures/v1/` holds one database directory, written once and never again: by
-//! `ESKER_WRITE_FIXTURE=v1 cargo test -p esker --test it golden`, which refuses if it exists. It has
-//! the entries of `sample`, and was left without a close, so that the log has entries that are
-//! in no table.
+//! `fixtures/v1/` contains one database directory, written once by `ESKER_WRITE_FIXTURE=v1 cargo
+//! test -p esker --test it golden`, which refuses to overwrite it. It has the entries of `sample`,
+//! and was left without a close, so that the log has entries that are in no table.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

@@ -1,4 +1,4 @@
-//! Tables stay as long as somebody may read them, also those that nobody has opened yet.
+//! Tables stay as long as somebody may read them, even if nobody has opened them yet.
 
 use std::path::Path;
 

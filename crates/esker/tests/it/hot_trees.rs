@@ -1,4 +1,4 @@
-//! A tree that is read from the cache stays there when flushes and compactions replace its tables.
+//! A tree read from the cache stays there when flushes and compactions replace its tables.
 
 use esker::env::Env;
 use esker::{CompactionPolicy, Db, KeyspaceOptions, Options};

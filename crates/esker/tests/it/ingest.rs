@@ -1,4 +1,4 @@
-//! Tables from outside: what is taken, where it goes, who sees it, and what is refused.
+//! Ingestion: what is accepted, where it goes, who sees it, and what is refused.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

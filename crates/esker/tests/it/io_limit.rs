@@ -1,4 +1,4 @@
-//! Compactions that are held back by a limit: they end with the database, and give way to urgency.
+//! Rate-limited compactions: they end with the database, and speed up when urgent.
 
 use std::path::Path;
 

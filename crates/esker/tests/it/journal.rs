@@ -1,4 +1,4 @@
-//! What a test has asked a database to do, and what it was promised: the measure of a recovery.
+//! What a test asked of a database and was promised: recoveries are measured by it.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 

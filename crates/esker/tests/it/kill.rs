@@ -1,8 +1,8 @@
-//! A real process that writes is killed with SIGKILL; what it was told to be written is there.
+//! A real writing process is killed with SIGKILL; every acknowledged write is there afterwards.
 //!
-//! The test starts its own binary again as the writer. Several threads of it write batches over
-//! three keyspaces and report each one that was acknowledged on a pipe, which outlives them. The
-//! moment of the kill is a number of reports. `ESKER_BUDGET` multiplies the rounds.
+//! The test starts its own binary as the writer. Several of its threads write batches over three
+//! keyspaces and report each acknowledged one on a pipe, which outlives them. The moment of the
+//! kill is a number of reports. `ESKER_BUDGET` multiplies the rounds.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::Path;

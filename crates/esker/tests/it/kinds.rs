@@ -1,5 +1,5 @@
-//! Merges, single deletes and compaction filters, case by case. That they agree with a model is
-//! shown elsewhere, beside everything else.
+//! Merges, single deletes and compaction filters, case by case. Other tests compare them with a
+//! model, beside everything else.
 
 mod filters;
 

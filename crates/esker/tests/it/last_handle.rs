@@ -1,4 +1,4 @@
-//! The last handle of a database, dropped where the engine has called the user's code.
+//! The last handle of a database, dropped in user code that the engine calls.
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};

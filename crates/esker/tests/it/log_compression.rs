@@ -1,5 +1,5 @@
-//! Commit groups that are compressed in the log: they come back as written, in every mix with plain
-//! ones, and damage to them is noticed as any other.
+//! Commit groups compressed in the log: they are recovered as written, in any mix with plain ones,
+//! and damage to them is noticed like any other.
 
 use std::path::Path;
 

@@ -1,10 +1,10 @@
-//! Tests of the whole engine through its public face.
+//! Tests of the whole engine through its public API.
 //!
-//! What several of them share: `random` (choices that a seed repeats), `state` (what a database
+//! Shared by several of them: `random` (choices repeatable by seed), `state` (what a database
 //! should hold), `journal` (what it has promised), `workload` (what is done to it), `reading` (what
-//! it holds), `outside` (tables from elsewhere), `recovered` (the laws of recovery), `directory`
-//! (which files may be there), `tally` (how much was gone through), `shrink` (shorter failures),
-//! `watchdog` (hangs).
+//! it holds), `outside` (external tables), `recovered` (the laws of recovery), `directory` (which
+//! files may be there), `tally` (how much was run), `shrink` (shorter failures), `watchdog`
+//! (hangs).
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 

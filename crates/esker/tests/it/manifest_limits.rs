@@ -1,4 +1,4 @@
-//! Manifests that are whole and say what no release writes: it is kept within what can be, or refused.
+//! Intact manifests with contents that no release writes: limited to what is possible, or refused.
 
 use std::path::Path;
 use std::sync::Arc;

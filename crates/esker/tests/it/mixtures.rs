@@ -1,5 +1,5 @@
-//! Files of an earlier moment among those of a later one: what a disk that lost writes leaves, or a
-//! copy that was made file by file. Every answer is an error or right.
+//! Files of an earlier moment among those of a later one, as left by a disk that lost writes, or by
+//! a copy made file by file. Every answer is an error or correct.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;

@@ -1,8 +1,8 @@
 //! Random operations on a database and on a model of it must give the same answers.
 //!
-//! Each seed chooses options (tiny memtables and blocks, with and without compaction, with
-//! background jobs done one at a time or by threads) and a list of operations. `ESKER_SEED` replays
-//! one seed, `ESKER_BUDGET` multiplies how many are run.
+//! Each seed chooses options (tiny memtables and blocks, with and without compaction, background
+//! jobs one at a time or on threads) and a list of operations. `ESKER_SEED` replays one seed,
+//! `ESKER_BUDGET` multiplies how many are run.
 
 pub(crate) mod choices;
 mod filtered;

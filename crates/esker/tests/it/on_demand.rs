@@ -1,5 +1,5 @@
-//! Compactions that go on in the background: what they do, how they are held and ended, and how they
-//! show.
+//! Compactions on demand in the background: what they do, how they are paused and cancelled, and
+//! how they are reported.
 
 use std::collections::BTreeMap;
 use std::path::Path;

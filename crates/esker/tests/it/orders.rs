@@ -1,7 +1,7 @@
-//! Key orders other than the bytewise one: all that takes or gives keys goes by them.
+//! Key orders other than bytewise: everything that takes or returns keys uses them.
 //!
-//! The model test has keyspaces in reverse order; here is an order of a user's own, which maps no
-//! prefix to a range, and what becomes of a keyspace whose order is not known.
+//! The model test has keyspaces in reverse order; here is a user-defined order that maps no prefix
+//! to a range, and keyspaces whose order is not known.
 
 use std::ops::Bound;
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! Tables that are written outside of the database, to be ingested.
+//! Tables written outside the database, to be ingested.
 
 use std::collections::BTreeMap;
 use std::ops::Bound;

@@ -1,5 +1,5 @@
-//! Compactions in parts, on the threads of the engine: nothing but time differs from one in one
-//! piece, however it ends.
+//! Compactions in parts, on the threads of the engine: they differ only in time from those in one
+//! piece, however they end.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier, Mutex};

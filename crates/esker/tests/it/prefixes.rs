@@ -1,5 +1,5 @@
-//! Prefix filters: scans of one prefix leave out tables without it, and answers stay what they are,
-//! whatever filters there are, were or will be.
+//! Prefix filters: scans of one prefix skip tables without it, and answers stay the same, whatever
+//! filters there are, were or will be.
 
 use std::collections::BTreeMap;
 use std::ops::Bound;

@@ -1,4 +1,4 @@
-//! Choices of a test: random, and the same again for the same seed.
+//! Random choices of a test, the same for the same seed.
 
 use std::ops::Bound;
 use std::time::{Duration, UNIX_EPOCH};

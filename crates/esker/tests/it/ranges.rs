@@ -1,4 +1,4 @@
-//! What range deletes save: tables that a scan passes by, and tables that go without being read.
+//! What range deletes save: tables that a scan skips, and tables dropped unread.
 
 use std::collections::BTreeSet;
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! What a database holds, read whole and compared with what it should.
+//! Reads the whole contents of a database and compares them with what it should hold.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! Opens what a crash has left, and checks the laws of recovery.
+//! Opens what a crash left, and checks the laws of recovery.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

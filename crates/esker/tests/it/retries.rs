@@ -1,4 +1,4 @@
-//! Background jobs that failed, once the cause of it is gone.
+//! Failed background jobs, once the cause is gone.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;

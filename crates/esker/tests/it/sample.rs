@@ -1,4 +1,4 @@
-//! A small database with files of every kind, and what it holds.
+//! A small database with files of every kind, and its contents.
 
 use std::path::Path;
 

@@ -1,4 +1,4 @@
-//! Seeks that search several runs pay for a merge of these, and for nothing before.
+//! Seeks that search several runs pay for a merge of these, and not before.
 
 use std::ops::Range;
 

@@ -1,5 +1,4 @@
-//! Log segments: those that cannot be made leave nothing behind, and many of them bring no memory
-//! with them.
+//! Log segments: failed creations leave nothing behind, and many hold no extra memory.
 
 use std::path::Path;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! Makes a failing list of operations shorter.
+//! Shortens a failing list of operations.
 
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};

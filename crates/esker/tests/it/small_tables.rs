@@ -1,4 +1,4 @@
-//! What becomes of tables that overlap nothing: few files, compressed as their level asks for.
+//! Tables that overlap nothing: they become few files, compressed as their level requires.
 
 use esker::env::Env;
 use esker::{

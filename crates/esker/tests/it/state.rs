@@ -1,4 +1,4 @@
-//! What a database should hold, kept the simplest way: maps of byte strings.
+//! What a database should hold, in the simplest form: maps of byte strings.
 //!
 //! A [`State`] is the database at one sequence number. Copies share what they have in common, so a
 //! history is a list of them, and a snapshot is one.

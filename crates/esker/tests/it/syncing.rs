@@ -1,5 +1,5 @@
-//! A sync that returned covers every write that was acknowledged before it began, whoever else is
-//! handing the log to the system meanwhile; and what is done for the log without anybody asking.
+//! A sync that returned covers every write acknowledged before it began, whoever else is writing
+//! out the log meanwhile; and what happens to the log without a request.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, PoisonError, mpsc};

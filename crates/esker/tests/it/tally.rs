@@ -1,5 +1,4 @@
-//! What the harnesses went through, counted and printed, so that a figure in a document is one that
-//! a run has written.
+//! Counts and prints how much the harnesses have run, so that figures in documents come from runs.
 //!
 //! A line `counted: NUMBER WHAT` on standard error; `cargo run -p xtask -- prove` adds them up.
 

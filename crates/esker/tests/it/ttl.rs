@@ -1,5 +1,5 @@
-//! Values that expire: gone at once for every way to read, with nothing older coming back, kept
-//! for who reads as of before, and off the disk by whole tables.
+//! Values that expire: gone at once for every way to read, with nothing older reappearing, kept for
+//! readers as of earlier, and removed from disk by whole tables.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};

@@ -1,4 +1,4 @@
-//! The cache over a close and an open: what was in it is in it again, and nothing else changes for it.
+//! The cache across close and open: its contents are loaded again, and nothing else changes.
 
 use std::collections::BTreeMap;
 use std::path::Path;

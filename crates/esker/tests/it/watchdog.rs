@@ -1,4 +1,4 @@
-//! Ends the tests when one of them hangs, and says which, with its seed.
+//! Ends the tests when one hangs, and reports which, with its seed.
 
 use std::cell::RefCell;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! What other policies would cost, against what they do cost.
+//! The estimated costs of other policies, compared with their real costs.
 
 use esker::env::Env;
 use esker::{CompactionPolicy, Db, ErrorKind, Keyspace, KeyspaceOptions, Options};

@@ -1,4 +1,4 @@
-//! Lists of operations for crash and fault tests, and how they are done to a database.
+//! Lists of operations for crash and fault tests, and how they are executed.
 
 use std::collections::BTreeSet;
 use std::ops::Bound;
