@@ -1,4 +1,4 @@
-//! The command line: what may be asked, and the text of `--help`.
+//! The command line: commands and options, and the text of `--help`.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -158,7 +158,7 @@ pub(crate) struct Place {
 }
 
 impl Place {
-    /// A directory that holds the log, too.
+    /// A directory that also holds the log.
     pub(crate) fn whole(dir: &Path) -> Self {
         Self { dir: dir.to_path_buf(), log_dir: None }
     }
@@ -289,7 +289,7 @@ pub(crate) enum KeyOrder {
 }
 
 impl KeyOrder {
-    /// The order as the database knows it.
+    /// The order as the database names it.
     pub(crate) fn order(self) -> Order {
         match self {
             Self::Bytewise => Order::bytewise(),

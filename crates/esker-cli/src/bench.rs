@@ -1,16 +1,16 @@
-//! `esker bench`: measures a database with the workloads that db_bench made customary.
+//! `esker bench`: measures a database with the customary workloads of db_bench.
 //!
-//! Each benchmark of the list runs on what the ones before it left; those that fill start with an
-//! empty database. Keys are hashes of an index (`keys`), or ascend evenly for `fillseq`; values
-//! are slices of a pool (`values`). Both are functions of the index, so that reads can be checked,
-//! and one in a thousand is.
+//! Each benchmark of the list runs on what the previous ones left; those that fill start with an
+//! empty database. Keys are hashes of an index (`keys`), or ascend evenly for `fillseq`; values are
+//! slices of a pool (`values`). Both are functions of the index, so reads can be checked; one in a
+//! thousand is.
 //!
-//! What a row says: the rate while the benchmark ran; the rate until background work had settled;
+//! A row shows: the rate while the benchmark ran; the rate until background work had settled;
 //! latencies of single operations; processor time of the whole process until settled, per
 //! operation; bytes handed to the system until settled, per byte of keys and values; the peak of
 //! resident memory during the benchmark; the size on disk after it.
 //!
-//! It knows the public face of the engine only, as any other program would.
+//! It uses only the public API of the engine, like any other program.
 
 mod arguments;
 mod keys;

@@ -1,4 +1,4 @@
-//! Compaction policies as the command line names them, each with its defaults.
+//! Names of compaction policies on the command line, each with its defaults.
 
 use clap::ValueEnum;
 use esker::CompactionPolicy;

@@ -1,7 +1,7 @@
 //! `esker doctor`: finds damage in a database that nobody has open, and repairs it.
 //!
-//! Reports go to the output as text or as one JSON object, progress to a person who watches. The
-//! exit status says whether there is damage, so that a script needs to read nothing.
+//! Reports are output as text or as one JSON object; progress is shown on a terminal. The exit
+//! status says whether there is damage, so a script need not read anything.
 
 mod json;
 
@@ -122,7 +122,7 @@ fn verify(place: &DatabasePlace, json: bool, quiet: bool, out: &mut dyn Write) -
         (false, true) => writeln!(out, "{}", json::of_verification(&report)),
         (false, false) => write!(out, "{report}"),
     };
-    // Also where nobody reads the report to its end.
+    // Even if nobody reads the report to its end.
     damaged_unless(report.is_sound(), &place.dir, quiet)?;
     Ok(written?)
 }

@@ -1,4 +1,4 @@
-//! Why a command fails, as one line and an exit status.
+//! Why a command fails, as a line and an exit status.
 
 use std::fmt;
 use std::io;
@@ -15,27 +15,27 @@ pub(crate) type Result<T> = std::result::Result<T, Failure>;
 pub(crate) enum Failure {
     /// The key is not there: exit status 3.
     NotFound(String),
-    /// The database refused: exit status 4 if its files are damaged, else 1.
+    /// The database refused: exit status 4 if its files are damaged, otherwise 1.
     Database(esker::Error),
     /// A file of a database is damaged: exit status 4.
     Damaged(String),
-    /// Anything else, said in one line: exit status 1.
+    /// Anything else, as one line: exit status 1.
     Other(String),
     /// Something could not be printed, because nobody reads it.
     Output(io::Error),
-    /// What went wrong has been said already: exit status 1.
+    /// The error has already been printed: exit status 1.
     Said,
-    /// Files are damaged, and that has been said, or is not to be: exit status 4.
+    /// Files are damaged; that has been printed, or need not be: exit status 4.
     SaidDamaged,
 }
 
 impl Failure {
-    /// A failure that is said in one line.
+    /// A failure printed as one line.
     pub(crate) fn other(message: impl Into<String>) -> Self {
         Self::Other(message.into())
     }
 
-    /// A failure of the database that `message` says in other words.
+    /// A failure of the database, in the words of `message`.
     pub(crate) fn worded(error: &esker::Error, message: String) -> Self {
         match error.kind() {
             ErrorKind::Corruption => Self::Damaged(message),
@@ -43,7 +43,7 @@ impl Failure {
         }
     }
 
-    /// The exit status. A reader that went away is no failure of ours.
+    /// The exit status. A reader that is gone is no failure of ours.
     pub(crate) fn exit_status(&self) -> u8 {
         match self {
             Self::NotFound(_) => 3,

@@ -1,4 +1,4 @@
-//! `esker plan` and `esker what-if`: what compactions come next, and what they would cost under
+//! `esker plan` and `esker what-if`: which compactions come next, and what they would cost under
 //! other policies. Both open the database for reading only.
 
 use std::io::Write;
@@ -66,7 +66,7 @@ pub(crate) fn what_if(arguments: &WhatIfArguments, out: &mut dyn Write) -> Resul
         .map(|policy| KeyspaceOptions {
             compaction: policy.policy(),
             memtable_bytes,
-            // What some policies cannot have beside them has no part in a replay.
+            // Options that some policies do not allow have no part in a replay.
             delete_deadline: None,
             periodic_compaction: None,
             ..live.clone()

@@ -1,8 +1,8 @@
-//! Lengths of time as people write them: `500ms`, `90s`, `5m`, `2h`, `7d`.
+//! Durations as people write them: `500ms`, `90s`, `5m`, `2h`, `7d`.
 
 use std::time::Duration;
 
-/// Reads a length of time: a whole number and its unit.
+/// Parses a duration: a whole number and its unit.
 ///
 /// # Errors
 /// A phrase that says what is wrong with the text.

@@ -1,7 +1,7 @@
 //! `esker load`: many records from a file into a keyspace.
 //!
-//! Records are stored in batches, or through a bulk loader. An error in the input names the line, and
-//! says how many records before it are stored; those stay.
+//! Records are stored in batches, or through a bulk loader. An error in the input names the line,
+//! and how many records before it are stored; those stay.
 
 mod debian;
 mod input;
@@ -21,7 +21,7 @@ use crate::open;
 use crate::text::{grouped, size};
 use record::{ReadError, Record, Records};
 
-/// Records that are committed together, if their bytes do not end the batch before.
+/// Records committed together, unless their bytes end the batch earlier.
 const BATCH_COUNT_MAX: usize = 1_000;
 /// Bytes of keys and values after which a batch is committed.
 const BATCH_BYTES_MAX: usize = 1 << 20;
@@ -55,7 +55,7 @@ pub(crate) fn run(arguments: &Load, out: &mut dyn Write) -> Result<()> {
     open::close(db, "every record is stored")
 }
 
-/// A bulk load that did not come to its end.
+/// A bulk load that did not finish.
 fn not_loaded(error: esker::Error) -> Failure {
     match error.outcome() {
         Outcome::NotDone => Failure::worded(&error, format!("{error} ({NOTHING_STAYS})")),
@@ -70,7 +70,7 @@ fn all_stay(count: u64) -> String {
     format!("{} records before it are stored", grouped(count))
 }
 
-/// What is to be said of records that were written, where the log cannot be made durable.
+/// The message about written records if the log cannot be made durable.
 fn unknown(count: u64) -> String {
     format!("{} records were written, and a scan tells how many of them stay", grouped(count))
 }
@@ -88,11 +88,11 @@ trait Sink {
     /// Stores records, all or none.
     fn store(&mut self, records: &[Record]) -> std::result::Result<(), esker::Error>;
 
-    /// What of the `count` records that were stored stays, if the load ends before the next one.
+    /// Which of the `count` stored records stay, if the load ends before the next one.
     fn what_stays(&self, count: u64) -> String;
 }
 
-/// Gives every record to a bulk loader.
+/// Passes every record to a bulk loader.
 struct Bulk(BulkLoader);
 
 impl Sink for Bulk {
@@ -105,7 +105,7 @@ impl Sink for Bulk {
     }
 }
 
-/// Stores every batch of records as a batch of a keyspace.
+/// Stores batches of records as batches of a keyspace.
 struct Batches<'a> {
     db: &'a Db,
     keyspace: &'a Keyspace,
@@ -128,7 +128,7 @@ impl Sink for Batches<'_> {
     }
 
     fn what_stays(&self, count: u64) -> String {
-        // Until then they may be in the memory of this process alone.
+        // Until then they may be only in the memory of this process.
         match self.db.sync() {
             Ok(()) => all_stay(count),
             Err(_) => unknown(count),
@@ -195,8 +195,8 @@ fn store(
     }
 }
 
-/// Refuses a key that no database takes, here, where its line is known. No input has a value that none
-/// takes: [`record::LINE_LEN_MAX`].
+/// Refuses a key that no database accepts here, where its line is known. No input has a value that
+/// none accepts: [`record::LINE_LEN_MAX`].
 fn within_limits(record: Option<Record>) -> std::result::Result<Option<Record>, ReadError> {
     match record {
         Some(Record { key, line, .. }) if KEY_LEN_MAX < key.len() => {

@@ -1,8 +1,8 @@
 //! The program `esker`: a key-value database from the command line.
 //!
-//! Each command is a module; this file only tells them apart, prints what went wrong in one line,
-//! and turns it into the exit status. Everything printed goes through one writer, so that a reader
-//! that goes away ends the program quietly.
+//! Each command is a module; this file only dispatches to them, prints errors as one line, and
+//! turns them into the exit status. All output goes through one writer, so that the program ends
+//! quietly if its reader is gone.
 
 #![forbid(unsafe_code)]
 
@@ -39,7 +39,7 @@ fn main() -> ExitCode {
     let mut out = BufWriter::new(io::stdout().lock());
     let result = match Arguments::try_parse() {
         Ok(arguments) => run(&arguments.command, &mut out).and_then(|()| Ok(out.flush()?)),
-        // Help and version are answers; anything else is an error like others.
+        // Help and version are answers; anything else is an ordinary error.
         Err(answer) => match (answer.print(), answer.use_stderr()) {
             (_, true) => Err(Failure::Said),
             (printed, false) => printed.map_err(Failure::Output),
@@ -47,7 +47,7 @@ fn main() -> ExitCode {
     };
     let Err(failure) = result else { return ExitCode::SUCCESS };
     if let Some(line) = failure.line() {
-        // What was printed before the failure comes first.
+        // Output from before the failure comes first.
         drop(out.flush());
         drop(writeln!(io::stderr(), "{line}"));
     }

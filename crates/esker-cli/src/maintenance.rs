@@ -1,4 +1,4 @@
-//! The commands that look at a whole database or put it in shape: stats, levels, compact, flush.
+//! Commands that inspect or maintain a whole database: stats, levels, compact, flush.
 
 use std::ffi::OsStr;
 use std::io::Write;
@@ -14,7 +14,7 @@ pub(crate) fn stats(place: &Place, out: &mut dyn Write) -> Result<()> {
     report::stats(&open::read_only(place)?, out)
 }
 
-/// `esker levels`: every keyspace, an empty line between two.
+/// `esker levels`: every keyspace, with an empty line between two.
 pub(crate) fn levels(place: &Place, out: &mut dyn Write) -> Result<()> {
     let db = open::read_only(place)?;
     for (index, name) in db.keyspaces().iter().enumerate() {

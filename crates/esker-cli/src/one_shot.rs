@@ -1,6 +1,6 @@
-//! The commands that do one thing and end: get, put, del, scan.
+//! Commands that do one thing and end: get, put, del, scan.
 //!
-//! Reading commands open the database for reading only, and leave its files as they are.
+//! Reading commands open the database for reading only, and leave its files unchanged.
 
 use std::ffi::OsStr;
 use std::io::Write;
@@ -15,10 +15,10 @@ use crate::open;
 use crate::output::Printer;
 use crate::text::{from_hex, shown};
 
-/// What a write has come to once it is committed.
+/// The result of a write once it is committed.
 const STORED: &str = "the write is stored";
 
-/// `esker get`: prints the value, or fails with the status for what is not there.
+/// `esker get`: prints the value, or fails with the status for missing keys.
 pub(crate) fn get(target: &Target, key: &OsStr, form: Form, out: &mut dyn Write) -> Result<()> {
     let key = argument(key, form.hex)?;
     let db = open::read_only(&target.place)?;
@@ -64,7 +64,7 @@ const fn durability(is_synced: bool) -> Durability {
     if is_synced { Durability::Power } else { Durability::Process }
 }
 
-/// `esker scan`: prints the entries; none at all is no failure.
+/// `esker scan`: prints the entries; finding none is no failure.
 pub(crate) fn scan(arguments: &Scan, out: &mut dyn Write) -> Result<()> {
     let is_hex = arguments.form.hex;
     let bound = |key: &Option<_>| key.as_deref().map(|key| argument(key, is_hex)).transpose();
@@ -91,7 +91,7 @@ pub(crate) fn scan(arguments: &Scan, out: &mut dyn Write) -> Result<()> {
     }
 }
 
-/// The bytes that an argument stands for: its own, or those of its hexadecimal digits.
+/// The bytes of an argument: its own, or those of its hexadecimal digits.
 pub(crate) fn argument(argument: &OsStr, is_hex: bool) -> Result<Vec<u8>> {
     let bytes = argument.as_encoded_bytes();
     if is_hex { from_hex(bytes).map_err(Failure::Other) } else { Ok(bytes.to_vec()) }

@@ -1,4 +1,4 @@
-//! Opens databases and keyspaces as the commands need them, and closes them.
+//! Opens databases and keyspaces as commands need them, and closes them.
 
 use esker::{Db, DbBuilder, Keyspace, Options};
 
@@ -25,7 +25,7 @@ pub(crate) fn or_create(place: &Place) -> Result<Db> {
     Ok(builder(place).open()?)
 }
 
-/// Closes the database. A failure says first what is `done` nevertheless.
+/// Closes the database. The error of a failure first says what is `done` nevertheless.
 pub(crate) fn close(db: Db, done: &str) -> Result<()> {
     db.close().map_err(|error| {
         let what = format!("{done}, but the database could not be closed in order: {error}");
@@ -33,7 +33,7 @@ pub(crate) fn close(db: Db, done: &str) -> Result<()> {
     })
 }
 
-/// The keyspace of that name, which must exist; the default one without a name.
+/// The keyspace of that name, which must exist; without a name, the default one.
 pub(crate) fn keyspace(db: &Db, name: Option<&str>) -> Result<Keyspace> {
     let Some(name) = name else { return Ok(db.default_keyspace().clone()) };
     db.existing_keyspace(name)?.ok_or_else(|| {
@@ -42,8 +42,8 @@ pub(crate) fn keyspace(db: &Db, name: Option<&str>) -> Result<Keyspace> {
     })
 }
 
-/// The keyspace of that name, created in that order if there is none; the default one without a
-/// name.
+/// The keyspace of that name, created in that order if it is missing; without a name, the default
+/// one.
 pub(crate) fn keyspace_or_create(
     db: &Db,
     name: Option<&str>,
@@ -57,7 +57,7 @@ pub(crate) fn keyspace_or_create(
     }
     match existing {
         Some(keyspace) if keyspace.options() == options => Ok(keyspace),
-        // With another order than it was created with it is refused.
+        // If it was created with another order, it is refused.
         _ => Ok(db.keyspace(name, options)?),
     }
 }

@@ -41,7 +41,7 @@ impl<'a> Printer<'a> {
         Ok(())
     }
 
-    /// A line with a value; its key too where the form is JSON.
+    /// A line with a value; with its key too if the form is JSON.
     pub(crate) fn value(&mut self, key: &[u8], value: &[u8]) -> Result<()> {
         if self.form.json {
             return self.json(Some(key), Some(value));

@@ -1,4 +1,4 @@
-//! The tree as a picture in text: one line a level, a bar for its bytes, and where its tables lie.
+//! The tree as a text picture: a line per level, a bar for its bytes, and where its tables are.
 //!
 //! ```text
 //! level  tables  entries     size  keys a ... z
@@ -6,9 +6,9 @@
 //!     1       3    9,000  6.0 MiB  [=======][==========][======]
 //! ```
 //!
-//! A table takes the part of the line that its keys take in the order of all keys: positions come
-//! from the ranks of the tables' bounds, so every table can be seen however skewed the keys are.
-//! The runs of level 0 lie over each other, newest first, each on its own line.
+//! A table takes the part of the line that its keys take in the order of all keys: positions are
+//! ranks of the tables' bounds, so every table is visible however skewed the keys are. The runs of
+//! level 0 are stacked, newest first, each on its own line.
 
 use std::cmp::Ordering;
 use std::fmt::Write as _;
@@ -17,12 +17,12 @@ use esker::{LevelInfo, Order, RunInfo, TableInfo};
 
 use crate::text::{grouped, shortened, size};
 
-/// Columns that the picture of a run takes.
+/// Columns of the picture of a run.
 const WIDTH: usize = 60;
-/// Lines for the runs of one level; more are counted, not drawn.
+/// Lines for the runs of one level; any more are counted, not drawn.
 const RUNS_MAX: usize = 8;
 
-/// Draws the levels of a keyspace in that order, shallowest first; levels without a run are left out.
+/// Draws the levels of a keyspace in that order, shallowest first, without empty ones.
 pub(crate) fn draw(levels: &[LevelInfo], order: &Order) -> String {
     let scale = Scale::of(levels, order);
     let mut out = String::new();
@@ -54,14 +54,14 @@ fn line(out: &mut String, [number, tables, entries, size]: [String; 4], rest: &s
         .expect("a string takes all that is written");
 }
 
-/// Every bound of every table, in the order of the keyspace.
+/// All bounds of all tables, in the order of the keyspace.
 struct Scale<'a> {
     bounds: Vec<&'a [u8]>,
     is_reverse: bool,
 }
 
 impl<'a> Scale<'a> {
-    /// In an order that is known by its name alone, bounds are shown as they are stored: by their bytes.
+    /// In an order of which only the name is known, bounds are shown as stored: by their bytes.
     fn of(levels: &'a [LevelInfo], order: &Order) -> Self {
         let is_reverse = *order == Order::reverse_bytewise();
         let tables = levels.iter().flat_map(|level| &level.runs).flat_map(|run| &run.tables);
@@ -76,14 +76,14 @@ impl<'a> Scale<'a> {
         Some((self.bounds.first()?, self.bounds.last()?))
     }
 
-    /// The column that a bound stands at, `0..WIDTH`.
+    /// The column of a bound, `0..WIDTH`.
     fn column(&self, bound: &[u8]) -> usize {
         let is_before = |other: &&[u8]| compare(other, bound, self.is_reverse).is_lt();
         let rank = self.bounds.partition_point(is_before);
         rank * (WIDTH - 1) / (self.bounds.len() - 1).max(1)
     }
 
-    /// A run as brackets: `[==]` for a table, `#` where tables are too narrow to tell apart.
+    /// A run as brackets: `[==]` for a table, `#` where tables are too narrow to distinguish.
     fn bar(&self, run: &RunInfo) -> String {
         let mut columns = vec![b' '; WIDTH];
         for table in &run.tables {

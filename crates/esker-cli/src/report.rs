@@ -1,4 +1,4 @@
-//! What the shell, the one-shot commands and the tour print alike: the tree, and counters.
+//! Output shared by the shell, the one-shot commands and the tour: the tree, and counters.
 
 use std::io::Write;
 
@@ -29,7 +29,7 @@ pub(crate) fn levels(keyspace: &Keyspace, out: &mut dyn Write) -> Result<()> {
     Ok(())
 }
 
-/// Prints health and counters of a database, one a line.
+/// Prints health and counters of a database, one per line.
 pub(crate) fn stats(db: &Db, out: &mut dyn Write) -> Result<()> {
     writeln!(out, "health {}", shown(db.health().to_string().as_bytes()))?;
     write!(out, "{}", db.stats())?;

@@ -1,9 +1,9 @@
 //! `esker shell`: commands from a person or from a pipe.
 //!
-//! A person gets a prompt, history and completion; from a pipe only results are printed. The
-//! results are the same. A command that fails prints a line to standard error and the shell goes
-//! on; at the end it tells by its exit status that one failed, and whether it was for damage. Once
-//! nobody reads the results it runs nothing more, and fails: what is not run may be writes.
+//! A person gets a prompt, history and completion; for a pipe only results are printed. The results
+//! are the same. A command that fails prints a line to standard error, and the shell continues; at
+//! the end, its exit status says that one failed, and whether due to damage. Once nobody reads the
+//! results it runs nothing more, and fails: what is not run may be writes.
 
 mod command;
 mod editor;
@@ -30,7 +30,7 @@ pub(crate) fn run(arguments: &Shell, out: &mut dyn Write) -> Result<()> {
     } else {
         read_lines(&mut session, io::stdin().lock(), out, &mut io::stderr())
     };
-    // The database is closed in order even when nobody reads our output any more.
+    // The database is closed in order even if nobody reads our output any more.
     let failed = session.take_failure();
     let closed = session.close();
     let ended = match closed {
@@ -40,10 +40,10 @@ pub(crate) fn run(arguments: &Shell, out: &mut dyn Write) -> Result<()> {
     outcome(failed, ended)
 }
 
-/// What the shell ends with, if this is what commands that failed come to, and this is how it ended.
+/// The result of the shell, from the failure of its commands and the way it ended.
 fn outcome(failed: Option<Failure>, ended: Result<()>) -> Result<()> {
     let ended = ended.map_err(|failure| match failure.is_broken_pipe() {
-        // What a pipe still holds for us may be writes.
+        // Commands left in a pipe may be writes.
         true => Failure::other(
             "nobody reads the output any more, and the commands that follow were not run",
         ),
@@ -75,7 +75,7 @@ fn open_database(arguments: &Shell) -> Result<(Db, Keyspace)> {
     Ok((db, keyspace))
 }
 
-/// The options that the arguments ask for, if they are not those in force.
+/// The options requested by the arguments, if they differ from those in force.
 fn changed_options(arguments: &Shell, in_force: KeyspaceOptions) -> Option<KeyspaceOptions> {
     let mut options = in_force.clone();
     if let Some(compaction) = arguments.compaction {
@@ -93,7 +93,7 @@ fn changed_options(arguments: &Shell, in_force: KeyspaceOptions) -> Option<Keysp
     (options != in_force).then_some(options)
 }
 
-/// Runs a command a line until the input ends or a command says so.
+/// Runs one command per line until the input ends or a command ends it.
 fn read_lines(
     session: &mut Session,
     mut input: impl BufRead,
@@ -111,10 +111,10 @@ fn read_lines(
     }
 }
 
-/// Runs one line. False if it asks to leave.
+/// Runs one line. Returns false if it asks to leave.
 ///
 /// # Errors
-/// Only if nothing can be printed; that a command failed is printed and noted.
+/// Only if nothing can be printed; a failed command is printed and recorded.
 fn run_line(
     session: &mut Session,
     line: &[u8],
@@ -127,7 +127,7 @@ fn run_line(
         Ok(Some(command)) => session.execute(&command, out),
         Err(what) => Err(Failure::other(what)),
     };
-    // Whoever reads the results over a pipe waits for each.
+    // Whoever reads the results from a pipe waits for each.
     let flushed = out.flush();
     match result {
         Ok(()) => {}

@@ -1,7 +1,7 @@
-//! `esker simulate`: a compaction policy at work on a tree without files.
+//! `esker simulate`: runs a compaction policy on a tree without files.
 //!
-//! Prints every step, then the amplifications. A policy that does not come to rest, or breaks the
-//! order of a level, fails the command.
+//! Prints every step, then the amplifications. The command fails if the policy does not come to
+//! rest, or breaks the order of a level.
 
 mod arguments;
 #[cfg(test)]

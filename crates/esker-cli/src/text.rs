@@ -1,7 +1,7 @@
 //! Bytes as text, and back.
 //!
-//! What is printable UTF-8 is shown as it is; every other byte as `\xNN`. Nothing that is shown
-//! moves the cursor of a terminal, rings it, or turns the direction of its text.
+//! Printable UTF-8 is shown as it is; every other byte as `\xNN`. Nothing shown moves the cursor of
+//! a terminal, rings its bell, or changes the direction of its text.
 
 use std::io::{self, Write};
 use std::path::Path;
@@ -26,7 +26,7 @@ pub(crate) fn shown_path(path: &Path) -> String {
     shown(path.as_os_str().as_encoded_bytes())
 }
 
-/// A path as a word of a POSIX shell: in quotes where it needs them.
+/// A path as a word of a POSIX shell: quoted if necessary.
 pub(crate) fn quoted_path(path: &Path) -> String {
     let text = shown_path(path);
     let is_plain = |c: char| c.is_alphanumeric() || "/._-+,:@%".contains(c);
@@ -36,7 +36,7 @@ pub(crate) fn quoted_path(path: &Path) -> String {
     format!("'{}'", text.replace('\'', "'\\''"))
 }
 
-/// As [`shown`], cut with `...` when longer than `width_max` characters.
+/// Like [`shown`], cut with `...` if longer than `width_max` characters.
 pub(crate) fn shortened(bytes: &[u8], width_max: usize) -> String {
     // Cut first: a value may have gigabytes. No character is shown from more than four bytes.
     let text = shown(&bytes[..bytes.len().min(4 * width_max + 4)]);
@@ -56,7 +56,7 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
     })
 }
 
-/// The bytes that hexadecimal digits stand for.
+/// The bytes of hexadecimal digits.
 ///
 /// # Errors
 /// A phrase that says what is wrong.
@@ -70,7 +70,7 @@ pub(crate) fn from_hex(digits: &[u8]) -> Result<Vec<u8>, String> {
         .ok_or_else(|| format!("'{}' is not hexadecimal", shown(digits)))
 }
 
-/// `NAME:DIGITS` with its hexadecimal digits in lower case, as they are recorded.
+/// `NAME:DIGITS` with its hexadecimal digits in lower case, as recorded.
 pub(crate) fn with_lower_digits(name: &str) -> String {
     match name.split_once(':') {
         Some((name, digits)) => format!("{name}:{}", digits.to_ascii_lowercase()),
@@ -78,13 +78,13 @@ pub(crate) fn with_lower_digits(name: &str) -> String {
     }
 }
 
-/// The byte that two hexadecimal digits stand for.
+/// The byte of two hexadecimal digits.
 pub(crate) fn hex_byte(high: u8, low: u8) -> Option<u8> {
     let digit = |c: u8| char::from(c).to_digit(16);
     u8::try_from(digit(high)? * 16 + digit(low)?).ok()
 }
 
-/// A count with its digits in groups of three: `112,320`.
+/// A count with its digits grouped in threes: `112,320`.
 pub(crate) fn grouped(count: u64) -> String {
     let digits = count.to_string();
     let mut out = String::with_capacity(digits.len() + digits.len() / 3);

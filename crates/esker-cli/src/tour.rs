@@ -1,8 +1,8 @@
 //! `esker tour`: what the database does, on real data, in a minute.
 //!
 //! Loads the cities of the world into two keyspaces, then shows reads, a batch, a snapshot, what is
-//! left after the program was killed while writing, and the tree. What it changes it changes back,
-//! so a second tour of the same directory shows the same. A database of somebody else is refused.
+//! left after the program was killed while writing, and the tree. It undoes its changes, so a
+//! second tour of the same directory shows the same. Any other database is refused.
 
 mod cities;
 mod kill;
@@ -25,11 +25,11 @@ pub(crate) use kill::write_until_killed;
 const BY_NAME: &str = "cities";
 /// Keyspace of the index by country and population.
 const BY_POPULATION: &str = "by-population";
-/// Small memtables, so that this much data already makes a tree with several levels.
+/// Small memtables, so that this data already makes a tree of several levels.
 const MEMTABLE_BYTES: u64 = 1 << 20;
-/// Cities that are stored in one batch.
+/// Cities stored in one batch.
 const BATCH_COUNT: usize = 500;
-/// GeoNames id of the city that the tour looks at.
+/// GeoNames id of the city shown.
 const LISBON: u64 = 2_267_057;
 
 /// Runs the tour.
@@ -54,8 +54,8 @@ pub(crate) fn run(dir: &Path, out: &mut dyn Write) -> Result<()> {
     tour.goodbye(dir, &lisbon)
 }
 
-/// Opens the database of the tour: a new one, or that of an earlier tour. Into any other one nothing
-/// is written.
+/// Opens the database of the tour: a new one, or that of an earlier tour. Nothing is written to any
+/// other.
 fn open(dir: &Path) -> Result<Db> {
     let db = crate::open::or_create(&Place::whole(dir))?;
     let made = [BY_NAME, BY_POPULATION, kill::NUMBERS];
@@ -89,7 +89,7 @@ impl Maps {
         Ok(batch.commit()?)
     }
 
-    /// Gives a city another number of inhabitants, in both keyspaces at once.
+    /// Changes the number of inhabitants of a city, in both keyspaces at once.
     fn change_population(&self, city: &City, population: u64) -> Result<City> {
         let changed = City { population, ..city.clone() };
         let mut batch = self.db.batch();

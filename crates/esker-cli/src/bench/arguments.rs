@@ -1,4 +1,4 @@
-//! What may be asked of `esker bench`.
+//! The arguments of `esker bench`.
 
 use std::path::PathBuf;
 
@@ -99,14 +99,14 @@ pub(crate) struct BenchArguments {
     pub(crate) histogram: bool,
 }
 
-/// More threads than any machine has processors, and few enough that their stacks find room.
+/// More threads than any machine has processors, but few enough for their stacks to fit.
 const THREADS_MAX: u64 = 4096;
 
-/// Keys of one call: what is asked for at once is held in memory.
+/// Keys of one call: all keys requested at once are held in memory.
 const MULTIGET_SIZE_MAX: u64 = 1 << 20;
 
 impl BenchArguments {
-    /// What is wrong with them, if anything is.
+    /// Checks the arguments; says what is wrong.
     pub(super) fn check(&self) -> Result<(), String> {
         if !(8..=esker::limits::KEY_LEN_MAX).contains(&self.key_size) {
             return Err(format!("--key-size is {}, and must be from 8 to 65535", self.key_size));

@@ -1,13 +1,13 @@
-//! The keys of the benchmark: functions of an index, and all different.
+//! The keys of the benchmark: functions of an index, all different.
 
 use esker_base::key_head;
 
 use super::random::mix;
 
-/// How keys follow from indexes.
+/// How keys are made from indexes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Order {
-    /// Hashes of the index: one index after the other gives random keys.
+    /// Hashes of the index: consecutive indexes give random keys.
     Hashed,
     /// Ascending with the index, spread evenly.
     Ascending,
@@ -58,11 +58,11 @@ impl Keys {
     }
 }
 
-/// The first eight bytes are `head`, and what follows is a function of it.
+/// The first eight bytes are `head`; the rest is a function of it.
 #[inline]
 fn write_key(head: u64, key: &mut [u8]) {
     let (first, rest) = key.split_at_mut(8);
-    // As `key_head` reads it: keys are in the order of their heads.
+    // As `key_head` reads it: keys are ordered like their heads.
     first.copy_from_slice(&head.swap_bytes().to_le_bytes());
     debug_assert!(key_head(first) == head);
     let mut tail = head;

@@ -5,8 +5,7 @@ use std::time::Duration;
 use esker::env::{Clock as _, SystemClock};
 use hdrhistogram::Histogram;
 
-/// Of short operations one in this many is timed: reading the clock twice would cost a tenth of
-/// one of them.
+/// One in this many short operations is timed: reading the clock twice would cost a tenth of one.
 const SAMPLE_EVERY: u64 = 8;
 
 /// Collects latencies on one thread.
@@ -27,13 +26,13 @@ impl Latencies {
         Self { clock, nanos, started, last: started, per_second: Vec::new() }
     }
 
-    /// Lets the next lap begin here.
+    /// Starts the next lap here.
     pub(super) fn restart(&mut self) {
         self.last = self.clock.now();
     }
 
-    /// Notes an operation that began when the one before it ended. The clock is read once, so
-    /// that every operation can be noted and the longest is not missed.
+    /// Records an operation that began when the previous one ended. The clock is read once, so that
+    /// every operation can be recorded and the longest is not missed.
     #[inline]
     pub(super) fn lap(&mut self) {
         let now = self.clock.now();
@@ -49,7 +48,7 @@ impl Latencies {
         self.per_second[second] += 1;
     }
 
-    /// Does an operation, and notes its time if `number` is one that is timed.
+    /// Does an operation, and records its time if `number` is one that is timed.
     #[inline]
     pub(super) fn sample<R>(&mut self, number: u64, operation: impl FnOnce() -> R) -> R {
         if !number.is_multiple_of(SAMPLE_EVERY) {
@@ -74,7 +73,7 @@ impl Latencies {
         }
     }
 
-    /// Operations that ended in each whole second: the last, which was not whole, is left out.
+    /// Operations that ended in each whole second: the last, incomplete one is left out.
     pub(super) fn per_second(&self) -> &[u64] {
         self.per_second.split_last().map_or(&[], |(_, whole)| whole)
     }
@@ -92,8 +91,8 @@ impl Latencies {
         self.nanos.max() as f64 / 1000.0
     }
 
-    /// Upper ends of buckets in microseconds, each twice as wide as the one before, with how many
-    /// operations fell into them.
+    /// Upper ends of buckets in microseconds, each twice the previous one, with the number of
+    /// operations in them.
     pub(super) fn buckets(&self) -> Vec<(f64, u64)> {
         let buckets = self.nanos.iter_log(128, 2.0);
         let each = |bucket: hdrhistogram::iterators::IterationValue<u64>| {

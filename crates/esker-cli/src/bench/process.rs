@@ -1,4 +1,4 @@
-//! What the system says about this process and its files. `None` where it does not say.
+//! What the system reports about this process and its files; `None` if it does not.
 
 use std::fs;
 use std::path::Path;
@@ -13,22 +13,22 @@ pub(super) fn processor_time() -> Duration {
     Duration::from_secs(secs) + Duration::from_nanos(nanos)
 }
 
-/// Bytes that were handed to the system to write.
+/// Bytes handed to the system for writing.
 pub(super) fn written_bytes() -> Option<u64> {
     field(&fs::read_to_string("/proc/self/io").ok()?, "wchar:")
 }
 
-/// The most memory that was resident since [`reset_peak_memory`], in bytes.
+/// The peak of resident memory since [`reset_peak_memory`], in bytes.
 pub(super) fn peak_memory_bytes() -> Option<u64> {
     Some(field(&fs::read_to_string("/proc/self/status").ok()?, "VmHWM:")? * 1024)
 }
 
-/// Forgets the peak so far. Where that is not possible, peaks are those since the start.
+/// Resets the peak. If that is not possible, peaks are those since the start.
 pub(super) fn reset_peak_memory() {
     drop(fs::write("/proc/self/clear_refs", "5"));
 }
 
-/// Lengths of all files in `dir`. Files may go while it counts.
+/// Lengths of all files in `dir`. Files may disappear meanwhile.
 pub(super) fn dir_bytes(dir: &Path) -> u64 {
     let entries = fs::read_dir(dir).into_iter().flatten().flatten();
     entries.filter_map(|entry| Some(entry.metadata().ok()?.len())).sum()

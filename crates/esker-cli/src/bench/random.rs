@@ -1,4 +1,4 @@
-//! Random numbers that a seed repeats, in a nanosecond each.
+//! Random numbers, repeatable by seed, in a nanosecond each.
 
 /// Exponent of the distribution of hot keys; that of YCSB.
 const ZIPF_EXPONENT: f64 = 0.99;
@@ -34,10 +34,10 @@ impl Random {
     }
 }
 
-/// Draws ranks from `0..count`, rank r with a probability in proportion to `1 / (r + 1)^0.99`.
+/// Draws ranks from `0..count`, rank r with a probability proportional to `1 / (r + 1)^0.99`.
 ///
-/// The method of Gray and others (SIGMOD 1994), as in YCSB: exact for the two most frequent
-/// ranks, near for the rest.
+/// The method of Gray and others (SIGMOD 1994), as in YCSB: exact for the two most frequent ranks,
+/// approximate for the rest.
 #[derive(Clone, Debug)]
 pub(super) struct Zipf {
     count: f64,
@@ -48,7 +48,7 @@ pub(super) struct Zipf {
 
 impl Zipf {
     /// # Cost
-    /// A power for each of `count`.
+    /// Computes a power for each of `count`.
     pub(super) fn new(count: u64) -> Self {
         let theta = ZIPF_EXPONENT;
         let zeta: f64 = (1..=count).map(|rank| (rank as f64).powf(-theta)).sum();

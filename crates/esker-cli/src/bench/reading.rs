@@ -12,9 +12,9 @@ use super::process;
 pub(super) struct Reading {
     pub(super) now: Duration,
     pub(super) processor: Duration,
-    /// Bytes that the process handed to the system to write.
+    /// Bytes that the process handed to the system for writing.
     pub(super) process_bytes: Option<u64>,
-    /// What the engine counts since it was opened.
+    /// What the engine has counted since it was opened.
     pub(super) counters: CounterValues,
 }
 

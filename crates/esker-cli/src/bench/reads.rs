@@ -11,10 +11,10 @@ use super::random::{Random, Zipf, mix};
 use super::session::{Session, Share};
 use super::work::Work;
 
-/// One read of this many is compared with what was written.
+/// One in this many reads is compared with what was written.
 const CHECK_EVERY: u64 = 1000;
 
-/// So many draws of hot keys are made before the clock starts, and used in turn.
+/// This many draws of hot keys are made before the clock starts, and used in turn.
 const HOT_DRAWS: u64 = 1 << 20;
 
 impl Session<'_> {
@@ -27,7 +27,7 @@ impl Session<'_> {
     pub(super) fn read_hot(&self) -> Result<Work> {
         let zipf = Zipf::new(self.keys.count);
         let mut random = Random::new(self.arguments.seed);
-        // Hashed, so that neighbours in frequency are not neighbours in the database.
+        // Hashed, so that keys of similar frequency are not adjacent in the database.
         let mut draw = || mix(zipf.draw(&mut random)) % self.keys.count;
         let count = self.arguments.read_count();
         let indexes: Vec<u64> = (0..HOT_DRAWS.min(count)).map(|_| draw()).collect();
@@ -101,20 +101,20 @@ impl Session<'_> {
         })
     }
 
-    /// The work is that of the readers; what is written is counted as bytes only.
+    /// The work is that of the readers; writes are counted only in bytes.
     pub(super) fn read_while_writing(&self) -> Result<Work> {
         let is_over = AtomicBool::new(false);
         std::thread::scope(|scope| {
             let writer = scope.spawn(|| self.write_until(&is_over));
             let work = self.read_random();
-            // Nothing else is handed over by it.
+            // It publishes nothing else.
             is_over.store(true, Ordering::Relaxed);
             let user_bytes = writer.join().map_err(|_panic| Failure::Said)??;
             Ok(Work { user_bytes, ..work? })
         })
     }
 
-    /// Overwrites random keys at the rate asked for, however long one write takes, and returns the
+    /// Overwrites random keys at the requested rate, however long one write takes, and returns the
     /// bytes written.
     fn write_until(&self, is_over: &AtomicBool) -> Result<u64> {
         let rate = self.arguments.writes_per_second;
@@ -141,7 +141,7 @@ impl Session<'_> {
         Ok(done * self.entry_bytes())
     }
 
-    /// Fails if `value` is not the one of `index`.
+    /// Fails if `value` is not that of `index`.
     pub(super) fn check(&self, index: u64, value: &[u8]) -> Result<()> {
         if value == self.values.of(index) {
             return Ok(());

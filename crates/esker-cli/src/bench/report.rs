@@ -1,4 +1,4 @@
-//! Prints what was measured: a table for people, or a JSON object a line.
+//! Prints measurements: a table for people, or one JSON object per line.
 
 use std::io::Write;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use super::arguments::{BenchArguments, Benchmark};
 use super::reading::Reading;
 use super::work::Work;
 
-/// One benchmark that was run.
+/// One completed benchmark.
 #[derive(Debug)]
 pub(super) struct Row {
     pub(super) benchmark: Benchmark,
@@ -22,7 +22,7 @@ pub(super) struct Row {
     pub(super) after: Reading,
     pub(super) settled: Reading,
     pub(super) peak_memory_bytes: Option<u64>,
-    /// Everything in the directory, room reserved for the log included.
+    /// Everything in the directory, including space reserved for the log.
     pub(super) dir_bytes: u64,
     pub(super) table_bytes: u64,
     pub(super) blob_bytes: u64,
@@ -30,10 +30,10 @@ pub(super) struct Row {
     pub(super) run_count: usize,
 }
 
-/// Quantiles that are reported, with their names.
+/// The reported quantiles, with their names.
 const QUANTILES: [(&str, f64); 4] = [("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("p999", 0.999)];
 
-/// Over the columns of [`Printer::text`].
+/// Above the columns of [`Printer::text`].
 const HEADER: &str = "benchmark              ops/s   settled/s   p50 us      p90      p99    p99.9       \
                       max  cpu us  w-amp peak MB disk MB settle s runs";
 
@@ -55,7 +55,7 @@ impl Row {
         time.as_secs_f64() * 1e6 / self.work.operations.max(1) as f64
     }
 
-    /// Bytes written for each byte of the user, by the count of the system and of the engine.
+    /// Bytes written per byte of the user, as counted by the system and by the engine.
     fn write_amplification(&self) -> (Option<f64>, Option<f64>) {
         let user = self.work.user_bytes as f64;
         let ratio = |written: u64| (0.0 < user).then(|| written as f64 / user);
@@ -114,8 +114,8 @@ impl<'a> Printer<'a> {
             write!(self.out, " {:>8}", number(micros))?;
         }
         let longest = (!latencies.is_empty()).then(|| latencies.micros_max());
-        // The system does not count what is written to mapped memory, and the engine not what else
-        // the process writes: the larger is nearer to the truth.
+        // The system does not count writes to mapped memory, nor the engine other writes of the
+        // process: the larger count is nearer to the truth.
         let (process, engine) = row.write_amplification();
         let written = process.into_iter().chain(engine).reduce(f64::max);
         writeln!(
@@ -205,8 +205,8 @@ impl<'a> Printer<'a> {
     }
 }
 
-/// What the engine counted from before the benchmark until it had settled. A benchmark that opens
-/// the database anew has fewer counts after it than before, and shows none.
+/// What the engine counted from before the benchmark until it had settled. A benchmark that reopens
+/// the database has fewer counts after it than before, and shows none.
 fn counters(row: &Row) -> Map<String, Value> {
     let (before, after) = (row.before.counters.named(), row.settled.counters.named());
     let each = before.into_iter().zip(after);

@@ -24,7 +24,7 @@ impl Session<'_> {
         self.seek_each(Direction::Backward)
     }
 
-    /// An operation is a seek with the steps after it.
+    /// An operation is a seek with the following steps.
     fn seek_each(&self, direction: Direction) -> Result<Work> {
         let db = self.db();
         self.on_threads(self.arguments.seek_count(), |share| {
@@ -111,7 +111,8 @@ impl Session<'_> {
     }
 }
 
-/// Reads of key and value what has to come from memory: who scans uses them, and waits for that.
+/// Reads those parts of key and value that have to come from memory: a real user of a scan waits
+/// for that.
 #[inline]
 fn read_bytes(cursor: &Cursor) {
     black_box((cursor.key().first().copied(), cursor.value().last().copied()));

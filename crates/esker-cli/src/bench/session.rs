@@ -18,10 +18,10 @@ use super::report::Row;
 use super::values::Values;
 use super::work::Work;
 
-/// The name of the directory that is the session's own: it removes what is in it.
+/// The name of the session's own directory: it removes the contents.
 const DIR_NAME: &str = "bench-db";
 
-/// What lasts from one benchmark to the next.
+/// State kept from one benchmark to the next.
 pub(super) struct Session<'a> {
     pub(super) arguments: &'a BenchArguments,
     pub(super) clock: SystemClock,
@@ -32,11 +32,11 @@ pub(super) struct Session<'a> {
     dir: PathBuf,
     /// Removed at the end.
     temporary: Option<PathBuf>,
-    /// None only while it is exchanged.
+    /// None only while it is being replaced.
     db: Option<Db>,
 }
 
-/// What one thread is to do: operations with the numbers from `first` on.
+/// The work of one thread: operations with the numbers from `first` on.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Share {
     pub(super) first: u64,
@@ -73,7 +73,7 @@ impl<'a> Session<'a> {
         self.db.as_ref().expect("a session has its database open between exchanges")
     }
 
-    /// Opens the database, with memory for the cache that was asked for beside all memtables.
+    /// Opens the database, with the requested cache memory in addition to all memtables.
     pub(super) fn open(&mut self) -> Result<()> {
         let arguments = self.arguments;
         let options = Options {
@@ -107,14 +107,14 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
-    /// Puts an empty database in the place of this one.
+    /// Replaces the database by an empty one.
     fn empty(&mut self) -> Result<()> {
         self.close()?;
         remove_dir(&self.dir)?;
         self.open()
     }
 
-    /// Finds out which keys a database of an earlier run has.
+    /// Determines which keys a database of an earlier run has.
     fn recognize_keys(&mut self) -> Result<()> {
         for order in [Order::Ascending, Order::Hashed] {
             self.keys.order = order;
@@ -129,7 +129,7 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
-    /// Runs one benchmark, with what it needs before and the settling after.
+    /// Runs one benchmark, with preparation before and settling after it.
     pub(super) fn run(&mut self, benchmark: Benchmark) -> Result<Row> {
         if benchmark.fills() {
             self.empty()?;
@@ -192,7 +192,7 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// Divides `count` operations among the threads, and adds up what they did.
+    /// Divides `count` operations among the threads, and sums up their work.
     pub(super) fn on_threads(
         &self,
         count: u64,
@@ -226,7 +226,7 @@ impl<'a> Session<'a> {
         (self.arguments.key_size + self.arguments.value_size) as u64
     }
 
-    /// Closes the database; it is removed if nobody said where it should be.
+    /// Closes the database, and removes it if no directory was given.
     pub(super) fn end(mut self) -> Result<()> {
         self.close()
     }

@@ -2,8 +2,8 @@
 
 use super::random::{Random, mix};
 
-/// Size of the pool: small enough for the cache of a processor, so that taking a value costs
-/// nothing, and large enough that a block does not see the same value twice.
+/// Size of the pool: small enough for a processor's cache, so that taking a value costs nothing,
+/// and large enough that a block does not contain the same value twice.
 pub(super) const POOL_BYTES: usize = 1 << 20;
 
 /// Makes values.
@@ -15,8 +15,8 @@ pub(super) struct Values {
 }
 
 impl Values {
-    /// Values of `size` bytes. The second half of each repeats the first, and within 50 bytes where
-    /// they are long, so that compression by repetition finds one half and no more.
+    /// Values of `size` bytes. The second half of each repeats the first, within 50 bytes if they
+    /// are long, so that compression by repetition removes one half and no more.
     pub(super) fn new(size: usize, seed: u64) -> Self {
         let mut random = Random::new(seed);
         let mut pool = vec![0; (POOL_BYTES / size).max(1) * size];

@@ -5,11 +5,12 @@ use crate::failure::Result;
 use super::session::Session;
 use super::work::Work;
 
-/// So often is the database opened: one open is too short to be trusted.
+/// How often the database is opened: one open is too short to be reliable.
 const OPEN_COUNT: u64 = 5;
 
 impl Session<'_> {
-    /// An operation is an entry, versions and tombstones counted apart, that was there before.
+    /// An operation is an entry that existed before, with versions and tombstones counted
+    /// separately.
     pub(super) fn compact(&self) -> Result<Work> {
         let mut work = Work::start(self.clock);
         let levels = self.db().levels();
@@ -21,7 +22,7 @@ impl Session<'_> {
         Ok(work)
     }
 
-    /// An operation is a close with the open after it; latencies are those of the opens alone.
+    /// An operation is a close and an open; latencies are those of the opens alone.
     pub(super) fn open_again(&mut self) -> Result<Work> {
         let mut work = Work::start(self.clock);
         for _ in 0..OPEN_COUNT {

@@ -1,4 +1,4 @@
-//! What one benchmark did, on one thread or on all. Does not know how it is shown.
+//! The work of one benchmark, on one thread or on all. Does not know how it is shown.
 
 use esker::env::SystemClock;
 

@@ -82,8 +82,8 @@ impl Session<'_> {
         })
     }
 
-    /// One loader, whatever the number of threads. Latencies are those of single puts; what the end
-    /// takes is in the rate.
+    /// One loader, whatever the number of threads. Latencies are those of single puts; the rate
+    /// includes the end of the load.
     pub(super) fn fill_in_bulk(&self) -> Result<Work> {
         let mut key = self.keys.buffer();
         let mut loader = self.db().bulk_loader(self.db().default_keyspace())?;

@@ -1,4 +1,4 @@
-//! Reports as JSON. Names of fields are part of the interface: they are added to, never changed.
+//! Reports as JSON. Field names are part of the interface: they are added, never changed.
 
 use std::ops::Bound;
 
@@ -88,7 +88,7 @@ fn of_finding(finding: &Finding) -> Value {
     })
 }
 
-/// Bounds that are missing are unbounded; bytes that are not UTF-8 stand in fields `..._hex`.
+/// Missing bounds are unbounded; bytes that are not UTF-8 are in fields `..._hex`.
 fn of_keys(keys: &AffectedKeys) -> Value {
     let mut object = Map::new();
     object.insert("keyspace".into(), keys.keyspace.as_str().into());

@@ -1,4 +1,4 @@
-//! A blob file: what its footer says, then its values in the order of the file.
+//! A blob file: the contents of its footer, then its values in file order.
 
 use std::io::Write;
 

@@ -1,7 +1,7 @@
 //! A log segment: its frames, with the operations of their commit groups.
 //!
-//! The groups are decoded here from `docs/FORMAT.md`, section 4, not with the engine's code: two
-//! readings of one description. A test dumps what the engine wrote.
+//! The groups are decoded here according to `docs/FORMAT.md`, section 4, not by the engine's code:
+//! two implementations of one description. A test dumps what the engine wrote.
 
 use std::io::Write;
 use std::path::Path;
@@ -15,10 +15,10 @@ use super::{Opened, SHOWN_WIDTH, content};
 use crate::failure::Result;
 use crate::text::{grouped, shortened};
 
-/// Newest format version of log segments that is decoded here.
+/// The newest format version of log segments decoded here.
 const LOG_FORMAT: u16 = 3;
 
-/// Most bytes that the operations of a packed group have, unpacked.
+/// Most bytes of the operations of a packed group, decompressed.
 const PACKED_BYTES_MAX: usize = 64 << 20;
 
 pub(super) fn dump(opened: &Opened, limit: u64, out: &mut dyn Write) -> Result<()> {
@@ -105,7 +105,7 @@ fn group(payload: &[u8]) -> std::result::Result<Group, DecodeError> {
     Ok(Group { heading, operations })
 }
 
-/// What the rest of a packed group stands for.
+/// Decompresses the rest of a packed group.
 fn unpack(decoder: &mut Decoder<'_>) -> std::result::Result<Vec<u8>, DecodeError> {
     let len = decoder.varint_usize()?;
     if PACKED_BYTES_MAX < len {

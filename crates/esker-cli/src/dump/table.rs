@@ -48,7 +48,7 @@ pub(super) fn dump(opened: &Opened, limit: u64, out: &mut dyn Write) -> Result<(
     Ok(())
 }
 
-/// What files beside `opened` are read with.
+/// The context for reading files beside `opened`.
 pub(super) fn context(opened: &Opened) -> TableContext {
     let budget = Budget::new(BUDGET_BYTES);
     TableContext {

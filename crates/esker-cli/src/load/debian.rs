@@ -1,8 +1,8 @@
 //! A Debian package index: paragraphs of fields, with an empty line between two.
 //!
 //! The key of a paragraph is `name/version/architecture`, so that a prefix scan of `name/` finds
-//! every version; the value is the paragraph as it stands, without the empty line. A line that
-//! starts with white space continues the field before it.
+//! every version; the value is the paragraph itself, without the empty line. A line that starts
+//! with white space continues the previous field.
 
 use std::io::BufRead;
 
@@ -17,7 +17,7 @@ impl<R: BufRead> DebianPackages<R> {
     }
 }
 
-/// The fields that make the key.
+/// The fields that form the key.
 #[derive(Default)]
 struct Identity {
     package: Vec<u8>,
@@ -36,7 +36,7 @@ impl Identity {
         *field = content.trim_ascii().to_vec();
     }
 
-    /// The key, or the name of the field that is missing.
+    /// The key, or the name of a missing field.
     fn key(&self) -> Result<Vec<u8>, &'static str> {
         let fields = [
             (&self.package, "Package"),

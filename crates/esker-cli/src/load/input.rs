@@ -1,5 +1,5 @@
-//! The file or pipe that is loaded: opened, decompressed if it is gzip or LZ4, and measured. What is
-//! compressed in another way is refused, as it would pass for text.
+//! The file or pipe that is loaded: opened, decompressed if it is gzip or LZ4, and measured. Input
+//! compressed in another way is refused, since it would be taken for text.
 
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::Path;
@@ -14,12 +14,12 @@ const BUFFER_BYTES: usize = 256 << 10;
 
 /// The first bytes of a gzip file.
 const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
-/// The first bytes of an LZ4 frame: Debian keeps its package indexes so.
+/// The first bytes of an LZ4 frame, as in Debian's package indexes.
 const LZ4_MAGIC: [u8; 4] = [0x04, 0x22, 0x4d, 0x18];
-/// The last three of the first four bytes of a frame that is to be skipped; the upper half of the first
-/// one is 5.
+/// The last three of the first four bytes of a skippable frame; the upper half of the first one is
+/// 5.
 const SKIPPED_MAGIC: [u8; 3] = [0x2a, 0x4d, 0x18];
-/// The first bytes of what has to be decompressed elsewhere. No text starts with any of them.
+/// The first bytes of input that must be decompressed elsewhere. No text starts with any of them.
 const REFUSED: [(&[u8], &str); 6] = [
     (b"\xfd7zXZ\0", "xz"),
     (b"\x28\xb5\x2f\xfd", "zstd"),
@@ -28,10 +28,10 @@ const REFUSED: [(&[u8], &str); 6] = [
     (b"\x02\x21\x4c\x18", "LZ4 of the legacy format"),
     (b"PK\x03\x04", "zip"),
 ];
-/// As many first bytes as it takes to tell them apart.
+/// The number of first bytes needed to tell them apart.
 const START_LEN: u64 = 10;
 
-/// What messages call the input.
+/// The name of the input in messages.
 pub(super) fn name(from: &Path) -> String {
     if is_stdin(from) { "standard input".into() } else { from.display().to_string() }
 }
@@ -40,7 +40,7 @@ fn is_stdin(from: &Path) -> bool {
     from == Path::new("-")
 }
 
-/// A bar over the bytes of a file, or a spinner for a pipe. It draws only on a terminal.
+/// A bar over the bytes of a file, or a spinner for a pipe. Drawn only on a terminal.
 pub(super) fn progress(from: &Path) -> Result<ProgressBar> {
     let len = if is_stdin(from) { None } else { Some(file_len(from)?) };
     let (bar, template) = match len {
@@ -59,7 +59,7 @@ fn file_len(from: &Path) -> Result<u64> {
     Ok(metadata.len())
 }
 
-/// Opens the input; `progress` counts the bytes that are taken from it.
+/// Opens the input; `progress` counts the bytes taken from it.
 pub(super) fn open(from: &Path, progress: &ProgressBar) -> Result<Box<dyn BufRead>> {
     if is_stdin(from) {
         return decompressed(from, progress.wrap_read(io::stdin().lock()));
@@ -73,10 +73,10 @@ fn cannot_open(from: &Path, error: &io::Error) -> Failure {
     Failure::other(format!("cannot open {}: {error}", from.display()))
 }
 
-/// Looks at the first bytes, and decompresses what follows if they are those of gzip or LZ4.
+/// Examines the first bytes, and decompresses the input if it is gzip or LZ4.
 fn decompressed(from: &Path, mut input: impl Read + 'static) -> Result<Box<dyn BufRead>> {
     let mut start = Vec::new();
-    // A pipe may give them one by one.
+    // A pipe may return them one by one.
     (&mut input)
         .take(START_LEN)
         .read_to_end(&mut start)
@@ -102,13 +102,13 @@ fn decompressed(from: &Path, mut input: impl Read + 'static) -> Result<Box<dyn B
     Ok(Box::new(input))
 }
 
-/// Whether an LZ4 frame starts here whose content is not for us.
+/// Whether a skippable LZ4 frame starts here.
 fn is_skipped(start: &[u8]) -> bool {
     matches!(start, [first, rest @ ..] if first >> 4 == 5 && rest.starts_with(&SKIPPED_MAGIC))
 }
 
-/// Decompresses all frames of an LZ4 input. To its decoder the end of a frame is the end of the input,
-/// and so is the end of an input that was cut off between two blocks.
+/// Decompresses all frames of an LZ4 input. The decoder takes the end of a frame for the end of the
+/// input, and also the end of an input truncated between two blocks.
 struct Lz4Frames<R: Read> {
     decoder: FrameDecoder<Watched<R>>,
     is_in_frame: bool,
@@ -120,7 +120,7 @@ impl<R: BufRead> Lz4Frames<R> {
         Self { decoder: FrameDecoder::new(input), is_in_frame: false }
     }
 
-    /// Leaves out the content of a frame, whose head has been read.
+    /// Skips the contents of a frame whose head has been read.
     fn skip(&mut self, len: u32) -> io::Result<()> {
         let input = self.decoder.get_mut();
         let skipped = io::copy(&mut input.take(len.into()), &mut io::sink())?;
@@ -183,7 +183,7 @@ fn wrong(error: &FrameError) -> &'static str {
     }
 }
 
-/// An input that notes when somebody wants more of it than there is.
+/// An input that records reads beyond its end.
 struct Watched<R> {
     input: R,
     has_ended: bool,

@@ -1,8 +1,8 @@
-//! One JSON object a line.
+//! One JSON object per line.
 //!
-//! Without a key field, an object has `key` or `key_hex`, and `value` or `value_hex`, as
-//! `scan --json` prints them; a value that is no string is stored as its JSON text. With a key
-//! field, the key is that field of the object, and the value is the whole line.
+//! Without a key field, an object has `key` or `key_hex`, and `value` or `value_hex`, as `scan
+//! --json` prints them; a value that is not a string is stored as its JSON text. With a key field,
+//! the key is that field of the object, and the value is the whole line.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -35,7 +35,7 @@ impl<R: BufRead> Records for Jsonl<R> {
                 None => key_and_value(&object),
             },
             Err(error) if error.is_data() => Err("is not a JSON object".into()),
-            // The column alone: every record is line 1 to the parser.
+            // Only the column: every record is line 1 to the parser.
             Err(error) => {
                 Err(format!("is not JSON: {} at column {}", what(&error), error.column()))
             }
@@ -47,11 +47,11 @@ impl<R: BufRead> Records for Jsonl<R> {
     }
 }
 
-/// The fields of an object. Values as they stand: a number has more digits than a float may keep.
+/// The fields of an object. Values as written: a number has more digits than a float may keep.
 #[derive(Default)]
 struct Object {
     fields: BTreeMap<String, Box<RawValue>>,
-    /// Names that come more than once.
+    /// Names that occur more than once.
     repeated: BTreeSet<String>,
 }
 
@@ -117,7 +117,7 @@ fn field_as_key(object: &Object, field: &str) -> Result<Vec<u8>, String> {
     }
 }
 
-/// The text of a field; none if it is not there, or no string.
+/// The text of a field; none if it is missing, or not a string.
 fn text_of(
     object: &BTreeMap<String, Box<RawValue>>,
     field: &str,
@@ -126,7 +126,7 @@ fn text_of(
     value.map(|value| text(value)).transpose()
 }
 
-/// A string's bytes, or the JSON text of anything else, as it stands.
+/// A string's bytes, or the JSON text of anything else, as written.
 fn as_bytes(value: &RawValue) -> Result<Vec<u8>, String> {
     if value.get().starts_with('"') {
         return text(value).map(String::into_bytes);
@@ -135,7 +135,7 @@ fn as_bytes(value: &RawValue) -> Result<Vec<u8>, String> {
 }
 
 fn text(value: &RawValue) -> Result<String, String> {
-    // The column would be that in the string.
+    // The column would be that within the string.
     serde_json::from_str(value.get()).map_err(|error| format!("is not JSON: {}", what(&error)))
 }
 

@@ -1,4 +1,4 @@
-//! What every input format is read into, and how reading one fails.
+//! The result of reading any input format, and how reading fails.
 
 use std::fmt;
 use std::io::{self, BufRead as _, Read as _};
@@ -17,7 +17,7 @@ pub(crate) struct Record {
 /// Why no further record can be read.
 #[derive(Debug)]
 pub(crate) enum ReadError {
-    /// The text is not of the format.
+    /// The text is not in the format.
     Line {
         /// Line of the input, from 1.
         line: u64,
@@ -26,9 +26,9 @@ pub(crate) enum ReadError {
     },
     /// The input could not be read.
     Input {
-        /// Line of the input, from 1, that was to be read.
+        /// Line of the input, from 1, that was being read.
         line: u64,
-        /// What the system said.
+        /// The error of the system.
         error: io::Error,
     },
 }
@@ -51,7 +51,7 @@ pub(crate) trait Records {
     fn next_record(&mut self) -> Result<Option<Record>, ReadError>;
 }
 
-/// Longest line, or paragraph of lines, in bytes. Much less than a database takes of a value, as it is
+/// Longest line, or paragraph of lines, in bytes. Much less than the limit of a value, since it is
 /// held in memory more than once, and an input of binary data may have no line end at all.
 pub(crate) const LINE_LEN_MAX: u64 = 256 << 20;
 
@@ -73,7 +73,7 @@ impl<R: io::BufRead> Lines<R> {
         Self { input, line: 0, len_max, buffer: Vec::new() }
     }
 
-    /// Number of the line that was read last, from 1.
+    /// Number of the last line read, from 1.
     pub(crate) fn number(&self) -> u64 {
         self.line
     }
@@ -96,7 +96,7 @@ impl<R: io::BufRead> Lines<R> {
         Ok(Some(bytes.strip_suffix(b"\r").unwrap_or(bytes)))
     }
 
-    /// Refuses a line or a paragraph of so many bytes, if that is too many.
+    /// Refuses a line or a paragraph of this many bytes, if that is too many.
     pub(crate) fn check_len(&self, what: &str, len: usize) -> Result<(), ReadError> {
         if len as u64 <= self.len_max {
             return Ok(());
@@ -106,7 +106,7 @@ impl<R: io::BufRead> Lines<R> {
             .error(format!("the {what} is longer than {most}, the most that is loaded at once")))
     }
 
-    /// The error that names the line that was read last.
+    /// An error that names the last line read.
     pub(crate) fn error(&self, what: impl Into<String>) -> ReadError {
         ReadError::Line { line: self.line, what: what.into() }
     }

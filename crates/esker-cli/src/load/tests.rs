@@ -1,4 +1,4 @@
-//! Loading into a sink that remembers, so that what is stored when an input fails can be seen.
+//! Loading into a sink that keeps everything, to see what is stored when an input fails.
 
 use super::*;
 

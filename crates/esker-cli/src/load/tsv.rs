@@ -1,6 +1,6 @@
-//! Tab-separated lines: the key is the first column, the value all that follows the first tab.
+//! Tab-separated lines: the key is the first column, the value everything after the first tab.
 //!
-//! There is no quoting and no escape: bytes are taken as they stand. A carriage return at the end
+//! There is no quoting and no escaping: bytes are taken as they are. A carriage return at the end
 //! of a line belongs to the line end.
 
 use std::io::BufRead;

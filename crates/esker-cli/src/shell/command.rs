@@ -1,4 +1,4 @@
-//! What a line of the shell asks for.
+//! Commands of the shell.
 
 use std::time::Duration;
 
@@ -71,7 +71,7 @@ pub(crate) const HELP: [(&str, &str); 18] = [
     ("quit", "leave (also: close, exit, end of input)"),
 ];
 
-/// Names that complete a command, the aliases among them.
+/// Names that complete a command, including aliases.
 pub(crate) const NAMES: [&str; 22] = [
     "put",
     "ttl",
@@ -98,7 +98,7 @@ pub(crate) const NAMES: [&str; 22] = [
 ];
 
 impl Command {
-    /// Reads a line; `None` for an empty one or a comment.
+    /// Parses a line; `None` for an empty one or a comment.
     ///
     /// # Errors
     /// A phrase that says what is wrong with the line.
@@ -149,7 +149,7 @@ fn number(word: &[u8]) -> Result<u64, String> {
         .ok_or_else(|| format!("'{}' is not a decimal number", shown(word)))
 }
 
-/// What to say of a known command with wrong arguments, and of an unknown one.
+/// The message for a known command with wrong arguments, or an unknown one.
 fn usage(name: &str) -> String {
     let known = match name {
         "full_compaction" => "compact",

@@ -1,4 +1,4 @@
-//! The shell as a person uses it: a prompt, history over sessions, completion of commands and keys.
+//! The interactive shell: a prompt, history across sessions, completion of commands and keys.
 
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -19,7 +19,7 @@ use crate::failure::{Failure, Result};
 use crate::text::shown;
 
 const PROMPT: &str = "esker> ";
-/// Keys that are offered as completions.
+/// How many keys are offered as completions.
 const KEYS_MAX: usize = 50;
 
 /// Reads and runs lines until the person leaves.
@@ -29,7 +29,7 @@ pub(super) fn converse(session: &mut Session, out: &mut dyn Write) -> Result<()>
     editor.set_helper(Some(Completion { keyspace: session.keyspace().clone() }));
     let history = history_path();
     if let Some(path) = &history {
-        // A first session has no history, and a shell works without one.
+        // A first session has no history, and a shell works without it.
         drop(editor.load_history(path));
     }
     writeln!(out, "Type help for a list of commands.")?;
@@ -53,7 +53,7 @@ fn read_lines(
                     return Ok(());
                 }
             }
-            // Control-C drops the line that is being typed.
+            // Control-C discards the line being typed.
             Err(ReadlineError::Interrupted) => {}
             Err(ReadlineError::Eof) => return Ok(()),
             Err(error) => return Err(cannot_read(error)),
@@ -65,7 +65,7 @@ fn cannot_read(error: ReadlineError) -> Failure {
     Failure::other(format!("cannot read from the terminal: {error}"))
 }
 
-/// Where history is kept; nowhere if the person has no home.
+/// The file of the history; none if the user has no home.
 fn history_path() -> Option<PathBuf> {
     let set =
         |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
@@ -85,7 +85,7 @@ fn save_history(editor: &mut Editor<Completion, FileHistory>, path: &std::path::
     }
 }
 
-/// Completes the first word from the commands, and the others from the keys.
+/// Completes the first word from commands, the others from keys.
 struct Completion {
     keyspace: Keyspace,
 }

@@ -17,13 +17,13 @@ use crate::text::{shown, write_shown};
 /// Keys that `fill` commits together.
 const FILL_BATCH_COUNT: u64 = 1_000;
 
-/// A database that is open, and what the shell has done with it.
+/// An open database, and what the shell has done with it.
 pub(super) struct Session {
     db: Db,
     keyspace: Keyspace,
-    /// Commands that succeeded so far: `fill` marks its values with it.
+    /// Commands that succeeded so far: `fill` marks its values with this number.
     succeeded: u64,
-    /// What the commands that failed come to, once one has.
+    /// The overall failure, once a command has failed.
     failed: Option<Failure>,
 }
 
@@ -37,7 +37,7 @@ impl Session {
         &self.keyspace
     }
 
-    /// Notes that a command failed, which has been said. Damage counts more than anything else.
+    /// Records that a command failed, which has been printed. Damage takes precedence.
     pub(super) fn note_failure(&mut self, failure: &Failure) {
         if failure.is_damage() {
             self.failed = Some(Failure::SaidDamaged);
@@ -46,7 +46,7 @@ impl Session {
         }
     }
 
-    /// What the shell ends with, if a command failed.
+    /// The failure with which the shell ends, if a command failed.
     pub(super) fn take_failure(&mut self) -> Option<Failure> {
         self.failed.take()
     }
@@ -125,7 +125,7 @@ impl Session {
         }
     }
 
-    /// The operand that a word stands for: counters take decimal numbers.
+    /// The operand for a word: counters take decimal numbers.
     fn operand(&self, word: &[u8]) -> Result<Vec<u8>> {
         let options = self.keyspace.options();
         let name = options.merge_operator.as_ref().map(Merge::name);

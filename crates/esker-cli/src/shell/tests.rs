@@ -1,8 +1,8 @@
-//! The shell as a pipe sees it: exact output, over a database in memory.
+//! The shell as a pipe sees it: exact output, with a database in memory.
 
 use super::*;
 
-/// Runs lines and gives what was printed, the errors, and whether a command failed.
+/// Runs lines; returns the output, the errors, and whether a command failed.
 fn run(db: &Db, script: &str) -> (String, String, bool) {
     let mut session = Session::new(db.clone(), db.default_keyspace().clone());
     let (mut out, mut errors) = (Vec::new(), Vec::new());

@@ -1,16 +1,16 @@
 //! Splits a line into words as a POSIX shell does.
 //!
-//! White space parts words; `'...'` keeps all that is in it; `"..."` keeps all but `\"` and `\\`; a
-//! backslash outside quotes keeps the next character. One thing is added: outside of single quotes
-//! `\xNN` stands for the byte with that hexadecimal number. `#` at the start of a word starts a
-//! comment. Nothing is expanded.
+//! White space separates words; `'...'` keeps everything in it; `"..."` keeps all but `\"` and
+//! `\\`; a backslash outside quotes keeps the next character. One addition: outside single quotes,
+//! `\xNN` is the byte with that hexadecimal number. `#` at the start of a word starts a comment.
+//! Nothing is expanded.
 
 use crate::text::hex_byte;
 
 /// The words of a line.
 ///
 /// # Errors
-/// A phrase, if a quote is not closed or a backslash has nothing to keep.
+/// A phrase, if a quote is not closed or nothing follows a backslash.
 pub(crate) fn split(line: &[u8]) -> Result<Vec<Vec<u8>>, String> {
     let mut splitter = Splitter { rest: line, word: None, words: Vec::new() };
     splitter.run()?;
@@ -19,7 +19,7 @@ pub(crate) fn split(line: &[u8]) -> Result<Vec<Vec<u8>>, String> {
 
 struct Splitter<'a> {
     rest: &'a [u8],
-    /// The word in hand; an empty one is a word too, if it was quoted.
+    /// The current word; an empty one is a word too, if it was quoted.
     word: Option<Vec<u8>>,
     words: Vec<Vec<u8>>,
 }

@@ -1,4 +1,4 @@
-//! What `esker simulate` may be asked.
+//! The arguments of `esker simulate`.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -171,7 +171,7 @@ pub(crate) struct Run {
     pub(crate) svg: Option<PathBuf>,
 }
 
-/// What [`esker_sim::Setup`] needs beside the seed.
+/// What [`esker_sim::Setup`] needs besides the seed.
 pub(crate) struct Parts {
     pub(crate) policy: Box<dyn Policy>,
     pub(crate) rows: Rows,
@@ -180,12 +180,12 @@ pub(crate) struct Parts {
     pub(crate) has_random_keys: bool,
 }
 
-/// A parameter that is refused, by the name of its flag.
+/// The refusal of a parameter, with the name of its flag.
 fn refused(bad: BadOption) -> Failure {
     Failure::other(format!("--{bad}").replacen(bad.name, &bad.name.replace('_', "-"), 1))
 }
 
-/// The parameter in MiB as bytes.
+/// The parameter in MiB, in bytes.
 fn table_bytes(sst_size_mb: u64) -> Result<u64> {
     if (1..=1 << 20).contains(&sst_size_mb) {
         return Ok(sst_size_mb << 20);
@@ -193,7 +193,7 @@ fn table_bytes(sst_size_mb: u64) -> Result<u64> {
     Err(Failure::other(format!("--sst-size-mb is {sst_size_mb}, and must be from 1 to 1048576")))
 }
 
-/// Of a policy that counts tables, whose size does not matter.
+/// For a policy that counts tables, whose size does not matter.
 fn counted(policy: impl Policy, rows: Rows) -> Parts {
     let policy = Box::new(policy);
     Parts { policy, rows, table_bytes: 1, interval: Duration::ZERO, has_random_keys: false }
@@ -272,7 +272,7 @@ impl Simulated {
         }
     }
 
-    /// The policies beyond the course.
+    /// The policies that the course does not have.
     fn runs_parts(&self) -> Result<Parts> {
         let seconds = Duration::from_secs;
         let (parts, sst_size_mb, interval) = match *self {

@@ -1,4 +1,4 @@
-//! The cities of the world, as they ship with the program. `data/README.md` says where they are from.
+//! The cities of the world, as shipped with the program. `data/README.md` names their source.
 
 use std::io::{BufReader, Read};
 
@@ -26,7 +26,7 @@ pub(super) struct City {
     pub(super) longitude: String,
 }
 
-/// Every city, in the order of their keys, and the bytes of their rows.
+/// All cities, in the order of their keys, and the bytes of their rows.
 pub(super) fn all() -> Result<(Vec<City>, u64)> {
     let mut text = String::new();
     BufReader::new(GzDecoder::new(COMPRESSED))
@@ -57,17 +57,17 @@ impl City {
         })
     }
 
-    /// Key by name. The id makes it unique: many places have one name.
+    /// Key by name. The id makes it unique: many places share a name.
     pub(super) fn key(&self) -> String {
         format!("{}/{}/{}", self.name, self.country, self.id)
     }
 
-    /// Key by country and population; zeros in front, so that the order of bytes is that of numbers.
+    /// Key by country and population; zero-padded, so that byte order is numeric order.
     pub(super) fn index_key(&self) -> String {
         format!("{}/{:010}/{}", self.country, self.population, self.id)
     }
 
-    /// What is stored under the key.
+    /// The stored value.
     pub(super) fn value(&self) -> String {
         let region = serde_json::Value::from(self.region.as_str());
         format!(

@@ -1,8 +1,8 @@
 //! A child process that writes until it is killed, and the check of what it left.
 //!
 //! The child is this program again. It commits batches of two keys and prints the number of each
-//! batch after its commit was acknowledged, so the parent knows what must be there whenever it
-//! strikes: at least everything that it was told of, without a gap, and never half a batch.
+//! batch once its commit is acknowledged, so the parent knows what must be there whenever it kills:
+//! at least everything reported, without a gap, and never half a batch.
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
@@ -21,14 +21,14 @@ const LAST: &str = "last";
 /// Acknowledged batches after which the child is killed.
 const KILLED_AFTER: u64 = 20_000;
 
-/// What the parent knows of a child that it killed.
+/// What the parent knows of the killed child.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Killed {
-    /// Number of the last batch that it was told of.
+    /// Number of the last reported batch.
     pub(super) acknowledged: u64,
 }
 
-/// What was there when the database was opened again.
+/// What was there when the database was reopened.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub(super) struct Recovered {
     /// Number of the last batch.
@@ -37,7 +37,7 @@ pub(super) struct Recovered {
     pub(super) open_seconds: f64,
 }
 
-/// What the child does: writes, tells, and goes on until it is killed or nobody listens.
+/// The child: writes and reports until it is killed or nobody listens.
 pub(crate) fn write_until_killed(dir: &Path, out: &mut dyn Write) -> Result<()> {
     let db = crate::open::existing(&Place::whole(dir))?;
     let numbers = db.keyspace(NUMBERS, KeyspaceOptions::default())?;
@@ -72,7 +72,7 @@ fn wrong(what: &str) -> Failure {
     Failure::Damaged(format!("the database lost a write: {what}"))
 }
 
-/// Starts a child on the database in `dir`, and kills it in the middle of its work.
+/// Starts a child on the database in `dir`, and kills it while it works.
 pub(super) fn run_and_kill(dir: &Path) -> Result<Killed> {
     let failed = |what: &str, error: std::io::Error| {
         Failure::other(format!("cannot {what} a child process: {error}"))
@@ -93,7 +93,7 @@ pub(super) fn run_and_kill(dir: &Path) -> Result<Killed> {
     loop {
         line.clear();
         lines.read_until(b'\n', &mut line).map_err(|error| failed("hear", error))?;
-        // After the kill the pipe still holds what the child said before; half a line is nothing.
+        // After the kill, the pipe still holds earlier reports; half a line is ignored.
         if !line.ends_with(b"\n") {
             break;
         }
@@ -110,7 +110,7 @@ pub(super) fn run_and_kill(dir: &Path) -> Result<Killed> {
     Ok(Killed { acknowledged })
 }
 
-/// Opens the database again and checks that every acknowledged batch is there, whole.
+/// Reopens the database and checks that every acknowledged batch is there, whole.
 pub(super) fn check(dir: &Path, killed: &Killed) -> Result<Recovered> {
     let clock = Env::os().clock;
     let started = clock.now();

@@ -258,8 +258,8 @@ fn listener_that_panics_changes_nothing() {
     }
 }
 
-/// As of the cursor above: a compaction that was at work when the database was closed: what it had written and
-/// nobody wants any more it removed by name.
+/// Like the cursor above, for a compaction that was running when the database was closed: it removed its
+/// unneeded outputs by name.
 #[test]
 fn compaction_that_outlives_its_database_leaves_the_next_one_alone() {
     let fs = MemoryFileSystem::new(1);

@@ -1,4 +1,4 @@
-//! Rate-limited compactions: they end with the database, and speed up when urgent.
+//! Rate-limited compactions: they end with the database; a high limit delays nothing, zero is refused.
 
 use std::path::Path;
 
