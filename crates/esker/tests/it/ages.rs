@@ -16,7 +16,7 @@ use crate::watchdog::Watchdog;
 const HOUR: Duration = Duration::from_secs(3600);
 
 /// A machine whose clock moves when it is told to.
-fn machine() -> (Env, Arc<ManualClock>) {
+pub(crate) fn machine() -> (Env, Arc<ManualClock>) {
     let clock = Arc::new(ManualClock::new(Duration::from_secs(1_700_000_000)));
     (Env { clock: clock.clone(), ..Env::memory(1) }, clock)
 }
@@ -38,7 +38,7 @@ fn keys(keyspace: &Keyspace) -> Vec<String> {
     keyspace.iter().map(|entry| String::from_utf8(key(entry)).unwrap()).collect()
 }
 
-fn run_jobs(db: &Db) {
+pub(crate) fn run_jobs(db: &Db) {
     while db.run_background_job() {}
 }
 

@@ -3,10 +3,11 @@
 //!
 //! By default one bit of every byte is flipped; with `ESKER_BUDGET` of 8 or more, all of them.
 
+use std::ops::RangeInclusive;
 use std::path::Path;
 
 use esker::env::MemoryFileSystem;
-use esker::{Durability, ErrorKind};
+use esker::{Compression, Cursor, Durability, ErrorKind, Keyspace, KeyspaceOptions};
 use esker_tree::Manifest;
 
 use crate::files;
@@ -219,4 +220,125 @@ fn flipped_bit_of_a_killed_database_is_an_error_or_costs_the_last_write_at_most(
     }
     eprintln!("counted: {refused} flipped bits refused, {exact} harmless, {shorter} at the end");
     assert!(0 < shorter && shorter < 60 && exact < refused, "{refused}, {exact}, {shorter}");
+}
+
+/// A copy in which a byte of the first file that ends so is spoilt.
+fn spoilt(fs: &MemoryFileSystem, end: &str, at: usize) -> MemoryFileSystem {
+    let dir = Path::new(DIR);
+    let all = files::read_all(fs, dir);
+    let (name, bytes) = all.iter().find(|(name, _)| name.ends_with(end)).expect("there is one");
+    let mut damaged = bytes.clone();
+    damaged[at] ^= 0x80;
+    files::with(fs, dir, name, &damaged)
+}
+
+/// A closed database with a keyspace of the values that `value` gives to the keys from 0 to 99, in one
+/// table.
+fn hundred(options: KeyspaceOptions, value: fn(u8) -> Vec<u8>) -> MemoryFileSystem {
+    let fs = MemoryFileSystem::new(1);
+    let db = open(&env_of(&fs), &self::options()).unwrap();
+    let uncompressed = KeyspaceOptions {
+        compression: Compression::None,
+        shallow_compression: Compression::None,
+        ..options
+    };
+    let keyspace = db.keyspace("k", uncompressed).unwrap();
+    for key in 0..100 {
+        keyspace.put([key], value(key)).unwrap();
+    }
+    keyspace.flush().unwrap();
+    drop(keyspace);
+    db.close().unwrap();
+    fs
+}
+
+/// The keys whose values cannot be had; they are next to each other.
+fn bad_keys(keyspace: &Keyspace, value: fn(u8) -> Vec<u8>) -> RangeInclusive<u8> {
+    let mut bad = Vec::new();
+    for key in 0..100 {
+        match keyspace.get([key]) {
+            Ok(found) => assert_eq!(found.unwrap(), *value(key)),
+            Err(error) => {
+                assert_eq!(error.kind(), ErrorKind::Corruption);
+                bad.push(key);
+            }
+        }
+    }
+    let range = bad[0]..=*bad.last().expect("something is damaged");
+    assert!(range.clone().eq(bad), "{range:?}");
+    range
+}
+
+/// A cursor that has met it can be used on: all keys but those of the block are there, from both sides.
+#[test]
+fn damaged_block_is_in_the_way_of_its_own_keys_only() {
+    let value: fn(u8) -> Vec<u8> = |key| vec![key; 100];
+    let fs = hundred(KeyspaceOptions { block_size_bytes: 512, ..Default::default() }, value);
+    let db = open(&env_of(&spoilt(&fs, ".table", 5000)), &options()).unwrap();
+    let keyspace = db.existing_keyspace("k").unwrap().unwrap();
+    let bad = bad_keys(&keyspace, value);
+    let (first, last) = bad.into_inner();
+    assert!(last - first < 10, "{first} to {last}");
+    let is_damage = |result: esker::Result<()>, cursor: &Cursor| {
+        assert_eq!(result.unwrap_err().kind(), ErrorKind::Corruption);
+        assert!(!cursor.is_valid());
+    };
+    let mut cursor = keyspace.cursor().unwrap();
+    cursor.seek_to_first().unwrap();
+    for key in 0..first {
+        assert_eq!((cursor.key(), cursor.value()), (&[key][..], &*value(key)));
+        let result = cursor.next();
+        if key + 1 == first {
+            is_damage(result, &cursor);
+        } else {
+            result.unwrap();
+        }
+    }
+    cursor.seek([last + 1]).unwrap();
+    assert_eq!(cursor.key(), [last + 1]);
+    is_damage(cursor.prev(), &cursor);
+    is_damage(cursor.seek([first]), &cursor);
+    cursor.seek_for_prev([first - 2]).unwrap();
+    cursor.next().unwrap();
+    assert_eq!(cursor.key(), [first - 1]);
+    is_damage(cursor.next(), &cursor);
+    cursor.seek_to_last().unwrap();
+    assert_eq!(cursor.key(), [99]);
+    // A scan ends there, at both of its ends.
+    let mut scan = keyspace.iter();
+    assert_eq!(scan.by_ref().take_while(Result::is_ok).count(), usize::from(first));
+    assert!(scan.next().is_none() && scan.next_back().is_none());
+    let backwards = keyspace.iter().rev().take_while(Result::is_ok).count();
+    assert_eq!(backwards, usize::from(99 - last));
+    keyspace.put([200], "new").unwrap();
+    keyspace.flush().unwrap();
+    assert_eq!(keyspace.get([200]).unwrap().unwrap(), "new");
+}
+
+/// Its key is in a table, which is sound: who asks for keys alone notices nothing, and a new value makes
+/// it good.
+#[test]
+fn damaged_value_in_a_blob_file_costs_itself_only() {
+    let value: fn(u8) -> Vec<u8> = |key| vec![key; if key % 2 == 0 { 1000 } else { 10 }];
+    let fs =
+        hundred(KeyspaceOptions { blob_threshold_bytes: Some(64), ..Default::default() }, value);
+    let db = open(&env_of(&spoilt(&fs, ".blob", 5500)), &options()).unwrap();
+    let keyspace = db.existing_keyspace("k").unwrap().unwrap();
+    let bad = bad_keys(&keyspace, value);
+    let key = *bad.start();
+    assert_eq!(bad.count(), 1);
+    assert!(keyspace.contains([key]).unwrap());
+    assert!(keyspace.iter().keys().all(|key| key.is_ok()));
+    assert_eq!(keyspace.iter().keys().rev().map(Result::unwrap).count(), 100);
+    let mut cursor = keyspace.cursor().unwrap();
+    cursor.seek([key - 1]).unwrap();
+    assert_eq!(cursor.next().unwrap_err().kind(), ErrorKind::Corruption);
+    cursor.seek([key + 1]).unwrap();
+    assert_eq!((cursor.key(), cursor.value()), (&[key + 1][..], &*value(key + 1)));
+    keyspace.put([key], "new").unwrap();
+    for _ in 0..2 {
+        assert_eq!(keyspace.get([key]).unwrap().unwrap(), "new");
+        assert_eq!(keyspace.iter().map(Result::unwrap).count(), 100);
+        keyspace.compact::<&[u8]>(..).unwrap();
+    }
 }

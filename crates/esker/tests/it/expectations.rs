@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use esker::env::{CrashPolicy, Env, ManualClock, MemoryFileSystem};
 use esker::{
-    Batch, BulkLoader, CompactionPolicy, Compression, Db, Durability, IngestOptions, Keyspace,
+    Batch, BulkLoader, Compression, Db, Durability, ErrorKind, IngestOptions, Keyspace,
     KeyspaceOptions, Merge, Options, Order, operators,
 };
 
-use crate::policies::KEEPING;
+use crate::policies::{KEEPING, keeps_ages_apart};
 use crate::random::Rng;
 use crate::recovered::{env_of, open, options};
 
@@ -42,9 +42,6 @@ fn an_empty_batch_makes_what_was_written_before_as_safe_as_it_asks() {
 /// was gone: only tables with tombstones were looked at again.
 #[test]
 fn compaction_on_demand_drops_what_a_snapshot_kept_in_the_last_level() {
-    let keeps_ages_apart = |policy: &CompactionPolicy| {
-        matches!(policy, CompactionPolicy::Fifo(_) | CompactionPolicy::TimeWindow(_))
-    };
     for policy in KEEPING.into_iter().filter(|policy| !keeps_ages_apart(policy)) {
         let db = Db::in_memory().unwrap();
         let options = KeyspaceOptions { compaction: policy, ..KeyspaceOptions::default() };
@@ -312,6 +309,41 @@ fn keyspace_made_again_has_nothing_of_the_one_before() {
     assert_eq!(entries.len(), 1);
     assert!(entries[0].0 == "a" && entries[0].1 == "new");
     assert_eq!(make(&db).iter().count(), 0);
+}
+
+/// What is written goes to the keyspace that was meant, whatever it is called by then.
+#[test]
+fn keyspaces_that_exchange_their_names_keep_what_is_theirs() {
+    let env = Env::memory(5);
+    let open = || Db::builder("expectations").env(env.clone()).open().unwrap();
+    let db = open();
+    let make = |name: &str| db.keyspace(name, KeyspaceOptions::default()).unwrap();
+    let (first, second) = (make("a"), make("b"));
+    first.put("was called", "a").unwrap();
+    second.put("was called", "b").unwrap();
+    let mut batch = db.batch();
+    batch.put(&first, "in a batch", "a");
+    for (keyspace, name) in [(&first, "aside"), (&second, "a"), (&first, "b")] {
+        db.rename_keyspace(keyspace, name).unwrap();
+        assert_eq!(keyspace.name(), name);
+    }
+    batch.commit().unwrap();
+    for bad in ["", "a", "b", "default", &"x".repeat(256)] {
+        let error = db.rename_keyspace(&first, bad).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidInput, "{bad}");
+    }
+    // Names are for people, and no file has them.
+    let odd = "\0/..\u{1f600}\n";
+    make(odd).put("was called", "odd").unwrap();
+    drop((first, second, db));
+    let db = open();
+    assert_eq!(db.keyspaces(), ["default", "b", "a", odd]);
+    let get = |name: &str, key: &str| db.existing_keyspace(name).unwrap().unwrap().get(key);
+    for (name, was_called) in [("a", "b"), ("b", "a"), (odd, "odd")] {
+        assert_eq!(get(name, "was called").unwrap().unwrap(), was_called);
+    }
+    assert_eq!(get("b", "in a batch").unwrap().unwrap(), "a");
+    assert!(get("a", "in a batch").unwrap().is_none());
 }
 
 /// Also of those that have nothing to do: no keys to delete, no tables to take in, no writes.

@@ -50,6 +50,11 @@ pub(crate) const KEEPING: [CompactionPolicy; 9] = [
     }),
 ];
 
+/// Whether tables stay as old as they are, so that nothing is merged on demand.
+pub(crate) fn keeps_ages_apart(policy: &CompactionPolicy) -> bool {
+    matches!(policy, CompactionPolicy::Fifo(_) | CompactionPolicy::TimeWindow(_))
+}
+
 type Model = BTreeMap<Vec<u8>, Vec<u8>>;
 
 fn open(env: &Env, compaction: CompactionPolicy, background_threads: usize) -> (Db, Keyspace) {
