@@ -1,8 +1,8 @@
 //! `esker dump`: a file of a database in readable form.
 //!
-//! Reads the file alone, and as far as it can be read: what is printed before an error is what
-//! stands before the damage. Needs no manifest and takes no lock, so it also serves to look at the
-//! files of a database that does not open.
+//! Reads only that file, as far as possible: what is printed before an error is what precedes the
+//! damage. Needs no manifest and takes no lock, so it can also show files of a database that does
+//! not open.
 
 mod blob;
 mod log;
@@ -23,7 +23,7 @@ use crate::text::shortened;
 /// Width to which keys and values are cut.
 const SHOWN_WIDTH: usize = 60;
 
-/// A file, and what its header says.
+/// A file with its header.
 struct Opened {
     env: Env,
     dir: PathBuf,
@@ -66,8 +66,8 @@ fn open(path: &Path) -> Result<Opened> {
     Ok(Opened { env, dir, path: path.to_path_buf(), header })
 }
 
-/// Whether a file whose first bytes are no header is a damaged one of a database: by its name, or by the
-/// magic, as far as it goes.
+/// Whether a file whose first bytes are not a header is a damaged file of a database: by its name,
+/// or by as much of the magic as it has.
 fn is_ours(path: &Path, bytes: &[u8], error: FileHeaderError) -> bool {
     let says_so = match error {
         FileHeaderError::NotOurs => false,
@@ -81,7 +81,7 @@ fn is_ours(path: &Path, bytes: &[u8], error: FileHeaderError) -> bool {
     says_so || FileId::parse_file_name(&name).is_some()
 }
 
-/// What stands behind the key of an operation or an entry of that kind.
+/// What follows the key in an operation or an entry of that kind.
 fn content(kind: EntryKind, value: &[u8]) -> String {
     match (kind, value.split_first_chunk::<EXPIRY_LEN>()) {
         (EntryKind::Tombstone | EntryKind::SingleDelete, _) => String::new(),

@@ -1,9 +1,9 @@
 //! Inside a crate, the modules below the root form no cycle, nor do those below any other module.
 //!
-//! An edge goes from module `a` to module `b` beside it when a file of `a` names `crate::b`, or reaches
+//! An edge goes from module `a` to its sibling `b` if a file of `a` names `crate::b`, or reaches
 //! `b` through `super`. A name that the root re-exports counts as its module. Only modules with the
-//! same parent are compared: a module and its children may know each other. The root is no
-//! module: it names them all. Code under `#[cfg(test)]` is left out: a test may know everything.
+//! same parent are compared: a module and its children may depend on each other. The root does not
+//! count: it names all modules. Code under `#[cfg(test)]` is ignored: tests may use everything.
 
 mod edges;
 

@@ -1,4 +1,4 @@
-//! The value of a constant of a Rust file, where it is plain arithmetic.
+//! The value of a constant of a Rust file, if it is plain arithmetic.
 //!
 //! Integers, `+ - * /`, casts, brackets and other constants of the same file; nothing else.
 
@@ -8,7 +8,7 @@ use syn::{BinOp, Expr, Lit};
 /// The value of `NAME` or `Type::NAME` in `text`.
 ///
 /// # Errors
-/// A phrase, if the file does not parse, has no such constant, or says more than arithmetic.
+/// A phrase, if the file does not parse, has no such constant, or has more than arithmetic.
 pub(crate) fn value(text: &str, name: &str) -> Result<u64, String> {
     let file = syn::parse_file(text).map_err(|error| format!("does not parse: {error}"))?;
     let mut constants = Constants::default();

@@ -1,4 +1,4 @@
-//! Which modules of its crate a file names.
+//! The modules of its crate that a file names.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -42,14 +42,14 @@ impl Root {
         self.test_modules.clone()
     }
 
-    /// What a path below the root leads to, with the module of a name that the root re-exports.
+    /// The target of a path below the root: for a name that the root re-exports, its module.
     fn resolve(&self, path: &[String]) -> Vec<String> {
         let exported = self.exports.get(&path[0]).filter(|_| !self.modules.contains(&path[0]));
         exported.cloned().into_iter().flatten().chain(path.iter().cloned()).collect()
     }
 }
 
-/// A file of the crate, and the module that it is.
+/// A file of the crate, and its module.
 pub(crate) struct ParsedFile {
     module: Vec<String>,
     file: syn::File,
@@ -96,7 +96,7 @@ struct Finder<'a> {
 }
 
 impl Finder<'_> {
-    /// Notes where a path leads to, if it is one of this crate.
+    /// Records the target of a path, if it is in this crate.
     fn note(&mut self, path: &[String]) {
         let mut depth = self.module.len();
         let mut rest = path;
@@ -125,7 +125,7 @@ impl Finder<'_> {
         }
     }
 
-    /// Macros hold tokens, not syntax: looks for `crate::name` and `super::name` among them.
+    /// Macros contain tokens, not syntax: searches them for `crate::name` and `super::name`.
     fn scan(&mut self, tokens: TokenStream) {
         let mut path: Vec<String> = Vec::new();
         let mut colons = 0;
@@ -195,7 +195,7 @@ impl<'ast> Visit<'ast> for Finder<'_> {
     }
 }
 
-/// Every path of a `use`, with the name that it brings.
+/// Every path of a `use`, with the name that it introduces.
 fn flatten(tree: &UseTree, before: &mut Vec<String>, out: &mut Vec<(Vec<String>, String)>) {
     match tree {
         UseTree::Path(path) => {
@@ -216,7 +216,7 @@ fn push(before: &[String], last: &str, name: &str, out: &mut Vec<(Vec<String>, S
     out.push((before.iter().cloned().chain([last.to_owned()]).collect(), name.to_owned()));
 }
 
-/// Whether attributes leave the item out of every build but tests.
+/// Whether attributes exclude the item from every build but tests.
 fn is_test(attributes: &[Attribute]) -> bool {
     attributes.iter().any(|attribute| {
         attribute.path().is_ident("cfg")
