@@ -38,6 +38,10 @@ pub(crate) const LOG_FORMAT_PACKED: u16 = 3;
 /// The newest format version of log segments.
 pub(crate) const LOG_FORMAT_NEWEST: u16 = LOG_FORMAT_PACKED;
 
+/// What is wrong with a group in front of which some are missing, in its own segment: frames are chained,
+/// so none is lost between two of them.
+pub(crate) const DOES_NOT_FOLLOW: &str = "the commit group does not follow the one before it";
+
 /// What is wrong with a segment that is not there. The manifest does not know where the log lies: who has
 /// forgotten to say so meets this first.
 pub(crate) const LOG_MISSING: &str = "the manifest names this file, and it is missing: if the log lies \

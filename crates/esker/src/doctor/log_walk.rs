@@ -20,7 +20,7 @@ use esker_log::{ExpectedHeader, LogEnd, LogReader};
 use super::place::Place;
 use crate::error::Result;
 use crate::logs::packed_group::StoredGroup;
-use crate::logs::{LOG_FORMAT_NEWEST, LOG_MISSING};
+use crate::logs::{DOES_NOT_FOLLOW, LOG_FORMAT_NEWEST, LOG_MISSING};
 use crate::operation::{GroupHeader, Operation};
 
 /// What a walk finds, in log order.
@@ -133,6 +133,8 @@ fn walk_segment(
     reader.expect_durable(durable);
     let mut refused = 0;
     let mut has_groups = false;
+    // With nothing damaged in between.
+    let mut is_behind_group = false;
     let mut room = Vec::new();
     loop {
         match reader.next_frame() {
@@ -140,13 +142,17 @@ fn walk_segment(
                 Ok((header, operations)) => {
                     let first_seqno = header.first_seqno;
                     if !last.is_followed_by(&header) {
+                        if is_behind_group {
+                            let (file, offset) = (log.file_name(), frame.offset);
+                            visit(LogItem::Damage(Corruption::new(file, offset, DOES_NOT_FOLLOW)));
+                        }
                         let (after, before) = (last.seqno, first_seqno);
                         let hole = last.end.map(|(from, offset)| Hole { from, offset, to: log });
                         visit(LogItem::Gap { after, before, hole });
                     }
                     let seqno = last_seqno(first_seqno, header.count);
                     *last = Last { seqno, is_of_group: true, end: None };
-                    has_groups = true;
+                    (has_groups, is_behind_group) = (true, true);
                     let offset = frame.offset;
                     visit(LogItem::Group(Group { log, offset, first_seqno, operations }));
                 }
@@ -154,6 +160,7 @@ fn walk_segment(
                     let (file, unit) = (log.file_name(), "a commit group");
                     let damage = Corruption::undecodable(file, frame.offset, unit, error);
                     visit(LogItem::Damage(damage));
+                    is_behind_group = false;
                 }
             },
             // The unreadable part may have held frames, so this is not the end if it comes before
@@ -161,11 +168,13 @@ fn walk_segment(
             Ok(None) if refused < place.unreadable.last_end(&path) => {
                 refused = place.unreadable.last_end(&path);
                 reader.expect_durable(refused);
+                is_behind_group = false;
             }
             Ok(None) => {
                 let end = reader.end();
                 if let Some(damage) = later.resume(&mut reader, end, log)? {
                     visit(LogItem::Damage(damage));
+                    is_behind_group = false;
                     continue;
                 }
                 if !matches!(end, LogEnd::Sealed { .. }) && (has_groups || last.end.is_none()) {
@@ -175,6 +184,7 @@ fn walk_segment(
             }
             Err(FileError::Corruption(corruption)) => {
                 visit(LogItem::Damage(corruption));
+                is_behind_group = false;
                 if !reader.skip_damage()? {
                     break;
                 }

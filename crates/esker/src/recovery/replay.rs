@@ -21,7 +21,7 @@ use crate::events::Event;
 use crate::keyspace_core::KeyspaceCore;
 use crate::keyspace_core::read_view::WriteBuffer;
 use crate::logs::packed_group::StoredGroup;
-use crate::logs::{LOG_FORMAT_NEWEST, LOG_MISSING};
+use crate::logs::{DOES_NOT_FOLLOW, LOG_FORMAT_NEWEST, LOG_MISSING};
 use crate::operation::{GroupHeader, Operation};
 use crate::recovery::mode::RecoveryMode;
 
@@ -181,8 +181,7 @@ impl<'a> Replay<'a> {
             if *is_dropping && has_taken {
                 // Frames are chained, so none can be missing between two of one segment.
                 *is_dropping = false;
-                let what = "the commit group does not follow the one before it";
-                return Err(Corruption::new(id.file_name(), frame.offset, what).into());
+                return Err(Corruption::new(id.file_name(), frame.offset, DOES_NOT_FOLLOW).into());
             }
             has_taken = !*is_dropping;
             if !*is_dropping {

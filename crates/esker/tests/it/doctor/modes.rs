@@ -187,12 +187,13 @@ fn a_group_that_does_not_follow_the_one_before_it_in_its_segment_is_damage() {
     });
     writer.write().unwrap();
     drop(writer);
+    let what = "the commit group does not follow the one before it";
     for mode in [RecoveryMode::Strict, RecoveryMode::TornTail] {
         let error = open(&env, mode).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Corruption, "{mode:?}: {error}");
-        let what = "the commit group does not follow the one before it";
         assert!(error.to_string().ends_with(what), "{mode:?}: {error}");
     }
+    assert!(files.verify().to_string().contains(what), "{}", files.verify());
     let db = open(&env, RecoveryMode::PointInTime).unwrap();
     assert_eq!(prefix(&db), 20);
     db.put("0020", "").unwrap();
