@@ -360,6 +360,10 @@ fn told_outside_of(place: &Place, table: &TableProperties) -> Option<TableKeyspa
 /// Whether a manifest that could be read is complete.
 fn is_whole(place: &Place, recovered: &Recovered) -> bool {
     let catalog = &recovered.catalog;
+    // No database is without it, so no open accepts such a manifest.
+    if !catalog.keyspaces.contains_key(&KeyspaceId::DEFAULT) {
+        return false;
+    }
     // Zeros in place of its last edits would look like its end.
     let is_unreadable = place.is_unreadable(&recovered.id.file_name());
     if is_unreadable && !esker_base::planted::is("manifest-with-a-hole-is-whole") {
