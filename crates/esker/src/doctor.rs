@@ -7,9 +7,9 @@
 //! [`Doctor::repair`] rebuilds the database from what is intact. [`Doctor::salvage`] does so on a
 //! copy, and only reads the original.
 //!
-//! The files in reading order: `place.rs` (the directory; reading its files: `reading.rs`,
-//! `patched.rs`; unreadable parts: `unreadable.rs`, `causes.rs`), `report.rs` (the report),
-//! `verify.rs` and its parts (`table_check.rs`, `blob_check.rs`, `order_check.rs`, `log_walk.rs`);
+//! The files in reading order: `place.rs` (the directory; how its files are read is in
+//! `../damaged`), `causes.rs` (what is unreadable, not damaged), `report.rs` (the report),
+//! `verify.rs` and its parts (`table_check.rs`, `blob_check.rs`, `order_check.rs`);
 //! then `repair.rs`, with `history.rs` (what manifests still say), `log_rescue.rs`,
 //! `new_tables.rs`, `scratch.rs` (what a dry run would write), `set_aside.rs` and
 //! `repair_report.rs`; then `salvage.rs`.
@@ -18,12 +18,9 @@ mod blob_check;
 mod causes;
 mod history;
 mod log_rescue;
-mod log_walk;
 mod new_tables;
 mod order_check;
-mod patched;
 mod place;
-mod reading;
 mod repair;
 mod repair_report;
 mod report;
@@ -31,7 +28,6 @@ mod salvage;
 mod scratch;
 mod set_aside;
 mod table_check;
-mod unreadable;
 mod verify;
 mod warm_check;
 

@@ -79,6 +79,7 @@ mod commit_queue;
 mod compaction_handle;
 mod counters;
 mod cursor;
+mod damaged;
 mod db;
 mod db_builder;
 mod deleted_range;

@@ -114,7 +114,7 @@ pub(crate) fn open(mut request: OpenRequest) -> Result<Arc<Engine>> {
     let cache = BlockCache::new(Arc::clone(&budget), options.cache_bytes);
     let tables = table_context(&request, recovered.catalog.database, &cache, &budget);
     let keyspaces = keyspaces(&request, &recovered.catalog, &tables, &budget)?;
-    let mut replay = Replay::new(&*env.fs, &recovered.catalog, &keyspaces, &budget, &log_dir);
+    let mut replay = Replay::new(&env.fs, &recovered.catalog, &keyspaces, &budget, &log_dir);
     replay.run(request.recovery)?;
 
     let warming = Warming::find(options.warm_cache, &*env.fs, dir, &recovered);

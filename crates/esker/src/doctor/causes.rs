@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use esker_base::{Corruption, FileHeader};
 
 use super::report::Finding;
-use super::unreadable::{Part, Unreadable};
+use crate::damaged::unreadable::{Part, Unreadable};
 
 /// Prefix of reports of bytes that the device could not read; the system's error follows.
 pub(super) const UNREADABLE: &str = "unreadable: ";

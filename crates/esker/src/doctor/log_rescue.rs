@@ -8,10 +8,10 @@ use esker_memtable::Memtable;
 
 use super::causes::Causes;
 use super::history::History;
-use super::log_walk::{Group, LogItem, walk_logs};
 use super::place::Place;
 use super::repair_report::Loss;
 use super::report::AffectedKeys;
+use crate::damaged::log_walk::{Group, LogItem, walk_logs};
 use crate::error::Result;
 use crate::operation::Operation;
 
@@ -47,7 +47,7 @@ pub(super) fn rescue(
     // Gaps of which no segment has said yet that they were durable.
     let mut gaps = Vec::new();
     let durable = &history.catalog.durable_logs;
-    walk_logs(place, history.database(), logs, durable, before, |item| match item {
+    walk_logs(place.damaged_log(history.database()), logs, durable, before, |item| match item {
         LogItem::Damage(damage) => {
             is_behind_damage = true;
             let what = causes.of(&damage);
@@ -104,7 +104,8 @@ pub(super) fn rescue(
 
 impl LogRescue {
     fn take(&mut self, history: &History, group: &Group<'_>) {
-        for (seqno, operation) in numbered(group).filter(|(at, one)| is_needed(history, *at, one)) {
+        for (seqno, operation) in group.numbered().filter(|(at, one)| is_needed(history, *at, one))
+        {
             let memtable = self.memtables.entry(operation.keyspace).or_default();
             memtable.writer().insert(operation.key, seqno, operation.kind, operation.value);
             self.operation_count += 1;
@@ -115,7 +116,7 @@ impl LogRescue {
     fn lose(&mut self, history: &History, group: &Group<'_>) {
         self.spoilt.insert(group.log);
         let file = group.log.file_name();
-        for (_, operation) in numbered(group).filter(|(at, one)| is_needed(history, *at, one)) {
+        for (_, operation) in group.numbered().filter(|(at, one)| is_needed(history, *at, one)) {
             let keyspace = match history.catalog.keyspaces.get(&operation.keyspace) {
                 Some(state) => state.name.clone(),
                 None => format!("keyspace-{}", operation.keyspace),
@@ -136,12 +137,6 @@ impl LogRescue {
             }
         }
     }
-}
-
-/// The operations of a group, each with its sequence number.
-fn numbered<'a>(group: &'a Group<'_>) -> impl Iterator<Item = (SeqNo, &'a Operation<'a>)> {
-    let first = group.first_seqno.get();
-    (first..).map_while(SeqNo::new).zip(&group.operations)
 }
 
 /// Whether an operation is in no table yet.

@@ -10,14 +10,15 @@ use esker_base::{
     Corruption, DatabaseId, FileHeader, FileId, FileKind, LogId, ManifestId, TableId,
 };
 use esker_cache::{BlockCache, Budget};
-use esker_env::{Env, FileError, FileExt as _, FileLock, FileSystem, IoError, LockError, LockMode};
+use esker_env::{Env, File, FileError, FileLock, FileSystem, IoError, LockError, LockMode};
 use esker_table::{Adoption, Table, TableContext};
 use esker_tree::Manifest;
 
 use super::causes::UNREADABLE;
-use super::patched::Patch;
-use super::reading::ReadingFileSystem;
-use super::unreadable::{Padding, Unreadable};
+use crate::damaged::log_walk::{DamagedLog, segments_in};
+use crate::damaged::patched::with_header;
+use crate::damaged::reading::ReadingFileSystem;
+use crate::damaged::unreadable::{Padding, Unreadable};
 use crate::error::{Error, Result};
 use crate::recovery::LOCK_FILE;
 use crate::recovery::orphans::is_foreign;
@@ -91,10 +92,7 @@ impl Place {
         let is_log_dir_given = log_dir.is_some();
         let log_dir = log_dir.unwrap_or(dir).to_path_buf();
         let files = list(env, dir)?;
-        let mut logs = list(env, &log_dir)?;
-        logs.retain(|(_, kind), _| *kind == FileKind::Log);
-        let logs: BTreeMap<FileId, u64> =
-            logs.into_iter().map(|((id, _), len)| (id, len)).collect();
+        let logs = segments_in(&*env.fs, &log_dir)?;
         let names = env.fs.list(dir)?.into_iter().map(|entry| entry.name);
         let predecessors: BTreeMap<ManifestId, String> = names
             .filter_map(|name| Manifest::parse_predecessor(&name).map(|id| (id, name)))
@@ -103,7 +101,7 @@ impl Place {
             return Err(none());
         }
         let unreadable = Arc::new(Unreadable::default());
-        let padded = ReadingFileSystem::new(&env.fs, Padding::new(&unreadable));
+        let padded = ReadingFileSystem::new(&env.fs, Padding::of_the_device(&unreadable));
         Ok(Self {
             env: Env { fs: Arc::new(padded), ..env.clone() },
             device: env.clone(),
@@ -168,6 +166,17 @@ impl Place {
     /// The log segments, with their lengths.
     pub(super) const fn logs(&self) -> &BTreeMap<FileId, u64> {
         &self.logs
+    }
+
+    /// The same, as part of the log of `database`.
+    pub(super) fn damaged_log(&self, database: DatabaseId) -> DamagedLog<'_> {
+        DamagedLog {
+            fs: &self.env.fs,
+            unreadable: &self.unreadable,
+            dir: &self.log_dir,
+            segments: &self.logs,
+            database,
+        }
     }
 
     /// The context for opening tables of `database`.
@@ -328,25 +337,18 @@ impl Place {
         kind: FileKind,
         database: DatabaseId,
     ) -> Result<Option<Arc<dyn FileSystem>>> {
-        let file = self.env.fs.open(path)?;
-        let mut header = [0; FileHeader::LEN];
-        if file.len()? < header.len() as u64 {
-            return Ok(None);
-        }
-        file.read_exact_at(0, &mut header)?;
-        if FileHeader::decode(&header).is_ok() {
-            return Ok(None);
-        }
-        let (format, adoption) = match kind {
-            FileKind::Table => {
-                let adoption = Adoption::of_file(&*file, database, TableId(id))?;
-                (esker_table::FORMAT_NEWEST, adoption)
-            }
-            _ => (1, None),
+        let due = |file: &dyn File| {
+            let (format, adoption) = match kind {
+                FileKind::Table => {
+                    let adoption = Adoption::of_file(file, database, TableId(id))?;
+                    (esker_table::FORMAT_NEWEST, adoption)
+                }
+                _ => (1, None),
+            };
+            let (database, id) =
+                adoption.map_or((database, id), |it| (it.origin_database, it.origin_id));
+            Ok(FileHeader { kind, format, id, database })
         };
-        let (database, id) =
-            adoption.map_or((database, id), |it| (it.origin_database, it.origin_id));
-        let header = FileHeader { kind, format, id, database };
-        Ok(Some(Arc::new(ReadingFileSystem::new(&self.env.fs, Patch::new(path, header.encode())))))
+        Ok(with_header(&self.env.fs, path, due)?)
     }
 }

@@ -14,13 +14,13 @@ use esker_tree::{BlobAccount, Catalog, KeyspaceState, Manifest, Run, Version};
 
 use super::blob_check::{blob_files_of, check_blob_file, check_references};
 use super::causes::{Causes, UNREADABLE};
-use super::log_walk::{LogItem, walk_logs};
 use super::order_check::{check_order, undecided_runs};
 use super::place::Place;
 use super::report::{AffectedKeys, Finding, UnreferencedFile, VerifyReport};
 use super::table_check::{all_keys, check_table};
 use super::warm_check::check_warm_list;
 use super::{Progress, ProgressListener};
+use crate::damaged::log_walk::{LogItem, walk_logs};
 use crate::error::Result;
 use crate::options::KeyspaceOptions;
 use crate::recovery::LOCK_FILE;
@@ -253,7 +253,7 @@ impl<'a> Verification<'a> {
         let mut is_dropping = false;
         let mut was_damaged = false;
         let mut first_hole = None;
-        walk_logs(place, database, logs, durable, before, |item| match item {
+        walk_logs(place.damaged_log(database), logs, durable, before, |item| match item {
             LogItem::Group(group) => {
                 self.report.totals.groups += 1;
                 self.report.totals.operations += group.operations.len() as u64;

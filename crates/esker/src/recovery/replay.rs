@@ -12,10 +12,13 @@ use std::sync::Arc;
 use esker_base::coding::{DecodeError, Decoder};
 use esker_base::{Corruption, FileHeader, FileKind, KeyspaceId, LogId, SeqNo};
 use esker_cache::Budget;
-use esker_env::{FileError, FileSystem, IoError};
+use esker_env::{FileError, FileSystem};
 use esker_log::{ExpectedHeader, LogEnd, LogReader};
 use esker_tree::{Catalog, KeyspaceState};
 
+use crate::damaged::log_walk::{DamagedLog, Group, LogItem, segments_in, walk_logs};
+use crate::damaged::reading::ReadingFileSystem;
+use crate::damaged::unreadable::{Padding, Unreadable};
 use crate::error::Result;
 use crate::events::Event;
 use crate::keyspace_core::KeyspaceCore;
@@ -29,7 +32,7 @@ const UNKNOWN_KEYSPACE: &str = "an operation on a keyspace that never was";
 
 /// The replay of the log into memtables.
 pub(crate) struct Replay<'a> {
-    fs: &'a dyn FileSystem,
+    fs: &'a Arc<dyn FileSystem>,
     catalog: &'a Catalog,
     keyspaces: &'a BTreeMap<KeyspaceId, Arc<KeyspaceCore>>,
     budget: &'a Arc<Budget>,
@@ -76,7 +79,7 @@ pub(crate) struct ReplayedSegment {
 
 impl<'a> Replay<'a> {
     pub(crate) fn new(
-        fs: &'a dyn FileSystem,
+        fs: &'a Arc<dyn FileSystem>,
         catalog: &'a Catalog,
         keyspaces: &'a BTreeMap<KeyspaceId, Arc<KeyspaceCore>>,
         budget: &'a Arc<Budget>,
@@ -102,6 +105,9 @@ impl<'a> Replay<'a> {
 
     pub(crate) fn run(&mut self, mode: RecoveryMode) -> Result<()> {
         self.mode = mode;
+        if mode == RecoveryMode::Salvage {
+            return self.salvage();
+        }
         let mut is_dropping = false;
         for id in &self.catalog.logs {
             is_dropping = self.segment(*id, is_dropping)?;
@@ -113,10 +119,6 @@ impl<'a> Replay<'a> {
     /// frames are missing now.
     fn segment(&mut self, id: LogId, mut is_dropping: bool) -> Result<bool> {
         let path = self.log_dir.join(id.file_name());
-        if self.mode == RecoveryMode::Salvage {
-            self.salvage_segment(id, &path)?;
-            return Ok(false);
-        }
         let is_missing = !self.fs.exists(&path)?;
         let is_lenient = self.mode == RecoveryMode::PointInTime;
         // The result for a segment that could not be read to its end.
@@ -166,7 +168,7 @@ impl<'a> Replay<'a> {
         if is_missing {
             return Err(Corruption::new(id.file_name(), 0, LOG_MISSING).into());
         }
-        let mut reader = LogReader::open(self.fs, path, &expected)?;
+        let mut reader = LogReader::open(&**self.fs, path, &expected)?;
         let expected_durable = self.catalog.durable_logs.get(&id).copied().unwrap_or(0);
         reader.expect_durable(expected_durable);
         let (mut room, mut has_taken) = (Vec::new(), false);
@@ -206,79 +208,66 @@ impl<'a> Replay<'a> {
         })
     }
 
-    /// Takes all readable groups of a segment, and notes the gaps between them. A part that the
-    /// device cannot read ends the segment.
-    fn salvage_segment(&mut self, id: LogId, path: &Path) -> Result<()> {
-        let expected = self.expected_header(id);
-        let mut lose = |offset: u64, bytes: u64, why: String| {
-            let file = id.file_name();
-            self.dropped.push(Event::LogDropped { file, offset, bytes, why });
+    /// Takes all readable groups of the log, and notes the gaps between them.
+    fn salvage(&mut self) -> Result<()> {
+        let unreadable = Arc::new(Unreadable::default());
+        let padding = Padding::of_all(&unreadable);
+        let padded: Arc<dyn FileSystem> = Arc::new(ReadingFileSystem::new(self.fs, padding));
+        let segments = segments_in(&**self.fs, self.log_dir)?;
+        let damaged = DamagedLog {
+            fs: &padded,
+            unreadable: &unreadable,
+            dir: self.log_dir,
+            segments: &segments,
+            database: self.catalog.database,
         };
-        let mut reader = match LogReader::open(self.fs, path, &expected) {
-            Ok(reader) => reader,
-            Err(FileError::Corruption(corruption)) => {
-                lose(0, self.fs.open(path)?.len()?, corruption.what.into_owned());
-                return Ok(());
-            }
-            Err(FileError::Io(error)) if is_of_the_file(&error) => {
-                let what = error.is_not_found().then(|| LOG_MISSING.to_owned());
-                lose(0, 0, what.unwrap_or_else(|| error.to_string()));
-                return Ok(());
-            }
-            Err(error) => return Err(error.into()),
+        // What cannot be read goes up to the next group that can, or to the end of the segment.
+        let lost = |hole: Corruption, end: u64| {
+            let Corruption { file, offset, what } = hole;
+            let refused = unreadable.error_at(&self.log_dir.join(&file), offset, end);
+            let why = refused.unwrap_or_else(|| what.into_owned());
+            Event::LogDropped { file, offset, bytes: end.saturating_sub(offset), why }
         };
-        reader.expect_durable(self.catalog.durable_logs.get(&id).copied().unwrap_or(0));
-        // Where the unreadable part starts, and why.
-        let mut hole: Option<(u64, String)> = None;
-        let mut room = Vec::new();
-        // The end of the last frame, not counting its frame header.
-        let mut reached = 0;
-        loop {
-            match reader.next_frame() {
-                Ok(Some(frame)) => {
-                    let offset = frame.offset;
-                    reached = offset + frame.payload.len() as u64;
-                    if let Some((start, why)) = hole.take() {
-                        let bytes = offset.saturating_sub(start);
-                        self.dropped.push(Event::LogDropped {
-                            file: id.file_name(),
-                            offset: start,
-                            bytes,
-                            why,
-                        });
-                    }
-                    let taken = StoredGroup::decode(frame.payload).and_then(|group| {
-                        let mut decoder = group.operations(&mut room)?;
-                        self.check_group(&group.header, decoder.clone())?;
-                        self.group(id, &group.header, &mut decoder)
-                    });
-                    if let Err(error) = taken {
-                        hole = Some((offset, error.to_string()));
-                    }
-                }
-                Ok(None) => break,
-                Err(FileError::Corruption(corruption)) => {
-                    hole.get_or_insert((corruption.offset, corruption.what.into_owned()));
-                    match reader.skip_damage() {
-                        Ok(true) => {}
-                        Err(FileError::Io(error)) if !is_of_the_file(&error) => {
-                            return Err(error.into());
-                        }
-                        _ => break,
-                    }
-                }
-                Err(FileError::Io(error)) if is_of_the_file(&error) => {
-                    hole.get_or_insert((reached, error.to_string()));
-                    break;
-                }
-                Err(error) => return Err(error.into()),
+        let catalog = self.catalog;
+        let logs: Vec<LogId> = catalog.logs.iter().copied().collect();
+        let mut hole: Option<Corruption> = None;
+        walk_logs(damaged, &logs, &catalog.durable_logs, catalog.last_seqno, |item| match item {
+            LogItem::Damage(corruption) => {
+                hole.get_or_insert(corruption);
             }
+            LogItem::Group(group) if self.knows_keyspaces_of(&group) => {
+                self.dropped.extend(hole.take().map(|hole| lost(hole, group.offset)));
+                self.take(&group);
+            }
+            LogItem::Group(group) => {
+                let file = group.log.file_name();
+                hole.get_or_insert(Corruption::new(file, group.offset, UNKNOWN_KEYSPACE));
+            }
+            LogItem::End(segment) => {
+                let len = segments.get(&segment.log.0).copied().unwrap_or(0);
+                self.dropped.extend(hole.take().map(|hole| lost(hole, len)));
+            }
+            // Damage is told by itself; of a header, it costs nothing.
+            LogItem::Gap { .. } | LogItem::HeaderDamage(..) => {}
+        })
+    }
+
+    fn knows_keyspaces_of(&self, group: &Group<'_>) -> bool {
+        group.operations.iter().all(|one| one.keyspace.0 < self.catalog.next_keyspace_id)
+    }
+
+    /// Takes over a group that was found intact.
+    fn take(&mut self, group: &Group<'_>) {
+        for (seqno, operation) in group.numbered() {
+            self.insert(group.log, seqno, operation);
         }
-        if let Some((offset, why)) = hole {
-            let bytes = reader.file_len().saturating_sub(offset);
-            self.dropped.push(Event::LogDropped { file: id.file_name(), offset, bytes, why });
-        }
-        Ok(())
+        self.note_taken(group.last_seqno());
+    }
+
+    fn note_taken(&mut self, last_seqno: SeqNo) {
+        self.has_frames = true;
+        self.last_logged = last_seqno;
+        self.last_seqno = self.last_seqno.max(last_seqno);
     }
 
     fn expected_header(&self, id: LogId) -> ExpectedHeader {
@@ -363,9 +352,7 @@ impl<'a> Replay<'a> {
             self.insert(log, seqno, &operation);
         }
         decoder.finish()?;
-        self.has_frames = true;
-        self.last_logged = last_logged.unwrap_or(seqno);
-        self.last_seqno = self.last_seqno.max(self.last_logged);
+        self.note_taken(last_logged.unwrap_or(seqno));
         Ok(())
     }
 
@@ -406,12 +393,6 @@ impl<'a> Replay<'a> {
             keyspace,
         })
     }
-}
-
-/// Whether the error is about the file, rather than about this process, such as too many open
-/// files.
-fn is_of_the_file(error: &IoError) -> bool {
-    !error.is_of_the_moment()
 }
 
 /// The earliest time at which entries in the log can have been written, in milliseconds since the

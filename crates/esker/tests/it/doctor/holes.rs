@@ -206,6 +206,11 @@ fn what_a_later_segment_says_was_durable_is_read_behind_damage() {
             assert_eq!(report.findings.len(), found.len() + others, "{report}");
             let mode = RecoveryMode::TornTail;
             assert_eq!(open(&env, mode).unwrap_err().kind(), ErrorKind::Corruption);
+            if has_manifest {
+                let reads = Db::builder(DIR).env(env.clone()).read_only(true);
+                let db = reads.recovery(RecoveryMode::Salvage).open().unwrap();
+                assert_eq!(db.iter().count() as u64, COUNT + 2 - lost, "an open that salvages");
+            }
             let before = files.read(&logs[0]);
             let report = repair(&env, past_holes);
             assert!(report.set_aside.contains(&logs[0]), "{report}");

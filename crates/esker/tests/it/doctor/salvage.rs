@@ -97,6 +97,35 @@ fn damage_in_the_log_costs_only_what_was_damaged() {
     assert_eq!(before, files.everything());
 }
 
+/// The header says only whose the segment is, and its frames say that too.
+#[test]
+fn a_damaged_header_of_a_log_segment_costs_nothing() {
+    let env = super::modes::logged();
+    let name = Files(&env).ending_with(".log")[1].clone();
+    Files(&env).flip(&name, 20);
+    assert_eq!(salvaged(&env).unwrap().iter().count() as u64, super::modes::COUNT);
+}
+
+/// One bad page ended the segment, whatever stood behind it.
+#[test]
+fn a_page_of_the_log_that_the_device_does_not_give_costs_what_is_in_it() {
+    let logged = super::modes::logged();
+    let name = Files(&logged).ending_with(".log")[1].clone();
+    let faults = FaultFileSystem::new(Arc::clone(&logged.fs), Env::memory(1).clock);
+    let env = Env { fs: Arc::new(faults.clone()), ..logged.clone() };
+    let bad_page = Rule::new(Fault::Error(5)).on(&[Operation::Read]).path(&name);
+    faults.add(bad_page.bytes(20_480..24_576));
+    let db = salvaged(&env).unwrap();
+    let lost = super::modes::COUNT - db.iter().count() as u64;
+    assert!((1..=8).contains(&lost), "{lost} of 600 bytes each in 4,096");
+    let why = db.events().into_iter().filter_map(|(_, event)| match event {
+        Event::LogDropped { file, why, .. } => Some((file, why)),
+        _ => None,
+    });
+    let why: Vec<_> = why.collect();
+    assert!(why.len() == 1 && why[0].0 == name && why[0].1.contains("os error 5"), "{why:?}");
+}
+
 /// A log segment that the device does not give made the open fail, which was to answer from all the rest.
 #[test]
 fn what_the_device_does_not_give_of_the_log_is_left_out() {

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use esker_env::{DirEntry, File, FileLock, FileSystem, IoError, LockError, LockMode, Space};
 
 /// How files are read.
-pub(super) trait Reading: fmt::Debug + Send + Sync + 'static {
+pub(crate) trait Reading: fmt::Debug + Send + Sync + 'static {
     /// Opens a file of `inner` for reading.
     ///
     /// # Errors
@@ -19,13 +19,13 @@ pub(super) trait Reading: fmt::Debug + Send + Sync + 'static {
 
 /// `inner`, with files opened for reading read through `reading`.
 #[derive(Debug)]
-pub(super) struct ReadingFileSystem<R> {
+pub(crate) struct ReadingFileSystem<R> {
     inner: Arc<dyn FileSystem>,
     reading: R,
 }
 
 impl<R: Reading> ReadingFileSystem<R> {
-    pub(super) fn new(inner: &Arc<dyn FileSystem>, reading: R) -> Self {
+    pub(crate) fn new(inner: &Arc<dyn FileSystem>, reading: R) -> Self {
         Self { inner: Arc::clone(inner), reading }
     }
 }

@@ -13,18 +13,47 @@ use std::path::Path;
 use std::sync::Arc;
 
 use esker_base::coding::DecodeError;
-use esker_base::{Corruption, DatabaseId, FileHeader, FileKind, LogId, SeqNo};
-use esker_env::{FileError, FileSystem};
+use esker_base::{Corruption, DatabaseId, FileHeader, FileId, FileKind, LogId, SeqNo};
+use esker_env::{File, FileError, FileSystem, IoError};
 use esker_log::{ExpectedHeader, LogEnd, LogReader};
 
-use super::place::Place;
+use super::patched::with_header;
+use super::unreadable::Unreadable;
 use crate::error::Result;
 use crate::logs::packed_group::StoredGroup;
-use crate::logs::{DOES_NOT_FOLLOW, LOG_FORMAT_NEWEST, LOG_MISSING};
+use crate::logs::{DOES_NOT_FOLLOW, LOG_FORMAT_NEWEST, LOG_FORMAT_PLAIN, LOG_MISSING};
 use crate::operation::{GroupHeader, Operation};
 
+/// The segments of one database, in a directory that may have those of others.
+#[derive(Clone, Copy)]
+pub(crate) struct DamagedLog<'a> {
+    /// Parts that the device cannot read are zeros there, and listed in `unreadable`.
+    pub(crate) fs: &'a Arc<dyn FileSystem>,
+    pub(crate) unreadable: &'a Unreadable,
+    pub(crate) dir: &'a Path,
+    /// The log segments in the directory, with their lengths.
+    pub(crate) segments: &'a BTreeMap<FileId, u64>,
+    pub(crate) database: DatabaseId,
+}
+
+/// The log segments in `dir`, with their lengths.
+///
+/// # Errors
+/// Of the system.
+pub(crate) fn segments_in(
+    fs: &dyn FileSystem,
+    dir: &Path,
+) -> std::result::Result<BTreeMap<FileId, u64>, IoError> {
+    let files = fs.list(dir)?.into_iter().filter(|entry| !entry.is_dir);
+    let segments = files.filter_map(|entry| match FileId::parse_file_name(&entry.name) {
+        Some((id, FileKind::Log)) => Some((id, entry.len)),
+        _ => None,
+    });
+    Ok(segments.collect())
+}
+
 /// What a walk finds, in log order.
-pub(super) enum LogItem<'a> {
+pub(crate) enum LogItem<'a> {
     /// An intact commit group.
     Group(Group<'a>),
     /// Groups are missing before the next one.
@@ -46,18 +75,18 @@ pub(super) enum LogItem<'a> {
 
 /// Where groups are missing without a trace: from the end of one segment on up to the start of another.
 #[derive(Clone, Copy)]
-pub(super) struct Hole {
+pub(crate) struct Hole {
     /// The first segment that may have held some of them.
-    pub(super) from: LogId,
+    pub(crate) from: LogId,
     /// Where that one ends.
-    pub(super) offset: u64,
+    pub(crate) offset: u64,
     /// The segment whose first group does not follow.
-    pub(super) to: LogId,
+    pub(crate) to: LogId,
 }
 
 impl Hole {
     /// The segments that may have held what is missing.
-    pub(super) fn segments(self, logs: &[LogId]) -> impl Iterator<Item = LogId> {
+    pub(crate) fn segments(self, logs: &[LogId]) -> impl Iterator<Item = LogId> {
         logs.iter().copied().filter(move |log| self.from <= *log && *log < self.to)
     }
 }
@@ -69,25 +98,30 @@ impl fmt::Display for Hole {
 }
 
 /// A commit group.
-pub(super) struct Group<'a> {
-    pub(super) log: LogId,
-    pub(super) offset: u64,
-    pub(super) first_seqno: SeqNo,
-    pub(super) operations: Vec<Operation<'a>>,
+pub(crate) struct Group<'a> {
+    pub(crate) log: LogId,
+    pub(crate) offset: u64,
+    pub(crate) first_seqno: SeqNo,
+    pub(crate) operations: Vec<Operation<'a>>,
 }
 
 impl Group<'_> {
     /// Sequence number of the last operation.
-    pub(super) fn last_seqno(&self) -> SeqNo {
+    pub(crate) fn last_seqno(&self) -> SeqNo {
         last_seqno(self.first_seqno, self.operations.len() as u64)
+    }
+
+    /// The operations, each with its sequence number.
+    pub(crate) fn numbered(&self) -> impl Iterator<Item = (SeqNo, &Operation<'_>)> {
+        (self.first_seqno.get()..).map_while(SeqNo::new).zip(&self.operations)
     }
 }
 
 /// How a segment ends.
-pub(super) struct SegmentEnd {
-    pub(super) log: LogId,
+pub(crate) struct SegmentEnd {
+    pub(crate) log: LogId,
     /// How far it was durable, according to its frames.
-    pub(super) marked_durable: u64,
+    pub(crate) marked_durable: u64,
 }
 
 /// Of a group without operations, the number before its first.
@@ -100,9 +134,8 @@ fn last_seqno(first: SeqNo, count: u64) -> SeqNo {
 ///
 /// # Errors
 /// Of the system, and `UnsupportedFormat`. Damage is an item.
-pub(super) fn walk_logs(
-    place: &Place,
-    database: DatabaseId,
+pub(crate) fn walk_logs(
+    damaged: DamagedLog<'_>,
     logs: &[LogId],
     durable: &BTreeMap<LogId, u64>,
     before: SeqNo,
@@ -111,7 +144,7 @@ pub(super) fn walk_logs(
     let mut last = Last { seqno: before, is_of_group: false, end: None };
     for (index, log) in logs.iter().enumerate() {
         let durable = durable.get(log).copied().unwrap_or(0);
-        let later = Later { place, database, logs: &logs[index + 1..], vouching: None };
+        let later = Later { damaged, logs: &logs[index + 1..], vouching: None };
         walk_segment(later, *log, durable, &mut last, &mut visit)?;
     }
     Ok(())
@@ -124,9 +157,9 @@ fn walk_segment(
     last: &mut Last,
     visit: &mut impl FnMut(LogItem<'_>),
 ) -> Result<()> {
-    let Later { place, database, .. } = later;
-    let path = place.log_dir.join(log.file_name());
-    let Some(mut reader) = open_segment(place, database, log, visit)? else {
+    let damaged = later.damaged;
+    let path = damaged.dir.join(log.file_name());
+    let Some(mut reader) = damaged.open(log, visit)? else {
         visit(LogItem::End(SegmentEnd { log, marked_durable: 0 }));
         return Ok(());
     };
@@ -165,8 +198,8 @@ fn walk_segment(
             },
             // The unreadable part may have held frames, so this is not the end if it comes before
             // that.
-            Ok(None) if refused < place.unreadable.last_end(&path) => {
-                refused = place.unreadable.last_end(&path);
+            Ok(None) if refused < damaged.unreadable.last_end(&path) => {
+                refused = damaged.unreadable.last_end(&path);
                 reader.expect_durable(refused);
                 is_behind_group = false;
             }
@@ -197,33 +230,38 @@ fn walk_segment(
     Ok(())
 }
 
-/// A reader of the segment; none where not even its header can be read, which is then said.
-fn open_segment(
-    place: &Place,
-    database: DatabaseId,
-    log: LogId,
-    visit: &mut impl FnMut(LogItem<'_>),
-) -> Result<Option<LogReader>> {
-    if !place.logs().contains_key(&log.0) {
-        visit(LogItem::Damage(Corruption::new(log.file_name(), 0, LOG_MISSING)));
-        return Ok(None);
-    }
-    let expected = expected_header(log, database);
-    let path = place.log_dir.join(log.file_name());
-    let mut fs = Arc::clone(&place.env.fs);
-    if let Some(patched) = place.with_header(log.0, FileKind::Log, database)?
-        && let Some(damage) = header_damage(&*fs, &path, &expected)?
-    {
-        visit(LogItem::HeaderDamage(log, damage));
-        fs = patched;
-    }
-    match LogReader::open(&*fs, &path, &expected) {
-        Ok(reader) => Ok(Some(reader)),
-        Err(FileError::Corruption(corruption)) => {
-            visit(LogItem::Damage(corruption));
-            Ok(None)
+impl DamagedLog<'_> {
+    /// A reader of the segment; none where not even its header can be read, which is then said.
+    fn open(self, log: LogId, visit: &mut impl FnMut(LogItem<'_>)) -> Result<Option<LogReader>> {
+        if !self.segments.contains_key(&log.0) {
+            visit(LogItem::Damage(Corruption::new(log.file_name(), 0, LOG_MISSING)));
+            return Ok(None);
         }
-        Err(error) => Err(error.into()),
+        let expected = expected_header(log, self.database);
+        let path = self.dir.join(log.file_name());
+        let due = |_: &dyn File| {
+            Ok(FileHeader {
+                kind: FileKind::Log,
+                format: LOG_FORMAT_PLAIN,
+                id: log.0,
+                database: self.database,
+            })
+        };
+        let mut fs = Arc::clone(self.fs);
+        if let Some(patched) = with_header(&fs, &path, due)?
+            && let Some(damage) = header_damage(&*fs, &path, &expected)?
+        {
+            visit(LogItem::HeaderDamage(log, damage));
+            fs = patched;
+        }
+        match LogReader::open(&*fs, &path, &expected) {
+            Ok(reader) => Ok(Some(reader)),
+            Err(FileError::Corruption(corruption)) => {
+                visit(LogItem::Damage(corruption));
+                Ok(None)
+            }
+            Err(error) => Err(error.into()),
+        }
     }
 }
 
@@ -238,8 +276,7 @@ fn expected_header(log: LogId, database: DatabaseId) -> ExpectedHeader {
 
 /// The segments behind the one that is read.
 struct Later<'a> {
-    place: &'a Place,
-    database: DatabaseId,
+    damaged: DamagedLog<'a>,
     logs: &'a [LogId],
     /// The first of them that says that it was durable, once one was found.
     vouching: Option<LogId>,
@@ -282,7 +319,7 @@ impl Later<'_> {
     }
 
     fn vouches(&self, log: LogId) -> Result<bool> {
-        let opened = open_segment(self.place, self.database, log, &mut |_| {})?;
+        let opened = self.damaged.open(log, &mut |_| {})?;
         let Some(mut reader) = opened else { return Ok(false) };
         loop {
             let goes_on = match reader.next_frame() {

@@ -5,9 +5,10 @@
 //! be read stays unreadable for as long as the doctor works, so that a repair finds what the
 //! verification before it found.
 //!
-//! Only errors of the device count, and only if they happen twice. Too many open files, too little
-//! memory or denied access say nothing about a file: these remain errors. Does not know what the
-//! bytes mean; `causes.rs` relates unreadable parts to the damage that they cause.
+//! Errors count only if they happen twice. For the doctor, only those of the device do: denied access
+//! says nothing about a file. Too many open files and too little memory remain errors for everybody.
+//! Does not know what the bytes mean; the doctor's `causes.rs` relates unreadable parts to the damage
+//! that they cause.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -24,12 +25,12 @@ const PAGE_BYTES: u64 = 4096;
 
 /// A part of a file that the device could not read.
 #[derive(Clone, Debug)]
-pub(super) struct Part {
-    pub(super) start: u64,
+pub(crate) struct Part {
+    pub(crate) start: u64,
     /// Equal to `start` if it is the whole file, and its length is unknown.
-    pub(super) end: u64,
+    pub(crate) end: u64,
     /// What the system said.
-    pub(super) error: String,
+    pub(crate) error: String,
     /// It was unreadable when this copy was made, which has zeros instead.
     is_of_copy: bool,
     /// Somebody has wanted it here.
@@ -38,7 +39,7 @@ pub(super) struct Part {
 
 impl Part {
     #[cfg(test)]
-    pub(super) const fn met((start, end): (u64, u64)) -> Self {
+    pub(crate) const fn met((start, end): (u64, u64)) -> Self {
         Self { start, end, error: String::new(), is_of_copy: false, is_met: true }
     }
 
@@ -57,7 +58,7 @@ struct Refused {
 
 /// The unreadable parts found so far, by file.
 #[derive(Default, Debug)]
-pub(super) struct Unreadable {
+pub(crate) struct Unreadable {
     files: Mutex<BTreeMap<PathBuf, Refused>>,
 }
 
@@ -83,7 +84,7 @@ impl Unreadable {
     }
 
     /// Notes of a copy that zeros stand in it for `start..end`, which was not given.
-    pub(super) fn add_of_copy(&self, path: &Path, (start, end): (u64, u64), error: &str) {
+    pub(crate) fn add_of_copy(&self, path: &Path, (start, end): (u64, u64), error: &str) {
         let part = Part { start, end, error: error.to_owned(), is_of_copy: true, is_met: false };
         self.lock().entry(path.to_path_buf()).or_default().parts.insert(start, part);
     }
@@ -100,14 +101,14 @@ impl Unreadable {
     }
 
     /// The parts of `path` that were refused to somebody who wanted them here.
-    pub(super) fn parts(&self, path: &Path) -> Vec<Part> {
+    pub(crate) fn parts(&self, path: &Path) -> Vec<Part> {
         let files = self.lock();
         let parts = files.get(path).into_iter().flat_map(|refused| refused.parts.values());
         parts.filter(|part| part.is_met).cloned().collect()
     }
 
     /// The files of which something was refused, with those parts.
-    pub(super) fn files(&self) -> Vec<(PathBuf, Vec<Part>)> {
+    pub(crate) fn files(&self) -> Vec<(PathBuf, Vec<Part>)> {
         let paths: Vec<PathBuf> = self.lock().keys().cloned().collect();
         let files = paths.into_iter().map(|path| {
             let parts = self.parts(&path);
@@ -117,7 +118,7 @@ impl Unreadable {
     }
 
     /// What was said of the first part of `path` that some of `start..end` lies in.
-    pub(super) fn error_at(&self, path: &Path, start: u64, end: u64) -> Option<String> {
+    pub(crate) fn error_at(&self, path: &Path, start: u64, end: u64) -> Option<String> {
         let parts = self.parts(path);
         parts
             .into_iter()
@@ -126,28 +127,28 @@ impl Unreadable {
     }
 
     /// Where the last part of `path` ends that was refused; 0 if none was.
-    pub(super) fn last_end(&self, path: &Path) -> u64 {
+    pub(crate) fn last_end(&self, path: &Path) -> u64 {
         // Of a file of which not even the length is known, nothing is.
         self.parts(path).last().map_or(0, |part| part.end.max(1))
     }
 
     /// Whether something of `path` was refused.
-    pub(super) fn has(&self, path: &Path) -> bool {
+    pub(crate) fn has(&self, path: &Path) -> bool {
         !self.parts(path).is_empty()
     }
 
     /// Whether `path` itself holds what was refused, which may be had another time: it is no copy.
-    pub(super) fn is_refused_here(&self, path: &Path) -> bool {
+    pub(crate) fn is_refused_here(&self, path: &Path) -> bool {
         self.parts(path).iter().any(|part| !part.is_of_copy)
     }
 
     /// Whether `path` cannot even be opened.
-    pub(super) fn is_whole(&self, path: &Path) -> bool {
+    pub(crate) fn is_whole(&self, path: &Path) -> bool {
         self.lock().get(path).is_some_and(|refused| refused.is_whole)
     }
 
     /// How much was refused here: grows with whatever is refused for the first time.
-    pub(super) fn extent(&self) -> u64 {
+    pub(crate) fn extent(&self) -> u64 {
         let parts = self.files().into_iter().flat_map(|(_, parts)| parts);
         let parts = parts.filter(|part| !part.is_of_copy);
         parts.map(|part| part.end.saturating_sub(part.start).saturating_add(1)).sum()
@@ -157,7 +158,7 @@ impl Unreadable {
     ///
     /// # Errors
     /// Of the system, but for those of the device.
-    pub(super) fn given_after_all(&self, fs: &dyn FileSystem) -> Result<Option<PathBuf>, IoError> {
+    pub(crate) fn given_after_all(&self, fs: &dyn FileSystem) -> Result<Option<PathBuf>, IoError> {
         for (path, parts) in self.files() {
             let is_whole = self.is_whole(&path);
             for part in parts.iter().filter(|part| !part.is_of_copy) {
@@ -178,13 +179,23 @@ impl Unreadable {
 
 /// What the device does not give reads as zeros, in files that are opened for reading.
 #[derive(Debug)]
-pub(super) struct Padding {
+pub(crate) struct Padding {
     unreadable: Arc<Unreadable>,
+    is_refusal: IsRefusal,
 }
 
+/// Whether an error counts as a part that cannot be read.
+type IsRefusal = fn(&IoError) -> bool;
+
 impl Padding {
-    pub(super) fn new(unreadable: &Arc<Unreadable>) -> Self {
-        Self { unreadable: Arc::clone(unreadable) }
+    /// Only what the device refuses is unreadable.
+    pub(crate) fn of_the_device(unreadable: &Arc<Unreadable>) -> Self {
+        Self { unreadable: Arc::clone(unreadable), is_refusal: IoError::is_of_the_device }
+    }
+
+    /// Whatever is refused for good is unreadable, for whatever reason.
+    pub(crate) fn of_all(unreadable: &Arc<Unreadable>) -> Self {
+        Self { unreadable: Arc::clone(unreadable), is_refusal: |error| !error.is_of_the_moment() }
     }
 }
 
@@ -195,10 +206,13 @@ fn listed_len(fs: &dyn FileSystem, path: &Path) -> u64 {
     entries.iter().find(|entry| entry.name == *name).map_or(0, |entry| entry.len)
 }
 
-/// Does `attempt`, and does it again if the device refuses it.
-fn twice<T>(mut attempt: impl FnMut() -> Result<T, IoError>) -> Result<T, IoError> {
+/// Does `attempt`, and does it again if it is refused.
+fn twice<T>(
+    is_refusal: IsRefusal,
+    mut attempt: impl FnMut() -> Result<T, IoError>,
+) -> Result<T, IoError> {
     match attempt() {
-        Err(error) if error.is_of_the_device() => attempt(),
+        Err(error) if is_refusal(&error) => attempt(),
         result => result,
     }
 }
@@ -206,14 +220,17 @@ fn twice<T>(mut attempt: impl FnMut() -> Result<T, IoError>) -> Result<T, IoErro
 impl Reading for Padding {
     fn open(&self, inner: &dyn FileSystem, path: &Path) -> Result<Arc<dyn File>, IoError> {
         let (path, unreadable) = (path.to_path_buf(), Arc::clone(&self.unreadable));
-        let given_up = |len| PaddedFile { path: path.clone(), inner: None, len, unreadable };
+        let is_refusal = self.is_refusal;
+        let given_up =
+            |len| PaddedFile { path: path.clone(), inner: None, len, unreadable, is_refusal };
         if self.unreadable.is_whole(&path) {
             return Ok(Arc::new(given_up(listed_len(inner, &path))));
         }
-        let opened = twice(|| inner.open(&path).and_then(|file| Ok((file.len()?, file))));
+        let opened =
+            twice(is_refusal, || inner.open(&path).and_then(|file| Ok((file.len()?, file))));
         match opened {
             Ok((len, inner)) => Ok(Arc::new(PaddedFile { inner: Some(inner), ..given_up(len) })),
-            Err(error) if error.is_of_the_device() => {
+            Err(error) if is_refusal(&error) => {
                 let len = listed_len(inner, &path);
                 self.unreadable.add(&path, (0, len), &error, true);
                 Ok(Arc::new(given_up(len)))
@@ -231,6 +248,7 @@ struct PaddedFile {
     inner: Option<Arc<dyn File>>,
     len: u64,
     unreadable: Arc<Unreadable>,
+    is_refusal: IsRefusal,
 }
 
 impl PaddedFile {
@@ -245,8 +263,8 @@ impl PaddedFile {
             buffer.fill(0);
             return Ok(buffer.len());
         }
-        match twice(|| inner.read_at(start, buffer)) {
-            Err(error) if error.is_of_the_device() => {
+        match twice(self.is_refusal, || inner.read_at(start, buffer)) {
+            Err(error) if (self.is_refusal)(&error) => {
                 buffer.fill(0);
                 let first = start - start % PAGE_BYTES;
                 let page = (first, (first + PAGE_BYTES).min(self.len).max(end));
@@ -272,7 +290,7 @@ impl File for PaddedFile {
             && !self.unreadable.meets(&self.path, offset, end)
         {
             match inner.read_at(offset, buffer) {
-                Err(error) if error.is_of_the_device() => {}
+                Err(error) if (self.is_refusal)(&error) => {}
                 result => return result,
             }
         }

@@ -7,24 +7,40 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use esker_base::FileHeader;
-use esker_env::{Advice, File, FileSystem, IoError};
+use esker_env::{Advice, File, FileError, FileExt as _, FileSystem, IoError};
 
-use super::reading::Reading;
+use super::reading::{Reading, ReadingFileSystem};
 
 type Header = [u8; FileHeader::LEN];
 
-/// Another header for readers of the file.
-#[derive(Debug)]
-pub(super) struct Patch {
-    path: PathBuf,
-    header: Header,
+/// If the header of `path` does not decode: a file system in which it has the header that `due` says.
+/// What follows a header is checked separately.
+///
+/// # Errors
+/// Of the system, and those of `due`.
+pub(crate) fn with_header(
+    fs: &Arc<dyn FileSystem>,
+    path: &Path,
+    due: impl FnOnce(&dyn File) -> Result<FileHeader, FileError>,
+) -> Result<Option<Arc<dyn FileSystem>>, FileError> {
+    let file = fs.open(path)?;
+    let mut header = [0; FileHeader::LEN];
+    if file.len()? < header.len() as u64 {
+        return Ok(None);
+    }
+    file.read_exact_at(0, &mut header)?;
+    if FileHeader::decode(&header).is_ok() {
+        return Ok(None);
+    }
+    let patch = Patch { path: path.to_path_buf(), header: due(&*file)?.encode() };
+    Ok(Some(Arc::new(ReadingFileSystem::new(fs, patch))))
 }
 
-impl Patch {
-    /// Lets the file `path` start with `header`.
-    pub(super) fn new(path: &Path, header: Header) -> Self {
-        Self { path: path.to_path_buf(), header }
-    }
+/// Another header for readers of the file.
+#[derive(Debug)]
+struct Patch {
+    path: PathBuf,
+    header: Header,
 }
 
 impl Reading for Patch {
