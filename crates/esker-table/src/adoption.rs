@@ -151,19 +151,23 @@ impl Adoption {
         database: DatabaseId,
         id: TableId,
     ) -> Result<Option<Self>, FileError> {
-        Ok(Self::told_by(file, id)?.filter(|adoption| adoption.database == database))
+        let told = Self::told_by(file)?;
+        Ok(told.filter(|adoption| (adoption.database, adoption.id) == (database, id)))
     }
 
-    /// As [`Adoption::of_file`], but by any database.
+    /// The adoption that `file` ends with, by whatever database and under whatever id.
     ///
     /// # Errors
     /// Of the file.
-    pub fn told_by(file: &dyn File, id: TableId) -> Result<Option<Self>, FileError> {
+    pub fn told_by(file: &dyn File) -> Result<Option<Self>, FileError> {
         let mut bytes = [0; Self::LEN];
         let Some(offset) = file.len()?.checked_sub(bytes.len() as u64) else { return Ok(None) };
         file.read_exact_at(offset, &mut bytes)?;
-        let database = database_id(&mut Decoder::new(&bytes));
-        Ok(database.and_then(|database| Self::decode(&bytes, database, id, offset)).ok())
+        let mut start = Decoder::new(&bytes);
+        let told = database_id(&mut start)
+            .and_then(|database| Ok((database, TableId(self::file(&mut start)?))))
+            .and_then(|(database, id)| Self::decode(&bytes, database, id, offset));
+        Ok(told.ok())
     }
 
     /// The sequence number of its range tombstones: no write and no reader has it.

@@ -18,6 +18,7 @@ use super::causes::UNREADABLE;
 use crate::damaged::log_walk::{DamagedLog, segments_in};
 use crate::damaged::patched::with_header;
 use crate::damaged::reading::ReadingFileSystem;
+use crate::damaged::renaming::Renaming;
 use crate::damaged::unreadable::{Padding, Unreadable};
 use crate::error::{Error, Result};
 use crate::recovery::LOCK_FILE;
@@ -46,10 +47,16 @@ impl Access {
     }
 }
 
+/// What a file is called by.
+pub(super) type Name = (FileId, FileKind);
+
 /// A database that nobody else opens in the meantime.
 pub(super) struct Place {
-    /// In its files, parts that the device cannot read are zeros.
+    /// In its files, parts that the device cannot read are zeros, and [misnamed](Place::by_own_names)
+    /// ones have their own names.
     pub(super) env: Env,
+    /// The same, with the names that the files have.
+    pub(super) padded: Env,
     /// The environment as it is.
     pub(super) device: Env,
     /// What could not be read so far.
@@ -59,14 +66,14 @@ pub(super) struct Place {
     /// Whether the caller has said where the log is.
     pub(super) is_log_dir_given: bool,
     /// Our files in the directory, with their lengths.
-    files: BTreeMap<(FileId, FileKind), u64>,
+    files: BTreeMap<Name, u64>,
     /// The previous manifest, under its name as such.
     predecessors: BTreeMap<ManifestId, String>,
     /// Log segments in the log directory, with their lengths.
     logs: BTreeMap<FileId, u64>,
     /// Why the lock could not be taken, if the device cannot read the lock file.
     pub(super) unlocked: Option<IoError>,
-    _lock: Option<Box<dyn FileLock>>,
+    lock: Option<Arc<dyn FileLock>>,
 }
 
 impl Place {
@@ -102,8 +109,10 @@ impl Place {
         }
         let unreadable = Arc::new(Unreadable::default());
         let padded = ReadingFileSystem::new(&env.fs, Padding::of_the_device(&unreadable));
+        let padded = Env { fs: Arc::new(padded), ..env.clone() };
         Ok(Self {
-            env: Env { fs: Arc::new(padded), ..env.clone() },
+            env: padded.clone(),
+            padded,
             device: env.clone(),
             unreadable,
             dir: dir.to_path_buf(),
@@ -113,7 +122,7 @@ impl Place {
             predecessors,
             logs,
             unlocked,
-            _lock: lock,
+            lock: lock.map(Arc::from),
         })
     }
 
@@ -139,6 +148,57 @@ impl Place {
         let logs = self.logs.iter();
         let logs = logs.map(|(id, len)| (self.log_dir.clone(), id.file_name(FileKind::Log), *len));
         ours.chain(old).chain(logs).collect()
+    }
+
+    /// Our files, but for old manifests, with their paths.
+    pub(super) fn named_files(&self) -> impl Iterator<Item = (Name, PathBuf)> {
+        let in_dir = self.files.keys().filter(|(_, kind)| *kind != FileKind::Log);
+        let logs = self.logs.keys().map(|id| (*id, FileKind::Log));
+        in_dir.copied().chain(logs).map(|name| (name, self.path_of(name)))
+    }
+
+    /// Where a file of that name is.
+    pub(super) fn path_of(&self, (id, kind): Name) -> PathBuf {
+        let dir = if kind == FileKind::Log { &self.log_dir } else { &self.dir };
+        dir.join(id.file_name(kind))
+    }
+
+    /// The same place, in which the files that `names` has are called by their own names, which are its
+    /// keys, and no others are called by those that they have.
+    pub(super) fn by_own_names(&self, names: &BTreeMap<Name, Name>) -> Self {
+        let len_of = |name: &Name| match name.1 {
+            FileKind::Log => self.logs.get(&name.0).copied(),
+            _ => self.files.get(name).copied(),
+        };
+        let (mut files, mut logs) = (self.files.clone(), self.logs.clone());
+        for name in names.values() {
+            files.remove(name);
+            if name.1 == FileKind::Log {
+                logs.remove(&name.0);
+            }
+        }
+        for (own, len) in names.iter().filter_map(|(own, name)| Some((own, len_of(name)?))) {
+            match own.1 {
+                FileKind::Log => drop(logs.insert(own.0, len)),
+                _ => drop(files.insert(*own, len)),
+            }
+        }
+        let paths = names.iter().map(|(own, name)| (self.path_of(*own), self.path_of(*name)));
+        let renamed = ReadingFileSystem::new(&self.padded.fs, Renaming::new(paths.collect()));
+        Self {
+            env: Env { fs: Arc::new(renamed), ..self.env.clone() },
+            padded: self.padded.clone(),
+            device: self.device.clone(),
+            unreadable: Arc::clone(&self.unreadable),
+            dir: self.dir.clone(),
+            log_dir: self.log_dir.clone(),
+            is_log_dir_given: self.is_log_dir_given,
+            files,
+            predecessors: self.predecessors.clone(),
+            logs,
+            unlocked: None,
+            lock: self.lock.clone(),
+        }
     }
 
     /// Length of a file of the directory; `None` if it is missing.
@@ -260,6 +320,22 @@ fn list(env: &Env, dir: &Path) -> Result<BTreeMap<(FileId, FileKind), u64>> {
     Ok(ours.collect())
 }
 
+/// What the file says it is, by its header, or as a table that was taken over from elsewhere; and of
+/// which database. `None` if that is damaged.
+///
+/// # Errors
+/// Of the system.
+pub(super) fn said_by(place: &Place, path: &Path) -> Result<Option<(Name, DatabaseId)>> {
+    let file = place.env.fs.open(path)?;
+    if let Some(adoption) = Adoption::told_by(&*file)? {
+        return Ok(Some(((adoption.id.0, FileKind::Table), adoption.database)));
+    }
+    let mut bytes = [0; FileHeader::LEN];
+    let len = file.read_at(0, &mut bytes)?;
+    let header = FileHeader::decode(&bytes[..len]).ok();
+    Ok(header.map(|header| ((header.id, header.kind), header.database)))
+}
+
 /// The database that most files belong to, according to intact headers or, for adopted tables, the
 /// adoption records; `None` if no file tells.
 ///
@@ -274,19 +350,10 @@ pub(super) fn database_of_files(place: &Place) -> Result<Option<DatabaseId>> {
     let old = place.predecessors.iter();
     let old = old.map(|(id, name)| (place.dir.join(name), id.0, FileKind::Manifest));
     for (path, id, kind) in ours.chain(logs).chain(old) {
-        let file = place.env.fs.open(&path)?;
-        if kind == FileKind::Table
-            && let Some(adoption) = Adoption::told_by(&*file, TableId(id))?
+        if let Some((name, database)) = said_by(place, &path)?
+            && name == (id, kind)
         {
-            *votes.entry(adoption.database.0).or_default() += 1;
-            continue;
-        }
-        let mut bytes = [0; FileHeader::LEN];
-        let len = file.read_at(0, &mut bytes)?;
-        if let Ok(header) = FileHeader::decode(&bytes[..len])
-            && (header.id, header.kind) == (id, kind)
-        {
-            *votes.entry(header.database.0).or_default() += 1;
+            *votes.entry(database.0).or_default() += 1;
         }
     }
     Ok(votes.into_iter().max_by_key(|(_, count)| *count).map(|(id, _)| DatabaseId(id)))

@@ -32,6 +32,7 @@ use esker_tree::{Catalog, EditRecord, EditRefused, Manifest, TablePlace, Version
 use super::causes::Causes;
 use super::history::History;
 use super::new_tables::Ids;
+use super::own_names::Misnamed;
 use super::place::Place;
 use super::repair_report::RepairReport;
 use super::report::AffectedKeys;
@@ -58,14 +59,26 @@ pub(super) fn repair(
     options: &RepairOptions,
     progress: &mut ProgressListener<'_>,
 ) -> Result<RepairReport> {
-    let (found, causes) = verify(place, progress)?;
-    let report = RepairReport {
+    let (found, mut causes) = verify(place, progress)?;
+    let mut report = RepairReport {
         is_dry_run: options.dry_run,
         findings: found.findings,
         ..RepairReport::default()
     };
     if report.was_sound() {
         return Ok(report);
+    }
+    let misnamed = Misnamed::find(place)?;
+    let renamed = (!misnamed.is_empty()).then(|| place.by_own_names(misnamed.names()));
+    let place = renamed.as_ref().unwrap_or(place);
+    let mut damaged: BTreeSet<String> =
+        report.findings.iter().map(|finding| finding.file.clone()).collect();
+    if renamed.is_some() {
+        let found;
+        (found, causes) = verify(place, progress)?;
+        damaged = found.findings.into_iter().map(|finding| finding.file).collect();
+        damaged.extend(misnamed.names().keys().map(|(id, kind)| id.file_name(*kind)));
+        report.notes.extend(misnamed.notes());
     }
     let Some(history) = History::read(place)? else {
         let what = "no file has a header that is intact: which database it is cannot be told";
@@ -76,15 +89,7 @@ pub(super) fn repair(
         check_still_refused(place)?;
     }
     let refused = place.unreadable.extent();
-    let files_of = |kind| place.files_of(kind).map(move |(id, _)| (id, kind));
-    let on_disk = FileKind::ALL.into_iter().flat_map(files_of);
-    let on_disk = on_disk.chain(place.logs().keys().map(|id| (*id, FileKind::Log)));
-    let next = first_free_counter(history.catalog.next_file_counter.max(1), on_disk)?;
-    let ids = match (history.is_whole, options.dry_run) {
-        (true, false) => reserve(place, &history.catalog, next)?,
-        (true, true) => Ids::new(next),
-        (false, _) => Ids::new(next + UNKNOWN_IDS),
-    };
+    let ids = ids_for(place, &history, &misnamed, options.dry_run)?;
     let mut tables = place.tables(history.database());
     if options.dry_run {
         let fs = Arc::new(Scratch::over(&place.env.fs, &place.dir)?);
@@ -96,7 +101,8 @@ pub(super) fn repair(
         tables,
         catalog: history.catalog.clone(),
         ids,
-        damaged: report.findings.iter().map(|finding| finding.file.clone()).collect(),
+        damaged,
+        misnamed,
         history,
         causes,
         report,
@@ -116,6 +122,20 @@ pub(super) fn repair(
         repair.install()?;
     }
     Ok(repair.report)
+}
+
+/// Ids for new files, which no file has and none can have had.
+fn ids_for(place: &Place, history: &History, misnamed: &Misnamed, dry_run: bool) -> Result<Ids> {
+    let files_of = |kind| place.files_of(kind).map(move |(id, _)| (id, kind));
+    let on_disk = FileKind::ALL.into_iter().flat_map(files_of);
+    let on_disk = on_disk.chain(place.logs().keys().map(|id| (*id, FileKind::Log)));
+    let on_disk = on_disk.chain(misnamed.names().values().copied());
+    let next = first_free_counter(history.catalog.next_file_counter.max(1), on_disk)?;
+    match (history.is_whole, dry_run) {
+        (true, false) => reserve(place, &history.catalog, next),
+        (true, true) => Ok(Ids::new(next)),
+        (false, _) => Ok(Ids::new(next + UNKNOWN_IDS)),
+    }
 }
 
 /// Refuses to give up what the device can read after all.
@@ -199,8 +219,9 @@ struct Repair<'a> {
     /// What the new manifest will say.
     catalog: Catalog,
     ids: Ids,
-    /// Files with findings.
+    /// Files with findings, and those that are not under their own names.
     damaged: BTreeSet<String>,
+    misnamed: Misnamed,
     report: RepairReport,
     /// Files to be moved out of the database.
     aside: Vec<PathBuf>,
@@ -252,6 +273,7 @@ impl Repair<'_> {
             let names = self.place.manifests().into_values();
             self.aside.extend(names.map(|name| self.place.dir.join(name)));
         }
+        self.set_aside_misnamed();
         for path in &self.aside {
             let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
             self.report.set_aside.push(name);
@@ -266,6 +288,19 @@ impl Repair<'_> {
             let name = id.file_name(kind);
             if self.damaged.contains(&name) {
                 self.aside.push(self.place.dir.join(name));
+            }
+        }
+    }
+
+    /// Sets aside files that are under the names of others: what is in them is in new tables by now.
+    fn set_aside_misnamed(&mut self) {
+        let free: BTreeSet<PathBuf> =
+            self.misnamed.free().map(|own| self.place.path_of(own)).collect();
+        self.aside.retain(|path| !free.contains(path));
+        for name in self.misnamed.names().values() {
+            let path = self.place.path_of(*name);
+            if !self.aside.contains(&path) {
+                self.aside.push(path);
             }
         }
     }
@@ -351,7 +386,7 @@ impl Repair<'_> {
             return Ok(());
         }
         if !place.unreadable.is_refused_here(path) {
-            return copy_aside(&*place.env.fs, &place.dir, path);
+            return copy_aside(&*place.padded.fs, &place.dir, path);
         }
         let itself = "was asked for twice and counts as lost; the file itself is set aside, and no copy of \
                       it: what the device gives of it some day is not lost";
@@ -375,7 +410,7 @@ impl Repair<'_> {
         }
         let what = "is set aside as a copy, with zeros for what the device does not give";
         self.report.notes.push(format!("{name} {what}: {error}"));
-        copy_aside(&*place.env.fs, &place.dir, path)
+        copy_aside(&*place.padded.fs, &place.dir, path)
     }
 }
 

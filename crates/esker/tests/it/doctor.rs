@@ -6,6 +6,7 @@ mod blobs;
 mod crafted;
 mod holes;
 mod lost_edits;
+mod misnamed;
 mod modes;
 mod order;
 mod places;

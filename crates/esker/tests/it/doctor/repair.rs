@@ -77,7 +77,7 @@ pub(super) fn assert_works(sample: &Sample, report: &RepairReport, when: &str) {
 }
 
 /// Repairs, checks, and puts everything back.
-fn check(sample: &Sample, original: &[(String, Vec<u8>)], when: &str) -> RepairReport {
+pub(super) fn check(sample: &Sample, original: &[(String, Vec<u8>)], when: &str) -> RepairReport {
     let files = sample.files();
     let before = files.everything();
     let options = RepairOptions { dry_run: true, ..RepairOptions::default() };

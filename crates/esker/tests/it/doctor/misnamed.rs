@@ -1,0 +1,128 @@
+//! Files that are intact and have each other's names, or none that is theirs: a repair loses nothing.
+
+use std::path::Path;
+
+use esker::doctor::RepairOptions;
+use esker::env::Env;
+use esker::{Db, Options, TableWriter, TableWriterOptions};
+
+use super::repair::check;
+use super::sample::{DIR, Files, Left, Sample};
+use crate::random::{Rng, for_each_seed};
+
+/// Gives each of `names` the bytes of the next one.
+fn turn(files: Files<'_>, names: &[String]) {
+    let bytes: Vec<_> = names.iter().map(|name| files.read(name)).collect();
+    for (at, name) in names.iter().enumerate() {
+        files.replace(name, &bytes[(at + 1) % names.len()]);
+    }
+}
+
+fn of_kinds(files: Files<'_>, suffixes: &[&str]) -> Vec<String> {
+    suffixes.iter().flat_map(|suffix| files.ending_with(suffix)).collect()
+}
+
+/// Of two intact tables under each other's names, a repair kept neither.
+#[test]
+fn files_that_have_each_others_names_cost_nothing() {
+    for_each_seed("files_that_have_each_others_names_cost_nothing", 6, |seed| {
+        for left in [Left::Closed, Left::Abandoned] {
+            let sample = Sample::new(seed, left);
+            let files = sample.files();
+            let original = files.everything();
+            let all = of_kinds(files, &[".table", ".blob", ".log"]);
+            let mut rng = Rng::new(seed);
+            for count in [2, 2, 3, all.len()] {
+                let mut names = all.clone();
+                let names: Vec<String> =
+                    (0..count).map(|_| names.swap_remove(rng.index(names.len()))).collect();
+                turn(files, &names);
+                let report = check(&sample, &original, &format!("{left:?}: {names:?}"));
+                assert!(report.lost.is_empty(), "{names:?}: {report}");
+                // A segment of the log that waits to be used again is needed by nobody.
+                assert!((count - 1..=count).contains(&report.notes.len()), "{report}");
+                for note in &report.notes {
+                    let name = note.split_once(' ').expect("a name and what it says").0;
+                    assert!(report.set_aside.iter().any(|aside| aside == name), "{report}");
+                }
+            }
+        }
+    });
+}
+
+#[test]
+fn a_file_with_another_name_is_known_by_what_it_says() {
+    let sample = Sample::new(2, Left::Abandoned);
+    let files = sample.files();
+    let original = files.everything();
+    for name in of_kinds(files, &[".table", ".blob", ".log"]) {
+        let suffix = Path::new(&name).extension().unwrap().to_str().unwrap();
+        // A name that nobody has had yet, one of another kind, and one that is below all others.
+        for other in
+            [format!("1-00009999.{suffix}"), "1-00000008.blob".into(), "1-00000000.log".into()]
+        {
+            if files.ending_with("").contains(&other) {
+                continue;
+            }
+            files.replace(&other, &files.read(&name));
+            files.remove(&name);
+            let report = check(&sample, &original, &format!("{name} as {other}"));
+            assert!(report.lost.is_empty(), "{name} as {other}: {report}");
+            let note = format!("{other} says that it is {name}, and counts as that");
+            assert_eq!(report.notes, [note], "{report}");
+            assert!(report.set_aside.contains(&other), "{report}");
+        }
+    }
+}
+
+/// Also where it is the manifest that has changed places, so that nothing but the files tell.
+#[test]
+fn tables_under_each_others_names_are_known_without_a_manifest() {
+    for_each_seed("tables_under_each_others_names_are_known_without_a_manifest", 4, |seed| {
+        let sample = Sample::new(seed, Left::Abandoned);
+        let files = sample.files();
+        let original = files.everything();
+        let tables = files.ending_with(".table");
+        let blobs = files.ending_with(".blob");
+        for exchanged in [
+            vec![tables[0].clone(), tables[1].clone()],
+            vec![files.newest_manifest(), tables[1].clone()],
+            [&tables[..1], &blobs[..blobs.len().min(1)]].concat(),
+        ] {
+            turn(files, &exchanged);
+            let manifests = files.manifests().into_iter().filter(|name| !exchanged.contains(name));
+            manifests.for_each(|name| files.remove(&name));
+            let report = check(&sample, &original, &format!("{exchanged:?}"));
+            assert!(report.lost.is_empty(), "{exchanged:?}: {report}");
+        }
+    });
+}
+
+/// What was taken over from elsewhere says so at its end; its header is that of another database.
+#[test]
+fn tables_that_were_taken_over_tell_what_they_are() {
+    let env = Env::memory(1);
+    let options = || Options { background_threads: 0, ..Options::default() };
+    let db = Db::builder(DIR).env(env.clone()).options(options()).open().unwrap();
+    for name in ["a", "b"] {
+        let path = format!("{name}.table");
+        let outside = TableWriterOptions::default();
+        let mut writer = TableWriter::create_in(&env, &path, outside).unwrap();
+        for n in 0..20 {
+            writer.put(format!("{name}{n:02}"), name).unwrap();
+        }
+        let table = writer.finish().unwrap();
+        db.ingest(db.default_keyspace(), &[&table.path], Default::default()).unwrap();
+    }
+    db.close().unwrap();
+    let files = Files(&env);
+    let tables = files.ending_with(".table");
+    assert_eq!(tables.len(), 2, "{tables:?}");
+    files.swap(&tables[0], &tables[1]);
+    let report = files.doctor().repair(&RepairOptions::default(), &mut |_| {}).unwrap();
+    assert!(report.lost.is_empty() && report.notes.len() == 2, "{report}");
+    let db = Db::builder(DIR).env(env.clone()).options(options()).open().unwrap();
+    assert_eq!(db.iter().count(), 40, "{report}");
+    drop(db);
+    assert!(files.verify().is_sound());
+}
