@@ -113,7 +113,8 @@ fn loom_who_asks_beside_eviction_is_told_of_the_block_that_he_gets() {
         let model = Model::new(1);
         let reader = read_both(&model);
         let mut told = None;
-        let block = model.slots.get_asking(1, |block, look| told = Some((block, look.address)));
+        let block =
+            model.slots.get_prefetching(1, |block, look| told = Some((block, look.address)));
         assert_eq!(block.map(|block| (Arc::as_ptr(&block), 1)), told);
         reader.join().expect("the reader ends");
         model.cache.trim();

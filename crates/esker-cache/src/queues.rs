@@ -25,8 +25,8 @@ const DATA_PART: u64 = 8;
 
 /// How far behind the front of a queue the entries are whose block and whose slot are prefetched:
 /// an eviction needs both, and the slot says where the block is.
-const BLOCK_ASKED_AT: usize = 1;
-const SLOT_ASKED_AT: usize = 3;
+const BLOCK_PREFETCHED_AT: usize = 1;
+const SLOT_PREFETCHED_AT: usize = 3;
 
 /// Bytes of the two counts of an `Arc`, which precede what it points to.
 const COUNTS_LEN: usize = 2 * size_of::<usize>();
@@ -155,7 +155,7 @@ impl<V: Weigh> Queues<V> {
         for _ in 0..self.entry_count() * (usize::from(USES_MAX) + 2) {
             let class = self.victim_class(capacity_bytes);
             let entry = self.queue(class).entries.pop_front()?;
-            self.ask_ahead(class);
+            self.prefetch_ahead(class);
             if let Some(block) = self.visit(class, entry) {
                 return Some(block);
             }
@@ -164,21 +164,21 @@ impl<V: Weigh> Queues<V> {
     }
 
     /// Prefetches what the next evictions from the queue of `class` will look at.
-    fn ask_ahead(&mut self, class: Class) {
+    fn prefetch_ahead(&mut self, class: Class) {
         let entries = &self.queue(class).entries;
         let slot_at = |place: usize| {
             let entry = entries.get(place)?;
             Some((entry.array.upgrade()?, entry.slot as usize))
         };
-        if let Some((array, slot)) = slot_at(BLOCK_ASKED_AT)
+        if let Some((array, slot)) = slot_at(BLOCK_PREFETCHED_AT)
             && let Some(state) = array.slots[slot].try_lock()
             && let Some(block) = &state.block
         {
             let counts = Arc::as_ptr(block).cast::<u8>().wrapping_sub(COUNTS_LEN);
-            V::ask(counts, COUNTS_LEN + size_of::<V>());
+            V::prefetch(counts, COUNTS_LEN + size_of::<V>());
         }
-        if let Some((array, slot)) = slot_at(SLOT_ASKED_AT) {
-            V::ask(std::ptr::from_ref(&array.slots[slot]).cast(), size_of::<Slot<V>>());
+        if let Some((array, slot)) = slot_at(SLOT_PREFETCHED_AT) {
+            V::prefetch(std::ptr::from_ref(&array.slots[slot]).cast(), size_of::<Slot<V>>());
         }
     }
 

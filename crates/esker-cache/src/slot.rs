@@ -21,7 +21,7 @@ pub trait Weigh {
 
     /// Prefetches `len` bytes at `start`, which the cache will look at soon. A hint: by default
     /// nothing happens.
-    fn ask(_start: *const u8, _len: usize)
+    fn prefetch(_start: *const u8, _len: usize)
     where
         Self: Sized,
     {

@@ -178,21 +178,25 @@ impl<V: Weigh> CacheSlots<V> {
     #[inline]
     #[must_use]
     pub fn get(&self, slot: u32) -> Option<Arc<V>> {
-        self.get_asking(slot, |_, _| ())
+        self.get_prefetching(slot, |_, _| ())
     }
 
-    /// As [`CacheSlots::get`], but before it touches the block, calls `ask` with the address of the
+    /// As [`CacheSlots::get`], but before it touches the block, calls `prefetch` with the address of the
     /// block and of what its reader looks at first, to prefetch both.
     ///
     /// # Panics
     /// If there is no such slot.
     #[inline]
     #[must_use]
-    pub fn get_asking(&self, slot: u32, ask: impl FnOnce(*const V, FirstLook)) -> Option<Arc<V>> {
+    pub fn get_prefetching(
+        &self,
+        slot: u32,
+        prefetch: impl FnOnce(*const V, FirstLook),
+    ) -> Option<Arc<V>> {
         let slot = if esker_base::planted::is("cache-mixes-slots") { slot & !1 } else { slot };
         let mut state = self.array.slots[slot as usize].lock();
         let block = state.block.as_ref()?;
-        ask(Arc::as_ptr(block), state.first_look());
+        prefetch(Arc::as_ptr(block), state.first_look());
         let block = Arc::clone(block);
         state.uses = (state.uses + 1).min(USES_MAX);
         self.cache.hits.add_one();
@@ -219,16 +223,16 @@ impl<V: Weigh> CacheSlots<V> {
         std::ptr::from_ref(&self.array.slots[slot as usize]).cast()
     }
 
-    /// Calls `ask` as [`CacheSlots::get_asking`] does, if the block is resident. Counts neither as
+    /// Calls `prefetch` as [`CacheSlots::get_prefetching`] does, if the block is resident. Counts neither as
     /// a use nor as a hit. Never waits: a locked slot is being brought in by somebody else.
     ///
     /// # Panics
     /// If there is no such slot.
     #[inline]
-    pub fn ask(&self, slot: u32, ask: impl FnOnce(*const V, FirstLook)) {
+    pub fn prefetch(&self, slot: u32, prefetch: impl FnOnce(*const V, FirstLook)) {
         let Some(state) = self.array.slots[slot as usize].try_lock() else { return };
         if let Some(block) = &state.block {
-            ask(Arc::as_ptr(block), state.first_look());
+            prefetch(Arc::as_ptr(block), state.first_look());
         }
     }
 

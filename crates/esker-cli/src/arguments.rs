@@ -82,17 +82,17 @@ pub(crate) enum Command {
     /// Print counters, sizes and memory.
     Stats {
         #[command(flatten)]
-        place: Place,
+        place: DatabasePlace,
     },
     /// Draw the tree of every keyspace.
     Levels {
         #[command(flatten)]
-        place: Place,
+        place: DatabasePlace,
     },
     /// Print the compactions that come next, without doing them.
     Plan {
         #[command(flatten)]
-        place: Place,
+        place: DatabasePlace,
         /// Print one JSON object.
         #[arg(long)]
         json: bool,
@@ -102,7 +102,7 @@ pub(crate) enum Command {
     /// Compact every keyspace, or a range of one.
     Compact {
         #[command(flatten)]
-        place: Place,
+        place: DatabasePlace,
         /// Only this keyspace.
         #[arg(long)]
         keyspace: Option<String>,
@@ -116,7 +116,7 @@ pub(crate) enum Command {
     /// Write every memtable to a table.
     Flush {
         #[command(flatten)]
-        place: Place,
+        place: DatabasePlace,
     },
     /// Print a table, blob, log or manifest file in readable form.
     Dump {
@@ -149,7 +149,7 @@ pub(crate) enum Command {
 
 /// Where a database lies.
 #[derive(Args, Clone, Debug)]
-pub(crate) struct Place {
+pub(crate) struct DatabasePlace {
     /// Directory of the database.
     pub(crate) dir: PathBuf,
     /// Directory of its log, if that lies apart.
@@ -157,7 +157,7 @@ pub(crate) struct Place {
     pub(crate) log_dir: Option<PathBuf>,
 }
 
-impl Place {
+impl DatabasePlace {
     /// A directory that also holds the log.
     pub(crate) fn whole(dir: &Path) -> Self {
         Self { dir: dir.to_path_buf(), log_dir: None }
@@ -168,7 +168,7 @@ impl Place {
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Target {
     #[command(flatten)]
-    pub(crate) place: Place,
+    pub(crate) place: DatabasePlace,
     /// Keyspace; the default one if not given.
     #[arg(long, value_name = "NAME")]
     pub(crate) keyspace: Option<String>,
@@ -302,7 +302,7 @@ impl KeyOrder {
 #[derive(Args, Debug)]
 pub(crate) struct WhatIfArguments {
     #[command(flatten)]
-    pub(crate) place: Place,
+    pub(crate) place: DatabasePlace,
     /// Keyspace; the default one if not given.
     #[arg(long, value_name = "NAME")]
     pub(crate) keyspace: Option<String>,

@@ -6,13 +6,13 @@ use std::io::Write;
 use esker::{KeyspaceOptions, PlannedJob, WhatIf, WhatIfOutcome};
 use serde_json::{Value, json};
 
-use crate::arguments::{Place, WhatIfArguments};
+use crate::arguments::{DatabasePlace, WhatIfArguments};
 use crate::failure::{Failure, Result};
 use crate::open;
 use crate::text::{grouped, shown, size};
 
 /// `esker plan`.
-pub(crate) fn plan(place: &Place, json: bool, out: &mut dyn Write) -> Result<()> {
+pub(crate) fn plan(place: &DatabasePlace, json: bool, out: &mut dyn Write) -> Result<()> {
     let jobs = open::read_only(place)?.plan();
     if json {
         let jobs: Vec<Value> = jobs.iter().map(json_of_job).collect();

@@ -4,18 +4,18 @@ use std::ffi::OsStr;
 use std::io::Write;
 use std::ops::Bound;
 
-use crate::arguments::Place;
+use crate::arguments::DatabasePlace;
 use crate::failure::Result;
 use crate::one_shot::argument;
 use crate::{open, report};
 
 /// `esker stats`.
-pub(crate) fn stats(place: &Place, out: &mut dyn Write) -> Result<()> {
+pub(crate) fn stats(place: &DatabasePlace, out: &mut dyn Write) -> Result<()> {
     report::stats(&open::read_only(place)?, out)
 }
 
 /// `esker levels`: every keyspace, with an empty line between two.
-pub(crate) fn levels(place: &Place, out: &mut dyn Write) -> Result<()> {
+pub(crate) fn levels(place: &DatabasePlace, out: &mut dyn Write) -> Result<()> {
     let db = open::read_only(place)?;
     for (index, name) in db.keyspaces().iter().enumerate() {
         if index > 0 {
@@ -28,7 +28,7 @@ pub(crate) fn levels(place: &Place, out: &mut dyn Write) -> Result<()> {
 
 /// `esker compact`: everything, or a range of one keyspace.
 pub(crate) fn compact(
-    place: &Place,
+    place: &DatabasePlace,
     keyspace: Option<&str>,
     (from, to): (Option<&OsStr>, Option<&OsStr>),
 ) -> Result<()> {
@@ -46,7 +46,7 @@ pub(crate) fn compact(
 }
 
 /// `esker flush`: every keyspace.
-pub(crate) fn flush(place: &Place) -> Result<()> {
+pub(crate) fn flush(place: &DatabasePlace) -> Result<()> {
     let db = open::existing(place)?;
     db.flush()?;
     open::close(db, "every memtable is in a table")

@@ -2,26 +2,26 @@
 
 use esker::{Db, DbBuilder, Keyspace, Options};
 
-use crate::arguments::{KeyOrder, Place};
+use crate::arguments::{DatabasePlace, KeyOrder};
 use crate::failure::{Failure, Result};
 
-fn builder(place: &Place) -> DbBuilder {
+fn builder(place: &DatabasePlace) -> DbBuilder {
     let options = Options { log_dir: place.log_dir.clone(), ..Options::default() };
     Db::builder(&place.dir).options(options)
 }
 
 /// Opens the database in `place`, which must exist, for reading and writing.
-pub(crate) fn existing(place: &Place) -> Result<Db> {
+pub(crate) fn existing(place: &DatabasePlace) -> Result<Db> {
     Ok(builder(place).create_if_missing(false).open()?)
 }
 
 /// Opens the database in `place`, which must exist, for reading: nothing in it changes.
-pub(crate) fn read_only(place: &Place) -> Result<Db> {
+pub(crate) fn read_only(place: &DatabasePlace) -> Result<Db> {
     Ok(builder(place).read_only(true).open()?)
 }
 
 /// Opens the database in `place`, creating it if there is none.
-pub(crate) fn or_create(place: &Place) -> Result<Db> {
+pub(crate) fn or_create(place: &DatabasePlace) -> Result<Db> {
     Ok(builder(place).open()?)
 }
 

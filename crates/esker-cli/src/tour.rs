@@ -13,7 +13,7 @@ use std::path::Path;
 use esker::{Db, Keyspace, KeyspaceOptions, SnapshotView};
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::arguments::{Form, Place};
+use crate::arguments::{DatabasePlace, Form};
 use crate::failure::{Failure, Result};
 use crate::output::Printer;
 use crate::report;
@@ -57,7 +57,7 @@ pub(crate) fn run(dir: &Path, out: &mut dyn Write) -> Result<()> {
 /// Opens the database of the tour: a new one, or that of an earlier tour. Nothing is written to any
 /// other.
 fn open(dir: &Path) -> Result<Db> {
-    let db = crate::open::or_create(&Place::whole(dir))?;
+    let db = crate::open::or_create(&DatabasePlace::whole(dir))?;
     let made = [BY_NAME, BY_POPULATION, kill::NUMBERS];
     // The default one is the first, and the tour puts nothing there.
     let is_ours = db.keyspaces().iter().skip(1).all(|found| made.contains(&found.as_str()));

@@ -72,7 +72,7 @@ pub(crate) enum Content<'a> {
 
 /// The position of a frame to be encoded.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Place {
+pub(crate) struct FramePosition {
     /// Offset of the frame.
     pub(crate) offset: u64,
     /// Offset known durable; at most `offset`.
@@ -96,11 +96,16 @@ impl SegmentIdentity {
     }
 
     /// Appends a frame to `out` and returns its checksum.
-    pub(crate) fn encode(&self, out: &mut Vec<u8>, place: Place, content: &Content<'_>) -> u32 {
+    pub(crate) fn encode(
+        &self,
+        out: &mut Vec<u8>,
+        position: FramePosition,
+        content: &Content<'_>,
+    ) -> u32 {
         let start = out.len();
         out.extend_from_slice(&self.tag_bytes());
         out.extend_from_slice(&[0; 4]);
-        out.extend_from_slice(&place.chain.to_le_bytes());
+        out.extend_from_slice(&position.chain.to_le_bytes());
         let parts = match content {
             Content::Payload(parts) => {
                 let len = parts.iter().fold(0_u64, |sum, part| sum.saturating_add(len64(part)));
@@ -112,7 +117,7 @@ impl SegmentIdentity {
                 &[]
             }
         };
-        put_varint(out, place.offset.saturating_sub(place.durable));
+        put_varint(out, position.offset.saturating_sub(position.durable));
         for part in parts {
             out.extend_from_slice(part);
         }
@@ -120,7 +125,7 @@ impl SegmentIdentity {
         let Some((unchecked, checked)) = frame.split_at_mut_checked(UNCHECKED_LEN) else {
             return 0;
         };
-        let checksum = self.checksum(place.offset, checked);
+        let checksum = self.checksum(position.offset, checked);
         if let Some(field) = unchecked.last_chunk_mut() {
             *field = checksum.to_le_bytes();
         }

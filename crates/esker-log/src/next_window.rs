@@ -13,12 +13,12 @@ use esker_env::{File, FileWindow};
 
 /// A piece of the file.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Place {
+pub(crate) struct Piece {
     pub(crate) offset: u64,
     pub(crate) len: usize,
 }
 
-impl Place {
+impl Piece {
     /// The offset after it.
     pub(crate) const fn end(self) -> u64 {
         self.offset + self.len as u64
@@ -34,7 +34,7 @@ pub(crate) struct NextWindow {
 
 #[derive(Debug, Default)]
 struct State {
-    wanted: Option<Place>,
+    wanted: Option<Piece>,
     ready: Option<FileWindow>,
     /// Used up; released by the thread that prepares the next one.
     used: Option<FileWindow>,
@@ -57,7 +57,7 @@ impl NextWindow {
     }
 
     /// Requests a window at `place`.
-    pub(crate) fn want(&self, place: Place) {
+    pub(crate) fn want(&self, place: Piece) {
         self.state().wanted = Some(place);
     }
 
@@ -96,7 +96,7 @@ mod tests {
         let file = OsFileSystem.create(&path).unwrap();
         file.allocate(0, 16 * PAGE_BYTES).unwrap();
         OsFileSystem.remove(&path).unwrap();
-        let place = Place { offset: 4 * PAGE_BYTES, len: 4096 };
+        let place = Piece { offset: 4 * PAGE_BYTES, len: 4096 };
         if file.window(place.offset, place.len).is_none() {
             // This file system supports no windows.
             return;

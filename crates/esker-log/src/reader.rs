@@ -106,7 +106,7 @@ enum State {
 }
 
 /// What is found where a frame should be.
-enum Place {
+enum AtOffset {
     Frame(Head),
     Unchained,
     Nothing,
@@ -247,8 +247,8 @@ impl LogReader {
     /// Steps over the next frame. `None` if the segment ends instead.
     fn advance(&mut self) -> Result<Option<(u64, Head)>, FileError> {
         let offset = self.position;
-        match self.place(offset)? {
-            Place::Frame(head) => {
+        match self.look_at(offset)? {
+            AtOffset::Frame(head) => {
                 self.position = offset.saturating_add(head.frame_len as u64);
                 self.chain = head.checksum;
                 self.marked = self.marked.max(head.durable);
@@ -259,29 +259,29 @@ impl LogReader {
                 }
                 Ok(Some((offset, head)))
             }
-            Place::Unchained => {
+            AtOffset::Unchained => {
                 // A crash cannot cause this: each offset of a segment is written only once.
                 Err(self.corruption("frame does not follow the one before it"))
             }
-            Place::Nothing => {
+            AtOffset::Nothing => {
                 self.state = State::Ended(self.classify()?);
                 Ok(None)
             }
         }
     }
 
-    fn place(&mut self, offset: u64) -> Result<Place, FileError> {
-        let Some(identity) = self.identity else { return Ok(Place::Nothing) };
+    fn look_at(&mut self, offset: u64) -> Result<AtOffset, FileError> {
+        let Some(identity) = self.identity else { return Ok(AtOffset::Nothing) };
         if offset < FileHeader::LEN as u64 {
-            return Ok(Place::Nothing);
+            return Ok(AtOffset::Nothing);
         }
         let Some(head) = read_frame(&mut self.window, &identity, offset)? else {
-            return Ok(Place::Nothing);
+            return Ok(AtOffset::Nothing);
         };
         let follows = head.chain == self.chain
             || matches!(self.state, State::Resumed)
             || esker_base::planted::is("log-chain-not-checked");
-        Ok(if follows { Place::Frame(head) } else { Place::Unchained })
+        Ok(if follows { AtOffset::Frame(head) } else { AtOffset::Unchained })
     }
 
     /// Distinguishes a torn tail from damage at the position, where there is no valid frame.

@@ -9,7 +9,7 @@ use esker_env::{
 };
 
 use crate::frame::{self, Content, HEAD_LEN_MAX, SegmentIdentity};
-use crate::next_window::Place;
+use crate::next_window::Piece;
 use crate::reader::{LogEnd, LogReader};
 use crate::sync::{LogSync, Shared};
 use crate::write_back::write_back;
@@ -235,7 +235,7 @@ impl LogWriter {
     fn encode(&mut self, content: &Content<'_>) -> u64 {
         assert!(!self.is_sealed, "a sealed segment is complete");
         let durable = self.shared.durable_offset();
-        let place = frame::Place { offset: self.end_offset(), durable, chain: self.chain };
+        let place = frame::FramePosition { offset: self.end_offset(), durable, chain: self.chain };
         assert!(durable <= place.offset, "only what is written can be durable");
         self.chain = self.identity.encode(&mut self.buffer, place, content);
         self.end_offset()
@@ -365,13 +365,13 @@ impl LogWriter {
 
     /// The place of the window that contains `offset`: a whole one, or the remaining pages of the
     /// space.
-    const fn window_place(&self, offset: u64) -> Place {
-        let whole = Place { offset: offset - offset % WINDOW_BYTES, len: WINDOW_BYTES as usize };
+    const fn window_place(&self, offset: u64) -> Piece {
+        let whole = Piece { offset: offset - offset % WINDOW_BYTES, len: WINDOW_BYTES as usize };
         if whole.end() <= self.room_end {
             return whole;
         }
         let offset = offset - offset % PAGE_BYTES;
-        Place { offset, len: self.room_end.saturating_sub(offset) as usize }
+        Piece { offset, len: self.room_end.saturating_sub(offset) as usize }
     }
 
     /// Opens the first window of a new segment, to be called on a thread that is not in a hurry.

@@ -120,7 +120,7 @@ impl<'a> TreeCursor<'a> {
     }
 
     /// Starts loading the leaf that a seek leads to, if it was approached.
-    pub(crate) fn ask_approached(&mut self, user_key: &[u8]) {
+    pub(crate) fn prefetch_approached(&mut self, user_key: &[u8]) {
         let target = Target::new(first_of(user_key));
         self.approached = self.approached.map(|approach| approach.to_leaf(&target));
     }
@@ -151,7 +151,7 @@ impl<'a> TreeCursor<'a> {
             None => lower_bound(self.root, &target),
         };
         if let Some(Position { leaf, permutation, position }) = found {
-            leaf.prefetch_at(permutation, position..position + ENTRIES_ASKED);
+            leaf.prefetch_at(permutation, position..position + ENTRIES_PREFETCHED);
             if let Some(next) = leaf.next() {
                 next.prefetch();
             }
@@ -172,7 +172,7 @@ impl<'a> TreeCursor<'a> {
         });
         let found = in_leaf.or_else(|| last_before(self.root, &target, Leaf::upper_bound));
         if let Some((Position { leaf, permutation, position }, way)) = found {
-            let first = position.saturating_sub(ENTRIES_ASKED - 1);
+            let first = position.saturating_sub(ENTRIES_PREFETCHED - 1);
             leaf.prefetch_at(permutation, first..position + 1);
             if let Some(before) = leaf_before(way) {
                 before.leaf.prefetch();
@@ -218,7 +218,7 @@ impl<'a> TreeCursor<'a> {
 }
 
 /// How many entries a seek prefetches, of those that a short scan reads.
-const ENTRIES_ASKED: usize = 4;
+const ENTRIES_PREFETCHED: usize = 4;
 
 /// The previous leaf, if the way to it is at hand.
 fn leaf_before(way: Way<'_>) -> Option<Way<'_>> {

@@ -164,8 +164,8 @@ impl MemtableCursor {
     }
 
     /// The second part, which is optional: goes on to the leaf, and prefetches it.
-    pub fn ask_approached(&mut self, user_key: &[u8]) {
-        self.cursor.get_mut().ask_approached(user_key);
+    pub fn prefetch_approached(&mut self, user_key: &[u8]) {
+        self.cursor.get_mut().prefetch_approached(user_key);
     }
 
     /// The third part, useless without the second: prefetches the entry itself.

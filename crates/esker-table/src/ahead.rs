@@ -31,11 +31,11 @@ pub enum Ahead<'a> {
 impl Table {
     /// Prefetches the filter's line for the key with this hash.
     #[inline]
-    pub fn ask_filter(&self, user_key: &[u8], hash: u64) {
+    pub fn prefetch_filter(&self, user_key: &[u8], hash: u64) {
         if let Some(open) = self.opened()
             && let Some(partition) = open.top.candidate(user_key)
         {
-            open.with_cached_filter(partition, |filter| filter.ask(hash));
+            open.with_cached_filter(partition, |filter| filter.prefetch(hash));
         }
     }
 
@@ -85,13 +85,13 @@ impl BlockAhead<'_> {
 
     /// Second, after its slot: prefetches the block, and its tags and keys.
     #[inline]
-    pub fn ask_block(&self) {
-        self.open.ask_data(self.slot());
+    pub fn prefetch_block(&self) {
+        self.open.prefetch_data(self.slot());
     }
 
     /// Third, for a point read: prefetches the value of the first entry with the tag.
     #[inline]
-    pub fn ask_value(&self) {
+    pub fn prefetch_value(&self) {
         self.look(|block| {
             let data = block.data();
             if let Some(entry) = data.first_with_tag(self.tag) {

@@ -34,7 +34,7 @@ const FRONT_LEN_MAX: usize = 640;
 
 /// Prefetches a data block: the counts of its `Arc`, its struct, and the front of its payload.
 #[inline]
-pub(crate) fn ask_data(block: *const CachedBlock, look: FirstLook) {
+pub(crate) fn prefetch_data(block: *const CachedBlock, look: FirstLook) {
     // The counts of the `Arc` precede what it points to.
     let counts = block.cast::<u8>().wrapping_sub(COUNTS_LEN);
     prefetch_at(counts, COUNTS_LEN + size_of::<CachedBlock>());
@@ -123,7 +123,7 @@ impl Weigh for CachedBlock {
         }
     }
 
-    fn ask(start: *const u8, len: usize) {
+    fn prefetch(start: *const u8, len: usize) {
         prefetch_at(start, len);
     }
 

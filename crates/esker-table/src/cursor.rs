@@ -9,7 +9,7 @@
 //!
 //! Figures: docs/BENCHMARKS.md, under what was tried.
 
-mod asks;
+mod prefetching;
 mod seek;
 
 use std::sync::Arc;
@@ -25,7 +25,7 @@ use crate::{NoTrace, Table};
 
 /// When this many entries of the block are left, the next block is prefetched; when none is left,
 /// its values.
-const LEFT_ASKED: usize = 2;
+const LEFT_PREFETCHED: usize = 2;
 
 /// This many blocks in a row are taken for a scan that will go on; fewer may be a seek with some
 /// steps, which would prefetch memory that it never reaches.
@@ -49,8 +49,8 @@ pub struct TableCursor {
     /// Zero as long as the block is held but was not looked into.
     entry_count: usize,
     /// If fewer entries than this are left in the block, the next block is prefetched: see
-    /// [`TableCursor::ask_beside`].
-    asks_below: usize,
+    /// [`TableCursor::prefetch_beside`].
+    prefetches_below: usize,
     /// What [`TableCursor::approach`] has found.
     approached: Option<Candidates>,
     /// Whether the last block was not in the cache, and was read.
@@ -101,7 +101,7 @@ impl TableCursor {
             block: None,
             block_number: 0,
             entry_count: 0,
-            asks_below: 0,
+            prefetches_below: 0,
             approached: None,
             was_read: false,
             is_valid: false,
@@ -267,8 +267,8 @@ impl TableCursor {
         }
         let head = self.step_to(next)?;
         let left = self.entry_count - 1 - next;
-        if left < self.asks_below {
-            self.ask_beside(left, Direction::Ascending);
+        if left < self.prefetches_below {
+            self.prefetch_beside(left, Direction::Ascending);
         }
         Some(head)
     }
@@ -278,8 +278,8 @@ impl TableCursor {
     pub fn step_back(&mut self) -> Option<u64> {
         let before = self.entry.checked_sub(1).filter(|_| self.is_valid)?;
         let head = self.step_to(before)?;
-        if before < self.asks_below {
-            self.ask_beside(before, Direction::Descending);
+        if before < self.prefetches_below {
+            self.prefetch_beside(before, Direction::Descending);
         }
         Some(head)
     }
@@ -397,7 +397,7 @@ impl TableCursor {
         self.block_number = number;
         self.block = Some(block);
         let is_scan = self.readahead.in_a_row() >= IN_A_ROW_MIN;
-        self.asks_below = if is_scan { 0 } else { LEFT_ASKED + 1 };
+        self.prefetches_below = if is_scan { 0 } else { LEFT_PREFETCHED + 1 };
         Ok(())
     }
 

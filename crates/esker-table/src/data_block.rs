@@ -47,7 +47,7 @@ pub(crate) const HEADER_LEN: usize = 16;
 const TAG_SCAN_MAX: usize = 1024;
 
 /// Most bytes of a value that a point read prefetches.
-const VALUE_ASKED_MAX: usize = 128;
+const VALUE_PREFETCHED_MAX: usize = 128;
 
 /// A data block in memory: the payload as it was stored, and the positions of its columns.
 ///
@@ -229,7 +229,7 @@ impl DataBlock {
             while matches != 0 {
                 let index = number * 8 + matches.trailing_zeros() as usize / 8;
                 // Prefetched before the key is compared, since it usually matches.
-                prefetch_bytes(self.value(index), VALUE_ASKED_MAX);
+                prefetch_bytes(self.value(index), VALUE_PREFETCHED_MAX);
                 if self.settles(index, suffix, snapshot, &mut found) {
                     return found;
                 }

@@ -122,7 +122,7 @@ impl FilterBlock {
 
     /// Prefetches the line that holds the bits of a key with this hash.
     #[inline]
-    pub(crate) fn ask(&self, hash: u64) {
+    pub(crate) fn prefetch(&self, hash: u64) {
         if let Some(line) = self.lines.get(line_number(hash, self.lines.len() as u64)) {
             prefetch(line);
         }

@@ -12,7 +12,7 @@ use esker_base::sync::atomic::{AtomicU64, Ordering};
 use esker_cache::{CacheSlots, Charge, Filled, Lookup, Owner, Priority, SlotsId};
 use esker_env::{Clock, FileError};
 
-use crate::cached_block::{CachedBlock, Content, ask_data};
+use crate::cached_block::{CachedBlock, Content, prefetch_data};
 use crate::data_block::DataBlock;
 use crate::filter::FilterBlock;
 use crate::index_block::{Candidates, IndexBlock};
@@ -213,14 +213,14 @@ impl OpenTable {
 
     /// Prefetches the data block in `slot`, if it is in the cache. Does not count as a use.
     #[inline]
-    pub(crate) fn ask_data(&self, slot: u32) {
-        self.slots.ask(slot, ask_data);
+    pub(crate) fn prefetch_data(&self, slot: u32) {
+        self.slots.prefetch(slot, prefetch_data);
     }
 
-    /// As [`OpenTable::ask_data`], for data block `number` of the table, if there is one.
-    pub(crate) fn ask_data_block(&self, number: u32) {
+    /// As [`OpenTable::prefetch_data`], for data block `number` of the table, if there is one.
+    pub(crate) fn prefetch_data_block(&self, number: u32) {
         if number < self.index_slot(0) {
-            self.ask_data(number);
+            self.prefetch_data(number);
         }
     }
 
@@ -319,7 +319,7 @@ impl OpenTable {
     ) -> Result<Arc<CachedBlock>, FileError> {
         let slot = self.block_number(partition, number);
         if !T::ENABLED
-            && let Some(block) = self.slots.get_asking(slot, ask_data)
+            && let Some(block) = self.slots.get_prefetching(slot, prefetch_data)
         {
             return Ok(block);
         }
@@ -340,7 +340,7 @@ impl OpenTable {
         counts: bool,
     ) -> Option<Arc<CachedBlock>> {
         let slot = self.block_number(partition, number);
-        if counts { self.slots.get_asking(slot, ask_data) } else { self.slots.peek(slot) }
+        if counts { self.slots.get_prefetching(slot, prefetch_data) } else { self.slots.peek(slot) }
     }
 
     /// Puts data block `number` of `partition` into the cache, unless it is there, from the bytes

@@ -56,7 +56,7 @@ pub(crate) fn payload(len: usize) -> Box<[u8]> {
 
 /// Prefetches the memory of the kept payload buffer, which nobody has read for long. For callers
 /// that are about to wait for something else first.
-pub(crate) fn ask_payload() {
+pub(crate) fn prefetch_payload() {
     let ask = |kept: &Cell<Vec<u8>>| {
         let spare = kept.take();
         prefetch_bytes(&spare, LEN_MAX);

@@ -227,7 +227,7 @@ impl TableFile {
             return self.decode_data(handle, self.unseal(handle, stored)?.payload);
         }
         let (payload, len) = spare::with_stored(handle.len as usize, |stored| {
-            spare::ask_payload();
+            spare::prefetch_payload();
             read(stored)?;
             let dictionary = self.dictionary.as_ref();
             unseal_into(stored, self.seed, handle.offset, dictionary, spare::payload)

@@ -101,7 +101,7 @@ pub trait Cursor {
 
     /// The second part, which is optional: prefetches the start of that place.
     #[inline]
-    fn ask_head(&mut self, _user_key: &[u8]) {}
+    fn prefetch_head(&mut self, _user_key: &[u8]) {}
 
     /// Instead of the second part, for a seek that will wait for the device: makes the system start
     /// reading the place. Does not wait.

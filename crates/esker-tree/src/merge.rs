@@ -48,21 +48,21 @@ pub struct MergingCursor<C> {
     /// Newest first.
     sources: Vec<C>,
     /// The valid sources, ordered by their entries in the current direction; the last is shown.
-    order: Vec<Place>,
+    order: Vec<RankedSource>,
     direction: Direction,
     blocks_read: u32,
 }
 
-/// The position of one source.
+/// A source, with what decides about its turn in most cases.
 #[derive(Clone, Copy, Debug)]
-struct Place {
+struct RankedSource {
     /// The head of its key, complemented when going back. The smaller rank comes first.
     rank: u64,
     /// Its index among the sources.
     source: u32,
 }
 
-impl Place {
+impl RankedSource {
     /// `a` if `is_first`, else `b`, without a branch.
     #[inline]
     fn either(is_first: bool, a: Self, b: Self) -> Self {
@@ -133,7 +133,7 @@ impl<C: Cursor> MergingCursor<C> {
         self.order.clear();
         self.sources.iter_mut().try_for_each(|source| source.approach(user_key))?;
         if self.sources.len() > 1 {
-            self.sources.iter_mut().for_each(|source| source.ask_head(user_key));
+            self.sources.iter_mut().for_each(|source| source.prefetch_head(user_key));
         }
         let mut sources = self.sources.as_mut_slice();
         let is_announced = Cell::new(sources.len() < 2);
@@ -158,7 +158,7 @@ impl<C: Cursor> MergingCursor<C> {
         for (index, source) in self.sources.iter().enumerate() {
             if source.is_valid() {
                 let rank = self.direction.rank(source.head());
-                self.order.push(Place { rank, source: index as u32 });
+                self.order.push(RankedSource { rank, source: index as u32 });
                 sink(&self.sources, &mut self.order, self.direction);
             }
         }
@@ -300,7 +300,7 @@ impl Direction {
 
     /// `Less` if `a` comes before `b`.
     #[inline]
-    fn compare<C: Cursor>(self, sources: &[C], a: Place, b: Place) -> Ordering {
+    fn compare<C: Cursor>(self, sources: &[C], a: RankedSource, b: RankedSource) -> Ordering {
         a.rank.cmp(&b.rank).then_with(|| {
             let keys = sources[a.source as usize].key().cmp(&sources[b.source as usize].key());
             let forward = keys.then(a.source.cmp(&b.source));
@@ -342,14 +342,14 @@ impl Direction {
 
 /// Whether two sources are at entries of the same user key.
 #[inline]
-fn has_same_key<C: Cursor>(sources: &[C], a: Place, b: Place) -> bool {
-    let user_key = |place: Place| sources[place.source as usize].key().user_key;
+fn has_same_key<C: Cursor>(sources: &[C], a: RankedSource, b: RankedSource) -> bool {
+    let user_key = |place: RankedSource| sources[place.source as usize].key().user_key;
     a.rank == b.rank && is_same_key(user_key(a), user_key(b))
 }
 
 /// Moves the last place of `order` down to where it belongs; the others are in order.
 #[inline]
-fn sink<C: Cursor>(sources: &[C], order: &mut [Place], direction: Direction) {
+fn sink<C: Cursor>(sources: &[C], order: &mut [RankedSource], direction: Direction) {
     let Some((moved, others)) = order.split_last() else { return };
     if others.len() > UNBRANCHED_MAX || others.iter().any(|other| other.rank == moved.rank) {
         return sink_by_keys(sources, order, direction);
@@ -360,14 +360,14 @@ fn sink<C: Cursor>(sources: &[C], order: &mut [Place], direction: Direction) {
     for at in (0..others.len()).rev() {
         let other = order[at];
         let is_later = other.rank < later.rank;
-        order[at + 1] = Place::either(is_later, other, later);
-        later = Place::either(is_later, later, other);
+        order[at + 1] = RankedSource::either(is_later, other, later);
+        later = RankedSource::either(is_later, later, other);
     }
     order[0] = later;
 }
 
 /// As [`sink`], for many places, or for places with equal ranks.
-fn sink_by_keys<C: Cursor>(sources: &[C], order: &mut [Place], direction: Direction) {
+fn sink_by_keys<C: Cursor>(sources: &[C], order: &mut [RankedSource], direction: Direction) {
     let Some((moved, others)) = order.split_last() else { return };
     let (moved, mut at) = (*moved, others.len());
     while at > 0 && direction.compare(sources, order[at - 1], moved) == Ordering::Less {

@@ -228,9 +228,9 @@ impl Cursor for RunCursor {
         self.open(index).approach(user_key)
     }
 
-    fn ask_head(&mut self, _user_key: &[u8]) {
+    fn prefetch_head(&mut self, _user_key: &[u8]) {
         if let Some(table) = &self.table {
-            table.ask_head();
+            table.prefetch_head();
         }
     }
 

@@ -66,8 +66,8 @@ impl Cursor for SourceCursor {
         on_source!(self, cursor => Cursor::approach(cursor, user_key))
     }
 
-    fn ask_head(&mut self, user_key: &[u8]) {
-        on_source!(self, cursor => Cursor::ask_head(cursor, user_key));
+    fn prefetch_head(&mut self, user_key: &[u8]) {
+        on_source!(self, cursor => Cursor::prefetch_head(cursor, user_key));
     }
 
     fn announce(&self) {

@@ -81,15 +81,15 @@ fn who_asks_is_told_where_the_resident_block_is_and_what_is_looked_at_first() {
     for slot in [0, 1] {
         assert!(!read(&slots, slot));
         let mut told = Vec::new();
-        let block = slots.get_asking(slot, |block, look| told.push((block, look))).unwrap();
+        let block = slots.get_prefetching(slot, |block, look| told.push((block, look))).unwrap();
         assert_eq!(told, expected(&block));
         let before = cache.stats();
         told.clear();
-        slots.ask(slot, |block, look| told.push((block, look)));
+        slots.prefetch(slot, |block, look| told.push((block, look)));
         assert_eq!((told, cache.stats()), (expected(&block), before), "and it is no use");
     }
-    let asked = slots.get_asking(2, |_, _| panic!("nothing is there"));
-    slots.ask(2, |_, _| panic!("nothing is there"));
+    let asked = slots.get_prefetching(2, |_, _| panic!("nothing is there"));
+    slots.prefetch(2, |_, _| panic!("nothing is there"));
     assert!(asked.is_none());
 }
 

@@ -11,7 +11,7 @@ use std::process::{Command, Stdio};
 use esker::{Db, Keyspace, KeyspaceOptions};
 use esker_env::Env;
 
-use crate::arguments::Place;
+use crate::arguments::DatabasePlace;
 use crate::failure::{Failure, Result};
 
 /// Keyspace of the numbers.
@@ -39,7 +39,7 @@ pub(super) struct Recovered {
 
 /// The child: writes and reports until it is killed or nobody listens.
 pub(crate) fn write_until_killed(dir: &Path, out: &mut dyn Write) -> Result<()> {
-    let db = crate::open::existing(&Place::whole(dir))?;
+    let db = crate::open::existing(&DatabasePlace::whole(dir))?;
     let numbers = db.keyspace(NUMBERS, KeyspaceOptions::default())?;
     let mut number = last(&numbers)?;
     loop {
@@ -114,7 +114,7 @@ pub(super) fn run_and_kill(dir: &Path) -> Result<Killed> {
 pub(super) fn check(dir: &Path, killed: &Killed) -> Result<Recovered> {
     let clock = Env::os().clock;
     let started = clock.now();
-    let db: Db = crate::open::existing(&Place::whole(dir))?;
+    let db: Db = crate::open::existing(&DatabasePlace::whole(dir))?;
     let open_seconds = clock.now().saturating_sub(started).as_secs_f64();
     let numbers = crate::open::keyspace(&db, Some(NUMBERS))?;
     let last = last(&numbers)?;

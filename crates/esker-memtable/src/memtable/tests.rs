@@ -181,7 +181,7 @@ fn seek(cursor: &mut MemtableCursor, key: InternalKey<'_>, is_forward: bool, rng
         cursor.approach(key.user_key);
     }
     if way > 1 {
-        cursor.ask_approached(key.user_key);
+        cursor.prefetch_approached(key.user_key);
     }
     if way > 2 {
         cursor.hold_approached(key.user_key);
@@ -262,7 +262,7 @@ fn seeks_in_parts_find_all_that_was_there_before_they_began() {
                 added.push(model_key(InternalKey::new(&user_key, seqno, EntryKind::Put)));
             }
             let [forward, back] = &mut cursors;
-            forward.ask_approached(&user_key);
+            forward.prefetch_approached(&user_key);
             forward.hold_approached(&user_key);
             forward.seek_approached(key);
             back.seek_for_prev_approached(key);
@@ -342,7 +342,7 @@ fn a_seek_in_parts_below_many_newer_versions_does_not_pass_them_one_by_one() {
     let mut cursor = memtable.cursor();
     for number in [1, 2, 3, 17, 2_500, 4_980, 4_999] {
         cursor.approach(b"hot");
-        cursor.ask_approached(b"hot");
+        cursor.prefetch_approached(b"hot");
         cursor.seek_approached(InternalKey::seek(b"hot", seqno(number)));
         let found = (cursor.key().user_key, cursor.key().seqno());
         let expected = if number == 1 { (&b"z"[..], 5_000) } else { (&b"hot"[..], number) };

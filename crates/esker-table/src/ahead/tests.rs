@@ -13,7 +13,7 @@ fn nothing_is_opened_or_loaded_and_the_block_is_the_one_that_is_read() {
     let bed = Bed::new();
     let table = bed.table(&bed.build(1, options(512, Compression::Lz4), &entries));
     let (first, hash) = (&entries[0].user_key, hash_key(&entries[0].user_key));
-    table.ask_filter(first, hash);
+    table.prefetch_filter(first, hash);
     assert!(matches!(table.look_ahead(first, hash), Ahead::Unknown));
     assert_eq!((bed.context.cache.stats().loads, table.memory_bytes()), (0, 0), "it is not open");
 
@@ -25,12 +25,12 @@ fn nothing_is_opened_or_loaded_and_the_block_is_the_one_that_is_read() {
     let before = bed.context.cache.stats();
     for entry in &entries {
         let (key, hash) = (&entry.user_key, hash_key(&entry.user_key));
-        table.ask_filter(key, hash);
+        table.prefetch_filter(key, hash);
         let Ahead::Block(block) = table.look_ahead(key, hash) else {
             panic!("the filter has the key")
         };
-        block.ask_block();
-        block.ask_value();
+        block.prefetch_block();
+        block.prefetch_value();
         // Of all versions of a key the first stands in the first block that may hold it.
         let mut has_key = false;
         block.look(|block| {

@@ -13,7 +13,7 @@ use super::{Direction, TableCursor};
 
 /// Most bytes before the values of a block that are asked for before they are searched: all, in
 /// blocks of 4 KiB with entries of some hundred bytes.
-const KEYS_ASKED_LEN_MAX: usize = 768;
+const KEYS_PREFETCHED_LEN_MAX: usize = 768;
 
 impl TableCursor {
     /// Moves to the first entry that is not less than `target`.
@@ -27,7 +27,7 @@ impl TableCursor {
     }
 
     /// The first part of a seek to an entry of `user_key`: finds its block. Whoever seeks in several
-    /// tables does this in all of them, then [`TableCursor::ask_head`], then
+    /// tables does this in all of them, then [`TableCursor::prefetch_head`], then
     /// [`TableCursor::hold_approached`], then the rest of the seek, so that they wait for memory
     /// together. Nothing but that may follow; the cursor is not valid.
     ///
@@ -50,9 +50,9 @@ impl TableCursor {
     }
 
     /// The second part, which may be left out: asks for what the block starts with.
-    pub fn ask_head(&self) {
+    pub fn prefetch_head(&self) {
         if let (Some(candidates), Some(open)) = (self.approached, self.table.opened()) {
-            open.ask_data_block(open.block_number(self.partition, candidates.first));
+            open.prefetch_data_block(open.block_number(self.partition, candidates.first));
         }
     }
 
@@ -77,7 +77,7 @@ impl TableCursor {
         self.was_read = false;
         if let Some(candidates) = self.approached {
             self.hold_block(candidates.first, Direction::Ascending, waits)?;
-            prefetch_bytes(self.current_block().data().columns_and_keys(), KEYS_ASKED_LEN_MAX);
+            prefetch_bytes(self.current_block().data().columns_and_keys(), KEYS_PREFETCHED_LEN_MAX);
         }
         Ok(self.was_read)
     }
@@ -99,7 +99,7 @@ impl TableCursor {
         match self.locate(target)? {
             Some(entry) if entry < self.entry_count => {
                 self.settle(entry);
-                self.ask_values(Direction::Ascending);
+                self.prefetch_values(Direction::Ascending);
                 Ok(())
             }
             Some(_) => self.next_block(),
@@ -139,7 +139,7 @@ impl TableCursor {
         match entry.checked_sub(1) {
             Some(before) => {
                 self.settle(before);
-                self.ask_values(Direction::Descending);
+                self.prefetch_values(Direction::Descending);
                 Ok(())
             }
             None => self.prev_block(),

@@ -67,8 +67,8 @@ impl Cursor for MemtableCursor {
         Ok(())
     }
 
-    fn ask_head(&mut self, user_key: &[u8]) {
-        self.ask_approached(user_key);
+    fn prefetch_head(&mut self, user_key: &[u8]) {
+        self.prefetch_approached(user_key);
     }
 
     fn hold_approached(
@@ -186,8 +186,8 @@ impl Cursor for TableCursor {
         self.approach(user_key)
     }
 
-    fn ask_head(&mut self, _user_key: &[u8]) {
-        TableCursor::ask_head(self);
+    fn prefetch_head(&mut self, _user_key: &[u8]) {
+        TableCursor::prefetch_head(self);
     }
 
     fn announce(&self) {

@@ -110,7 +110,7 @@ pub(crate) fn look_ahead<'a>(
     let mut hashes = [0; ASKED_MAX];
     for (hash, key) in hashes.iter_mut().zip(keys) {
         *hash = hash_key(key);
-        view.version.candidates(key).for_each(|(_, table)| table.ask_filter(key, *hash));
+        view.version.candidates(key).for_each(|(_, table)| table.prefetch_filter(key, *hash));
     }
     for ((ahead, key), hash) in found.iter_mut().zip(keys).zip(hashes) {
         for (_, table) in view.version.candidates(key) {
@@ -125,8 +125,8 @@ pub(crate) fn look_ahead<'a>(
         }
     }
     let blocks = || found.iter().filter_map(|ahead| ahead.block.as_ref());
-    blocks().for_each(BlockAhead::ask_block);
-    blocks().for_each(BlockAhead::ask_value);
+    blocks().for_each(BlockAhead::prefetch_block);
+    blocks().for_each(BlockAhead::prefetch_value);
     found
 }
 
