@@ -110,6 +110,7 @@ pub(crate) fn open(mut request: OpenRequest) -> Result<Arc<Engine>> {
     let locks = lock.into_iter().chain(lock_of_log).collect();
     check_end(&request, &recovered)?;
     check_tables(&request, &log_dir, &recovered.catalog)?;
+    check_log_is_apart(&request, &log_dir, &recovered.catalog)?;
     let budget = Budget::new(options.memory_budget_bytes);
     let cache = BlockCache::new(Arc::clone(&budget), options.cache_bytes);
     let tables = table_context(&request, recovered.catalog.database, &cache, &budget);
@@ -231,6 +232,26 @@ fn check_tables(request: &OpenRequest, log_dir: &Path, catalog: &Catalog) -> Res
         }
         for file in blobs_of(state).files() {
             check(file.facts.id.file_name(), file.facts.file_bytes)?;
+        }
+    }
+    Ok(())
+}
+
+/// Refuses a separate log directory that lacks segments which are beside the tables: an open that
+/// was not told of it has begun a log there. A recovery that cuts the log off where a segment is
+/// missing would drop them.
+fn check_log_is_apart(request: &OpenRequest, log_dir: &Path, catalog: &Catalog) -> Result<()> {
+    let fs = &*request.env.fs;
+    if log_dir == request.dir || request.recovery == RecoveryMode::Salvage {
+        return Ok(());
+    }
+    for name in catalog.logs.iter().map(|log| log.file_name()) {
+        if !fs.exists(&log_dir.join(&name))? && fs.exists(&request.dir.join(&name))? {
+            let (dir, log_dir) = (request.dir.display(), log_dir.display());
+            return Err(Error::invalid_input(format!(
+                "{name} is in {dir} and not in {log_dir}, as the database was opened without log_dir \
+                 (--log-dir): open it so again, or move that file to {log_dir}"
+            )));
         }
     }
     Ok(())

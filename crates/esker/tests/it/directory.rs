@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use esker::env::{
     Env, Fault, FaultFileSystem, FileExt as _, FileSystem, MemoryFileSystem, Operation, Rule, When,
 };
-use esker::{Db, Durability, ErrorKind, KeyspaceOptions, Options, Order};
+use esker::{Db, Durability, ErrorKind, KeyspaceOptions, Options, Order, RecoveryMode};
 use esker_base::{DatabaseId, FileHeader, FileId, FileKind, LogId};
 use esker_tree::Manifest;
 
@@ -147,6 +147,49 @@ fn a_log_directory_belongs_to_one_database_and_keeps_what_is_not_of_the_log() {
     let after = names("tables");
     assert!(after.iter().any(|name| name.ends_with(".table")), "{after:?}");
     assert!(!after.iter().any(|name| name.starts_with("1-000009")), "{after:?}");
+}
+
+/// After a close that leaves no segment an open that forgets the log directory begins a log beside the
+/// tables: whoever remembers it is told, loses nothing, and may move the file or go back.
+#[test]
+fn a_log_that_was_begun_beside_the_tables_is_told_and_not_dropped() {
+    for moves in [false, true] {
+        let env = Env::memory(1);
+        let open = |log_dir: Option<&str>, recovery: RecoveryMode| {
+            let options = Options { log_dir: log_dir.map(Into::into), ..recovered::options() };
+            Db::builder("db").env(env.clone()).options(options).recovery(recovery).open()
+        };
+        let first = open(Some("log"), RecoveryMode::default()).unwrap();
+        first.put("k", "apart").unwrap();
+        first.flush().unwrap();
+        first.close().unwrap();
+        let segments = env.fs.list("log".as_ref()).unwrap();
+        for entry in segments.iter().filter(|entry| entry.name.ends_with(".log")) {
+            env.fs
+                .rename(&Path::new("log").join(&entry.name), &Path::new("db").join(&entry.name))
+                .unwrap();
+        }
+        let forgets = open(None, RecoveryMode::default()).unwrap();
+        forgets.put("k2", "beside").unwrap();
+        forgets.close().unwrap();
+        for mode in [RecoveryMode::TornTail, RecoveryMode::Strict, RecoveryMode::PointInTime] {
+            let error = open(Some("log"), mode).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::InvalidInput, "{mode:?}: {error}");
+            let what = ".log is in db and not in log, as the database was opened without log_dir \
+                        (--log-dir): open it so again, or move that file to log";
+            assert!(error.to_string().ends_with(what), "{error}");
+        }
+        let beside = env.fs.list("db".as_ref()).unwrap();
+        let beside = beside.iter().filter(|entry| moves && entry.name.ends_with(".log"));
+        beside.for_each(|entry| {
+            env.fs
+                .rename(&Path::new("db").join(&entry.name), &Path::new("log").join(&entry.name))
+                .unwrap();
+        });
+        let last = open(moves.then_some("log"), RecoveryMode::Strict).unwrap();
+        assert_eq!(last.get("k").unwrap().unwrap(), "apart");
+        assert_eq!(last.get("k2").unwrap().unwrap(), "beside");
+    }
 }
 
 /// What a file system of its own has in its root is no other database.
