@@ -7,6 +7,8 @@
 //! With a delete deadline, a file past a certain age must hold no garbage at all. Clearing it moves
 //! its live values to a new file, so no value is moved for a deadline more than once in that age.
 //!
+//! Small files are joined by compactions that meet several of them anyway, whatever is in them.
+//!
 //! Why this bounds the waste: if more than the allowed share of all blob bytes is garbage, at least
 //! one file has more than that share. The worst one is cleared: every table that refers to it is
 //! rewritten in place in the tree, which moves live values to new files without garbage. Each such
@@ -142,6 +144,27 @@ impl BlobAccount {
         });
         files.into_iter().map(|file| file.facts.id).collect()
     }
+}
+
+/// A blob file is small if it is no larger than this share of a full one. So a table that is mostly
+/// its own entries rewrites at most that much more for the values that it keeps in a small file.
+const SMALL_SHARE: u64 = 64;
+
+/// How many small files a compaction must meet to join them: each value is then moved for several
+/// flushes, not for each.
+const SMALL_COUNT_MIN: usize = 4;
+
+/// The small blob files that `tables`, the inputs of one compaction, refer to, if they are many
+/// enough to be joined: their values move to new files, each of up to `file_bytes_max`. Otherwise
+/// there would be a file for each small flush for good.
+pub(crate) fn small_files<'a>(
+    tables: impl Iterator<Item = &'a TableProperties>,
+    file_bytes_max: u64,
+) -> BTreeSet<BlobFileId> {
+    let uses = tables.flat_map(TableProperties::blob_uses);
+    let small = uses.filter(|one| one.facts.file_bytes <= file_bytes_max / SMALL_SHARE);
+    let small: BTreeSet<BlobFileId> = small.map(|one| one.facts.id).collect();
+    if small.len() < SMALL_COUNT_MIN { BTreeSet::new() } else { small }
 }
 
 /// Most bytes that one plan rewrites, of tables and the values that move with them, so that it ends

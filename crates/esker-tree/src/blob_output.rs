@@ -60,6 +60,11 @@ impl BlobOutput {
         Self { options, writer: None, facts, cleared, finished_bytes, reference }
     }
 
+    /// Also clears `files`, which the inputs refer to.
+    pub(crate) fn clear(&mut self, files: BTreeSet<BlobFileId>) {
+        self.cleared.extend(files);
+    }
+
     /// Bytes of blob files written, or about to be.
     pub(crate) fn bytes(&self) -> u64 {
         self.finished_bytes + self.writer.as_ref().map_or(0, BlobFileWriter::bytes)

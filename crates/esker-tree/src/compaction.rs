@@ -24,7 +24,7 @@ use esker_table::{
     Compression, Dictionary, SAMPLE_BYTES_PER_BYTE, Table, TableOptions, TableProperties,
 };
 
-use crate::blob_account::{BlobAccount, BlobFileUse};
+use crate::blob_account::{BlobAccount, BlobFileUse, small_files};
 use crate::filter::{FilterContext, RunningFilter};
 use crate::gc::{Gc, Readers};
 use crate::job::{Job, JobError, TargetLevel};
@@ -169,7 +169,9 @@ pub fn compact_part(
     let kept = ranges.kept().clipped(&part.start, &part.end);
     let is_hot = are_hot(needed.iter().flat_map(|run| run.tables()));
     let outputs = outputs.with_dictionary(dictionary).keeping_blocks(is_hot);
-    let mut outputs = outputs.with_ranges(kept);
+    let tables = needed.iter().flat_map(|run| run.tables()).map(|table| &**table.properties());
+    let small = small_files(tables, job.blobs.file_bytes_max);
+    let mut outputs = outputs.with_ranges(kept).clearing_blob_files(small);
     let counts = rewrite(
         job,
         &mut source,

@@ -4,10 +4,11 @@
 //! Unless the job completes, every file that it created is removed when it ends, however it ends. A
 //! file that cannot be removed is left for the collection of unreferenced files.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use esker_base::{EntryKind, Fragments, InternalKey, TableId};
+use esker_base::{BlobFileId, EntryKind, Fragments, InternalKey, TableId};
 use esker_cache::{BlockCache, Charge, Owner};
 use esker_env::FileSystem;
 use esker_table::{
@@ -143,6 +144,12 @@ impl<'a> Outputs<'a> {
     /// stay disjoint. A table with range tombstones only comes last, if at all.
     pub(crate) fn with_ranges(mut self, ranges: Fragments) -> Self {
         self.ranges = ranges;
+        self
+    }
+
+    /// Also moves the values in these blob files, which the inputs refer to, to new ones.
+    pub(crate) fn clearing_blob_files(mut self, files: BTreeSet<BlobFileId>) -> Self {
+        self.blobs.clear(files);
         self
     }
 

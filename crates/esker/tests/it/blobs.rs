@@ -241,6 +241,35 @@ fn garbage_stays_within_its_bound_under_overwrites() {
     }
 }
 
+/// Each flush that has a large value makes a blob file: where flushes were small there was one for each
+/// of them for good, and in the end too many open files.
+#[test]
+fn blob_files_of_small_flushes_are_joined_as_their_tables_are() {
+    for is_ascending in [true, false] {
+        let env = Env::memory(1);
+        let db = open_with(&env, keyspace_options());
+        let of_round = |round: u64| {
+            let key = if is_ascending { round } else { round * 7_919 % 1_009 };
+            (format!("key{key:04}"), value(round, 500))
+        };
+        for round in 0..200 {
+            let (key, value) = of_round(round);
+            db.put(&key, &value).unwrap();
+            db.flush().unwrap();
+            db.run_background_job();
+        }
+        db.wait_until_settled().unwrap();
+        let count = blob_files(&env).len();
+        assert!(count <= 24, "{count} blob files of 200 flushes; is_ascending: {is_ascending}");
+        let moved = db.stats().counters.blob_move_bytes;
+        assert!(moved < 20 * 200 * 500, "{moved} bytes were moved of 100,000");
+        for (key, value) in (0..200).map(of_round) {
+            assert_eq!(db.get(&key).unwrap().as_deref(), Some(&*value), "{key}");
+        }
+        assert_tidy(&db, &*env.fs, "settled");
+    }
+}
+
 #[test]
 fn values_come_back_into_tables_once_blob_files_are_turned_off() {
     let env = Env::memory(1);
