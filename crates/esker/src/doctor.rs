@@ -10,9 +10,9 @@
 //! The files in reading order: `place.rs` (the directory; how its files are read is in
 //! `../damaged`), `causes.rs` (what is unreadable, not damaged), `report.rs` (the report),
 //! `verify.rs` and its parts (`table_check.rs`, `blob_check.rs`, `order_check.rs`);
-//! then `repair.rs`, with `own_names.rs` (intact files under wrong names), `history.rs` (what manifests still say), `log_rescue.rs`,
-//! `new_tables.rs`, `scratch.rs` (what a dry run would write), `set_aside.rs` and
-//! `repair_report.rs`; then `salvage.rs`.
+//! then `repair.rs`, with `own_names.rs` (intact files under wrong names), `history.rs` (what
+//! manifests still say), `log_rescue.rs`, `new_tables.rs`, `scratch.rs` (what a dry run would
+//! write), `set_aside.rs` and `repair_report.rs`; then `salvage.rs`.
 
 mod blob_check;
 mod causes;

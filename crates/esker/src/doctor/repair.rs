@@ -219,7 +219,7 @@ struct Repair<'a> {
     /// What the new manifest will say.
     catalog: Catalog,
     ids: Ids,
-    /// Files with findings, and those that are not under their own names.
+    /// Files with findings, and those that are [misnamed](Misnamed), by their own names.
     damaged: BTreeSet<String>,
     misnamed: Misnamed,
     report: RepairReport,

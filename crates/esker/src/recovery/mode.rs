@@ -25,7 +25,7 @@ pub enum RecoveryMode {
     /// The open succeeds even if tables are missing, truncated or damaged; reads that need the
     /// missing parts fail with `Corruption` or `Io`, all others succeed. Everything readable in the
     /// log is replayed, even after damage, and around what the device cannot read. Which keys the
-    /// damaged parts of the log contained is unknown: reads return their earlier values, and [`Event::LogDropped`](crate::Event::LogDropped) says where the
-    /// parts were.
+    /// damaged parts of the log contained is unknown: reads return their earlier values, and
+    /// [`Event::LogDropped`](crate::Event::LogDropped) says where the parts were.
     Salvage,
 }
