@@ -7,8 +7,8 @@ use std::sync::Arc;
 use esker_base::{BlobFileId, Corruption, EntryKind, FileKind, InternalKey, KeyspaceId};
 use esker_env::{FileError, IoError};
 use esker_table::{
-    BlobFileFacts, BlobFiles, BlobReference, NoTrace, Table, TableContext, TableProperties,
-    WalkedBlock, verify_blob_file,
+    BLOB_FILE_FRAME_LEN, BlobFileFacts, BlobFiles, BlobReference, NoTrace, Table, TableContext,
+    TableProperties, WalkedBlock, verify_blob_file,
 };
 
 use super::causes::UNREADABLE;
@@ -146,8 +146,14 @@ fn is_missing(place: &Place, value: &[u8], error: &IoError) -> bool {
 /// What is wrong with the value that `value` refers to, if `corruption` is what it looks like.
 fn cause_of(place: &Place, value: &[u8], corruption: Corruption) -> Corruption {
     let why = BlobReference::decode(value).ok().and_then(|reference| {
-        let block = reference.block;
-        place.why_unreadable(&reference.file.file_name(), block.offset..block.end())
+        let (file, block) = (reference.file.file_name(), reference.block);
+        let why = place.why_unreadable(&file, block.offset..block.end());
+        let at = corruption.offset;
+        // Or it is the header or the footer that is not as it should be.
+        why.or_else(|| match (block.offset..block.end()).contains(&at) {
+            true => None,
+            false => place.why_unreadable(&file, at..at.saturating_add(BLOB_FILE_FRAME_LEN)),
+        })
     });
     match why {
         Some(why) => Corruption { what: why.into(), ..corruption },

@@ -89,6 +89,10 @@ fn tables_under_each_others_names_are_known_without_a_manifest() {
             vec![files.newest_manifest(), tables[1].clone()],
             [&tables[..1], &blobs[..blobs.len().min(1)]].concat(),
         ] {
+            if files.ending_with(".log").is_empty() {
+                // Nothing would show that the log is here.
+                continue;
+            }
             turn(files, &exchanged);
             let manifests = files.manifests().into_iter().filter(|name| !exchanged.contains(name));
             manifests.for_each(|name| files.remove(&name));
