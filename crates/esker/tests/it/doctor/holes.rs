@@ -87,6 +87,40 @@ fn a_keyspace_that_was_dropped_does_not_come_back_out_of_the_log() {
     }
 }
 
+/// Without a manifest nothing says which segments were released. One that is kept to be used again holds
+/// what is in tables since, or was deleted there: a put whose delete went with its own segment would
+/// come back.
+#[test]
+fn a_segment_that_was_released_brings_nothing_back_without_a_manifest() {
+    let env = Env::memory(1);
+    let db = open(&env, RecoveryMode::TornTail).unwrap();
+    let logs = || Files(&env).ending_with(".log");
+    let fill = |count: usize| {
+        while logs().len() < count {
+            db.put_with("filler", vec![b'x'; 600], Durability::Power).unwrap();
+        }
+    };
+    db.put_with("deleted", "v", Durability::Power).unwrap();
+    fill(2);
+    let first = logs().remove(0);
+    let bytes = Files(&env).read(&first);
+    db.delete_with("deleted", Durability::Power).unwrap();
+    fill(3);
+    db.put_with("kept", "in a table", Durability::Power).unwrap();
+    db.flush().unwrap();
+    db.compact_all().unwrap();
+    db.put_with("last", "in the log", Durability::Power).unwrap();
+    drop(db);
+    let files = Files(&env);
+    // It waits to be used again, as it was.
+    assert!(logs().len() == 2 && files.read(&first) == bytes, "{:?}", logs());
+    files.manifests().iter().for_each(|name| files.remove(name));
+    let report = repair(&env, false);
+    let db = open(&env, RecoveryMode::Strict).unwrap();
+    let keys: Vec<_> = db.iter().keys().map(|key| key.unwrap().to_vec()).collect();
+    assert_eq!(keys, [b"filler".to_vec(), b"kept".to_vec(), b"last".to_vec()], "{report}");
+}
+
 /// The first segment of all has no frame before it that would be missed: the tables end where it starts.
 #[test]
 fn all_frames_of_the_first_segment_are_missed_too() {

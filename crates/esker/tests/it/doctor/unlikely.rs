@@ -300,6 +300,23 @@ fn what_a_newer_release_wrote_is_refused_and_not_repaired() {
     assert_eq!(files.everything(), before);
 }
 
+/// Not even which database it is can be told: nothing is guessed, and nothing changed.
+#[test]
+fn a_database_in_which_every_header_is_damaged_is_not_repaired() {
+    let env = database();
+    let files = Files(&env);
+    for (name, _) in files.everything() {
+        files.flip(&name, 20);
+    }
+    let before = files.everything();
+    let doctor = files.doctor().log_dir(DIR);
+    let error = doctor.repair(&RepairOptions::default(), &mut |_| {}).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Corruption, "{error}");
+    let what = "no file has a header that is intact: which database it is cannot be told";
+    assert!(error.to_string().ends_with(what), "{error}");
+    assert_eq!(files.everything(), before);
+}
+
 #[test]
 fn a_directory_with_nothing_but_a_lock_is_no_database() {
     let env = Env::memory(1);
