@@ -110,7 +110,7 @@ impl Engine {
         let mut busy = keyspace.busy();
         let version = Arc::clone(&keyspace.view().version);
         let shape = version.shape();
-        let plan = settings.manual_policy.plan_range(&shape, &busy, request);
+        let plan = settings.plan_range(&shape, &busy, request);
         let plan = plan.map(|plan| with_compression(&settings.options, plan, &shape));
         let plan = plan.or_else(|| settings.pick_blob_waste(&shape, &busy, self.wall()));
         task.expect(remaining(&version, request, plan.as_ref()));
@@ -118,7 +118,7 @@ impl Engine {
             // Plans in flight may have nothing to do with the range, and may run for long.
             let idle = Busy::new();
             let is_left = || {
-                settings.manual_policy.plan_range(&shape, &idle, request).is_some()
+                settings.plan_range(&shape, &idle, request).is_some()
                     || settings.pick_blob_waste(&shape, &idle, self.wall()).is_some()
             };
             let waits_for_all = esker_base::planted::is("compaction-waits-for-other-keys");

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use esker_tree::{
-    Fifo, Filter, Lazy, Leveled, LeveledByBytes, LeveledOptions, Merge, Policy, ReadContext,
-    Simple, Tiered, TimeWindow, Universal, Upkeep,
+    Busy, Fifo, Filter, Lazy, Leveled, LeveledByBytes, LeveledOptions, Merge, Never, Plan, Policy,
+    RangeRequest, ReadContext, Shape, Simple, Tiered, TimeWindow, Universal, Upkeep,
 };
 
 use crate::error::{Error, Result};
@@ -38,9 +38,6 @@ pub(crate) struct Settings {
     pub(crate) filter: Option<Filter>,
     /// None if the tree is compacted on demand only.
     pub(crate) policy: Option<Box<dyn Policy>>,
-    /// The policy of on-demand compactions: down to the last level, whatever the automatic policy,
-    /// unless that one keeps ages apart.
-    pub(crate) manual_policy: Box<dyn Policy>,
     /// What is compacted beside the policy.
     pub(crate) upkeep: Upkeep,
     /// How often to check for work that time alone makes due, if it can.
@@ -58,9 +55,8 @@ impl Settings {
         // The size of a flushed table, but never so small that a tree has thousands of them.
         let table_bytes = memtable_bytes.max(TABLE_BYTES_MIN);
         let sizes = LeveledOptions { memtable_bytes, table_bytes, ..LeveledOptions::default() };
-        let leveled = Leveled::new(sizes);
         let policy: Option<Box<dyn Policy>> = match options.compaction {
-            CompactionPolicy::Leveled => Some(Box::new(leveled.clone())),
+            CompactionPolicy::Leveled => Some(Box::new(Leveled::new(sizes))),
             CompactionPolicy::None => None,
             CompactionPolicy::Simple(simple) => Some(Box::new(Simple::new(simple, table_bytes))),
             CompactionPolicy::Tiered(tiered) => Some(Box::new(Tiered::new(tiered, table_bytes))),
@@ -76,11 +72,6 @@ impl Settings {
                 Some(Box::new(TimeWindow::new(window, table_bytes)))
             }
         };
-        let manual_policy: Box<dyn Policy> = match options.compaction {
-            CompactionPolicy::Fifo(fifo) => Box::new(Fifo::new(fifo)),
-            CompactionPolicy::TimeWindow(window) => Box::new(TimeWindow::new(window, table_bytes)),
-            _ => Box::new(leveled),
-        };
         let look_every = look_every(&options);
         let upkeep = rules(&options, sizes);
         let merge = options.merge_operator.clone().map(|merge| stored_merge(&options.order, merge));
@@ -88,16 +79,20 @@ impl Settings {
             .compaction_filter
             .clone()
             .and_then(|filter| stored_filter(&options.order, filter));
-        Self {
-            options,
-            merge,
-            filter,
-            policy,
-            manual_policy,
-            upkeep,
-            look_every,
-            table_bytes,
-            memtable_bytes,
+        Self { options, merge, filter, policy, upkeep, look_every, table_bytes, memtable_bytes }
+    }
+
+    /// The next plan of a compaction on demand: down to the last level, unless the policy keeps ages
+    /// apart.
+    pub(crate) fn plan_range(
+        &self,
+        shape: &Shape,
+        busy: &Busy,
+        request: &RangeRequest,
+    ) -> Option<Plan> {
+        match &self.policy {
+            Some(policy) => policy.plan_range(shape, busy, request),
+            None => Never::new(self.table_bytes).plan_range(shape, busy, request),
         }
     }
 
