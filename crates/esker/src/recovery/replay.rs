@@ -46,7 +46,7 @@ pub(crate) struct Replay<'a> {
     pub(crate) operation_count: u64,
     target: Option<Target>,
     mode: RecoveryMode,
-    /// What a point-in-time recovery leaves out.
+    /// What a point-in-time recovery or a salvage leaves out.
     pub(crate) dropped: Vec<Event>,
 }
 
