@@ -25,7 +25,7 @@ use esker_table::{
 };
 
 use crate::blob_account::{BlobAccount, BlobFileUse, small_files};
-use crate::filter::{FilterContext, RunningFilter};
+use crate::filter::{Filter, FilterContext, FilterError, RunningFilter};
 use crate::gc::{Gc, Readers};
 use crate::job::{Job, JobError, TargetLevel};
 use crate::merge::MergingCursor;
@@ -122,61 +122,29 @@ pub fn compact_part(
 ) -> Result<CompactedPart, JobError> {
     assert!(!plan.is_trivial_move && !plan.is_drop, "a trivial move or a drop is an edit");
     assert!(job.filter.is_none() || *part == PartRange::whole(), "a filter sees all keys");
-    let runs: Vec<Arc<Run>> = plan.inputs.iter().map(|input| input_run(version, input)).collect();
-    assert_order_is_kept(version, plan, &runs);
-    let inputs: BTreeSet<TableId> = plan.tables().collect();
-    // Newest first: shallower levels, then newer runs.
-    let mut sources: Vec<(Position, &Arc<Run>)> =
-        plan.inputs.iter().map(|input| Position::of(input.level, input.run)).zip(&runs).collect();
-    sources.sort_by_key(|(position, _)| *position);
-    let populated = version.levels().iter().rposition(|level| !level.runs().is_empty());
-    let deepest = populated.unwrap_or(0).max(plan.target_level);
-    let target = TargetLevel { level: plan.target_level, deepest };
-    let is_last_level = target.level == deepest && deepest > 0;
-    let gc = Gc::new(readers.clone(), is_last_level);
+    let work = Work::new(version, plan);
+    let target = work.target;
+    let gc = Gc::new(readers.clone(), target.level == target.deepest && target.deepest > 0);
     let mut older = OlderRuns::than(version, plan.target_level, plan.target_run);
-    let context = |keyspace| FilterContext {
-        keyspace,
-        level: plan.target_level,
-        is_last_level: target.level == deepest,
-        is_full: version.tables().count() == inputs.len(),
-        is_manual: plan.reason == PlanReason::Manual,
-    };
-    let start = |(filter, keyspace)| RunningFilter::start(filter, &context(keyspace));
-    let filter = job.filter.map(start).transpose()?;
+    let filter = job.filter.map(|(filter, keyspace)| work.start(filter, keyspace)).transpose()?;
     // Those of all parts: what they hide and which of them stay must not depend on the cuts.
-    let ranges = RangeGc::of(range_fragments(&runs, readers)?, readers, |start, end| {
-        older.may_hold_any(start, end, &inputs)
+    let ranges = RangeGc::of(range_fragments(&work.runs, readers)?, readers, |start, end| {
+        older.may_hold_any(start, end, &work.inputs)
     });
-    let needed: Vec<Arc<Run>> =
-        sources.iter().filter_map(|(_, run)| without_hidden(run, &ranges)).collect();
+    let runs = work.newest_first().into_iter();
+    let needed: Vec<Arc<Run>> = runs.filter_map(|run| without_hidden(run, &ranges)).collect();
     let keys = part.keys();
     let cursors = needed.iter().map(|run| RunCursor::last_reader(Arc::clone(run), &keys));
     let mut source = MergingCursor::new(cursors.collect());
-
-    let cuts = Cuts { keys: &plan.cut_keys, bytes_max: plan.output_bytes_max };
-    let place = Position::of(plan.target_level, plan.target_run.unwrap_or(RunId(u64::MAX)));
-    let times = OutputTimes::of_runs(&runs, job.wall_millis(), |first, last| {
-        older_overlaps(version, (first, last), |level, run, table| {
-            Position::of(level, run) >= place && !inputs.contains(&table)
-        })
-    });
     // Of the whole version: the inputs alone do not tell how much of a file is garbage.
     let blobs = BlobAccount::of(version.tables().map(|table| &**table.properties()));
-    let options = (job.options)(target);
-    let dictionary = learn(job, &needed, &keys, &options)?;
-    let outputs = Outputs::new(*job, target.level, options, cuts, times, &blobs);
-    let kept = ranges.kept().clipped(&part.start, &part.end);
-    let is_hot = are_hot(needed.iter().flat_map(|run| run.tables()));
-    let outputs = outputs.with_dictionary(dictionary).keeping_blocks(is_hot);
-    let tables = needed.iter().flat_map(|run| run.tables()).map(|table| &**table.properties());
-    let small = small_files(tables, job.blobs.file_bytes_max);
-    let mut outputs = outputs.with_ranges(kept).clearing_blob_files(small);
+    let outputs = work.outputs(job, &needed, &keys, &blobs)?;
+    let mut outputs = outputs.with_ranges(ranges.kept().clipped(&part.start, &part.end));
     let counts = rewrite(
         job,
         &mut source,
         Sieve::new(gc, job.context, |user_key: &[u8]| {
-            ranges.stays_over(user_key) || older.may_hold(user_key, &inputs)
+            ranges.stays_over(user_key) || older.may_hold(user_key, &work.inputs)
         })
         .with_filter(filter),
         &ranges,
@@ -184,11 +152,81 @@ pub fn compact_part(
         |cursor: &RunCursor| cursor.table().properties().id.file_name(),
     )?;
     let (added, files) = outputs.finish()?;
-    let unread = entries_of(&runs) - entries_of(&needed);
+    let unread = entries_of(&work.runs) - entries_of(&needed);
     let written = BlobAccount::of(added.iter());
     let is_new = |file: &&BlobFileUse| blobs.file(file.facts.id).is_none();
     let blob_bytes_written = written.files().filter(is_new).map(|file| file.facts.file_bytes).sum();
     Ok(CompactedPart { added, counts, blob_bytes_written, needed, unread, files })
+}
+
+/// A plan beside the version that it is carried out on.
+struct Work<'a> {
+    version: &'a Version,
+    plan: &'a Plan,
+    /// The input tables.
+    inputs: BTreeSet<TableId>,
+    /// The same as runs, in the order of the plan.
+    runs: Vec<Arc<Run>>,
+    target: TargetLevel,
+}
+
+impl<'a> Work<'a> {
+    /// # Panics
+    /// As [`compact`].
+    fn new(version: &'a Version, plan: &'a Plan) -> Self {
+        let runs: Vec<_> = plan.inputs.iter().map(|input| input_run(version, input)).collect();
+        assert_order_is_kept(version, plan, &runs);
+        let populated = version.levels().iter().rposition(|level| !level.runs().is_empty());
+        let deepest = populated.unwrap_or(0).max(plan.target_level);
+        let target = TargetLevel { level: plan.target_level, deepest };
+        Self { version, plan, inputs: plan.tables().collect(), runs, target }
+    }
+
+    /// The inputs: shallower levels first, then newer runs.
+    fn newest_first(&self) -> Vec<&Arc<Run>> {
+        let positions = self.plan.inputs.iter().map(|input| Position::of(input.level, input.run));
+        let mut runs: Vec<(Position, &Arc<Run>)> = positions.zip(&self.runs).collect();
+        runs.sort_by_key(|(position, _)| *position);
+        runs.into_iter().map(|(_, run)| run).collect()
+    }
+
+    fn start(&self, filter: &Filter, keyspace: &str) -> Result<RunningFilter, FilterError> {
+        let context = FilterContext {
+            keyspace,
+            level: self.target.level,
+            is_last_level: self.target.level == self.target.deepest,
+            is_full: self.version.tables().count() == self.inputs.len(),
+            is_manual: self.plan.reason == PlanReason::Manual,
+        };
+        RunningFilter::start(filter, &context)
+    }
+
+    /// Where entries go of `needed`, those of the inputs that are read, in the range `keys`.
+    /// `blobs` is of the whole version.
+    fn outputs<'o>(
+        &'o self,
+        job: &Job<'o>,
+        needed: &[Arc<Run>],
+        keys: &KeyRange,
+        blobs: &BlobAccount,
+    ) -> Result<Outputs<'o>, JobError> {
+        let place = target_position(self.plan);
+        let times = OutputTimes::of_runs(&self.runs, job.wall_millis(), move |first, last| {
+            older_overlaps(self.version, (first, last), |level, run, table| {
+                Position::of(level, run) >= place && !self.inputs.contains(&table)
+            })
+        });
+        let cuts = Cuts { keys: &self.plan.cut_keys, bytes_max: self.plan.output_bytes_max };
+        let options = (job.options)(self.target);
+        let dictionary = learn(job, needed, keys, &options)?;
+        let tables = || needed.iter().flat_map(|run| run.tables());
+        let small =
+            small_files(tables().map(|table| &**table.properties()), job.blobs.file_bytes_max);
+        Ok(Outputs::new(*job, self.target.level, options, cuts, times, blobs)
+            .with_dictionary(dictionary)
+            .keeping_blocks(are_hot(tables()))
+            .clearing_blob_files(small))
+    }
 }
 
 /// Joins the results of all parts of `plan`, in key order.
@@ -351,10 +389,15 @@ impl Position {
     }
 }
 
+/// That of the outputs: a run of its own is the newest of its level.
+fn target_position(plan: &Plan) -> Position {
+    Position::of(plan.target_level, plan.target_run.unwrap_or(RunId(u64::MAX)))
+}
+
 /// Panics if the plan would change the order of age of two entries of one key: a table that is not
 /// among the inputs, and overlaps one, must be newer than that and the target, or older than both.
 fn assert_order_is_kept(version: &Version, plan: &Plan, runs: &[Arc<Run>]) {
-    let target = Position::of(plan.target_level, plan.target_run.unwrap_or(RunId(u64::MAX)));
+    let target = target_position(plan);
     let inputs: BTreeSet<TableId> = plan.tables().collect();
     for (level, run) in version
         .levels()

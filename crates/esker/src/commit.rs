@@ -226,8 +226,8 @@ impl Leader {
     /// batch needs that; an unlogged batch needs it for earlier writes. Unlogged batches get
     /// sequence numbers after the logged ones, so a frame has no gap inside.
     fn append(&mut self, engine: &Engine, requests: &[Request<'_>]) -> Result<Option<LogId>> {
-        let logged = || requests.iter().filter(|request| request.is_logged());
-        let count: u64 = logged().map(|request| request.count).sum();
+        let logged = requests.iter().filter(|request| request.is_logged());
+        let count: u64 = logged.map(|request| request.count).sum();
         let wants_write = requests.iter().any(|it| it.durability != Durability::Buffered);
         if count == 0 {
             if wants_write
@@ -238,12 +238,40 @@ impl Leader {
             }
             return Ok(None);
         }
-        self.header.clear();
+        let log = self.append_frame(engine, requests, count)?;
+        if wants_write
+            || BUFFERED_BYTES_MAX <= self.appender.buffered_bytes()
+            || engine.is_buffer_overdue()
+        {
+            self.write_log(engine)?;
+        } else {
+            engine.note_buffered();
+        }
+        if wants_write || !esker_base::planted::is("buffered-log-not-marked") {
+            engine.note_unmarked();
+        }
+        self.last_logged = self.last_seqno.plus(count);
+        let wants_window = self.appender.wants_window();
+        if engine.logs.asks_for_segment(self.appender.current_bytes()) || wants_window {
+            engine.scheduler.request_log();
+        }
+        Ok(Some(log))
+    }
+
+    /// Encodes the logged ones of `requests`, `count` operations together, as a frame.
+    fn append_frame(
+        &mut self,
+        engine: &Engine,
+        requests: &[Request<'_>],
+        count: u64,
+    ) -> Result<LogId> {
+        let logged = requests.iter().filter(|request| request.is_logged());
+        let batches = || logged.clone().map(|request| request.operations);
+        let bytes: usize = batches().map(<[u8]>::len).sum();
         let first_seqno = self.last_seqno.next();
         let unlogged_before = self.last_seqno.get() - self.last_logged.get();
         let header = GroupHeader { first_seqno, unlogged_before, count };
-        let bytes: usize = logged().map(|request| request.operations.len()).sum();
-        let batches = || logged().map(|request| request.operations);
+        self.header.clear();
         let packed_len = self.packer.as_mut().and_then(|packer| packer.pack(batches(), bytes));
         match packed_len {
             None => header.encode(&mut self.header),
@@ -272,23 +300,7 @@ impl Leader {
                 writer.append(&parts);
             }
         }
-        if wants_write
-            || BUFFERED_BYTES_MAX <= self.appender.buffered_bytes()
-            || engine.is_buffer_overdue()
-        {
-            self.write_log(engine)?;
-        } else {
-            engine.note_buffered();
-        }
-        if wants_write || !esker_base::planted::is("buffered-log-not-marked") {
-            engine.note_unmarked();
-        }
-        self.last_logged = self.last_seqno.plus(count);
-        let wants_window = self.appender.wants_window();
-        if engine.logs.asks_for_segment(self.appender.current_bytes()) || wants_window {
-            engine.scheduler.request_log();
-        }
-        Ok(Some(log))
+        Ok(log)
     }
 
     /// Hands all encoded frames to the system.

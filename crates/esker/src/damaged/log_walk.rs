@@ -15,7 +15,7 @@ use std::sync::Arc;
 use esker_base::coding::DecodeError;
 use esker_base::{Corruption, DatabaseId, FileHeader, FileId, FileKind, LogId, SeqNo};
 use esker_env::{File, FileError, FileSystem, IoError};
-use esker_log::{ExpectedHeader, LogEnd, LogReader};
+use esker_log::{ExpectedHeader, Frame, LogEnd, LogReader};
 
 use super::patched::with_header;
 use super::unreadable::Unreadable;
@@ -164,60 +164,29 @@ fn walk_segment(
         return Ok(());
     };
     reader.expect_durable(durable);
+    let unreadable_end = damaged.unreadable.last_end(&path);
     let mut refused = 0;
-    let mut has_groups = false;
-    // With nothing damaged in between.
-    let mut is_behind_group = false;
-    let mut room = Vec::new();
+    let mut walk = SegmentWalk::new(log, last, visit);
     loop {
         match reader.next_frame() {
-            Ok(Some(frame)) => match decode_group(frame.payload, &mut room) {
-                Ok((header, operations)) => {
-                    let first_seqno = header.first_seqno;
-                    if !last.is_followed_by(&header) {
-                        if is_behind_group {
-                            let (file, offset) = (log.file_name(), frame.offset);
-                            visit(LogItem::Damage(Corruption::new(file, offset, DOES_NOT_FOLLOW)));
-                        }
-                        let (after, before) = (last.seqno, first_seqno);
-                        let hole = last.end.map(|(from, offset)| Hole { from, offset, to: log });
-                        visit(LogItem::Gap { after, before, hole });
-                    }
-                    let seqno = last_seqno(first_seqno, header.count);
-                    *last = Last { seqno, is_of_group: true, end: None };
-                    (has_groups, is_behind_group) = (true, true);
-                    let offset = frame.offset;
-                    visit(LogItem::Group(Group { log, offset, first_seqno, operations }));
-                }
-                Err(error) => {
-                    let (file, unit) = (log.file_name(), "a commit group");
-                    let damage = Corruption::undecodable(file, frame.offset, unit, error);
-                    visit(LogItem::Damage(damage));
-                    is_behind_group = false;
-                }
-            },
+            Ok(Some(frame)) => walk.frame(&frame),
             // The unreadable part may have held frames, so this is not the end if it comes before
             // that.
-            Ok(None) if refused < damaged.unreadable.last_end(&path) => {
-                refused = damaged.unreadable.last_end(&path);
+            Ok(None) if refused < unreadable_end => {
+                refused = unreadable_end;
                 reader.expect_durable(refused);
-                is_behind_group = false;
+                walk.is_behind_group = false;
             }
             Ok(None) => {
                 let end = reader.end();
-                if let Some(damage) = later.resume(&mut reader, end, log)? {
-                    visit(LogItem::Damage(damage));
-                    is_behind_group = false;
-                    continue;
-                }
-                if !matches!(end, LogEnd::Sealed { .. }) && (has_groups || last.end.is_none()) {
-                    last.end = Some((log, end.offset()));
-                }
-                break;
+                let Some(damage) = later.resume(&mut reader, end, log)? else {
+                    walk.end(end);
+                    break;
+                };
+                walk.damage(damage);
             }
             Err(FileError::Corruption(corruption)) => {
-                visit(LogItem::Damage(corruption));
-                is_behind_group = false;
+                walk.damage(corruption);
                 if !reader.skip_damage()? {
                     break;
                 }
@@ -228,6 +197,62 @@ fn walk_segment(
     let marked_durable = reader.marked_durable_offset();
     visit(LogItem::End(SegmentEnd { log, marked_durable }));
     Ok(())
+}
+
+/// What a segment's frames come to, one after the other.
+struct SegmentWalk<'a, Visit> {
+    log: LogId,
+    last: &'a mut Last,
+    visit: &'a mut Visit,
+    has_groups: bool,
+    /// Whether a group came last, with nothing damaged since.
+    is_behind_group: bool,
+    /// Where packed groups are unpacked.
+    room: Vec<u8>,
+}
+
+impl<'a, Visit: FnMut(LogItem<'_>)> SegmentWalk<'a, Visit> {
+    const fn new(log: LogId, last: &'a mut Last, visit: &'a mut Visit) -> Self {
+        let room = Vec::new();
+        Self { log, last, visit, has_groups: false, is_behind_group: false, room }
+    }
+
+    fn frame(&mut self, frame: &Frame<'_>) {
+        let (log, offset) = (self.log, frame.offset);
+        let (header, operations) = match decode_group(frame.payload, &mut self.room) {
+            Ok(group) => group,
+            Err(error) => {
+                let what =
+                    Corruption::undecodable(log.file_name(), offset, "a commit group", error);
+                return self.damage(what);
+            }
+        };
+        let first_seqno = header.first_seqno;
+        if !self.last.is_followed_by(&header) {
+            if self.is_behind_group {
+                let damage = Corruption::new(log.file_name(), offset, DOES_NOT_FOLLOW);
+                (self.visit)(LogItem::Damage(damage));
+            }
+            let (after, before) = (self.last.seqno, first_seqno);
+            let hole = self.last.end.map(|(from, offset)| Hole { from, offset, to: log });
+            (self.visit)(LogItem::Gap { after, before, hole });
+        }
+        let seqno = last_seqno(first_seqno, header.count);
+        *self.last = Last { seqno, is_of_group: true, end: None };
+        (self.has_groups, self.is_behind_group) = (true, true);
+        (self.visit)(LogItem::Group(Group { log, offset, first_seqno, operations }));
+    }
+
+    fn damage(&mut self, damage: Corruption) {
+        (self.visit)(LogItem::Damage(damage));
+        self.is_behind_group = false;
+    }
+
+    fn end(&mut self, end: LogEnd) {
+        if !matches!(end, LogEnd::Sealed { .. }) && (self.has_groups || self.last.end.is_none()) {
+            self.last.end = Some((self.log, end.offset()));
+        }
+    }
 }
 
 impl DamagedLog<'_> {
