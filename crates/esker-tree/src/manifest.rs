@@ -8,6 +8,11 @@
 //! it is damaged, no older one takes its place. The previous one is kept for repairs, under a name
 //! that says so; if only that one is found, the newest manifest is missing.
 //!
+//! A last frame with nothing behind it may be an edit that a crash interrupted, so damage to it would
+//! look like that, and cost an edit that was acknowledged. So each edit, once it is durable, is followed
+//! by a frame that says so, and changes nothing. That frame is not synced: a killed process leaves it
+//! to the system, and what a power loss takes of it costs no edit.
+//!
 //! A close ends the database with a manifest of one frame and a seal; both are durable before the
 //! file gets its name, and the frame says that the seal follows. So nothing can be cut off the
 //! manifest of a closed database unnoticed.
@@ -249,7 +254,7 @@ impl Manifest {
     /// If the edit does not fit the catalog: nothing was written.
     ///
     /// # Cost
-    /// One write and one sync; for a new file, two syncs and the write of the whole catalog.
+    /// Two writes and one sync; for a new file, two syncs and the write of the whole catalog.
     pub fn append(
         &mut self,
         edit: &VersionEdit,
@@ -264,10 +269,33 @@ impl Manifest {
         edit.encode(&mut payload);
         let result = match self.segment.as_mut().filter(|s| s.has_room(payload.len() as u64)) {
             Some(segment) => segment.append(&payload).map(|()| self.catalog = next),
-            None => self.start(mint(), next, false),
+            None => return self.start_with(mint(), next),
         };
+        match &result {
+            Ok(()) => self.vouch(),
+            Err(error) => self.poison = Some(error.clone()),
+        }
+        result
+    }
+
+    fn start_with(&mut self, id: ManifestId, catalog: Catalog) -> Result<(), FileError> {
+        let result = self.start(id, catalog, false);
         self.poison = result.as_ref().err().cloned();
         result
+    }
+
+    /// Appends a frame that says that all before it is durable. If that fails, the next edit starts a
+    /// new manifest.
+    fn vouch(&mut self) {
+        let Some(segment) = &mut self.segment else { return };
+        // An edit has to say something: it says what is known.
+        let known = EditRecord::NextFileCounter(self.catalog.next_file_counter);
+        let mut payload = Vec::new();
+        VersionEdit::from_iter([known]).encode(&mut payload);
+        segment.writer.append(&[&payload]);
+        if segment.writer.write().is_err() {
+            self.segment = None;
+        }
     }
 
     /// Starts over after a failed append: with a new manifest `id` that has every acknowledged
@@ -280,9 +308,7 @@ impl Manifest {
     /// Of the system. Every later append fails with the same error, until this is called again,
     /// with a new id, and succeeds.
     pub fn restart(&mut self, id: ManifestId) -> Result<(), FileError> {
-        let result = self.start(id, self.catalog.clone(), false);
-        self.poison = result.as_ref().err().cloned();
-        result
+        self.start_with(id, self.catalog.clone())
     }
 
     /// Closes the database: `edit`, which may be empty, goes into a new manifest that is sealed at

@@ -153,14 +153,53 @@ fn what_open_returns_is_durable() {
 }
 
 #[test]
-fn append_is_one_write_and_one_sync() {
+fn append_is_one_write_and_one_sync_and_the_frame_that_says_so() {
     let Rig { faults, fs, .. } = rig();
     let mut manifest = Manifest::create(fs, dir(), manifest_id(1), first_catalog()).unwrap();
     let operations: Arc<Mutex<Vec<Operation>>> = Arc::default();
     let seen = Arc::clone(&operations);
     faults.observe(move |event| seen.lock().unwrap().push(event.operation));
     manifest.append(&edit(0), || unreachable!("there is room")).unwrap();
-    assert_eq!(*operations.lock().unwrap(), [Operation::Write, Operation::Sync]);
+    let expected = [Operation::Write, Operation::Sync, Operation::Write];
+    assert_eq!(*operations.lock().unwrap(), expected);
+}
+
+/// Otherwise it would be taken for an edit that was being written when the process died.
+#[test]
+fn no_flipped_bit_costs_the_last_edit_of_a_killed_process() {
+    let Rig { fs, .. } = rig();
+    let mut manifest =
+        Manifest::create(Arc::clone(&fs), dir(), manifest_id(1), first_catalog()).unwrap();
+    manifest.append(&edit(0), || unreachable!("there is room")).unwrap();
+    let path = dir().join(manifest_id(1).file_name());
+    let file = fs.open_for_write(&path).unwrap();
+    let written = manifest.segment.as_ref().unwrap().writer.written_offset();
+    let mut errors = 0;
+    for bit in 0..written * 8 {
+        let mut byte = [0];
+        file.read_exact_at(bit / 8, &mut byte).unwrap();
+        let flipped = [byte[0] ^ (1 << (bit % 8))];
+        file.write_all_at(bit / 8, &flipped).unwrap();
+        match Manifest::recover(&*fs, dir()) {
+            Ok(recovered) => assert_eq!(numbers(&recovered.unwrap().catalog), [0], "bit {bit}"),
+            Err(_) => errors += 1,
+        }
+        file.write_all_at(bit / 8, &byte).unwrap();
+    }
+    assert!(0 < errors && errors < written * 8, "those of the last frame cost nothing");
+}
+
+/// What cannot say so has done what it was asked.
+#[test]
+fn an_edit_whose_frame_behind_it_fails_is_done() {
+    let Rig { faults, fs, .. } = rig();
+    let mut manifest =
+        Manifest::create(Arc::clone(&fs), dir(), manifest_id(1), first_catalog()).unwrap();
+    faults.add(Rule::new(Fault::Error(EIO)).on(&[Operation::Write]).when(When::Nth(2)));
+    manifest.append(&edit(0), || unreachable!("there is room")).unwrap();
+    assert_eq!(numbers(&recover(&*fs).catalog), [0]);
+    manifest.append(&edit(1), || manifest_id(2)).unwrap();
+    assert_eq!((manifest.id(), numbers(&recover(&*fs).catalog)), (manifest_id(2), vec![0, 1]));
 }
 
 #[test]
@@ -421,7 +460,8 @@ fn golden_bytes() {
         "383961626364656600000000ff6f7098297b49b536f25852000000001f300413",
         "000764656661756c7408627974657769736500010102020100030101297b49b5",
         "64eabb0e36f2585231000c020102082a00000480808020efcdab896745230101",
-        "030000000a0161016d01f403e80700807da08d06808080201401",
+        "030000000a0161016d01f403e80700807da08d06808080201401297b49b54301",
+        "3fc264eabb0e0400010105",
     ];
     let found = crate::testing::hex_lines(&bytes[..end]);
     assert_eq!(found.lines().collect::<Vec<_>>(), expected);
