@@ -148,6 +148,11 @@ impl GroupHeader {
         put_varint(out, self.count);
     }
 
+    /// The number that the group begins with if no other is missing between it and `last`.
+    pub(crate) const fn due_after(&self, last: SeqNo) -> u64 {
+        last.get().saturating_add(self.unlogged_before).saturating_add(1)
+    }
+
     pub(crate) fn decode(decoder: &mut Decoder<'_>) -> std::result::Result<Self, DecodeError> {
         let outside = decoder.error("sequence number does not fit 56 bits");
         let first_seqno = SeqNo::new(decoder.varint()?).ok_or(outside)?;

@@ -2,16 +2,15 @@
 //!
 //! In this order: take the lock; read the manifest; take the lock of a separate log directory;
 //! check that every file that the manifest names is there; replay the log segments that it names
-//! into memtables; remove what nothing refers to. Nothing on disk is changed before the last step,
-//! so a failed open leaves everything as it was.
-//!
-//! The part of the log that the replay does not take is cut off for good, so that opening again
-//! gives the same result.
+//! into memtables; then, and not before, change the directory: cut off for good what the replay did
+//! not take of the log, so that opening again gives the same result; make the manifest durable; remove
+//! what nothing refers to. An open that is refused for what it found leaves everything as it was.
 
 mod directory;
 pub(crate) mod mode;
 pub(crate) mod orphans;
 pub(crate) mod replay;
+pub(crate) mod unnamed;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

@@ -375,9 +375,9 @@ struct Last {
 impl Last {
     /// As recovery has it.
     const fn is_followed_by(&self, header: &GroupHeader) -> bool {
-        let next = self.seqno.get().saturating_add(header.unlogged_before).saturating_add(1);
+        let due = header.due_after(self.seqno);
         let first = header.first_seqno.get();
-        first == next || (!self.is_of_group && first < next)
+        first == due || (!self.is_of_group && first < due)
     }
 }
 

@@ -18,11 +18,13 @@ use esker_tree::{
     VersionEdit,
 };
 
-use super::place::{Place, database_of_files};
+use super::place::{Place, database_of_files, said_by};
+use crate::damaged::log_walk::{LogItem, walk_logs};
 use crate::error::{Error, Result};
 use crate::key_order::BYTEWISE;
 use crate::keyspace_core::described::DEFAULT_KEYSPACE;
 use crate::options::KeyspaceOptions;
+use crate::recovery::unnamed::goes_on;
 
 /// What is known of a database without its tables and its log.
 pub(super) struct History {
@@ -50,7 +52,7 @@ impl History {
     /// Of the system; `UnsupportedFormat`.
     pub(super) fn read(place: &Place) -> Result<Option<Self>> {
         match Manifest::recover(&*place.env.fs, &place.dir) {
-            Ok(Some(recovered)) if is_whole(place, &recovered) => {
+            Ok(Some(recovered)) if is_whole(place, &recovered)? => {
                 let mut history = Self::new(recovered.catalog, true);
                 if history.replace_options() {
                     history.ask_tables(place)?;
@@ -62,7 +64,7 @@ impl History {
         }
         let Some(database) = database_of_files(place)? else { return Ok(None) };
         let mut history = Self::new(Catalog::new(database), false);
-        for (id, name) in place.manifests() {
+        for (id, name) in manifests_of(place, database)? {
             history.read_manifest(place, id, &name)?;
         }
         history.catalog.keyspaces.retain(|id, _| !history.dropped.contains(id));
@@ -344,6 +346,20 @@ impl History {
     }
 }
 
+/// The manifests, oldest first, with the names of their files: in the order of the ids that they say
+/// are theirs, where they say so.
+fn manifests_of(place: &Place, database: DatabaseId) -> Result<BTreeMap<ManifestId, String>> {
+    let mut manifests = BTreeMap::new();
+    for (id, name) in place.manifests() {
+        let own = match said_by(place, &place.dir.join(&name))? {
+            Some(((own, FileKind::Manifest), whose)) if whose == database => ManifestId(own),
+            _ => id,
+        };
+        manifests.entry(own).or_insert(name);
+    }
+    Ok(manifests)
+}
+
 /// What an ingested table records about the keyspace that it was written for: its key order, and
 /// its name if it was for one keyspace only.
 fn told_outside_of(place: &Place, table: &TableProperties) -> Option<TableKeyspace> {
@@ -358,7 +374,34 @@ fn told_outside_of(place: &Place, table: &TableProperties) -> Option<TableKeyspa
 }
 
 /// Whether a manifest that could be read is complete.
-fn is_whole(place: &Place, recovered: &Recovered) -> bool {
+fn is_whole(place: &Place, recovered: &Recovered) -> Result<bool> {
+    Ok(seems_whole(place, recovered) && !log_goes_on(place, &recovered.catalog)?)
+}
+
+/// Whether there is a segment that goes on where the log ends, and that `catalog` does not name.
+fn log_goes_on(place: &Place, catalog: &Catalog) -> Result<bool> {
+    let is_unnamed = |log: &LogId| !catalog.logs.contains(log);
+    let unnamed: Vec<LogId> = place.logs().keys().copied().map(LogId).filter(is_unnamed).collect();
+    if unnamed.is_empty() {
+        return Ok(false);
+    }
+    let logs: Vec<LogId> = catalog.logs.iter().copied().collect();
+    let (log, mut last) = (place.damaged_log(catalog.database), catalog.last_seqno);
+    walk_logs(log, &logs, &catalog.durable_logs, catalog.last_seqno, |item| {
+        if let LogItem::Group(group) = item {
+            last = group.last_seqno();
+        }
+    })?;
+    for log in unnamed {
+        if goes_on(&*place.env.fs, &place.log_dir, log, catalog, last)? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// The same, by the manifest and the names of files.
+fn seems_whole(place: &Place, recovered: &Recovered) -> bool {
     let catalog = &recovered.catalog;
     // No database is without it, so no open accepts such a manifest.
     if !catalog.keyspaces.contains_key(&KeyspaceId::DEFAULT) {

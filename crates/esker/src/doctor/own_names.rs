@@ -58,8 +58,7 @@ impl Misnamed {
             };
             let is_wanted = match &wanted {
                 Some(wanted) => wanted.has(own),
-                // A log segment that is being reused still says what it was.
-                None => matches!(own.1, FileKind::Table | FileKind::Blob),
+                None => matches!(own.1, FileKind::Table | FileKind::Blob | FileKind::Log),
             };
             if is_free && is_wanted {
                 misnamed.names.entry(own).or_insert(*name);

@@ -337,12 +337,13 @@ pub(super) fn said_by(place: &Place, path: &Path) -> Result<Option<(Name, Databa
 }
 
 /// The database that most files belong to, according to intact headers or, for adopted tables, the
-/// adoption records; `None` if no file tells.
+/// adoption records; only one that has a manifest, if there is one. `None` if no file tells.
 ///
 /// # Errors
 /// Of the system.
 pub(super) fn database_of_files(place: &Place) -> Result<Option<DatabaseId>> {
-    let mut votes: BTreeMap<[u8; 16], u64> = BTreeMap::new();
+    // Files that somebody put there may be many, but hardly have a manifest among them.
+    let mut votes: BTreeMap<[u8; 16], (bool, u64)> = BTreeMap::new();
     let path = |dir: &Path, id: &FileId, kind| (dir.join(id.file_name(kind)), *id, kind);
     let ours = place.files.keys().map(|(id, kind)| path(&place.dir, id, *kind));
     let logs = place.logs.keys().map(|id| path(&place.log_dir, id, FileKind::Log));
@@ -353,29 +354,29 @@ pub(super) fn database_of_files(place: &Place) -> Result<Option<DatabaseId>> {
         if let Some((name, database)) = said_by(place, &path)?
             && name == (id, kind)
         {
-            *votes.entry(database.0).or_default() += 1;
+            let (has_manifest, count) = votes.entry(database.0).or_default();
+            *has_manifest |= kind == FileKind::Manifest;
+            *count += 1;
         }
     }
-    Ok(votes.into_iter().max_by_key(|(_, count)| *count).map(|(id, _)| DatabaseId(id)))
+    Ok(votes.into_iter().max_by_key(|(_, votes)| *votes).map(|(id, _)| DatabaseId(id)))
 }
 
 impl Place {
-    /// The log segments that do not belong to another database, in order.
+    /// The log segments, in order: those of `database`, as far as headers tell, and those that say that
+    /// they are something else.
     ///
     /// # Errors
     /// Of the system.
-    pub(super) fn logs_of(&self, database: DatabaseId) -> Result<Vec<LogId>> {
-        let mut logs = Vec::new();
+    pub(super) fn logs_of(&self, database: DatabaseId) -> Result<(Vec<LogId>, Vec<LogId>)> {
+        let (mut ours, mut others) = (Vec::new(), Vec::new());
         for id in self.logs.keys().copied() {
-            let file = self.env.fs.open(&self.log_dir.join(id.file_name(FileKind::Log)))?;
-            let mut bytes = [0; FileHeader::LEN];
-            let len = file.read_at(0, &mut bytes)?;
-            let header = FileHeader::decode(&bytes[..len]);
-            if header.map_or(true, |header| header.database == database) {
-                logs.push(LogId(id));
-            }
+            let name = (id, FileKind::Log);
+            let said = said_by(self, &self.path_of(name))?;
+            let is_ours = said.is_none_or(|said| said == (name, database));
+            if is_ours { &mut ours } else { &mut others }.push(LogId(id));
         }
-        Ok(logs)
+        Ok((ours, others))
     }
 
     /// If the header of a file does not decode: a file system in which it has the header that it

@@ -70,11 +70,9 @@ pub(super) fn salvage(
     if env.fs.exists(target)? && !env.fs.list(target).map_err(|_error| taken())?.is_empty() {
         return Err(taken());
     }
-    if place.logs().is_empty() {
-        // Of the copy it could not be told.
-        let manifest = Manifest::recover(&*env.fs, &place.dir).ok().flatten();
-        check_log_is_here(place, manifest.as_ref().map(|manifest| &manifest.catalog.logs))?;
-    }
+    // Of the copy it could not be told.
+    let manifest = Manifest::recover(&*env.fs, &place.dir).ok().flatten();
+    check_log_is_here(place, manifest.as_ref().map(|manifest| &manifest.catalog.logs))?;
     env.fs.create_dir_all(target)?;
     let mut report = SalvageReport::default();
     if let Some(error) = &place.unlocked {

@@ -24,6 +24,7 @@ use crate::damaged::log_walk::{LogItem, walk_logs};
 use crate::error::Result;
 use crate::options::KeyspaceOptions;
 use crate::recovery::LOCK_FILE;
+use crate::recovery::unnamed::{GOES_ON, goes_on};
 
 /// Verifies the database in `place`, and identifies damage that is due to unreadable parts.
 pub(super) fn verify(
@@ -130,10 +131,9 @@ impl<'a> Verification<'a> {
         }
         let keyspaces = Some(catalog.next_keyspace_id);
         let durable = &catalog.durable_logs;
-        self.logs(catalog.database, &logs, durable, catalog.last_seqno, keyspaces)?;
+        let last = self.logs(catalog.database, &logs, durable, catalog.last_seqno, keyspaces)?;
         self.warm_lists(catalog.database, Some((manifest, catalog)))?;
-        self.unreferenced(manifest, catalog);
-        Ok(())
+        self.unreferenced(manifest, catalog, last)
     }
 
     /// Checks what the manifest says of keyspaces, and their trees.
@@ -238,7 +238,8 @@ impl<'a> Verification<'a> {
         Ok(())
     }
 
-    /// Checks `logs`. An operation may be on a keyspace below `next_keyspace_id`, where known.
+    /// Checks `logs`, and returns the last number in them or before them. An operation may be on a
+    /// keyspace below `next_keyspace_id`, where known.
     fn logs(
         &mut self,
         database: DatabaseId,
@@ -246,15 +247,17 @@ impl<'a> Verification<'a> {
         durable: &BTreeMap<LogId, u64>,
         before: SeqNo,
         next_keyspace_id: Option<u32>,
-    ) -> Result<()> {
+    ) -> Result<SeqNo> {
         let place = self.place;
+        let mut last = before;
         // Groups are missing before the present place: it does not count, unless it says that it
         // was durable.
         let mut is_dropping = false;
-        let mut was_damaged = false;
+        let mut is_behind_damage = false;
         let mut first_hole = None;
         walk_logs(place.damaged_log(database), logs, durable, before, |item| match item {
             LogItem::Group(group) => {
+                (is_behind_damage, last) = (false, group.last_seqno());
                 self.report.totals.groups += 1;
                 self.report.totals.operations += group.operations.len() as u64;
                 let unknown = next_keyspace_id.is_some_and(|next| {
@@ -266,35 +269,38 @@ impl<'a> Verification<'a> {
                 }
             }
             LogItem::Gap { hole, .. } => {
-                if !is_dropping {
+                // Damage leaves a gap, and has been found.
+                if !std::mem::take(&mut is_behind_damage) && !is_dropping {
                     first_hole = hole;
+                    is_dropping = true;
                 }
-                is_dropping = true;
             }
-            LogItem::Damage(corruption) | LogItem::HeaderDamage(_, corruption) => {
-                was_damaged = true;
+            LogItem::Damage(corruption) => {
+                is_behind_damage = true;
                 self.find(Finding::new(corruption));
             }
+            LogItem::HeaderDamage(_, corruption) => self.find(Finding::new(corruption)),
             LogItem::End(segment) => {
                 let name = segment.log.file_name();
                 self.enter(name.clone());
                 let len = place.logs().get(&segment.log.0).copied().unwrap_or(0);
                 self.report.totals.logs += 1;
                 self.report.totals.log_bytes += len;
-                // Damage leaves a gap; without damage, a gap is damage itself if it was durable.
-                if is_dropping && !was_damaged && (FileHeader::LEN as u64) < segment.marked_durable
-                {
+                // Without damage, a gap is damage itself if it was durable.
+                if is_dropping && (FileHeader::LEN as u64) < segment.marked_durable {
                     let what = "groups before this segment are missing, though they were durable";
                     let place = first_hole.map_or_else(String::new, |hole| format!(", {hole}"));
                     self.find(Finding::at(name, 0, format!("{what}{place}")));
                 }
                 self.leave(len);
             }
-        })
+        })?;
+        Ok(last)
     }
 
-    /// Lists unreferenced files, and finds those that a newer manifest must have named.
-    fn unreferenced(&mut self, manifest: ManifestId, catalog: &Catalog) {
+    /// Lists unreferenced files, and finds those that a newer manifest must have named. `last` is the
+    /// last number in the log.
+    fn unreferenced(&mut self, manifest: ManifestId, catalog: &Catalog, last: SeqNo) -> Result<()> {
         let place = self.place;
         let lists = place.files_of(FileKind::Warm).filter(|(id, _)| *id != manifest.0);
         let lists = lists.map(|(id, bytes)| (id, FileKind::Warm, bytes));
@@ -319,9 +325,14 @@ impl<'a> Verification<'a> {
             {
                 let what = format!("{file} is newer than all that the manifest knows");
                 self.find(Finding::at(manifest, 0, format!("a newer one is missing: {what}")));
+            } else if kind == FileKind::Log
+                && goes_on(&*place.env.fs, &place.log_dir, LogId(id), catalog, last)?
+            {
+                self.find(Finding::at(file.clone(), 0, GOES_ON));
             }
             self.report.unreferenced.push(UnreferencedFile { file, bytes });
         }
+        Ok(())
     }
 
     /// Checks all warm lists.
@@ -379,7 +390,7 @@ impl<'a> Verification<'a> {
         }
         self.warm_lists(database, None)?;
         let logs: Vec<LogId> = place.logs().keys().copied().map(LogId).collect();
-        self.logs(database, &logs, &BTreeMap::new(), SeqNo::MAX, None)
+        self.logs(database, &logs, &BTreeMap::new(), SeqNo::MAX, None).map(drop)
     }
 }
 

@@ -27,6 +27,7 @@ use crate::logs::packed_group::StoredGroup;
 use crate::logs::{DOES_NOT_FOLLOW, LOG_FORMAT_NEWEST, LOG_MISSING};
 use crate::operation::{GroupHeader, Operation};
 use crate::recovery::mode::RecoveryMode;
+use crate::recovery::unnamed::{GOES_ON, goes_on};
 
 const UNKNOWN_KEYSPACE: &str = "an operation on a keyspace that never was";
 
@@ -106,11 +107,30 @@ impl<'a> Replay<'a> {
     pub(crate) fn run(&mut self, mode: RecoveryMode) -> Result<()> {
         self.mode = mode;
         if mode == RecoveryMode::Salvage {
-            return self.salvage();
+            self.salvage()?;
+        } else {
+            let mut is_dropping = false;
+            for id in &self.catalog.logs {
+                is_dropping = self.segment(*id, is_dropping)?;
+            }
         }
-        let mut is_dropping = false;
-        for id in &self.catalog.logs {
-            is_dropping = self.segment(*id, is_dropping)?;
+        self.check_unnamed()
+    }
+
+    /// Refuses a segment that goes on where the log ends, and is not named by the manifest: it is not
+    /// an orphan. A salvage leaves it out, and says so.
+    fn check_unnamed(&mut self) -> Result<()> {
+        let segments = segments_in(&**self.fs, self.log_dir)?;
+        let unnamed = segments.iter().map(|(id, len)| (LogId(*id), *len));
+        for (log, bytes) in unnamed.filter(|(log, _)| !self.catalog.logs.contains(log)) {
+            if !goes_on(&**self.fs, self.log_dir, log, self.catalog, self.last_logged)? {
+                continue;
+            }
+            let (file, why) = (log.file_name(), GOES_ON.to_owned());
+            if self.mode != RecoveryMode::Salvage {
+                return Err(Corruption::new(file, 0, why).into());
+            }
+            self.dropped.push(Event::LogDropped { file, offset: 0, bytes, why });
         }
         Ok(())
     }
@@ -231,11 +251,15 @@ impl<'a> Replay<'a> {
         let catalog = self.catalog;
         let logs: Vec<LogId> = catalog.logs.iter().copied().collect();
         let mut hole: Option<Corruption> = None;
+        // What is missing behind a hole was in it.
+        let mut is_behind_hole = false;
         walk_logs(damaged, &logs, &catalog.durable_logs, catalog.last_seqno, |item| match item {
             LogItem::Damage(corruption) => {
+                is_behind_hole = true;
                 hole.get_or_insert(corruption);
             }
             LogItem::Group(group) if self.knows_keyspaces_of(&group) => {
+                is_behind_hole = false;
                 self.dropped.extend(hole.take().map(|hole| lost(hole, group.offset)));
                 self.take(&group);
             }
@@ -247,7 +271,14 @@ impl<'a> Replay<'a> {
                 let len = segments.get(&segment.log.0).copied().unwrap_or(0);
                 self.dropped.extend(hole.take().map(|hole| lost(hole, len)));
             }
-            // Damage is told by itself; of a header, it costs nothing.
+            LogItem::Gap { hole: Some(hole), .. } if !is_behind_hole => {
+                let (file, offset) = (hole.from.file_name(), hole.offset);
+                let len = segments.get(&hole.from.0).copied().unwrap_or(0);
+                let bytes = len.saturating_sub(offset);
+                let why = "groups that followed here are missing".to_owned();
+                self.dropped.push(Event::LogDropped { file, offset, bytes, why });
+            }
+            // Damage to a header costs nothing.
             LogItem::Gap { .. } | LogItem::HeaderDamage(..) => {}
         })
     }
@@ -311,9 +342,9 @@ impl<'a> Replay<'a> {
     /// Whether no frame is missing before the group. The first group may repeat what is in tables:
     /// everything up to there is durable.
     fn follows(&self, header: &GroupHeader) -> bool {
-        let next = self.last_logged.get() + header.unlogged_before + 1;
+        let due = header.due_after(self.last_logged);
         let first = header.first_seqno.get();
-        first == next || (!self.has_frames && first < next)
+        first == due || (!self.has_frames && first < due)
     }
 
     /// Decodes a group without applying it.

@@ -7,6 +7,7 @@ mod crafted;
 mod holes;
 mod lost_edits;
 mod misnamed;
+mod missing_edits;
 mod modes;
 mod order;
 mod places;

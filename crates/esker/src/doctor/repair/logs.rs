@@ -24,7 +24,12 @@ impl Repair<'_> {
         }
         let logs: Vec<LogId> = match self.history.is_whole {
             true => self.history.catalog.logs.iter().copied().collect(),
-            false => self.place.logs_of(self.history.database())?,
+            false => {
+                let (ours, others) = self.place.logs_of(self.history.database())?;
+                self.aside
+                    .extend(others.iter().map(|log| self.place.path_of((log.0, FileKind::Log))));
+                ours
+            }
         };
         let logs: Vec<LogId> =
             logs.into_iter().filter(|log| !self.history.released.contains(log)).collect();

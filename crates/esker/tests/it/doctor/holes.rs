@@ -148,6 +148,43 @@ fn all_frames_of_the_first_segment_are_missed_too() {
     assert_eq!(db.iter().count() as u64, COUNT - count as u64);
 }
 
+/// It may have been released, or be a hole: what stands before it is not kept, which is told, and the
+/// segments are.
+#[test]
+fn what_stands_before_a_gap_without_a_manifest_is_told() {
+    let (env, logs) = unsynced(true);
+    let files = Files(&env);
+    cut_between_frames(&env, &logs[1], 20);
+    files.manifests().iter().for_each(|name| files.remove(name));
+    let report = repair(&env, true);
+    let what = "operations before a gap in the log: nothing tells whether tables have them";
+    let told = report.lost.iter().filter(|loss| loss.what == what);
+    let told: Vec<_> = told.map(|loss| loss.file.as_str()).collect();
+    assert_eq!(told, logs[..2], "{report}");
+    let keys = report.lost.iter().filter_map(|loss| loss.keys.as_ref()).next().unwrap();
+    assert!(keys.to_string().starts_with("keys from \"0000\" up to"), "{report}");
+    assert!(logs[..2].iter().all(|log| report.set_aside.contains(log)), "{report}");
+    assert_eq!(open(&env, RecoveryMode::Strict).unwrap().get("0000").unwrap(), None);
+}
+
+/// What tables show that they have is not lost, though nothing says that its segment was released.
+#[test]
+fn what_tables_have_is_not_told_as_lost_before_a_gap() {
+    let (env, logs) = unsynced(true);
+    let files = Files(&env);
+    let bytes = files.read(&logs[0]);
+    let db = open(&env, RecoveryMode::TornTail).unwrap();
+    db.flush().unwrap();
+    db.put_with("last", "in the log", Durability::Power).unwrap();
+    drop(db);
+    files.replace(&logs[0], &bytes);
+    files.manifests().iter().for_each(|name| files.remove(name));
+    let report = repair(&env, false);
+    assert!(report.lost.is_empty(), "{report}");
+    let db = open(&env, RecoveryMode::Strict).unwrap();
+    assert_eq!(db.iter().count() as u64, COUNT + 3, "{report}");
+}
+
 /// A log of several segments that nobody synced, but for two last writes if `is_synced_at_end`.
 fn unsynced(is_synced_at_end: bool) -> (Env, Vec<String>) {
     let env = Env::memory(1);

@@ -84,7 +84,9 @@ fn tables_under_each_others_names_are_known_without_a_manifest() {
         let original = files.everything();
         let tables = files.ending_with(".table");
         let blobs = files.ending_with(".blob");
+        let logs = files.ending_with(".log");
         for exchanged in [
+            logs[..logs.len().min(2)].to_vec(),
             vec![tables[0].clone(), tables[1].clone()],
             vec![files.newest_manifest(), tables[1].clone()],
             [&tables[..1], &blobs[..blobs.len().min(1)]].concat(),
@@ -100,6 +102,21 @@ fn tables_under_each_others_names_are_known_without_a_manifest() {
             assert!(report.lost.is_empty(), "{exchanged:?}: {report}");
         }
     });
+}
+
+/// A copy of a segment says that it is the other one: it is no damage to the log.
+#[test]
+fn a_copy_of_a_segment_is_no_part_of_the_log_without_a_manifest() {
+    let sample = Sample::new(2, Left::Abandoned);
+    let files = sample.files();
+    let original = files.everything();
+    let log = files.ending_with(".log").pop().unwrap();
+    let copy = "1-00000000.log";
+    files.replace(copy, &files.read(&log));
+    files.manifests().iter().for_each(|name| files.remove(name));
+    let report = check(&sample, &original, "a copy of a segment");
+    assert!(report.lost.is_empty(), "{report}");
+    assert!(report.set_aside.contains(&copy.to_owned()), "{report}");
 }
 
 /// What was taken over from elsewhere says so at its end; its header is that of another database.

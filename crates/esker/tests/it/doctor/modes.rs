@@ -54,7 +54,7 @@ pub(super) fn cut_between_frames(env: &Env, name: &str, count: usize) -> usize {
     offsets.len()
 }
 
-fn dropped(db: &Db) -> Vec<String> {
+pub(super) fn dropped(db: &Db) -> Vec<String> {
     let events = db.events().into_iter().map(|(_, event)| event);
     let names = events.filter_map(|event| match event {
         Event::LogDropped { file, why, .. } => Some(format!("{file}: {why}")),

@@ -24,7 +24,7 @@ fn database(env: &Env, log_dir: Option<&str>) -> Options {
 }
 
 /// A header of another database with this number.
-fn foreign(kind: FileKind, counter: u64, database: [u8; 16]) -> (String, Vec<u8>) {
+pub(super) fn foreign(kind: FileKind, counter: u64, database: [u8; 16]) -> (String, Vec<u8>) {
     let id = FileId { owner: esker_base::OwnerId::FIRST, counter };
     let header = FileHeader { kind, format: 1, id, database: DatabaseId(database) };
     (id.file_name(kind), header.encode().to_vec())
@@ -110,6 +110,26 @@ fn a_few_files_of_another_database_do_not_make_it_that_one() {
         for key in ["flushed", "in the log"] {
             assert_eq!(db.get(key).unwrap().unwrap(), "value", "{key}: {report}");
         }
+    }
+}
+
+/// Nor do many, where there is a manifest: theirs would have to be there, too.
+#[test]
+fn many_tables_of_another_database_do_not_make_it_that_one() {
+    let env = Env::memory(1);
+    let options = database(&env, None);
+    let files = Files(&env);
+    let manifest = files.newest_manifest();
+    let middle = files.read(&manifest).iter().rposition(|byte| *byte != 0).unwrap() / 2;
+    files.flip(&manifest, middle);
+    for counter in 900..920 {
+        let (name, bytes) = foreign(FileKind::Table, counter, [0xff; 16]);
+        files.replace(&name, &bytes);
+    }
+    let report = files.doctor().repair(&RepairOptions::default(), &mut |_| {}).unwrap();
+    let db = Db::builder(DIR).env(env.clone()).options(options).open().unwrap();
+    for key in ["flushed", "in the log"] {
+        assert_eq!(db.get(key).unwrap().unwrap(), "value", "{key}: {report}");
     }
 }
 

@@ -8,6 +8,8 @@ use esker::env::{Env, Fault, FaultFileSystem, FileSystem as _, Operation, Rule, 
 use esker::{Db, ErrorKind, Event, Options, RecoveryMode, Result};
 use esker_base::{FileId, FileKind};
 
+use super::modes::{COUNT, cut_between_frames, dropped, logged};
+use super::places::foreign;
 use super::sample::{DIR, Files};
 use crate::files;
 use crate::random::Rng;
@@ -98,6 +100,17 @@ fn damage_in_the_log_costs_only_what_was_damaged() {
 }
 
 /// The header says only whose the segment is, and its frames say that too.
+/// Nothing that can be read is damaged.
+#[test]
+fn groups_that_are_gone_between_segments_are_told() {
+    let env = logged();
+    let name = Files(&env).ending_with(".log").remove(0);
+    cut_between_frames(&env, &name, 20);
+    let db = salvaged(&env).unwrap();
+    assert!((db.iter().count() as u64) < COUNT);
+    assert_eq!(dropped(&db), [format!("{name}: groups that followed here are missing")]);
+}
+
 #[test]
 fn a_damaged_header_of_a_log_segment_costs_nothing() {
     let env = super::modes::logged();
@@ -289,9 +302,10 @@ fn a_file_that_cannot_be_opened_costs_no_other() {
     for name in names.iter().filter(|name| name.as_str() != "LOCK") {
         let copy = memory.snapshot();
         let faults = FaultFileSystem::new(Arc::new(copy), Env::memory(1).clock);
-        // Not that of the copy.
+        // The open that copies it: not that of the copy, nor the look at where the log is.
+        let nth = if name.ends_with(".manifest") { 2 } else { 1 };
         let rule = Rule::new(Fault::Error(5)).on(&[Operation::Open]).path(name);
-        faults.add(rule.when(When::Nth(1)));
+        faults.add(rule.when(When::Nth(nth)));
         let env = env_over(Arc::new(faults.clone()));
         let report = Doctor::new(DIR).env(env.clone()).salvage("new", false, &mut |_| {});
         let report = report.unwrap_or_else(|error| panic!("{name}: {error}"));
@@ -396,6 +410,11 @@ fn a_log_that_lies_apart_is_not_left_out_unasked() {
         assert_eq!(db.get("b").unwrap().unwrap(), "in the log");
     };
     refused();
+    // One that somebody has put there is not the one that is looked for.
+    let (stray, bytes) = foreign(FileKind::Log, 3, [9; 16]);
+    Files(&env).replace(&stray, &bytes);
+    refused();
+    Files(&env).remove(&stray);
     taken("with a manifest");
     Files(&env).manifests().iter().for_each(|name| Files(&env).remove(name));
     refused();
