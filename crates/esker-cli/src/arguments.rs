@@ -118,11 +118,11 @@ pub(crate) enum Command {
         #[command(flatten)]
         place: DatabasePlace,
     },
-    /// Print a table, blob, log or manifest file in readable form.
+    /// Print a table, blob, log, manifest or warm-list file in readable form.
     Dump {
         /// The file.
         file: PathBuf,
-        /// Print at most this many entries, values, frames or edits.
+        /// Print at most this many entries, values, frames, edits or blocks.
         #[arg(long)]
         limit: Option<u64>,
     },

@@ -5,7 +5,10 @@ use std::sync::Arc;
 
 use esker_base::{EntryKind, Fragments, TableId};
 use esker_cache::{BlockCache, Budget};
-use esker_table::{BlobFiles, BlobReference, Ownership, Table, TableContext, TableProperties};
+use esker_env::FileError;
+use esker_table::{
+    Adoption, BlobFiles, BlobReference, Ownership, Table, TableContext, TableProperties,
+};
 
 use super::{Opened, SHOWN_WIDTH, content};
 use crate::failure::{Failure, Result};
@@ -15,13 +18,19 @@ use crate::text::{grouped, shortened, size};
 const BUDGET_BYTES: u64 = 16 << 20;
 
 pub(super) fn dump(opened: &Opened, limit: u64, out: &mut dyn Write) -> Result<()> {
-    let id = TableId(opened.header.id);
+    let adoption = adoption(opened)?;
+    let id = adoption.map_or(TableId(opened.header.id), |adoption| adoption.id);
     if opened.path.file_name().is_none_or(|name| name.to_string_lossy() != id.file_name()) {
-        let what =
-            format!("by its header this is {0}; give it that name to read it", id.file_name());
+        let by = if adoption.is_some() { "adoption record" } else { "header" };
+        let what = format!("by its {by} this is {0}; give it that name to read it", id.file_name());
         return Err(Failure::Other(what));
     }
-    let table = Arc::new(Table::open_file(Arc::new(context(opened)), id)?);
+    let mut context = context(opened);
+    if let Some(Adoption { id, database, .. }) = adoption {
+        context.database = database;
+        writeln!(out, "adopted as {id} by database {database}")?;
+    }
+    let table = Arc::new(Table::open_file(Arc::new(context), id)?);
     properties(table.properties(), out)?;
     let ranges = table.ranges()?.into_iter().flat_map(Fragments::tombstones);
     for range in ranges {
@@ -48,7 +57,13 @@ pub(super) fn dump(opened: &Opened, limit: u64, out: &mut dyn Write) -> Result<(
     Ok(())
 }
 
-/// The context for reading files beside `opened`.
+/// Which database took the table over, and as which, where one did.
+fn adoption(opened: &Opened) -> Result<Option<Adoption>> {
+    let file = opened.env.fs.open(&opened.path).map_err(FileError::from)?;
+    Ok(Adoption::told_by(&*file)?)
+}
+
+/// The context for reading files beside `opened`, by its header.
 pub(super) fn context(opened: &Opened) -> TableContext {
     let budget = Budget::new(BUDGET_BYTES);
     TableContext {

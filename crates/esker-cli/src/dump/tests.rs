@@ -82,6 +82,36 @@ fn table_shows_properties_and_entries() {
     assert!(dumped(&table, Some(1)).ends_with("a @1 put = 1\n"));
 }
 
+/// An ingested table has a name that its header does not know: it was refused under that name, and
+/// called damaged under the other.
+#[test]
+fn ingested_table_shows_its_entries() {
+    let dir = TestDir::new("ingested");
+    let db = Db::open(&dir.0).unwrap();
+    db.put("a", "1").unwrap();
+    let written = dir.0.join("written");
+    let mut writer = esker::TableWriter::create(&written, Default::default()).unwrap();
+    writer.put("b", "2").unwrap();
+    writer.finish().unwrap();
+    let files = [&written];
+    db.ingest(db.default_keyspace(), &files, esker::IngestOptions::default()).unwrap();
+    db.close().unwrap();
+    let table = dir.file("table");
+    let text = dumped(&table, None);
+    let name = table.file_stem().unwrap().to_string_lossy();
+    assert!(text.contains(&format!("\nadopted as {name} by database ")), "{text}");
+    assert!(
+        text.contains("\n1 entries, 0 of them tombstones; sequence numbers 2 to 2\n"),
+        "{text}"
+    );
+    assert!(text.ends_with("\nb @2 put = 2\n"), "{text}");
+    let renamed = dir.0.join("1-00000001.table");
+    std::fs::rename(&table, &renamed).unwrap();
+    let failure = run(&renamed, None, &mut Vec::new()).unwrap_err();
+    let advice = format!("this is {name}.table; give it that name to read it");
+    assert!(failure.to_string().contains(&advice), "{failure}");
+}
+
 #[test]
 fn every_kind_of_write_is_shown_in_the_log_and_in_the_table() {
     let dir = TestDir::new("kinds");
