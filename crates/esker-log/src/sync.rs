@@ -114,7 +114,7 @@ impl LogSync {
     }
 
     /// Prepares the window that the writer will soon need, if it has requested one: see
-    /// [`LogWriter::wants_window`](crate::LogWriter::wants_window).
+    /// [`LogWriter::take_window_request`](crate::LogWriter::take_window_request).
     ///
     /// # Cost
     /// 90 to 370 us, or nothing if nothing is requested. The writer goes on in the meantime.

@@ -382,10 +382,10 @@ impl LogWriter {
         }
     }
 
-    /// Whether the next window is wanted: then another thread should call
+    /// Whether the next window has become wanted: then another thread should call
     /// [`LogSync::ready_window`]. True once for each window; if nobody calls it, the writer goes on
     /// without.
-    pub fn wants_window(&mut self) -> bool {
+    pub fn take_window_request(&mut self) -> bool {
         std::mem::take(&mut self.wants_window)
     }
 

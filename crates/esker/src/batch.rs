@@ -232,7 +232,7 @@ impl Batch {
     /// One copy into the log and one write to it, shared with the batches that other threads
     /// commit at the same time; one memtable insert for each write.
     pub fn commit_with(mut self, durability: Durability) -> Result<()> {
-        self.flush_to(durability)
+        self.commit_in_place(durability)
     }
 
     /// As [`Batch::commit_with`], but on success leaves the batch empty, with its memory, to be
@@ -241,12 +241,12 @@ impl Batch {
     /// # Errors
     /// As [`Batch::commit_with`]; the batch is then as it was.
     pub fn commit_and_clear(&mut self, durability: Durability) -> Result<()> {
-        self.flush_to(durability)?;
+        self.commit_in_place(durability)?;
         self.clear();
         Ok(())
     }
 
-    fn flush_to(&mut self, durability: Durability) -> Result<()> {
+    fn commit_in_place(&mut self, durability: Durability) -> Result<()> {
         if let Some(refused) = &self.refused {
             return Err(refused.clone());
         }

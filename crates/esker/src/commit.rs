@@ -110,12 +110,12 @@ struct Reign<'a> {
     group: Vec<Arc<Waiter>>,
     /// Waiters that have an answer and are asleep.
     asleep: Vec<Arc<Waiter>>,
-    is_over: bool,
+    has_ended: bool,
 }
 
 impl<'a> Reign<'a> {
     const fn new(engine: &'a Engine) -> Self {
-        Self { engine, group: Vec::new(), asleep: Vec::new(), is_over: false }
+        Self { engine, group: Vec::new(), asleep: Vec::new(), has_ended: false }
     }
 
     /// Writes the groups that have gathered, then gives up leadership.
@@ -129,18 +129,18 @@ impl<'a> Reign<'a> {
             self.write_group(leader);
             group_count += 1;
         }
-        self.is_over = true;
+        self.has_ended = true;
         leader.turns.end_reign(&mut self.asleep, || self.engine.now());
     }
 
     /// Hands leadership to a waiter, if it is time to and one is awake.
     fn hands_over(&self, leader: &mut Leader, group_count: usize) -> bool {
-        let is_time = GROUPS_PER_LEADER <= group_count || leader.turns.is_over();
-        let has_ended = is_time && self.engine.pipeline.hand_over();
-        if has_ended {
+        let is_time = GROUPS_PER_LEADER <= group_count || leader.turns.is_turn_over();
+        let is_handed_over = is_time && self.engine.pipeline.hand_over();
+        if is_handed_over {
             leader.turns.begin();
         }
-        has_ended
+        is_handed_over
     }
 
     fn write_group(&mut self, leader: &mut Leader) {
@@ -178,7 +178,7 @@ impl<'a> Reign<'a> {
 impl Drop for Reign<'_> {
     /// After a panic: what the leader was writing may be half written.
     fn drop(&mut self) {
-        if !self.is_over {
+        if !self.has_ended {
             self.engine.poison_by_panic(&"the commit leader");
             let error = self.engine.check_writable().err().unwrap_or_else(Error::closed);
             let error = error.with_unknown_outcome();
@@ -251,8 +251,9 @@ impl Leader {
             engine.note_unmarked();
         }
         self.last_logged = self.last_seqno.plus(count);
-        let wants_window = self.appender.wants_window();
-        if engine.logs.asks_for_segment(self.appender.current_bytes()) || wants_window {
+        let wants_window = self.appender.take_window_request();
+        let wants_segment = engine.logs.take_segment_request(self.appender.current_bytes());
+        if wants_segment || wants_window {
             engine.scheduler.request_log();
         }
         Ok(Some(log))

@@ -49,7 +49,7 @@ pub(crate) struct State {
     /// Compactions on demand that wait for another compaction of their keyspace to end.
     parked: Vec<Arc<OnDemand>>,
     /// No thread takes compactions on demand any more.
-    is_over: bool,
+    has_ended_on_demand: bool,
     /// Merges with parts that other threads may take.
     parts: Vec<Arc<SharedMerge>>,
     wants_log: bool,
@@ -153,7 +153,7 @@ impl Scheduler {
     /// the database is closed, and no thread takes them any more.
     pub(crate) fn end_on_demand(&self) {
         self.change(|state| {
-            state.is_over = true;
+            state.has_ended_on_demand = true;
             let waiting = state.on_demand.drain(..).chain(state.parked.drain(..));
             waiting.for_each(|task| task.end(Err(Error::closed())));
         });
@@ -274,10 +274,10 @@ const LOOK_AGAIN: Duration = Duration::from_millis(500);
 impl State {
     /// Ends `task` if no thread would take it any more.
     fn ends_at_once(&self, task: &OnDemand) -> bool {
-        if self.is_over {
+        if self.has_ended_on_demand {
             task.end(Err(Error::closed()));
         }
-        self.is_over
+        self.has_ended_on_demand
     }
 
     /// Takes the most urgent job that `duty` covers: flushes first; then automatic compactions;

@@ -51,7 +51,7 @@ fn write(fs: &dyn FileSystem, path: &Path, mut log: LogWriter, serve: impl Fn(&L
         if random >> 12 & 3 != 0 {
             log.write().unwrap();
         }
-        wanted += usize::from(log.wants_window());
+        wanted += usize::from(log.take_window_request());
         serve(&sync);
         if random >> 8 & 4095 == 0 {
             log.sync_handle().sync().unwrap();
@@ -99,7 +99,7 @@ fn what_is_synced_all_the_time_is_written_by_calls() {
         while log.end_offset() < 6 << 20 {
             log.append(&[&[7; 1000]]);
             log.write().unwrap();
-            wanted += usize::from(log.wants_window());
+            wanted += usize::from(log.take_window_request());
             if sync_every < log.end_offset() - synced {
                 synced = log.end_offset();
                 log.sync_handle().sync().unwrap();

@@ -68,7 +68,7 @@ impl Engine {
                 self.find_memory()?
             };
             if self.options.background_threads == 0 {
-                self.flush_keyspace(frees_memory.as_deref().unwrap_or(keyspace))?;
+                self.flush_immutables(frees_memory.as_deref().unwrap_or(keyspace))?;
                 continue;
             }
             self.throttle.wait(epoch, LOOK_AGAIN);

@@ -137,7 +137,7 @@ impl Turns {
     }
 
     /// Whether it is somebody else's turn.
-    pub(crate) const fn is_over(&self) -> bool {
+    pub(crate) const fn is_turn_over(&self) -> bool {
         self.is_busy && TURN_REIGNS <= self.turn
     }
 
@@ -165,7 +165,7 @@ impl Turns {
             return asleep.extend(self.sleepers.drain(..));
         }
         self.sleepers.extend(asleep.extract_if(.., |waiter| waiter.may_sleep_on()));
-        if self.is_over() && (self.turn - TURN_REIGNS).is_multiple_of(CALL_REIGNS) {
+        if self.is_turn_over() && (self.turn - TURN_REIGNS).is_multiple_of(CALL_REIGNS) {
             asleep.extend(self.sleepers.pop_front());
         }
     }
@@ -227,9 +227,9 @@ mod tests {
         turns.end_reign(&mut asleep, || now);
         assert!(asleep.is_empty());
         assert_eq!(reign(&mut turns, TURN_REIGNS - 1, &mut now, SHORT), 0);
-        assert!(!turns.is_over());
+        assert!(!turns.is_turn_over());
         assert_eq!(reign(&mut turns, CALL_REIGNS, &mut now, SHORT), 1);
-        assert!(turns.is_over());
+        assert!(turns.is_turn_over());
         assert_eq!(reign(&mut turns, CALL_REIGNS, &mut now, SHORT), 1);
         assert_eq!(reign(&mut turns, TURN_REIGNS, &mut now, SHORT), 0, "nobody sleeps");
     }

@@ -141,7 +141,7 @@ impl Engine {
                 !keyspace.is_logged() || !esker_base::planted::is("close-goes-by-the-option");
             if flushes_all || (keyspace.view().has_unlogged() && is_without_log) {
                 // A keyspace that cannot be flushed must not keep the others from it.
-                flushed = flushed.and(self.flush_all(keyspace));
+                flushed = flushed.and(self.flush_whole(keyspace));
                 if flushed.is_err() && esker_base::planted::is("close-ends-at-a-failure") {
                     break;
                 }

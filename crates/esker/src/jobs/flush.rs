@@ -74,10 +74,11 @@ impl Engine {
     pub(crate) fn flush(&self, keyspace: &KeyspaceCore) -> Result<()> {
         self.check_writable()?;
         keyspace.check_live()?;
-        self.flush_all(keyspace)
+        self.flush_whole(keyspace)
     }
 
-    pub(crate) fn flush_all(&self, keyspace: &KeyspaceCore) -> Result<()> {
+    /// As [`Engine::flush`], without its checks.
+    pub(crate) fn flush_whole(&self, keyspace: &KeyspaceCore) -> Result<()> {
         let owed = OwedFlush::new(self, keyspace);
         {
             let _leader = self.pipeline.lead();
@@ -86,7 +87,7 @@ impl Engine {
                 keyspace.switch_memtable(&self.budget);
             }
         }
-        self.flush_keyspace(keyspace)?;
+        self.flush_immutables(keyspace)?;
         owed.note_done();
         Ok(())
     }
@@ -95,7 +96,7 @@ impl Engine {
         if self.takes_no_edits() {
             return;
         }
-        let result = self.flush_keyspace(keyspace);
+        let result = self.flush_immutables(keyspace);
         self.note_job(keyspace, JobKind::Flush, &result);
         if result.is_err() {
             self.scheduler.request_flush(keyspace.id);
@@ -103,12 +104,12 @@ impl Engine {
     }
 
     /// Flushes the memtables that are immutable now, as one run of level 0.
-    pub(crate) fn flush_keyspace(&self, keyspace: &KeyspaceCore) -> Result<()> {
+    pub(crate) fn flush_immutables(&self, keyspace: &KeyspaceCore) -> Result<()> {
         let _flushing = keyspace.flushing.lock().unwrap_or_else(PoisonError::into_inner);
         self.flush_switched(keyspace, || self.write_buffered())
     }
 
-    /// As [`Engine::flush_keyspace`], for a caller that holds the keyspace's `flushing`;
+    /// As [`Engine::flush_immutables`], for a caller that holds the keyspace's `flushing`;
     /// `write_log` hands frames that wait in memory to the system.
     pub(crate) fn flush_switched(
         &self,

@@ -88,7 +88,7 @@ impl Engine {
     ) -> Result<Adopted> {
         self.env.fs.sync_dir(&self.dir)?;
         if overlaps_memory(keyspace, tables) {
-            self.flush_all(keyspace).map_err(Error::with_nothing_done)?;
+            self.flush_whole(keyspace).map_err(Error::with_nothing_done)?;
         }
         let visible = self.snapshots.visible();
         let writes = visible.get() - started_at.get().min(visible.get());

@@ -108,10 +108,10 @@ impl Appender {
         Ok(logs.written_position())
     }
 
-    /// Whether [`Logs::prepare`] should be called to prepare the window that the segment is written
-    /// through.
-    pub(crate) fn wants_window(&mut self) -> bool {
-        self.current.as_mut().is_some_and(|(_, writer)| writer.wants_window())
+    /// Whether [`Logs::prepare`] must now be called to prepare the window that the segment is
+    /// written through. True once for each window.
+    pub(crate) fn take_window_request(&mut self) -> bool {
+        self.current.as_mut().is_some_and(|(_, writer)| writer.take_window_request())
     }
 
     /// Bytes encoded but not yet handed to the system.

@@ -19,11 +19,11 @@ use crate::sync::atomic::Ordering;
 const ASKED: u64 = u64::MAX;
 
 impl Logs {
-    /// Whether the leader should request a call of [`Logs::prepare`] for a segment, with the
-    /// current one `used` bytes long. True once for each segment: signalling a thread takes as long
-    /// as a put, and a thread that is busy syncing or installing a flush may respond tens of
-    /// thousands of puts later.
-    pub(crate) fn asks_for_segment(&self, used: u64) -> bool {
+    /// Whether the leader must now request a call of [`Logs::prepare`] for a segment, with the
+    /// current one `used` bytes long; it counts as requested from then on. True once for each
+    /// segment: signalling a thread takes as long as a put, and a thread that is busy syncing or
+    /// installing a flush may respond tens of thousands of puts later.
+    pub(crate) fn take_segment_request(&self, used: u64) -> bool {
         let asks = self.segment_bytes / 2 < used
             && self.prepare_from.load(Ordering::Relaxed) <= self.written_position();
         if asks {

@@ -150,7 +150,7 @@ impl Queue {
     }
 
     fn hands_over(&self, leader: &mut Leader, group_count: usize) -> bool {
-        let is_time = GROUPS_PER_LEADER <= group_count || leader.turns.is_over();
+        let is_time = GROUPS_PER_LEADER <= group_count || leader.turns.is_turn_over();
         let has_ended = is_time && self.pipeline.hand_over();
         if has_ended {
             leader.turns.begin();

@@ -125,7 +125,7 @@ fn a_flush_that_ends_beside_a_close_may_strike_a_log_segment() {
         engine.logs.close(&mut leader.appender, last, needed, &engine.ledger).unwrap()
     };
     assert_eq!(ends.len(), 2);
-    engine.flush_all(db.default_keyspace().core()).unwrap();
+    engine.flush_whole(db.default_keyspace().core()).unwrap();
     engine.ledger.end(&ends).unwrap();
     drop((db, engine));
     let db = open(&fs).unwrap();
