@@ -77,3 +77,6 @@ mod warm_cache;
 
 /// What other policies would cost.
 mod what_if;
+
+#[cfg(feature = "zstd")]
+mod zstandard;

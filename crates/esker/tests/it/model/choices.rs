@@ -7,6 +7,11 @@ use esker::{CompactionPolicy, Compression, KeyspaceOptions, Options, Order, Pref
 use crate::random::Rng;
 use crate::state::merge_operator;
 
+#[cfg(not(feature = "zstd"))]
+const COMPRESSIONS: [Compression; 2] = [Compression::None, Compression::Lz4];
+#[cfg(feature = "zstd")]
+const COMPRESSIONS: [Compression; 3] = [Compression::None, Compression::Lz4, Compression::Zstd];
+
 pub(crate) fn options(rng: &mut Rng, background_threads: usize) -> Options {
     Options {
         memory_budget_bytes: *rng.pick(&[0, 256 << 10, 8 << 20, 512 << 20]),
@@ -38,9 +43,10 @@ pub(crate) fn keyspace_options(rng: &mut Rng) -> KeyspaceOptions {
     let prefix_filter = prefix_filter(rng);
     KeyspaceOptions {
         compaction,
-        compression: *rng.pick(&[Compression::None, Compression::Lz4]),
-        shallow_compression: *rng.pick(&[Compression::None, Compression::Lz4]),
+        compression: *rng.pick(&COMPRESSIONS),
+        shallow_compression: *rng.pick(&COMPRESSIONS),
         last_level_compression: *rng.pick(&[None, Some(Compression::None)]),
+        zstd_dictionary_bytes: if cfg!(feature = "zstd") { 512 } else { 0 },
         block_size_bytes: *rng.pick(&[256, 512, 4096]),
         filter_bits_per_key: *rng.pick(&[0, 1, 10]),
         prefix_filter,
