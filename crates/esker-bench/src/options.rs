@@ -14,7 +14,7 @@ Measures Esker beside the stores that one would otherwise choose.
 Usage: esker-bench quick|full [options]
        esker-bench limits --results FILE [--dir DIR] [--document FILE]
 
-  quick               eight rows: Esker, RocksDB and Fjall
+  quick               eight rows: Esker, RocksDB, RocksDB tuned and Fjall
   full                all rows, all engines of this build
   limits              what this machine could do on each row, and how near a results.json of Esker
                       comes to it

@@ -316,10 +316,10 @@ pub(crate) struct WhatIfArguments {
         default_value = "leveled,universal,lazy,tiered,simple,leveled-by-bytes"
     )]
     pub(crate) policies: Vec<Compaction>,
-    /// Size at which the others flush a memtable; that of the live one if not given.
+    /// Size at which the others flush a memtable, from 65,536; that of the live one if not given.
     #[arg(long, value_name = "BYTES")]
     pub(crate) memtable_bytes: Option<u64>,
-    /// How many flushes to replay.
+    /// How many flushes to replay, from 1 to 100,000.
     #[arg(long, value_name = "COUNT", default_value_t = 256)]
     pub(crate) flushes: u64,
     /// Print one JSON object.

@@ -61,8 +61,8 @@ pub struct TableOptions {
     /// A data block is closed before it would exceed this size, uncompressed. A larger entry gets a
     /// block of its own.
     pub block_size_bytes: usize,
-    /// How data blocks are compressed; a block is stored uncompressed if compression saves less
-    /// than an eighth.
+    /// How data blocks are compressed; a block is stored uncompressed if compression saves an
+    /// eighth or less.
     pub compression: Compression,
     /// Filter bits for each user key; 0 builds no filter. 10 bits let 1 in 100 absent keys through.
     pub filter_bits_per_key: u32,

@@ -87,7 +87,7 @@ impl Sealer {
         if compress
             && payload_len <= COMPRESS_LEN_MAX
             && let Some(packed_len) = self.compress(payload)
-            // Stored uncompressed if less than an eighth would be saved: faster reading is then
+            // Stored uncompressed if an eighth or less would be saved: faster reading is then
             // worth more.
             && packed_len < payload_len.saturating_sub(payload_len / 8)
         {

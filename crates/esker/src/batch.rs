@@ -223,10 +223,14 @@ impl Batch {
     /// Everything logged before is then at least as safe, even if the batch is empty.
     ///
     /// # Errors
-    /// - `InvalidInput`: one of the writes was refused; nothing was written.
+    /// - `InvalidInput`: one of the writes was refused, or the sequence numbers are used up; nothing
+    ///   was written.
     /// - `Io`, `NoSpace`: the log could not be written. [`Error::outcome`] says whether the batch
     ///   may be in it; if so, the database accepts no writes until it is reopened.
-    /// - `Poisoned`, `Closed`, `ReadOnly`: nothing was written.
+    /// - The error, of whatever kind, of a flush without which memory has no room for the batch:
+    ///   one that found no space or keeps failing; nothing was written.
+    /// - `Closed`, `ReadOnly`, `Poisoned`: nothing was written, unless the outcome is unknown, as
+    ///   after a panic of the thread that was writing the batch.
     ///
     /// # Cost
     /// One copy into the log and one write to it, shared with the batches that other threads

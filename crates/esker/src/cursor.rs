@@ -243,7 +243,7 @@ impl Cursor {
     /// Moves to the first entry.
     ///
     /// # Errors
-    /// If a table cannot be read.
+    /// As [`Keyspace::get`](crate::Keyspace::get), but for `Closed` and a key that is too long.
     pub fn seek_to_first(&mut self) -> Result<()> {
         self.inner.seek_to_first().map_err(|error| self.origin.keyspace.read_error(error))?;
         self.origin.count_seek(self.inner.source().blocks_read());
@@ -253,7 +253,7 @@ impl Cursor {
     /// Moves to the last entry.
     ///
     /// # Errors
-    /// If a table cannot be read.
+    /// As [`Keyspace::get`](crate::Keyspace::get), but for `Closed` and a key that is too long.
     pub fn seek_to_last(&mut self) -> Result<()> {
         self.inner.seek_to_last().map_err(|error| self.origin.keyspace.read_error(error))?;
         self.origin.count_seek(self.inner.source().blocks_read());
@@ -263,7 +263,7 @@ impl Cursor {
     /// Moves to the first entry whose key is not less than `key`.
     ///
     /// # Errors
-    /// If a table cannot be read.
+    /// As [`Keyspace::get`](crate::Keyspace::get), but for `Closed` and a key that is too long.
     pub fn seek(&mut self, key: impl AsRef<[u8]>) -> Result<()> {
         let key = self.origin.keyspace.stored_bound(key.as_ref())?;
         self.inner.seek(&key).map_err(|error| self.origin.keyspace.read_error(error))?;
@@ -274,7 +274,7 @@ impl Cursor {
     /// Moves to the last entry whose key is not greater than `key`.
     ///
     /// # Errors
-    /// If a table cannot be read.
+    /// As [`Keyspace::get`](crate::Keyspace::get), but for `Closed` and a key that is too long.
     pub fn seek_for_prev(&mut self, key: impl AsRef<[u8]>) -> Result<()> {
         let key = self.origin.keyspace.stored_bound(key.as_ref())?;
         self.inner.seek_for_prev(&key).map_err(|error| self.origin.keyspace.read_error(error))?;
@@ -285,7 +285,7 @@ impl Cursor {
     /// Moves to the next entry; after the last one, the cursor is not valid.
     ///
     /// # Errors
-    /// If a table cannot be read.
+    /// As [`Keyspace::get`](crate::Keyspace::get), but for `Closed` and a key that is too long.
     ///
     /// # Panics
     /// If the cursor is not valid.
@@ -298,7 +298,7 @@ impl Cursor {
     /// Moves to the previous entry; before the first one, the cursor is not valid.
     ///
     /// # Errors
-    /// If a table cannot be read.
+    /// As [`Keyspace::get`](crate::Keyspace::get), but for `Closed` and a key that is too long.
     ///
     /// # Panics
     /// If the cursor is not valid.

@@ -78,9 +78,10 @@ impl Db {
     /// is not given stops working. The exceptions are the key order, which is fixed, and the merge
     /// operator, which is kept if none is given. Data on disk stays as it was written until a
     /// compaction rewrites it; to have all of it rewritten, set
-    /// [`periodic_compaction`](KeyspaceOptions::periodic_compaction) for a while. To change one option, change it in a copy of [`Keyspace::options`]; to change
-    /// none, use [`Db::existing_keyspace`]. A database that was opened for reading applies
-    /// `options` as far as it can, and does not record them.
+    /// [`periodic_compaction`](KeyspaceOptions::periodic_compaction) for a while. To change one
+    /// option, change it in a copy of [`Keyspace::options`]; to change none, use
+    /// [`Db::existing_keyspace`]. A database that was opened for reading applies `options` as far
+    /// as it can, and does not record them.
     ///
     /// # Durability
     /// A new keyspace survives loss of power once this returns.
@@ -88,7 +89,8 @@ impl Db {
     /// # Errors
     /// `InvalidInput` for an empty or too long name, options that make no sense, or a key order or
     /// merge operator that differs from the keyspace's; `ReadOnly` if it does not exist; `Io`,
-    /// `NoSpace`.
+    /// `NoSpace`, `Closed`, `Poisoned`. If the outcome is [`Unknown`](crate::Outcome::Unknown), the
+    /// keyspace or its new options may be there at the next open.
     pub fn keyspace(&self, name: &str, options: KeyspaceOptions) -> Result<Keyspace> {
         let core = self.engine().open_keyspace(name, Some(&options))?;
         Ok(Keyspace::new(Arc::clone(self.default.handle()), core))
@@ -110,11 +112,12 @@ impl Db {
         self.engine().keyspaces().iter().map(|keyspace| keyspace.name().to_string()).collect()
     }
 
-    /// Gives a keyspace another name.
+    /// Gives a keyspace another name. Durable when this returns.
     ///
     /// # Errors
-    /// `InvalidInput` if a keyspace, even this one, has the name already, for the default keyspace,
-    /// or for one of another database; `Closed` if it was dropped; otherwise as for a write.
+    /// `InvalidInput` for an empty or too long name, if a keyspace, even this one, has it already,
+    /// for the default keyspace, or for one of another database; `Closed` if it was dropped;
+    /// otherwise as for a write.
     pub fn rename_keyspace(&self, keyspace: &Keyspace, name: &str) -> Result<()> {
         self.engine().rename_keyspace(keyspace.core_in(self.engine())?, name)
     }
@@ -126,8 +129,9 @@ impl Db {
     /// dropped already; otherwise as for a write.
     ///
     /// # Cost
-    /// One edit of the manifest, however much the keyspace holds. Files are removed once no scan or
-    /// cursor reads them.
+    /// One edit of the manifest, however much the keyspace holds, and one to release log segments.
+    /// If it had a [`delete_deadline`](KeyspaceOptions::delete_deadline), the memtables of the
+    /// others are flushed, too. Files are removed once no scan or cursor reads them.
     pub fn drop_keyspace(&self, keyspace: &Keyspace) -> Result<()> {
         self.engine().drop_keyspace(keyspace.core_in(self.engine())?)
     }
@@ -147,8 +151,9 @@ impl Db {
     /// entries are not written to the log.
     ///
     /// # Errors
-    /// - `InvalidInput`: a file was not written by a table writer, is for another keyspace or has
-    ///   another key order; two files overlap; or the keyspace belongs to another database.
+    /// - `InvalidInput`: a file was not written by a table writer, is for another keyspace, has
+    ///   another key order, or has operands and the keyspace no merge operator; two files overlap;
+    ///   a file to be moved is a table of a database; or the keyspace belongs to another database.
     /// - `Corruption`, `UnsupportedFormat`: a file is damaged, or a newer release wrote it.
     /// - `Io`, `NoSpace`, `Closed`, `ReadOnly`, `Poisoned`.
     ///
@@ -190,8 +195,9 @@ impl Db {
     /// instead.
     ///
     /// # Errors
-    /// If the log cannot be written or synced. The database then accepts no writes until it is
-    /// reopened.
+    /// - `Io`, `NoSpace`: the log cannot be written or synced. The database then accepts no writes
+    ///   until it is reopened.
+    /// - `Closed`, `ReadOnly`, `Poisoned`.
     pub fn sync(&self) -> Result<()> {
         self.engine().sync()
     }
@@ -247,7 +253,8 @@ impl Db {
     /// database that was opened for reading waits for that alone.
     ///
     /// # Errors
-    /// The error of a background job that keeps failing; `Closed`, `Poisoned`.
+    /// The error of a background job whose last try failed, even if it was the first; `Closed`,
+    /// `Poisoned`.
     pub fn wait_until_settled(&self) -> Result<()> {
         self.engine().wait_until_settled()
     }
@@ -354,8 +361,8 @@ impl Db {
     /// files that they had not opened before fail with `Io`.
     ///
     /// # Errors
-    /// If something cannot be written. The database is closed all the same, and the next open
-    /// recovers it.
+    /// If something cannot be written, or the database was `Poisoned` before. It is closed all the
+    /// same, and the next open recovers it. `Closed` if it was closed already.
     pub fn close(self) -> Result<()> {
         let handle = self.default.handle();
         if !handle.engine().mark_closing() {

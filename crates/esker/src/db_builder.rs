@@ -118,7 +118,7 @@ impl DbBuilder {
     /// - `InvalidInput`: the database does not exist and must not be created, or exists and must be
     ///   new; the directory holds something else; or an option makes no sense.
     /// - `Corruption`: the manifest or the log is damaged, or a file is missing.
-    /// - `UnsupportedFormat`: a newer release wrote it.
+    /// - `UnsupportedFormat`: a newer release wrote it. (Tables tell only when they are read.)
     /// - `Io`, `NoSpace`.
     ///
     /// An open that fails with one of the first four changes no file of a database, though

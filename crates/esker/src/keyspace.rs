@@ -71,7 +71,7 @@ impl Keyspace {
     ///
     /// # Errors
     /// If a table or the manifest cannot be written. The entries are then still in memory and in
-    /// the log.
+    /// the log. `Closed`, `ReadOnly`, `Poisoned`.
     pub fn flush(&self) -> Result<()> {
         self.db.engine().flush(&self.core)
     }
@@ -87,7 +87,9 @@ impl Keyspace {
     /// until they are resumed.
     ///
     /// # Errors
-    /// If a table cannot be read or written; the tree is then somewhere between before and after.
+    /// If a table cannot be read or written, or the compaction filter fails (`UserCode`); the tree
+    /// is then somewhere between before and after. `InvalidInput` if the key order is not known;
+    /// `Closed`, `ReadOnly`, `Poisoned`.
     pub fn compact<K: AsRef<[u8]>>(&self, range: impl RangeBounds<K>) -> Result<()> {
         self.db.engine().compact(&self.core, &self.core.stored_range(&range)?)
     }
@@ -117,7 +119,8 @@ impl Keyspace {
     /// not count.
     ///
     /// # Errors
-    /// If the index of a table cannot be read; `Closed`.
+    /// If the index of a table cannot be read; `InvalidInput` if the key order is not known;
+    /// `Closed`.
     ///
     /// # Cost
     /// Reads the index of the tables at the ends of the range, and nothing of the others.

@@ -58,8 +58,8 @@ pub struct Options {
     /// Size at which a log segment is full, in bytes; values below 64 KiB count as 64 KiB. Default
     /// 32 MiB.
     pub log_segment_bytes: u64,
-    /// A commit group of at least this many bytes goes to the log compressed with LZ4, unless that
-    /// saves less than an eighth. The writing thread spends the time to compress; this pays where
+    /// A commit group of at least this many bytes goes to the log compressed with LZ4, if that saves
+    /// more than an eighth. The writing thread spends the time to compress; this pays where
     /// the log's device is slow or wears out. 512 is a good size. Releases without this option
     /// refuse log segments begun with it. Default `None`: nothing is compressed.
     pub log_compression_threshold_bytes: Option<u32>,
@@ -214,8 +214,9 @@ pub struct KeyspaceOptions {
     /// After this time without a write, level 0 is compacted early, as far as that is cheap, to
     /// make reads faster. It is also compacted, even during writes, once seeks have spent as much
     /// on searching several runs as merging those costs: at most 64 bytes are merged for each run
-    /// that a seek searches beyond the first. Under [`CompactionPolicy::Leveled`] only. At least a
-    /// second; default a minute; `None` turns off both.
+    /// that a seek searches beyond the first, ten times that where it reads a block which is not in
+    /// the cache. Under [`CompactionPolicy::Leveled`] only. At least a second; default a minute;
+    /// `None` turns off both.
     pub idle_compaction: Option<Duration>,
     /// Time after which a put expires that does not name an expiry: [`Keyspace::put`] and
     /// [`Batch::put`](crate::Batch::put). Counted from the put; a later change of the option does

@@ -17,8 +17,10 @@ impl Keyspace {
     /// The value of `key`; `None` if it has none.
     ///
     /// # Errors
-    /// - `InvalidInput`: the key is too long.
+    /// - `InvalidInput`: the key is too long, or the order of the keyspace was not given.
     /// - `Corruption`, `Io`: a table that may hold the key cannot be read.
+    /// - `UnsupportedFormat`: a table that may hold the key needs a newer release, or a feature
+    ///   that this build lacks.
     /// - `UserCode`: the key has operands, and the merge operator was not given or failed.
     /// - `Closed`.
     ///

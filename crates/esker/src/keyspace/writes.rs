@@ -90,6 +90,9 @@ impl Keyspace {
     /// keyspace's [`default_ttl`](crate::KeyspaceOptions::default_ttl). See
     /// [`Keyspace::put_with_ttl`].
     ///
+    /// # Durability
+    /// As [`Keyspace::put_with_ttl`].
+    ///
     /// # Errors
     /// As [`Batch::commit_with`](crate::Batch::commit_with).
     pub fn put_with_expiry(
@@ -122,6 +125,9 @@ impl Keyspace {
 
     /// Removes `key`, whether it is there or not.
     ///
+    /// # Durability
+    /// That of [`Options::durability`](crate::Options::durability).
+    ///
     /// # Errors
     /// As [`Batch::commit_with`](crate::Batch::commit_with).
     pub fn delete(&self, key: impl AsRef<[u8]>) -> Result<()> {
@@ -140,14 +146,18 @@ impl Keyspace {
     /// operand, combined by the [merge operator](crate::KeyspaceOptions::merge_operator). Reads
     /// nothing.
     ///
+    /// # Durability
+    /// That of [`Options::durability`](crate::Options::durability).
+    ///
     /// # Errors
     /// `InvalidInput` if the keyspace has no merge operator; otherwise as
     /// [`Batch::commit_with`](crate::Batch::commit_with). An operand that the operator rejects is
     /// an error for whoever reads the key.
     ///
     /// # Cost
-    /// That of a put. A read of the key merges all operands written since its last put, flush or
-    /// compaction.
+    /// That of a put. A read of the key merges all operands written since its last put. A flush or
+    /// compaction joins those that it meets, if the operator is associative or it also meets the
+    /// value beneath them; others stay one by one.
     pub fn merge(&self, key: impl AsRef<[u8]>, operand: impl AsRef<[u8]>) -> Result<()> {
         self.merge_with(key, operand, self.db.engine().options.durability)
     }
@@ -174,6 +184,9 @@ impl Keyspace {
     /// **For keys that are put once and deleted once.** If the key was put more than once since it
     /// was last removed, or got operands, or is deleted by both kinds of delete, an older value
     /// may come back later; nothing else is harmed.
+    ///
+    /// # Durability
+    /// That of [`Options::durability`](crate::Options::durability).
     ///
     /// # Errors
     /// As [`Batch::commit_with`](crate::Batch::commit_with).

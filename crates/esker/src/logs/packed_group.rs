@@ -1,6 +1,6 @@
 //! Commit groups as they are stored in a frame: plain, or packed, with their operations compressed.
 //!
-//! The leader packs a group, in reused memory, if that makes it smaller by an eighth; a plain group
+//! The leader packs a group, in reused memory, if that saves more than an eighth; a plain group
 //! has the same bytes as without this feature. An encoded group says which of the two it is.
 //! Decoding bytes from disk never panics, and never allocates more than those bytes can unpack to.
 //!
@@ -101,7 +101,7 @@ impl Packer {
         let is_small = operations.len() < SMALL_BYTES;
         let table = if is_small { &mut self.small } else { &mut self.large };
         let packed_len = compress_into_with_table(operations, &mut self.packed, table).ok()?;
-        // If it saves less than an eighth, faster reading is worth more.
+        // If it saves an eighth or less, faster reading is worth more.
         let is_worth_it = packed_len < bytes.saturating_sub(bytes / 8);
         if !is_worth_it {
             self.give_back();
