@@ -98,5 +98,6 @@ impl fmt::Debug for Dictionary {
     }
 }
 
-#[cfg(all(test, feature = "zstd"))]
+#[cfg(test)]
+#[cfg(feature = "zstd")]
 mod tests;

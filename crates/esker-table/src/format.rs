@@ -32,11 +32,8 @@ pub(crate) const fn format_of(compression: Compression) -> u16 {
 
 /// Whether this build reads tables of version `format`.
 const fn is_read(format: u16) -> bool {
-    match format {
-        FORMAT_FIRST | FORMAT_TAGGED => true,
-        FORMAT_FIRST_ZSTD | FORMAT_TAGGED_ZSTD => cfg!(feature = "zstd"),
-        _ => false,
-    }
+    let has_zstd = matches!(format, FORMAT_FIRST_ZSTD | FORMAT_TAGGED_ZSTD);
+    matches!(format, FORMAT_FIRST | FORMAT_TAGGED) || (has_zstd && cfg!(feature = "zstd"))
 }
 
 /// Checks that `bytes`, the first of the file of table `id`, are the header of a table that was
