@@ -138,6 +138,7 @@ impl Run {
         assert_state(&self.db, &self.model, "at the end");
         drop(hold);
         self.reopen(true);
+        let _hold = self.note_filtered();
         assert_state(&self.db, &self.model, "after the last reopening");
     }
 
