@@ -23,7 +23,8 @@ use crate::times::OutputTimes;
 
 /// Where outputs are cut.
 pub(crate) struct Cuts<'a> {
-    /// No output holds keys on both sides of one of these: each starts an output. Ascending.
+    /// No output holds entries on both sides of one of these: each starts an output. Ascending. Range
+    /// tombstones with no entry between two cuts go with the next entries, or with the last ones.
     pub(crate) keys: &'a [Vec<u8>],
     /// Size, in bytes, at which an output is finished.
     pub(crate) bytes_max: u64,

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use esker_base::TableId;
+use esker_table::TableProperties;
 
 use crate::shape::{Bytes, RunId, Shape};
 
@@ -136,6 +137,41 @@ impl Plan {
     #[must_use]
     pub fn table_count(&self) -> usize {
         self.inputs.iter().map(|input| input.tables.len()).sum()
+    }
+
+    /// This trivial move as a merge, for tables that must be written anew where they go: those of
+    /// `shape`, for which the plan was made.
+    ///
+    /// The tables may stand around others of the target run, or around what a plan in flight is about
+    /// to put there, so no output reaches from one input to the next. Only entries are held apart by
+    /// cut keys; so a table with range tombstones is merged alone, and the others stay for other plans.
+    #[must_use]
+    pub fn as_merge(self, shape: &Shape) -> Self {
+        let ids: BTreeSet<TableId> = self.tables().collect();
+        let tables = || {
+            let tables = shape.levels.iter().flat_map(|level| level.tables());
+            tables.filter(|table| ids.contains(&table.id))
+        };
+        if let Some(table) = tables().find(|table| table.extras.ranges.is_some()) {
+            return self.merge_of(table);
+        }
+        let mut cut_keys: Vec<_> = tables().map(|table| table.smallest_key.clone()).collect();
+        cut_keys.sort();
+        cut_keys.remove(0);
+        Self { is_trivial_move: false, cut_keys, ..self }
+    }
+
+    /// A merge of this input alone to where the plan takes it.
+    fn merge_of(mut self, table: &TableProperties) -> Self {
+        self.inputs.retain(|input| input.tables.contains(&table.id));
+        self.inputs.iter_mut().for_each(|input| input.tables = vec![table.id]);
+        Self {
+            is_trivial_move: false,
+            first_key: table.smallest_key.clone(),
+            last_key: table.largest_key.clone(),
+            input_bytes: table.file_bytes,
+            ..self
+        }
     }
 
     /// Whether every input is still in `shape` where the plan says.

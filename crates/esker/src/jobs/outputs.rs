@@ -281,9 +281,6 @@ pub(crate) fn compression_of_last_level(options: &KeyspaceOptions) -> Compressio
 }
 
 /// The plan, as a merge if it would move tables to a level that is compressed in another way.
-///
-/// What was to be moved may stand around tables of the target, or around what a job in flight is about to
-/// put there, so no output reaches from one input to the next.
 pub(crate) fn with_compression(options: &KeyspaceOptions, plan: Plan, shape: &Shape) -> Plan {
     if !plan.is_trivial_move {
         return plan;
@@ -292,20 +289,14 @@ pub(crate) fn with_compression(options: &KeyspaceOptions, plan: Plan, shape: &Sh
     let level = plan.target_level;
     let target = TargetLevel { level, deepest: filled.max(level) };
     let (compression, dictionary_bytes) = compression_of(options, target);
-    let stays = |table: &&Arc<TableProperties>| {
+    let stays = |table: &Arc<TableProperties>| {
         let needs_dictionary = dictionary_bytes > 0 && table.extras.dictionary.is_none();
         table.compression == compression && !needs_dictionary
     };
     let inputs: BTreeSet<TableId> = plan.tables().collect();
     let tables = shape.levels.iter().flat_map(|level| level.tables());
-    let inputs: Vec<_> = tables.filter(|table| inputs.contains(&table.id)).collect();
-    if inputs.iter().all(stays) {
-        return plan;
-    }
-    let mut cut_keys: Vec<_> = inputs.iter().map(|table| table.smallest_key.clone()).collect();
-    cut_keys.sort();
-    cut_keys.remove(0);
-    Plan { is_trivial_move: false, cut_keys, ..plan }
+    let all_stay = tables.filter(|table| inputs.contains(&table.id)).all(stays);
+    if all_stay { plan } else { plan.as_merge(shape) }
 }
 
 #[cfg(test)]

@@ -152,3 +152,34 @@ fn what_stands_around_tables_of_the_last_level_is_compressed_without_touching_th
     keyspace.compact::<&str>(..).unwrap();
     assert_eq!(table_count(&keyspace), 1);
 }
+
+/// The range tombstone of one table went into an output that began with the other one and reached over
+/// what stood between them: the edit did not fit, and the database was poisoned at every open.
+#[test]
+fn tables_that_delete_ranges_are_compressed_without_reaching_over_what_stands_between() {
+    for (key, start, end, left) in [("b", "p", "q", "abchz"), ("r", "c", "d", "ahprz")] {
+        let env = Env::memory(1);
+        let db = open(&env);
+        let options = KeyspaceOptions {
+            shallow_compression: Compression::None,
+            compaction: CompactionPolicy::None,
+            ..KeyspaceOptions::default()
+        };
+        let keyspace = db.keyspace("k", options).unwrap();
+        ["a", "c", "p", "z"].iter().for_each(|key| keyspace.put(key, "old").unwrap());
+        keyspace.compact::<&str>(..).unwrap();
+        let mut writer = TableWriter::create_in(&env, "t", TableWriterOptions::default()).unwrap();
+        writer.put("h", "between").unwrap();
+        let path = writer.finish().unwrap().path;
+        let report = db.ingest(&keyspace, &[path], IngestOptions::default()).unwrap();
+        assert_eq!(report.tables[0].level, 5);
+        keyspace.put(key, "new").unwrap();
+        keyspace.flush().unwrap();
+        keyspace.delete_range(start..end).unwrap();
+        keyspace.flush().unwrap();
+        keyspace.compact::<&str>(..).unwrap();
+        let keys: Vec<u8> = keyspace.iter().keys().flat_map(|key| key.unwrap().to_vec()).collect();
+        assert_eq!(keys, left.as_bytes());
+        assert_eq!(table_count(&keyspace), 1);
+    }
+}

@@ -95,6 +95,26 @@ impl World {
         self.memtables.push(entries);
     }
 
+    /// Writes a few entries or range tombstones that are near to each other, and flushes them.
+    fn flush_narrow(&mut self) {
+        let random = &mut self.random;
+        let prefix = b'a' + random.below(20) as u8;
+        let mut entries = Vec::new();
+        for _ in 0..1 + random.below(3) {
+            self.seqno += 1;
+            let key = [prefix, b'a' + random.below(5) as u8];
+            let (kind, value) = match random.below(8) {
+                0 => (EntryKind::RangeTombstone, [key.as_slice(), b"x"].concat()),
+                1 | 2 => (EntryKind::Tombstone, Vec::new()),
+                _ => (EntryKind::Put, vec![self.seqno as u8; random.below(60) as usize]),
+            };
+            entries.push(Entry::new(&key, self.seqno, kind, &value));
+        }
+        self.written.extend_from_slice(&entries);
+        self.memtables.push(entries);
+        self.flush();
+    }
+
     /// Readers come and go. The latest view may lag behind what is written.
     fn change_readers(&mut self) {
         let random = &mut self.random;
@@ -133,21 +153,11 @@ impl World {
     fn random_plan(&mut self) -> Option<Plan> {
         let random = &mut self.random;
         let version = &self.tree.version;
-        let mut all = Vec::new();
-        for (level, runs) in version.levels().iter().enumerate() {
-            for run in runs.runs() {
-                let place = Position::of(level, run.id());
-                all.extend(run.tables().iter().map(|table| (place, table.properties())));
-            }
-        }
+        let all = places(version);
         let (chosen, _) = *all.get(random.below(all.len() as u64) as usize)?;
         let levels = version.levels().len() as u64;
         let target_level = chosen.level + random.below(levels - chosen.level as u64) as usize;
-        let runs = version.levels()[target_level].runs();
-        let target_run = match runs.get(random.below(runs.len() as u64) as usize) {
-            Some(run) if !random.one_in(4) => Some(run.id()),
-            _ => None,
-        };
+        let target_run = random_run(version, target_level, random);
         let target = Position::of(target_level, target_run.unwrap_or(RunId(u64::MAX)));
         let odds = 1 + random.below(4);
         let mut inputs: BTreeSet<TableId> = all
@@ -157,13 +167,10 @@ impl World {
             .collect();
         loop {
             let count = inputs.len();
-            for (from, input) in &all {
-                for (place, other) in &all {
-                    let overlaps = input.smallest_key <= other.largest_key
-                        && other.smallest_key <= input.largest_key;
-                    let is_passed = (place < from) != (*place < target) || *place == target;
-                    if inputs.contains(&input.id) && overlaps && place != from && is_passed {
-                        inputs.insert(other.id);
+            for input in &all {
+                for other in &all {
+                    if inputs.contains(&input.1.id) && is_passed(other, input, target) {
+                        inputs.insert(other.1.id);
                     }
                 }
             }
@@ -184,6 +191,42 @@ impl World {
         plan.cut_keys.dedup();
         plan.output_bytes_max = 500 + random.below(3000);
         (!inputs.is_empty()).then_some(plan)
+    }
+
+    /// A merge of tables that might as well be moved, from anywhere to a deeper level.
+    fn random_move(&mut self) -> Option<Plan> {
+        let random = &mut self.random;
+        let version = &self.tree.version;
+        let target_level = 1 + random.below(version.levels().len() as u64 - 1) as usize;
+        let target_run = random_run(version, target_level, random);
+        let target = Position::of(target_level, target_run.unwrap_or(RunId(u64::MAX)));
+        let all = places(version);
+        let inputs: BTreeSet<TableId> = all
+            .iter()
+            .filter(|table| table.0.level < target_level)
+            .filter(|table| !all.iter().any(|other| is_passed(other, table, target)))
+            .filter(|_| random.one_in(2))
+            .map(|(_, table)| table.id)
+            .collect();
+        let plan = plan_of(&self.tree, &inputs, target_level, target_run);
+        let plan = Plan { is_trivial_move: true, ..plan };
+        (!inputs.is_empty()).then(|| plan.as_merge(&version.shape()))
+    }
+
+    /// Carries out a merge instead of a move, whose outputs must stay within the bounds of inputs: anything
+    /// may stand between two. How many inputs there were.
+    fn merge_moved(&mut self, plan: &Plan) -> usize {
+        let inputs: BTreeSet<TableId> = plan.tables().collect();
+        let tables = self.tree.version.tables().map(|table| Arc::clone(table.properties()));
+        let inputs: Vec<_> = tables.filter(|table| inputs.contains(&table.id)).collect();
+        let (output, _) = self.compact(plan);
+        for added in &output.added {
+            let is_within = |input: &Arc<TableProperties>| {
+                input.smallest_key <= added.smallest_key && added.largest_key <= input.largest_key
+            };
+            assert!(inputs.iter().any(is_within), "{plan}: {}", added.id);
+        }
+        inputs.len()
     }
 
     /// Parts of `plan`: by the indexes of the inputs, or anywhere.
@@ -290,6 +333,35 @@ impl World {
     }
 }
 
+/// A table and where it stands.
+type Placed<'a> = (Position, &'a Arc<TableProperties>);
+
+fn places(version: &Version) -> Vec<Placed<'_>> {
+    let mut all = Vec::new();
+    for (level, runs) in version.levels().iter().enumerate() {
+        for run in runs.runs() {
+            let place = Position::of(level, run.id());
+            all.extend(run.tables().iter().map(|table| (place, table.properties())));
+        }
+    }
+    all
+}
+
+/// One of the runs of a level, or none.
+fn random_run(version: &Version, level: usize, random: &mut TestRandom) -> Option<RunId> {
+    let runs = version.levels()[level].runs();
+    let run = runs.get(random.below(runs.len() as u64) as usize);
+    run.filter(|_| !random.one_in(4)).map(|run| run.id())
+}
+
+/// Whether `table` may not go to `target` without `other`, which overlaps it.
+fn is_passed(&(place, other): &Placed<'_>, &(from, table): &Placed<'_>, target: Position) -> bool {
+    let overlaps =
+        table.smallest_key <= other.largest_key && other.smallest_key <= table.largest_key;
+    let is_between = (place < from) != (place < target) || place == target;
+    overlaps && place != from && is_between
+}
+
 #[test]
 fn compaction_changes_no_answer() {
     let (mut dropped, mut zeroed, mut dropped_tables, mut cut) = (0, 0, 0, 0);
@@ -339,4 +411,24 @@ fn compaction_changes_no_answer() {
     assert!(dropped_tables > 50, "{dropped_tables} tables");
     assert!(separated > 5000 && against_garbage > 10, "{separated} {against_garbage}");
     assert!(cut > 200, "{cut} compactions in parts");
+}
+
+#[test]
+fn a_merge_instead_of_a_move_reaches_over_nothing() {
+    let (mut joined, mut alone) = (0, 0);
+    for seed in 0..40 {
+        let mut world = World::new(2 * seed);
+        for step in 0..60 {
+            world.change_readers();
+            if !world.random.one_in(3) {
+                world.flush_narrow();
+            } else if let Some(plan) = world.random_move() {
+                let count = world.merge_moved(&plan);
+                joined += usize::from(count > 1);
+                alone += usize::from(count == 1);
+            }
+            world.check(&format!("seed {seed} step {step}"));
+        }
+    }
+    assert!(joined > 100 && alone > 100, "{joined} {alone}");
 }
