@@ -328,6 +328,12 @@ impl TableBuilder {
         (start.min(&self.smallest_key), end.max(last), true)
     }
 
+    /// Entries added behind a newer one of their key.
+    #[must_use]
+    pub const fn replaced_count(&self) -> u64 {
+        self.extras.replaced_count
+    }
+
     /// Sets when the entries were written.
     pub const fn set_times(&mut self, times: TableTimes) {
         self.extras.times = Some(times);

@@ -17,7 +17,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use esker_base::{Corruption, Fragments, KeyRange, TableId};
+use esker_base::{Corruption, Fragments, KeyRange, SeqNo, TableId};
 use esker_cache::Owner;
 use esker_env::FileError;
 use esker_table::{
@@ -138,7 +138,7 @@ pub fn compact_part(
     let mut source = MergingCursor::new(cursors.collect());
     // Of the whole version: the inputs alone do not tell how much of a file is garbage.
     let blobs = BlobAccount::of(version.tables().map(|table| &**table.properties()));
-    let outputs = work.outputs(job, &needed, &keys, &blobs)?;
+    let outputs = work.outputs(job, &needed, (&keys, readers.oldest()), &blobs)?;
     let mut outputs = outputs.with_ranges(ranges.kept().clipped(&part.start, &part.end));
     let counts = rewrite(
         job,
@@ -207,24 +207,28 @@ impl<'a> Work<'a> {
         &'o self,
         job: &Job<'o>,
         needed: &[Arc<Run>],
-        keys: &KeyRange,
+        (keys, oldest_reader): (&KeyRange, SeqNo),
         blobs: &BlobAccount,
     ) -> Result<Outputs<'o>, JobError> {
         let place = target_position(self.plan);
-        let times = OutputTimes::of_runs(&self.runs, job.wall_millis(), move |first, last| {
+        let has_older = move |first: &[u8], last: &[u8]| {
             older_overlaps(self.version, (first, last), |level, run, table| {
                 Position::of(level, run) >= place && !self.inputs.contains(&table)
             })
-        });
+        };
+        let tables = || self.runs.iter().flat_map(|run| run.tables());
+        let is_seen_by_all = tables().all(|table| table.properties().seqno_max <= oldest_reader);
+        let now = job.wall_millis();
+        let times = OutputTimes::of_runs(&self.runs, now, is_seen_by_all, has_older);
         let cuts = Cuts { keys: &self.plan.cut_keys, bytes_max: self.plan.output_bytes_max };
         let options = (job.options)(self.target);
         let dictionary = learn(job, needed, keys, &options)?;
-        let tables = || needed.iter().flat_map(|run| run.tables());
+        let read = || needed.iter().flat_map(|run| run.tables());
         let small =
-            small_files(tables().map(|table| &**table.properties()), job.blobs.file_bytes_max);
+            small_files(read().map(|table| &**table.properties()), job.blobs.file_bytes_max);
         Ok(Outputs::new(*job, self.target.level, options, cuts, times, blobs)
             .with_dictionary(dictionary)
-            .keeping_blocks(are_hot(tables()))
+            .keeping_blocks(are_hot(read()))
             .clearing_blob_files(small))
     }
 }

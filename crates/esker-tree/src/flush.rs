@@ -55,7 +55,9 @@ pub fn flush(job: &Job<'_>, input: FlushInput<'_>) -> Result<Vec<TableProperties
     let inputs = BTreeSet::new();
     let gc = Gc::new(input.readers.clone(), false);
     let cuts = Cuts { keys: &[], bytes_max: input.table_bytes_max };
-    let times = OutputTimes::of_memtables(input.times, |first, last| {
+    let newest = input.memtables.iter().filter_map(|memtable| memtable.seqno_range()).map(|r| r.1);
+    let is_seen_by_all = newest.max() <= Some(input.readers.oldest());
+    let times = OutputTimes::of_memtables(input.times, is_seen_by_all, |first, last| {
         older_overlaps(input.version, (first, last), |_, _, _| true)
     });
     let ranges = RangeGc::new(range_tombstones(&input), input.readers, |start, end| {

@@ -19,7 +19,7 @@ use esker_table::{
 use crate::blob_account::BlobAccount;
 use crate::blob_output::{BlobOutput, Placed};
 use crate::job::{Job, JobError};
-use crate::times::OutputTimes;
+use crate::times::{Held, OutputTimes};
 
 /// Where outputs are cut.
 pub(crate) struct Cuts<'a> {
@@ -265,7 +265,8 @@ impl<'a> Outputs<'a> {
         builder.set_ranges(ranges);
         self.range_start = end.to_vec();
         let (first, last, has_tombstones) = builder.content();
-        let times = self.times.of_output((first, last), has_tombstones, self.job.wall_millis());
+        let held = Held { has_tombstones, has_replaced: 0 < builder.replaced_count() };
+        let times = self.times.of_output((first, last), held, self.job.wall_millis());
         builder.set_times(times);
         self.blobs
             .finish_table(&self.job)?

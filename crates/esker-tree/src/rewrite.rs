@@ -160,7 +160,7 @@ mod tests {
 
     fn rewrite_of(job: &Job<'_>, source: VecCursor) -> Result<Counts, JobError> {
         let cuts = Cuts { keys: &[], bytes_max: 1 };
-        let times = OutputTimes::of_memtables(TableTimes::default(), |_, _| true);
+        let times = OutputTimes::of_memtables(TableTimes::default(), true, |_, _| true);
         let (options, none) = (esker_table::TableOptions::default(), BlobAccount::default());
         let mut outputs = Outputs::new(*job, 0, options, cuts, times, &none);
         let mut source = MergingCursor::new(vec![source]);

@@ -3,7 +3,8 @@
 //! An output takes the extremes of the inputs that overlap it. The time of the oldest tombstone is
 //! that of a debt, not of an entry: a delete whose victims may still exist somewhere below. It is
 //! inherited even if a newer put has shadowed the tombstone itself, and the debt is paid once the
-//! output holds no tombstone and overlaps nothing older.
+//! output holds no tombstone and no replaced entry that a snapshot may need, and overlaps nothing
+//! older.
 //!
 //! Has no clock: all times are arguments.
 
@@ -19,8 +20,18 @@ type HasOlder<'a> = Box<dyn Fn(&[u8], &[u8]) -> bool + 'a>;
 /// The source of the times of outputs.
 pub(crate) struct OutputTimes<'a> {
     sources: Vec<Source<'a>>,
+    /// Whether every reader sees all entries: then none is kept for a snapshot.
+    is_seen_by_all: bool,
     /// Concerns tables that are not among the inputs.
     has_older: HasOlder<'a>,
+}
+
+/// What an output holds of entries that hide others, or are hidden.
+#[derive(Clone, Copy)]
+pub(crate) struct Held {
+    pub(crate) has_tombstones: bool,
+    /// Whether entries stand behind a newer one of their key: for a snapshot, or beneath operands.
+    pub(crate) has_replaced: bool,
 }
 
 /// Some of the inputs' entries.
@@ -34,15 +45,18 @@ impl<'a> OutputTimes<'a> {
     /// For memtables with these `times`.
     pub(crate) fn of_memtables(
         times: TableTimes,
+        is_seen_by_all: bool,
         has_older: impl Fn(&[u8], &[u8]) -> bool + 'a,
     ) -> Self {
-        Self { sources: vec![Source { hull: None, times }], has_older: Box::new(has_older) }
+        let sources = vec![Source { hull: None, times }];
+        Self { sources, is_seen_by_all, has_older: Box::new(has_older) }
     }
 
     /// For the tables of `runs`, written by `now`.
     pub(crate) fn of_runs(
         runs: &'a [Arc<Run>],
         now: u64,
+        is_seen_by_all: bool,
         has_older: impl Fn(&[u8], &[u8]) -> bool + 'a,
     ) -> Self {
         let tables = runs.iter().flat_map(|run| run.tables());
@@ -51,14 +65,14 @@ impl<'a> OutputTimes<'a> {
             times: times_of(properties, now),
         };
         let sources = tables.map(|table| source(table.properties())).collect();
-        Self { sources, has_older: Box::new(has_older) }
+        Self { sources, is_seen_by_all, has_older: Box::new(has_older) }
     }
 
     /// The times of an output with these keys, both inclusive, written at `now`.
     pub(crate) fn of_output(
         &self,
         (first, last): (&[u8], &[u8]),
-        has_tombstones: bool,
+        held: Held,
         now: u64,
     ) -> TableTimes {
         let overlaps = |source: &&Source<'_>| {
@@ -71,9 +85,10 @@ impl<'a> OutputTimes<'a> {
             oldest_tombstone: None,
             written: now,
         });
-        let owes = has_tombstones || (self.has_older)(first, last);
+        let may_keep = held.has_tombstones || held.has_replaced && !self.is_seen_by_all;
+        let owes = may_keep || (self.has_older)(first, last);
         let oldest_tombstone = match times.oldest_tombstone.filter(|_| owes) {
-            None if has_tombstones => Some(times.oldest),
+            None if held.has_tombstones => Some(times.oldest),
             debt => debt,
         };
         TableTimes { oldest_tombstone, written: now, ..times }

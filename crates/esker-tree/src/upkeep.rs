@@ -145,9 +145,8 @@ impl Upkeep {
         let Some(deadline) = self.delete_deadline else { return Vec::new() };
         let due = |(place, table): (Place<'a>, &'a TableProperties)| {
             let since = Duration::from_millis(times_of(table, 0).oldest_tombstone?);
-            let owes = table.tombstone_count > 0 || has_older(shape, place, table);
             let is_due = since.saturating_add(deadline / 2) <= moment.now
-                && owes
+                && may_hold_deleted(shape, place, table)
                 && is_seen_by_all(table, moment)
                 && is_rested(place, table, deadline / 8, moment);
             is_due.then_some((since, table))
@@ -292,7 +291,7 @@ pub fn newest_run_frees_much(shape: &Shape) -> bool {
 pub fn oldest_delete(shape: &Shape) -> Option<Duration> {
     let owed = |(place, table): (Place<'_>, &TableProperties)| {
         let since = times_of(table, 0).oldest_tombstone?;
-        (table.tombstone_count > 0 || has_older(shape, place, table)).then_some(since)
+        may_hold_deleted(shape, place, table).then_some(since)
     };
     tables(shape).filter_map(owed).min().map(Duration::from_millis)
 }
@@ -356,8 +355,10 @@ fn older_overlapping<'a>(
     beside.chain(deeper).flat_map(overlapping).map(|table| &**table)
 }
 
-fn has_older(shape: &Shape, place: Place<'_>, table: &TableProperties) -> bool {
-    older_overlapping(shape, place, table).next().is_some()
+/// Whether entries that a delete of `table` has hidden may be left: in it, for a snapshot, or in
+/// older tables.
+fn may_hold_deleted(shape: &Shape, place: Place<'_>, table: &TableProperties) -> bool {
+    table.has_spent() || older_overlapping(shape, place, table).next().is_some()
 }
 
 /// Whether every reader sees the newest entry of the table: then its tombstones hide what they hide

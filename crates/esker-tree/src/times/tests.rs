@@ -29,9 +29,24 @@ fn a_debt_is_taken_over_until_nothing_older_overlaps() {
         (false, true, Some(7)),
         (false, false, None),
     ] {
-        let source = OutputTimes::of_memtables(times(5, 20, Some(7)), |_, _| has_older);
+        let source = OutputTimes::of_memtables(times(5, 20, Some(7)), true, |_, _| has_older);
         let expected = TableTimes { oldest: 5, newest: 20, oldest_tombstone: debt, written: 30 };
-        assert_eq!(source.of_output((b"a", b"b"), has_tombstones, 30), expected);
+        let held = Held { has_tombstones, has_replaced: false };
+        assert_eq!(source.of_output((b"a", b"b"), held, 30), expected);
+    }
+}
+
+/// With operands above a value that expires, entries are replaced for as long as that is there: it would
+/// have been rewritten again and again.
+#[test]
+fn a_debt_is_taken_over_with_replaced_entries_only_if_a_snapshot_may_need_them() {
+    for (has_replaced, is_seen_by_all, debt) in
+        [(true, false, Some(7)), (true, true, None), (false, false, None)]
+    {
+        let times = times(5, 20, Some(7));
+        let source = OutputTimes::of_memtables(times, is_seen_by_all, |_, _| false);
+        let held = Held { has_tombstones: false, has_replaced };
+        assert_eq!(source.of_output((b"a", b"b"), held, 30).oldest_tombstone, debt);
     }
 }
 

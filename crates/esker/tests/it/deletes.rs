@@ -295,6 +295,31 @@ fn a_snapshot_keeps_what_it_reads_and_health_says_so() {
     assert_eq!((db.health().is_good(), db.health().to_string().as_str()), (true, "good"));
 }
 
+/// The table held the secret for a snapshot only, and nothing of what had deleted it but a range tombstone
+/// or a newer value. It stayed for good when the snapshot was gone, and health said "good".
+#[test]
+fn the_deadline_is_kept_for_what_a_snapshot_kept_beside_its_delete() {
+    for again in [false, true] {
+        let (env, clock) = machine();
+        let (db, keyspace) = open(&env, options(CompactionPolicy::Leveled));
+        keyspace.put("key", secret(1)).unwrap();
+        let snapshot = db.snapshot();
+        if again {
+            keyspace.delete("key").unwrap();
+            keyspace.put("key", "harmless").unwrap();
+        } else {
+            keyspace.delete_range("a".."z").unwrap();
+        }
+        keyspace.flush().unwrap();
+        clock.advance(SECOND);
+        assert_eq!(db.stats().keyspaces[1].oldest_delete_age, Some(SECOND), "{again}");
+        drop(snapshot);
+        pass(&db, &clock, 120 * SECOND);
+        assert_eq!(files_with_the_secret(&env), [""; 0], "{again}");
+        assert_eq!(db.stats().keyspaces[1].oldest_delete_age, None, "{again}");
+    }
+}
+
 #[test]
 fn without_a_deadline_the_bytes_stay() {
     let (env, clock) = machine();

@@ -89,8 +89,14 @@ impl Client {
         let keyspace = self.db.keyspace(&format!("forgetting {id} {number}"), options)?;
         let put_by = if matches!(way, Loading::Bulk) { way } else { Loading::Writes };
         self.put_by(put_by, &keyspace, b"key", secret.as_bytes())?;
+        let snapshot = (number % 2 == 0).then(|| self.db.snapshot());
         match way {
-            Loading::Writes => keyspace.delete("key")?,
+            Loading::Writes => {
+                keyspace.delete("key")?;
+                if number % 4 == 0 {
+                    keyspace.put("key", "nothing to hide")?;
+                }
+            }
             Loading::Ingest => {
                 let path = self.outside(&format!("deletes {id} {number}"))?;
                 let mut writer = self.table_writer(&path)?;
@@ -100,6 +106,11 @@ impl Client {
             }
             Loading::Bulk => keyspace.delete_range("a".."z")?,
         }
+        if snapshot.is_some() {
+            // One table has what the snapshot sees, and what is left of the delete.
+            keyspace.compact::<&str>(..)?;
+        }
+        drop(snapshot);
         self.world.env.clock.sleep(DEADLINE * 2);
         self.until("what was deleted has left the files", |client| {
             Ok(client.files_with(secret.as_bytes()))
