@@ -20,8 +20,10 @@ impl Engine {
             return None;
         }
         let keyspaces = self.keyspaces();
-        let timed = keyspaces.iter().filter(|keyspace| self.look_every_of(keyspace).is_some());
-        timed.map(|keyspace| keyspace.looks.wait(now)).min()
+        let waits = keyspaces.iter().filter_map(|keyspace| {
+            self.look_every_of(keyspace).map(|every| keyspace.looks.wait(every, now))
+        });
+        waits.min()
     }
 
     /// How often a keyspace is checked: its tables may expire, whatever the options.

@@ -9,33 +9,34 @@ use crate::sync::atomic::{AtomicU64, Ordering};
 /// Looks during the shortest duration among the options of a keyspace.
 const LOOKS: u32 = 16;
 
-const EVERY_MIN: Duration = Duration::from_millis(50);
+/// No keyspace is looked at more often.
+pub(crate) const EVERY_MIN: Duration = Duration::from_millis(50);
 const EVERY_MAX: Duration = Duration::from_secs(60);
 
-/// When a keyspace is looked at next.
+/// When a keyspace was looked at last. When it is again follows from its present options.
 #[derive(Debug, Default)]
 pub(crate) struct Looks {
-    /// Nanoseconds of the engine's clock; 0 before the first look; [`u64::MAX`] after the last one,
-    /// at the end of that clock. Counter only: whoever advances it does the look.
-    next: AtomicU64,
+    /// Nanoseconds of the engine's clock, at least 1; 0 before the first look; [`u64::MAX`] after
+    /// the last one, at the end of that clock. Counter only: whoever advances it does the look.
+    last: AtomicU64,
 }
 
 impl Looks {
-    /// How long until the next look.
-    pub(crate) fn wait(&self, now: Duration) -> Duration {
-        match self.next.load(Ordering::Relaxed) {
-            u64::MAX => EVERY_MAX,
-            next => Duration::from_nanos(next).saturating_sub(now),
+    /// How long until the next look, with looks `every` so often.
+    pub(crate) fn wait(&self, every: Duration, now: Duration) -> Duration {
+        match self.last.load(Ordering::Relaxed) {
+            0 => Duration::ZERO,
+            u64::MAX => every,
+            last => Duration::from_nanos(last).saturating_add(every).saturating_sub(now),
         }
     }
 
     /// Whether the caller should look now; the next look is then `every` later.
     pub(crate) fn take(&self, every: Duration, now: Duration) -> bool {
-        let due = self.next.load(Ordering::Relaxed);
-        let next = u64::try_from(now.saturating_add(every).as_nanos()).unwrap_or(u64::MAX);
-        due < next
-            && Duration::from_nanos(due) <= now
-            && self.next.compare_exchange(due, next, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+        let last = self.last.load(Ordering::Relaxed);
+        let stamp = u64::try_from(now.as_nanos()).unwrap_or(u64::MAX).max(1);
+        self.wait(every, now).is_zero()
+            && self.last.compare_exchange(last, stamp, Ordering::Relaxed, Ordering::Relaxed).is_ok()
     }
 }
 

@@ -4,18 +4,33 @@
 //! space is idle, so only few are kept, and none once nobody writes.
 
 use crate::logs::Logs;
+use crate::sync::PoisonError;
 use crate::sync::atomic::Ordering;
 
 /// How many are kept at most.
 const SPARE_COUNT_MAX: usize = 1;
 
 impl Logs {
-    /// Sets whether obsolete segments may be reused; if not, removes the spare ones now.
+    /// Sets whether obsolete segments may be reused. If not any more, removes the spare ones, and
+    /// the old bytes of segments that were made of spare ones and hold no frames yet.
     pub(crate) fn set_reuses(&self, reuses: bool) {
-        self.reuses.store(reuses, Ordering::Relaxed);
-        if !reuses {
-            self.remove_spares();
+        let had_reused = self.reuses.swap(reuses, Ordering::Relaxed);
+        if reuses || !had_reused {
+            return;
         }
+        // Whoever makes or releases a segment meanwhile may have seen the other value.
+        let _making = self.making.lock().unwrap_or_else(PoisonError::into_inner);
+        self.remove_spares();
+        let mut made = {
+            let mut segments = self.segments();
+            [segments.prepared.take(), segments.unnamed.take()]
+        };
+        for (_, writer) in made.iter_mut().flatten() {
+            // If that fails, the segment takes no frames, and the first write to it says why.
+            drop(writer.give_back_room());
+        }
+        let mut segments = self.segments();
+        [segments.prepared, segments.unnamed] = made;
     }
 
     /// Whether to keep one more than the `count` that there are.

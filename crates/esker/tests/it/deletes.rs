@@ -143,6 +143,56 @@ fn a_deadline_that_is_given_after_the_delete_was_flushed_is_kept_in_the_log() {
     assert_eq!(files_with_the_secret(&env), [""; 0]);
 }
 
+/// What was about to be the next segment was made of an old one when the deadline was given, and kept the
+/// bytes of that behind its own.
+#[test]
+fn a_late_deadline_is_kept_in_a_log_segment_that_was_made_ready() {
+    let (env, clock) = machine();
+    let small =
+        Options { background_threads: 0, log_segment_bytes: 64 << 10, ..Options::default() };
+    let db = Db::builder("db").env(env.clone()).options(small).open().unwrap();
+    let with = KeyspaceOptions { memtable_bytes: 1 << 20, ..options(CompactionPolicy::Leveled) };
+    let without = KeyspaceOptions { delete_deadline: None, ..with.clone() };
+    let keyspace = db.keyspace("k", without).unwrap();
+    let fill = |count: u32| {
+        (0..count).for_each(|number| keyspace.put(format!("{number}"), [b'y'; 1000]).unwrap());
+    };
+    fill(30);
+    keyspace.put("key", secret(1)).unwrap();
+    // The segment of the secret is full, and then not needed any more.
+    fill(40);
+    db.flush().unwrap();
+    // The next one is more than half full, so that the one after it is made, of the first.
+    fill(40);
+    while db.run_background_job() {}
+    keyspace.delete("key").unwrap();
+    db.keyspace("k", with).unwrap();
+    pass(&db, &clock, 100 * SECOND);
+    assert_eq!(files_with_the_secret(&env), [""; 0]);
+}
+
+/// The next look was as far away as the options before had it.
+#[test]
+fn a_short_deadline_is_kept_though_the_options_before_were_looked_after_seldom() {
+    let (env, clock) = machine();
+    let before = KeyspaceOptions {
+        delete_deadline: None,
+        idle_compaction: None,
+        periodic_compaction: Some(86_400 * SECOND),
+        ..options(CompactionPolicy::Leveled)
+    };
+    let (db, keyspace) = open(&env, before.clone());
+    while db.run_background_job() {}
+    let short = KeyspaceOptions { delete_deadline: Some(4 * SECOND), ..before };
+    db.keyspace("k", short).unwrap();
+    keyspace.put("key", secret(1)).unwrap();
+    keyspace.flush().unwrap();
+    keyspace.delete("key").unwrap();
+    assert!(!files_with_the_secret(&env).is_empty());
+    pass(&db, &clock, 5 * SECOND);
+    assert_eq!(files_with_the_secret(&env), [""; 0]);
+}
+
 #[test]
 fn the_deadline_of_a_keyspace_that_is_dropped_is_kept_in_the_log() {
     let (env, clock, db, keyspace) = secrets_in_a_log_that_stays(false);
