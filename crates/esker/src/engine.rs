@@ -28,6 +28,7 @@ use crate::engine::warming::Warming;
 use crate::error::{Error, Outcome, Result};
 use crate::events::{Event, EventListener, EventLog};
 use crate::key_order::Order;
+use crate::keyspace_core::looks::Looks;
 use crate::keyspace_core::{KeyspaceCore, Settings};
 use crate::ledger::Ledger;
 use crate::logs::Logs;
@@ -70,6 +71,8 @@ pub(crate) struct Engine {
     pub(crate) warming: Mutex<Warming>,
     /// Tables that are being moved in by an ingest.
     pub(crate) moving: Moving,
+    /// When a busy thread has last asked whether a keyspace is to be looked at.
+    pub(crate) looks: Looks,
 
     /// Why writing has stopped for good, once it has.
     poison: OnceLock<Error>,
@@ -138,6 +141,7 @@ impl Engine {
             events: EventLog::new(parts.listener),
             warming: Mutex::new(parts.warming),
             moving: Moving::default(),
+            looks: Looks::default(),
             poison: OnceLock::new(),
             is_closed: AtomicBool::new(false),
             // The log from before this open may hold deletes of any age.

@@ -2,7 +2,7 @@
 //! writers share.
 
 pub(crate) mod described;
-mod looks;
+pub(crate) mod looks;
 pub(crate) mod read_view;
 mod settings;
 mod stored_key;

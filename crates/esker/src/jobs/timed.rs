@@ -9,6 +9,7 @@ use esker_tree::{Busy, Plan, Shape, drop_expired};
 
 use crate::engine::Engine;
 use crate::keyspace_core::KeyspaceCore;
+use crate::keyspace_core::looks::EVERY_MIN;
 
 /// How often a keyspace with tables that can expire as a whole is checked.
 const EXPIRY_EVERY: Duration = Duration::from_secs(5);
@@ -30,6 +31,12 @@ impl Engine {
     fn look_every_of(&self, keyspace: &KeyspaceCore) -> Option<Duration> {
         let by_tables = keyspace.may_expire().then_some(EXPIRY_EVERY);
         keyspace.settings().look_every.into_iter().chain(by_tables).min()
+    }
+
+    /// Whether a check is due for a thread that always has something else to do. Only so often that
+    /// checks keep it from nothing.
+    pub(crate) fn looks_between_jobs(&self, now: Duration) -> bool {
+        self.looks.take(EVERY_MIN, now) && self.next_look(now) == Some(Duration::ZERO)
     }
 
     /// Requests what has become due in the keyspaces whose check is due.

@@ -67,6 +67,10 @@ impl Engine {
                 return None;
             }
             let now = self.now();
+            let looks = duty != Duty::Compacting;
+            if looks && self.looks_between_jobs(now) {
+                return Some(state.begin(Job::LookAtTime));
+            }
             if let Some(job) = state.take(duty, |kind, id| self.is_due(kind, id, now)) {
                 return Some(job);
             }
@@ -75,15 +79,14 @@ impl Engine {
                 Duty::Compacting => self.buffered_due().map(|due| due.max(now)),
                 Duty::Flushing | Duty::Everything => watch.look(self, now),
             };
-            let looks = duty != Duty::Compacting;
-            if looks && self.next_look(now) == Some(Duration::ZERO) {
+            let until_look = self.next_look(now).filter(|_| looks);
+            if until_look == Some(Duration::ZERO) {
                 return Some(state.begin(Job::LookAtTime));
             }
             if log_due == Some(now) {
                 return Some(state.begin(watch.take(now)));
             }
             let until_log = log_due.map(|due| due - now);
-            let until_look = self.next_look(now).filter(|_| looks);
             let limits = [self.next_retry(duty, now), until_log, until_look];
             let limit = limits.into_iter().flatten().min();
             let changed = if looks { &scheduler.log_changed } else { &scheduler.changed };
@@ -231,6 +234,9 @@ impl Engine {
 
     fn take_beside(&self, duty: Duty) -> bool {
         let now = self.now();
+        if duty != Duty::Compacting && self.looks_between_jobs(now) {
+            self.look_at_time();
+        }
         let is_due = |kind, id| self.is_due(kind, id, now);
         let job = self.scheduler.state().take_automatic(duty, is_due);
         job.is_some_and(|job| {
@@ -267,6 +273,10 @@ struct LogWatch {
 impl LogWatch {
     /// When something is to be done: `now` if at once, `None` if nothing.
     fn look(&mut self, engine: &Engine, now: Duration) -> Option<Duration> {
+        if engine.poison_cause().is_some() {
+            // The log takes nothing more.
+            return None;
+        }
         let has_buffered = engine.has_buffered.load(Ordering::Relaxed);
         self.buffered_since = has_buffered.then(|| self.buffered_since.unwrap_or(now));
         let position = engine.logs.written_position();
@@ -291,8 +301,72 @@ const MARK_INTERVAL: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
 mod tests {
+    use esker_env::{Env, Fault, FaultFileSystem, ManualClock, Operation, Rule};
+
     use super::*;
     use crate::db::Db;
+    use crate::options::Durability;
+
+    /// A database without threads, and its clock.
+    fn machine(fs: impl FnOnce(&Env) -> Env) -> (Db, Arc<ManualClock>) {
+        let clock = Arc::new(ManualClock::new(Duration::from_secs(1_000)));
+        let env = fs(&Env { clock: clock.clone(), ..Env::memory(1) });
+        let options = Options { background_threads: 0, ..Options::default() };
+        (Db::builder("db").env(env).options(options).open().unwrap(), clock)
+    }
+
+    /// A thread that always found something to flush never looked.
+    #[test]
+    fn a_thread_with_flushes_all_the_time_does_what_time_has_made_due() {
+        let (db, clock) = machine(Env::clone);
+        let engine = db.default_keyspace().handle().engine();
+        engine.look_at_time();
+        clock.advance(Duration::from_secs(60));
+        let mut watch = LogWatch::default();
+        let has_looked = (0..10).any(|_| {
+            engine.scheduler.request_flush(KeyspaceId::DEFAULT);
+            let job = engine.next_job(Duty::Flushing, &mut watch);
+            engine.scheduler.note_end();
+            matches!(job, Some(Job::LookAtTime))
+        });
+        assert!(has_looked);
+    }
+
+    /// The only thread did not look during a compaction.
+    #[test]
+    fn the_thread_of_a_compaction_does_what_time_has_made_due_if_it_is_the_only_one() {
+        let (db, clock) = machine(Env::clone);
+        let engine = db.default_keyspace().handle().engine();
+        let take = |duty| engine.scheduler.state().take(duty, |_, _| true);
+        engine.look_at_time();
+        while take(Duty::Everything).is_some() {}
+        clock.advance(Duration::from_secs(60));
+        while engine.take_beside(Duty::Compacting) {}
+        assert!(take(Duty::Compacting).is_none(), "another thread looks");
+        while engine.take_beside(Duty::Flushing) {}
+        assert!(matches!(take(Duty::Compacting), Some(Job::Compact(_))));
+    }
+
+    /// Ten times a second until the close, the write that had failed was tried again.
+    #[test]
+    fn a_log_that_takes_nothing_more_is_left_alone() {
+        let mut faults = None;
+        let (db, clock) = machine(|env| {
+            let failing = FaultFileSystem::new(Arc::clone(&env.fs), Arc::clone(&env.clock));
+            faults = Some(failing.clone());
+            Env { fs: Arc::new(failing), ..env.clone() }
+        });
+        let engine = db.default_keyspace().handle().engine();
+        db.put_with("key", "value", Durability::Buffered).unwrap();
+        let mut watch = LogWatch::default();
+        assert!(watch.look(engine, engine.now()).is_some());
+        let fault = Rule::new(Fault::Error(5)).on(&[Operation::Write]).path("*.log");
+        faults.unwrap().add(fault);
+        clock.advance(Options::BUFFERED_INTERVAL);
+        assert_eq!(watch.look(engine, engine.now()), Some(engine.now()));
+        engine.tend_log(None);
+        assert_eq!(watch.look(engine, engine.now()), None);
+    }
 
     /// A job of another thread that had failed and was due woke this one every ten milliseconds: for
     /// as long as a disk was full.
