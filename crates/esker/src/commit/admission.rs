@@ -10,6 +10,7 @@ use esker_tree::INTERRUPT_BYTES;
 use crate::engine::Engine;
 use crate::error::Result;
 use crate::keyspace_core::KeyspaceCore;
+use crate::options::Options;
 use crate::throttle::WAIT_MIN;
 use crate::throttle::io_limit::allowed_rate;
 use crate::throttle::pressure::{Backlog, delay};
@@ -20,6 +21,10 @@ const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
 /// Blocks that a compaction reads between checks of its rate limit.
 const PACED_BLOCKS: u64 = 16;
+
+/// A compaction that is held back looks around this often: frames that wait in memory may be
+/// overdue, and nobody wakes it when it must end.
+const PACED_WAIT_MAX: Duration = Options::BUFFERED_INTERVAL.checked_div(2).expect("not zero");
 
 impl Engine {
     /// Admits a write of `bytes` to `keyspace`, now or after a delay.
@@ -140,12 +145,15 @@ impl Engine {
         let Some(rate) = allowed_rate(limit, &self.backlog(keyspace)) else { return };
         let wait = self.throttle.io_limit.pace(bytes, rate, self.now());
         let until = self.now().saturating_add(wait);
-        // A wait for the whole time is enough, whatever the clock says: in tests it may stand
+        // Waits for the whole time are enough, whatever the clock says: in tests it may stand
         // still.
-        let mut is_early = true;
-        while is_early && !must_end() && self.now() < until {
-            let left = until.saturating_sub(self.now());
-            is_early = self.throttle.wait(self.throttle.epoch(), left);
+        let mut waited = Duration::ZERO;
+        while waited < wait && !must_end() && self.now() < until {
+            let step = until.saturating_sub(self.now()).min(PACED_WAIT_MAX);
+            if !self.throttle.wait(self.throttle.epoch(), step) {
+                waited += step;
+            }
+            self.write_overdue();
         }
     }
 }

@@ -63,7 +63,12 @@ impl Engine {
         // A missing table was compacted away since, or never was one of this database.
         let Some(table) = self.live_table(step.table) else { return false };
         let is_stopping = || self.scheduler.is_stopping() || self.is_closed();
-        let report = match table.warm(&step.slots, &|| !is_stopping()) {
+        let may_go_on = || {
+            self.write_overdue();
+            self.flush_beside();
+            !is_stopping()
+        };
+        let report = match table.warm(&step.slots, &may_go_on) {
             Ok(report) => report,
             Err(error) => {
                 let (file, error) = (step.table.file_name(), error.into());

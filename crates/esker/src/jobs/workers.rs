@@ -206,6 +206,14 @@ impl Engine {
         compacting + usize::from(task.is_some_and(|task| !task.is_queued))
     }
 
+    /// Called by a job that loads blocks, before each of them: if there is only one thread, it
+    /// flushes here.
+    pub(crate) fn flush_beside(&self) {
+        if let Some(duty) = self.duty_beside(None) {
+            while self.take_beside(duty) && !self.scheduler.is_stopping() {}
+        }
+    }
+
     /// Whether `task` is paused now. Without background threads, a step is always finished.
     fn rests(&self, task: &OnDemand) -> bool {
         task.is_paused() && 0 < self.options.background_threads

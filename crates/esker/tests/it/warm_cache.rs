@@ -4,10 +4,14 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
+use std::time::Duration;
 
 use esker::doctor::{Doctor, RepairOptions, VerifyReport};
 use esker::env::{Env, Fault, FaultFileSystem, FileSystem as _, MemoryFileSystem, Operation, Rule};
-use esker::{CompactionPolicy, Db, ErrorKind, Event, KeyspaceOptions, Options};
+use esker::{
+    CompactionPolicy, Compression, Db, Durability, ErrorKind, Event, EventListener,
+    KeyspaceOptions, Options,
+};
 use esker_base::{FileHeader, FileId, FileKind, TableId};
 use esker_tree::WarmList;
 
@@ -326,6 +330,81 @@ fn what_was_not_loaded_yet_is_on_the_next_list() {
     }
     db.close().unwrap();
     assert_eq!(set(list(&fs)), before, "half of it was loaded");
+}
+
+/// A step of the loading is many reads, and frames in memory waited for all of them.
+#[test]
+fn buffered_writes_are_handed_over_in_the_middle_of_the_loading() {
+    let fs = closed(&warm());
+    let clock = env_of(&fs).clock;
+    let faults = FaultFileSystem::new(Arc::new(fs.clone()), Arc::clone(&clock));
+    let db = open(&Env { fs: Arc::new(faults.clone()), clock, ..Env::memory(1) }, &warm());
+    let slow = Rule::new(Fault::Delay(2 * Options::BUFFERED_INTERVAL));
+    faults.add(slow.on(&[Operation::Read]).path("*.table"));
+    let counters = || db.stats().counters;
+    let mut was_handed_over = false;
+    while counters().warmed_blocks == 0 {
+        db.put_with("key", "value", Durability::Buffered).unwrap();
+        let before = counters().log_bytes;
+        assert!(db.run_background_job());
+        was_handed_over = before < counters().log_bytes;
+    }
+    assert!(was_handed_over);
+}
+
+/// With one thread, a flush waited for a whole step of the loading.
+#[test]
+fn a_flush_does_not_wait_for_the_loading() {
+    let fs = MemoryFileSystem::new(1);
+    let open = |env: Env, background_threads, memtable_bytes, listener: EventListener| {
+        let compression = Compression::None;
+        let keyspace = KeyspaceOptions { memtable_bytes, compression, ..keyspace_options() };
+        let builder = Db::builder(DIR).env(env).default_keyspace(keyspace);
+        let builder = builder.options(Options { background_threads, ..warm() });
+        builder.on_event(listener).open().unwrap()
+    };
+    let db = open(env_of(&fs), 0, 1 << 20, Arc::new(|_: &Event| ()));
+    for number in 0..KEYS {
+        db.put(key(number), value(number)).unwrap();
+    }
+    db.flush().unwrap();
+    // Far enough apart that each is a read of its own.
+    for number in (0..KEYS).step_by(200) {
+        assert!(db.get(key(number)).unwrap().is_some());
+    }
+    db.close().unwrap();
+
+    let faults = FaultFileSystem::new(Arc::new(fs.clone()), Env::memory(1).clock);
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let ((begun, has_begun), (asked, is_asked)) = (mpsc::channel(), mpsc::channel::<()>());
+    let (is_asked, operations) = (Mutex::new(is_asked), Arc::clone(&seen));
+    faults.observe(move |event| {
+        let is_table = event.path.extension().is_some_and(|it| it == "table");
+        if is_table && [Operation::Read, Operation::Create].contains(&event.operation) {
+            // The first read goes on once a flush is asked for; whoever asked is gone after that.
+            let _gone = begun.send(());
+            let _gone = is_asked.lock().unwrap().recv_timeout(Duration::from_secs(20));
+            operations.lock().unwrap().push(event.operation);
+        }
+    });
+    let (told, is_told) = mpsc::channel();
+    let told = Mutex::new(told);
+    let listener = move |event: &Event| {
+        if matches!(event, Event::Warmed { .. } | Event::Flushed { .. }) {
+            told.lock().unwrap().send(()).unwrap();
+        }
+    };
+    let db = open(env_over(Arc::new(faults)), 1, 64 << 10, Arc::new(listener));
+    has_begun.recv_timeout(Duration::from_secs(20)).unwrap();
+    while db.levels().memtables.len() == 1 {
+        db.put("key", [b'v'; 1000]).unwrap();
+    }
+    drop(asked);
+    for _ in 0..2 {
+        is_told.recv_timeout(Duration::from_secs(20)).unwrap();
+    }
+    let seen = seen.lock().unwrap().clone();
+    assert!(seen.contains(&Operation::Create) && seen.ends_with(&[Operation::Read]), "{seen:?}");
 }
 
 #[test]

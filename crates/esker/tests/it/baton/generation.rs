@@ -86,6 +86,7 @@ pub(super) fn run(plan: &Plan, seed: u64, number: u32, start: Start, acts: Vec<A
     let world = World::new(start.fs, start.histories, start.wall, run_seed);
     let has_faults = plan.has_faults || !failing_opens.rules.is_empty();
     world.is_sound.store(!has_faults && !plan.is_tight, Ordering::Relaxed);
+    world.is_slow.store(plan.is_slow, Ordering::Relaxed);
     let world = Arc::new(world);
     let end = Arc::new(Mutex::new(start.wall));
     let life = Life {

@@ -35,9 +35,12 @@ const SOON_ONE_IN: u64 = 4;
 /// How many promises of one generation that came while somebody else waited for one are tried, too.
 const PROMISES_AMONG_OTHERS: u64 = 2;
 
-/// Frames of buffered writes that wait for so long, while nobody has anything to do, wait for ever. A
-/// filter of a run may take a third of it for one value.
-const BUFFERED_MAX: Duration = Duration::from_secs(60);
+/// Frames of buffered writes that wait for so long, while nobody has anything to do, wait for something
+/// that they should not.
+const BUFFERED_MAX: Duration = Duration::from_secs(2);
+
+/// The same where the only thread may be in a filter, which may take a third of it for one value.
+const BUFFERED_MAX_IF_SLOW: Duration = Duration::from_secs(60);
 
 /// One in how many changes is such a moment: by the generation, since some have few changes and the
 /// moments of others should not all be in their beginning.
@@ -113,6 +116,8 @@ pub(super) struct World {
     soon: Arc<AtomicU64>,
     /// Whether nothing goes wrong, and no device is slow.
     pub(super) is_sound: AtomicBool,
+    /// Whether filters take long.
+    pub(super) is_slow: AtomicBool,
     /// Databases that somebody closes while others work.
     closing: Mutex<Vec<usize>>,
 }
@@ -147,6 +152,7 @@ impl World {
             asking: Mutex::new((0, PROMISES_AMONG_OTHERS)),
             soon: Arc::default(),
             is_sound: AtomicBool::new(false),
+            is_slow: AtomicBool::new(false),
             closing: Mutex::default(),
         }
     }
@@ -156,7 +162,7 @@ impl World {
     pub(super) fn observe(&self, seed: u64) {
         let (fs, histories) = (self.fs.clone(), self.histories.clone());
         let (moments, clock) = (Arc::clone(&self.moments), Arc::clone(&self.env.clock));
-        let (is_sound, soon) = (self.is_sound.load(Ordering::Relaxed), Arc::clone(&self.soon));
+        let (buffered_max, soon) = (self.buffered_max(), Arc::clone(&self.soon));
         let mut rng = Rng::new(seed);
         let one_in = *rng.pick(&MOMENT_ONE_IN);
         let rng = Mutex::new(rng);
@@ -181,11 +187,18 @@ impl World {
                 coverage::add("crashes in a close", 1);
             }
             if is_soon || (is_chosen && moments.len() < MOMENT_COUNT_MAX) {
-                let promises = promises(&histories, is_sound);
+                let promises = promises(&histories, buffered_max);
                 let next = format!("{:?} of {}", event.operation, event.path.display());
                 moments.push(Moment { fs: fs.snapshot(), promises, wall, next, is_bare: false });
             }
         });
+    }
+
+    /// How long frames of buffered writes may wait, if there is a bound.
+    fn buffered_max(&self) -> Option<Duration> {
+        let is_slow = self.is_slow.load(Ordering::Relaxed);
+        let most = if is_slow { BUFFERED_MAX_IF_SLOW } else { BUFFERED_MAX };
+        self.is_sound.load(Ordering::Relaxed).then_some(most)
     }
 
     /// The database is about to be closed; so many crashes are tried meanwhile.
@@ -227,7 +240,7 @@ impl World {
 
     /// A crash is tried at this moment, whatever comes next.
     pub(super) fn take_moment(&self, next: &str) {
-        let promises = promises(&self.histories, self.is_sound.load(Ordering::Relaxed));
+        let promises = promises(&self.histories, self.buffered_max());
         let (fs, wall, next) = (self.fs.snapshot(), self.env.clock.wall(), next.to_owned());
         locked(&self.moments).push(Moment { fs, promises, wall, next, is_bare: true });
     }
@@ -280,13 +293,13 @@ impl World {
     }
 }
 
-/// What is promised now. If everything `is_sound`, buffered writes that were made long ago are with the system.
-fn promises(histories: &[Arc<Mutex<History>>], is_sound: bool) -> Vec<Promises> {
+/// What is promised now: buffered writes that were made longer than `buffered_max` ago are with the system.
+fn promises(histories: &[Arc<Mutex<History>>], buffered_max: Option<Duration>) -> Vec<Promises> {
     let now = baton::idle();
     let of = |history: &Arc<Mutex<History>>| {
         let mut history = locked(history);
-        if is_sound {
-            history.promise_buffered(now.saturating_sub(BUFFERED_MAX));
+        if let Some(most) = buffered_max {
+            history.promise_buffered(now.saturating_sub(most));
         }
         history.promises.clone()
     };
