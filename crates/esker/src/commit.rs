@@ -56,7 +56,7 @@ impl Engine {
             return Err(Error::invalid_input("the sequence numbers of this database are used up"));
         }
         let bytes = request.operations.len() as u64;
-        request.keyspaces.iter().try_for_each(|keyspace| self.admit(keyspace, bytes))?;
+        self.admit(request.keyspaces, bytes)?;
         #[cfg(esker_planted)]
         if request.count > 1 && esker_base::planted::is("batch-split-over-frames") {
             let mut rest = Decoder::new(request.operations);

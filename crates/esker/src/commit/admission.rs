@@ -27,17 +27,21 @@ const PACED_BLOCKS: u64 = 16;
 const PACED_WAIT_MAX: Duration = Options::BUFFERED_INTERVAL.checked_div(2).expect("not zero");
 
 impl Engine {
-    /// Admits a write of `bytes` to `keyspace`, now or after a delay.
+    /// Admits a write of `bytes` to `keyspaces` together, now or after a delay: once for all of
+    /// them, by the one that is most behind.
     ///
     /// # Errors
     /// As [`Engine::check_writable`]; `NoSpace` if there is no room and flushes fail for lack of
     /// space; the error of flushes that keep failing.
-    pub(crate) fn admit(&self, keyspace: &KeyspaceCore, bytes: u64) -> Result<()> {
-        if !keyspace.is_under_pressure() && self.throttle.memtable_bytes() == 0 {
+    pub(crate) fn admit(&self, keyspaces: &[Arc<KeyspaceCore>], bytes: u64) -> Result<()> {
+        if self.throttle.memtable_bytes() == 0
+            && !keyspaces.iter().any(|keyspace| keyspace.is_under_pressure())
+        {
             return Ok(());
         }
         let started = self.now();
-        let (pressure, _) = self.backlog(keyspace).pressure();
+        let pressures = keyspaces.iter().map(|keyspace| self.backlog(keyspace).pressure().0);
+        let pressure = pressures.fold(0.0, f64::max);
         let owed = self.throttle.owe(delay(pressure, self.throttle.drain_rate(), bytes));
         if let Some(owed) = owed.filter(|_| self.options.background_threads != 0) {
             // Not cut short when a job finishes: that makes the backlog only a little smaller.
@@ -49,7 +53,7 @@ impl Engine {
                 }
             }
         }
-        self.wait_for_room(keyspace)?;
+        keyspaces.iter().try_for_each(|keyspace| self.wait_for_room(keyspace))?;
         let waited = self.now().saturating_sub(started);
         if Duration::ZERO < waited && (owed.is_some() || WAIT_MIN < waited) {
             self.counters.note_delay(waited);

@@ -92,6 +92,37 @@ fn a_small_memtable_that_waits_is_flushed_for_the_large_one_behind_it() {
     assert_eq!(keyspace.iter().count(), 1);
 }
 
+/// A batch was held back for each of its keyspaces, by all of its bytes each time.
+#[test]
+fn a_batch_over_many_keyspaces_is_delayed_once() {
+    let budget = 16 << 20;
+    let engine = Options {
+        background_threads: 1,
+        memory_budget_bytes: budget,
+        log_segment_bytes: 64 << 20,
+        ..options()
+    };
+    let env = Env { clock: Env::os().clock, ..Env::memory(1) };
+    let faults = FaultFileSystem::new(Arc::clone(&env.fs), Arc::clone(&env.clock));
+    let db = open(&Env { fs: Arc::new(faults.clone()), ..env }, &engine).unwrap();
+    let keyspaces = forty(&db);
+    faults.add(Rule::new(Fault::Error(5)).on(&[Operation::Create]).path("*.table"));
+    let mut number = 0_usize;
+    while charged(&db) < budget / 5 * 4 {
+        keyspaces[number % 40].put(number.to_le_bytes(), [1; 5000]).unwrap();
+        number += 1;
+    }
+    let mut batch = db.batch();
+    // Long enough to be waited for, and not only noted.
+    batch.put(&keyspaces[0], "large", vec![1; 256 << 10]);
+    keyspaces.iter().for_each(|keyspace| batch.put(keyspace, "key", "value"));
+    let before = db.stats().counters;
+    batch.commit().unwrap();
+    let after = db.stats().counters;
+    assert_eq!(after.delayed_writes - before.delayed_writes, 1);
+    faults.clear();
+}
+
 fn forty(db: &Db) -> Vec<Keyspace> {
     let keyspace = |number: u32| db.keyspace(&number.to_string(), KeyspaceOptions::default());
     (0..40).map(|number| keyspace(number).unwrap()).collect()
