@@ -234,7 +234,7 @@ impl Leader {
                 && self.appender.buffered_bytes() != 0
                 && !esker_base::planted::is("unlogged-write-passes-buffered")
             {
-                self.write_log(engine)?;
+                self.write_earlier(engine)?;
             }
             return Ok(None);
         }
@@ -280,7 +280,7 @@ impl Leader {
         }
         let payload_bytes = (packed_len.unwrap_or(bytes) + self.header.len()) as u64;
         if self.appender.is_full(payload_bytes, &engine.logs) {
-            self.write_log(engine)?;
+            self.write_earlier(engine)?;
             engine.release_old_memtables();
         }
         let (log, writer) =
@@ -317,6 +317,12 @@ impl Leader {
     }
 
     /// Ends the current log segment, if there is one, and begins another.
+    /// As [`Leader::write_log`], for a group of which nothing is encoded yet: so nothing of it is
+    /// done if that fails.
+    fn write_earlier(&mut self, engine: &Engine) -> Result<u64> {
+        self.write_log(engine).map_err(Error::with_nothing_done)
+    }
+
     ///
     /// # Errors
     /// As [`Leader::write_log`]; or if the segment cannot be made, and then nothing has changed.

@@ -7,7 +7,7 @@ use esker::env::{
     Env, Fault, FaultFileSystem, FileSystem as _, ManualClock, MemoryFileSystem, Operation, Rule,
     When,
 };
-use esker::{Db, Durability, ErrorKind, KeyspaceOptions, Options};
+use esker::{Db, Durability, ErrorKind, KeyspaceOptions, Options, Outcome};
 
 use crate::directory::assert_tidy;
 use crate::files;
@@ -194,4 +194,31 @@ fn a_copy_by_hard_links_of_a_closed_database_stays_as_it_is() {
     db.close().unwrap();
     assert_eq!(files::read_all(&fs, copy), before);
     assert_eq!(open(copy).iter().count(), 100);
+}
+
+/// Its outcome was unknown, though it was nowhere: what failed was the write of what waited before it.
+#[test]
+fn a_write_that_fails_for_the_frames_before_it_is_not_done() {
+    for log in [true, false] {
+        let fs = MemoryFileSystem::new(1);
+        let clock = Arc::new(ManualClock::default());
+        let faults = FaultFileSystem::new(Arc::new(fs.clone()), clock);
+        let env = env_over(Arc::new(faults.clone()));
+        let db = open(&env, &options()).unwrap();
+        let keyspace =
+            db.keyspace("k", KeyspaceOptions { log, ..KeyspaceOptions::default() }).unwrap();
+        db.put_with("before", "value", Durability::Buffered).unwrap();
+        faults.add(Rule::new(Fault::Error(5)).on(&[Operation::Write]).path("*.log"));
+        // If it is logged, it needs a segment of its own.
+        let large = vec![1; 1 << 20];
+        let error = keyspace.put_with("key", large, Durability::Process).unwrap_err();
+        assert_eq!((error.kind(), error.outcome()), (ErrorKind::Io, Outcome::NotDone), "{error}");
+        assert_eq!(keyspace.get("key").unwrap(), None);
+        let error = keyspace.put("key", "value").unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Poisoned, "{error}");
+        faults.clear();
+        drop((keyspace, db));
+        let db = open(&env, &options()).unwrap();
+        assert_eq!(db.existing_keyspace("k").unwrap().unwrap().get("key").unwrap(), None);
+    }
 }
