@@ -161,9 +161,10 @@ impl<'a> Reign<'a> {
         };
         for waiter in self.group.drain(..) {
             let own = waiter.request().check_live();
-            let is_asleep = waiter.answer(own.and_then(|()| result.clone()));
-            let others = if is_asleep { &mut self.asleep } else { &mut leader.served };
-            others.push(waiter);
+            match waiter.answer(own.and_then(|()| result.clone())) {
+                true => self.asleep.push(waiter),
+                false => leader.keep(waiter),
+            }
         }
     }
 
@@ -316,13 +317,13 @@ impl Leader {
         })
     }
 
-    /// Ends the current log segment, if there is one, and begins another.
     /// As [`Leader::write_log`], for a group of which nothing is encoded yet: so nothing of it is
     /// done if that fails.
     fn write_earlier(&mut self, engine: &Engine) -> Result<u64> {
         self.write_log(engine).map_err(Error::with_nothing_done)
     }
 
+    /// Ends the current log segment, if there is one, and begins another.
     ///
     /// # Errors
     /// As [`Leader::write_log`]; or if the segment cannot be made, and then nothing has changed.

@@ -84,6 +84,13 @@ impl Leader {
     ) -> Self {
         Self { last_seqno, last_logged, packer, ..Self::default() }
     }
+
+    /// Keeps an answered waiter, to be reused.
+    pub(crate) fn keep(&mut self, waiter: Arc<Waiter>) {
+        if waiter.is_worth_keeping() {
+            self.served.push(waiter);
+        }
+    }
 }
 
 impl CommitPipeline {
@@ -185,6 +192,14 @@ impl CommitPipeline {
         self.state.load(Ordering::Acquire) == 0 && self.queue().waiting.is_empty()
     }
 
+    /// Memory that waiters keep for the next batches, in bytes.
+    #[cfg(test)]
+    pub(crate) fn kept_bytes(&self) -> usize {
+        let (queue, leader) = (self.queue(), self.lead());
+        let kept = queue.spare.iter().chain(&leader.served);
+        kept.map(|waiter| waiter.kept_bytes()).sum()
+    }
+
     /// Gives up leadership in the middle of a group: fails `group` and all waiters with `error`.
     /// Returns those to wake.
     pub(crate) fn abandon(&self, group: &mut Vec<Arc<Waiter>>, error: &Error) -> Vec<Arc<Waiter>> {
@@ -209,7 +224,7 @@ impl Queue {
     }
 
     fn keep(&mut self, waiter: Arc<Waiter>) {
-        if self.spare.len() < SPARE_COUNT_MAX {
+        if self.spare.len() < SPARE_COUNT_MAX && waiter.is_worth_keeping() {
             self.spare.push(waiter);
         }
     }

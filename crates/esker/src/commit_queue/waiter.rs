@@ -95,7 +95,6 @@ impl Waiter {
     pub(crate) fn fill(&mut self, request: &Request<'_>, is_busy: bool) {
         self.operations.clear();
         self.operations.extend_from_slice(request.operations);
-        self.operations.shrink_to(KEPT_BYTES_MAX);
         self.count = request.count;
         // Usually they are the same as last time, and other threads use their reference counts too.
         let same = |(one, other): (&Arc<KeyspaceCore>, _)| Arc::ptr_eq(one, other);
@@ -107,6 +106,16 @@ impl Waiter {
         self.durability = request.durability;
         self.is_brief = is_busy;
         self.state = AtomicU64::new(WAITING);
+    }
+
+    /// Memory that it keeps for the next batch, in bytes.
+    pub(crate) fn kept_bytes(&self) -> usize {
+        self.operations.capacity()
+    }
+
+    /// Whether it is to be kept for the next batch: a copy of a huge one is given back.
+    pub(crate) fn is_worth_keeping(&self) -> bool {
+        self.kept_bytes() <= KEPT_BYTES_MAX
     }
 
     /// Answers with the result of the batch: the position of the end of the log, for a later sync.

@@ -23,6 +23,8 @@ struct Queue {
     /// Names, each with its sequence number.
     log: Mutex<Vec<(u64, u8)>>,
     durability: Durability,
+    /// Size of a batch: its name, again and again.
+    batch_bytes: usize,
     /// Whether those that sleep are woken once they have an answer.
     wakes: Wakes,
     /// What becomes of groups that a leader takes.
@@ -75,6 +77,7 @@ impl Queue {
             pipeline,
             log: Mutex::new(Vec::new()),
             durability: Durability::Buffered,
+            batch_bytes: 1,
             wakes,
             fate: Fate::Written,
             clock: Mutex::new(Duration::ZERO),
@@ -90,7 +93,7 @@ impl Queue {
 
     /// Appends `name`, as a writer does, and returns once that is done, with its sequence number.
     fn commit(&self, name: u8) -> Result<u64> {
-        let operations = [name];
+        let operations = vec![name; self.batch_bytes];
         let request = Request {
             operations: &operations,
             count: 1,
@@ -139,7 +142,10 @@ impl Queue {
                     Fate::SomeFail if name.is_multiple_of(2) => waiter.answer(Err(failure())),
                     _ => waiter.answer(Ok(self.append(&mut leader, name))),
                 };
-                if is_asleep { &mut asleep } else { &mut leader.served }.push(waiter);
+                match is_asleep {
+                    true => asleep.push(waiter),
+                    false => leader.keep(waiter),
+                }
             }
             group_count += 1;
         }
@@ -259,6 +265,17 @@ fn who_keeps_others_from_leading_for_a_moment_takes_nothing_from_them() {
         writers.into_iter().for_each(|join| join());
         let names: &[u8] = if is_marked { &[1, 2, MARK] } else { &[1, 2] };
         assert_eq!(queue.check_end(), names);
+    });
+}
+
+/// A huge batch was copied for the leader, and its copy kept for the next batches.
+#[test]
+fn no_memory_of_a_huge_batch_is_kept() {
+    in_many_orders(|| {
+        let queue = Queue { batch_bytes: 100_000, ..Queue::new(Wakes::Leader) };
+        let (queue, _) = write_four(queue);
+        let kept = queue.pipeline.kept_bytes();
+        assert!(kept < 100_000, "{kept} bytes");
     });
 }
 
