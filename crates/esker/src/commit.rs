@@ -319,6 +319,7 @@ impl Leader {
 
     /// As [`Leader::write_log`], for a group of which nothing is encoded yet: so nothing of it is
     /// done if that fails.
+    #[cold]
     fn write_earlier(&mut self, engine: &Engine) -> Result<u64> {
         self.write_log(engine).map_err(Error::with_nothing_done)
     }

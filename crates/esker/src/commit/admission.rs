@@ -33,12 +33,18 @@ impl Engine {
     /// # Errors
     /// As [`Engine::check_writable`]; `NoSpace` if there is no room and flushes fail for lack of
     /// space; the error of flushes that keep failing.
+    #[inline]
     pub(crate) fn admit(&self, keyspaces: &[Arc<KeyspaceCore>], bytes: u64) -> Result<()> {
         if self.throttle.memtable_bytes() == 0
             && !keyspaces.iter().any(|keyspace| keyspace.is_under_pressure())
         {
             return Ok(());
         }
+        self.admit_later(keyspaces, bytes)
+    }
+
+    #[inline(never)]
+    fn admit_later(&self, keyspaces: &[Arc<KeyspaceCore>], bytes: u64) -> Result<()> {
         let started = self.now();
         let pressures = keyspaces.iter().map(|keyspace| self.backlog(keyspace).pressure().0);
         let pressure = pressures.fold(0.0, f64::max);
