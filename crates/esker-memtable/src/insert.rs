@@ -159,7 +159,8 @@ impl<'a> Insertion<'a, '_> {
             let is_again = hint.as_ref().is_some_and(|hint| ptr::eq(hint.leaf, leaf));
             *hint = Some(Hint { leaf, fences: is_again.then(|| path.fences(0)) });
         } else {
-            let leaf = self.insert_by_split(&path, leaf, &target, entry);
+            let is_again = hint.as_ref().is_some_and(|hint| ptr::eq(hint.leaf, leaf));
+            let leaf = self.insert_by_split(&path, leaf, &target, entry, is_again);
             *hint = Some(Hint { leaf, fences: None });
         }
     }
@@ -172,7 +173,8 @@ impl<'a> Insertion<'a, '_> {
         leaf.insert(position, entry, &self.nursery.writing);
     }
 
-    /// Inserts into a full leaf, and returns the leaf that the entry ended up in.
+    /// Inserts into a full leaf, and returns the leaf that the entry ended up in. `is_again` if the
+    /// last insert went to the full one, too.
     #[inline(never)]
     fn insert_by_split(
         &mut self,
@@ -180,11 +182,17 @@ impl<'a> Insertion<'a, '_> {
         leaf: &'a Leaf,
         target: &Target<'_>,
         entry: EntryRef<'a>,
+        is_again: bool,
     ) -> &'a Leaf {
         let permutation = leaf.slots().permutation();
         let position = leaf.lower_bound(permutation, target);
         assert_absent(leaf, permutation, position, target);
-        let cut = cut_of_split(permutation, position);
+        let mut cut = cut_of_split(permutation, position);
+        // The sequence that filled the leaf is over, and what comes descends: kept full, the leaf
+        // would leave each entry a new one of its own. Its last entry makes a home for them.
+        if cut == SLOT_COUNT_MAX && !is_again && leaf.next().is_some_and(has_one_entry) {
+            cut -= 1;
+        }
 
         let skip = leaf.slots().skip();
         let entries: [(u64, EntryRef<'a>); SLOT_COUNT_MAX + 1] = array::from_fn(|index| {
@@ -329,9 +337,10 @@ fn descend<'a>(root: NodeRef<'a>, target: &Target<'_>) -> (Path<'a>, &'a Leaf) {
 
 /// How many of a full leaf's entries, including the one inserted at `position`, go left.
 ///
-/// Half of them, unless the last two inserts and this one are in sequence: then the cut is where
-/// the sequence continues, so that the part that it has filled stays full. The versions of a key
-/// that is written again and again are such a sequence, a descending one.
+/// Half of them, unless the last two inserts and this one are in sequence. Of an ascending one, the
+/// cut is where it continues, so that the part that it has filled stays full. A descending one, such
+/// as the versions of a key that is written again and again, continues behind the entry before it,
+/// so that entry goes with it; and once it has filled a leaf but for that entry, it stays behind.
 fn cut_of_split(permutation: Permutation, position: usize) -> usize {
     let is_inserted = |position: usize, nth_last: usize| {
         position < SLOT_COUNT_MAX && permutation.slot(position) == SLOT_COUNT_MAX - nth_last
@@ -339,10 +348,14 @@ fn cut_of_split(permutation: Permutation, position: usize) -> usize {
     if position >= 2 && is_inserted(position - 1, 1) && is_inserted(position - 2, 2) {
         position
     } else if is_inserted(position, 1) && is_inserted(position + 1, 2) {
-        position + 1
+        if position < 2 { position + 1 } else { position - 1 }
     } else {
         SLOT_COUNT_MAX.div_ceil(2)
     }
+}
+
+fn has_one_entry(leaf: &Leaf) -> bool {
+    leaf.slots().permutation().count() == 1
 }
 
 /// Internal keys are unique, since each operation has a sequence number of its own.

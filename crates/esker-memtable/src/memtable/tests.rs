@@ -446,3 +446,30 @@ fn the_same_internal_key_twice_is_a_bug() {
     writer.insert(b"a", SeqNo::MAX, EntryKind::Put, b"1");
     writer.insert(b"a", SeqNo::MAX, EntryKind::Put, b"2");
 }
+
+/// What is inserted into a memtable of these keys, in order, takes.
+fn size_of(keys: impl Iterator<Item = String>) -> u64 {
+    let memtable = Memtable::default();
+    for (step, key) in (1..).zip(keys) {
+        let seqno = SeqNo::new(step).expect("small");
+        memtable.writer().insert(key.as_bytes(), seqno, EntryKind::Put, b"value");
+    }
+    memtable.size_bytes()
+}
+
+/// Where a leaf was just full of ascending keys, each descending key above them got a leaf of its own, and
+/// where it was almost full, two got two: up to eight times the memory.
+#[test]
+fn descending_keys_above_ascending_ones_fill_their_leaves() {
+    let key = |number: u64| format!("b{number:08}");
+    let ascending = size_of((0..10_000).map(key));
+    for count in 0..30 {
+        let first = || (0..count).map(|number| format!("a{number:08}"));
+        let size = size_of(first().chain((0..10_000).rev().map(key)));
+        assert!(size < ascending * 2, "{count}: {size} bytes and not {ascending}");
+        // Among others that go elsewhere.
+        let others = (0..10_000).rev().flat_map(|number| [key(number), format!("0{number:08}")]);
+        let size = size_of(first().chain(others));
+        assert!(size < ascending * 4, "{count}: {size} bytes and not twice {ascending}");
+    }
+}
