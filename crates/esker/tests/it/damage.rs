@@ -161,12 +161,12 @@ fn missing_file_is_noticed() {
     assert!(2 < tally.refused && tally.harmless == 1, "{tally:?}");
 }
 
-/// A database whose process was killed, all of its writes being durable; the state after each.
-fn killed() -> (MemoryFileSystem, Vec<State>) {
+/// A database whose process was killed after `count` writes, all being durable; the state after each.
+fn killed(count: usize) -> (MemoryFileSystem, Vec<State>) {
     let fs = MemoryFileSystem::new(1);
     let db = open(&env_of(&fs), &options()).unwrap();
     let mut states = vec![State::new()];
-    for i in 0..30 {
+    for i in 0..count {
         let (key, value) = (format!("key {:02}", i % 20), format!("value {i}"));
         db.put_with(&key, &value, Durability::Power).unwrap();
         let mut state = states[i].clone();
@@ -187,7 +187,7 @@ fn killed() -> (MemoryFileSystem, Vec<State>) {
 /// torn; all before it was durable when it was written.
 #[test]
 fn flipped_bit_of_a_killed_database_is_an_error_or_costs_the_last_write_at_most() {
-    let (fs, states) = killed();
+    let (fs, states) = killed(30);
     let dir = Path::new(DIR);
     let mut rng = Rng::new(1);
     let (mut refused, mut exact, mut shorter) = (0, 0, 0);
@@ -220,6 +220,38 @@ fn flipped_bit_of_a_killed_database_is_an_error_or_costs_the_last_write_at_most(
     }
     eprintln!("counted: {refused} flipped bits refused, {exact} harmless, {shorter} at the end");
     assert!(0 < shorter && shorter < 60 && exact < refused, "{refused}, {exact}, {shorter}");
+}
+
+/// What the manifest says last is vouched for: when the first write has named a segment of the log, after
+/// a flush, and after a compaction.
+#[test]
+fn flipped_bit_in_the_manifest_of_a_killed_database_costs_no_write() {
+    for count in [1, 9, 21] {
+        let (fs, states) = killed(count);
+        let dir = Path::new(DIR);
+        let all = files::read_all(&fs, dir);
+        let (name, bytes) = all.iter().rfind(|(name, _)| name.ends_with(".manifest")).unwrap();
+        let written = bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+        let (mut refused, mut exact) = (0, 0);
+        for bit in 0..written * 8 {
+            let mut damaged = bytes.clone();
+            damaged[bit / 8] ^= 1 << (bit % 8);
+            let what = format!("{count} writes, bit {bit} of {name}");
+            let fs = files::with(&fs, dir, name, &damaged);
+            match open(&env_of(&fs), &options()).and_then(|db| Found::read(&db)) {
+                Ok(found) => {
+                    let marks = Marks { issued: count, durable: count, ..Marks::default() };
+                    assert_eq!(found.index(&states, &marks, Loss::Power, &what), count, "{what}");
+                    exact += 1;
+                }
+                Err(error) => {
+                    assert_eq!(error.kind(), ErrorKind::Corruption, "{what}: {error}");
+                    refused += 1;
+                }
+            }
+        }
+        assert!(0 < exact && exact < refused, "{count} writes: {refused} refused, {exact} exact");
+    }
 }
 
 /// A copy in which a byte of the first file that ends so is spoilt.
