@@ -164,16 +164,15 @@ fn walk_segment(
         return Ok(());
     };
     reader.expect_durable(durable);
-    let unreadable_end = damaged.unreadable.last_end(&path);
     let mut refused = 0;
     let mut walk = SegmentWalk::new(log, last, visit);
     loop {
         match reader.next_frame() {
             Ok(Some(frame)) => walk.frame(&frame),
-            // The unreadable part may have held frames, so this is not the end if it comes before
-            // that.
-            Ok(None) if refused < unreadable_end => {
-                refused = unreadable_end;
+            // The unreadable part, which reading may have met just now, may have held frames, so this is
+            // not the end if it comes before that.
+            Ok(None) if refused < damaged.unreadable.last_end(&path) => {
+                refused = damaged.unreadable.last_end(&path);
                 reader.expect_durable(refused);
                 walk.is_behind_group = false;
             }

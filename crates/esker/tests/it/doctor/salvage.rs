@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use esker::doctor::{Doctor, RepairOptions};
 use esker::env::{Env, Fault, FaultFileSystem, FileSystem as _, Operation, Rule, When};
-use esker::{Db, ErrorKind, Event, Options, RecoveryMode, Result};
+use esker::{Db, Durability, ErrorKind, Event, Options, RecoveryMode, Result};
 use esker_base::{FileId, FileKind};
 
 use super::modes::{COUNT, cut_between_frames, dropped, logged};
@@ -137,6 +137,31 @@ fn a_page_of_the_log_that_the_device_does_not_give_costs_what_is_in_it() {
     });
     let why: Vec<_> = why.collect();
     assert!(why.len() == 1 && why[0].0 == name && why[0].1.contains("os error 5"), "{why:?}");
+}
+
+/// Zeros in its place look like the end, and nothing behind it says otherwise.
+#[test]
+fn an_end_of_the_log_that_the_device_does_not_give_is_told() {
+    let logged = Env::memory(1);
+    let options = Options { background_threads: 0, ..Options::default() };
+    let db = Db::builder(DIR).env(logged.clone()).options(options).open().unwrap();
+    // Far more than is read at once.
+    (0..40_u8).for_each(|n| db.put_with([n], vec![b'x'; 100_000], Durability::Power).unwrap());
+    drop(db);
+    let name = Files(&logged).ending_with(".log").pop().unwrap();
+    let len = Files(&logged).read(&name).len() as u64;
+    let faults = FaultFileSystem::new(Arc::clone(&logged.fs), Env::memory(1).clock);
+    let env = Env { fs: Arc::new(faults.clone()), ..logged.clone() };
+    let bad_pages = Rule::new(Fault::Error(5)).on(&[Operation::Read]).path(&name);
+    assert!(3 << 20 < len, "all are in one segment");
+    faults.add(bad_pages.bytes(3 << 20..len));
+    let db = salvaged(&env).unwrap();
+    assert!((20..40).contains(&db.iter().count()));
+    let told = dropped(&db);
+    assert!(
+        told.len() == 1 && told[0].contains(&name) && told[0].contains("os error 5"),
+        "{told:?}"
+    );
 }
 
 /// A log segment that the device does not give made the open fail, which was to answer from all the rest.
