@@ -1,16 +1,19 @@
 //! The log of a database that is repaired: kept as it is, or moved into tables as far as it is intact.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use esker_base::{FileKind, Fragments, LogId};
+use esker_base::{DatabaseId, FileKind, Fragments, LogId, SeqNo};
 use esker_memtable::Memtable;
 use esker_table::TableTimes;
 use esker_tree::{KeyspaceState, RunId, TablePlace};
 
 use super::super::log_rescue::rescue;
 use super::super::new_tables::NewTables;
+use super::super::place::Place;
 use super::super::repair_report::Rebuilt;
 use super::Repair;
+use crate::damaged::log_walk::{LogItem, walk_logs};
 use crate::error::Result;
 use crate::keyspace_core::write_times::as_millis;
 use crate::recovery::replay::written_since;
@@ -31,8 +34,8 @@ impl Repair<'_> {
                 ours
             }
         };
-        let logs: Vec<LogId> =
-            logs.into_iter().filter(|log| !self.history.released.contains(log)).collect();
+        let (released, logs): (Vec<LogId>, Vec<LogId>) =
+            logs.into_iter().partition(|log| self.history.released.contains(log));
         let goes_on = self.options.past_holes;
         let rescued = rescue(self.place, &self.history, &self.causes, &logs, goes_on)?;
         self.report.lost.extend(rescued.lost);
@@ -46,7 +49,9 @@ impl Repair<'_> {
             self.report.rebuilt.push(Rebuilt { from, entries: rescued.operation_count });
         }
         self.catalog.logs.clear();
-        self.catalog.last_seqno = self.catalog.last_seqno.max(rescued.last_seqno);
+        // Nothing is taken of segments that were released, but the log must not seem to go on in them.
+        let last = last_number_in(self.place, self.history.database(), &released)?;
+        self.catalog.last_seqno = self.catalog.last_seqno.max(rescued.last_seqno).max(last);
         for (keyspace, memtable) in rescued.memtables {
             self.make_keyspace(keyspace);
             let options = self.table_options(keyspace);
@@ -80,6 +85,17 @@ impl Repair<'_> {
         }
         Ok(())
     }
+}
+
+/// The largest sequence number in `logs`.
+fn last_number_in(place: &Place, database: DatabaseId, logs: &[LogId]) -> Result<SeqNo> {
+    let mut last = SeqNo::ZERO;
+    walk_logs(place.damaged_log(database), logs, &BTreeMap::new(), SeqNo::MAX, |item| {
+        if let LogItem::Group(group) = item {
+            last = last.max(group.last_seqno());
+        }
+    })?;
+    Ok(last)
 }
 
 /// The range tombstones of what was in the log, as a table may hold them: one without an end ends
