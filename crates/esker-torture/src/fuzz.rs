@@ -153,15 +153,42 @@ fn log_segments() -> Vec<Vec<u8>> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+    use std::path::Path;
+
     use super::TARGETS;
+
+    const FUZZ: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fuzz");
+
+    /// The directory `fuzz` is not in the workspace, so nothing else that CI does reads it.
+    #[test]
+    fn what_cargo_fuzz_finds_are_the_targets() {
+        let targets: BTreeSet<String> = TARGETS.iter().map(|it| it.name.to_owned()).collect();
+        let names = |dir: &str| -> BTreeSet<String> {
+            let files = std::fs::read_dir(Path::new(FUZZ).join(dir)).unwrap();
+            files.map(|file| file.unwrap().file_name().into_string().unwrap()).collect()
+        };
+        assert_eq!(names("corpus"), targets);
+        let sources = targets.iter().map(|name| format!("{name}.rs")).collect();
+        assert_eq!(names("fuzz_targets"), sources);
+        let manifest = std::fs::read_to_string(Path::new(FUZZ).join("Cargo.toml")).unwrap();
+        let bins = manifest.split("\n[[bin]]\n").skip(1);
+        let bin = |name: &str| format!("name = \"{name}\"\npath = \"fuzz_targets/{name}.rs\"");
+        assert_eq!(bins.count(), targets.len());
+        for name in &targets {
+            assert!(manifest.contains(&bin(name)), "{name}");
+            let path = Path::new(FUZZ).join(format!("fuzz_targets/{name}.rs"));
+            let source = std::fs::read_to_string(path).unwrap();
+            assert!(source.contains(&format!("fuzz::run(\"{name}\", ")), "{name}");
+        }
+    }
 
     /// Seeds, inputs that once found something, and some that lead far.
     #[test]
     fn inputs_of_the_corpus_find_nothing() {
-        let corpus = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fuzz/corpus");
         for target in &TARGETS {
             (target.seeds)().iter().for_each(|seed| (target.run)(seed));
-            let dir = std::path::Path::new(corpus).join(target.name);
+            let dir = Path::new(FUZZ).join("corpus").join(target.name);
             let inputs = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
             let inputs: Vec<_> = inputs.collect();
             assert!(!inputs.is_empty(), "{}", target.name);
