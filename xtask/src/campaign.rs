@@ -13,6 +13,9 @@ pub(crate) struct Settings<'a> {
     pub(crate) budget: u64,
 }
 
+/// What every harness prints in a line about something that it cannot run here; `.ci/run` looks for it.
+pub(crate) const SKIPPED: &str = "SKIPPED, not passed";
+
 /// How a harness ended.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum Outcome {
@@ -55,21 +58,48 @@ impl Report {
         Self { name, outcome: Outcome::Skipped(why), output, time }
     }
 
-    /// How many tests passed in each of its test programs.
-    pub(crate) fn passed_tests(&self) -> impl Iterator<Item = u64> {
-        self.output.lines().filter_map(|line| {
+    /// Of tests: a harness whose tests were renamed runs none, and has not passed.
+    pub(crate) fn of_tests(name: &'static str, command: &mut Command) -> std::io::Result<Self> {
+        let mut report = Self::of(name, command)?;
+        if report.outcome == Outcome::Passed && !report.has_tests() {
+            report.fail("no test has such a name");
+        }
+        Ok(report)
+    }
+
+    /// It has not passed, for this reason.
+    pub(crate) fn fail(&mut self, why: &str) {
+        eprintln!("{}: {why}", self.name);
+        self.outcome = Outcome::Failed;
+    }
+
+    /// Whether tests passed in each of its test programs.
+    fn has_tests(&self) -> bool {
+        let passed = self.output.lines().filter_map(|line| {
             let rest = line.strip_prefix("test result: ok. ")?;
-            rest.split_once(" passed")?.0.parse().ok()
-        })
+            rest.split_once(" passed")?.0.parse::<u64>().ok()
+        });
+        passed.reduce(u64::min).is_some_and(|least| 0 < least)
+    }
+
+    /// What it skipped, according to what it printed.
+    fn skips(&self) -> usize {
+        self.output.lines().filter(|line| line.contains(SKIPPED)).count()
     }
 }
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.outcome {
-            Outcome::Passed => write!(f, "{}: passed, {} s", self.name, self.time.as_secs()),
+            Outcome::Passed => {
+                let but = match self.skips() {
+                    0 => String::new(),
+                    skips => format!(", but {skips} skipped"),
+                };
+                write!(f, "{}: passed{but}, {} s", self.name, self.time.as_secs())
+            }
             Outcome::Failed => write!(f, "{}: FAILED, {} s", self.name, self.time.as_secs()),
-            Outcome::Skipped(why) => write!(f, "{}: SKIPPED, not passed: {why}", self.name),
+            Outcome::Skipped(why) => write!(f, "{}: {SKIPPED}: {why}", self.name),
         }
     }
 }
@@ -77,4 +107,31 @@ impl fmt::Display for Report {
 #[expect(clippy::disallowed_methods, reason = "how long a harness took is never replayed")]
 fn now() -> Instant {
     Instant::now()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn report(output: &str) -> Report {
+        let (output, time) = (output.to_owned(), Duration::ZERO);
+        Report { name: "it", outcome: Outcome::Passed, output, time }
+    }
+
+    #[test]
+    fn each_test_program_has_to_pass_a_test() {
+        let [nine, none] =
+            ["test result: ok. 9 passed; 0 failed\n", "test result: ok. 0 passed; 1 ignored\n"];
+        assert!(report(&[nine, "noise\n", nine].concat()).has_tests());
+        assert!(!report(&[nine, "noise\n", none].concat()).has_tests());
+        assert!(!report("noise\n").has_tests());
+    }
+
+    #[test]
+    fn what_passed_says_that_parts_were_skipped() {
+        assert_eq!(report("noise\n").to_string(), "it: passed, 0 s");
+        let skips =
+            report("a: SKIPPED, not passed: no root\nb: done; SKIPPED, not passed: no xfs\n");
+        assert_eq!(skips.to_string(), "it: passed, but 2 skipped, 0 s");
+    }
 }

@@ -70,7 +70,9 @@ fn run_tidy(root: &Path) -> ExitCode {
 fn run_instructions(root: &Path, write: bool) -> ExitCode {
     use instructions::Outcome;
     match instructions::run(root, write) {
-        Ok(Outcome::Skipped(why)) => print(&format!("skipped: {why}"), ExitCode::SUCCESS),
+        Ok(Outcome::Skipped(why)) => {
+            print(&format!("instructions: {}: {why}", campaign::SKIPPED), ExitCode::SUCCESS)
+        }
         Ok(Outcome::Written(text)) => print(&text, ExitCode::SUCCESS),
         Ok(Outcome::Compared { text, is_within: true }) => print(&text, ExitCode::SUCCESS),
         Ok(Outcome::Compared { text, is_within: false }) => {

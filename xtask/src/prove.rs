@@ -15,7 +15,8 @@ use crate::concurrency;
 /// The name of the table in the document.
 pub(crate) const TABLE: &str = "prove";
 
-/// The tests of the engine that print counts.
+/// The modules with the tests of the engine that print counts. Tests whose names contain one of these
+/// words elsewhere run, too.
 const TESTS: [&str; 9] = [
     "baton",
     "crash",
@@ -55,13 +56,17 @@ pub(crate) fn run(root: &Path, settings: Settings<'_>) -> std::io::Result<Proof>
         command.env("ESKER_BUDGET", settings.budget.to_string());
         command
     };
-    let mut tests = cargo(&["test", "--locked", "-p", "esker", "--test", "it", "--"]);
-    proof.note(&Report::of(
-        "crashes, faults, damage and kills",
-        tests.args(TESTS).arg("--nocapture"),
-    )?);
+    let tests = || cargo(&["test", "--locked", "-p", "esker", "--test", "it", "--"]);
+    let name = "crashes, faults, damage and kills";
+    let mut report = Report::of_tests(name, tests().args(TESTS).arg("--nocapture"))?;
+    let list = Report::of("the names of these tests", tests().arg("--list"))?;
+    for group in missing(&list.output) {
+        report.fail(&format!("no test is in the module {group}"));
+    }
+    proof.note(&report);
     let mut stores = cargo(&["test", "--locked", "-p", "esker-torture", "--test", "differential"]);
-    proof.note(&Report::of("other stores and option sets", stores.args(["--", "--nocapture"]))?);
+    let stores = stores.args(["--", "--nocapture"]);
+    proof.note(&Report::of_tests("other stores and option sets", stores)?);
     for (name, arguments) in PROGRAMS {
         let mut program = cargo(&["run", "--locked", "-q", "-p", "esker-torture", "--"]);
         let times = settings.budget.to_string();
@@ -70,6 +75,16 @@ pub(crate) fn run(root: &Path, settings: Settings<'_>) -> std::io::Result<Proof>
     }
     concurrency::run(root, settings)?.iter().for_each(|report| proof.note(report));
     Ok(proof)
+}
+
+/// The groups of [`TESTS`] that have no test in `list`, the output of `--list`: what a module that
+/// was renamed leaves behind.
+fn missing(list: &str) -> Vec<&'static str> {
+    let has_test = |module: &str| {
+        let is_in = |test: &str| test.split("::").next() == Some(module);
+        list.lines().any(is_in)
+    };
+    TESTS.into_iter().filter(|group| !has_test(group.trim_end_matches(':'))).collect()
 }
 
 impl Proof {
@@ -146,10 +161,19 @@ mod tests {
         proof.note(&report("one", said, Outcome::Passed));
         proof.note(&report("two", "counted: 4 kills", Outcome::Skipped("no root".to_owned())));
         let expected = "| what | how many |\n|---|---:|\n| kills | 7 |\n\n\
-                        - torture power: SKIPPED, not passed: no\n- one: passed, 0 s\n\
+                        - torture power: SKIPPED, not passed: no\n\
+                        - one: passed, but 1 skipped, 0 s\n\
                         - two: SKIPPED, not passed: no root\n\nviolations: 0\n";
         assert_eq!(proof.table(), expected);
         assert!(proof.holds());
+    }
+
+    #[test]
+    fn a_group_of_which_no_test_is_left_is_named() {
+        let all = TESTS.map(|group| format!("{}::some: test\n", group.trim_end_matches(':')));
+        assert_eq!(missing(&all.concat()), [""; 0]);
+        assert_eq!(missing(&all[1..].concat()), ["baton"]);
+        assert_eq!(missing(&all.concat().replace("kill::", "ends::kill::")), ["kill"]);
     }
 
     #[test]
