@@ -21,7 +21,7 @@ use crate::Result;
 use crate::arguments::Arguments;
 use crate::cleanup::call;
 use crate::disk::{Disk, WITH_SHUTDOWN, on_each_disk};
-use crate::driver::{Driver, Outcome, kill};
+use crate::driver::{Driver, End, Outcome, kill_unless_ended};
 use crate::outside::spawn;
 use crate::sys::{cut_power, map_words};
 
@@ -160,7 +160,7 @@ fn one_cut(driver: &mut Driver, disk: &Disk, when: &str, counts: &mut Counts) ->
     cut_power(mounted.point())?;
     words[0].store(AFTER, Ordering::SeqCst);
     driver.sleep(3);
-    kill(child, when)?;
+    kill_unless_ended(child, when, &[End::Finished, End::Faulted])?;
     drop(mounted);
     let mounted = disk.mount()?;
     let mut has_lost = false;

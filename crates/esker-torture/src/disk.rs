@@ -81,7 +81,7 @@ pub(crate) fn on_each_kind<T>(
         return Ok(Outcome::Skipped("it mounts loop devices, and so needs root".to_owned()));
     }
     let (mut done, mut missing) = (Vec::new(), Vec::new());
-    let runs = driver.runs / kinds.len() as u64;
+    let runs = share(driver.runs, kinds.len());
     for kind in kinds {
         if !has_program(&format!("mkfs.{}", kind.name)) {
             missing.push(format!("mkfs.{} is not installed", kind.name));
@@ -96,6 +96,17 @@ pub(crate) fn on_each_kind<T>(
     Ok(match (done.is_empty(), missing.is_empty()) {
         (true, _) => Outcome::Skipped(missed),
         (false, true) => Outcome::Passed(did),
-        (false, false) => Outcome::Passed(format!("{did}, SKIPPED: {missed}")),
+        (false, false) => Outcome::Passed(format!("{did}; SKIPPED, not passed: {missed}")),
     })
+}
+
+/// The runs of each of `kinds`: at least one, or nothing would be tried, and pass.
+const fn share(runs: u64, kinds: usize) -> u64 {
+    let share = runs / kinds as u64;
+    if share == 0 { 1 } else { share }
+}
+
+#[test]
+fn each_kind_has_a_run() {
+    assert_eq!([1, 2, 3, 100].map(|runs| share(runs, 2)), [1, 1, 1, 50]);
 }

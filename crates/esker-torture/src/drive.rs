@@ -9,7 +9,7 @@ use crate::arguments::Arguments;
 use crate::check::Checked;
 use crate::driver::{Driver, Outcome, Place, kill};
 use crate::expected::Expected;
-use crate::{Result, block_log, control, outside, say};
+use crate::{Result, block_log, control, failing_sync, outside, say};
 
 /// The modes, and how many runs each has by default.
 const MODES: [(&str, u64, Drive); 9] = [
@@ -20,7 +20,7 @@ const MODES: [(&str, u64, Drive); 9] = [
     ("full-disk", 3, outside::full_disk),
     ("few-fds", 3, outside::few_descriptors),
     ("small-memory", 3, outside::small_memory),
-    ("failing-sync", 20, outside::failing_syncs),
+    ("failing-sync", 20, failing_sync::failing_syncs),
     (CONTROL, 200, control::cuts),
 ];
 
@@ -78,5 +78,6 @@ fn kills(driver: &mut Driver) -> Result<Outcome> {
         operations += Expected::open(&place.expected)?.operation_count() - before;
         driver.check(&place, &when)?;
     }
+    driver.expect_some(operations, "no write was acknowledged")?;
     Ok(Outcome::Passed(format!("{} kills during {operations} acknowledged writes", driver.runs)))
 }

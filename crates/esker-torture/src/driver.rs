@@ -1,10 +1,12 @@
 //! What all modes share: start the program, end it, and check what it left.
 
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 use esker::env::{Clock as _, SystemClock};
+use rustix::process::Signal;
 
 use crate::Result;
 use crate::check::{Checked, check};
@@ -21,6 +23,9 @@ pub(crate) enum Outcome {
     /// It cannot run here, and why.
     Skipped(String),
 }
+
+/// After this many runs, every mode has had some effect.
+const RUNS_WITH_EFFECT: u64 = 10;
 
 /// One mode of one drive.
 pub(crate) struct Driver {
@@ -93,6 +98,14 @@ impl Driver {
         Ok(())
     }
 
+    /// Fails if `count`, of what the mode is about, is 0 after so many runs that this is no accident.
+    pub(crate) fn expect_some(&self, count: u64, what: &str) -> Result<()> {
+        if count == 0 && RUNS_WITH_EFFECT <= self.runs {
+            return Err(format!("{} runs, and {what}: this shows nothing", self.runs));
+        }
+        Ok(())
+    }
+
     pub(crate) fn sleep(&self, millis: u64) {
         self.clock.sleep(Duration::from_millis(millis));
     }
@@ -111,24 +124,72 @@ impl Place {
     }
 }
 
-/// Ends the program, and checks that it did not fail by itself before.
-pub(crate) fn kill(mut child: Child, when: &str) -> Result<()> {
-    child.kill().map_err(|error| format!("{when}: {error}"))?;
-    expect_end(child, when).map(drop)
+/// How the program ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum End {
+    /// It did all that it had to do.
+    Finished,
+    /// By itself, with the status [`STOPPED`].
+    Stopped,
+    /// By SIGKILL.
+    Killed,
+    /// By SIGBUS: what a write through a mapping gets from a file system that is shut down.
+    Faulted,
 }
 
-/// Waits for the program; any end but its own, a kill or a stop is a failure.
-pub(crate) fn expect_end(child: Child, when: &str) -> Result<ExitStatus> {
+impl End {
+    /// None if it was neither of these: an error, a panic, or another signal.
+    fn of(status: ExitStatus) -> Option<Self> {
+        // strace above it may report a signal as 128 plus its number.
+        const SIGBUS: i32 = Signal::BUS.as_raw();
+        const SIGKILL: i32 = Signal::KILL.as_raw();
+        const KILLED: i32 = 128 + SIGKILL;
+        const STOPPED_BY_ITSELF: i32 = STOPPED as i32;
+        match (status.code(), status.signal()) {
+            (Some(0), _) => Some(Self::Finished),
+            (Some(STOPPED_BY_ITSELF), _) => Some(Self::Stopped),
+            (Some(KILLED), _) | (None, Some(SIGKILL)) => Some(Self::Killed),
+            (None, Some(SIGBUS)) => Some(Self::Faulted),
+            _ => None,
+        }
+    }
+}
+
+/// Ends the program. If it has ended before, by itself, that is a failure.
+pub(crate) fn kill(child: Child, when: &str) -> Result<()> {
+    kill_unless_ended(child, when, &[])
+}
+
+/// Ends the program, if it has not ended yet in one of the ways of `allowed`. Any other end is a
+/// failure.
+pub(crate) fn kill_unless_ended(mut child: Child, when: &str, allowed: &[End]) -> Result<()> {
+    child.kill().map_err(|error| format!("{when}: {error}"))?;
+    expect_end(child, when, &[&[End::Killed], allowed].concat()).map(drop)
+}
+
+/// Waits for the program, and returns which of `allowed` its end was; any other is a failure.
+pub(crate) fn expect_end(child: Child, when: &str, allowed: &[End]) -> Result<End> {
     let output = child.wait_with_output().map_err(|error| format!("{when}: {error}"))?;
-    let status = output.status;
-    let is_expected = match status.code() {
-        None => true,
-        // A shell or strace above it reports a signal as 128 plus its number.
-        Some(code) => [0, i32::from(STOPPED), 137].contains(&code),
-    };
-    if is_expected {
-        return Ok(status);
+    if let Some(end) = End::of(output.status).filter(|end| allowed.contains(end)) {
+        return Ok(end);
     }
     let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-    Err(format!("{when}: the program ended with {status}: {said}"))
+    Err(format!("{when}: the program ended with {}: {said}", output.status))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_abort_or_an_error_is_none_of_the_known_ends() {
+        let of = |wait_status| End::of(ExitStatus::from_raw(wait_status));
+        assert_eq!(of(0), Some(End::Finished));
+        assert_eq!(of(3 << 8), Some(End::Stopped));
+        assert_eq!(of(9), Some(End::Killed));
+        assert_eq!(of(137 << 8), Some(End::Killed));
+        assert_eq!(of(7), Some(End::Faulted));
+        // An error, a panic, SIGABRT, SIGSEGV, and SIGABRT as strace reports it.
+        assert_eq!([1 << 8, 101 << 8, 6, 11, 134 << 8].map(of), [None; 5]);
+    }
 }

@@ -17,6 +17,7 @@ mod disk;
 mod drive;
 mod driver;
 mod expected;
+mod failing_sync;
 mod fuzzing;
 mod layout;
 mod outside;
@@ -36,7 +37,7 @@ usage: esker-torture drive MODE --seed S [--runs N | --times N] [--dir DIR]
              failing-sync, all;
              control, which is not among all
        esker-torture work --db DIR --expected FILE --seed S [--power] [--operations N]
-                          [--marks FILE]
+                          [--open-once] [--marks FILE]
        esker-torture check --db DIR --expected FILE
        esker-torture control --db DIR --expected FILE
        esker-torture fuzz [TARGET] --seed S [--millis N] [--times N] [--corpus DIR [--write]]

@@ -1,12 +1,14 @@
-//! Modes with outside requirements: a tracer, root, a loop device, a control group.
+//! Modes with outside requirements: a tracer, root, a loop device, a limit, a control group.
 
 use std::path::Path;
-use std::process::Command;
+use std::process::{Child, Command};
+
+use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, prlimit};
 
 use crate::Result;
 use crate::cleanup::{Mounted, call, has_program, is_root};
 use crate::disk::{ALL, WITH_SHUTDOWN, on_each_disk};
-use crate::driver::{Driver, Outcome, Place, expect_end, kill};
+use crate::driver::{Driver, End, Outcome, Place, expect_end, kill, kill_unless_ended};
 use crate::expected::Expected;
 use crate::sys::cut_power;
 
@@ -14,16 +16,16 @@ use crate::sys::cut_power;
 const CALLS: [&str; 8] =
     ["pwrite64", "fdatasync", "fsync", "rename", "ftruncate", "fallocate", "unlink", "openat"];
 
-pub(crate) fn spawn(command: &mut Command) -> Result<std::process::Child> {
+pub(crate) fn spawn(command: &mut Command) -> Result<Child> {
     command.spawn().map_err(|error| format!("{command:?}: {error}"))
 }
 
-fn needs_strace() -> Option<Outcome> {
+pub(crate) fn needs_strace() -> Option<Outcome> {
     let is_there = has_program("strace");
     (!is_there).then(|| Outcome::Skipped("it needs strace, which is not installed".to_owned()))
 }
 
-/// Kills the program at its n-th system call of a kind.
+/// Kills the program when one of its threads makes its n-th system call of a kind.
 pub(crate) fn syscall_kills(driver: &mut Driver) -> Result<Outcome> {
     if let Some(skipped) = needs_strace() {
         return Ok(skipped);
@@ -38,17 +40,21 @@ pub(crate) fn syscall_kills(driver: &mut Driver) -> Result<Outcome> {
         let words = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", &inject];
         let seed = driver.random.next();
         let mut command = driver.work_below(&words, &place, seed);
-        let status = expect_end(spawn(command.args(["--operations", "600"]))?, &when)?;
-        killed += u64::from(!status.success());
+        let child = spawn(command.args(["--operations", "600"]))?;
+        // It finishes if no thread makes so many calls.
+        let end = expect_end(child, &when, &[End::Finished, End::Killed])?;
+        killed += u64::from(end == End::Killed);
         driver.check(&place, &when)?;
     }
+    driver.expect_some(killed, "none was killed")?;
     let runs = driver.runs;
     Ok(Outcome::Passed(format!("{runs} runs, {killed} of them killed at a chosen system call")))
 }
 
 /// Cuts the power of a real file system, and mounts it again.
 pub(crate) fn power_cuts(driver: &mut Driver) -> Result<Outcome> {
-    on_each_disk(driver, &WITH_SHUTDOWN, |driver, disk, runs| {
+    let mut acknowledged = 0;
+    let outcome = on_each_disk(driver, &WITH_SHUTDOWN, |driver, disk, runs| {
         let kind = disk.kind;
         for run in 0..runs {
             let when = driver.enter(run, &format!("power cut on {kind}"));
@@ -60,6 +66,7 @@ pub(crate) fn power_cuts(driver: &mut Driver) -> Result<Outcome> {
                 std::fs::create_dir_all(&place.db).map_err(|error| error.to_string())?;
                 call("sync", &[])?;
             }
+            let before = Expected::open(&place.expected)?.operation_count();
             let seed = driver.random.next();
             let child = spawn(driver.work(&place, seed).arg("--power"))?;
             let pause = 20 + driver.random.below(250);
@@ -73,23 +80,33 @@ pub(crate) fn power_cuts(driver: &mut Driver) -> Result<Outcome> {
             }
             Expected::open(&place.expected)?.set_power_is_going(true);
             cut_power(mounted.point())?;
-            kill(child, &when)?;
-            Expected::open(&place.expected)?.set_power_is_going(false);
+            // It may have seen the power go, or the errors that follow.
+            let ends = [End::Finished, End::Stopped, End::Faulted];
+            kill_unless_ended(child, &when, &ends)?;
+            let expected = Expected::open(&place.expected)?;
+            expected.set_power_is_going(false);
+            acknowledged += expected.operation_count() - before;
             drop(mounted);
             let mounted = disk.mount()?;
             driver.check(&place, &when)?;
             drop(mounted);
         }
         Ok(format!("{runs} power cuts on {kind}"))
-    })
+    })?;
+    if let Outcome::Passed(_) = outcome {
+        driver.expect_some(acknowledged, "no write was acknowledged")?;
+    }
+    Ok(outcome)
 }
 
 /// Stops the program.
-fn stop(child: &std::process::Child, when: &str) -> Result<()> {
-    let pid = i32::try_from(child.id()).ok().and_then(rustix::process::Pid::from_raw);
-    let pid = pid.ok_or_else(|| format!("{when}: the program has no process id"))?;
-    rustix::process::kill_process(pid, rustix::process::Signal::STOP)
-        .map_err(|error| format!("{when}: {error}"))
+fn stop(child: &Child, when: &str) -> Result<()> {
+    kill_process(pid_of(child, when)?, Signal::STOP).map_err(|error| format!("{when}: {error}"))
+}
+
+fn pid_of(child: &Child, when: &str) -> Result<Pid> {
+    let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
+    pid.ok_or_else(|| format!("{when}: the program has no process id"))
 }
 
 /// Fills tiny file systems under the program, and frees the space again.
@@ -109,7 +126,7 @@ pub(crate) fn full_disk(driver: &mut Driver) -> Result<Outcome> {
     let on_tmpfs = format!("full and on again by itself {FILLS} times on tmpfs");
     Ok(Outcome::Passed(match outcome {
         Outcome::Passed(others) => format!("{on_tmpfs}; {others}"),
-        Outcome::Skipped(why) => format!("{on_tmpfs}, SKIPPED: {why}"),
+        Outcome::Skipped(why) => format!("{on_tmpfs}; SKIPPED, not passed: {why}"),
     }))
 }
 
@@ -127,23 +144,23 @@ fn fill_and_free(driver: &mut Driver, mounted: &Mounted, kind: &str, run: u64) -
     let child = spawn(&mut driver.work(&place, seed))?;
     let pause = 50 + driver.random.below(500);
     driver.sleep(pause);
-    for round in 0..FILLS {
-        driver.enter(run, &format!("full disk, {kind}, round {round}"));
-        let filler = mounted.point().join("filler");
+    let filler = mounted.point().join("filler");
+    let result = (0..FILLS).try_for_each(|round| {
+        let when = driver.enter(run, &format!("full disk, {kind}, round {round}"));
         fill(&filler);
-        // Until nothing more is done: the full disk has had its effect.
-        wait(driver, || {
-            let before = expected.operation_count();
-            driver.sleep(200);
-            expected.operation_count() == before
-        });
+        if !wait_still(driver, expected, 100) {
+            return Err(format!("{when}: it goes on, so this shows nothing"));
+        }
         std::fs::remove_file(&filler).map_err(|error| error.to_string())?;
         let before = expected.operation_count();
         if !wait(driver, || before + 50 < expected.operation_count()) {
-            return Err(format!("{when}: round {round}: it does not go on with space again"));
+            return Err(format!("{when}: it does not go on with space again"));
         }
-    }
+        Ok(())
+    });
+    // If it has ended by itself, that says more.
     kill(child, &when)?;
+    result?;
     driver.check(&place, &when)?;
     std::fs::remove_dir_all(&place.db).map_err(|error| error.to_string())
 }
@@ -153,6 +170,15 @@ fn fill(path: &Path) {
     let of = format!("of={}", path.display());
     // It ends with an error, as intended.
     drop(call("dd", &["if=/dev/zero", &of, "bs=16k"]));
+}
+
+/// Looks this many times, for 200 ms each, whether the program does nothing any more, until it is so.
+fn wait_still(driver: &Driver, expected: Expected, looks: u32) -> bool {
+    (0..looks).any(|_| {
+        let before = expected.operation_count();
+        driver.sleep(200);
+        expected.operation_count() == before
+    })
 }
 
 /// Waits up to ten seconds for a condition.
@@ -166,22 +192,63 @@ fn wait(driver: &Driver, is_so: impl Fn() -> bool) -> bool {
     false
 }
 
-/// Too few descriptors for all tables to be open.
+/// Leaves the program too few descriptors, and gives them back: at its start, then while it runs.
 pub(crate) fn few_descriptors(driver: &mut Driver) -> Result<Outcome> {
-    let mut counts = Vec::new();
+    let mut standstills = 0;
     for run in 0..driver.runs {
         let place = Place::new(&driver.scratch, run);
-        let limit = 14 + driver.random.below(16);
-        let when = driver.enter(run, &format!("{limit} descriptors"));
-        let shell = format!("ulimit -n {limit}; exec \"$0\" \"$@\"");
+        let when = driver.enter(run, "few descriptors");
         let seed = driver.random.next();
-        let mut command = driver.work_below(&["sh", "-c", &shell], &place, seed);
-        let child = spawn(command.args(["--operations", "6000"]))?;
-        expect_end(child, &when)?;
+        let child = spawn(&mut driver.work(&place, seed))?;
+        let result = shortages(driver, run, &child, Expected::open(&place.expected)?);
+        // If it has ended by itself, that says more.
+        kill(child, &when)?;
+        standstills += result?;
         driver.check(&place, &when)?;
-        counts.push(limit.to_string());
     }
-    Ok(Outcome::Passed(format!("runs with {} descriptors", counts.join(", "))))
+    let rounds = driver.runs * SHORTAGES;
+    Ok(Outcome::Passed(format!(
+        "few descriptors and on again by itself {rounds} times, {standstills} of them after a standstill"
+    )))
+}
+
+/// How often descriptors become few in a run.
+const SHORTAGES: u64 = 4;
+
+/// Returns how often the program came to a standstill.
+fn shortages(driver: &mut Driver, run: u64, child: &Child, expected: Expected) -> Result<u64> {
+    let mut standstills = 0;
+    for round in 0..SHORTAGES {
+        let count = match round {
+            // The least with which it starts, or some more: not always can it open its database.
+            0 => 4 + driver.random.below(16),
+            // Nothing can be opened any more.
+            1 => 0,
+            _ => driver.random.below(24),
+        };
+        let when = driver.enter(run, &format!("{count} descriptors, round {round}"));
+        let all = getrlimit(Resource::Nofile);
+        limit_descriptors(child, Rlimit { current: Some(count), ..all }, &when)?;
+        driver.sleep(200);
+        let stands_still = wait_still(driver, expected, 10);
+        if count == 0 && !stands_still {
+            return Err(format!("{when}: it goes on, so this shows nothing"));
+        }
+        standstills += u64::from(stands_still);
+        limit_descriptors(child, all, &when)?;
+        let before = expected.operation_count();
+        if !wait(driver, || before + 50 < expected.operation_count()) {
+            return Err(format!("{when}: it does not go on with all of them again"));
+        }
+        let pause = driver.random.below(200);
+        driver.sleep(pause);
+    }
+    Ok(standstills)
+}
+
+fn limit_descriptors(child: &Child, limit: Rlimit, when: &str) -> Result<()> {
+    let set = prlimit(Some(pid_of(child, when)?), Resource::Nofile, limit);
+    set.map(drop).map_err(|error| format!("{when}: cannot limit descriptors: {error}"))
 }
 
 /// Less memory than the program wants; the system may kill it.
@@ -208,33 +275,10 @@ fn in_group(driver: &mut Driver, group: &Path) -> Result<Outcome> {
         let seed = driver.random.next();
         let mut command = driver.work_below(&["sh", "-c", &join], &place, seed);
         let child = spawn(command.args(["--operations", "20000", "--memory", "8388608"]))?;
-        let status = expect_end(child, &when)?;
-        killed += u64::from(!status.success());
+        let end = expect_end(child, &when, &[End::Finished, End::Killed])?;
+        killed += u64::from(end == End::Killed);
         driver.check(&place, &when)?;
     }
     let runs = driver.runs;
     Ok(Outcome::Passed(format!("{runs} runs in 12 to 36 MiB, {killed} of them killed for it")))
-}
-
-/// The n-th sync of the program fails, and all after it succeed.
-pub(crate) fn failing_syncs(driver: &mut Driver) -> Result<Outcome> {
-    if let Some(skipped) = needs_strace() {
-        return Ok(skipped);
-    }
-    let mut stopped = 0;
-    for run in 0..driver.runs {
-        let place = Place::new(&driver.scratch, run / 5);
-        let call = if driver.random.one_in(2) { "fsync" } else { "fdatasync" };
-        let nth = 1 + driver.random.below(20);
-        let when = driver.enter(run, &format!("{call} number {nth} fails"));
-        let inject = format!("inject={call}:error=EIO:when={nth}");
-        let words = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", &inject];
-        let seed = driver.random.next();
-        let mut command = driver.work_below(&words, &place, seed);
-        let child = spawn(command.args(["--operations", "600", "--power"]))?;
-        stopped += u64::from(!expect_end(child, &when)?.success());
-        driver.check(&place, &when)?;
-    }
-    let runs = driver.runs;
-    Ok(Outcome::Passed(format!("{runs} runs with a failed sync, {stopped} of them stopped by it")))
 }
