@@ -18,7 +18,7 @@ mod sync;
 mod write_back;
 mod writer;
 
-pub use reader::{ExpectedHeader, Frame, LogEnd, LogReader};
+pub use reader::{ExpectedHeader, Extent, Frame, LogEnd, LogReader};
 pub use sync::LogSync;
 pub use write_back::write_back;
 pub use writer::LogWriter;

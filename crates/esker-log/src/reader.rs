@@ -27,7 +27,8 @@ use esker_env::{Advice, FileError, FileSystem};
 
 use crate::frame::{HEAD_LEN_MAX, Head, SegmentIdentity};
 pub use header::ExpectedHeader;
-use header::{Found, file_name, read_header};
+pub(crate) use header::file_name;
+use header::{Found, read_header};
 use look_ahead::{LookAhead, Rest};
 use window::Window;
 
@@ -72,6 +73,23 @@ impl LogEnd {
     }
 }
 
+/// How far a segment was read.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Extent {
+    /// Offset of the end of the last frame.
+    pub end: u64,
+    /// Checksum of that frame, if it is known.
+    chain: Option<u32>,
+}
+
+impl Extent {
+    /// Up to `end`, where a reader has given up.
+    #[must_use]
+    pub const fn up_to(end: u64) -> Self {
+        Self { end, chain: None }
+    }
+}
+
 /// Reads a segment from its first frame to its last.
 ///
 /// # Cost
@@ -92,6 +110,8 @@ pub struct LogReader {
     durable: u64,
     /// Up to where the frames read so far say that it was durable when they were written.
     marked: u64,
+    /// Valid frames stand behind the end, which does not make it damage.
+    has_frames_behind: bool,
     state: State,
 }
 
@@ -140,8 +160,17 @@ impl LogReader {
                 (header, expected.database.map(|_| SegmentIdentity::new(&header)), 0)
             }
         };
-        let state = State::Reading;
-        Ok(Self { window, identity, header, position, chain: 0, durable: 0, marked: 0, state })
+        Ok(Self {
+            window,
+            identity,
+            header,
+            position,
+            chain: 0,
+            durable: 0,
+            marked: 0,
+            has_frames_behind: false,
+            state: State::Reading,
+        })
     }
 
     /// The segment's header, or the expected one if the file has none.
@@ -180,9 +209,39 @@ impl LogReader {
         self.marked
     }
 
+    /// Whether valid frames stand behind the end, none of which says that the bytes in between were
+    /// durable. A segment that was written later may say so.
+    #[must_use]
+    pub const fn has_frames_behind(&self) -> bool {
+        self.has_frames_behind
+    }
+
+    /// How far the segment was read, and by what frames: for [`write_back`](crate::write_back).
+    #[must_use]
+    pub const fn extent(&self) -> Extent {
+        Extent { end: self.position, chain: Some(self.chain) }
+    }
+
+    /// Whether the segment was read exactly as far as `extent`, by the same frames.
+    pub(crate) fn has_read(&self, extent: Extent) -> bool {
+        extent.end == self.position && extent.chain.is_none_or(|chain| chain == self.chain)
+    }
+
     /// Checksum of the last frame, which the next one would contain.
     pub(crate) const fn chain(&self) -> u32 {
         self.chain
+    }
+
+    /// The bytes of the next frame as they stand in the file, a seal being one too; `None` where no
+    /// frame follows.
+    pub(crate) fn next_bytes(&mut self) -> Result<Option<&[u8]>, FileError> {
+        let start = self.position;
+        if matches!(self.state, State::Reading) {
+            self.advance()?;
+        }
+        let len = usize::try_from(self.position.saturating_sub(start)).unwrap_or(usize::MAX);
+        let bytes = self.window.buffered(start).get(..len).unwrap_or_default();
+        Ok(Some(bytes).filter(|bytes| !bytes.is_empty()))
     }
 
     /// The next frame; `None` at the end, which [`LogReader::end`] then describes.
@@ -299,6 +358,7 @@ impl LogReader {
         };
         let mut ahead = LookAhead::new(identity, offset, self.window.file_len());
         while let Some((later, head)) = ahead.next(&mut self.window)? {
+            self.has_frames_behind = true;
             if offset < head.durable && !esker_base::planted::is("torn-tail-accepted") {
                 let what = if offset == 0 { "header" } else { "frame" };
                 let what = format!(

@@ -85,6 +85,8 @@ pub struct Recovered {
     pub is_closed: bool,
     reader: LogReader,
     snapshot_end: u64,
+    /// The last frame only vouches for what is before it.
+    is_vouched_for: bool,
 }
 
 impl Manifest {
@@ -146,6 +148,7 @@ impl Manifest {
         let mut first_frame = None;
         let mut snapshot_end = 0;
         let mut is_closed = false;
+        let mut is_vouched_for = false;
         while let Some(frame) = reader.next_frame()? {
             let damaged = |what: String| Corruption::new(id.file_name(), frame.offset, what);
             let edit = VersionEdit::decode(frame.payload).map_err(|error| match error {
@@ -165,6 +168,7 @@ impl Manifest {
             })?;
             let refused = |error| damaged(format!("edit does not fit: {error}"));
             catalog.take_in(&edit).map_err(refused)?;
+            is_vouched_for = matches!(edit.records.as_slice(), [EditRecord::NextFileCounter(_)]);
             if first_frame.is_none() {
                 first_frame = Some(frame.offset);
                 snapshot_end = frame.offset + frame.payload.len() as u64;
@@ -182,7 +186,7 @@ impl Manifest {
             let what = "the database was closed, and the end of its manifest is missing";
             return Err(Corruption::new(id.file_name(), end.offset(), what).into());
         }
-        Ok(Some(Recovered { catalog, id, end, is_closed, reader, snapshot_end }))
+        Ok(Some(Recovered { catalog, id, end, is_closed, reader, snapshot_end, is_vouched_for }))
     }
 
     /// Continues a manifest that was recovered from `dir`.
@@ -190,10 +194,11 @@ impl Manifest {
     /// # Durability
     /// What was recovered may have been only in the system's memory, after the death of the last
     /// process, and after a failed sync, no later one would store it. So it is written again, and
-    /// durable when this returns; then files that it makes obsolete can be removed.
+    /// durable when this returns; then files that it makes obsolete can be removed. The last edit is
+    /// then vouched for, unless it is already, or something other than zeros follows it.
     ///
     /// # Errors
-    /// Of the system.
+    /// Of the system, and `Corruption` if a second read does not find what the first has found.
     ///
     /// # Cost
     /// A sync of the file and one of the directory; both have nothing to do unless the database
@@ -203,7 +208,8 @@ impl Manifest {
         dir: &Path,
         recovered: Recovered,
     ) -> Result<Self, FileError> {
-        let Recovered { catalog, id, end, is_closed, reader, snapshot_end } = recovered;
+        let Recovered { catalog, id, end, is_closed, reader, snapshot_end, is_vouched_for } =
+            recovered;
         let segment = match end {
             LogEnd::Clean { .. } if reader.header().format == MANIFEST_FORMAT => {
                 let writer = LogWriter::resume(&*fs, &reader)?;
@@ -215,14 +221,18 @@ impl Manifest {
             // Of an older format, or with something after the last edit: read, but left as it is.
             LogEnd::Clean { .. } | LogEnd::Torn { .. } => {
                 let file = fs.open_for_write(reader.path())?;
-                write_back(&*file, 0, end.offset())?;
+                let header = ExpectedHeader::of(reader.header());
+                write_back(&*fs, &*file, &header, 0, reader.extent())?;
                 file.sync_data()?;
                 None
             }
         };
         fs.sync_dir(dir)?;
         let dir = dir.to_owned();
-        let manifest = Self { fs, dir, id, catalog, segment, is_closed, poison: None };
+        let mut manifest = Self { fs, dir, id, catalog, segment, is_closed, poison: None };
+        if !is_vouched_for {
+            manifest.vouch(manifest.catalog.next_file_counter);
+        }
         // What a crash during the start of a manifest has left.
         manifest.remove_obsolete(id);
         Ok(manifest)
@@ -268,11 +278,15 @@ impl Manifest {
         let mut payload = Vec::new();
         edit.encode(&mut payload);
         let result = match self.segment.as_mut().filter(|s| s.has_room(payload.len() as u64)) {
-            Some(segment) => segment.append(&payload).map(|()| self.catalog = next),
+            Some(segment) => segment.append(&payload),
             None => return self.start_with(mint(), next),
         };
         match &result {
-            Ok(()) => self.vouch(),
+            Ok(()) => {
+                // Last: if any of this panics, the edit is not in the catalog.
+                self.vouch(next.next_file_counter);
+                self.catalog = next;
+            }
             Err(error) => self.poison = Some(error.clone()),
         }
         result
@@ -284,12 +298,12 @@ impl Manifest {
         result
     }
 
-    /// Appends a frame that says that all before it is durable. If that fails, the next edit starts a
-    /// new manifest.
-    fn vouch(&mut self) {
+    /// Appends a frame that says that all before it is durable, and that no file has the counter
+    /// `next_file_counter`, which is known. If that fails, the next edit starts a new manifest.
+    fn vouch(&mut self, next_file_counter: u64) {
         let Some(segment) = &mut self.segment else { return };
         // An edit has to say something: it says what is known.
-        let known = EditRecord::NextFileCounter(self.catalog.next_file_counter);
+        let known = EditRecord::NextFileCounter(next_file_counter);
         let mut payload = Vec::new();
         VersionEdit::from_iter([known]).encode(&mut payload);
         segment.writer.append(&[&payload]);

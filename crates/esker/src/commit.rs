@@ -81,8 +81,9 @@ impl Engine {
         if let Some(result) = self.pipeline.join(&request).and_then(|waiter| waiter.wait()) {
             return result;
         }
-        let mut reign = Reign::new(self);
         let mut leader = self.pipeline.lead();
+        // Dropped first: after a panic, whoever leads next finds the database poisoned.
+        let mut reign = Reign::new(self);
         if let Some(is_busy) = leader.turns.begin_reign(|| self.now()) {
             self.pipeline.set_busy(is_busy);
         }

@@ -1,5 +1,6 @@
 //! The one error type of the public API: a kind that says what to do, and where it happened.
 
+use std::any::Any;
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
@@ -218,4 +219,10 @@ impl From<FileError> for Error {
             }
         }
     }
+}
+
+/// What a panic says, for a message.
+pub(crate) fn panic_message(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<&str>().copied();
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message")
 }

@@ -27,7 +27,7 @@ use esker_tree::{
 
 use crate::counters::Counters;
 use crate::engine::Engine;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result, panic_message};
 use crate::events::Event;
 use crate::jobs::outputs::Work;
 use crate::keyspace_core::KeyspaceCore;
@@ -313,11 +313,7 @@ impl Engine {
     }
 
     pub(crate) fn poison_by_panic(&self, panic: &(dyn Any + Send)) {
-        let message = panic
-            .downcast_ref::<&str>()
-            .map(|message| (*message).to_owned())
-            .or_else(|| panic.downcast_ref::<String>().cloned())
-            .unwrap_or_else(|| "no message".to_owned());
+        let message = panic_message(panic);
         let error = Error::new(
             ErrorKind::Poisoned,
             format!("a background task panicked: {message}; reopen the database"),

@@ -1,9 +1,12 @@
 //! The manifest as the database uses it: durable edits, and ids that are never reused.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
 use esker_base::{Corruption, DatabaseId, FileId, FileKind, LogId, ManifestId, OwnerId, TableId};
+use esker_env::FileError;
 use esker_tree::{Catalog, EditRecord, Manifest, RunId, VersionEdit};
 
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result, panic_message};
 use crate::sync::{Mutex, MutexGuard, PoisonError};
 
 /// The manifest behind its lock, and the counter that file ids come from.
@@ -135,18 +138,25 @@ impl Ledger {
     }
 
     /// As [`Ledger::commit`], but only if `condition` holds, checked when no other edit can
-    /// intervene; `None` otherwise.
+    /// intervene; `None` otherwise. What `edit` says of segments that are no longer in the manifest is
+    /// left out.
     pub(crate) fn commit_if<T>(
         &self,
         condition: impl FnOnce(&Catalog) -> bool,
-        edit: VersionEdit,
+        mut edit: VersionEdit,
         install: impl FnOnce(&Catalog) -> T,
     ) -> Result<Option<T>> {
         let mut state = self.lock();
         let writer = state.writer()?;
-        if !condition(writer.manifest.catalog()) {
+        let catalog = writer.manifest.catalog();
+        if !condition(catalog) {
             return Ok(None);
         }
+        // A segment may have been released since it was looked at.
+        edit.records.retain(|record| match record {
+            EditRecord::LogDurable { log, .. } => catalog.logs.contains(log),
+            _ => true,
+        });
         let wants_ids = writer.reserved - writer.next < RESERVATION / 2;
         let edit = if wants_ids { writer.reserve(edit) } else { edit };
         writer.append(&edit)?;
@@ -242,7 +252,7 @@ impl Writer {
     fn settle(&mut self) -> Result<()> {
         if self.needs_restart {
             let id = ManifestId(self.mint());
-            self.manifest.restart(id)?;
+            as_result(|| self.manifest.restart(id))?;
             self.needs_restart = false;
         }
         Ok(())
@@ -251,15 +261,15 @@ impl Writer {
     fn append(&mut self, edit: &VersionEdit) -> Result<()> {
         self.settle()?;
         let Self { manifest, next, needs_restart, .. } = self;
-        // If it panics, the content of the file is unknown too.
-        *needs_restart = !esker_base::planted::is("panicked-edit-forgotten");
-        let result = manifest.append(edit, || {
-            *next += 1;
-            ManifestId(file_id(*next - 1))
+        let result = as_result(|| {
+            manifest.append(edit, || {
+                *next += 1;
+                ManifestId(file_id(*next - 1))
+            })
         });
         self.reserved = self.manifest.catalog().next_file_counter.max(self.next);
-        self.needs_restart = result.is_err();
-        Ok(result?)
+        *needs_restart = result.is_err() && !esker_base::planted::is("panicked-edit-forgotten");
+        result
     }
 
     fn mint(&mut self) -> FileId {
@@ -268,6 +278,18 @@ impl Writer {
         self.reserved = self.reserved.max(self.next);
         id
     }
+}
+
+/// The result of `write`. A panic in it, of a file system that is the user's own, is an error, so that
+/// every caller treats the edit as one that may be in the file.
+fn as_result(write: impl FnOnce() -> std::result::Result<(), FileError>) -> Result<()> {
+    catch_unwind(AssertUnwindSafe(write)).map_or_else(
+        |panic| {
+            let message = panic_message(&*panic);
+            Err(Error::new(ErrorKind::Io, format!("the write of the manifest panicked: {message}")))
+        },
+        |result| Ok(result?),
+    )
 }
 
 const fn file_id(counter: u64) -> FileId {

@@ -17,9 +17,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use esker_base::{DatabaseId, LogId, SeqNo};
+use esker_base::{DatabaseId, FileHeader, FileKind, LogId, SeqNo};
 use esker_env::{File, FileSystem};
-use esker_log::{LogSync, LogWriter};
+use esker_log::{ExpectedHeader, LogSync, LogWriter};
 
 use crate::error::Result;
 use crate::logs::sync_group::SyncGroup;
@@ -46,6 +46,16 @@ pub(crate) const DOES_NOT_FOLLOW: &str = "the commit group does not follow the o
 /// forgotten to say so meets this first.
 pub(crate) const LOG_MISSING: &str = "the manifest names this file, and it is missing: if the log lies \
                                       apart, log_dir (--log-dir) must say where";
+
+/// What the header of the segment `log` must say.
+pub(crate) const fn expected_header(log: LogId, database: DatabaseId) -> ExpectedHeader {
+    ExpectedHeader {
+        kind: FileKind::Log,
+        id: log.0,
+        database: Some(database),
+        newest_format: LOG_FORMAT_NEWEST,
+    }
+}
 
 /// All segments of one database.
 #[derive(Debug)]
@@ -214,6 +224,22 @@ impl Logs {
                 .retain(|(id, target)| id >= newest && matches!(target, SyncTarget::Writer(_)));
         }
         Ok(position)
+    }
+
+    /// How far segments are durable, of those of which anything but the header is known to be.
+    pub(crate) fn durable_ends(&self) -> Vec<(LogId, u64)> {
+        let segments = self.segments();
+        let end_of = |live: &LiveSegment| {
+            let unsynced = segments.unsynced.iter().find(|(id, _)| *id == live.id);
+            match unsynced.map(|(_, target)| target) {
+                // Synced since its last frame was written.
+                None => live.bytes,
+                Some(SyncTarget::Writer(sync)) => sync.durable_offset(),
+                Some(SyncTarget::Recovered(_)) => 0,
+            }
+        };
+        let ends = segments.live.iter().map(|live| (live.id, end_of(live)));
+        ends.filter(|(_, end)| (FileHeader::LEN as u64) < *end).collect()
     }
 
     /// Removes a file that nothing names; if that fails, the next open removes it.

@@ -21,7 +21,7 @@ use esker_base::{
 };
 use esker_cache::{BlockCache, Budget};
 use esker_env::{DirEntry, Env};
-use esker_log::{LogEnd, write_back};
+use esker_log::{Extent, LogEnd, write_back};
 use esker_table::{BlobFiles, CachedBlock, Ownership, Table, TableContext};
 use esker_tree::{Catalog, KeyspaceState, Manifest, Recovered, Version};
 
@@ -35,7 +35,7 @@ use crate::keyspace_core::described::DEFAULT_KEYSPACE;
 use crate::keyspace_core::{KeyspaceCore, Settings};
 use crate::ledger::{Ledger, first_free_counter};
 use crate::logs::packed_group::Packer;
-use crate::logs::{LOG_FORMAT_PACKED, LOG_FORMAT_PLAIN, Logs, RecoveredSegment};
+use crate::logs::{LOG_FORMAT_PACKED, LOG_FORMAT_PLAIN, Logs, RecoveredSegment, expected_header};
 use crate::options::{KeyspaceOptions, Options};
 use crate::recovery::directory::{check_is_database, find_or_create, lock_dir};
 use crate::recovery::mode::RecoveryMode;
@@ -128,7 +128,7 @@ pub(crate) fn open(mut request: OpenRequest) -> Result<Arc<Engine>> {
     let (ledger, segments) = if request.is_read_only && !planted::is("read-only-open-writes") {
         (Ledger::read_only(recovered.catalog), Vec::new())
     } else {
-        let segments = cut_segments(&request, &log_dir, segments)?;
+        let segments = cut_segments(&request, &log_dir, recovered.catalog.database, segments)?;
         // First the manifest is made durable: the last edits may still be only in the system's
         // memory, and if they are lost, what they made obsolete is needed again.
         let ledger = open_ledger(&request, recovered)?;
@@ -325,6 +325,7 @@ fn keyspaces(
 fn cut_segments(
     request: &OpenRequest,
     log_dir: &Path,
+    database: DatabaseId,
     replayed: Vec<ReplayedSegment>,
 ) -> Result<Vec<RecoveredSegment>> {
     let fs = &request.env.fs;
@@ -339,15 +340,17 @@ fn cut_segments(
         }
         let file = fs.open_for_write(&path)?;
         // The header stays, so that the segment ends like an empty one.
-        let least = segment.end.min(FileHeader::LEN as u64);
-        let end = if segment.is_dropped { least } else { segment.end };
+        let least = segment.extent.end.min(FileHeader::LEN as u64);
+        let end = if segment.is_dropped { least } else { segment.extent.end };
         if segment.is_torn || segment.is_dropped {
             file.truncate(end)?;
             file.sync_all()?;
         }
         if !is_durable {
             // What was read may be only in the system's memory, after a sync that failed.
-            write_back(&*file, segment.durable.min(end), end)?;
+            let header = expected_header(segment.id, database);
+            let extent = if segment.is_dropped { Extent::up_to(end) } else { segment.extent };
+            write_back(&**fs, &*file, &header, segment.durable.min(end), extent)?;
         }
         // A sync of the log covers the segments before first.
         is_durable |= (FileHeader::LEN as u64) < segment.durable;

@@ -33,6 +33,13 @@ pub struct ExpectedHeader {
 }
 
 impl ExpectedHeader {
+    /// That a file has exactly this header.
+    #[must_use]
+    pub const fn of(header: &FileHeader) -> Self {
+        let FileHeader { kind, format, id, database } = *header;
+        Self { kind, id, database: Some(database), newest_format: format }
+    }
+
     /// The header that a file without one would have had.
     pub(super) fn to_header(self) -> FileHeader {
         FileHeader {
@@ -90,6 +97,6 @@ pub(super) fn read_header(
 }
 
 /// The name under which a file is reported.
-pub(super) fn file_name(path: &Path) -> String {
+pub(crate) fn file_name(path: &Path) -> String {
     path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
 }

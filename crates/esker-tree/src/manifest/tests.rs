@@ -466,3 +466,44 @@ fn golden_bytes() {
     let found = crate::testing::hex_lines(&bytes[..end]);
     assert_eq!(found.lines().collect::<Vec<_>>(), expected);
 }
+
+/// Nothing told the last edit of a manifest from one that a crash has torn, once the frame behind it was
+/// lost: not even an open that has relied on it.
+#[test]
+fn an_open_vouches_for_the_last_edit_once() {
+    let fs = MemoryFileSystem::new(1);
+    let shared: Arc<dyn FileSystem> = Arc::new(fs.clone());
+    fs.create_dir_all(dir()).unwrap();
+    let mut manifest =
+        Manifest::create(Arc::clone(&shared), dir(), manifest_id(1), first_catalog()).unwrap();
+    manifest.append(&edit(0), || unreachable!("there is room")).unwrap();
+    drop(manifest);
+    let path = dir().join(manifest_id(1).file_name());
+    let mut reader = LogReader::open(&fs, &path, &expected()).unwrap();
+    let mut offsets = Vec::new();
+    while let Some(frame) = reader.next_frame().unwrap() {
+        offsets.push(frame.offset);
+    }
+    let [_, of_edit, of_voucher] = offsets.try_into().unwrap();
+    fs.open_for_write(&path).unwrap().truncate(of_voucher).unwrap();
+    let reopen = || {
+        let recovered = Manifest::recover(&fs, dir()).unwrap().unwrap();
+        drop(Manifest::open(Arc::clone(&shared), dir(), recovered).unwrap());
+        fs.open(&path).unwrap().len().unwrap()
+    };
+    assert!(of_voucher < reopen());
+    assert_eq!(reopen(), reopen());
+    for bit in of_edit * 8..of_voucher * 8 {
+        let damaged = fs.snapshot();
+        let file = damaged.open_for_write(&path).unwrap();
+        let mut byte = [0];
+        file.read_exact_at(bit / 8, &mut byte).unwrap();
+        file.write_all_at(bit / 8, &[byte[0] ^ (1 << (bit % 8))]).unwrap();
+        assert!(Manifest::recover(&damaged, dir()).is_err(), "bit {bit}");
+    }
+}
+
+fn expected() -> ExpectedHeader {
+    let (kind, id) = (FileKind::Manifest, manifest_id(1).0);
+    ExpectedHeader { kind, id, database: None, newest_format: MANIFEST_FORMAT }
+}

@@ -8,7 +8,7 @@ use std::time::Duration;
 use esker_tree::INTERRUPT_BYTES;
 
 use crate::engine::Engine;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::keyspace_core::KeyspaceCore;
 use crate::options::Options;
 use crate::throttle::WAIT_MIN;
@@ -78,7 +78,7 @@ impl Engine {
             }
             self.check_writable()?;
             let frees_memory = if is_out_of_room {
-                keyspace.lasting_flush_failure().map_or(Ok(None), Err)?
+                self.lasting_flush_failure(keyspace).map_or(Ok(None), Err)?
             } else {
                 self.find_memory()?
             };
@@ -88,6 +88,13 @@ impl Engine {
             }
             self.throttle.wait(epoch, LOOK_AGAIN);
         }
+    }
+
+    /// The error of failing flushes, for whoever would wait for one. Without background threads nobody
+    /// waits: the write flushes, and learns how that ends now.
+    pub(crate) fn lasting_flush_failure(&self, keyspace: &KeyspaceCore) -> Option<Error> {
+        let waits = self.options.background_threads != 0;
+        keyspace.lasting_flush_failure().filter(|_| waits)
     }
 
     fn is_out_of_room(&self, keyspace: &KeyspaceCore) -> bool {

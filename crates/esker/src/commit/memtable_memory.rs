@@ -66,7 +66,7 @@ impl Engine {
         let (mut stuck_bytes, mut last_failure, mut next) = (0, None, None);
         for keyspace in self.keyspaces() {
             let waiting = waiting_bytes(&keyspace);
-            match keyspace.lasting_flush_failure() {
+            match self.lasting_flush_failure(&keyspace) {
                 Some(failure) => {
                     stuck_bytes += waiting;
                     last_failure = Some(failure);
@@ -91,7 +91,7 @@ impl Engine {
         let switchable = |keyspace: &Arc<KeyspaceCore>| {
             may_switch(keyspace)
                 && !keyspace.view().active.memtable.is_empty()
-                && keyspace.lasting_flush_failure().is_none()
+                && self.lasting_flush_failure(keyspace).is_none()
         };
         let keyspaces = self.keyspaces().into_iter().filter(switchable);
         let largest = keyspaces.max_by_key(|keyspace| keyspace.view().active.charged_bytes());

@@ -21,7 +21,7 @@ use super::patched::with_header;
 use super::unreadable::Unreadable;
 use crate::error::Result;
 use crate::logs::packed_group::StoredGroup;
-use crate::logs::{DOES_NOT_FOLLOW, LOG_FORMAT_NEWEST, LOG_FORMAT_PLAIN, LOG_MISSING};
+use crate::logs::{DOES_NOT_FOLLOW, LOG_FORMAT_PLAIN, LOG_MISSING, expected_header};
 use crate::operation::{GroupHeader, Operation};
 
 /// The segments of one database, in a directory that may have those of others.
@@ -120,7 +120,7 @@ impl Group<'_> {
 /// How a segment ends.
 pub(crate) struct SegmentEnd {
     pub(crate) log: LogId,
-    /// How far it was durable, according to its frames.
+    /// How far it was durable, according to its frames and the manifest.
     pub(crate) marked_durable: u64,
 }
 
@@ -143,9 +143,8 @@ pub(crate) fn walk_logs(
 ) -> Result<()> {
     let mut last = Last { seqno: before, is_of_group: false, end: None };
     for (index, log) in logs.iter().enumerate() {
-        let durable = durable.get(log).copied().unwrap_or(0);
-        let later = Later { damaged, logs: &logs[index + 1..], vouching: None };
-        walk_segment(later, *log, durable, &mut last, &mut visit)?;
+        let later = Later { damaged, logs: &logs[index + 1..], durable, vouching: None };
+        walk_segment(later, *log, &mut last, &mut visit)?;
     }
     Ok(())
 }
@@ -153,7 +152,6 @@ pub(crate) fn walk_logs(
 fn walk_segment(
     mut later: Later<'_>,
     log: LogId,
-    durable: u64,
     last: &mut Last,
     visit: &mut impl FnMut(LogItem<'_>),
 ) -> Result<()> {
@@ -163,7 +161,8 @@ fn walk_segment(
         visit(LogItem::End(SegmentEnd { log, marked_durable: 0 }));
         return Ok(());
     };
-    reader.expect_durable(durable);
+    let recorded = later.durable.get(&log).copied().unwrap_or(0);
+    reader.expect_durable(recorded);
     let mut refused = 0;
     let mut walk = SegmentWalk::new(log, last, visit);
     loop {
@@ -193,7 +192,7 @@ fn walk_segment(
             Err(error) => return Err(error.into()),
         }
     }
-    let marked_durable = reader.marked_durable_offset();
+    let marked_durable = reader.marked_durable_offset().max(recorded);
     visit(LogItem::End(SegmentEnd { log, marked_durable }));
     Ok(())
 }
@@ -256,7 +255,11 @@ impl<'a, Visit: FnMut(LogItem<'_>)> SegmentWalk<'a, Visit> {
 
 impl DamagedLog<'_> {
     /// A reader of the segment; none where not even its header can be read, which is then said.
-    fn open(self, log: LogId, visit: &mut impl FnMut(LogItem<'_>)) -> Result<Option<LogReader>> {
+    fn open(
+        self,
+        log: LogId,
+        visit: &mut impl FnMut(LogItem<'_>),
+    ) -> std::result::Result<Option<LogReader>, FileError> {
         if !self.segments.contains_key(&log.0) {
             visit(LogItem::Damage(Corruption::new(log.file_name(), 0, LOG_MISSING)));
             return Ok(None);
@@ -284,17 +287,8 @@ impl DamagedLog<'_> {
                 visit(LogItem::Damage(corruption));
                 Ok(None)
             }
-            Err(error) => Err(error.into()),
+            Err(error) => Err(error),
         }
-    }
-}
-
-fn expected_header(log: LogId, database: DatabaseId) -> ExpectedHeader {
-    ExpectedHeader {
-        kind: FileKind::Log,
-        id: log.0,
-        database: Some(database),
-        newest_format: LOG_FORMAT_NEWEST,
     }
 }
 
@@ -302,6 +296,8 @@ fn expected_header(log: LogId, database: DatabaseId) -> ExpectedHeader {
 struct Later<'a> {
     damaged: DamagedLog<'a>,
     logs: &'a [LogId],
+    /// Up to where segments are durable, according to the manifest.
+    durable: &'a BTreeMap<LogId, u64>,
     /// The first of them that says that it was durable, once one was found.
     vouching: Option<LogId>,
 }
@@ -326,40 +322,64 @@ impl Later<'_> {
         if !reader.skip_damage()? {
             return Ok(None);
         }
-        let vouching = vouching.file_name();
-        let what = format!("frame is not valid, though it was durable when {vouching} was written");
-        Ok(Some(Corruption::new(log.file_name(), offset, what)))
+        Ok(Some(torn_before(log, offset, vouching)))
     }
 
     /// The first segment that says that it was durable behind its header.
     fn vouching(&mut self) -> Result<Option<LogId>> {
-        for log in self.logs {
-            if self.vouching.is_some() {
-                break;
-            }
-            self.vouching = self.vouches(*log)?.then_some(*log);
+        if self.vouching.is_none() {
+            self.vouching = first_vouching(self.damaged, self.logs, self.durable)?;
         }
         Ok(self.vouching)
     }
+}
 
-    fn vouches(&self, log: LogId) -> Result<bool> {
-        let opened = self.damaged.open(log, &mut |_| {})?;
-        let Some(mut reader) = opened else { return Ok(false) };
-        loop {
-            let goes_on = match reader.next_frame() {
-                Ok(frame) => frame.is_some(),
-                Err(FileError::Corruption(_)) => reader.skip_damage()?,
-                Err(error) => return Err(error.into()),
-            };
-            // The header is durable before the segment takes frames; anything more was a sync of the log.
-            if (FileHeader::LEN as u64) < reader.marked_durable_offset() {
-                return Ok(true);
-            }
-            if !goes_on {
-                return Ok(false);
-            }
+/// The first of `logs` that was durable behind its header, as it says itself or `durable` does; all
+/// segments before it were durable then.
+///
+/// # Errors
+/// Of the system.
+pub(crate) fn first_vouching(
+    damaged: DamagedLog<'_>,
+    logs: &[LogId],
+    durable: &BTreeMap<LogId, u64>,
+) -> std::result::Result<Option<LogId>, FileError> {
+    for log in logs {
+        let recorded = durable.get(log).copied().unwrap_or(0);
+        if is_behind_header(recorded) || vouches(damaged, *log)? {
+            return Ok(Some(*log));
         }
     }
+    Ok(None)
+}
+
+/// The header is durable before the segment takes frames; anything more was a sync of the log.
+const fn is_behind_header(durable: u64) -> bool {
+    (FileHeader::LEN as u64) < durable
+}
+
+fn vouches(damaged: DamagedLog<'_>, log: LogId) -> std::result::Result<bool, FileError> {
+    let Some(mut reader) = damaged.open(log, &mut |_| {})? else { return Ok(false) };
+    loop {
+        let goes_on = match reader.next_frame() {
+            Ok(frame) => frame.is_some(),
+            Err(FileError::Corruption(_)) => reader.skip_damage()?,
+            Err(error) => return Err(error),
+        };
+        if is_behind_header(reader.marked_durable_offset()) {
+            return Ok(true);
+        }
+        if !goes_on {
+            return Ok(false);
+        }
+    }
+}
+
+/// What is wrong with the segment `log`, which seems torn at `offset`, if `vouching` vouches for it.
+pub(crate) fn torn_before(log: LogId, offset: u64, vouching: LogId) -> Corruption {
+    let vouching = vouching.file_name();
+    let what = format!("frame is not valid, though it was durable when {vouching} was written");
+    Corruption::new(log.file_name(), offset, what)
 }
 
 /// What the next group has to follow.
@@ -385,14 +405,14 @@ fn header_damage(
     fs: &dyn FileSystem,
     path: &Path,
     expected: &ExpectedHeader,
-) -> Result<Option<Corruption>> {
+) -> std::result::Result<Option<Corruption>, FileError> {
     let damage = LogReader::open(fs, path, expected)
         .and_then(|mut reader| reader.next_frame().map(|_| ()))
         .err();
     match damage {
         None => Ok(None),
         Some(FileError::Corruption(corruption)) => Ok(Some(corruption)),
-        Some(error) => Err(error.into()),
+        Some(error) => Err(error),
     }
 }
 

@@ -386,10 +386,10 @@ fn log_goes_on(place: &Place, catalog: &Catalog) -> Result<bool> {
         return Ok(false);
     }
     let logs: Vec<LogId> = catalog.logs.iter().copied().collect();
-    let (log, mut last) = (place.damaged_log(catalog.database), catalog.last_seqno);
+    let (log, mut last) = (place.damaged_log(catalog.database), None);
     walk_logs(log, &logs, &catalog.durable_logs, catalog.last_seqno, |item| {
         if let LogItem::Group(group) = item {
-            last = group.last_seqno();
+            last = Some(group.last_seqno());
         }
     })?;
     for log in unnamed {

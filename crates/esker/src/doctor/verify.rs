@@ -238,7 +238,7 @@ impl<'a> Verification<'a> {
         Ok(())
     }
 
-    /// Checks `logs`, and returns the last number in them or before them. An operation may be on a
+    /// Checks `logs`, and returns the last number in them, if they have groups. An operation may be on a
     /// keyspace below `next_keyspace_id`, where known.
     fn logs(
         &mut self,
@@ -247,9 +247,9 @@ impl<'a> Verification<'a> {
         durable: &BTreeMap<LogId, u64>,
         before: SeqNo,
         next_keyspace_id: Option<u32>,
-    ) -> Result<SeqNo> {
+    ) -> Result<Option<SeqNo>> {
         let place = self.place;
-        let mut last = before;
+        let mut last = None;
         // Groups are missing before the present place: it does not count, unless it says that it
         // was durable.
         let mut is_dropping = false;
@@ -257,7 +257,7 @@ impl<'a> Verification<'a> {
         let mut first_hole = None;
         walk_logs(place.damaged_log(database), logs, durable, before, |item| match item {
             LogItem::Group(group) => {
-                (is_behind_damage, last) = (false, group.last_seqno());
+                (is_behind_damage, last) = (false, Some(group.last_seqno()));
                 self.report.totals.groups += 1;
                 self.report.totals.operations += group.operations.len() as u64;
                 let unknown = next_keyspace_id.is_some_and(|next| {
@@ -300,7 +300,12 @@ impl<'a> Verification<'a> {
 
     /// Lists unreferenced files, and finds those that a newer manifest must have named. `last` is the
     /// last number in the log.
-    fn unreferenced(&mut self, manifest: ManifestId, catalog: &Catalog, last: SeqNo) -> Result<()> {
+    fn unreferenced(
+        &mut self,
+        manifest: ManifestId,
+        catalog: &Catalog,
+        last: Option<SeqNo>,
+    ) -> Result<()> {
         let place = self.place;
         let lists = place.files_of(FileKind::Warm).filter(|(id, _)| *id != manifest.0);
         let lists = lists.map(|(id, bytes)| (id, FileKind::Warm, bytes));

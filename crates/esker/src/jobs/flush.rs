@@ -155,6 +155,7 @@ impl Engine {
             tables.into_iter().map(|table| added(keyspace, 0, run, table)).collect();
         records.push(EditRecord::FlushedUpTo { keyspace: keyspace.id, seqno: last_seqno });
         records.push(EditRecord::LastSeqno(last_seqno));
+        records.append(&mut self.grown_log().records);
         let is_installed = self.install(keyspace, VersionEdit { records }, &buffers)?;
         drop(listed);
         if !is_installed {
@@ -166,6 +167,8 @@ impl Engine {
 
         let duration = self.now().saturating_sub(started);
         self.throttle.note_drained(memory, duration);
+        // Whoever has flushed: writers are refused no longer.
+        keyspace.note_outcome(JobKind::Flush, &Ok(()), self.now());
         Counters::add(&self.counters.flushes, 1);
         Counters::add(&self.counters.flush_bytes, bytes);
         Counters::add(&self.counters.blob_flush_bytes, blob_bytes);
@@ -178,6 +181,12 @@ impl Engine {
         self.update_pressure(keyspace);
         self.scheduler.request_compaction(keyspace.id);
         self.release_log()
+    }
+
+    /// What an edit that raises the last sequence number says of the log: how far its segments are
+    /// durable. A log that lacks its front looks complete to whoever knows that number alone.
+    pub(crate) fn grown_log(&self) -> VersionEdit {
+        self.ledger.changed_ends(&self.logs.durable_ends())
     }
 
     /// Whether another keyspace has entries in memory only.

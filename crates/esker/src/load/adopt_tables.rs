@@ -162,6 +162,7 @@ impl Engine {
             records.push(EditRecord::TableAdded { keyspace, level, run, properties });
         }
         records.push(EditRecord::LastSeqno(seqno));
+        records.append(&mut self.grown_log().records);
         if esker_base::planted::is("load-split-over-edits") {
             let first = VersionEdit { records: vec![records.remove(0)] };
             self.install(keyspace, first, &[])?;

@@ -10,13 +10,15 @@ use std::path::Path;
 use std::sync::Arc;
 
 use esker_base::coding::{DecodeError, Decoder};
-use esker_base::{Corruption, FileHeader, FileKind, KeyspaceId, LogId, SeqNo};
+use esker_base::{Corruption, FileHeader, KeyspaceId, LogId, SeqNo};
 use esker_cache::Budget;
 use esker_env::{FileError, FileSystem};
-use esker_log::{ExpectedHeader, LogEnd, LogReader};
+use esker_log::{Extent, LogEnd, LogReader};
 use esker_tree::{Catalog, KeyspaceState};
 
-use crate::damaged::log_walk::{DamagedLog, Group, LogItem, segments_in, walk_logs};
+use crate::damaged::log_walk::{
+    DamagedLog, Group, LogItem, first_vouching, segments_in, torn_before, walk_logs,
+};
 use crate::damaged::reading::ReadingFileSystem;
 use crate::damaged::unreadable::{Padding, Unreadable};
 use crate::error::Result;
@@ -24,7 +26,7 @@ use crate::events::Event;
 use crate::keyspace_core::KeyspaceCore;
 use crate::keyspace_core::read_view::WriteBuffer;
 use crate::logs::packed_group::StoredGroup;
-use crate::logs::{DOES_NOT_FOLLOW, LOG_FORMAT_NEWEST, LOG_MISSING};
+use crate::logs::{DOES_NOT_FOLLOW, LOG_MISSING, expected_header};
 use crate::operation::{GroupHeader, Operation};
 use crate::recovery::mode::RecoveryMode;
 use crate::recovery::unnamed::{GOES_ON, goes_on};
@@ -65,7 +67,7 @@ struct Target {
 pub(crate) struct ReplayedSegment {
     pub(crate) id: LogId,
     /// Where its frames end.
-    pub(crate) end: u64,
+    pub(crate) extent: Extent,
     /// The end of its durable part, according to its frames and the manifest.
     pub(crate) durable: u64,
     /// Last sequence number in it or before it.
@@ -123,7 +125,8 @@ impl<'a> Replay<'a> {
         let segments = segments_in(&**self.fs, self.log_dir)?;
         let unnamed = segments.iter().map(|(id, len)| (LogId(*id), *len));
         for (log, bytes) in unnamed.filter(|(log, _)| !self.catalog.logs.contains(log)) {
-            if !goes_on(&**self.fs, self.log_dir, log, self.catalog, self.last_logged)? {
+            let last = self.has_frames.then_some(self.last_logged);
+            if !goes_on(&**self.fs, self.log_dir, log, self.catalog, last)? {
                 continue;
             }
             let (file, why) = (log.file_name(), GOES_ON.to_owned());
@@ -144,7 +147,7 @@ impl<'a> Replay<'a> {
         // The result for a segment that could not be read to its end.
         let cut = |last_seqno, end, is_dropped| ReplayedSegment {
             id,
-            end,
+            extent: Extent::up_to(end),
             durable: 0,
             last_seqno,
             is_torn: true,
@@ -169,7 +172,7 @@ impl<'a> Replay<'a> {
         let is_dropping = is_dropping || why.is_some();
         if let Some(why) = why.filter(|_| is_lenient) {
             let len = if is_missing { 0 } else { self.fs.open(&path)?.len()? };
-            let offset = if segment.is_dropped { 0 } else { segment.end };
+            let offset = if segment.is_dropped { 0 } else { segment.extent.end };
             let (file, bytes) = (id.file_name(), len.saturating_sub(offset));
             self.dropped.push(Event::LogDropped { file, offset, bytes, why: why.into_owned() });
         }
@@ -184,7 +187,7 @@ impl<'a> Replay<'a> {
         is_missing: bool,
         is_dropping: &mut bool,
     ) -> std::result::Result<ReplayedSegment, FileError> {
-        let expected = self.expected_header(id);
+        let expected = expected_header(id, self.catalog.database);
         if is_missing {
             return Err(Corruption::new(id.file_name(), 0, LOG_MISSING).into());
         }
@@ -215,12 +218,13 @@ impl<'a> Replay<'a> {
                 self.group(id, &header, &mut decoder).map_err(damaged)?;
             }
         }
-        let (end, durable) = (reader.end(), reader.marked_durable_offset());
+        let (end, durable) = (reader.end(), reader.marked_durable_offset().max(expected_durable));
         self.check_end(id, end, durable, *is_dropping)?;
+        self.check_torn(id, &reader)?;
         Ok(ReplayedSegment {
             id,
-            end: end.offset(),
-            durable: durable.max(expected_durable),
+            extent: reader.extent(),
+            durable,
             last_seqno: self.last_logged,
             is_torn: matches!(end, LogEnd::Torn { .. }),
             is_dropped: *is_dropping,
@@ -234,13 +238,9 @@ impl<'a> Replay<'a> {
         let padding = Padding::of_all(&unreadable);
         let padded: Arc<dyn FileSystem> = Arc::new(ReadingFileSystem::new(self.fs, padding));
         let segments = segments_in(&**self.fs, self.log_dir)?;
-        let damaged = DamagedLog {
-            fs: &padded,
-            unreadable: &unreadable,
-            dir: self.log_dir,
-            segments: &segments,
-            database: self.catalog.database,
-        };
+        let (dir, database) = (self.log_dir, self.catalog.database);
+        let damaged =
+            DamagedLog { fs: &padded, unreadable: &unreadable, dir, segments: &segments, database };
         // What cannot be read goes up to the next group that can, or to the end of the segment.
         let lost = |hole: Corruption, end: u64| {
             let Corruption { file, offset, what } = hole;
@@ -301,15 +301,6 @@ impl<'a> Replay<'a> {
         self.last_seqno = self.last_seqno.max(last_seqno);
     }
 
-    fn expected_header(&self, id: LogId) -> ExpectedHeader {
-        ExpectedHeader {
-            kind: FileKind::Log,
-            id: id.0,
-            database: Some(self.catalog.database),
-            newest_format: LOG_FORMAT_NEWEST,
-        }
-    }
-
     /// Refuses a segment whose end the mode does not accept, or one that shows that frames before
     /// it are missing.
     fn check_end(
@@ -337,6 +328,23 @@ impl<'a> Replay<'a> {
             false => "frames before this segment are missing",
         };
         Err(Corruption::new(id.file_name(), 0, what).into())
+    }
+
+    /// Refuses a torn end with frames behind it, if a later segment says that it was durable: a sync of a
+    /// segment covers all before it, and an open cuts torn ends off before more is written.
+    fn check_torn(&self, id: LogId, reader: &LogReader) -> std::result::Result<(), FileError> {
+        if !reader.has_frames_behind() {
+            return Ok(());
+        }
+        let segments = segments_in(&**self.fs, self.log_dir)?;
+        let unreadable = Unreadable::default();
+        let (fs, dir, database) = (self.fs, self.log_dir, self.catalog.database);
+        let log = DamagedLog { fs, unreadable: &unreadable, dir, segments: &segments, database };
+        let later: Vec<LogId> = self.catalog.logs.range(id..).skip(1).copied().collect();
+        match first_vouching(log, &later, &self.catalog.durable_logs)? {
+            Some(vouching) => Err(torn_before(id, reader.end().offset(), vouching).into()),
+            None => Ok(()),
+        }
     }
 
     /// Whether no frame is missing before the group. The first group may repeat what is in tables:

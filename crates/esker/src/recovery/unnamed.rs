@@ -7,12 +7,12 @@
 
 use std::path::Path;
 
-use esker_base::{Corruption, DatabaseId, FileKind, LogId, SeqNo};
+use esker_base::{Corruption, DatabaseId, LogId, SeqNo};
 use esker_env::{FileError, FileSystem, IoError};
-use esker_log::{ExpectedHeader, LogReader};
+use esker_log::LogReader;
 use esker_tree::Catalog;
 
-use crate::logs::LOG_FORMAT_NEWEST;
+use crate::logs::expected_header;
 use crate::logs::packed_group::StoredGroup;
 use crate::operation::GroupHeader;
 
@@ -20,7 +20,8 @@ use crate::operation::GroupHeader;
 pub(crate) const GOES_ON: &str = "the log goes on in this segment, and the manifest does not name it: its last edits are missing";
 
 /// Whether the segment `log` in `dir` begins with what follows number `last`, which is the last in the
-/// segments that `catalog` names.
+/// segments that `catalog` names; `None` if they have no groups. Then it may begin with some of what is in
+/// tables, as the first group of the log may.
 ///
 /// # Errors
 /// Of the system. What is damaged, what the device does not give, and what is of another database does
@@ -30,11 +31,12 @@ pub(crate) fn goes_on(
     dir: &Path,
     log: LogId,
     catalog: &Catalog,
-    last: SeqNo,
+    last: Option<SeqNo>,
 ) -> Result<bool, IoError> {
     let follows = |group: GroupHeader| {
-        let first = group.first_seqno;
-        catalog.last_seqno < first && first.get() == group.due_after(last)
+        let (first, due) = (group.first_seqno, group.due_after(last.unwrap_or(catalog.last_seqno)));
+        let follows = first.get() == due || (last.is_none() && first.get() < due);
+        catalog.last_seqno < first && follows
     };
     match first_group(fs, &dir.join(log.file_name()), log, catalog.database) {
         Ok(first) => Ok(first.is_some_and(follows)),
@@ -52,13 +54,7 @@ fn first_group(
     log: LogId,
     database: DatabaseId,
 ) -> Result<Option<GroupHeader>, FileError> {
-    let expected = ExpectedHeader {
-        kind: FileKind::Log,
-        id: log.0,
-        database: Some(database),
-        newest_format: LOG_FORMAT_NEWEST,
-    };
-    let mut reader = LogReader::open(fs, path, &expected)?;
+    let mut reader = LogReader::open(fs, path, &expected_header(log, database))?;
     while let Some(frame) = reader.next_frame()? {
         let group = StoredGroup::decode(frame.payload).map_err(|error| {
             Corruption::undecodable(log.file_name(), frame.offset, "a commit group", error)

@@ -6,6 +6,7 @@ mod blobs;
 mod crafted;
 mod holes;
 mod lost_edits;
+mod lost_front;
 mod misnamed;
 mod missing_edits;
 mod modes;

@@ -109,6 +109,28 @@ fn flushes_go_on_soon_after_a_disk_that_was_full_for_long_has_room() {
     assert!(db.health().failing_jobs.is_empty(), "{}", db.health());
 }
 
+/// Without background threads a write that needs a flush does it itself. But once a job had failed, writes
+/// were refused with its error, whatever had become of the disk.
+#[test]
+fn a_write_without_threads_flushes_though_a_job_has_failed_before() {
+    let fs = MemoryFileSystem::new(1);
+    let faults = FaultFileSystem::new(Arc::new(fs), Env::memory(1).clock);
+    let options = Options { background_threads: 0, ..Options::default() };
+    let small = KeyspaceOptions { memtable_bytes: 20_000, ..KeyspaceOptions::default() };
+    let env = env_over(Arc::new(faults.clone()));
+    let db = Db::builder(DIR).env(env).options(options).default_keyspace(small).open().unwrap();
+    faults.add(Rule::new(Fault::Error(28)).on(&[Operation::Create]).path("*.table"));
+    let mut puts = (0..1000_u32).map(|number| db.put(number.to_be_bytes(), [7; 1000]));
+    let full = puts.find_map(Result::err).expect("memtables are full some time");
+    assert_eq!(full.kind(), ErrorKind::NoSpace, "{full}");
+    while db.run_background_job() {}
+    assert_eq!(db.health().failing_jobs.len(), 1);
+    assert_eq!(puts.next().unwrap().unwrap_err().kind(), ErrorKind::NoSpace);
+    faults.clear();
+    puts.next().unwrap().unwrap();
+    assert!(db.health().failing_jobs.is_empty(), "{}", db.health());
+}
+
 /// The manifest could not be written. Each try of a flush or a compaction left its tables, and each put
 /// that needed a log segment left one: on a disk that is full, or full but for the log, that made it
 /// worse, and nothing removed them before the next open.

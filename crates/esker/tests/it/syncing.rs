@@ -210,20 +210,67 @@ fn what_a_failed_sync_has_not_stored_an_open_stores() {
 /// next one came behind it, with the same ids, and no open could make sense of both. Found by the simulator.
 #[test]
 fn an_edit_that_panicked_is_not_in_the_manifest_beside_the_next_one() {
-    for operation in [Operation::Write, Operation::Sync] {
+    for (operation, nth) in PANICS {
         let fs = MemoryFileSystem::new(1);
         let faults = FaultFileSystem::new(Arc::new(fs.clone()), Env::memory(1).clock);
         let db = open(&env_over(Arc::new(faults.clone())), &options()).unwrap();
-        faults.add(Rule::new(Fault::Panic).on(&[operation]).path("*.manifest").when(When::Nth(1)));
         let make = |name: &str| db.keyspace(name, KeyspaceOptions::default());
-        std::panic::catch_unwind(AssertUnwindSafe(|| make("first"))).unwrap_err();
-        faults.clear();
+        faults.add(panic_of_manifest(operation, nth));
+        let error = make("first").unwrap_err();
+        let what = "the write of the manifest panicked: fault: cannot";
+        assert!(error.to_string().contains(what), "{error}");
+        assert_eq!(faults.injected().len(), 1);
         make("second").unwrap().put("key", "value").unwrap();
         drop(db);
         let db = open(&env_of(&fs), &options()).unwrap();
         let second = db.existing_keyspace("second").unwrap().expect("it was made");
         assert_eq!(second.get("key").unwrap().unwrap(), "value", "{operation:?}");
         assert!(db.existing_keyspace("first").unwrap().is_none(), "{operation:?}");
+    }
+}
+
+/// The write of an edit, its sync, and the write of what vouches for it.
+const PANICS: [(Operation, u64); 3] =
+    [(Operation::Write, 1), (Operation::Sync, 1), (Operation::Write, 2)];
+
+fn panic_of_manifest(operation: Operation, nth: u64) -> Rule {
+    Rule::new(Fault::Panic).on(&[operation]).path("*.manifest*").when(When::Nth(nth))
+}
+
+/// The panic went past all that is done about an edit that may or may not be in the file. A flush left its
+/// table in the manifest and not in the tree, where it hid what was newer after the next open; a bulk load
+/// removed files that the manifest named; and a dropped keyspace was written to.
+#[test]
+fn what_an_edit_that_panicked_was_of_is_whole_after_the_next_open() {
+    for (operation, nth) in PANICS {
+        let fs = MemoryFileSystem::new(1);
+        let faults = FaultFileSystem::new(Arc::new(fs.clone()), Env::memory(1).clock);
+        let db = open(&env_over(Arc::new(faults.clone())), &options()).unwrap();
+        let dropped = db.keyspace("dropped", KeyspaceOptions::default()).unwrap();
+        db.put("key", "old").unwrap();
+        faults.add(panic_of_manifest(operation, nth));
+        db.flush().unwrap_err();
+        db.delete("key").unwrap();
+        db.flush().unwrap();
+        db.compact::<&[u8]>(..).unwrap();
+        faults.clear();
+        faults.add(panic_of_manifest(operation, nth));
+        let mut loader = db.bulk_loader(db.default_keyspace()).unwrap();
+        loader.put("loaded", "value").unwrap();
+        loader.finish().unwrap_err();
+        faults.clear();
+        faults.add(panic_of_manifest(operation, nth));
+        db.drop_keyspace(&dropped).unwrap_err();
+        faults.clear();
+        let is_written = dropped.put_with("key", "value", Durability::Power).is_ok();
+        drop((dropped, db));
+        let db = open(&env_of(&fs.crash(CrashPolicy::AllLost, 0)), &options()).unwrap();
+        assert!(db.get("key").unwrap().is_none(), "{operation:?} {nth}");
+        let loaded = db.get("loaded").unwrap();
+        assert!(loaded.is_none_or(|value| value == "value"), "{operation:?} {nth}");
+        let left = db.existing_keyspace("dropped").unwrap();
+        let left = left.and_then(|keyspace| keyspace.get("key").unwrap());
+        assert_eq!(left.is_some(), is_written, "{operation:?} {nth}");
     }
 }
 

@@ -80,6 +80,27 @@ fn a_segment_that_the_log_goes_on_in_is_no_orphan() {
     }
 }
 
+/// Numbers that are in no log came first, and no segment that the manifest names has a group.
+#[test]
+fn the_first_segment_of_all_is_no_orphan_behind_writes_without_a_log() {
+    let env = Env::memory(1);
+    let db = open(&env, RecoveryMode::TornTail).unwrap();
+    let without_log = KeyspaceOptions { log: false, ..KeyspaceOptions::default() };
+    let unlogged = db.keyspace("unlogged", without_log).unwrap();
+    unlogged.put("a", "1").unwrap();
+    unlogged.flush().unwrap();
+    db.put_with("k", "v", Durability::Power).unwrap();
+    drop((unlogged, db));
+    cut_before(&env, |record| matches!(record, EditRecord::LogAdded(_)));
+    let error = open(&env, RecoveryMode::TornTail).unwrap_err();
+    assert!(error.to_string().contains("the log goes on in this segment"), "{error}");
+    let files = Files(&env);
+    assert!(!files.verify().is_sound());
+    files.doctor().repair(&RepairOptions::default(), &mut |_| {}).unwrap();
+    let db = open(&env, RecoveryMode::Strict).unwrap();
+    assert_eq!(db.get("k").unwrap().unwrap(), "v");
+}
+
 /// A repair left what was written to it out of the new tables, said that nothing was lost, and the next
 /// open removed the log.
 #[test]
