@@ -6,6 +6,7 @@
 //! states that the promises allow. With even seeds, the log is in a separate directory.
 //! `ESKER_SEED` and `ESKER_BUDGET` as in `model`.
 
+mod failing;
 mod nested;
 mod profiles;
 
@@ -143,6 +144,20 @@ fn lose_power(
         assert_eq!(first, second, "{when}: recovering twice");
         go_on(fs, states, first, when);
     }
+}
+
+/// What the crashes stand for is said of every kind of operation.
+#[test]
+fn the_work_has_every_kind_of_step() {
+    let profiles = [
+        &profiles::SEVERAL_KEYSPACES,
+        &profiles::MANY_SEGMENTS,
+        &profiles::NO_SYNCS,
+        &profiles::CHANGING_KEYSPACES,
+        &profiles::WITHOUT_LOG,
+    ];
+    let steps = profiles.iter().flat_map(|profile| [1, 2].map(|seed| script(profile, seed)));
+    assert_eq!(Step::kinds_missing(&steps.flatten().collect::<Vec<_>>()), [""; 0]);
 }
 
 #[test]

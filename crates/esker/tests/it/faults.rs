@@ -16,13 +16,14 @@ use esker::env::{
 };
 use esker::{Error, ErrorKind};
 
-use crate::random::{budget, for_each_seed};
+use crate::random::{Rng, budget, for_each_seed};
 use crate::recovered::{DIR, Found, Loss, log_dir_of, options_over, recover};
 use crate::state::Write;
 use crate::tally::Tally;
 use crate::workload::{Driver, Profile, Step, script};
 
 const EIO: i32 = 5;
+const EMFILE: i32 = 24;
 const ENOSPC: i32 = 28;
 
 const WORK: Profile = Profile {
@@ -43,17 +44,28 @@ struct Kind {
     operations: &'static [Operation],
 }
 
-const KINDS: [Kind; 6] = [
+const KINDS: [Kind; 8] = [
     Kind { fault: Fault::Error(EIO), is_for_ever: false, operations: &[] },
     Kind { fault: Fault::Error(EIO), is_for_ever: true, operations: &[] },
     Kind { fault: Fault::Error(ENOSPC), is_for_ever: false, operations: NEEDS_SPACE },
     Kind { fault: Fault::Error(ENOSPC), is_for_ever: true, operations: NEEDS_SPACE },
     Kind { fault: Fault::TornWrite(ENOSPC), is_for_ever: true, operations: &[Operation::Write] },
+    Kind { fault: Fault::Error(EMFILE), is_for_ever: false, operations: NEEDS_DESCRIPTOR },
+    Kind { fault: Fault::Error(EMFILE), is_for_ever: true, operations: NEEDS_DESCRIPTOR },
     Kind { fault: Fault::Short, is_for_ever: true, operations: &[] },
 ];
 
 const NEEDS_SPACE: &[Operation] =
     &[Operation::Create, Operation::Write, Operation::Allocate, Operation::Sync];
+
+const NEEDS_DESCRIPTOR: &[Operation] = &[
+    Operation::Create,
+    Operation::Open,
+    Operation::OpenForWrite,
+    Operation::List,
+    Operation::SyncDir,
+    Operation::Lock,
+];
 
 /// The operations of `seed`, with a look at everything in between.
 fn work(seed: u64) -> Vec<Step> {
@@ -155,8 +167,12 @@ impl Run {
         }
         let states = self.driver.journal.states();
         let marks = self.driver.journal.marks();
-        let crashed = self.fs.crash(CrashPolicy::AllLost, 0);
-        recover(&crashed, &states, &marks, Loss::Power, &format!("{}, power lost", self.when));
+        let mut rng = Rng::new(self.faults.calls());
+        for policy in [CrashPolicy::AllLost, *rng.pick(&CrashPolicy::ALL)] {
+            let crashed = self.fs.crash(policy, rng.next());
+            let when = format!("{}, power lost, {policy:?}", self.when);
+            recover(&crashed, &states, &marks, Loss::Power, &when);
+        }
         self.driver.db = None;
         recover(&self.fs.snapshot(), &states, &marks, Loss::Process, &self.when);
     }
@@ -237,13 +253,28 @@ fn no_space_at_every_call_that_needs_some() {
 }
 
 #[test]
+fn no_descriptor_at_every_call_that_needs_one() {
+    for_each_seed("no_descriptor_at_every_call_that_needs_one", 2, |seed| {
+        fail_everywhere(seed, &KINDS[5..7]);
+    });
+    FAULTS.print();
+}
+
+/// What the faults stand for is said of every kind of operation.
+#[test]
+fn the_work_has_every_kind_of_step() {
+    let steps = [1, 2, 3].map(work).concat();
+    assert_eq!(Step::kinds_missing(&steps), [""; 0]);
+}
+
+#[test]
 fn short_reads_and_writes_are_completed() {
     for_each_seed("short_reads_and_writes_are_completed", 1, |seed| {
         let steps = work(seed);
         let calls = Run::new(seed, String::new()).work(&steps, None);
         for call in (1..=calls).step_by(20 / budget().min(20) as usize) {
             let mut run = Run::new(seed, format!("seed {seed}, short from {call}"));
-            let rule = Rule::new(KINDS[5].fault.clone()).when(When::From(call));
+            let rule = Rule::new(KINDS[7].fault.clone()).when(When::From(call));
             run.work(&steps, Some(rule));
             let db = run.driver.db.clone().expect("short calls are no errors");
             assert!(db.health().is_good());

@@ -120,7 +120,7 @@ fn a_write_without_threads_flushes_though_a_job_has_failed_before() {
     let env = env_over(Arc::new(faults.clone()));
     let db = Db::builder(DIR).env(env).options(options).default_keyspace(small).open().unwrap();
     faults.add(Rule::new(Fault::Error(28)).on(&[Operation::Create]).path("*.table"));
-    let mut puts = (0..1000_u32).map(|number| db.put(number.to_be_bytes(), [7; 1000]));
+    let mut puts = (0..1000_u32).map(|number| db.put(number.to_le_bytes(), [7; 1000]));
     let full = puts.find_map(Result::err).expect("memtables are full some time");
     assert_eq!(full.kind(), ErrorKind::NoSpace, "{full}");
     while db.run_background_job() {}

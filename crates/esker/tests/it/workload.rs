@@ -40,6 +40,28 @@ pub(crate) enum Step {
 }
 
 impl Step {
+    /// The kinds of steps that are not among `steps`; reads come in between.
+    pub(crate) fn kinds_missing(steps: &[Self]) -> Vec<&'static str> {
+        let kinds: [(&str, fn(&Self) -> bool); 13] = [
+            ("write", |step| matches!(step, Self::Write(..))),
+            ("ingest by copy", |step| matches!(step, Self::Ingest(_, false))),
+            ("ingest by move", |step| matches!(step, Self::Ingest(_, true))),
+            ("bulk load", |step| matches!(step, Self::BulkLoad(_))),
+            ("sync", |step| matches!(step, Self::Sync)),
+            ("flush", |step| matches!(step, Self::Flush(_))),
+            ("compact", |step| matches!(step, Self::Compact(_))),
+            ("start a compaction", |step| matches!(step, Self::StartCompaction(_))),
+            ("job", |step| matches!(step, Self::Job)),
+            ("create", |step| matches!(step, Self::Create(..))),
+            ("drop", |step| matches!(step, Self::Drop(_))),
+            ("close and reopen", |step| matches!(step, Self::Reopen { closes: true })),
+            ("reopen", |step| matches!(step, Self::Reopen { closes: false })),
+        ];
+        let is_missing =
+            |(name, is): (&'static str, fn(&Self) -> bool)| (!steps.iter().any(is)).then_some(name);
+        kinds.into_iter().filter_map(is_missing).collect()
+    }
+
     /// The step in a few words: what it writes is too long.
     pub(crate) fn name(&self) -> String {
         match self {
