@@ -17,13 +17,14 @@ use std::time::Duration;
 
 use esker_base::{EntryKind, KeyspaceId, SeqNo};
 use esker_cache::Budget;
-use esker_env::ManualClock;
+use esker_env::{Clock, ManualClock};
 use esker_tree::Version;
 
 use crate::engine::snapshots::Snapshots;
 use crate::keyspace_core::{KeyspaceCore, Settings};
 use crate::options::KeyspaceOptions;
 use crate::sync::Mutex;
+use crate::sync::atomic::{AtomicU64, Ordering};
 
 /// Runs `model` in many orders.
 #[cfg(loom)]
@@ -127,5 +128,42 @@ fn a_snapshot_is_known_to_a_job_or_stands_after_what_the_job_was_told() {
         let readers = told.lock().unwrap().take().unwrap();
         let is_known = readers.snapshots.contains(&pin.seqno());
         assert!(is_known || readers.visible <= pin.seqno(), "{readers:?} and {pin:?}");
+    });
+}
+
+/// A wall clock in milliseconds; others may go on at each look at it.
+#[derive(Debug)]
+struct SteppedClock(AtomicU64);
+
+impl Clock for SteppedClock {
+    fn now(&self) -> Duration {
+        self.wall()
+    }
+
+    fn wall(&self) -> Duration {
+        Duration::from_millis(self.0.load(Ordering::Acquire))
+    }
+
+    fn sleep(&self, _: Duration) {
+        unreachable!("snapshots do not wait");
+    }
+}
+
+/// A snapshot had the time after the renewal of a value, and the number before it.
+#[test]
+fn the_time_of_a_snapshot_is_one_at_which_its_number_was_visible() {
+    in_many_orders(|| {
+        let clock = Arc::new(SteppedClock(AtomicU64::new(0)));
+        let snapshots = Arc::new(Snapshots::starting_at(SeqNo::ZERO, clock.clone()));
+        let writer = Arc::clone(&snapshots);
+        let join = spawn(move || {
+            // The value that expires at 10 is renewed before, and then the time comes.
+            writer.publish(SeqNo::ZERO.plus(1));
+            clock.0.store(10, Ordering::Release);
+        });
+        let pin = snapshots.pin(Duration::ZERO);
+        let is_renewed = SeqNo::ZERO < pin.seqno();
+        assert!(is_renewed || pin.millis() < 10, "the value is missing for {pin:?}");
+        join();
     });
 }

@@ -71,15 +71,30 @@ impl Snapshots {
         self.visible.store(seqno.get(), Ordering::Release);
     }
 
+    /// The visible sequence number, and a time at which it was the visible one: in milliseconds
+    /// since the epoch.
+    ///
+    /// At a later time, a value could have expired that was renewed before, which a reader at this
+    /// number does not see.
+    pub(crate) fn moment(&self) -> (SeqNo, u64) {
+        loop {
+            let seqno = self.visible();
+            let millis = self.clock.now();
+            if self.visible() == seqno {
+                return (seqno, millis);
+            }
+        }
+    }
+
     /// Pins the visible sequence number, and the time that expiry goes by.
     pub(crate) fn pin(self: &Arc<Self>, now: Duration) -> PinnedSeqNo {
         let is_early = esker_base::planted::is("snapshot-seen-before-pinned");
         let early = is_early.then(|| self.visible());
         let mut pinned = self.pinned.lock().unwrap_or_else(PoisonError::into_inner);
-        let seqno = early.unwrap_or_else(|| self.visible());
-        let id = self.next_pin.fetch_add(1, Ordering::Relaxed);
         // Under the lock, so that no job has been given a later time as passed by every reader.
-        let millis = self.clock.now();
+        let (seqno, millis) = self.moment();
+        let seqno = early.unwrap_or(seqno);
+        let id = self.next_pin.fetch_add(1, Ordering::Relaxed);
         pinned.entry(seqno).or_default().insert(id, Pin { taken: now, millis });
         PinnedSeqNo { seqno, id, millis, snapshots: Arc::clone(self) }
     }
