@@ -41,6 +41,7 @@ pub struct PointMerge {
     operands: Operands,
     /// When the value that was met expires or has expired, if ever.
     expiry: Option<u64>,
+    has_met_expired: bool,
     /// How many operands there are, if there were too many.
     counted: Option<u64>,
 }
@@ -60,6 +61,13 @@ impl PointMerge {
     #[must_use]
     pub const fn expiry(&self) -> Option<u64> {
         self.expiry
+    }
+
+    /// Whether a value was met that had expired by the time of the context: so the answer is what it
+    /// is because of that time.
+    #[must_use]
+    pub const fn has_met_expired(&self) -> bool {
+        self.has_met_expired
     }
 
     /// Takes the newest visible entry of `key` in a source. If older entries matter, continues in
@@ -182,9 +190,13 @@ impl PointMerge {
     }
 
     fn note_expiry(&mut self, meaning: Meaning, kind: EntryKind, stored: &[u8]) {
+        if kind != EntryKind::ExpiringPut {
+            return;
+        }
+        let has_expired = meaning == Meaning::Nothing;
+        self.has_met_expired |= has_expired;
         // The result of merging operands over an expired value does not expire.
-        let counts = meaning != Meaning::Nothing || self.operands.is_empty();
-        if kind == EntryKind::ExpiringPut && counts {
+        if !has_expired || self.operands.is_empty() {
             self.expiry = expiry_of(stored);
         }
     }

@@ -12,6 +12,7 @@ use crate::error::Result;
 use crate::key_order::KeyOrder;
 use crate::keyspace_core::KeyspaceCore;
 use crate::keyspace_core::read_view::ReadView;
+use crate::read::AsOf;
 use crate::read::sources::{coverage, prefix_excludes, run_count, source_cursors};
 
 /// A movable position among the entries of a keyspace, as of one moment.
@@ -69,6 +70,8 @@ pub(crate) struct Moment {
     keyspace: Arc<KeyspaceCore>,
     view: Arc<ReadView>,
     seqno: SeqNo,
+    /// What expiry goes by, in milliseconds since the epoch.
+    millis: u64,
     /// Where keys are not stored as they are.
     code: Option<Arc<dyn KeyOrder>>,
     pin: Option<Arc<PinnedSeqNo>>,
@@ -86,16 +89,13 @@ impl Moment {
     ) -> Result<Self> {
         engine.check_open()?;
         let code = keyspace.key_code()?;
-        let (view, seqno) = keyspace.view_with_seqno(|| {
-            pin.as_ref().map_or_else(|| engine.snapshots.visible(), |pin| pin.seqno())
-        });
-        // Behind the view: see `live_view`.
-        keyspace.check_live()?;
+        let AsOf { view, seqno, millis } = engine.as_of(keyspace, pin.as_deref())?;
         Ok(Self {
             engine: Arc::clone(engine),
             keyspace: Arc::clone(keyspace),
             view,
             seqno,
+            millis,
             code,
             pin,
         })
@@ -153,12 +153,12 @@ impl Cursor {
 
     /// A cursor over the stored keys of `range` at that moment.
     pub(crate) fn at(moment: Moment, range: KeyRange) -> Result<Self> {
-        let Moment { engine, keyspace, view, seqno, code, pin } = moment;
+        let Moment { engine, keyspace, view, seqno, millis, code, pin } = moment;
         let shown = code.map(|code| ShownKey { code, key: Vec::new(), is_bad: false });
         let counters = &engine.counters;
         let sources =
             source_cursors(&view, &range, seqno, |table| prefix_excludes(table, &range, counters))?;
-        let context = engine.read_context(&keyspace, engine.time_of(pin.as_deref()));
+        let context = engine.read_context(&keyspace, millis);
         let origin = Origin {
             engine,
             keyspace,

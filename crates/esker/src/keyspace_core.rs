@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use esker_base::{KeyspaceId, SeqNo};
+use esker_base::KeyspaceId;
 use esker_cache::Budget;
 use esker_tree::{Busy, Version};
 
@@ -169,7 +169,9 @@ impl KeyspaceCore {
     /// If the view were replaced between the two loads, a memtable that is not in it could hold
     /// entries below the number, or a compaction could have dropped entries that only an older
     /// number sees. So the pair is used only if the view is still current afterwards.
-    pub(crate) fn view_with_seqno(&self, seqno: impl Fn() -> SeqNo) -> (Arc<ReadView>, SeqNo) {
+    ///
+    /// `seqno` may add to the number what else is of that moment.
+    pub(crate) fn view_with_seqno<N>(&self, seqno: impl Fn() -> N) -> (Arc<ReadView>, N) {
         loop {
             let generation = self.view_generation.load(Ordering::Acquire);
             let view = self.view();
@@ -178,6 +180,12 @@ impl KeyspaceCore {
                 return (view, seqno);
             }
         }
+    }
+
+    /// Whether `view`, which the caller has been holding since it was the current one, still is.
+    pub(crate) fn is_current(&self, view: &ReadView) -> bool {
+        let current = self.view.read().unwrap_or_else(PoisonError::into_inner);
+        std::ptr::eq(&**current, view)
     }
 
     /// How many times the view was replaced.

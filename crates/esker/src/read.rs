@@ -7,7 +7,6 @@ mod search;
 pub(crate) mod sources;
 
 use std::borrow::Cow;
-use std::cell::OnceCell;
 use std::sync::Arc;
 
 use esker_base::SeqNo;
@@ -23,8 +22,16 @@ use crate::expiry::Expiry;
 use crate::keyspace_core::KeyspaceCore;
 use crate::keyspace_core::read_view::ReadView;
 use crate::read::read_ahead::{ASKED_MAX, Announcer, KeyAhead, look_ahead};
-use crate::read::search::find_from;
-pub(crate) use crate::read::search::{GetTrace, Target, find};
+pub(crate) use crate::read::search::{Basis, GetTrace, Target, find};
+use crate::read::search::{Taken, find_from};
+
+/// A view, and the number and the time to read it at, all of one moment.
+pub(crate) struct AsOf {
+    pub(crate) view: Arc<ReadView>,
+    pub(crate) seqno: SeqNo,
+    /// What expiry goes by, in milliseconds since the epoch.
+    pub(crate) millis: u64,
+}
 
 /// A value, and where it was found. Borrows from the view that was searched.
 pub(crate) enum Found<'a> {
@@ -42,6 +49,13 @@ impl Found<'_> {
             Self::Memtable { value, .. } => value,
             Self::Table(slice) => slice,
             Self::Made(value) => value,
+        }
+    }
+
+    fn into_bytes(self) -> Vec<u8> {
+        match self {
+            Self::Made(value) => value,
+            found => found.as_bytes().to_vec(),
         }
     }
 
@@ -92,14 +106,49 @@ impl Engine {
     ) -> Result<Option<R>> {
         self.check_open()?;
         let key = &*keyspace.stored_key(key)?;
-        // The view first, then the number: so every entry visible at the number is either in the
-        // view or in a newer memtable. A concurrent write of this one key may count as before or
-        // after this read.
+        // The view first, then the number: so every entry visible at the number is in the view, or
+        // in a memtable or table that came later. An entry of the view that decides by itself was
+        // thus the current one at some moment since the call, and a concurrent write of this one
+        // key may count as before or after this read. Of any other entry that is not certain: see
+        // `Taken`.
         let view = keyspace.live_view()?;
         let snapshot = self.seqno_of(pin);
         let target = Target { keyspace, view: &view, key, snapshot };
-        let context = || self.read_context(keyspace, self.time_of(pin));
-        Ok(find(target, context, &mut NoTrace)?.map(use_value))
+        Ok(find(target, || self.basis(keyspace, pin), &mut NoTrace)?.map(use_value))
+    }
+
+    /// What a read goes by whose view and number were taken in turn.
+    fn basis(&self, keyspace: &KeyspaceCore, pin: Option<&PinnedSeqNo>) -> Basis<'_> {
+        let context = self.read_context(keyspace, self.time_of(pin));
+        Basis { context, taken: pin.map_or(Taken::InTurn(self), |_| Taken::AtOnce) }
+    }
+
+    /// The value of a stored key now, and when it expires. Takes view, number and time at once.
+    pub(crate) fn find_at_once(
+        &self,
+        keyspace: &KeyspaceCore,
+        key: &[u8],
+        keys_only: bool,
+    ) -> Result<Option<(Vec<u8>, Option<u64>)>> {
+        let AsOf { view, seqno, millis } = self.as_of(keyspace, None)?;
+        let target = Target { keyspace, view: &view, key, snapshot: seqno };
+        let context = ReadContext { keys_only, ..self.read_context(keyspace, millis) };
+        let mut trace = ExpiryTrace::default();
+        let found = find(target, || Basis::at_once(context), &mut trace)?;
+        Ok(found.map(|found| (found.into_bytes(), trace.expiry)))
+    }
+
+    /// The present moment in `keyspace`, or with `pin` the one that it pinned.
+    ///
+    /// # Errors
+    /// `Closed` if the keyspace was dropped.
+    pub(crate) fn as_of(&self, keyspace: &KeyspaceCore, pin: Option<&PinnedSeqNo>) -> Result<AsOf> {
+        let (view, (seqno, millis)) = keyspace.view_with_seqno(|| {
+            pin.map_or_else(|| self.snapshots.moment(), |pin| (pin.seqno(), pin.millis()))
+        });
+        // After taking the view: see `live_view`.
+        keyspace.check_live()?;
+        Ok(AsOf { view, seqno, millis })
     }
 
     fn seqno_of(&self, pin: Option<&PinnedSeqNo>) -> SeqNo {
@@ -108,7 +157,7 @@ impl Engine {
 
     /// The time that decides expiry: that of a snapshot, or now. To be called after taking the view
     /// that it is applied to.
-    pub(crate) fn time_of(&self, pin: Option<&PinnedSeqNo>) -> u64 {
+    fn time_of(&self, pin: Option<&PinnedSeqNo>) -> u64 {
         pin.map_or_else(|| self.snapshots.clock.now(), PinnedSeqNo::millis)
     }
 
@@ -141,11 +190,11 @@ impl Engine {
         let key = &*keyspace.stored_key(key)?;
         let view = keyspace.live_view()?;
         let target = Target { keyspace, view: &view, key, snapshot: self.seqno_of(pin) };
-        let context = || {
-            let context = self.read_context(keyspace, self.time_of(pin));
-            ReadContext { keys_only: true, ..context }
+        let basis = || {
+            let Basis { context, taken } = self.basis(keyspace, pin);
+            Basis { context: ReadContext { keys_only: true, ..context }, taken }
         };
-        Ok(find(target, context, trace)?.map(drop))
+        Ok(find(target, basis, trace)?.map(drop))
     }
 
     pub(crate) fn get(
@@ -166,8 +215,8 @@ impl Engine {
         snapshot: SeqNo,
     ) -> Result<Option<Value>> {
         keyspace.check_live()?;
-        let context = || self.read_context(keyspace, self.time_of(None));
-        let found = find(Target { keyspace, view, key, snapshot }, context, &mut NoTrace)?;
+        let basis = || Basis::at_once(self.read_context(keyspace, self.time_of(None)));
+        let found = find(Target { keyspace, view, key, snapshot }, basis, &mut NoTrace)?;
         Ok(found.map(Found::into_value))
     }
 
@@ -181,11 +230,7 @@ impl Engine {
         self.check_open()?;
         let stored = |key: &'k K| keyspace.stored_key(key.as_ref());
         let keys: Vec<Cow<'k, [u8]>> = keys.iter().map(stored).collect::<Result<_>>()?;
-        let (view, snapshot) = keyspace.view_with_seqno(|| self.seqno_of(pin));
-        // After taking the view: see `live_view`.
-        keyspace.check_live()?;
-        // One time for all keys, determined only if one of them needs it.
-        let time = OnceCell::new();
+        let AsOf { view, seqno: snapshot, millis } = self.as_of(keyspace, pin)?;
         let mut values = Vec::with_capacity(keys.len());
         let mut announcer = Announcer::new(&view, snapshot, &keys);
         let mut ahead = [KeyAhead::default(); ASKED_MAX];
@@ -195,10 +240,9 @@ impl Engine {
             }
             announcer.go_on_to(number);
             let target = Target { keyspace, view: &view, key, snapshot };
-            let now = || *time.get_or_init(|| self.time_of(pin));
-            let context = || self.read_context(keyspace, now());
-            let found =
-                find_from(Some(ahead[number % ASKED_MAX]), target, context, &mut announcer)?;
+            let basis = || Basis::at_once(self.read_context(keyspace, millis));
+            let ahead = Some(ahead[number % ASKED_MAX]);
+            let found = find_from(ahead, target, basis, &mut announcer)?;
             values.push(found.map(Found::into_value));
         }
         Ok(values)

@@ -14,7 +14,7 @@ use crate::cursor::Cursor;
 use crate::engine::Engine;
 use crate::error::Result;
 use crate::keyspace_core::KeyspaceCore;
-use crate::read::{GetTrace, Target, find};
+use crate::read::{AsOf, Basis, GetTrace, Target, find};
 
 /// How a point read went.
 #[derive(Clone, Debug)]
@@ -339,14 +339,13 @@ impl Engine {
     ) -> Result<GetExplanation> {
         self.check_open()?;
         let stored = keyspace.stored_key(key)?;
-        let view = keyspace.live_view()?;
-        let snapshot = self.snapshots.visible();
+        let AsOf { view, seqno: snapshot, millis } = self.as_of(keyspace, None)?;
         let mut recorder = Recorder::default();
         let started = self.now();
         let target = Target { keyspace, view: &view, key: &stored, snapshot };
-        let now_millis = self.time_of(None);
-        let found = find(target, || self.read_context(keyspace, now_millis), &mut recorder)?;
-        let rest = |expiry: u64| Duration::from_millis(expiry.saturating_sub(now_millis));
+        let basis = || Basis::at_once(self.read_context(keyspace, millis));
+        let found = find(target, basis, &mut recorder)?;
+        let rest = |expiry: u64| Duration::from_millis(expiry.saturating_sub(millis));
         Ok(GetExplanation {
             key: key.to_vec(),
             snapshot: snapshot.get(),

@@ -6,6 +6,10 @@
 //! A put or a tombstone decides at once. Every other kind is handled by a [`PointRead`], off this
 //! path; merge operands make the search go on to older sources. A range tombstone over the key ends
 //! the search after the source that has it: everything older is hidden.
+//!
+//! A reader may have taken its view, its number and its time in turn. What decides at once is then
+//! what the key had at some moment in between. Where several entries or the time count, they must
+//! be of one moment, and a [`PointRead`] that finds them not to be starts over: see [`Taken`].
 
 use std::ops::ControlFlow::{self, Break, Continue};
 
@@ -17,6 +21,7 @@ use esker_tree::{
     VisibleCursor,
 };
 
+use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::keyspace_core::KeyspaceCore;
 use crate::keyspace_core::read_view::ReadView;
@@ -62,15 +67,42 @@ pub(crate) struct Target<'a> {
     pub(crate) snapshot: SeqNo,
 }
 
-/// The value of a key, if it has one. `context` is asked for only if the newest visible entry is
+/// What a point read goes by once it has met an entry that is neither a put nor a tombstone.
+pub(crate) struct Basis<'a> {
+    pub(crate) context: ReadContext,
+    pub(crate) taken: Taken<'a>,
+}
+
+impl Basis<'_> {
+    pub(crate) const fn at_once(context: ReadContext) -> Self {
+        Self { context, taken: Taken::AtOnce }
+    }
+}
+
+/// How the view, the number and the time of a point read were taken.
+///
+/// Taken in turn, they may show what never was. A load can put a value into the tables behind the
+/// view, and a merge can then add an operand to a memtable of the view, before the number is taken:
+/// the value beneath the operand is then not the one in the view. And a value that has expired by
+/// the time may have been renewed before, but after the number was taken.
+#[derive(Clone, Copy)]
+pub(crate) enum Taken<'a> {
+    /// They are of one moment, or those of a snapshot.
+    AtOnce,
+    /// First the view, then the latest number, then the time. If the answer depends on more than
+    /// one of them, and it is not certain that they are of one moment, the engine reads again.
+    InTurn(&'a Engine),
+}
+
+/// The value of a key, if it has one. `basis` is asked for only if the newest visible entry is
 /// neither a put nor a tombstone.
 #[inline]
 pub(crate) fn find<'a, T: GetTrace>(
     target: Target<'a>,
-    context: impl FnOnce() -> ReadContext,
+    basis: impl FnOnce() -> Basis<'a>,
     trace: &mut T,
 ) -> Result<Option<Found<'a>>> {
-    find_from(None, target, context, trace)
+    find_from(None, target, basis, trace)
 }
 
 /// As [`find`], but continues from what a look-ahead has found, if there was one.
@@ -78,11 +110,11 @@ pub(crate) fn find<'a, T: GetTrace>(
 pub(super) fn find_from<'a, T: GetTrace>(
     ahead: Option<KeyAhead<'_>>,
     target: Target<'a>,
-    context: impl FnOnce() -> ReadContext,
+    basis: impl FnOnce() -> Basis<'a>,
     trace: &mut T,
 ) -> Result<Option<Found<'a>>> {
     let Target { view, key, snapshot, .. } = target;
-    let mut search = Search { target, context: Some(context), other: None };
+    let mut search = Search { target, basis: Some(basis), other: None };
     for memtable in view.memtables() {
         let covering = memtable.covering(key, snapshot);
         let entry = memtable.get(key, snapshot).filter(|entry| is_above(entry.trailer, covering));
@@ -134,12 +166,12 @@ pub(super) fn find_from<'a, T: GetTrace>(
 /// A point read on its way from newer sources to older ones.
 struct Search<'a, F> {
     target: Target<'a>,
-    context: Option<F>,
+    basis: Option<F>,
     /// Set once an entry was met that is neither a put nor a tombstone.
     other: Option<PointRead<'a>>,
 }
 
-impl<'a, F: FnOnce() -> ReadContext> Search<'a, F> {
+impl<'a, F: FnOnce() -> Basis<'a>> Search<'a, F> {
     /// Processes the newest visible entry of a source. A range tombstone of the source may hide
     /// everything older than `covering`. Breaks with the answer once it is known.
     #[inline]
@@ -154,10 +186,10 @@ impl<'a, F: FnOnce() -> ReadContext> Search<'a, F> {
             EntryKind::Put if self.other.is_none() => Break(Ok(Some(found))),
             EntryKind::Tombstone if self.other.is_none() => Break(Ok(None)),
             _ => {
-                let other = PointRead::start(&mut self.other, self.target, &mut self.context);
+                let other = PointRead::start(&mut self.other, self.target, &mut self.basis);
                 match other.step((trailer, found), covering, cursor, trace) {
                     Ok(None) => Continue(()),
-                    Ok(Some(answer)) => Break(other.end(answer, trace)),
+                    Ok(Some(answer)) => Break(Ok(other.end(answer, trace))),
                     Err(error) => Break(Err(error)),
                 }
             }
@@ -198,6 +230,7 @@ fn tell_outside<T: GetTrace>(target: Target<'_>, told: &mut usize, end: usize, t
 struct PointRead<'a> {
     target: Target<'a>,
     context: ReadContext,
+    taken: Taken<'a>,
     merge: PointMerge,
 }
 
@@ -206,18 +239,52 @@ impl<'a> PointRead<'a> {
     fn start<'r>(
         read: &'r mut Option<Self>,
         target: Target<'a>,
-        context: &mut Option<impl FnOnce() -> ReadContext>,
+        basis: &mut Option<impl FnOnce() -> Basis<'a>>,
     ) -> &'r mut Self {
         read.get_or_insert_with(|| {
-            let context = context.take().expect("a read starts once");
-            Self { target, context: context(), merge: PointMerge::default() }
+            let basis = basis.take().expect("a read starts once");
+            let Basis { context, taken } = basis();
+            Self { target, context, taken, merge: PointMerge::default() }
         })
+    }
+
+    /// Whether what lies beneath an operand in the view is what lay there when it was written.
+    fn has_whole_view(&self) -> bool {
+        match self.taken {
+            Taken::AtOnce => true,
+            Taken::InTurn(_) => self.target.keyspace.is_current(self.target.view),
+        }
+    }
+
+    /// Whether view and number were the current ones at the time of the context.
+    fn is_of_one_moment(&self) -> bool {
+        match self.taken {
+            Taken::AtOnce => true,
+            Taken::InTurn(engine) => {
+                engine.snapshots.visible() == self.target.snapshot && self.has_whole_view()
+            }
+        }
+    }
+
+    /// Reads again, with view, number and time taken at once.
+    fn start_over<T: GetTrace>(&mut self, trace: &mut T) -> Result<Option<Found<'a>>> {
+        // What was met does not count.
+        self.merge = PointMerge::default();
+        let Taken::InTurn(engine) = self.taken else {
+            unreachable!("what was taken at once is of one moment");
+        };
+        let Target { keyspace, key, .. } = self.target;
+        let found = engine.find_at_once(keyspace, key, self.context.keys_only)?;
+        Ok(found.map(|(value, expiry)| {
+            expiry.into_iter().for_each(|millis| trace.expires(millis));
+            Found::Made(value)
+        }))
     }
 
     /// Processes the newest visible entry of a source, and returns the answer if it is then known.
     /// A range tombstone of the source may hide everything older than `covering`.
     #[cold]
-    fn step<C: Cursor, T: ReadTrace>(
+    fn step<C: Cursor, T: GetTrace>(
         &mut self,
         (trailer, found): (Trailer, Found<'a>),
         covering: Option<SeqNo>,
@@ -225,9 +292,17 @@ impl<'a> PointRead<'a> {
         trace: &mut T,
     ) -> Result<Option<Option<Found<'a>>>> {
         let Target { key, .. } = self.target;
+        if trailer.kind() == EntryKind::Merge && !self.has_whole_view() {
+            return self.start_over(trace).map(Some);
+        }
         let entry = (trailer, found.as_bytes());
         let floor = covering.unwrap_or(SeqNo::ZERO);
         let step = self.merge.step(&self.context, key, entry, floor, cursor);
+        // Of too many operands it is not known here whether what lies beneath them has expired.
+        let is_timely = self.merge.has_met_expired() || matches!(step, Ok(PointStep::TooMany));
+        if is_timely && !self.is_of_one_moment() {
+            return self.start_over(trace).map(Some);
+        }
         let step = step.map_err(|error| self.error_of(error))?;
         Ok(match step {
             PointStep::Stored { from: 0 } => Some(Some(found)),
@@ -281,14 +356,10 @@ impl<'a> PointRead<'a> {
         Ok(cursor.is_valid().then(|| Found::Made(cursor.value().to_vec())))
     }
 
-    fn end<T: GetTrace>(
-        &self,
-        answer: Option<Found<'a>>,
-        trace: &mut T,
-    ) -> Result<Option<Found<'a>>> {
+    fn end<T: GetTrace>(&self, answer: Option<Found<'a>>, trace: &mut T) -> Option<Found<'a>> {
         trace.merged(self.merge.operand_count());
         self.merge.expiry().into_iter().for_each(|millis| trace.expires(millis));
-        Ok(answer)
+        answer
     }
 
     /// The answer after the last source.

@@ -60,6 +60,7 @@ mod migration;
 mod mixtures;
 mod model;
 mod on_demand;
+mod one_moment;
 mod orders;
 mod parts;
 mod policies;
