@@ -42,7 +42,8 @@ pub(crate) enum Step {
 impl Step {
     /// The kinds of steps that are not among `steps`; reads come in between.
     pub(crate) fn kinds_missing(steps: &[Self]) -> Vec<&'static str> {
-        let kinds: [(&str, fn(&Self) -> bool); 13] = [
+        type Is = fn(&Step) -> bool;
+        let kinds: [(&str, Is); 13] = [
             ("write", |step| matches!(step, Self::Write(..))),
             ("ingest by copy", |step| matches!(step, Self::Ingest(_, false))),
             ("ingest by move", |step| matches!(step, Self::Ingest(_, true))),
@@ -57,8 +58,7 @@ impl Step {
             ("close and reopen", |step| matches!(step, Self::Reopen { closes: true })),
             ("reopen", |step| matches!(step, Self::Reopen { closes: false })),
         ];
-        let is_missing =
-            |(name, is): (&'static str, fn(&Self) -> bool)| (!steps.iter().any(is)).then_some(name);
+        let is_missing = |(name, is): (&'static str, Is)| (!steps.iter().any(is)).then_some(name);
         kinds.into_iter().filter_map(is_missing).collect()
     }
 
