@@ -1,6 +1,6 @@
-//! The same random operations on the file system of the system and on the one in memory: whatever
-//! can be seen of one is seen of the other, so that what holds in the tests of the floors above
-//! holds on a disk.
+//! The same random operations on the file system of the system, on the one in memory, and on that one
+//! with a trace of it: whatever can be seen of one is seen of the others, so that what holds in the
+//! tests of the floors above holds on a disk.
 
 use std::fmt::Debug;
 use std::io;
@@ -10,12 +10,12 @@ use std::sync::Arc;
 use crate::random::SplitMix;
 use crate::testing::TestDir;
 use crate::{File, FileExt, FileLock, FileSystem, IoError, LockError, LockMode};
-use crate::{MemoryFileSystem, OsFileSystem};
+use crate::{MemoryFileSystem, OsFileSystem, TraceFileSystem};
 
 const DIRECTORIES: [&str; 3] = ["d", "e/f", "a"];
 const FILES: [&str; 8] = ["a", "b", "c", "d/a", "d/b", "e/f/a", "./b", "missing/a"];
 
-/// One of the two file systems, with what is open in it.
+/// One of the file systems, with what is open in it.
 struct Side {
     fs: Arc<dyn FileSystem>,
     root: PathBuf,
@@ -61,7 +61,7 @@ impl Side {
         }))
     }
 
-    /// Operations on names; `random` is at the same point for both sides.
+    /// Operations on names; `random` is at the same point for all sides.
     fn on_names(&mut self, random: &mut SplitMix) -> String {
         let mut pick =
             |names: &[&str]| self.root.join(names[random.below(names.len() as u64) as usize]);
@@ -147,23 +147,33 @@ impl Side {
 }
 
 #[test]
-fn memory_behaves_as_the_system_does() {
+fn memory_and_a_trace_of_it_behave_as_the_system_does() {
     let dir = TestDir::new("conformance");
     for seed in 0..8 {
         let root = dir.path().join(seed.to_string());
+        let memory = || Arc::new(MemoryFileSystem::new(seed));
         let mut os = Side::new(Arc::new(OsFileSystem), &root);
-        let mut memory = Side::new(Arc::new(MemoryFileSystem::new(seed)), Path::new("/db"));
+        let mut others = [
+            Side::new(memory(), Path::new("/db")),
+            Side::new(Arc::new(TraceFileSystem::new(memory())), Path::new("/db")),
+        ];
         let mut random = SplitMix(seed);
         for step in 0..400 {
             let on_names = os.files.is_empty() || random.below(2) == 0;
-            let mut same = random.clone();
-            let (left, right) = if on_names {
-                (os.on_names(&mut random), memory.on_names(&mut same))
-            } else {
-                (os.on_file(&mut random), memory.on_file(&mut same))
+            let start = random.clone();
+            let mut run = |side: &mut Side| {
+                random = start.clone();
+                if on_names { side.on_names(&mut random) } else { side.on_file(&mut random) }
             };
-            assert!(left == right, "seed {seed} step {step}: {left:.200} / {right:.200}");
-            assert_eq!(os.files.len(), memory.files.len());
+            let expected = run(&mut os);
+            for other in &mut others {
+                let found = run(other);
+                assert!(
+                    expected == found,
+                    "seed {seed} step {step}: {expected:.200} / {found:.200}"
+                );
+                assert_eq!(os.files.len(), other.files.len());
+            }
         }
     }
 }
@@ -174,6 +184,10 @@ fn file_opened_for_reading_takes_no_changes() {
     let sides = [
         Side::new(Arc::new(OsFileSystem), dir.path()),
         Side::new(Arc::new(MemoryFileSystem::new(0)), Path::new("db")),
+        Side::new(
+            Arc::new(TraceFileSystem::new(Arc::new(MemoryFileSystem::new(0)))),
+            Path::new("db"),
+        ),
     ];
     for Side { fs, root, .. } in sides {
         let path = root.join("f");

@@ -20,10 +20,33 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::{Clock, DirEntry, File, FileLock, FileSystem, IoError, LockError, LockMode, Space};
 use file::FaultFile;
+pub(crate) use rule::matches;
 pub use rule::{Fault, Operation, Rule, When};
 
 /// Passes everything on to another file system, except where a [`Rule`] fires. Clones share their
 /// rules and counts.
+///
+/// # Examples
+/// A disk that is full when the second write comes:
+///
+/// ```
+/// use std::path::Path;
+/// use std::sync::Arc;
+///
+/// use esker_env::{Fault, FaultFileSystem, FileExt, FileSystem, ManualClock, MemoryFileSystem};
+/// use esker_env::{Operation, Rule, When};
+///
+/// const ENOSPC: i32 = 28;
+/// let memory = Arc::new(MemoryFileSystem::new(1));
+/// let fs = FaultFileSystem::new(memory, Arc::new(ManualClock::default()));
+/// fs.add(Rule::new(Fault::Error(ENOSPC)).on(&[Operation::Write]).when(When::Nth(2)));
+///
+/// let file = fs.create(Path::new("a"))?;
+/// file.write_all_at(0, b"hello")?;
+/// assert!(file.write_all_at(5, b" world").unwrap_err().is_no_space());
+/// assert_eq!(fs.injected().len(), 1);
+/// # Ok::<(), esker_env::IoError>(())
+/// ```
 #[derive(Clone)]
 pub struct FaultFileSystem {
     inner: Arc<dyn FileSystem>,

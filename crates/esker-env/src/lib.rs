@@ -2,7 +2,10 @@
 //!
 //! File system, clock, random numbers and threads, each behind a trait with at least two real
 //! implementations: the operating system, and memory. Everything above this floor reaches the
-//! outside only through an [`Env`]; lints ban the ways around it.
+//! outside only through an [`Env`]; lints and a check of `xtask` ban the ways around it.
+//!
+//! Three file systems are for tests, of Esker and of other programs: [`MemoryFileSystem`] loses power,
+//! [`FaultFileSystem`] fails, and [`TraceFileSystem`] asserts the order of writes, syncs and renames.
 //!
 //! Does not know what the files contain, beyond the vocabulary of floor 0.
 //!
@@ -19,6 +22,7 @@ mod memory;
 mod os;
 mod random;
 mod threads;
+mod trace;
 mod window;
 
 #[cfg(test)]
@@ -35,4 +39,5 @@ pub use memory::{CrashPolicy, MemoryFileSystem};
 pub use os::OsFileSystem;
 pub use random::{Random, SeededRandom, SystemRandom};
 pub use threads::{JoinHandle, SystemThreads, Threads};
+pub use trace::{Change, Order, Pending, TraceFileSystem, Violation};
 pub use window::{FileWindow, HUGE_PAGE_BYTES, PAGE_BYTES};

@@ -20,13 +20,34 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
+use crate::fs::normal;
 use crate::{DirEntry, File, FileLock, FileSystem, IoError, LockError, LockMode, Space};
 pub use crash::CrashPolicy;
 use file::MemoryFile;
-use world::{Directory, FileData, Inode, NameAction, World, normal};
+use world::{Directory, FileData, Inode, NameAction, World};
 
 /// Files in memory. Clones are handles to the same files; a copy of the files themselves is a
 /// [`MemoryFileSystem::snapshot`].
+///
+/// # Examples
+/// What a power loss takes of a file whose bytes were synced, and whose name was not:
+///
+/// ```
+/// use std::path::Path;
+///
+/// use esker_env::{CrashPolicy, FileExt, FileSystem, MemoryFileSystem};
+///
+/// let fs = MemoryFileSystem::new(1);
+/// let file = fs.create(Path::new("a"))?;
+/// file.write_all_at(0, b"hello")?;
+/// file.sync_data()?;
+/// assert!(!fs.crash(CrashPolicy::AllLost, 0).exists(Path::new("a"))?);
+///
+/// fs.sync_dir(Path::new(""))?;
+/// let found = fs.crash(CrashPolicy::AllLost, 0).open(Path::new("a"))?;
+/// assert_eq!(found.len()?, 5);
+/// # Ok::<(), esker_env::IoError>(())
+/// ```
 ///
 /// # Cost
 /// With five files of two pages each and ten pending changes, a snapshot takes 1 microsecond and a

@@ -218,8 +218,8 @@ impl Rule {
     }
 }
 
-/// Whether `name` has the form of `pattern`.
-fn matches(pattern: &str, name: &str) -> bool {
+/// Whether `name` has the form of `pattern`, in which `*` stands for any characters.
+pub(crate) fn matches(pattern: &str, name: &str) -> bool {
     let Some((front, rest)) = pattern.split_once('*') else { return pattern == name };
     let Some(name) = name.strip_prefix(front) else { return false };
     let mut ends = name.char_indices().map(|(at, _)| at).chain([name.len()]);

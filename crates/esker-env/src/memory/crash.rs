@@ -14,10 +14,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::content::Content;
-use super::world::{
-    DataAction, Directory, FileData, Inode, NameAction, NameChange, Names, World, normal,
-};
+use super::world::{DataAction, Directory, FileData, Inode, NameAction, NameChange, Names, World};
 use super::{MemoryFileSystem, split};
+use crate::fs::normal;
 use crate::random::SplitMix;
 
 /// Unit that the disk writes whole or not at all, in bytes.

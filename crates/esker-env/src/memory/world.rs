@@ -5,7 +5,7 @@
 //! changes of names that are not durable yet; it goes away with the last of them.
 
 use std::collections::BTreeMap;
-use std::path::{Component, Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::content::Content;
@@ -157,19 +157,4 @@ impl World {
         let names = self.directories.values().flat_map(|directory| directory.live.values());
         names.map(|inode| inode.data().live.len()).sum()
     }
-}
-
-/// `path` without what does not change its meaning: there is one working directory, the root.
-pub(super) fn normal(path: &Path) -> PathBuf {
-    let mut normal = PathBuf::new();
-    for component in path.components() {
-        match component {
-            Component::Normal(name) => normal.push(name),
-            Component::ParentDir => {
-                normal.pop();
-            }
-            Component::CurDir | Component::RootDir | Component::Prefix(_) => {}
-        }
-    }
-    normal
 }
