@@ -11,8 +11,10 @@ mod lengths;
 mod locks;
 mod modules;
 mod names;
+mod outside;
 mod paths;
 mod references;
+mod std_paths;
 mod testdata;
 mod todos;
 mod words;
@@ -27,6 +29,7 @@ pub(crate) fn check(tree: &Tree) -> Report {
     headers::check(tree, &mut report);
     lengths::check(tree, &mut report);
     locks::check(tree, &mut report);
+    outside::check(tree, &mut report);
     names::check(tree, &mut report);
     modules::check(tree, &mut report);
     floors::check(tree, &mut report);

@@ -6,8 +6,8 @@
 //! are exempt, and so is `esker-env`, whose locks are never held while another thread runs.
 
 use super::Report;
-use super::lengths::{is_test_file, lines_without_tests};
-use crate::lexer::{Kind, spans};
+use super::lengths::is_test_file;
+use super::std_paths::{code_of, std_paths};
 use crate::source::Tree;
 
 /// The crates, and whether their atomics are included.
@@ -41,28 +41,16 @@ pub(crate) fn check(tree: &Tree, report: &mut Report) {
 }
 
 fn check_file(path: &str, text: &str, with_atomics: bool, report: &mut Report) {
-    let end = lines_without_tests(text);
-    for span in spans(text).into_iter().filter(|span| span.kind == Kind::Code) {
-        for (at, _) in span.text.match_indices("std::") {
-            let line = span.line + span.text[..at].matches('\n').count();
-            // Up to the end of the statement: an import may have many names.
-            let used = span.text[at..].split([';', '=', '(']).next().unwrap_or_default();
-            if line <= end
-                && let Some(instead) = instead(used, with_atomics)
-            {
-                report.fail(path, line, format_args!("`{}`: use {instead}", used.trim()));
-            }
+    for (line, used) in std_paths(&code_of(text)) {
+        if let Some(instead) = instead(&used, with_atomics) {
+            report.fail(path, line, format_args!("`{}`: use {instead}", used.join("::")));
         }
     }
 }
 
 /// What to use instead of `used`, if it is not allowed.
-fn instead(used: &str, with_atomics: bool) -> Option<&'static str> {
-    let names: Vec<&str> = used
-        .split(|c: char| !(c.is_alphanumeric() || c == '_'))
-        .filter(|n| !n.is_empty())
-        .collect();
-    match names.as_slice() {
+fn instead(used: &[&str], with_atomics: bool) -> Option<&'static str> {
+    match used {
         // A type, and what a panic leaves.
         ["std", "thread", "Result", ..] => None,
         ["std", "thread", ..] => Some("`esker_env::Threads`"),
@@ -85,6 +73,7 @@ mod tests {
             ("crates/esker/src/a.rs", "use std::sync::Mutex;\n"),
             ("crates/esker-tree/src/a.rs", "use std::sync::{\n    Arc, Condvar,\n};\n"),
             ("crates/esker/src/a.rs", "use std::sync::atomic::AtomicU64;\n"),
+            ("crates/esker/src/a.rs", "use std::{io, sync::{Arc, Mutex}};\n"),
             ("crates/esker-cache/src/a.rs", "static A: std::sync::RwLock<u8> = x();\n"),
             ("crates/esker/src/a/b.rs", "fn f() { std::thread::yield_now() }\n"),
         ] {
