@@ -8,7 +8,7 @@
 
 mod failing;
 mod nested;
-mod profiles;
+pub(crate) mod profiles;
 
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};

@@ -79,5 +79,7 @@ mod warm_cache;
 /// What other policies would cost.
 mod what_if;
 
+mod write_order;
+
 #[cfg(feature = "zstd")]
 mod zstandard;
