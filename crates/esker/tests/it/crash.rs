@@ -149,14 +149,8 @@ fn lose_power(
 /// What the crashes stand for is said of every kind of operation.
 #[test]
 fn the_work_has_every_kind_of_step() {
-    let profiles = [
-        &profiles::SEVERAL_KEYSPACES,
-        &profiles::MANY_SEGMENTS,
-        &profiles::NO_SYNCS,
-        &profiles::CHANGING_KEYSPACES,
-        &profiles::WITHOUT_LOG,
-    ];
-    let steps = profiles.iter().flat_map(|profile| [1, 2].map(|seed| script(profile, seed)));
+    let of = |profile| [1, 2].map(|seed| script(profile, seed));
+    let steps = profiles::PROFILES.into_iter().flat_map(of);
     assert_eq!(Step::kinds_missing(&steps.flatten().collect::<Vec<_>>()), [""; 0]);
 }
 

@@ -75,13 +75,7 @@ fn fail_at_every_call(history: &History, moment: &Moment, when: &str, rng: &mut 
 #[test]
 fn recovery_that_fails_is_begun_again() {
     for_each_seed("recovery_that_fails_is_begun_again", 1, |seed| {
-        for profile in [
-            &profiles::SEVERAL_KEYSPACES,
-            &profiles::MANY_SEGMENTS,
-            &profiles::NO_SYNCS,
-            &profiles::CHANGING_KEYSPACES,
-            &profiles::WITHOUT_LOG,
-        ] {
+        for profile in profiles::PROFILES {
             fail_inside_recovery(profile, seed);
         }
     });

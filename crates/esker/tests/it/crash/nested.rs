@@ -71,13 +71,7 @@ fn recover_step_by_step(
 #[test]
 fn recovery_that_is_cut_short_is_begun_again() {
     for_each_seed("recovery_that_is_cut_short_is_begun_again", 1, |seed| {
-        for profile in [
-            &profiles::SEVERAL_KEYSPACES,
-            &profiles::MANY_SEGMENTS,
-            &profiles::NO_SYNCS,
-            &profiles::CHANGING_KEYSPACES,
-            &profiles::WITHOUT_LOG,
-        ] {
+        for profile in profiles::PROFILES {
             crash_inside_recovery(profile, seed);
         }
     });

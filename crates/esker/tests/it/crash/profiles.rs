@@ -4,6 +4,9 @@ use esker::Durability::{Buffered, Power, Process};
 
 use crate::workload::Profile;
 
+pub(crate) const PROFILES: [&Profile; 5] =
+    [&SEVERAL_KEYSPACES, &MANY_SEGMENTS, &NO_SYNCS, &CHANGING_KEYSPACES, &WITHOUT_LOG];
+
 const ALL: [u64; 4] = [1, 20_000, 40_000, 64 << 20];
 
 pub(crate) const SEVERAL_KEYSPACES: Profile = Profile {
