@@ -53,7 +53,7 @@ pub fn write_back(
             bytes.clear();
         }
     }
-    if !reader.has_read(extent) {
+    if !reader.has_read(extent) && !esker_base::planted::is("second-read-not-compared") {
         let what = "what was read here is not found again";
         return Err(Corruption::new(file_name(file.path()), found.end, what).into());
     }
