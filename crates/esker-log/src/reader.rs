@@ -30,6 +30,7 @@ pub use header::ExpectedHeader;
 pub(crate) use header::file_name;
 use header::{Found, read_header};
 use look_ahead::{LookAhead, Rest};
+pub(crate) use window::Digest;
 use window::Window;
 
 /// One frame of a segment.
@@ -73,20 +74,34 @@ impl LogEnd {
     }
 }
 
-/// How far a segment was read.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+/// How far a segment was read, and what was read.
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Extent {
     /// Offset of the end of the last frame.
-    pub end: u64,
-    /// Checksum of that frame, if it is known.
-    chain: Option<u32>,
+    end: u64,
+    /// Of all before it.
+    pub(crate) digests: Vec<Digest>,
 }
 
 impl Extent {
-    /// Up to `end`, where a reader has given up.
+    /// Reads the segment `path` to its end.
+    ///
+    /// # Errors
+    /// As [`LogReader::open`] and [`LogReader::next_frame`].
+    pub fn read(
+        fs: &dyn FileSystem,
+        path: &Path,
+        expected: &ExpectedHeader,
+    ) -> Result<Self, FileError> {
+        let mut reader = LogReader::open(fs, path, expected)?;
+        while reader.next_frame()?.is_some() {}
+        reader.extent()
+    }
+
+    /// Offset of the end of the last frame.
     #[must_use]
-    pub const fn up_to(end: u64) -> Self {
-        Self { end, chain: None }
+    pub const fn end(&self) -> u64 {
+        self.end
     }
 }
 
@@ -216,32 +231,20 @@ impl LogReader {
         self.has_frames_behind
     }
 
-    /// How far the segment was read, and by what frames: for [`write_back`](crate::write_back).
-    #[must_use]
-    pub const fn extent(&self) -> Extent {
-        Extent { end: self.position, chain: Some(self.chain) }
-    }
-
-    /// Whether the segment was read exactly as far as `extent`, by the same frames.
-    pub(crate) fn has_read(&self, extent: Extent) -> bool {
-        extent.end == self.position && extent.chain.is_none_or(|chain| chain == self.chain)
+    /// How far the segment was read, for [`write_back`](crate::write_back).
+    ///
+    /// # Errors
+    /// [`FileError::Corruption`] if it was read on behind damage.
+    pub fn extent(&self) -> Result<Extent, FileError> {
+        let digests = self.window.digests(self.position);
+        let digests =
+            digests.ok_or_else(|| self.corruption("segment was read on behind damage"))?;
+        Ok(Extent { end: self.position, digests })
     }
 
     /// Checksum of the last frame, which the next one would contain.
     pub(crate) const fn chain(&self) -> u32 {
         self.chain
-    }
-
-    /// The bytes of the next frame as they stand in the file, a seal being one too; `None` where no
-    /// frame follows.
-    pub(crate) fn next_bytes(&mut self) -> Result<Option<&[u8]>, FileError> {
-        let start = self.position;
-        if matches!(self.state, State::Reading) {
-            self.advance()?;
-        }
-        let len = usize::try_from(self.position.saturating_sub(start)).unwrap_or(usize::MAX);
-        let bytes = self.window.buffered(start).get(..len).unwrap_or_default();
-        Ok(Some(bytes).filter(|bytes| !bytes.is_empty()))
     }
 
     /// The next frame; `None` at the end, which [`LogReader::end`] then describes.
@@ -296,6 +299,7 @@ impl LogReader {
         let (State::Failed(_), Some(identity)) = (&self.state, self.identity) else {
             return Ok(false);
         };
+        self.window.close_digests(self.position);
         let mut ahead = LookAhead::new(identity, self.position, self.window.file_len());
         let Some((offset, _)) = ahead.next(&mut self.window)? else { return Ok(false) };
         self.position = offset;
@@ -346,6 +350,7 @@ impl LogReader {
     /// Distinguishes a torn tail from damage at the position, where there is no valid frame.
     fn classify(&mut self) -> Result<LogEnd, FileError> {
         let offset = self.position;
+        self.window.close_digests(offset);
         let Some(identity) = self.identity else {
             let is_short = self.file_len() < FileHeader::LEN as u64;
             if 0 < self.durable {

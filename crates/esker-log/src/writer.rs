@@ -10,7 +10,7 @@ use esker_env::{
 
 use crate::frame::{self, Content, HEAD_LEN_MAX, SegmentIdentity};
 use crate::next_window::Piece;
-use crate::reader::{ExpectedHeader, LogEnd, LogReader};
+use crate::reader::{LogEnd, LogReader};
 use crate::sync::{LogSync, Shared};
 use crate::write_back::write_back;
 
@@ -155,7 +155,7 @@ impl LogWriter {
             panic!("a segment that is sealed or torn is not appended to");
         };
         let file = fs.open_for_write(reader.path())?;
-        write_back(fs, &*file, &ExpectedHeader::of(reader.header()), 0, reader.extent())?;
+        write_back(&*file, 0, &reader.extent()?)?;
         // Nothing is known to be durable: what was read may be only in the system's memory.
         let mut writer = Self::after_header(file, *reader.header(), 0, 0);
         writer.written = offset;

@@ -221,8 +221,7 @@ impl Manifest {
             // Of an older format, or with something after the last edit: read, but left as it is.
             LogEnd::Clean { .. } | LogEnd::Torn { .. } => {
                 let file = fs.open_for_write(reader.path())?;
-                let header = ExpectedHeader::of(reader.header());
-                write_back(&*fs, &*file, &header, 0, reader.extent())?;
+                write_back(&*file, 0, &reader.extent()?)?;
                 file.sync_data()?;
                 None
             }

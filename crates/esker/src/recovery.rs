@@ -340,8 +340,8 @@ fn cut_segments(
         }
         let file = fs.open_for_write(&path)?;
         // The header stays, so that the segment ends like an empty one.
-        let least = segment.extent.end.min(FileHeader::LEN as u64);
-        let end = if segment.is_dropped { least } else { segment.extent.end };
+        let least = segment.end.min(FileHeader::LEN as u64);
+        let end = if segment.is_dropped { least } else { segment.end };
         if segment.is_torn || segment.is_dropped {
             file.truncate(end)?;
             file.sync_all()?;
@@ -349,8 +349,9 @@ fn cut_segments(
         if !is_durable {
             // What was read may be only in the system's memory, after a sync that failed.
             let header = expected_header(segment.id, database);
-            let extent = if segment.is_dropped { Extent::up_to(end) } else { segment.extent };
-            write_back(&**fs, &*file, &header, segment.durable.min(end), extent)?;
+            let read = || Extent::read(&**fs, &path, &header);
+            let extent = segment.extent.filter(|_| !segment.is_dropped).map_or_else(read, Ok)?;
+            write_back(&*file, segment.durable.min(end), &extent)?;
         }
         // A sync of the log covers the segments before first.
         is_durable |= (FileHeader::LEN as u64) < segment.durable;

@@ -15,6 +15,7 @@ use std::io;
 use std::ops::Range;
 use std::sync::Arc;
 
+use esker_base::checksum::checksum64;
 use esker_env::{File, FileError, IoError};
 
 /// How much is asked of the system at once, in bytes.
@@ -22,6 +23,13 @@ const CHUNK_BYTES: u64 = 1 << 20;
 
 /// Pieces that are told apart; what follows them counts as one.
 const PIECES_MAX: usize = 256;
+
+/// The checksum of a part of a file.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Digest {
+    pub(crate) bytes: Range<u64>,
+    pub(crate) checksum: u64,
+}
 
 /// Part of a file, in memory.
 #[derive(Debug)]
@@ -37,13 +45,26 @@ pub(super) struct Window {
     start: u64,
     /// How many bytes of `buffer` are the file's.
     filled: usize,
+    /// What was stepped over, from the start of the file on.
+    passed: Passed,
+}
+
+/// Checksums of bytes that are no longer in memory, or soon will not be.
+#[derive(Debug, Default)]
+struct Passed {
+    digests: Vec<Digest>,
+    /// Where the last of them ends.
+    end: u64,
+    /// Nothing more is added.
+    is_closed: bool,
 }
 
 impl Window {
     pub(super) fn new(file: Arc<dyn File>) -> Result<Self, FileError> {
         let file_len = file.len()?;
         let pieces = pieces(&*file, file_len);
-        Ok(Self { file, pieces, file_len, buffer: Vec::new(), start: 0, filled: 0 })
+        let (buffer, passed) = (Vec::new(), Passed::default());
+        Ok(Self { file, pieces, file_len, buffer, start: 0, filled: 0, passed })
     }
 
     pub(super) const fn file(&self) -> &Arc<dyn File> {
@@ -117,7 +138,40 @@ impl Window {
         }
     }
 
+    /// The bytes before `end` are those that were stepped over: what is read behind it does not count.
+    pub(super) fn close_digests(&mut self, end: u64) {
+        self.digest_to(end);
+        self.passed.is_closed = true;
+    }
+
+    /// The checksums of what was stepped over up to `end`; `None` if they are of less or more.
+    pub(super) fn digests(&self, end: u64) -> Option<Vec<Digest>> {
+        let mut digests = self.passed.digests.clone();
+        if !self.passed.is_closed {
+            digests.extend(self.digest(end));
+        }
+        (digests.last().map_or(0, |digest| digest.bytes.end) == end).then_some(digests)
+    }
+
+    fn digest_to(&mut self, end: u64) {
+        if !self.passed.is_closed
+            && let Some(digest) = self.digest(end)
+        {
+            self.passed.end = digest.bytes.end;
+            self.passed.digests.push(digest);
+        }
+    }
+
+    /// The checksum of what is in memory from the end of the last one up to `end`.
+    fn digest(&self, end: u64) -> Option<Digest> {
+        let start = self.passed.end;
+        let len = usize::try_from(end.checked_sub(start)?).ok()?;
+        let bytes = self.buffered(start).get(..len).filter(|bytes| !bytes.is_empty())?;
+        Some(Digest { bytes: start..end, checksum: checksum64(0, bytes) })
+    }
+
     fn refill(&mut self, offset: u64, len: u64) -> Result<(), FileError> {
+        self.digest_to(offset);
         let kept = self.buffered(offset).len();
         let from = self.filled.saturating_sub(kept);
         self.buffer.copy_within(from..self.filled, 0);

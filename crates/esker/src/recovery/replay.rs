@@ -67,7 +67,9 @@ struct Target {
 pub(crate) struct ReplayedSegment {
     pub(crate) id: LogId,
     /// Where its frames end.
-    pub(crate) extent: Extent,
+    pub(crate) end: u64,
+    /// What was read; none if it was not read to its end.
+    pub(crate) extent: Option<Extent>,
     /// The end of its durable part, according to its frames and the manifest.
     pub(crate) durable: u64,
     /// Last sequence number in it or before it.
@@ -147,7 +149,8 @@ impl<'a> Replay<'a> {
         // The result for a segment that could not be read to its end.
         let cut = |last_seqno, end, is_dropped| ReplayedSegment {
             id,
-            extent: Extent::up_to(end),
+            end,
+            extent: None,
             durable: 0,
             last_seqno,
             is_torn: true,
@@ -172,7 +175,7 @@ impl<'a> Replay<'a> {
         let is_dropping = is_dropping || why.is_some();
         if let Some(why) = why.filter(|_| is_lenient) {
             let len = if is_missing { 0 } else { self.fs.open(&path)?.len()? };
-            let offset = if segment.is_dropped { 0 } else { segment.extent.end };
+            let offset = if segment.is_dropped { 0 } else { segment.end };
             let (file, bytes) = (id.file_name(), len.saturating_sub(offset));
             self.dropped.push(Event::LogDropped { file, offset, bytes, why: why.into_owned() });
         }
@@ -223,7 +226,8 @@ impl<'a> Replay<'a> {
         self.check_torn(id, &reader)?;
         Ok(ReplayedSegment {
             id,
-            extent: reader.extent(),
+            end: end.offset(),
+            extent: reader.extent().ok(),
             durable,
             last_seqno: self.last_logged,
             is_torn: matches!(end, LogEnd::Torn { .. }),
