@@ -59,6 +59,16 @@ impl Content {
         count
     }
 
+    /// Shows `see` the length, then each page that is not all zeros, after its number: the same for
+    /// the same bytes.
+    pub(super) fn visit(&self, see: &mut impl FnMut(&[u8])) {
+        see(&self.len.to_le_bytes());
+        for (number, page) in self.pages.iter().filter(|(_, page)| ***page != [0; PAGE_LEN]) {
+            see(&number.to_le_bytes());
+            see(&page[..]);
+        }
+    }
+
     /// Writes all of `bytes`, extending the length where they reach past it.
     pub(super) fn write_at(&mut self, offset: u64, bytes: &[u8]) {
         let pages = Arc::make_mut(&mut self.pages);

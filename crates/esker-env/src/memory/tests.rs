@@ -299,3 +299,35 @@ fn copies_beside_running_threads_never_see_a_later_change_without_an_earlier_one
     }
     thread.join();
 }
+
+#[test]
+fn digests_are_those_of_what_reads_see() {
+    let fs = MemoryFileSystem::new(0);
+    let file = durable(&fs, "f", b"bytes");
+    fs.create_dir_all(Path::new("dir")).unwrap();
+    let first = fs.digest();
+    assert_eq!(fs.crash(CrashPolicy::AllLost, 3).digest(), first);
+    assert_eq!(fs.snapshot().digest(), first);
+
+    let mut seen = vec![first];
+    let mut differs = |what: &str| {
+        let digest = fs.digest();
+        assert!(!seen.contains(&digest), "{what}");
+        seen.push(digest);
+        digest
+    };
+    file.write_all_at(4, b"S").unwrap();
+    differs("one byte");
+    file.write_all_at(4, b"s").unwrap();
+    assert_eq!(fs.digest(), first, "what is pending does not count");
+    file.allocate(0, 9000).unwrap();
+    let with_room = differs("room");
+    file.write_all_at(5, &[0; 8000]).unwrap();
+    assert_eq!(fs.digest(), with_room, "zeros that were written are zeros that were not");
+    fs.rename(Path::new("f"), Path::new("g")).unwrap();
+    differs("a name");
+    fs.rename(Path::new("g"), Path::new("dir/g")).unwrap();
+    differs("a directory");
+    fs.create(Path::new("empty")).unwrap();
+    differs("an empty file");
+}
