@@ -152,8 +152,9 @@ pub trait File: Send + Sync + fmt::Debug {
 
     /// Reserves space for `offset..offset + len`, which reads as zeros, and extends the file over
     /// it. Writing and overwriting there then needs no more space, provided that the first
-    /// allocation is made while the file is empty: Btrfs has to be told at that time. A file system
-    /// that cannot reserve space may do nothing.
+    /// allocation is made while the file is empty: Btrfs has to be told at that time. Where the
+    /// system cannot reserve space, zeros are written behind the end of the file, so nobody else may
+    /// write there meanwhile.
     ///
     /// # Errors
     /// Of the system, including a lack of space.

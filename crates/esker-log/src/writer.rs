@@ -190,8 +190,8 @@ impl LogWriter {
     /// Of the system. Nothing has changed then: the writer can go on, and this can be tried again.
     ///
     /// # Cost
-    /// A comparison, unless the space is used up. A file system that cannot reserve space reports
-    /// that it did.
+    /// A comparison, unless the space is used up. Where the system cannot reserve space, zeros are
+    /// written.
     pub fn reserve(&mut self, bytes: u64) -> Result<(), FileError> {
         let end = self.end_offset() + bytes;
         if self.room_end < end {

@@ -48,7 +48,23 @@ impl OsFile {
             rustix::fs::ioctl_setflags(&self.file, flags | rustix::fs::IFlags::NOCOW)
         });
     }
+
+    /// Makes the file at least `end` bytes long by writing zeros behind its end: a file system that
+    /// knows no reservation finds the room for them now, or says that there is none. Holes within the
+    /// file stay holes; the engine has none.
+    pub(super) fn fill_with_zeros(&self, end: u64) -> Result<(), IoError> {
+        let mut at = self.len()?;
+        while at < end {
+            let count = (end - at).min(ZEROS.len() as u64) as usize;
+            let written = uninterrupted(|| self.file.write_at(&ZEROS[..count], at));
+            at += written.map_err(|source| self.error("allocate", source))? as u64;
+        }
+        Ok(())
+    }
 }
+
+/// Zeros that room is made of, where it cannot be reserved.
+pub(super) static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
 
 /// Repeats a call that a signal interrupted. Never used for a sync: what an interrupted one has
 /// done is not known.
@@ -111,7 +127,9 @@ impl File for OsFile {
         }
         loop {
             return match rustix::fs::fallocate(&self.file, FallocateFlags::empty(), offset, len) {
-                Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS) => Ok(()),
+                Ok(()) => Ok(()),
+                // As ext2, NFS before 4.2 and many a FUSE.
+                Err(Errno::OPNOTSUPP | Errno::NOSYS) => self.fill_with_zeros(offset + len),
                 Err(Errno::INTR) => continue,
                 Err(error) => Err(self.error("allocate", error.into())),
             };

@@ -3,6 +3,7 @@
 
 use std::path::PathBuf;
 
+use super::file::{SystemFile, ZEROS};
 use super::*;
 use crate::FileExt;
 use crate::testing::TestDir;
@@ -29,6 +30,25 @@ fn allocated_room_reads_as_zeros() {
     assert_eq!(&bytes[..3], b"abc");
     assert!(bytes[3..].iter().all(|byte| *byte == 0));
     file.advise(crate::Advice::DontNeed);
+}
+
+/// On ext2, and wherever else the system reserves nothing.
+#[test]
+fn room_that_cannot_be_reserved_is_written() {
+    let dir = TestDir::new("fill");
+    let path = dir.path().join("f");
+    OsFileSystem.create(&path).unwrap().write_all_at(0, b"abc").unwrap();
+    let end = (ZEROS.len() + 100) as u64;
+    let file =
+        OsFile::new(SystemFile::options().write(true).read(true).open(&path).unwrap(), &path);
+    file.fill_with_zeros(2).unwrap();
+    assert_eq!(file.len().unwrap(), 3);
+    file.fill_with_zeros(end).unwrap();
+    assert_eq!(file.len().unwrap(), end);
+    assert!(end <= file.data_end(0), "there are no holes");
+    let mut bytes = vec![1; end as usize];
+    file.read_exact_at(0, &mut bytes).unwrap();
+    assert!(bytes.starts_with(b"abc") && bytes[3..].iter().all(|byte| *byte == 0));
 }
 
 #[test]
