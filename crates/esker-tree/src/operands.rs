@@ -82,19 +82,20 @@ impl Operands {
         operands
     }
 
-    /// Folds all of them to one operand; false if the operator cannot.
-    pub(crate) fn fold(&mut self, merger: Merger<'_>, order: Order) -> Result<bool, MergeError> {
+    /// Folds all of them to one operand; false if the operator cannot, or fails: a merge of them will
+    /// tell why, if that fails too.
+    pub(crate) fn fold(&mut self, merger: Merger<'_>, order: Order) -> bool {
         if self.ends.len() > 1 {
             let mut folded = Vec::new();
-            if !merger.fold(&self.oldest_first(order), &mut folded)? {
-                return Ok(false);
+            if !merger.fold(&self.oldest_first(order), &mut folded).unwrap_or(false) {
+                return false;
             }
             self.ends.clear();
             self.ends.push(folded.len());
             self.bytes = folded;
         }
         self.folded_bytes = self.weight_bytes();
-        Ok(true)
+        true
     }
 
     /// The operand, if there is only one.

@@ -98,7 +98,7 @@ impl PointMerge {
             Meaning::Nothing => self.merge(context.merger(key)?, None),
             Meaning::Operand => {
                 let merger = context.merger(key)?;
-                if !self.add(merger, stored)? {
+                if !self.add(merger, stored) {
                     return Ok(PointStep::TooMany);
                 }
                 let mut cursor = cursor();
@@ -138,7 +138,7 @@ impl PointMerge {
                     return self.merge(merger, Some(&value));
                 }
                 Meaning::Nothing => return self.merge(merger, None),
-                Meaning::Operand if !self.add(merger, cursor.value())? => {
+                Meaning::Operand if !self.add(merger, cursor.value()) => {
                     return Ok(PointStep::TooMany);
                 }
                 Meaning::Operand => {}
@@ -202,9 +202,9 @@ impl PointMerge {
     }
 
     /// Adds an operand; false if they now take too much memory.
-    fn add(&mut self, merger: Merger<'_>, operand: &[u8]) -> Result<bool, ReadError> {
+    fn add(&mut self, merger: Merger<'_>, operand: &[u8]) -> bool {
         self.operands.add(operand);
-        Ok(!self.operands.is_heavy() || self.operands.fold(merger, Order::NewestFirst)?)
+        !self.operands.is_heavy() || self.operands.fold(merger, Order::NewestFirst)
     }
 
     fn merge(&self, merger: Merger<'_>, existing: Option<&[u8]>) -> Result<PointStep, ReadError> {

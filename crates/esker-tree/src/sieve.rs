@@ -275,7 +275,10 @@ fn add_filtered(
             sink.add(InternalKey::new(key.user_key, key.seqno(), EntryKind::Put), &value)?;
         }
         FilterDecision::Change(value) => sink.add(key, &[before, &value].concat())?,
-        FilterDecision::Remove if is_all => return Ok(Filtered::Dropped),
+        // An entry without a number is the last of its key.
+        FilterDecision::Remove if is_all || key.seqno() == SeqNo::ZERO => {
+            return Ok(Filtered::Dropped);
+        }
         FilterDecision::Remove => {
             sink.add(InternalKey::new(key.user_key, key.seqno(), EntryKind::Tombstone), &[])?;
         }

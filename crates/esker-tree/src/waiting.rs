@@ -194,8 +194,7 @@ impl Waiting {
         };
         // A failure does no harm here: reads of the key will report it.
         let kind = if let Below::Expiring | Below::Unknown = below {
-            let folds =
-                operands.added() > 1 && operands.fold(merger, Order::NewestFirst).unwrap_or(false);
+            let folds = operands.added() > 1 && operands.fold(merger, Order::NewestFirst);
             folds.then_some(EntryKind::Merge)
         } else {
             let merged = operands.merge(merger, existing, Order::NewestFirst, &mut self.result);

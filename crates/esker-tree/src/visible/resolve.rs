@@ -121,7 +121,7 @@ impl<C: Cursor> VisibleCursor<C> {
         let base = loop {
             operands.add(self.source.value());
             self.stepped_over.operands += 1;
-            if operands.is_heavy() && !operands.fold(merger, Order::NewestFirst)? {
+            if operands.is_heavy() && !operands.fold(merger, Order::NewestFirst) {
                 return self.merge_from_oldest(merger, operands, merged);
             }
             self.source.next()?;

@@ -205,6 +205,55 @@ fn a_failing_operator_is_an_error_of_its_key_and_compaction_keeps_the_operands()
     check(&db, "b", Some("fine"));
 }
 
+/// Joins whatever it is given, and fails to fold it.
+struct NeverFolds;
+
+impl MergeOperator for NeverFolds {
+    fn name(&self) -> &str {
+        "never folds"
+    }
+
+    fn merge(
+        &self,
+        _: &[u8],
+        existing: Option<&[u8]>,
+        operands: &[&[u8]],
+        merged: &mut Vec<u8>,
+    ) -> std::result::Result<(), MergeFailure> {
+        merged.extend_from_slice(existing.unwrap_or_default());
+        operands.iter().for_each(|operand| merged.extend_from_slice(operand));
+        Ok(())
+    }
+
+    fn fold_operands(
+        &self,
+        _: &[u8],
+        _: &[&[u8]],
+        _: &mut Vec<u8>,
+    ) -> std::result::Result<bool, MergeFailure> {
+        Err(MergeFailure::new("as asked"))
+    }
+}
+
+/// Of operands that were heavy together reads failed, where compactions kept them. Found by reading.
+#[test]
+fn operands_that_fail_to_fold_are_merged_one_by_one() {
+    let fs = esker::env::MemoryFileSystem::new(1);
+    let db = open(&fs, Some(with(Merge::new(NeverFolds)))).unwrap();
+    let mut expected = Vec::new();
+    for number in 0..1200 {
+        let operand = [number as u8; 1000];
+        db.merge("k", operand).unwrap();
+        expected.extend(operand);
+    }
+    for _ in 0..2 {
+        assert!(db.get("k").unwrap().unwrap() == *expected);
+        assert!(db.iter().map(|entry| entry.unwrap().1).eq([&*expected]));
+        assert!(db.iter().rev().map(|entry| entry.unwrap().1).eq([&*expected]));
+        db.compact::<&[u8]>(..).unwrap();
+    }
+}
+
 #[test]
 fn keyspaces_in_another_order_show_the_operator_their_keys() {
     let fs = esker::env::MemoryFileSystem::new(1);
