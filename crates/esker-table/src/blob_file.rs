@@ -159,6 +159,21 @@ fn blob_path(dir: &Path, id: BlobFileId) -> PathBuf {
 }
 
 impl RawBlobFile {
+    /// Opens blob file `id` and checks its header; returns its length, too.
+    pub(crate) fn open_checked(
+        fs: &dyn FileSystem,
+        dir: &Path,
+        database: DatabaseId,
+        id: BlobFileId,
+    ) -> Result<(Arc<dyn File>, u64), FileError> {
+        let file = fs.open(&blob_path(dir, id))?;
+        file.advise(Advice::Random);
+        let file_bytes = file.len()?;
+        let header_len = file_bytes.min(FileHeader::LEN as u64) as usize;
+        check_blob_header(&read(&*file, id, 0, header_len)?, database, id)?;
+        Ok((file, file_bytes))
+    }
+
     /// Opens blob file `id`, checks its header and reads its footer.
     pub(crate) fn open(
         fs: &dyn FileSystem,
@@ -166,14 +181,10 @@ impl RawBlobFile {
         database: DatabaseId,
         id: BlobFileId,
     ) -> Result<Self, FileError> {
-        let file = fs.open(&blob_path(dir, id))?;
-        file.advise(Advice::Random);
-        let file_bytes = file.len()?;
+        let (file, file_bytes) = Self::open_checked(fs, dir, database, id)?;
         let corrupt = |offset: u64, what: &'static str| {
             FileError::Corruption(Corruption::new(id.file_name(), offset, what))
         };
-        let header_len = file_bytes.min(FileHeader::LEN as u64) as usize;
-        check_blob_header(&read(&*file, id, 0, header_len)?, database, id)?;
         if file_bytes < BLOB_FILE_FRAME_LEN {
             return Err(corrupt(file_bytes, "file ends before its footer"));
         }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use esker_base::checksum::file_seed;
 use esker_base::coding::{DecodeError, Decoder};
-use esker_base::{Corruption, DatabaseId, FileHeader, Fragments, TableId};
+use esker_base::{Corruption, DatabaseId, FileHeader, FileId, Fragments, TableId};
 use esker_env::{Advice, File, FileError, FileExt, FileSystem};
 
 use crate::adoption::ADOPTION_MAGIC;
@@ -51,6 +51,22 @@ pub(crate) fn table_path(dir: &Path, id: TableId) -> PathBuf {
     dir.join(id.file_name())
 }
 
+/// Checks that the header of `file` is that of the table `known` of `database`; returns under which
+/// database and id it was born.
+fn check_birth(
+    file: &dyn File,
+    database: DatabaseId,
+    known: &TableProperties,
+) -> Result<(DatabaseId, FileId), FileError> {
+    let id = known.id;
+    let header_len = file.len()?.min(FileHeader::LEN as u64) as usize;
+    let header = read(file, id, 0, header_len)?;
+    let birth = Adoption::of(database, known)
+        .map_or((database, id.0), |adoption| (adoption.origin_database, adoption.origin_id));
+    check_header(&header, id, birth)?;
+    Ok(birth)
+}
+
 impl TableFile {
     /// Opens table `id`, checks its header and reads its footer.
     ///
@@ -91,6 +107,19 @@ impl TableFile {
         Ok(Self { file, id, seed, footer, footer_at, file_bytes, adoption, dictionary: None, tail })
     }
 
+    /// Checks that the file of the table `known` is there, and by its header that it is that table.
+    pub(crate) fn check_start(
+        fs: &dyn FileSystem,
+        dir: &Path,
+        database: DatabaseId,
+        known: &TableProperties,
+    ) -> Result<(), FileError> {
+        let file = fs.open(&table_path(dir, known.id))?;
+        // Else the system reads ahead, up to megabytes.
+        file.advise(Advice::Random);
+        check_birth(&*file, database, known).map(|_| ())
+    }
+
     /// Opens a table whose end is damaged or lost, using what is known of it. Its content ends
     /// where its blocks ended, or where the file does.
     pub(crate) fn open_without_end(
@@ -102,12 +131,8 @@ impl TableFile {
         let id = known.id;
         let file = fs.open(&table_path(dir, id))?;
         let file_bytes = file.len()?;
-        let header_len = file_bytes.min(FileHeader::LEN as u64) as usize;
-        let header = read(&*file, id, 0, header_len)?;
         let adoption = Adoption::of(database, known);
-        let (born_in, born_as) =
-            adoption.map_or((database, id.0), |a| (a.origin_database, a.origin_id));
-        check_header(&header, id, (born_in, born_as))?;
+        let (born_in, born_as) = check_birth(&*file, database, known)?;
         let end_bytes = Footer::LEN + if adoption.is_some() { Adoption::LEN } else { 0 };
         let nothing = BlockHandle { offset: 0, len: 0 };
         Ok(Self {
