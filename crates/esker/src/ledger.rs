@@ -195,11 +195,15 @@ impl Ledger {
         // Under the lock: a flush on a user's thread may just have removed one of them.
         let edit = changed_ends(ends, writer.manifest.catalog());
         let mut next = writer.next;
-        let result = writer.manifest.close(&edit, || {
-            next += 1;
-            ManifestId(file_id(next - 1))
+        let result = as_result(|| {
+            writer.manifest.close(&edit, || {
+                next += 1;
+                ManifestId(file_id(next - 1))
+            })
         });
         writer.next = next;
+        // The manifest that ends here may have been begun: an edit in the one before would be lost.
+        writer.needs_restart = result.is_err();
         result?;
         let id = writer.manifest.id();
         state.close();

@@ -9,7 +9,7 @@ use esker::env::{
     CrashPolicy, Env, Fault, FaultFileSystem, ManualClock, MemoryFileSystem, Operation, Rule,
     SystemClock, SystemThreads, Threads as _, When,
 };
-use esker::{Db, Durability, IngestOptions, KeyspaceOptions, Options};
+use esker::{Db, Durability, ErrorKind, IngestOptions, KeyspaceOptions, Options};
 
 use crate::recovered::{DIR, env_of, env_over, open, options};
 
@@ -235,6 +235,39 @@ const PANICS: [(Operation, u64); 3] =
 
 fn panic_of_manifest(operation: Operation, nth: u64) -> Rule {
     Rule::new(Fault::Panic).on(&[operation]).path("*.manifest*").when(When::Nth(nth))
+}
+
+/// A panic in the last write of the manifest left the database open to edits in a manifest that the next
+/// open does not read: a flush on another thread was acknowledged into it. Found by reading.
+#[test]
+fn a_last_manifest_whose_write_panics_is_an_error_of_the_close() {
+    let operations = [Operation::Create, Operation::Write, Operation::Sync, Operation::Rename];
+    for operation in operations.into_iter().chain([Operation::SyncDir]) {
+        let mut injected = 0;
+        for nth in 1.. {
+            let fs = MemoryFileSystem::new(1);
+            let faults = FaultFileSystem::new(Arc::new(fs.clone()), Env::memory(1).clock);
+            let db = open(&env_over(Arc::new(faults.clone())), &options()).unwrap();
+            db.put("key", "value").unwrap();
+            let path = if operation == Operation::SyncDir { "*" } else { "*.manifest*" };
+            let rule = Rule::new(Fault::Panic).on(&[operation]).path(path);
+            faults.add(rule.when(When::Nth(nth)));
+            let result = db.clone().close();
+            let what = format!("{operation:?} {nth}");
+            if faults.injected().is_empty() {
+                result.unwrap();
+                break;
+            }
+            let error = result.unwrap_err();
+            assert!(error.to_string().contains("the write of the manifest panicked"), "{error}");
+            assert_eq!(db.flush().unwrap_err().kind(), ErrorKind::Closed, "{what}");
+            drop(db);
+            let db = open(&env_of(&fs), &options()).unwrap();
+            assert_eq!(db.get("key").unwrap().unwrap(), "value", "{what}");
+            injected += 1;
+        }
+        assert!(0 < injected, "{operation:?}");
+    }
 }
 
 /// The panic went past all that is done about an edit that may or may not be in the file. A flush left its
