@@ -22,6 +22,7 @@ use crate::model::choices;
 use crate::outside;
 use crate::policies;
 use crate::random::{Rng, for_each_seed};
+use crate::shrink::run_shrinking_steps;
 use crate::state::{Bounds, Write};
 use crate::tally::Tally;
 
@@ -29,6 +30,9 @@ const DIR: &str = "db";
 
 /// Where a copy of the closed database is.
 const COPY: &str = "copy";
+
+/// Operations of one seed.
+const STEP_COUNT: usize = 250;
 
 static EXTREMES: Tally = Tally::new("histories of extreme keys and values");
 
@@ -38,7 +42,7 @@ type Model = BTreeMap<Vec<u8>, Vec<u8>>;
 fn every_answer_about_extreme_keys_and_values_is_that_of_a_sorted_map() {
     let name = "every_answer_about_extreme_keys_and_values_is_that_of_a_sorted_map";
     for_each_seed(name, 6, |seed| {
-        Run::new(seed).run();
+        run_shrinking_steps(STEP_COUNT, |steps| Run::new(seed).run(steps));
         EXTREMES.add(1);
     });
     EXTREMES.print();
@@ -73,8 +77,10 @@ impl Run {
         Self { rng, env, db, model: Model::new(), snapshots, cursors, common, copy }
     }
 
-    fn run(mut self) {
-        for _ in 0..250 {
+    fn run(mut self, steps: &[usize]) {
+        let rng = self.rng.clone();
+        for &step in steps {
+            self.rng = rng.part(step);
             self.operate();
         }
         self.reopen(false);

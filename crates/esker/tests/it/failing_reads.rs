@@ -2,6 +2,7 @@
 //! or an error, whatever failed before it. A cursor is not valid after an error, and correct again
 //! from the next seek on; a scan ends with the error.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::ops::{Bound, RangeBounds as _};
 use std::sync::Arc;
@@ -11,12 +12,17 @@ use esker::operators::Append;
 use esker::{Cursor, Db, Error, ErrorKind, KeyspaceOptions, Merge, Options, Snapshot};
 
 use crate::random::{Rng, for_each_seed};
+use crate::shrink::run_shrinking_steps;
 use crate::tally::Tally;
 
 const EIO: i32 = 5;
 
 /// A read in so many fails.
 const ONE_IN: [u64; 3] = [2, 9, 40];
+
+/// Five times much is written, and then read beside faults.
+const STEPS_PER_ROUND: usize = 6;
+const STEP_COUNT: usize = 3 * STEPS_PER_ROUND;
 
 static DATABASES: Tally = Tally::new("databases read from a failing device");
 
@@ -26,7 +32,9 @@ type Model = BTreeMap<Vec<u8>, Vec<u8>>;
 fn every_read_of_a_failing_device_is_right_or_an_error() {
     let name = "every_read_of_a_failing_device_is_right_or_an_error";
     for_each_seed(name, 40, |seed| {
-        Run::new(seed).run();
+        let errors = Cell::new(0);
+        run_shrinking_steps(STEP_COUNT, |steps| errors.set(Run::new(seed).run(steps)));
+        assert!(0 < errors.get(), "some read has failed");
         DATABASES.add(1);
     });
     DATABASES.print();
@@ -67,25 +75,37 @@ impl Run {
         Self { rng, faults, db, views, errors: 0 }
     }
 
-    fn run(mut self) {
-        for round in 0..3 {
-            for _ in 0..5 {
-                (0..40).for_each(|_| self.write());
-                match self.rng.below(4) {
-                    0 => {
-                        let model = self.views[0].1.clone();
-                        self.views.push((Some(self.db.snapshot()), model));
-                    }
-                    1 if round > 0 => self.db.compact::<&[u8]>(..).unwrap(),
-                    _ => self.db.flush().unwrap(),
-                }
+    /// Returns how many reads have failed.
+    fn run(mut self, steps: &[usize]) -> u64 {
+        let rng = self.rng.clone();
+        for &step in steps {
+            self.rng = rng.part(step);
+            if step % STEPS_PER_ROUND == STEPS_PER_ROUND - 1 {
+                self.read_with_faults();
+            } else {
+                self.write_much(STEPS_PER_ROUND < step);
             }
-            let when = When::OneIn { count: *self.rng.pick(&ONE_IN), seed: self.rng.next() };
-            self.faults.add(Rule::new(Fault::Error(EIO)).on(&[Operation::Read]).when(when));
-            (0..6).for_each(|_| self.read());
-            self.faults.clear();
         }
-        assert!(self.errors > 0, "some read has failed");
+        self.errors
+    }
+
+    fn write_much(&mut self, compacts: bool) {
+        (0..40).for_each(|_| self.write());
+        match self.rng.below(4) {
+            0 => {
+                let model = self.views[0].1.clone();
+                self.views.push((Some(self.db.snapshot()), model));
+            }
+            1 if compacts => self.db.compact::<&[u8]>(..).unwrap(),
+            _ => self.db.flush().unwrap(),
+        }
+    }
+
+    fn read_with_faults(&mut self) {
+        let when = When::OneIn { count: *self.rng.pick(&ONE_IN), seed: self.rng.next() };
+        self.faults.add(Rule::new(Fault::Error(EIO)).on(&[Operation::Read]).when(when));
+        (0..6).for_each(|_| self.read());
+        self.faults.clear();
     }
 
     fn write(&mut self) {

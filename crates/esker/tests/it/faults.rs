@@ -18,6 +18,7 @@ use esker::{Error, ErrorKind};
 
 use crate::random::{Rng, budget, for_each_seed};
 use crate::recovered::{DIR, Found, Loss, log_dir_of, options_over, recover};
+use crate::shrink::{is_shrinking, run_shrinking};
 use crate::state::Write;
 use crate::tally::Tally;
 use crate::workload::{Driver, Profile, Step, script};
@@ -87,7 +88,7 @@ struct Run {
 
 impl Drop for Run {
     fn drop(&mut self) {
-        if std::thread::panicking() {
+        if std::thread::panicking() && !is_shrinking() {
             eprintln!("{}", self.trace.join("\n"));
         }
     }
@@ -168,7 +169,7 @@ impl Run {
         let states = self.driver.journal.states();
         let marks = self.driver.journal.marks();
         let mut rng = Rng::new(self.faults.calls());
-        for policy in [CrashPolicy::AllLost, *rng.pick(&CrashPolicy::ALL)] {
+        for policy in CrashPolicy::ALL {
             let crashed = self.fs.crash(policy, rng.next());
             let when = format!("{}, power lost, {policy:?}", self.when);
             recover(&crashed, &states, &marks, Loss::Power, &when);
@@ -217,9 +218,12 @@ impl Run {
 static FAULTS: Tally = Tally::new("runs with a fault at another call");
 
 fn fail_everywhere(seed: u64, kinds: &[Kind]) {
-    let steps = work(seed);
+    run_shrinking(&work(seed), Step::name, |steps| fail_in(steps, seed, kinds));
+}
+
+fn fail_in(steps: &[Step], seed: u64, kinds: &[Kind]) {
     let mut smooth = Run::new(seed, format!("seed {seed}, no fault"));
-    let calls = smooth.work(&steps, None);
+    let calls = smooth.work(steps, None);
     smooth.recover();
     for kind in kinds {
         for call in 1..=calls {
@@ -227,7 +231,7 @@ fn fail_everywhere(seed: u64, kinds: &[Kind]) {
             let mut run = Run::new(seed, when);
             let at = if kind.is_for_ever { When::From(call) } else { When::Nth(call) };
             let rule = Rule::new(kind.fault.clone()).on(kind.operations).when(at);
-            run.work(&steps, Some(rule));
+            run.work(steps, Some(rule));
             let has_fired = !run.faults.injected().is_empty();
             run.recover();
             FAULTS.add(u64::from(has_fired));

@@ -25,6 +25,7 @@ use crate::orders::Shortlex;
 use crate::outside;
 use crate::random::{Rng, expiry_at, for_each_seed};
 use crate::reading::assert_state;
+use crate::shrink::run_shrinking_steps;
 use crate::state::{How, State, Turn, Write, between};
 use crate::tally::Tally;
 use readers::Readers;
@@ -49,7 +50,7 @@ const NAMES: [&str; 5] = ["default", "a", "b", "c", "d"];
 #[test]
 fn every_answer_is_that_of_the_model_with_jobs_step_by_step() {
     for_each_seed("every_answer_is_that_of_the_model_with_jobs_step_by_step", 60, |seed| {
-        Run::new(seed, 0).run();
+        run_shrinking_steps(STEP_COUNT, |steps| Run::new(seed, 0).run(steps));
         HISTORIES.add(1);
     });
     HISTORIES.print();
@@ -58,7 +59,7 @@ fn every_answer_is_that_of_the_model_with_jobs_step_by_step() {
 #[test]
 fn every_answer_is_that_of_the_model_beside_background_threads() {
     for_each_seed("every_answer_is_that_of_the_model_beside_background_threads", 25, |seed| {
-        Run::new(seed, 2).run();
+        run_shrinking_steps(STEP_COUNT, |steps| Run::new(seed, 2).run(steps));
         HISTORIES.add(1);
     });
     HISTORIES.print();
@@ -128,9 +129,10 @@ impl Run {
         }
     }
 
-    fn run(mut self) {
-        for step in 0..STEP_COUNT {
-            self.step = step;
+    fn run(mut self, steps: &[usize]) {
+        let rng = self.rng.clone();
+        for &step in steps {
+            (self.step, self.rng) = (step, rng.part(step));
             self.operate();
         }
         self.settle();

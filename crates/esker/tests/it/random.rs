@@ -24,6 +24,11 @@ impl Rng {
         mixed ^ (mixed >> 31)
     }
 
+    /// Choices of their own for part `number` of a test: the same whatever the other parts choose.
+    pub(crate) fn part(&self, number: usize) -> Self {
+        Self(Self(self.0 ^ number as u64).next())
+    }
+
     /// A number below `bound`, which is not 0.
     pub(crate) fn below(&mut self, bound: u64) -> u64 {
         watchdog::step();
@@ -160,7 +165,12 @@ pub(crate) fn for_each_seed(name: &str, count: u64, test: impl Fn(u64)) {
         let _watchdog = Watchdog::start(format!("{name} with ESKER_SEED={seed}"));
         let run = std::panic::AssertUnwindSafe(|| test(seed));
         if let Err(panic) = std::panic::catch_unwind(run) {
-            eprintln!("{name} failed; replay it with ESKER_SEED={seed} cargo test -p esker {name}");
+            // Some tests choose by the budget, too.
+            let budget = budget();
+            eprintln!(
+                "{name} failed; replay it with ESKER_SEED={seed} ESKER_BUDGET={budget} \
+                 cargo test -p esker --test it -- {name}"
+            );
             std::panic::resume_unwind(panic);
         }
     }

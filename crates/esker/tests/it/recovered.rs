@@ -1,11 +1,14 @@
 //! Opens what a crash left, and checks the laws of recovery.
 
+use std::cell::RefCell;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use esker::env::{CrashPolicy, Env, FileSystem, ManualClock, MemoryFileSystem};
 use esker::{Db, Durability, KeyspaceOptions, Options, Result};
+use esker_base::HashMap;
 
 use crate::directory::{assert_exact, assert_tidy};
 use crate::journal::Marks;
@@ -170,6 +173,37 @@ impl Found {
     }
 }
 
+/// What was recovered from states of the file system that were opened: each needs to be only once,
+/// as nothing but the bytes decides what an open finds after a loss of power.
+#[derive(Default)]
+pub(crate) struct Recoveries(RefCell<HashMap<u64, Rc<Found>>>);
+
+impl Recoveries {
+    /// What an open of `fs`, in which nothing is pending, finds. It may be opened for that.
+    pub(crate) fn of(&self, fs: &MemoryFileSystem, when: impl Fn() -> String) -> Rc<Found> {
+        assert_eq!(fs.pending_count(), 0, "what is pending is no part of a digest");
+        let digest = fs.digest();
+        if let Some(found) = self.0.borrow().get(&digest) {
+            watchdog::step();
+            return Rc::clone(found);
+        }
+        let found = Rc::new(found_in(fs, when));
+        self.0.borrow_mut().insert(digest, Rc::clone(&found));
+        found
+    }
+
+    /// How many states were opened.
+    pub(crate) fn count(&self) -> u64 {
+        self.0.borrow().len() as u64
+    }
+}
+
+fn found_in(fs: &MemoryFileSystem, when: impl Fn() -> String) -> Found {
+    let db = open(&env_of(fs), &options_over(fs));
+    let db = db.unwrap_or_else(|error| panic!("{}: {error:?}", when()));
+    Found::read(&db).unwrap()
+}
+
 /// Opens `fs`, and returns which of the states was recovered.
 pub(crate) fn recover(
     fs: &MemoryFileSystem,
@@ -178,9 +212,7 @@ pub(crate) fn recover(
     loss: Loss,
     when: &str,
 ) -> usize {
-    let db =
-        open(&env_of(fs), &options_over(fs)).unwrap_or_else(|error| panic!("{when}: {error:?}"));
-    Found::read(&db).unwrap().index(states, marks, loss, when)
+    found_in(fs, || when.to_owned()).index(states, marks, loss, when)
 }
 
 /// Recovers once more, goes on working, crashes again: the database is as good as any.

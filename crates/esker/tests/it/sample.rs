@@ -3,11 +3,11 @@
 use std::path::Path;
 
 use esker::env::{FileSystem, MemoryFileSystem};
-use esker::{Db, Durability, KeyspaceOptions, Result};
+use esker::{Db, Durability, KeyspaceOptions, Options, Result};
 
 use crate::journal::Marks;
 use crate::reading::difference;
-use crate::recovered::{DIR, Found, Loss, env_of, open, options};
+use crate::recovered::{self, DIR, Found, Loss, env_of, open};
 use crate::state::{State, Write};
 
 /// Writes the sample with `db`, and returns what it holds: two keyspaces, tables in two levels,
@@ -45,6 +45,11 @@ pub(crate) fn write(db: &Db) -> State {
     state
 }
 
+/// The options of the sample: what the cache holds is written down at its close.
+pub(crate) fn options() -> Options {
+    Options { warm_cache: true, ..recovered::options() }
+}
+
 /// The sample, closed, in memory.
 pub(crate) fn in_memory() -> (MemoryFileSystem, State) {
     let fs = MemoryFileSystem::new(1);
@@ -59,8 +64,8 @@ pub(crate) fn in_memory() -> (MemoryFileSystem, State) {
 pub(crate) fn in_memory_with_blobs() -> (MemoryFileSystem, State) {
     let (fs, mut state) = in_memory();
     let db = open(&env_of(&fs), &options()).unwrap();
-    let options = KeyspaceOptions { blob_threshold_bytes: Some(32), ..KeyspaceOptions::default() };
-    let keyspace = db.keyspace("blobs", options).unwrap();
+    let of_blobs = KeyspaceOptions { blob_threshold_bytes: Some(32), ..Default::default() };
+    let keyspace = db.keyspace("blobs", of_blobs).unwrap();
     state.create("blobs");
     for round in 1..3 {
         for i in (0..8).step_by(round) {
@@ -70,6 +75,8 @@ pub(crate) fn in_memory_with_blobs() -> (MemoryFileSystem, State) {
         }
         keyspace.flush().unwrap();
     }
+    // What was read is in the cache.
+    assert_eq!(keyspace.iter().count(), 8);
     db.close().unwrap();
     (fs, state)
 }

@@ -33,6 +33,24 @@ pub(crate) fn shrink<T: Clone>(items: &[T], fails: impl Fn(&[T]) -> bool) -> Vec
     kept
 }
 
+thread_local! {
+    static IS_SHRINKING: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether this thread tries shorter lists: what it does then need not be told at length.
+pub(crate) fn is_shrinking() -> bool {
+    IS_SHRINKING.get()
+}
+
+/// Runs `test` with the numbers of `count` steps, each with choices of its own ([`part`]); otherwise as
+/// [`run_shrinking`].
+///
+/// [`part`]: crate::random::Rng::part
+pub(crate) fn run_shrinking_steps(count: usize, test: impl Fn(&[usize])) {
+    let steps: Vec<usize> = (0..count).collect();
+    run_shrinking(&steps, |number| format!("step {number}"), test);
+}
+
 /// Runs `test` with `items`; if it fails, prints a shorter list with which it fails too, and fails.
 /// `ESKER_SHRINK=0` spares the search for it.
 pub(crate) fn run_shrinking<T: Clone>(
@@ -45,7 +63,9 @@ pub(crate) fn run_shrinking<T: Clone>(
     if std::env::var("ESKER_SHRINK").is_ok_and(|wants| wants == "0") {
         std::panic::resume_unwind(panic);
     }
+    IS_SHRINKING.set(true);
     let small = shrink(items, |items| attempt(items).is_err());
+    IS_SHRINKING.set(false);
     let lines: Vec<String> = small.iter().map(show).collect();
     eprintln!(
         "{} of {} operations are enough for a failure:\n{}",

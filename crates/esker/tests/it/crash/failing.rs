@@ -9,20 +9,27 @@ use esker::env::{CrashPolicy, Fault, FaultFileSystem, ManualClock, Operation, Ru
 use super::{History, Moment, profiles, record};
 use crate::random::{Rng, budget, for_each_seed};
 use crate::recovered::{Loss, env_over, open, options_over, recover};
+use crate::shrink::run_shrinking;
 use crate::tally::Tally;
-use crate::workload::{Profile, script};
+use crate::workload::{Profile, Step, script};
 
 static FAILED: Tally = Tally::new("recoveries with a fault at another call");
 
 /// One in so many moments is taken, and of those one crash.
-const ONE_IN: u64 = 40;
+const ONE_IN: u64 = 20;
 
 const EIO: i32 = 5;
 const EMFILE: i32 = 24;
 const ENOSPC: i32 = 28;
 
-fn fail_inside_recovery(profile: &Profile, seed: u64) {
-    let history = record(&script(profile, seed), seed);
+fn fail_inside_recoveries(profile: &Profile, seed: u64) {
+    run_shrinking(&script(profile, seed), Step::name, |steps| {
+        fail_inside_recoveries_of(steps, profile, seed);
+    });
+}
+
+fn fail_inside_recoveries_of(steps: &[Step], profile: &Profile, seed: u64) {
+    let history = record(steps, seed);
     let mut rng = Rng::new(!seed);
     for (number, moment) in history.moments.iter().enumerate() {
         if rng.one_in(ONE_IN.div_ceil(budget())) {
@@ -76,7 +83,7 @@ fn fail_at_every_call(history: &History, moment: &Moment, when: &str, rng: &mut 
 fn recovery_that_fails_is_begun_again() {
     for_each_seed("recovery_that_fails_is_begun_again", 1, |seed| {
         for profile in profiles::PROFILES {
-            fail_inside_recovery(profile, seed);
+            fail_inside_recoveries(profile, seed);
         }
     });
     FAILED.print();

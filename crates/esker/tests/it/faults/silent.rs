@@ -1,11 +1,14 @@
 //! Faults that report success: writes that are lost, go astray or arrive changed, and reads with a
 //! flipped bit. What the database answers is right or an error, and a close does not hide it.
 
+use std::cell::Cell;
+
 use esker::env::{Fault, Rule, When};
 use esker::{Error, ErrorKind};
 
 use super::{Run, work};
 use crate::random::for_each_seed;
+use crate::shrink::run_shrinking;
 use crate::tally::Tally;
 use crate::workload::Step;
 
@@ -67,17 +70,18 @@ fn a_fault_that_reports_success_is_noticed_or_harmless() {
     for_each_seed("a_fault_that_reports_success_is_noticed_or_harmless", 2, |seed| {
         let steps = closing_work(seed);
         for fault in &faults {
-            let (mut noticed, mut harmless) = (0, 0);
-            for call in 1.. {
-                match run(seed, &steps, fault.clone(), call) {
-                    None => break,
-                    Some(true) => noticed += 1,
-                    Some(false) => harmless += 1,
+            let (noticed, harmless) = (Cell::new(0), Cell::new(0));
+            run_shrinking(&steps, Step::name, |steps| {
+                for call in 1.. {
+                    let Some(is_noticed) = run(seed, steps, fault.clone(), call) else { break };
+                    let outcomes = if is_noticed { &noticed } else { &harmless };
+                    outcomes.set(outcomes.get() + 1);
                 }
-                SILENT.add(1);
-            }
+            });
+            let (noticed, harmless) = (noticed.get(), harmless.get());
             eprintln!("{fault:?}: {noticed} noticed, {harmless} harmless");
             assert!(0 < noticed, "seed {seed}: {fault:?}");
+            SILENT.add(noticed + harmless);
         }
     });
     SILENT.print();
