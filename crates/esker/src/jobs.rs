@@ -139,9 +139,7 @@ impl Engine {
         let picked = {
             let mut busy = keyspace.busy();
             let version = Arc::clone(&keyspace.view().version);
-            let plan = self.pick_drop(keyspace, &version, &busy);
-            let plan = plan.or_else(|| self.next_plan(keyspace, &version.shape(), &busy));
-            match plan {
+            match self.due_plan(keyspace, &version, &busy) {
                 Some(plan) => Ok((busy.start(plan.clone()), plan, version)),
                 None => {
                     let due = || keyspace.settings().upkeep.searches_due(&version.shape());
@@ -177,6 +175,17 @@ impl Engine {
             keyspace.note_outcome(JobKind::Flush, &Ok(()), self.now());
         }
         self.scheduler.wake();
+    }
+
+    /// The next automatic plan that can begin beside those in flight.
+    pub(crate) fn due_plan(
+        &self,
+        keyspace: &KeyspaceCore,
+        version: &Version,
+        busy: &Busy,
+    ) -> Option<Plan> {
+        let drop = self.pick_drop(keyspace, version, busy);
+        drop.or_else(|| self.next_plan(keyspace, &version.shape(), busy))
     }
 
     /// The plan that drops tables covered by range tombstones, if compaction is automatic. Tables

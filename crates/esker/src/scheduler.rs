@@ -124,6 +124,11 @@ impl Scheduler {
         });
     }
 
+    /// Whether a compaction of `keyspace` is requested, and nobody has taken it yet.
+    pub(crate) fn wants_compaction(&self, keyspace: KeyspaceId) -> bool {
+        self.state().compactions.contains(&keyspace)
+    }
+
     /// Queues `task`: it gets its turn after those queued before it. After
     /// [`Scheduler::end_on_demand`], it ends at once.
     pub(crate) fn request_on_demand(&self, task: &Arc<OnDemand>) {

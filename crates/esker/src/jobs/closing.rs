@@ -33,8 +33,10 @@ impl Engine {
         let result = self.scheduler.wait_until(|| match self.check_writable() {
             Err(error) => Some(Err(error)),
             Ok(()) => {
+                self.request_what_can_begin();
                 if self.options.background_threads == 0 {
-                    self.run_what_is_due();
+                    // Nobody else may do them.
+                    while self.run_background_job() {}
                 }
                 let idle = self.scheduler.idle_epoch();
                 let keyspaces = self.keyspaces();
@@ -58,17 +60,27 @@ impl Engine {
         result
     }
 
-    /// Does all background jobs, those that time has made due since the last look among them: nobody
-    /// else may do them. While another thread does a job there may be nothing to do but wait.
-    fn run_what_is_due(&self) {
-        if self.scheduler.idle_epoch().is_some() {
-            for keyspace in self.keyspaces() {
-                if !self.is_settled(&keyspace) {
-                    self.scheduler.request_compaction(keyspace.id);
-                }
+    /// Requests the compactions that can begin. When they were requested before, something may have
+    /// been in their way that has gone without a word, such as a snapshot; or time has made them due
+    /// since. The end of a running job is a reason to check again.
+    fn request_what_can_begin(&self) {
+        if self.scheduler.idle_epoch().is_none()
+            || esker_base::planted::is("settling-requests-once")
+        {
+            return;
+        }
+        for keyspace in self.keyspaces() {
+            let can_begin = {
+                let busy = keyspace.busy();
+                self.due_plan(&keyspace, &keyspace.view().version, &busy).is_some()
+            };
+            // A request wakes whoever waits, who would otherwise make it again at once, for as long
+            // as nobody may take it.
+            let is_new = can_begin && !self.scheduler.wants_compaction(keyspace.id);
+            if is_new || esker_base::planted::is("settling-requests-all-the-time") {
+                self.scheduler.request_compaction(keyspace.id);
             }
         }
-        while self.run_background_job() {}
     }
 
     /// Waits until the cache is filled: a read-only open does nothing else in the background.
@@ -91,13 +103,10 @@ impl Engine {
     fn is_settled(&self, keyspace: &KeyspaceCore) -> bool {
         let busy = keyspace.busy();
         let view = keyspace.view();
-        let wants = || {
-            let drop = self.pick_drop(keyspace, &view.version, &busy);
-            drop.or_else(|| self.next_plan(keyspace, &view.version.shape(), &busy))
-        };
+        let is_done = || self.due_plan(keyspace, &view.version, &busy).is_none();
         // A flush holds what it replaces until its end.
         let is_flushing = matches!(keyspace.flushing.try_lock(), Err(TryLockError::WouldBlock));
-        let rests = || busy.is_empty() && (self.scheduler.is_paused() || wants().is_none());
+        let rests = || busy.is_empty() && (self.scheduler.is_paused() || is_done());
         view.immutables.is_empty() && !is_flushing && rests()
     }
 

@@ -190,6 +190,11 @@ impl Client {
                 Ok(())
             }
             Op::Choose(name, options) => self.choose(name, options),
+            Op::Settle => {
+                self.db.wait_until_settled()?;
+                coverage::add("waits until all was settled beside clients", 1);
+                Ok(())
+            }
             Op::Pause(duration) => {
                 self.db.pause_compactions();
                 self.world.env.clock.sleep(*duration);

@@ -1,11 +1,10 @@
 //! Writers of several keyspaces whose memtables take, together, what they may.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use esker::env::{Fault, FileSystem as _, MemoryFileSystem, Operation, Rule, When};
+use esker::env::{Fault, Operation, Rule, When};
 use esker::{Db, ErrorKind, Keyspace, KeyspaceOptions, Options, StallCause};
 use esker_base::baton::{self, Policy, Settings};
 
@@ -32,12 +31,7 @@ fn open(world: &World, threads: usize) -> (Db, Vec<Keyspace>) {
 }
 
 fn in_a_run(seed: u64, test: impl FnOnce(&World) + Send + 'static) {
-    let settings = Settings::new(seed, Policy::Uniform { one_in: 4 });
-    world::run(settings, move || {
-        let fs = MemoryFileSystem::new(seed);
-        fs.create_dir_all(Path::new(DIR)).unwrap();
-        test(&World::new(fs, Vec::new(), world::START, seed));
-    });
+    world::run_test(Settings::new(seed, Policy::Uniform { one_in: 4 }), test);
 }
 
 fn memtable_bytes(db: &Db) -> u64 {

@@ -1,11 +1,10 @@
 //! A compaction in parts of which one fails, while another one is under way on another thread.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use esker::env::{Event, Fault, FileSystem as _, MemoryFileSystem, Operation, Rule, When};
+use esker::env::{Event, Fault, Operation, Rule, When};
 use esker::{CompactionEnd, CompactionPolicy, Compression, Db, Keyspace, KeyspaceOptions, Options};
 use esker_base::baton::{self, Policy, Settings};
 
@@ -61,12 +60,7 @@ fn fail_second_part(world: &World) -> Arc<AtomicU64> {
 }
 
 fn in_a_run(seed: u64, test: impl FnOnce(&World) + Send + 'static) {
-    let settings = Settings::new(seed, Policy::Uniform { one_in: 4 });
-    world::run(settings, move || {
-        let fs = MemoryFileSystem::new(seed);
-        fs.create_dir_all(Path::new(DIR)).unwrap();
-        test(&World::new(fs, Vec::new(), world::START, seed));
-    });
+    world::run_test(Settings::new(seed, Policy::Uniform { one_in: 4 }), test);
 }
 
 #[test]

@@ -63,6 +63,8 @@ pub(super) enum Op {
     Intrude(Stranger),
     /// Gives a keyspace other options.
     Choose(&'static str, Box<KeyspaceOptions>),
+    /// Waits until nothing is due any more, whatever others do.
+    Settle,
     /// Lets no compaction begin for so long.
     Pause(Duration),
     Sync,
@@ -234,7 +236,10 @@ fn op(plan: &Plan, client: u32, rng: &mut Rng) -> Op {
             if rng.one_in(2) { Op::Age(way) } else { Op::Forget(way) }
         }
         92 if plan.is_slow => Op::Rest,
-        92 => Op::Pause(Duration::from_millis(rng.below(3000))),
+        92 => match rng.below(3000) {
+            0..1000 => Op::Settle,
+            millis => Op::Pause(Duration::from_millis(millis)),
+        },
         93..=95 if !plan.is_buffered => Op::Sync,
         96..=99 => {
             let options = choices::keyspace_options(rng);

@@ -3,13 +3,14 @@
 
 use std::any::Any;
 use std::panic::AssertUnwindSafe;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use esker::env::{
-    Clock, Env, Event, Fault, FaultFileSystem, IoError, JoinHandle, MemoryFileSystem, Operation,
-    Threads,
+    Clock, Env, Event, Fault, FaultFileSystem, FileSystem as _, IoError, JoinHandle,
+    MemoryFileSystem, Operation, Threads,
 };
 use esker_base::baton::{self, Outcome, Settings};
 use esker_base::sync;
@@ -18,6 +19,7 @@ use super::coverage;
 use super::history::{History, Part, Promises};
 use super::script::SHORT_MILLIS;
 use crate::random::Rng;
+use crate::recovered::DIR;
 use crate::watchdog;
 
 /// Where the wall clock of the first generation starts.
@@ -339,6 +341,18 @@ fn what(event: &Event) -> &'static str {
         Operation::Rename | Operation::Link | Operation::Create => "name file",
         _ => "look at file",
     }
+}
+
+/// Runs `test` on new files, without clients.
+///
+/// # Panics
+/// If the run fails.
+pub(super) fn run_test(settings: Settings, test: impl FnOnce(&World) + Send + 'static) {
+    run(settings, move || {
+        let fs = MemoryFileSystem::new(settings.seed);
+        fs.create_dir_all(Path::new(DIR)).unwrap();
+        test(&World::new(fs, Vec::new(), START, settings.seed));
+    });
 }
 
 /// Runs `main` and the threads that it starts, to their end.
