@@ -19,7 +19,7 @@ use esker_env::{Env, FileLock};
 use esker_table::{CachedBlock, Table, TableContext};
 use esker_tree::{EditRecord, Version, VersionEdit};
 
-use crate::commit_queue::CommitPipeline;
+use crate::commit_queue::{CommitPipeline, Leader};
 use crate::counters::Counters;
 use crate::engine::garbage::{Garbage, blob_files};
 use crate::engine::moving::Moving;
@@ -36,7 +36,7 @@ use crate::options::{KeyspaceOptions, Options};
 use crate::running::RunningJobs;
 use crate::scheduler::Scheduler;
 use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use crate::sync::{Mutex, PoisonError, RwLock};
+use crate::sync::{Mutex, MutexGuard, PoisonError, RwLock};
 use crate::throttle::Throttle;
 
 pub(crate) struct Engine {
@@ -298,6 +298,9 @@ impl Engine {
         }
         let encoded = options.encode();
         if !self.is_read_only && encoded != settings.options.encode() {
+            if !esker_base::planted::is("poisoned-takes-options") {
+                self.check_writable()?;
+            }
             let record = EditRecord::KeyspaceOptions { keyspace: keyspace.id, options: encoded };
             self.change_catalog(VersionEdit { records: vec![record] }, || ())?;
         }
@@ -313,10 +316,22 @@ impl Engine {
         Ok(())
     }
 
+    /// Keeps others from writing and from changing the catalog.
+    ///
+    /// # Errors
+    /// As [`Engine::check_writable`], asked only now: a close may have come first.
+    fn lead_writable(&self) -> Result<MutexGuard<'_, Leader>> {
+        let leader = self.pipeline.lead();
+        if !esker_base::planted::is("catalog-changed-behind-a-close") {
+            self.check_writable()?;
+        }
+        Ok(leader)
+    }
+
     pub(crate) fn rename_keyspace(&self, keyspace: &KeyspaceCore, name: &str) -> Result<()> {
         self.check_writable()?;
         check_name(name)?;
-        let _leader = self.pipeline.lead();
+        let _leader = self.lead_writable()?;
         keyspace.check_live()?;
         if self.keyspace_named(name).is_some() {
             return Err(Error::invalid_input(format!("a keyspace named {name:?} exists already")));
@@ -335,7 +350,7 @@ impl Engine {
         if keyspace.id == KeyspaceId::DEFAULT {
             return Err(Error::invalid_input("the default keyspace cannot be dropped"));
         }
-        let leader = self.pipeline.lead();
+        let leader = self.lead_writable()?;
         keyspace.check_live()?;
         let record = EditRecord::KeyspaceDropped { keyspace: keyspace.id };
         let dropped = self.change_catalog(VersionEdit { records: vec![record] }, || {

@@ -26,6 +26,7 @@
 //! `ESKER_SEED` replays one seed, `ESKER_BUDGET` multiplies how many are run.
 
 mod aging;
+mod catalog;
 mod checkup;
 mod client;
 mod coverage;

@@ -1,4 +1,4 @@
-//! Calls in progress when the database is closed, and waits that must end.
+//! Calls in progress when the database is closed, or made once it is poisoned, and waits that must end.
 
 use std::cell::RefCell;
 use std::io;
@@ -12,8 +12,11 @@ use esker::env::{
     CrashPolicy, Env, Fault, FaultFileSystem, FileSystem as _, IoError, JoinHandle,
     MemoryFileSystem, Operation, Rule, SystemThreads, Threads, When,
 };
-use esker::{CompactionState, Db, ErrorKind, Event, KeyspaceOptions, Options, Outcome, Scan};
+use esker::{
+    CompactionState, Db, Durability, ErrorKind, Event, KeyspaceOptions, Options, Outcome, Scan,
+};
 
+use crate::files;
 use crate::random::Rng;
 use crate::recovered::{DIR, env_of, env_over, open, options};
 
@@ -426,4 +429,44 @@ fn started_compaction_has_ended_after_a_panic_and_after_a_close() {
         handle.cancel();
         assert_eq!(handle.wait().unwrap_err().kind(), kind);
     }
+}
+
+/// Options were still changed, by a write to a manifest that should only grow once somebody has looked at
+/// what the log has.
+#[test]
+fn a_poisoned_database_keeps_its_keyspaces_and_their_options() {
+    let fs = MemoryFileSystem::new(1);
+    let faults = FaultFileSystem::new(Arc::new(fs.clone()), Env::memory(1).clock);
+    let db = open(&env_over(Arc::new(faults.clone())), &options()).unwrap();
+    let options =
+        |block_size_bytes| KeyspaceOptions { block_size_bytes, ..KeyspaceOptions::default() };
+    let keyspace = db.keyspace("k", options(1024)).unwrap();
+    // The log is made by the first.
+    db.put("key", "first").unwrap();
+    const EIO: i32 = 5;
+    faults.add(Rule::new(Fault::Error(EIO)).on(&[Operation::Sync]).path("*.log"));
+    db.put_with("key", "second", Durability::Power).unwrap_err();
+    faults.clear();
+    assert!(db.health().poisoned.is_some());
+    let manifests = || {
+        let mut all = files::read_all(&fs, Path::new(DIR));
+        all.retain(|name, _| name.ends_with(".manifest"));
+        all
+    };
+    let before = manifests();
+    let refused = [
+        db.keyspace("k", options(512)).map(drop),
+        db.keyspace("other", options(512)).map(drop),
+        db.rename_keyspace(&keyspace, "other"),
+        db.drop_keyspace(&keyspace),
+    ];
+    for (number, result) in refused.into_iter().enumerate() {
+        let error = result.expect_err("it writes the manifest");
+        let told = (error.kind(), error.outcome());
+        assert_eq!(told, (ErrorKind::Poisoned, Outcome::NotDone), "call {number}: {error}");
+    }
+    assert!(manifests() == before && !before.is_empty());
+    assert_eq!(keyspace.options().block_size_bytes, 1024);
+    // Who asks for what it has may read.
+    db.keyspace("k", options(1024)).unwrap();
 }

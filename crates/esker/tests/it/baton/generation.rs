@@ -205,7 +205,11 @@ impl Life {
                     break;
                 }
                 Err(error) => {
-                    let is_expected = matches!(error.kind(), ErrorKind::Io | ErrorKind::NoSpace);
+                    // Poisoned, if the log has failed before a keyspace was given other options.
+                    let is_expected = matches!(
+                        error.kind(),
+                        ErrorKind::Io | ErrorKind::NoSpace | ErrorKind::Poisoned
+                    );
                     assert!(is_expected, "an open that meets faults: {error:?}");
                     coverage::add("openings that failed", 1);
                     self.world.env.clock.sleep(Duration::from_millis(seed % 2000));
