@@ -43,10 +43,16 @@ impl CompactionHandle {
         self.db.engine().scheduler.wake();
     }
 
-    /// Pauses it: no further step is begun, and a running one stops at its next block, while its
-    /// thread does other work. As long as it is paused, its inputs are barred from other
-    /// compactions, and files of the keyspace that others replace cannot be removed. Without
-    /// background threads, a step that has begun is finished.
+    /// Pauses it: no further step is begun, and a running one stops at its next block. As long as it
+    /// is paused, its inputs are barred from other compactions, and files of the keyspace that
+    /// others replace cannot be removed. Without background threads, a step that has begun is
+    /// finished.
+    ///
+    /// The thread of a step that stands still does automatic compactions, and flushes if it is the
+    /// only thread, but nothing else. With one or two
+    /// [background threads](crate::Options::background_threads) only one of them compacts: other
+    /// compactions that were started, and the loading of blocks by
+    /// [`warm_cache`](crate::Options::warm_cache), then wait until this one is resumed or cancelled.
     pub fn pause(&self) {
         self.task.set_paused(true);
         self.db.engine().scheduler.wake();
