@@ -17,12 +17,16 @@ pub(crate) struct Kind {
     quiet: &'static str,
 }
 
+const EXT2: Kind = Kind { name: "ext2", mib: 64, quiet: "-qF" };
 const EXT4: Kind = Kind { name: "ext4", mib: 64, quiet: "-qF" };
 const XFS: Kind = Kind { name: "xfs", mib: 320, quiet: "-qf" };
 const BTRFS: Kind = Kind { name: "btrfs", mib: 300, quiet: "-qf" };
 
 /// Those that can be shut down as if the power failed.
 pub(crate) static WITH_SHUTDOWN: [Kind; 2] = [EXT4, XFS];
+
+/// Those on which a full disk is tried: the first reserves no room.
+pub(crate) static TO_FILL: [Kind; 4] = [EXT2, EXT4, XFS, BTRFS];
 
 /// Those that users have.
 pub(crate) static ALL: [Kind; 3] = [EXT4, XFS, BTRFS];

@@ -7,7 +7,7 @@ use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, pr
 
 use crate::Result;
 use crate::cleanup::{Mounted, call, has_program, is_root};
-use crate::disk::{ALL, WITH_SHUTDOWN, on_each_disk};
+use crate::disk::{TO_FILL, WITH_SHUTDOWN, on_each_disk};
 use crate::driver::{Driver, End, Outcome, Place, expect_end, kill, kill_unless_ended};
 use crate::expected::Expected;
 use crate::sys::cut_power;
@@ -118,7 +118,7 @@ pub(crate) fn full_disk(driver: &mut Driver) -> Result<Outcome> {
     let mounted = Mounted::new(&["-t", "tmpfs", "-o", "size=24m", "tmpfs"], &point)?;
     fill_and_free(driver, &mounted, "tmpfs", 0)?;
     drop(mounted);
-    let outcome = on_each_disk(driver, &ALL, |driver, disk, runs| {
+    let outcome = on_each_disk(driver, &TO_FILL, |driver, disk, runs| {
         let mounted = disk.mount()?;
         (0..runs).try_for_each(|run| fill_and_free(driver, &mounted, disk.kind, run))?;
         Ok(format!("{} times on {}", runs * FILLS, disk.kind))
