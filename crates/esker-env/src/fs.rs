@@ -267,9 +267,10 @@ impl<F: File + ?Sized> FileExt for F {}
 pub struct DirEntry {
     /// The name; bytes that are not UTF-8 are replaced, and no file of ours has any.
     pub name: String,
-    /// Whether it is a directory.
+    /// Whether it is a directory, or anything else that is no regular file, as a pipe is: to open such
+    /// a thing may be to wait for good.
     pub is_dir: bool,
-    /// Length in bytes; 0 for a directory, or if it is not known.
+    /// Length in bytes; 0 for what is no regular file, or if it is not known.
     pub len: u64,
     /// Why the length is not known, if it is not: the device cannot read the file's metadata.
     pub error: Option<IoError>,

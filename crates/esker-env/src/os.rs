@@ -95,8 +95,8 @@ impl FileSystem for OsFileSystem {
             let entry = entry.map_err(failed)?;
             let path = entry.path();
             let (is_dir, len, error) = match fs::metadata(&path) {
-                Ok(metadata) if metadata.is_dir() => (true, 0, None),
-                Ok(metadata) => (false, metadata.len(), None),
+                Ok(metadata) if metadata.is_file() => (false, metadata.len(), None),
+                Ok(_) => (true, 0, None),
                 // Removed since the directory was read, or a dangling link.
                 Err(error) if leads_nowhere(&error) => continue,
                 // The directory itself says what it is.

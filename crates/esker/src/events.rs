@@ -88,6 +88,12 @@ pub enum Event {
         /// Why.
         error: Error,
     },
+    /// A file of another database, which somebody had put under a name of this one's files, was
+    /// removed at open, as nothing refers to it.
+    ForeignRemoved {
+        /// Name of the file.
+        file: String,
+    },
     /// The blocks that were in the cache when the database was closed are in it again, as far as
     /// there was room; see [`Options::warm_cache`](crate::Options::warm_cache).
     Warmed {
@@ -160,6 +166,7 @@ impl fmt::Display for Event {
             Self::RemoveFailed { file, error } => {
                 write!(f, "could not remove obsolete {file}: {error}")
             }
+            Self::ForeignRemoved { file } => write!(f, "removed {file}, of another database"),
             Self::Warmed { blocks, bytes, reads, duration } => write!(
                 f,
                 "warmed the cache: {blocks} blocks of {bytes} bytes by {reads} reads, {duration:.1?}"

@@ -59,19 +59,19 @@ const COUNTER_ON_DISK_MAX: u64 = COUNTER_MAX / 2;
 pub(crate) fn first_free_counter(
     known: u64,
     files: impl Iterator<Item = (FileId, FileKind)>,
-) -> Result<u64> {
+) -> std::result::Result<u64, Corruption> {
     let counts = |(_, kind): &(FileId, FileKind)| *kind != FileKind::Warm;
     let next = match files.filter(counts).max_by_key(|(id, _)| id.counter) {
         Some((id, kind)) if COUNTER_ON_DISK_MAX < id.counter => {
             let what = "no database gives a file this number: somebody has put it there";
-            return Err(Corruption::new(id.file_name(kind), 0, what).into());
+            return Err(Corruption::new(id.file_name(kind), 0, what));
         }
         Some((id, _)) => known.max(id.counter + 1),
         None => known,
     };
     if COUNTER_MAX < next {
-        let what = format!("the manifest says that files have numbers up to {next}: none is left");
-        return Err(Error::new(ErrorKind::Corruption, what));
+        let what = format!("files have numbers up to {next}: none is left");
+        return Err(Corruption::new("manifest", 0, what));
     }
     Ok(next)
 }

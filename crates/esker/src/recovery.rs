@@ -17,10 +17,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use esker_base::{
-    Corruption, DatabaseId, FileHeader, FileId, FileKind, KeyspaceId, OwnerId, planted,
+    Corruption, DatabaseId, FileHeader, FileId, FileKind, KeyspaceId, LogId, planted,
 };
 use esker_cache::{BlockCache, Budget};
-use esker_env::{DirEntry, Env};
+use esker_env::{DirEntry, Env, FileSystem};
 use esker_log::{Extent, LogEnd, write_back};
 use esker_table::{BlobFiles, CachedBlock, Ownership, Table, TableContext};
 use esker_tree::{BlobFileUse, Catalog, KeyspaceState, Manifest, Recovered, TablePlace, Version};
@@ -39,7 +39,7 @@ use crate::logs::{LOG_FORMAT_PACKED, LOG_FORMAT_PLAIN, Logs, RecoveredSegment, e
 use crate::options::{KeyspaceOptions, Options};
 use crate::recovery::directory::{check_is_database, find_or_create, lock_dir};
 use crate::recovery::mode::RecoveryMode;
-use crate::recovery::orphans::{Places, blobs_of, is_foreign, is_own_log};
+use crate::recovery::orphans::{Places, blobs_of, is_beyond};
 use crate::recovery::replay::{Replay, ReplayedSegment};
 
 /// Name of the lock file in a database directory, and in a separate log directory. Never removed.
@@ -207,15 +207,16 @@ fn check_files(
     catalog: &Catalog,
     tables: &TableContext,
 ) -> Result<()> {
-    let entries = request.env.fs.list(&request.dir)?;
-    check_none_beyond(request, &request.dir, &entries, catalog)?;
-    if log_dir != request.dir {
-        check_none_beyond(request, log_dir, &request.env.fs.list(log_dir)?, catalog)?;
+    let fs = &*request.env.fs;
+    let entries = fs.list(&request.dir)?;
+    check_none_beyond(fs, &request.dir, &entries, catalog)?;
+    let apart = if log_dir == request.dir { None } else { Some(fs.list(log_dir)?) };
+    if let Some(apart) = &apart {
+        check_none_beyond(fs, log_dir, apart, catalog)?;
     }
     if !request.is_read_only {
         // Before anything on disk is changed.
-        let files = entries.iter().filter_map(|entry| FileId::parse_file_name(&entry.name));
-        first_free_counter(catalog.next_file_counter, files)?;
+        first_free_counter(catalog.next_file_counter, names_in(&entries))?;
     }
     let listed: BTreeMap<&str, &DirEntry> =
         entries.iter().map(|entry| (entry.name.as_str(), entry)).collect();
@@ -223,6 +224,7 @@ fn check_files(
         // Reads of such a table will report it.
         return Ok(());
     }
+    check_logs_are_files(apart.as_ref().unwrap_or(&entries), catalog)?;
     for state in catalog.keyspaces.values() {
         for TablePlace { properties, .. } in state.tables.values() {
             check_size(&listed, properties.id.file_name(), properties.file_bytes)?;
@@ -250,6 +252,27 @@ fn check_size(listed: &BTreeMap<&str, &DirEntry>, name: String, bytes: u64) -> R
     Err(Corruption::new(name, 0, wrong).into())
 }
 
+/// Refuses a segment that is no file: to open a pipe would be to wait for whoever writes to it.
+fn check_logs_are_files(entries: &[DirEntry], catalog: &Catalog) -> Result<()> {
+    let is_log = |name: &str| match FileId::parse_file_name(name) {
+        Some((id, FileKind::Log)) => catalog.logs.contains(&LogId(id)),
+        _ => false,
+    };
+    match entries.iter().find(|entry| entry.is_dir && is_log(&entry.name)) {
+        Some(entry) => {
+            let what = "the manifest names this file, and it is none";
+            Err(Corruption::new(entry.name.clone(), 0, what).into())
+        }
+        None => Ok(()),
+    }
+}
+
+/// What files of a database there are, by their names.
+fn names_in(entries: &[DirEntry]) -> impl Iterator<Item = (FileId, FileKind)> {
+    let files = entries.iter().filter(|entry| !entry.is_dir);
+    files.filter_map(|entry| FileId::parse_file_name(&entry.name))
+}
+
 /// Refuses a separate log directory that lacks segments which are beside the tables: an open that
 /// was not told of it has begun a log there. A recovery that cuts the log off where a segment is
 /// missing would drop them.
@@ -270,34 +293,18 @@ fn check_log_is_apart(request: &OpenRequest, log_dir: &Path, catalog: &Catalog) 
     Ok(())
 }
 
-/// Refuses a file in `dir` whose id this manifest cannot have given out: ids are given out only
-/// after the manifest has durably reserved them.
+/// Refuses a file in `dir` whose id this manifest cannot have given out.
 fn check_none_beyond(
-    request: &OpenRequest,
+    fs: &dyn FileSystem,
     dir: &Path,
     entries: &[DirEntry],
     catalog: &Catalog,
 ) -> Result<()> {
-    let (fs, database) = (&*request.env.fs, catalog.database);
-    let is_beyond = |entry: &&DirEntry| {
-        let Some((id, kind)) = FileId::parse_file_name(&entry.name) else { return false };
-        let path = || dir.join(&entry.name);
-        let is_ours = || match kind {
-            FileKind::Table | FileKind::Blob => {
-                planted::is("foreign-table-is-ours") || !is_foreign(fs, &path(), id, database)
-            }
-            // In a separate log directory, files that may be somebody else's are left alone.
-            FileKind::Log => {
-                !planted::is("later-log-taken-for-an-orphan") && is_own_log(fs, &path(), database)
-            }
-            FileKind::Manifest | FileKind::Warm => false,
-        };
-        let is_late = id.owner == OwnerId::FIRST && catalog.next_file_counter <= id.counter;
-        is_late && !entry.is_dir && is_ours()
+    let Some((id, kind)) = names_in(entries).find(|name| is_beyond(fs, dir, *name, catalog)) else {
+        return Ok(());
     };
-    let Some(file) = entries.iter().find(is_beyond) else { return Ok(()) };
     let what = "the file is newer than all that the manifest knows: a newer one is missing";
-    Err(Corruption::new(file.name.clone(), 0, what).into())
+    Err(Corruption::new(id.file_name(kind), 0, what).into())
 }
 
 fn keyspaces(
@@ -395,8 +402,7 @@ fn note_cuts(segments: &[RecoveredSegment], ledger: &Ledger) -> Result<()> {
 
 fn open_ledger(request: &OpenRequest, recovered: Recovered) -> Result<Ledger> {
     let entries = request.env.fs.list(&request.dir)?;
-    let files = entries.iter().filter_map(|entry| FileId::parse_file_name(&entry.name));
-    let next = first_free_counter(recovered.catalog.next_file_counter, files)?;
+    let next = first_free_counter(recovered.catalog.next_file_counter, names_in(&entries))?;
     let manifest = Manifest::open(Arc::clone(&request.env.fs), &request.dir, recovered)?;
     Ok(Ledger::new(manifest, next))
 }

@@ -142,4 +142,8 @@ impl File for FaultFile {
     fn begin_sync(&self, range: Range<u64>) {
         self.inner.begin_sync(range);
     }
+
+    fn data_from(&self, offset: u64) -> u64 {
+        self.inner.data_from(offset)
+    }
 }

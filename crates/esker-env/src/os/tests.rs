@@ -291,3 +291,15 @@ fn links_to_nowhere_are_not_listed() {
         OsFileSystem.list(dir.path()).unwrap().into_iter().map(|entry| entry.name).collect();
     assert_eq!(names, ["file"]);
 }
+
+/// To open a pipe is to wait for whoever writes to it, so it must not look like a file.
+#[test]
+fn what_is_no_file_is_listed_as_a_directory_is() {
+    use rustix::fs::{CWD, FileType, Mode, mknodat};
+    let dir = TestDir::new("pipe");
+    let mode = Mode::RUSR | Mode::WUSR;
+    mknodat(CWD, dir.path().join("1-00000001.log"), FileType::Fifo, mode, 0).unwrap();
+    let entries = OsFileSystem.list(dir.path()).unwrap();
+    let [pipe] = entries.as_slice() else { panic!("{entries:?}") };
+    assert!(pipe.is_dir && pipe.len == 0 && pipe.error.is_none(), "{pipe:?}");
+}

@@ -100,4 +100,9 @@ impl File for PatchedFile {
     fn advise(&self, advice: Advice) {
         self.inner.advise(advice);
     }
+
+    fn data_from(&self, offset: u64) -> u64 {
+        let is_in_header = offset < self.header.len() as u64;
+        if is_in_header { offset } else { self.inner.data_from(offset) }
+    }
 }

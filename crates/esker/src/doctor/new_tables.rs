@@ -21,18 +21,24 @@ const TABLE_BYTES_MAX: u64 = 64 << 20;
 /// Allocates ids that no file has had.
 #[derive(Debug)]
 pub(super) struct Ids {
+    first: u64,
     next: u64,
 }
 
 impl Ids {
     /// From `next` on.
     pub(super) const fn new(next: u64) -> Self {
-        Self { next }
+        Self { first: next, next }
     }
 
     pub(super) const fn mint(&mut self) -> FileId {
         self.next += 1;
         FileId { owner: OwnerId::FIRST, counter: self.next - 1 }
+    }
+
+    /// Whether the id was allocated here.
+    pub(super) fn has_minted(&self, id: FileId) -> bool {
+        id.owner == OwnerId::FIRST && (self.first..self.next).contains(&id.counter)
     }
 
     pub(super) const fn next(&self) -> u64 {

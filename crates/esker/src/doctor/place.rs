@@ -1,6 +1,6 @@
 //! The database directory that the doctor works on, and its lock.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ use esker_base::{
 use esker_cache::{BlockCache, Budget};
 use esker_env::{Env, File, FileError, FileLock, FileSystem, IoError, LockError, LockMode};
 use esker_table::{Adoption, Table, TableContext};
-use esker_tree::Manifest;
+use esker_tree::{Catalog, Manifest};
 
 use super::causes::UNREADABLE;
 use crate::damaged::log_walk::{DamagedLog, segments_in};
@@ -22,7 +22,7 @@ use crate::damaged::renaming::Renaming;
 use crate::damaged::unreadable::{Padding, Unreadable};
 use crate::error::{Error, Result};
 use crate::recovery::LOCK_FILE;
-use crate::recovery::orphans::is_foreign;
+use crate::recovery::orphans::is_beyond;
 
 /// Memory budget for tables: little is read twice.
 const BUDGET_BYTES: u64 = 64 << 20;
@@ -206,10 +206,21 @@ impl Place {
         self.files.get(&(id, kind)).copied()
     }
 
-    /// Whether a file says that it belongs to another database.
-    pub(super) fn is_foreign(&self, id: FileId, kind: FileKind, database: DatabaseId) -> bool {
-        let dir = if kind == FileKind::Log { &self.log_dir } else { &self.dir };
-        is_foreign(&*self.env.fs, &dir.join(id.file_name(kind)), id, database)
+    /// What our files in the directory are called.
+    pub(super) fn names(&self) -> impl Iterator<Item = Name> {
+        self.files.keys().copied()
+    }
+
+    /// The files that the manifest of `catalog` cannot have named, as an open sees them, in both
+    /// directories.
+    pub(super) fn beyond(&self, catalog: &Catalog) -> BTreeSet<Name> {
+        let is_elsewhere = |(_, kind): &Name| *kind != FileKind::Log || self.log_dir != self.dir;
+        let in_dir = self.names().filter(is_elsewhere).map(|name| (&self.dir, name));
+        let logs = self.logs.keys().map(|id| (&self.log_dir, (*id, FileKind::Log)));
+        let all = in_dir.chain(logs);
+        all.filter(|(dir, name)| is_beyond(&*self.env.fs, dir, *name, catalog))
+            .map(|(_, name)| name)
+            .collect()
     }
 
     /// Whether some part of a file in the directory could not be read.

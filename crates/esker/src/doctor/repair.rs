@@ -1,9 +1,9 @@
 //! Repair: builds a manifest that fits what is intact.
 //!
 //! Everything new is written next to the old files, under ids that no file has had: first tables,
-//! then copies of damaged files, then the manifest, which takes effect when it is renamed; only
-//! then are the originals of the copies removed. A crash leaves either the old state or the new
-//! one.
+//! then second names or copies of damaged files, then the manifest, which takes effect when it is
+//! renamed; only then do the damaged files lose their first names. A crash leaves either the old
+//! state or the new one. A failure before the manifest leaves nothing of the repair.
 //!
 //! Where tables go is decided by what is provably right:
 //!
@@ -25,7 +25,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use esker_base::{BlobFileId, FileKind, KeyspaceId, LogId, ManifestId, SeqNo, TableId};
+use esker_base::{BlobFileId, FileId, FileKind, KeyspaceId, LogId, ManifestId, SeqNo, TableId};
 use esker_table::{TableContext, TableOptions};
 use esker_tree::{Catalog, EditRecord, EditRefused, Manifest, TablePlace, VersionEdit};
 
@@ -37,7 +37,7 @@ use super::place::Place;
 use super::repair_report::RepairReport;
 use super::report::AffectedKeys;
 use super::scratch::Scratch;
-use super::set_aside::{DAMAGED_DIR, copy_aside, link_aside};
+use super::set_aside::{DAMAGED_DIR, copy_aside, keep_aside, link_aside};
 use super::verify::verify;
 use super::{ProgressListener, RepairOptions};
 use crate::error::{Error, ErrorKind, Result};
@@ -107,28 +107,19 @@ pub(super) fn repair(
         causes,
         report,
         aside: Vec::new(),
-        whole: BTreeSet::new(),
+        kept_aside: Vec::new(),
         linked: BTreeSet::new(),
         misplaced: BTreeSet::new(),
         forsaken: BTreeSet::new(),
         blobs_of_plan: BTreeSet::new(),
     };
-    let result = repair.run();
-    if refused < place.unreadable.extent() {
-        return Err(changed("what the device gave while it was verified it refuses now"));
-    }
-    result?;
-    if !options.dry_run {
-        repair.install()?;
-    }
+    repair.carry_out(refused)?;
     Ok(repair.report)
 }
 
 /// Ids for new files, which no file has and none can have had.
 fn ids_for(place: &Place, history: &History, misnamed: &Misnamed, dry_run: bool) -> Result<Ids> {
-    let files_of = |kind| place.files_of(kind).map(move |(id, _)| (id, kind));
-    let on_disk = FileKind::ALL.into_iter().flat_map(files_of);
-    let on_disk = on_disk.chain(place.logs().keys().map(|id| (*id, FileKind::Log)));
+    let on_disk = place.names().chain(place.logs().keys().map(|id| (*id, FileKind::Log)));
     let on_disk = on_disk.chain(misnamed.names().values().copied());
     let next = first_free_counter(history.catalog.next_file_counter.max(1), on_disk)?;
     match (history.is_whole, dry_run) {
@@ -225,8 +216,8 @@ struct Repair<'a> {
     report: RepairReport,
     /// Files to be moved out of the database.
     aside: Vec<PathBuf>,
-    /// Those of them that are not damaged.
-    whole: BTreeSet<PathBuf>,
+    /// What those are called that have been, so far.
+    kept_aside: Vec<PathBuf>,
     /// Files that stay in the database, and get a second name among those that were moved out.
     linked: BTreeSet<PathBuf>,
     /// Tables that a manifest assigns to a keyspace that is not theirs.
@@ -238,6 +229,20 @@ struct Repair<'a> {
 }
 
 impl Repair<'_> {
+    /// Does it; `refused` is how much of the files could not be read before.
+    fn carry_out(&mut self, refused: u64) -> Result<()> {
+        let mut result = self.run();
+        if refused < self.place.unreadable.extent() {
+            result = Err(changed("what the device gave while it was verified it refuses now"));
+        }
+        if self.options.dry_run {
+            return result;
+        }
+        let prepared = result.and_then(|()| self.prepare());
+        let (id, catalog) = prepared.inspect_err(|_| self.take_back())?;
+        self.install(id, catalog)
+    }
+
     fn run(&mut self) -> Result<()> {
         if !self.history.is_whole {
             self.catalog.logs.clear();
@@ -334,8 +339,9 @@ impl Repair<'_> {
         }
     }
 
-    /// Makes everything durable, in an order in which a crash does no harm.
-    fn install(&mut self) -> Result<()> {
+    /// Makes durable what there must be before the manifest that makes the repair take effect. Returns
+    /// what that is to be.
+    fn prepare(&mut self) -> Result<(ManifestId, Catalog)> {
         let fs = &self.place.device.fs;
         fs.sync_dir(&self.place.dir)?;
         if self.place.log_dir != self.place.dir {
@@ -344,12 +350,16 @@ impl Repair<'_> {
             fs.sync_dir(&self.place.log_dir)?;
         }
         for path in self.aside.clone() {
-            self.keep_aside(&path)?;
+            let kept = self.keep_aside(&path)?;
+            self.kept_aside.push(kept);
         }
         for path in &self.linked {
-            if let Err(error) = link_aside(&**fs, &self.place.dir, path) {
-                let what = format!("values of lost entries go with garbage some day: {error}");
-                self.report.notes.push(what);
+            match link_aside(&**fs, &self.place.dir, path) {
+                Ok(kept) => self.kept_aside.push(kept),
+                Err(error) => {
+                    let what = format!("values of lost entries go with garbage some day: {error}");
+                    self.report.notes.push(what);
+                }
             }
         }
         let manifest = ManifestId(self.ids.mint());
@@ -357,7 +367,25 @@ impl Repair<'_> {
         // What is written must be acceptable to an open.
         let mut checked = Catalog::new(self.catalog.database);
         checked.apply(&self.catalog.snapshot_edit()).map_err(refused)?;
-        drop(Manifest::create(Arc::clone(fs), &self.place.dir, manifest, checked)?);
+        Ok((manifest, checked))
+    }
+
+    /// Removes what was made, to which nothing refers yet, as far as possible. It would take space on a
+    /// disk that may be full; and another try without a whole manifest would take the tables for some
+    /// of the database.
+    fn take_back(&self) {
+        let (fs, dir) = (&*self.place.device.fs, &self.place.dir);
+        let is_made = |(id, kind)| kind == FileKind::Table && self.ids.has_minted(id);
+        let names = fs.list(dir).unwrap_or_default().into_iter().map(|entry| entry.name);
+        let made = names.filter(|name| FileId::parse_file_name(name).is_some_and(is_made));
+        let made = made.map(|name| dir.join(name));
+        made.chain(self.kept_aside.iter().cloned()).for_each(|path| drop(fs.remove(&path)));
+    }
+
+    /// Writes the manifest, and removes what is not needed any more.
+    fn install(&mut self, manifest: ManifestId, catalog: Catalog) -> Result<()> {
+        let fs = &self.place.device.fs;
+        drop(Manifest::create(Arc::clone(fs), &self.place.dir, manifest, catalog)?);
         for path in &self.aside {
             let result = fs.exists(path).and_then(|is| if is { fs.remove(path) } else { Ok(()) });
             match result {
@@ -377,32 +405,35 @@ impl Repair<'_> {
 }
 
 impl Repair<'_> {
-    /// Sets aside a copy of the file, or the file itself if it is intact, or if the device cannot read all
-    /// of it.
-    fn keep_aside(&mut self, path: &Path) -> Result<()> {
+    /// Sets the file aside, and returns the path that it has there. If the device cannot read all of it,
+    /// that is no copy, if possible.
+    fn keep_aside(&mut self, path: &Path) -> Result<PathBuf> {
         let place = self.place;
         let fs = &*place.device.fs;
-        if self.whole.contains(path) && link_aside(fs, &place.dir, path).is_ok() {
-            return Ok(());
-        }
         if !place.unreadable.is_refused_here(path) {
-            return copy_aside(&*place.padded.fs, &place.dir, path);
+            return keep_aside(fs, &place.dir, path);
         }
         let itself = "was asked for twice and counts as lost; the file itself is set aside, and no copy of \
                       it: what the device gives of it some day is not lost";
         let name = path.file_name().unwrap_or_default().to_string_lossy();
-        let Err(error) = link_aside(fs, &place.dir, path) else {
-            self.report.notes.push(format!("what the device does not give of {name} {itself}"));
-            return Ok(());
+        let error = match link_aside(fs, &place.dir, path) {
+            Ok(kept) => {
+                let what = format!("what the device does not give of {name} {itself}");
+                self.report.notes.push(what);
+                return Ok(kept);
+            }
+            Err(error) => error,
         };
         // The log may lie on another device.
         let apart = path.parent().filter(|dir| *dir != place.dir);
-        if let Some(dir) = apart.filter(|dir| link_aside(fs, dir, path).is_ok()) {
+        if let Some(dir) = apart
+            && let Ok(kept) = link_aside(fs, dir, path)
+        {
             let dir = dir.join(DAMAGED_DIR);
             let what =
                 format!("what the device does not give of {name} {itself}: {}", dir.display());
             self.report.notes.push(what);
-            return Ok(());
+            return Ok(kept);
         }
         if place.unreadable.is_whole(path) {
             // There is nothing to copy.

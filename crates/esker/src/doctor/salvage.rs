@@ -118,7 +118,12 @@ fn copy(
     };
     let target = env.fs.create(to)?;
     let mut piece = vec![0; PIECE_BYTES];
-    let mut offset = 0;
+    // Whole pieces; what was never written takes no space in the copy either.
+    let data_from = |offset: u64| {
+        let data = source.data_from(offset);
+        offset.max(data - data % PIECE_BYTES as u64)
+    };
+    let (mut offset, mut end) = (data_from(0), 0);
     while offset < len {
         let count = (len - offset).min(PIECE_BYTES as u64) as usize;
         let bytes = &mut piece[..count];
@@ -131,7 +136,11 @@ fn copy(
             }
         }
         target.write_all_at(offset, bytes)?;
-        offset += count as u64;
+        end = offset + count as u64;
+        offset = data_from(end);
+    }
+    if end < len {
+        target.truncate(len)?;
     }
     target.sync_all()?;
     report.files += 1;

@@ -22,6 +22,7 @@ use super::warm_check::check_warm_list;
 use super::{Progress, ProgressListener};
 use crate::damaged::log_walk::{LogItem, walk_logs};
 use crate::error::Result;
+use crate::ledger::first_free_counter;
 use crate::options::KeyspaceOptions;
 use crate::recovery::LOCK_FILE;
 use crate::recovery::unnamed::{GOES_ON, goes_on};
@@ -298,8 +299,8 @@ impl<'a> Verification<'a> {
         Ok(last)
     }
 
-    /// Lists unreferenced files, and finds those that a newer manifest must have named. `last` is the
-    /// last number in the log.
+    /// Lists unreferenced files, and finds those that a newer manifest must have named, and what keeps
+    /// an open from giving numbers to files. `last` is the last number in the log.
     fn unreferenced(
         &mut self,
         manifest: ManifestId,
@@ -322,15 +323,19 @@ impl<'a> Verification<'a> {
         let tables = tables.chain(blobs.collect::<Vec<_>>());
         let logs = place.logs().iter().filter(|(id, _)| !catalog.logs.contains(&LogId(**id)));
         let logs = logs.map(|(id, bytes)| (*id, FileKind::Log, *bytes));
+        // No id is given out before a manifest has reserved it.
+        let beyond = place.beyond(catalog);
+        for (id, kind) in &beyond {
+            let what = format!("{} is newer than all that the manifest knows", id.file_name(*kind));
+            self.find(Finding::at(manifest, 0, format!("a newer one is missing: {what}")));
+        }
+        if let Err(corruption) = first_free_counter(catalog.next_file_counter, place.names()) {
+            self.find(Finding::new(corruption));
+        }
         for (id, kind, bytes) in tables.chain(logs).chain(lists).collect::<Vec<_>>() {
             let file = id.file_name(kind);
-            // No id is given out before a manifest has reserved it.
-            if catalog.next_file_counter <= id.counter
-                && !place.is_foreign(id, kind, catalog.database)
-            {
-                let what = format!("{file} is newer than all that the manifest knows");
-                self.find(Finding::at(manifest, 0, format!("a newer one is missing: {what}")));
-            } else if kind == FileKind::Log
+            if kind == FileKind::Log
+                && !beyond.contains(&(id, kind))
                 && goes_on(&*place.env.fs, &place.log_dir, LogId(id), catalog, last)?
             {
                 self.find(Finding::at(file.clone(), 0, GOES_ON));

@@ -9,7 +9,9 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use esker_base::{BlobFileId, DatabaseId, FileHeader, FileId, FileKind, LogId, TableId, planted};
+use esker_base::{
+    BlobFileId, DatabaseId, FileHeader, FileId, FileKind, LogId, OwnerId, TableId, planted,
+};
 use esker_env::{DirEntry, File, FileError, FileExt as _, FileSystem};
 use esker_table::Adoption;
 use esker_tree::{BlobAccount, Catalog, KeyspaceState, WarmList};
@@ -31,7 +33,7 @@ pub(crate) fn blobs_of(state: &KeyspaceState) -> BlobAccount {
 
 /// The tables of `catalog`, and the blob files that they refer to. Collected once: asking each
 /// keyspace about each file would take seconds with thousands of both.
-fn files_of(catalog: &Catalog) -> (BTreeSet<TableId>, BTreeSet<BlobFileId>) {
+pub(crate) fn files_of(catalog: &Catalog) -> (BTreeSet<TableId>, BTreeSet<BlobFileId>) {
     let states = || catalog.keyspaces.values();
     let tables = states().flat_map(|state| state.tables.keys().copied()).collect();
     let counted = if planted::is("blob-file-taken-for-an-orphan") { 1 } else { usize::MAX };
@@ -43,12 +45,7 @@ fn files_of(catalog: &Catalog) -> (BTreeSet<TableId>, BTreeSet<BlobFileId>) {
 /// Whether the file `path`, which has our name for `id`, says that it belongs to a database other
 /// than `database`: somebody has put it there. The header of an ingested table names its origin;
 /// the record after its footer says whose it is.
-pub(crate) fn is_foreign(
-    fs: &dyn FileSystem,
-    path: &Path,
-    id: FileId,
-    database: DatabaseId,
-) -> bool {
+fn is_foreign(fs: &dyn FileSystem, path: &Path, id: FileId, database: DatabaseId) -> bool {
     let Ok(file) = fs.open(path) else { return false };
     let adoption = || Adoption::of_file(&*file, database, TableId(id));
     header_of(&*file).is_some_and(|header| {
@@ -58,9 +55,32 @@ pub(crate) fn is_foreign(
 }
 
 /// Whether the log segment `path` says that it belongs to `database`.
-pub(crate) fn is_own_log(fs: &dyn FileSystem, path: &Path, database: DatabaseId) -> bool {
+fn is_own_log(fs: &dyn FileSystem, path: &Path, database: DatabaseId) -> bool {
     let header = fs.open(path).ok().and_then(|file| header_of(&*file));
     header.is_some_and(|header| header.kind == FileKind::Log && header.database == database)
+}
+
+/// Whether the file in `dir` has an id that the manifest of `catalog` cannot have given out: ids are given
+/// out only after the manifest has durably reserved them. A file that says that it is of another database
+/// may have any.
+pub(crate) fn is_beyond(
+    fs: &dyn FileSystem,
+    dir: &Path,
+    (id, kind): (FileId, FileKind),
+    catalog: &Catalog,
+) -> bool {
+    let (path, database) = (|| dir.join(id.file_name(kind)), catalog.database);
+    let is_ours = || match kind {
+        FileKind::Table | FileKind::Blob => {
+            planted::is("foreign-table-is-ours") || !is_foreign(fs, &path(), id, database)
+        }
+        // In a separate log directory, files that may be somebody else's are left alone.
+        FileKind::Log => {
+            !planted::is("later-log-taken-for-an-orphan") && is_own_log(fs, &path(), database)
+        }
+        FileKind::Manifest | FileKind::Warm => false,
+    };
+    id.owner == OwnerId::FIRST && catalog.next_file_counter <= id.counter && is_ours()
 }
 
 fn header_of(file: &dyn File) -> Option<FileHeader> {
@@ -106,8 +126,9 @@ impl Places<'_> {
     }
 
     /// Removes what `catalog` does not refer to, and all warm lists, which are no longer true from
-    /// now on; `logs` are the recovered segments. Returns what could not be removed. That does no
-    /// harm: no new file gets its name, and the next open tries again.
+    /// now on; `logs` are the recovered segments. Returns what could not be removed, and what was of
+    /// another database. The former does no harm: no new file gets its name, and the next open tries
+    /// again.
     ///
     /// # Errors
     /// Errors of the file system, if a directory cannot be listed.
@@ -116,13 +137,14 @@ impl Places<'_> {
         catalog: &Catalog,
         logs: &BTreeSet<LogId>,
     ) -> Result<Vec<Event>> {
-        let mut left = Vec::new();
+        let mut told = Vec::new();
         let (tables, blobs) = files_of(catalog);
         let entries = self.fs.list(self.dir)?;
         self.remove_warm_lists(&entries);
         // A directory is not a file of the database, whatever its name.
         for entry in entries.into_iter().filter(|entry| !entry.is_dir) {
-            let is_orphan = match FileId::parse_file_name(&entry.name) {
+            let named = FileId::parse_file_name(&entry.name);
+            let is_orphan = match named {
                 Some((_, FileKind::Warm)) => false,
                 Some((id, FileKind::Table)) => !tables.contains(&TableId(id)),
                 Some((id, FileKind::Log)) => !logs.contains(&LogId(id)),
@@ -132,19 +154,26 @@ impl Places<'_> {
                 None => is_unfinished_table(&entry.name),
             };
             if is_orphan {
-                left.extend(self.remove(&self.dir.join(&entry.name)));
+                let path = self.dir.join(&entry.name);
+                let is_foreign =
+                    named.is_some_and(|(id, _)| is_foreign(self.fs, &path, id, catalog.database));
+                let failed = self.remove(&path);
+                if is_foreign && failed.is_none() {
+                    told.push(Event::ForeignRemoved { file: entry.name });
+                }
+                told.extend(failed);
             }
         }
         if self.log_dir == self.dir {
-            return Ok(left);
+            return Ok(told);
         }
         for (path, id) in self.logs_apart()? {
             if !logs.contains(&id) && matches!(self.owner(&path, id, catalog.database)?, Owner::Own)
             {
-                left.extend(self.remove(&path));
+                told.extend(self.remove(&path));
             }
         }
-        Ok(left)
+        Ok(told)
     }
 
     /// Removes a file; returns an event if that fails.

@@ -1,9 +1,11 @@
 //! Log segments that the manifest does not name, though what is in them was acknowledged.
 //!
 //! Segments without a name are usual: an open finds those that were released, or never used. But a
-//! segment takes groups only once the edit that names it is durable. So if an unnamed one goes on
-//! exactly where the log ends, the manifest has lost its last edits, as by an older copy that was put
-//! back; and to remove it would remove the only place where those groups are.
+//! segment takes groups only once the edit that names it is durable, and loses its name only by an edit
+//! that says a last number not below any in it. So if an unnamed one begins behind the last number that
+//! the manifest says, and behind the log, the manifest has lost its last edits, as by an older copy that
+//! was put back; and to remove it would remove the only place where those groups are. Whether it begins
+//! exactly where the log ends does not matter: segments in between may have been released since.
 
 use std::path::Path;
 
@@ -19,9 +21,8 @@ use crate::operation::GroupHeader;
 /// What is said of such a segment.
 pub(crate) const GOES_ON: &str = "the log goes on in this segment, and the manifest does not name it: its last edits are missing";
 
-/// Whether the segment `log` in `dir` begins with what follows number `last`, which is the last in the
-/// segments that `catalog` names; `None` if they have no groups. Then it may begin with some of what is in
-/// tables, as the first group of the log may.
+/// Whether the segment `log` in `dir`, which `catalog` does not name, begins behind the last number that it
+/// says, and behind `last`, the last one in the segments that it names; `None` if they have no groups.
 ///
 /// # Errors
 /// Of the system. What is damaged, what the device does not give, and what is of another database does
@@ -33,14 +34,13 @@ pub(crate) fn goes_on(
     catalog: &Catalog,
     last: Option<SeqNo>,
 ) -> Result<bool, IoError> {
-    let follows = |group: GroupHeader| {
-        let (first, due) = (group.first_seqno, group.due_after(last.unwrap_or(catalog.last_seqno)));
-        let may_repeat = last.is_none() && !planted::is("unnamed-segment-behind-no-groups");
-        let follows = first.get() == due || (may_repeat && first.get() < due);
-        catalog.last_seqno < first && follows
+    let is_behind = |group: GroupHeader| {
+        let first = group.first_seqno;
+        let of_no_groups = !planted::is("unnamed-segment-behind-no-groups");
+        catalog.last_seqno < first && last.map_or(of_no_groups, |last| last < first)
     };
     match first_group(fs, &dir.join(log.file_name()), log, catalog.database) {
-        Ok(first) => Ok(first.is_some_and(follows)),
+        Ok(first) => Ok(first.is_some_and(is_behind)),
         Err(FileError::Io(error)) if !error.is_not_found() && !error.is_of_the_device() => {
             Err(error)
         }

@@ -612,6 +612,8 @@ fn a_file_with_the_last_number_of_all_is_refused_by_its_name() {
         assert_eq!(error.kind(), ErrorKind::Corruption, "{error}");
         assert!(error.to_string().contains(&name), "{error}");
         assert_eq!(crate::files::read_all(&copy, dir), before, "{name}");
+        let report = esker::doctor::Doctor::new(dir).env(env.clone()).verify(&mut |_| {}).unwrap();
+        assert!(report.findings.iter().any(|it| it.file == name), "{name}: {report}");
         if extension != "manifest" {
             // One that only reads gives no numbers.
             Db::builder(dir).env(env.clone()).read_only(true).open().unwrap();
@@ -647,6 +649,7 @@ fn a_directory_is_no_file_of_the_database_whatever_it_is_called() {
         "1-00000090.log",
         "1-00000090.warm",
         "1-90000000.table",
+        "1-5000000000000000000.table",
     ];
     let all = || [dir, log_dir].into_iter().flat_map(|dir| names.map(|name| dir.join(name)));
     all().for_each(|path| fs.create_dir_all(&path).unwrap());
@@ -662,4 +665,61 @@ fn a_directory_is_no_file_of_the_database_whatever_it_is_called() {
         assert!(report.is_sound(), "{report}");
     }
     all().for_each(|path| assert!(fs.list(&path).unwrap().is_empty(), "{}", path.display()));
+}
+
+/// To open a pipe is to wait for whoever writes to it: a directory stands for it here.
+#[test]
+fn what_is_no_file_in_place_of_a_log_segment_is_damage() {
+    for log_dir in [None, Some("log".into())] {
+        let fs = MemoryFileSystem::new(1);
+        let (dir, env) = (Path::new(recovered::DIR), recovered::env_of(&fs));
+        let options = Options { log_dir: log_dir.clone(), ..recovered::options() };
+        recovered::open(&env, &options).unwrap().put("key", "value").unwrap();
+        let log_dir = log_dir.as_deref().unwrap_or(dir);
+        let logs = fs.list(log_dir).unwrap().into_iter().map(|entry| entry.name);
+        let name = logs.filter(|name| name.ends_with(".log")).next_back().unwrap();
+        fs.remove(&log_dir.join(&name)).unwrap();
+        fs.create_dir_all(&log_dir.join(&name)).unwrap();
+        for mode in [RecoveryMode::Strict, RecoveryMode::TornTail, RecoveryMode::PointInTime] {
+            let builder = Db::builder(dir).env(env.clone()).options(options.clone());
+            let error = builder.recovery(mode).open().unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Corruption, "{mode:?}: {error}");
+            let what = "the manifest names this file, and it is none";
+            assert!(error.to_string().ends_with(what), "{mode:?}: {error}");
+        }
+        let doctor = esker::doctor::Doctor::new(dir).env(env.clone()).log_dir(log_dir);
+        let report = doctor.verify(&mut |_| {}).unwrap();
+        assert!(report.findings.iter().any(|it| it.file == name), "{report}");
+    }
+}
+
+/// Somebody has put it there, and may look for it.
+#[test]
+fn a_file_of_another_database_is_not_removed_without_a_word() {
+    let fs = MemoryFileSystem::new(1);
+    let (dir, env) = (Path::new(recovered::DIR), recovered::env_of(&fs));
+    let options = recovered::options();
+    recovered::open(&env, &options).unwrap().put("key", "value").unwrap();
+    let database = DatabaseId([7; 16]);
+    let kinds = [FileKind::Table, FileKind::Blob, FileKind::Log];
+    let put = |counter, kind: FileKind, bytes: &[u8]| {
+        let name = FileId { owner: esker_base::OwnerId::FIRST, counter }.file_name(kind);
+        fs.create(&dir.join(&name)).unwrap().write_all_at(0, bytes).unwrap();
+        name
+    };
+    let foreign = |kind| {
+        let id = FileId { owner: esker_base::OwnerId::FIRST, counter: 3 };
+        put(90, kind, &FileHeader { kind, format: 1, id, database }.encode())
+    };
+    let others = kinds.map(foreign);
+    // What a crash has left.
+    let own = kinds.map(|kind| put(91, kind, b""));
+    let db = recovered::open(&env, &options).unwrap();
+    let mut told: Vec<String> = db.events().into_iter().map(|(_, it)| it.to_string()).collect();
+    told.retain(|told| told.starts_with("removed "));
+    told.sort();
+    let mut expected = others.clone().map(|name| format!("removed {name}, of another database"));
+    expected.sort();
+    assert_eq!(told, expected);
+    assert!(others.iter().chain(&own).all(|name| !fs.exists(&dir.join(name)).unwrap()));
 }

@@ -72,7 +72,6 @@ impl Repair<'_> {
             if is_all && 0 < count {
                 self.lose(&name, walk)?;
             }
-            self.whole.insert(path.clone());
             self.aside.push(path);
         }
         Ok(())

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use esker::doctor::RepairOptions;
 use esker::env::Env;
-use esker::{Db, Durability, ErrorKind, Event, KeyspaceOptions, RecoveryMode};
+use esker::{Db, Durability, ErrorKind, Event, KeyspaceOptions, Options, RecoveryMode};
 use esker_base::{FileHeader, FileId, FileKind, ManifestId, OwnerId};
 use esker_log::{ExpectedHeader, LogReader};
 use esker_tree::{EditRecord, MANIFEST_FORMAT, VersionEdit};
@@ -154,5 +154,136 @@ fn a_manifest_with_another_name_is_read() {
         let db = open(&env, RecoveryMode::Strict).unwrap();
         assert_eq!(db.keyspaces(), ["default", "named"], "{is_exchanged}: {report}");
         assert_eq!(db.get("a").unwrap().unwrap(), "1");
+    }
+}
+
+/// A database whose manifest is the one of before a flush: the log had one segment, and has another two
+/// segments on, as those before went with the flush. The first waits to be used again, unless it `is_used`.
+/// Returns the name of the last.
+fn behind_released_segments(is_used: bool) -> (Env, String) {
+    let env = Env::memory(1);
+    let db = open(&env, RecoveryMode::TornTail).unwrap();
+    let files = Files(&env);
+    let fill = |count: usize| {
+        while files.ending_with(".log").len() < count {
+            db.put_with("filler", vec![b'x'; 600], Durability::Power).unwrap();
+        }
+    };
+    db.put_with("deleted", "v", Durability::Power).unwrap();
+    let (name, manifest) = (files.newest_manifest(), files.read(&files.newest_manifest()));
+    fill(2);
+    db.delete_with("deleted", Durability::Power).unwrap();
+    fill(3);
+    let [first, _, last] = files.ending_with(".log").try_into().unwrap();
+    db.put_with("kept", "in a table", Durability::Power).unwrap();
+    db.flush().unwrap();
+    db.put_with("last", "in the log", Durability::Power).unwrap();
+    drop(db);
+    assert_eq!(files.ending_with(".log"), [first.clone(), last.clone()]);
+    files.manifests().iter().for_each(|name| files.remove(name));
+    files.replace(&name, &manifest);
+    if is_used {
+        files.remove(&first);
+    }
+    (env, last)
+}
+
+/// The segment does not follow the log as the manifest has it, and the table and the segment were removed: the
+/// key that had been deleted came back. All was called sound. Where the first segment was gone as well, a
+/// recovery to a point in time did the same, and a repair, which told of the missing segment only.
+#[test]
+fn a_segment_behind_others_that_were_released_is_no_orphan() {
+    for is_used in [false, true] {
+        let (env, last) = behind_released_segments(is_used);
+        let files = Files(&env);
+        let before = files.everything();
+        let what = "the log goes on in this segment, and the manifest does not name it: its last \
+                    edits are missing";
+        let report = files.verify();
+        let found = format!("{last} at 0: {what}");
+        assert!(report.findings.iter().any(|it| it.to_string() == found), "{is_used}: {report}");
+        for mode in [RecoveryMode::Strict, RecoveryMode::TornTail, RecoveryMode::PointInTime] {
+            let error = open(&env, mode).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Corruption, "{mode:?}: {error}");
+            let is_by_the_last = !is_used || mode == RecoveryMode::PointInTime;
+            assert!(!is_by_the_last || error.to_string().ends_with(what), "{mode:?}: {error}");
+        }
+        assert_eq!(files.everything(), before, "nothing was changed");
+        let report = files.doctor().repair(&RepairOptions::default(), &mut |_| {}).unwrap();
+        assert!(report.lost.is_empty(), "{is_used}: {report}");
+        assert!(files.verify().is_sound(), "{report}\n{}", files.verify());
+        let db = open(&env, RecoveryMode::Strict).unwrap();
+        assert_eq!(db.get("deleted").unwrap(), None, "{is_used}: {report}");
+        assert_eq!(db.get("kept").unwrap().unwrap(), "in a table", "{is_used}: {report}");
+        assert_eq!(db.get("last").unwrap().unwrap(), "in the log", "{is_used}: {report}");
+    }
+}
+
+/// An older manifest that names tables that are gone: a repair called them lost, did not look at the one that
+/// had replaced them, and the next open removed it.
+#[test]
+fn tables_that_replaced_those_of_an_older_manifest_are_kept() {
+    let env = Env::memory(1);
+    let db = open(&env, RecoveryMode::TornTail).unwrap();
+    for value in ["1", "2"] {
+        db.put("k", value).unwrap();
+        db.flush().unwrap();
+    }
+    let files = Files(&env);
+    let (name, manifest) = (files.newest_manifest(), files.read(&files.newest_manifest()));
+    let replaced = files.ending_with(".table");
+    db.compact_all().unwrap();
+    drop(db);
+    assert!(
+        files.ending_with(".table").len() == 1
+            && !replaced.contains(&files.ending_with(".table")[0])
+    );
+    files.manifests().iter().for_each(|name| files.remove(name));
+    files.replace(&name, &manifest);
+    let missing = "the manifest names this file, and it is missing";
+    let report = files.verify();
+    assert!(report.findings.iter().all(|it| it.what == missing), "{report}");
+    let report = files.doctor().repair(&RepairOptions::default(), &mut |_| {}).unwrap();
+    let db = open(&env, RecoveryMode::Strict).unwrap();
+    assert_eq!(db.get("k").unwrap().unwrap(), "2", "{report}");
+}
+
+/// The same where the tables were put back too, and a blob file of theirs was not.
+#[test]
+fn tables_that_replaced_those_of_a_missing_blob_file_are_kept() {
+    let env = Env::memory(1);
+    let open = || {
+        let options = Options { background_threads: 0, ..Options::default() };
+        let blobs = KeyspaceOptions {
+            blob_threshold_bytes: Some(32),
+            blob_waste_percent_max: 1,
+            ..KeyspaceOptions::default()
+        };
+        let builder = Db::builder(DIR).env(env.clone()).options(options);
+        builder.default_keyspace(blobs).open().unwrap()
+    };
+    let db = open();
+    for (keys, byte) in [(&["j", "k"][..], b'1'), (&["k"], b'2')] {
+        keys.iter().for_each(|key| db.put(key, [byte; 100]).unwrap());
+        db.flush().unwrap();
+    }
+    let files = Files(&env);
+    let (name, manifest) = (files.newest_manifest(), files.read(&files.newest_manifest()));
+    let tables = files.ending_with(".table").into_iter().map(|it| (files.read(&it), it));
+    let tables: Vec<_> = tables.collect();
+    let blob = files.ending_with(".blob").remove(0);
+    for _ in 0..2 {
+        db.compact_all().unwrap();
+        while db.run_background_job() {}
+    }
+    drop(db);
+    assert!(!files.ending_with(".blob").contains(&blob), "its garbage was collected");
+    files.manifests().iter().for_each(|name| files.remove(name));
+    files.replace(&name, &manifest);
+    tables.iter().for_each(|(bytes, name)| files.replace(name, bytes));
+    let report = files.doctor().repair(&RepairOptions::default(), &mut |_| {}).unwrap();
+    let db = open();
+    for (key, byte) in [("j", b'1'), ("k", b'2')] {
+        assert_eq!(db.get(key).unwrap().unwrap(), [byte; 100], "{key}: {report}");
     }
 }

@@ -5,12 +5,14 @@ use std::sync::Arc;
 
 use esker::doctor::{Doctor, RepairOptions};
 use esker::env::{
-    Env, Fault, FaultFileSystem, FileExt as _, ManualClock, MemoryFileSystem, Operation, Rule,
+    Env, Fault, FaultFileSystem, FileExt as _, ManualClock, MemoryFileSystem, Operation,
+    OsFileSystem, Rule,
 };
-use esker::{Db, Options};
+use esker::{Db, ErrorKind, Options};
 use esker_base::{DatabaseId, FileHeader, FileId, FileKind};
 
 use super::sample::{DIR, Files};
+use crate::temp_dir::TempDir;
 
 fn database(env: &Env, log_dir: Option<&str>) -> Options {
     let log_dir = log_dir.map(Into::into);
@@ -168,4 +170,86 @@ fn what_a_file_says_of_its_database_is_read_where_it_lies() {
             assert_eq!(found, [expected], "{when}");
         }
     }
+}
+
+/// Without a whole manifest the next attempt took the tables that the first had made for some of the database,
+/// and made as many more. A disk that is full could not be repaired for want of space for copies.
+#[test]
+fn a_repair_that_fails_leaves_nothing_behind() {
+    const EPERM: i32 = 1;
+    const ENOSPC: i32 = 28;
+    let memory = Arc::new(MemoryFileSystem::new(1));
+    let faults = FaultFileSystem::new(memory, Arc::new(ManualClock::default()));
+    let env = Env { fs: Arc::new(faults.clone()), ..Env::memory(1) };
+    database(&env, None);
+    let files = Files(&env);
+    let (table, manifest) = (files.ending_with(".table").remove(0), files.newest_manifest());
+    files.flip(&table, 60);
+    files.flip(&manifest, 60);
+    let before = files.everything();
+    let aside = || env.fs.list(&Path::new(DIR).join("damaged")).unwrap();
+    let repair = || files.doctor().repair(&RepairOptions::default(), &mut |_| {});
+    let full = |name: &str| {
+        Rule::new(Fault::Error(ENOSPC)).on(&[Operation::Write]).path(format!("{name}.tmp"))
+    };
+    // The manifest comes last: there is a copy of the table by then.
+    faults.add(Rule::new(Fault::Error(EPERM)).on(&[Operation::Link]));
+    faults.add(full(&manifest));
+    let error = repair().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NoSpace, "{error}");
+    assert_eq!((files.everything(), aside().len()), (before, 0));
+
+    // Second names take no space.
+    faults.clear();
+    [&table, &manifest].iter().for_each(|name| faults.add(full(name)));
+    let report = repair().unwrap();
+    assert_eq!(aside().len(), report.set_aside.len(), "{report}");
+    let db = Db::builder(DIR).env(env.clone()).open().unwrap();
+    assert_eq!(db.get("in the log").unwrap().unwrap(), "value");
+}
+
+/// Zeros that never were written were written to copies: a file that is long and has nothing in it filled
+/// the disk.
+#[test]
+fn what_was_never_written_takes_no_space_in_a_copy() {
+    const LEN: u64 = 256 << 20;
+    const EPERM: i32 = 1;
+    let dir = TempDir::new("sparse");
+    let faults = FaultFileSystem::new(Arc::new(OsFileSystem), Arc::new(ManualClock::default()));
+    let env = Env { fs: Arc::new(faults.clone()), ..Env::memory(1) };
+    let (database, copy) = (dir.path().join("db"), dir.path().join("copy"));
+    let db = Db::builder(&database).env(env.clone()).open().unwrap();
+    db.put("k", "v").unwrap();
+    db.flush().unwrap();
+    db.close().unwrap();
+    let entries = env.fs.list(&database).unwrap().into_iter().map(|entry| entry.name);
+    let table = entries.into_iter().find(|name| name.ends_with(".table")).unwrap();
+    let path = database.join(&table);
+    env.fs.remove(&path).unwrap();
+    let file = env.fs.create(&path).unwrap();
+    file.write_all_at(LEN / 2 + 5, b"something").unwrap();
+    file.truncate(LEN).unwrap();
+    if LEN / 4 < space_of(&path) {
+        // A file system without holes.
+        return;
+    }
+    faults.add(Rule::new(Fault::Error(EPERM)).on(&[Operation::Link]));
+    let doctor = || Doctor::new(&database).env(env.clone());
+    doctor().salvage(&copy, false, &mut |_| {}).unwrap();
+    doctor().repair(&RepairOptions::default(), &mut |_| {}).unwrap();
+    for repaired in [database.clone(), copy] {
+        let path = repaired.join("damaged").join(&table);
+        assert!(space_of(&path) < LEN / 4, "{} bytes", space_of(&path));
+        let file = env.fs.open(&path).unwrap();
+        assert_eq!(file.len().unwrap(), LEN);
+        let mut bytes = [1; 20];
+        file.read_exact_at(LEN / 2, &mut bytes).unwrap();
+        assert_eq!(&bytes, b"\0\0\0\0\0something\0\0\0\0\0\0");
+        file.read_exact_at(LEN - 20, &mut bytes).unwrap();
+        assert_eq!(bytes, [0; 20]);
+    }
+}
+
+fn space_of(path: &Path) -> u64 {
+    std::os::unix::fs::MetadataExt::blocks(&std::fs::metadata(path).unwrap()) * 512
 }

@@ -623,6 +623,8 @@ fn a_repair_of_very_many_keyspaces_that_is_killed_can_be_begun_again() {
     files.flip(&name, damaged);
     let last = Rule::new(Fault::Error(5)).on(&[Operation::Create]).path("*.table.tmp");
     faults.add(last.when(When::Nth(4_150)));
+    // A process that is killed removes nothing.
+    faults.add(Rule::new(Fault::Error(5)).on(&[Operation::Remove]));
     let doctor = || Doctor::new(DIR).env(env.clone());
     doctor().repair(&RepairOptions::default(), &mut |_| {}).unwrap_err();
     assert!(4_096 < files.ending_with(".table").len());

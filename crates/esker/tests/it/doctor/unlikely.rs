@@ -233,7 +233,39 @@ fn a_log_apart_from_beyond_what_the_manifest_knows_says_that_a_newer_one_is_miss
     assert_eq!(report.findings.len(), 1, "{report}");
     assert!(report.findings[0].to_string().contains("a newer one is missing"), "{report}");
     env.fs.remove(&path).unwrap();
+    // So does one beside the tables, where the log was before.
+    let name = id.file_name(FileKind::Log);
+    Files(&env).replace(&name, &later);
+    let error = open().unwrap_err();
+    assert!(error.to_string().ends_with("a newer one is missing"), "{error}");
+    let report = doctor.verify(&mut |_| {}).unwrap();
+    assert!(report.findings[0].to_string().contains("a newer one is missing"), "{report}");
+    Files(&env).remove(&name);
     assert_eq!(open().unwrap().get("key").unwrap().unwrap(), "value");
+}
+
+/// Numbers that were never given: of an empty log segment, and of somebody else's files. An open takes them for
+/// the remains of a job; a verification called them damage, and a repair doubted the manifest.
+#[test]
+fn what_an_open_accepts_beyond_what_the_manifest_knows_is_no_damage() {
+    let env = database();
+    let files = Files(&env);
+    let id = |owner, counter| FileId { owner, counter };
+    let names = [
+        id(OwnerId::FIRST, 99_999_999).file_name(FileKind::Log),
+        id(OwnerId(2), 99_999_999).file_name(FileKind::Table),
+    ];
+    names.iter().zip([&b""[..], b"garbage"]).for_each(|(name, bytes)| files.replace(name, bytes));
+    assert_eq!(found(&env), [""; 0]);
+    let table = files.ending_with(".table").remove(0);
+    let bytes = files.read(&table);
+    files.remove(&table);
+    let plan = RepairOptions { dry_run: true, ..RepairOptions::default() };
+    let report = files.doctor().repair(&plan, &mut |_| {}).unwrap();
+    assert_eq!(report.notes, [""; 0]);
+    files.replace(&table, &bytes);
+    drop(Db::builder(DIR).env(env.clone()).open().unwrap());
+    assert!(names.iter().all(|name| !files.ending_with("").contains(name)));
 }
 
 #[test]
