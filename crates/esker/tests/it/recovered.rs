@@ -176,25 +176,41 @@ impl Found {
 /// What was recovered from states of the file system that were opened: each needs to be only once,
 /// as nothing but the bytes decides what an open finds after a loss of power.
 #[derive(Default)]
-pub(crate) struct Recoveries(RefCell<HashMap<u64, Rc<Found>>>);
+pub(crate) struct Recoveries {
+    by_digest: RefCell<HashMap<u64, Rc<Found>>>,
+    /// Different ones: few, so that they fit into memory.
+    all: RefCell<Vec<Rc<Found>>>,
+}
 
 impl Recoveries {
     /// What an open of `fs`, in which nothing is pending, finds. It may be opened for that.
     pub(crate) fn of(&self, fs: &MemoryFileSystem, when: impl Fn() -> String) -> Rc<Found> {
         assert_eq!(fs.pending_count(), 0, "what is pending is no part of a digest");
         let digest = fs.digest();
-        if let Some(found) = self.0.borrow().get(&digest) {
+        if let Some(found) = self.by_digest.borrow().get(&digest) {
             watchdog::step();
             return Rc::clone(found);
         }
-        let found = Rc::new(found_in(fs, when));
-        self.0.borrow_mut().insert(digest, Rc::clone(&found));
+        let found = self.shared(found_in(fs, when));
+        self.by_digest.borrow_mut().insert(digest, Rc::clone(&found));
+        found
+    }
+
+    /// The one that is equal to `found`.
+    fn shared(&self, found: Found) -> Rc<Found> {
+        let mut all = self.all.borrow_mut();
+        // What was found last is found again, mostly.
+        if let Some(known) = all.iter().rev().find(|known| ***known == found) {
+            return Rc::clone(known);
+        }
+        let found = Rc::new(found);
+        all.push(Rc::clone(&found));
         found
     }
 
     /// How many states were opened.
     pub(crate) fn count(&self) -> u64 {
-        self.0.borrow().len() as u64
+        self.by_digest.borrow().len() as u64
     }
 }
 
