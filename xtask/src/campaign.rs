@@ -13,6 +13,50 @@ pub(crate) struct Settings<'a> {
     pub(crate) budget: u64,
 }
 
+impl<'a> Settings<'a> {
+    /// The settings in `--seed S --budget N`, in any order; by default 1 each.
+    ///
+    /// # Errors
+    /// If there is anything else in `words`.
+    pub(crate) fn of_options(words: &[&'a str]) -> Result<Self, String> {
+        let (mut seed, mut budget) = (None, None);
+        for pair in words.chunks(2) {
+            let (given, value) = match *pair {
+                ["--seed", value] => (seed.replace(value), value),
+                ["--budget", value] => (budget.replace(value), value),
+                [option @ ("--seed" | "--budget")] => {
+                    return Err(format!("{option} needs a number"));
+                }
+                _ => return Err(format!("there is no option {}", pair[0])),
+            };
+            if given.is_some() {
+                return Err(format!("{} {value}: given twice", pair[0]));
+            }
+        }
+        Self::of(seed.unwrap_or("1"), budget.unwrap_or("1"))
+    }
+
+    /// The settings in `[SEED [BUDGET]]`; by default 1 each.
+    ///
+    /// # Errors
+    /// If there is anything else in `words`.
+    pub(crate) fn of_words(words: &[&'a str]) -> Result<Self, String> {
+        match words {
+            [] => Self::of("1", "1"),
+            [seed] => Self::of(seed, "1"),
+            [seed, budget] => Self::of(seed, budget),
+            _ => Err(format!("a seed and a budget are expected, and not {}", words.join(" "))),
+        }
+    }
+
+    fn of(seed: &'a str, budget: &'a str) -> Result<Self, String> {
+        match (seed.parse::<u64>(), budget.parse::<u64>()) {
+            (Ok(_), Ok(budget @ 1..)) => Ok(Self { seed, budget }),
+            _ => Err("seed and budget are numbers, and the budget is not 0".to_owned()),
+        }
+    }
+}
+
 /// What every harness prints in a line about something that it cannot run here; `.ci/run` looks for it.
 pub(crate) const SKIPPED: &str = "SKIPPED, not passed";
 
@@ -50,6 +94,18 @@ impl Report {
             eprintln!("{output}");
         }
         Ok(Self { name, outcome, output, time: start.elapsed() })
+    }
+
+    /// Of a function of this program: whether it passed, and what it has to say.
+    pub(crate) fn of_call(name: &'static str, call: impl FnOnce() -> (bool, String)) -> Self {
+        eprintln!("== {name}");
+        let start = now();
+        let (has_passed, output) = call();
+        let outcome = if has_passed { Outcome::Passed } else { Outcome::Failed };
+        if outcome == Outcome::Failed {
+            eprintln!("{output}");
+        }
+        Self { name, outcome, output, time: start.elapsed() }
     }
 
     /// A harness that was not run.
@@ -116,6 +172,40 @@ mod tests {
     fn report(output: &str) -> Report {
         let (output, time) = (output.to_owned(), Duration::ZERO);
         Report { name: "it", outcome: Outcome::Passed, output, time }
+    }
+
+    #[test]
+    fn settings_are_taken_only_whole() {
+        let of = |words: &[&'static str]| {
+            Settings::of_options(words).map(|settings| (settings.seed, settings.budget))
+        };
+        assert_eq!(of(&[]), Ok(("1", 1)));
+        assert_eq!(of(&["--seed", "7"]), Ok(("7", 1)));
+        assert_eq!(of(&["--budget", "20", "--seed", "7"]), Ok(("7", 20)));
+        for (words, why) in [
+            (&["--seeds", "7"][..], "there is no option --seeds"),
+            (&["7"], "there is no option 7"),
+            (&["--seed"], "--seed needs a number"),
+            (&["--seed", "--budget", "2"], "there is no option 2"),
+            (&["--seed", "1", "--seed", "2"], "--seed 2: given twice"),
+            (&["--seed", "x"], "seed and budget are numbers, and the budget is not 0"),
+            (&["--budget", "0"], "seed and budget are numbers, and the budget is not 0"),
+        ] {
+            assert_eq!(of(words), Err(why.to_owned()), "{words:?}");
+        }
+        let of = |words: &[&'static str]| {
+            Settings::of_words(words).map(|settings| (settings.seed, settings.budget))
+        };
+        assert_eq!(of(&["7"]), Ok(("7", 1)));
+        assert_eq!(of(&["7", "20"]), Ok(("7", 20)));
+        assert!(of(&["--seed", "7"]).is_err() && of(&["7", "1", "1"]).is_err());
+    }
+
+    #[test]
+    fn a_call_has_passed_if_it_says_so() {
+        assert_eq!(Report::of_call("it", || (true, String::new())).outcome, Outcome::Passed);
+        let report = Report::of_call("it", || (false, "why".to_owned()));
+        assert_eq!((report.outcome, &*report.output), (Outcome::Failed, "why"));
     }
 
     #[test]

@@ -6,6 +6,7 @@
 //! `cargo xtask instructions` counts instructions per operation and fails if they rose; with
 //! `--write` it records them.
 //!
+//! `cargo xtask harness NAME` runs one harness of the campaigns, from a seed on and with a budget.
 //! `cargo xtask torture MODE` treats a real program that uses the engine badly; `cargo xtask prove`
 //! runs all harnesses and prints their totals; `cargo xtask concurrency` those that need builds of
 //! their own; `cargo xtask planted` shows which harness finds which defect planted in the engine.
@@ -15,6 +16,7 @@
 mod campaign;
 mod concurrency;
 mod document;
+mod harnesses;
 mod instructions;
 mod lexer;
 mod planted;
@@ -27,10 +29,22 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
 use campaign::{Outcome, Settings};
+use harnesses::Harness;
 
-const USAGE: &str = "usage: cargo xtask (tidy | instructions [--write] | torture MODE [--seed S] \
-                     [--runs N | --times N] | prove [SEED [BUDGET]] [--write] | \
-                     concurrency [SEED [BUDGET]] | planted [--short | --only NAME... | --by HARNESS])";
+const USAGE: &str = "\
+usage: cargo xtask tidy
+       cargo xtask instructions [--write]
+       cargo xtask harness NAME [--seed S] [--budget N]
+       cargo xtask torture MODE [--seed S] [--runs N | --times N] [--dir DIR]
+       cargo xtask prove [SEED [BUDGET]] [--write]
+       cargo xtask concurrency [SEED [BUDGET]]
+       cargo xtask planted [--short | --only NAME... | --by HARNESS]
+
+NAME: every-k, simulator, model, differential, damage, torture, fuzz, concurrency, planted, all
+S is the first of the seeds, of which there are N times as many as usually. Both are 1 by default.
+A failure prints its seed, or the command that repeats it. One seed alone is repeated by
+       ESKER_SEED=S cargo test -p esker --test it TEST
+       ESKER_SEED=S cargo test -p esker-torture --test differential";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -38,6 +52,9 @@ fn main() -> ExitCode {
         ["tidy"] => run_tidy(&repository()),
         ["instructions"] => run_instructions(&repository(), false),
         ["instructions", "--write"] => run_instructions(&repository(), true),
+        ["harness", name, words @ ..] => with_settings(Settings::of_options(words), |settings| {
+            run_harness(&repository(), name, settings)
+        }),
         ["torture", words @ ..] => run_torture(&repository(), words),
         ["planted"] => run_planted(&repository(), planted::Choice::All),
         ["planted", "--short"] => run_planted(&repository(), planted::Choice::Short),
@@ -46,10 +63,14 @@ fn main() -> ExitCode {
             run_planted(&repository(), planted::Choice::Only(names))
         }
         ["prove", words @ .., "--write"] => {
-            with_settings(words, |s| run_prove(&repository(), s, true))
+            with_settings(Settings::of_words(words), |s| run_prove(&repository(), s, true))
         }
-        ["prove", words @ ..] => with_settings(words, |s| run_prove(&repository(), s, false)),
-        ["concurrency", words @ ..] => with_settings(words, |s| run_concurrency(&repository(), s)),
+        ["prove", words @ ..] => {
+            with_settings(Settings::of_words(words), |s| run_prove(&repository(), s, false))
+        }
+        ["concurrency", words @ ..] => {
+            with_settings(Settings::of_words(words), |s| run_concurrency(&repository(), s))
+        }
         ["help" | "--help" | "-h"] => print(USAGE, ExitCode::SUCCESS),
         _ => print(USAGE, ExitCode::FAILURE),
     }
@@ -93,22 +114,33 @@ fn run_torture(root: &Path, words: &[&str]) -> ExitCode {
     }
 }
 
-/// Runs a campaign with the seed and the budget in `words`, by default 1 each.
-fn with_settings(words: &[&str], run: impl FnOnce(Settings<'_>) -> ExitCode) -> ExitCode {
-    let (seed, budget) = match words {
-        [] => ("1", "1"),
-        [seed] => (*seed, "1"),
-        [seed, budget] => (*seed, *budget),
-        _ => return print(USAGE, ExitCode::FAILURE),
-    };
-    match (seed.parse::<u64>(), budget.parse::<u64>()) {
-        (Ok(_), Ok(budget @ 1..)) => run(Settings { seed, budget }),
-        _ => print("SEED and BUDGET are numbers, and the budget is not 0", ExitCode::FAILURE),
+/// Runs a campaign with settings, if they are some.
+fn with_settings(
+    settings: Result<Settings<'_>, String>,
+    run: impl FnOnce(Settings<'_>) -> ExitCode,
+) -> ExitCode {
+    match settings {
+        Ok(settings) => run(settings),
+        Err(why) => print(&format!("{why}\n\n{USAGE}"), ExitCode::FAILURE),
+    }
+}
+
+fn run_harness(root: &Path, name: &str, settings: Settings<'_>) -> ExitCode {
+    let harnesses = Harness::named(name);
+    if harnesses.is_empty() {
+        return print(&format!("there is no harness {name}\n\n{USAGE}"), ExitCode::FAILURE);
+    }
+    match prove::run(root, &harnesses, settings) {
+        Ok(proof) => {
+            let code = if proof.holds() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+            print(&proof.table(), code)
+        }
+        Err(error) => print(&format!("cannot start cargo: {error}"), ExitCode::FAILURE),
     }
 }
 
 fn run_prove(root: &Path, settings: Settings<'_>, write: bool) -> ExitCode {
-    let proof = match prove::run(root, settings) {
+    let proof = match prove::run(root, &Harness::of_the_engine(), settings) {
         Ok(proof) => proof,
         Err(error) => return print(&format!("cannot start cargo: {error}"), ExitCode::FAILURE),
     };
@@ -138,7 +170,13 @@ fn run_concurrency(root: &Path, settings: Settings<'_>) -> ExitCode {
 }
 
 fn run_planted(root: &Path, choice: planted::Choice<'_>) -> ExitCode {
-    match planted::run(root, choice) {
+    let result = planted::run(root, choice).and_then(|(table, are_caught)| {
+        if let planted::Choice::All = choice {
+            planted::write(root, &table)?;
+        }
+        Ok((table, are_caught))
+    });
+    match result {
         Ok((table, true)) => print(&table, ExitCode::SUCCESS),
         Ok((table, false)) => print(&table, ExitCode::FAILURE),
         Err(error) => print(&format!("not tried: {error}"), ExitCode::FAILURE),
@@ -163,6 +201,13 @@ fn repository() -> PathBuf {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use harnesses::HARNESSES;
+
+    #[test]
+    fn the_usage_names_every_harness() {
+        let names = HARNESSES.map(|harness| harness.name).join(", ");
+        assert!(USAGE.contains(&format!("NAME: {names}, all\n")), "{names}");
+    }
 
     #[test]
     fn the_repository_is_tidy() {

@@ -7,8 +7,8 @@
 //! it no longer finds the defect, or there is none, harnesses run in a fixed order, nearest first,
 //! until one fails. Whatever failed must pass with no defect enabled.
 //!
-//! With `--by HARNESS`, all defects meet only that harness, and the table is printed but not
-//! written: what it would notice of a defect that has no test yet.
+//! Of all defects, the table is written. With `--by HARNESS`, they meet only that harness, and the
+//! table is only printed: what it would notice of a defect that has no test yet.
 //!
 //! A defect that nothing finds shows that tests are too weak: they must be strengthened, and the
 //! defect stays.
@@ -47,7 +47,7 @@ const SHORT: [&str; 8] = [
 /// Which defects to try.
 #[derive(Clone, Copy)]
 pub(crate) enum Choice<'a> {
-    /// All; the table is written.
+    /// All.
     All,
     /// Some that are found quickly.
     Short,
@@ -112,11 +112,16 @@ pub(crate) fn run(root: &Path, choice: Choice<'_>) -> Result<(String, bool), Str
     let mut rows = rows.into_inner().map_err(|_poisoned| "a worker panicked")?;
     rows.sort();
     let table = table(&rows);
-    if let Choice::All = choice {
-        document::write(root, RELIABILITY, TABLE, &table)?;
-    }
     let need_not_be = matches!(choice, Choice::By(_));
     Ok((table, need_not_be || rows.iter().all(|row| row.caught_by.is_some())))
+}
+
+/// Writes the table of all defects into the document.
+///
+/// # Errors
+/// If the document cannot be written, or has no place for it.
+pub(crate) fn write(root: &Path, table: &str) -> Result<(), String> {
+    document::write(root, RELIABILITY, TABLE, table)
 }
 
 /// The defects, each with its file.

@@ -1,5 +1,6 @@
 //! `cargo xtask prove`: runs every harness that treats the engine badly, sums their counts, and
-//! prints them as a table; with `--write`, also into `docs/RELIABILITY.md`.
+//! prints them as a table; with `--write`, also into `docs/RELIABILITY.md`. `cargo xtask harness`
+//! does the same with one of them.
 //!
 //! Each harness prints lines `counted: NUMBER WHAT`; nothing else is counted. What cannot run on
 //! this machine is listed as skipped, with the reason that it gave.
@@ -10,30 +11,10 @@ use std::path::Path;
 use std::process::Command;
 
 use crate::campaign::{Outcome, Report, Settings};
-use crate::concurrency;
+use crate::harnesses::Harness;
 
 /// The name of the table in the document.
 pub(crate) const TABLE: &str = "prove";
-
-/// The modules with the tests of the engine that print counts. Tests whose names contain one of these
-/// words elsewhere run, too.
-const TESTS: [&str; 9] = [
-    "baton",
-    "crash",
-    "faults",
-    "damage",
-    "mixtures",
-    "model::",
-    "failing_reads",
-    "extremes",
-    "kill",
-];
-
-/// A program of `esker-torture`, started with its arguments, a seed and a budget.
-const PROGRAMS: [(&str, &[&str]); 2] = [
-    ("a real program, treated badly", &["drive", "all"]),
-    ("decoders, and whole directories", &["fuzz", "--corpus", "fuzz/corpus"]),
-];
 
 /// The counts of the harnesses.
 #[derive(Default)]
@@ -43,48 +24,20 @@ pub(crate) struct Proof {
     failed: Vec<&'static str>,
 }
 
-/// Runs all harnesses.
+/// Runs these harnesses.
 ///
 /// # Errors
 /// If a program cannot be started.
-pub(crate) fn run(root: &Path, settings: Settings<'_>) -> std::io::Result<Proof> {
+pub(crate) fn run(
+    root: &Path,
+    harnesses: &[&Harness],
+    settings: Settings<'_>,
+) -> std::io::Result<Proof> {
     let mut proof = Proof::default();
-    let cargo = |arguments: &[&str]| {
-        let mut command = Command::new("cargo");
-        command.args(arguments).current_dir(root);
-        command.env("ESKER_FIRST_SEED", settings.seed);
-        command.env("ESKER_BUDGET", settings.budget.to_string());
-        command
-    };
-    let tests = || cargo(&["test", "--locked", "-p", "esker", "--test", "it", "--"]);
-    let name = "crashes, faults, damage and kills";
-    let mut report = Report::of_tests(name, tests().args(TESTS).arg("--nocapture"))?;
-    let list = Report::of("the names of these tests", tests().arg("--list"))?;
-    for group in missing(&list.output) {
-        report.fail(&format!("no test is in the module {group}"));
+    for harness in harnesses {
+        harness.run(root, settings)?.iter().for_each(|report| proof.note(report));
     }
-    proof.note(&report);
-    let mut stores = cargo(&["test", "--locked", "-p", "esker-torture", "--test", "differential"]);
-    let stores = stores.args(["--", "--nocapture"]);
-    proof.note(&Report::of_tests("other stores and option sets", stores)?);
-    for (name, arguments) in PROGRAMS {
-        let mut program = cargo(&["run", "--locked", "-q", "-p", "esker-torture", "--"]);
-        let times = settings.budget.to_string();
-        program.args(arguments).args(["--seed", settings.seed, "--times", &times]);
-        proof.note(&Report::of(name, &mut program)?);
-    }
-    concurrency::run(root, settings)?.iter().for_each(|report| proof.note(report));
     Ok(proof)
-}
-
-/// The groups of [`TESTS`] that have no test in `list`, the output of `--list`: what a module that
-/// was renamed leaves behind.
-fn missing(list: &str) -> Vec<&'static str> {
-    let has_test = |module: &str| {
-        let is_in = |test: &str| test.split("::").next() == Some(module);
-        list.lines().any(is_in)
-    };
-    TESTS.into_iter().filter(|group| !has_test(group.trim_end_matches(':'))).collect()
 }
 
 impl Proof {
@@ -166,14 +119,6 @@ mod tests {
                         - two: SKIPPED, not passed: no root\n\nviolations: 0\n";
         assert_eq!(proof.table(), expected);
         assert!(proof.holds());
-    }
-
-    #[test]
-    fn a_group_of_which_no_test_is_left_is_named() {
-        let all = TESTS.map(|group| format!("{}::some: test\n", group.trim_end_matches(':')));
-        assert_eq!(missing(&all.concat()), [""; 0]);
-        assert_eq!(missing(&all[1..].concat()), ["baton"]);
-        assert_eq!(missing(&all.concat().replace("kill::", "ends::kill::")), ["kill"]);
     }
 
     #[test]
