@@ -29,32 +29,67 @@ mod work;
 use std::io::Write as _;
 use std::process::ExitCode;
 
-use arguments::Arguments;
+use arguments::{Arguments, Known};
 
 const USAGE: &str = "\
-usage: esker-torture drive MODE --seed S [--runs N | --times N] [--dir DIR]
+usage: esker-torture drive MODE [--seed S] [--runs N | --times N] [--dir DIR]
        MODE: kill, syscall-kill, power, block-log, full-disk, few-fds, small-memory,
              failing-sync, all;
              control, which is not among all
-       esker-torture work --db DIR --expected FILE --seed S [--power] [--operations N]
-                          [--open-once] [--marks FILE]
-       esker-torture check --db DIR --expected FILE
+       esker-torture work --db DIR --expected FILE [--seed S] [--power] [--operations N]
+                          [--memory BYTES] [--open-once] [--marks FILE]
+       esker-torture check --db DIR --expected FILE [--seed S]
        esker-torture control --db DIR --expected FILE
-       esker-torture fuzz [TARGET] --seed S [--millis N] [--times N] [--corpus DIR [--write]]
+       esker-torture fuzz [TARGET] [--seed S] [--millis N] [--times N] [--corpus DIR [--write]]
        esker-torture fuzz TARGET --input FILE";
+
+/// A command, what it knows, and what runs it.
+type Command = (&'static str, Known, fn(&Arguments) -> Result<ExitCode>);
+
+const COMMANDS: [Command; 5] = [
+    (
+        "drive",
+        Known { word_count_max: 1, values: &["seed", "runs", "times", "dir"], flags: &[] },
+        drive::run,
+    ),
+    (
+        "work",
+        Known {
+            word_count_max: 0,
+            values: &["db", "expected", "seed", "operations", "memory", "marks"],
+            flags: &["power", "open-once"],
+        },
+        work::run,
+    ),
+    (
+        "check",
+        Known { word_count_max: 0, values: &["db", "expected", "seed"], flags: &[] },
+        check::run,
+    ),
+    ("control", Known { word_count_max: 0, values: &["db", "expected"], flags: &[] }, control::run),
+    (
+        "fuzz",
+        Known {
+            word_count_max: 1,
+            values: &["seed", "millis", "times", "corpus", "input"],
+            flags: &["write"],
+        },
+        fuzzing::run,
+    ),
+];
 
 /// What went wrong, as a sentence.
 pub(crate) type Result<T> = std::result::Result<T, String>;
 
 fn main() -> ExitCode {
-    let arguments = Arguments::of_process();
-    let result = match arguments.command() {
-        Some("drive") => drive::run(&arguments),
-        Some("work") => work::run(&arguments),
-        Some("check") => check::run(&arguments),
-        Some("control") => control::run(&arguments),
-        Some("fuzz") => fuzzing::run(&arguments),
-        _ => Err(USAGE.to_owned()),
+    let mut words = std::env::args().skip(1);
+    let name = words.next().unwrap_or_default();
+    let result = match COMMANDS.iter().find(|(command, ..)| *command == name) {
+        Some((_, known, run)) => match Arguments::new(*known, words) {
+            Ok(arguments) => run(&arguments),
+            Err(what) => Err(format!("{what}\n{USAGE}")),
+        },
+        None => Err(USAGE.to_owned()),
     };
     match result {
         Ok(code) => code,
@@ -68,4 +103,13 @@ fn main() -> ExitCode {
 /// Prints a line. Nobody reads a closed pipe.
 pub(crate) fn say(line: &str) {
     drop(writeln!(std::io::stdout(), "{line}"));
+}
+
+#[test]
+fn the_usage_names_every_option() {
+    for (name, known, _) in COMMANDS {
+        for option in [known.values, known.flags].concat() {
+            assert!(USAGE.contains(&format!("--{option}")), "{name} --{option}");
+        }
+    }
 }
