@@ -35,7 +35,7 @@ const USAGE: &str = "\
 usage: cargo xtask tidy
        cargo xtask instructions [--write]
        cargo xtask harness NAME [--seed S] [--budget N]
-       cargo xtask torture MODE [--seed S] [--runs N | --times N] [--dir DIR]
+       cargo xtask torture MODE [--seed S] [--first R] [--runs N | --times N] [--on KIND] [--dir DIR]
        cargo xtask prove [SEED [BUDGET]] [--write]
        cargo xtask concurrency [SEED [BUDGET]]
        cargo xtask planted [--short | --only NAME... | --by HARNESS]

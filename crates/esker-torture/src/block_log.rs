@@ -8,6 +8,7 @@
 //!
 //! Knows nothing of the engine except how to start the program.
 
+use std::ops::Range;
 use std::path::Path;
 use std::process::Command;
 
@@ -50,10 +51,14 @@ struct Counts {
 pub(crate) fn states(driver: &mut Driver) -> Result<Outcome> {
     on_each_kind(driver, &ALL, ready, |driver, kind, device, runs| {
         let mut counts = Counts::default();
-        while counts.states < runs {
-            let recording = record(driver, kind, device)?;
-            let states = STATES_PER_RECORDING.min(runs - counts.states);
-            replay(driver, kind, device, &recording, states, &mut counts)?;
+        let mut numbers = driver.numbers(runs);
+        while !numbers.is_empty() {
+            let end = numbers.end.min(numbers.start + STATES_PER_RECORDING);
+            let of_recording = numbers.start..end;
+            driver.begin_together(kind.name, of_recording.clone());
+            let recording = record(driver, kind, device, of_recording.start)?;
+            replay(driver, kind, device, &recording, of_recording, &mut counts)?;
+            numbers.start = end;
         }
         let Counts { states, refused, writes, flushes, open, open_sectors } = counts;
         Ok(format!(
@@ -80,8 +85,8 @@ fn mount(kind: &Kind, device: &BlockDevice, driver: &Driver) -> Result<Mounted> 
 }
 
 /// Runs the program on a new file system, and records what the device sees.
-fn record(driver: &mut Driver, kind: &Kind, device: &BlockDevice) -> Result<Recording> {
-    let when = driver.enter(0, &format!("recording on {}", kind.name));
+fn record(driver: &mut Driver, kind: &Kind, device: &BlockDevice, first: u64) -> Result<Recording> {
+    let when = driver.enter(first, &format!("recording on {}", kind.name));
     device.set_contents(Contents::default());
     kind.make(&device.disk())?;
     let mounted = mount(kind, device, driver)?;
@@ -111,17 +116,17 @@ fn replay(
     kind: &Kind,
     device: &BlockDevice,
     recording: &Recording,
-    states: u64,
+    runs: Range<u64>,
     counts: &mut Counts,
 ) -> Result<()> {
     let Recording { before, log } = recording;
     counts.writes += log.iter().filter(|event| matches!(event, Event::Write { .. })).count() as u64;
     counts.flushes += log.iter().filter(|event| matches!(event, Event::Flush)).count() as u64;
     // In ascending order: what is durable at one cut is the start for the next.
-    let mut cuts: Vec<usize> = (0..states).map(|_| choose_cut(log, &mut driver.random)).collect();
+    let mut cuts: Vec<usize> = runs.clone().map(|_| choose_cut(log, &mut driver.random)).collect();
     cuts.sort_unstable();
     let (mut durable, mut contents) = (0, before.clone());
-    for cut in cuts {
+    for (run, cut) in runs.zip(cuts) {
         let flushed = flushed_before(log, cut);
         writes(&log[durable.min(flushed)..flushed])
             .for_each(|(offset, bytes)| contents.write(offset, bytes));
@@ -132,8 +137,7 @@ fn replay(
             open.iter().map(|(_, bytes)| bytes.len().div_ceil(SECTOR_BYTES) as u64).sum::<u64>();
         counts.states += 1;
         let left = leave(contents.clone(), &open, &mut driver.random);
-        let when =
-            driver.enter(counts.states, &format!("cut {cut} of {} on {}", log.len(), kind.name));
+        let when = driver.enter(run, &format!("cut {cut} of {} on {}", log.len(), kind.name));
         device.set_contents(left);
         let expected = driver.scratch.path(&format!("expected-{}", kind.name));
         promised(&log[..cut], &expected)?;
@@ -147,7 +151,7 @@ fn replay(
         };
         // On a busy machine the file system's own recovery takes seconds: each open has its own
         // limit.
-        driver.enter(counts.states, &format!("open after {when}"));
+        driver.enter(run, &format!("open after {when}"));
         driver.check(&Place { db: mounted.point().join("db"), expected }, &when)?;
         drop(mounted);
     }

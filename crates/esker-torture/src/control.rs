@@ -135,7 +135,8 @@ struct Counts {
 pub(crate) fn cuts(driver: &mut Driver) -> Result<Outcome> {
     on_each_disk(driver, &WITH_SHUTDOWN, |driver, disk, runs| {
         let mut counts = Counts::default();
-        for run in 0..runs {
+        for run in driver.numbers(runs) {
+            driver.begin(disk.kind, run, 1);
             let when = driver.enter(run, &format!("power cut on {} without the engine", disk.kind));
             one_cut(driver, disk, &when, &mut counts)?;
         }

@@ -85,7 +85,8 @@ pub(crate) fn on_each_kind<T>(
         return Ok(Outcome::Skipped("it mounts loop devices, and so needs root".to_owned()));
     }
     let (mut done, mut missing) = (Vec::new(), Vec::new());
-    let runs = share(driver.runs, kinds.len());
+    let kinds: Vec<&Kind> = kinds.iter().filter(|kind| driver.is_on(kind.name)).collect();
+    let runs = share(driver.settings.runs, kinds.len());
     for kind in kinds {
         if !has_program(&format!("mkfs.{}", kind.name)) {
             missing.push(format!("mkfs.{} is not installed", kind.name));

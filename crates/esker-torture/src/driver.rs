@@ -1,7 +1,8 @@
 //! What all modes share: start the program, end it, and check what it left.
 
+use std::ops::Range;
 use std::os::unix::process::ExitStatusExt as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
@@ -27,37 +28,95 @@ pub(crate) enum Outcome {
 /// After this many runs, every mode has had some effect.
 const RUNS_WITH_EFFECT: u64 = 10;
 
-/// One mode of one drive.
-pub(crate) struct Driver {
+/// What is to be driven.
+#[derive(Clone, Debug)]
+pub(crate) struct Settings {
+    pub(crate) mode: &'static str,
     pub(crate) seed: u64,
+    /// The number of the first run.
+    pub(crate) first: u64,
     pub(crate) runs: u64,
+    /// The only file system to try; none for all that the mode has.
+    pub(crate) on: Option<String>,
+    /// Where the databases are; none for the system's place.
+    pub(crate) dir: Option<PathBuf>,
+}
+
+/// One mode of one drive.
+///
+/// What is chosen in a run follows from the seed, the file system and the number of the run, and not
+/// from the runs before it. So a failing run is repeated alone, or with those that had its database
+/// before it.
+pub(crate) struct Driver {
+    pub(crate) settings: Settings,
     pub(crate) random: Random,
     pub(crate) clock: SystemClock,
     pub(crate) scratch: Scratch,
     pub(crate) totals: Checked,
+    /// What repeats the run that was begun last; at first, and after the last run, all runs.
+    repeating: Settings,
     watchdog: Watchdog,
     program: PathBuf,
 }
 
 impl Driver {
-    /// A driver with a directory of its own in `parent`.
-    pub(crate) fn new(seed: u64, runs: u64, parent: &Path) -> Result<Self> {
+    /// A driver with a directory of its own.
+    pub(crate) fn new(settings: Settings) -> Result<Self> {
+        let parent = settings.dir.clone().unwrap_or_else(std::env::temp_dir);
         Ok(Self {
-            seed,
-            runs,
-            random: Random::new(seed),
+            random: Random::new(settings.seed),
             clock: SystemClock::new(),
-            scratch: Scratch::new(parent)?,
+            scratch: Scratch::new(&parent)?,
             totals: Checked::default(),
+            repeating: settings.clone(),
+            settings,
             watchdog: Watchdog::start(),
             program: std::env::current_exe().map_err(|error| error.to_string())?,
         })
     }
 
-    /// Begins a run, and returns the name under which a hang or a failure is reported.
+    /// Whether this file system is to be tried.
+    pub(crate) fn is_on(&self, kind: &str) -> bool {
+        self.settings.on.as_deref().is_none_or(|only| only == kind)
+    }
+
+    /// The numbers of so many runs.
+    pub(crate) fn numbers(&self, runs: u64) -> Range<u64> {
+        self.settings.first..self.settings.first + runs
+    }
+
+    /// Makes the choices those of a run; `on` is its file system, or empty. A database is used for
+    /// so many runs: those whose numbers differ only in the remainder.
+    pub(crate) fn begin(&mut self, on: &str, run: u64, runs_per_database: u64) {
+        let since = (run - run % runs_per_database).max(self.settings.first);
+        self.random = Random::of_run(self.settings.seed, on, run);
+        self.repeat(on, since..run + 1);
+    }
+
+    /// Makes the choices those of runs that can only be repeated together.
+    pub(crate) fn begin_together(&mut self, on: &str, runs: Range<u64>) {
+        self.random = Random::of_run(self.settings.seed, on, runs.start);
+        self.repeat(on, runs);
+    }
+
+    fn repeat(&mut self, on: &str, runs: Range<u64>) {
+        self.repeating.on = Some(on.to_owned()).filter(|on| !on.is_empty());
+        (self.repeating.first, self.repeating.runs) = (runs.start, runs.end - runs.start);
+    }
+
+    /// The command that repeats what was begun last.
+    pub(crate) fn command(&self) -> String {
+        let Settings { mode, seed, first, runs, on, dir } = &self.repeating;
+        let on = on.as_ref().map(|on| format!(" --on {on}")).unwrap_or_default();
+        let dir = dir.as_ref().map(|dir| format!(" --dir {}", dir.display())).unwrap_or_default();
+        let run = format!("--seed {seed} --first {first} --runs {runs}");
+        format!("cargo run -p xtask -- torture {mode} {run}{on}{dir}")
+    }
+
+    /// Names a part of a run, for the report of a hang or a failure.
     pub(crate) fn enter(&self, run: u64, what: &str) -> String {
-        let when = format!("{what}, run {run} of seed {}", self.seed);
-        self.watchdog.enter(when.clone());
+        let when = format!("{what}, run {run} of seed {}", self.settings.seed);
+        self.watchdog.enter(format!("{when}; repeat it with: {}", self.command()));
         when
     }
 
@@ -98,10 +157,13 @@ impl Driver {
         Ok(())
     }
 
-    /// Fails if `count`, of what the mode is about, is 0 after so many runs that this is no accident.
-    pub(crate) fn expect_some(&self, count: u64, what: &str) -> Result<()> {
-        if count == 0 && RUNS_WITH_EFFECT <= self.runs {
-            return Err(format!("{} runs, and {what}: this shows nothing", self.runs));
+    /// The runs are over. Fails if `count`, of what the mode is about, is 0 after so many that this
+    /// is no accident.
+    pub(crate) fn expect_some(&mut self, count: u64, what: &str) -> Result<()> {
+        self.repeating = self.settings.clone();
+        let runs = self.settings.runs;
+        if count == 0 && RUNS_WITH_EFFECT <= runs {
+            return Err(format!("{runs} runs, and {what}: this shows nothing"));
         }
         Ok(())
     }
@@ -180,6 +242,38 @@ pub(crate) fn expect_end(child: Child, when: &str, allowed: &[End]) -> Result<En
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_command_repeats_the_run_and_those_before_it_with_its_database() {
+        let settings = Settings {
+            mode: "kill",
+            seed: 9,
+            first: 0,
+            runs: 500,
+            on: None,
+            dir: Some(std::env::temp_dir()),
+        };
+        let mut driver = Driver::new(settings).unwrap();
+        let command = |driver: &Driver| {
+            let command = driver.command();
+            let (command, _dir) = command.split_once(" --dir ").unwrap();
+            command.strip_prefix("cargo run -p xtask -- torture ").unwrap().to_owned()
+        };
+        assert_eq!(command(&driver), "kill --seed 9 --first 0 --runs 500");
+        driver.begin("", 137, 50);
+        let choice = driver.random.next();
+        assert_eq!(command(&driver), "kill --seed 9 --first 100 --runs 38");
+        driver.begin("", 138, 1);
+        assert_eq!(command(&driver), "kill --seed 9 --first 138 --runs 1");
+        driver.begin_together("xfs", 25..50);
+        assert_eq!(command(&driver), "kill --seed 9 --first 25 --runs 25 --on xfs");
+        driver.settings.first = 120;
+        driver.begin("", 137, 50);
+        assert_eq!(command(&driver), "kill --seed 9 --first 120 --runs 18");
+        assert_eq!(driver.random.next(), choice, "whichever came first");
+        assert!(driver.expect_some(0, "nothing").is_err());
+        assert_eq!(command(&driver), "kill --seed 9 --first 120 --runs 500");
+    }
 
     #[test]
     fn an_abort_or_an_error_is_none_of_the_known_ends() {

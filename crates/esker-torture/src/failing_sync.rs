@@ -19,6 +19,9 @@ const LOG: &str = "log";
 /// The extensions of files that the engine may not lose. (It may lose a list of warm blocks.)
 const KINDS: [&str; 4] = [LOG, "manifest", "table", "blob"];
 
+/// A new database is made after this many runs.
+const RUNS_PER_DATABASE: u64 = 5;
+
 /// In each thread of the program, the n-th sync fails, and all others succeed.
 pub(crate) fn failing_syncs(driver: &mut Driver) -> Result<Outcome> {
     if let Some(skipped) = needs_strace() {
@@ -26,8 +29,9 @@ pub(crate) fn failing_syncs(driver: &mut Driver) -> Result<Outcome> {
     }
     let mut stopped = 0;
     let mut failed = BTreeMap::<&str, u64>::new();
-    for run in 0..driver.runs {
-        let place = Place::new(&driver.scratch, run / 5);
+    for run in driver.numbers(driver.settings.runs) {
+        driver.begin("", run, RUNS_PER_DATABASE);
+        let place = Place::new(&driver.scratch, run / RUNS_PER_DATABASE);
         // Directories have the one, files the other.
         let call = if driver.random.one_in(4) { "fsync" } else { "fdatasync" };
         let range = if driver.random.one_in(2) { 10 } else { 60 };
@@ -54,7 +58,7 @@ pub(crate) fn failing_syncs(driver: &mut Driver) -> Result<Outcome> {
     driver.expect_some(stopped, "none was stopped by a failed sync")?;
     let failed: Vec<_> =
         failed.iter().map(|(kind, count)| format!("{count} of a {kind}")).collect();
-    let (runs, failed) = (driver.runs, failed.join(", "));
+    let (runs, failed) = (driver.settings.runs, failed.join(", "));
     Ok(Outcome::Passed(format!(
         "{runs} runs, failed syncs: {failed}; {stopped} runs stopped by one"
     )))

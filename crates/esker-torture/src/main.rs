@@ -32,10 +32,11 @@ use std::process::ExitCode;
 use arguments::{Arguments, Known};
 
 const USAGE: &str = "\
-usage: esker-torture drive MODE [--seed S] [--runs N | --times N] [--dir DIR]
+usage: esker-torture drive MODE [--seed S] [--first R] [--runs N | --times N] [--on KIND] [--dir DIR]
        MODE: kill, syscall-kill, power, block-log, full-disk, few-fds, small-memory,
              failing-sync, all;
              control, which is not among all
+       KIND: tmpfs, ext4, xfs, btrfs
        esker-torture work --db DIR --expected FILE [--seed S] [--power] [--operations N]
                           [--memory BYTES] [--open-once] [--marks FILE]
        esker-torture check --db DIR --expected FILE [--seed S]
@@ -49,7 +50,11 @@ type Command = (&'static str, Known, fn(&Arguments) -> Result<ExitCode>);
 const COMMANDS: [Command; 5] = [
     (
         "drive",
-        Known { word_count_max: 1, values: &["seed", "runs", "times", "dir"], flags: &[] },
+        Known {
+            word_count_max: 1,
+            values: &["seed", "first", "runs", "times", "on", "dir"],
+            flags: &[],
+        },
         drive::run,
     ),
     (

@@ -25,14 +25,18 @@ pub(crate) fn needs_strace() -> Option<Outcome> {
     (!is_there).then(|| Outcome::Skipped("it needs strace, which is not installed".to_owned()))
 }
 
+/// A new database is made after this many kills.
+const KILLS_PER_DATABASE: u64 = 20;
+
 /// Kills the program when one of its threads makes its n-th system call of a kind.
 pub(crate) fn syscall_kills(driver: &mut Driver) -> Result<Outcome> {
     if let Some(skipped) = needs_strace() {
         return Ok(skipped);
     }
     let mut killed = 0;
-    for run in 0..driver.runs {
-        let place = Place::new(&driver.scratch, run / 20);
+    for run in driver.numbers(driver.settings.runs) {
+        driver.begin("", run, KILLS_PER_DATABASE);
+        let place = Place::new(&driver.scratch, run / KILLS_PER_DATABASE);
         let call = CALLS[driver.random.below(CALLS.len() as u64) as usize];
         let nth = 1 + driver.random.below(if call == "pwrite64" { 400 } else { 12 });
         let when = driver.enter(run, &format!("kill at {call} number {nth}"));
@@ -47,25 +51,23 @@ pub(crate) fn syscall_kills(driver: &mut Driver) -> Result<Outcome> {
         driver.check(&place, &when)?;
     }
     driver.expect_some(killed, "none was killed")?;
-    let runs = driver.runs;
+    let runs = driver.settings.runs;
     Ok(Outcome::Passed(format!("{runs} runs, {killed} of them killed at a chosen system call")))
 }
+
+/// A new database is made after this many power cuts.
+const CUTS_PER_DATABASE: u64 = 50;
 
 /// Cuts the power of a real file system, and mounts it again.
 pub(crate) fn power_cuts(driver: &mut Driver) -> Result<Outcome> {
     let mut acknowledged = 0;
     let outcome = on_each_disk(driver, &WITH_SHUTDOWN, |driver, disk, runs| {
         let kind = disk.kind;
-        for run in 0..runs {
+        for run in driver.numbers(runs) {
+            driver.begin(kind, run, CUTS_PER_DATABASE);
             let when = driver.enter(run, &format!("power cut on {kind}"));
             let mounted = disk.mount()?;
-            let db = mounted.point().join("db");
-            let place = Place { db, expected: driver.scratch.path(&format!("expected-{kind}")) };
-            if run == 0 {
-                // Making the database's own directory durable is the user's task.
-                std::fs::create_dir_all(&place.db).map_err(|error| error.to_string())?;
-                call("sync", &[])?;
-            }
+            let place = place_of_cut(driver, mounted.point(), kind, run / CUTS_PER_DATABASE)?;
             let before = Expected::open(&place.expected)?.operation_count();
             let seed = driver.random.next();
             let child = spawn(driver.work(&place, seed).arg("--power"))?;
@@ -99,6 +101,23 @@ pub(crate) fn power_cuts(driver: &mut Driver) -> Result<Outcome> {
     Ok(outcome)
 }
 
+/// The place of a database on a disk. If it is not there, it is made, and takes the room of the one
+/// before.
+fn place_of_cut(driver: &Driver, disk: &Path, kind: &str, number: u64) -> Result<Place> {
+    let db = |number: u64| disk.join(format!("db{number}"));
+    let expected = driver.scratch.path(&format!("expected-{kind}-{number}"));
+    let place = Place { db: db(number), expected };
+    if !place.db.exists() {
+        if let Some(before) = number.checked_sub(1).map(db).filter(|before| before.exists()) {
+            std::fs::remove_dir_all(before).map_err(|error| error.to_string())?;
+        }
+        // Making the database's own directory durable is the user's task.
+        std::fs::create_dir_all(&place.db).map_err(|error| error.to_string())?;
+        call("sync", &[])?;
+    }
+    Ok(place)
+}
+
 /// Stops the program.
 fn stop(child: &Child, when: &str) -> Result<()> {
     kill_process(pid_of(child, when)?, Signal::STOP).map_err(|error| format!("{when}: {error}"))
@@ -114,26 +133,37 @@ pub(crate) fn full_disk(driver: &mut Driver) -> Result<Outcome> {
     if !is_root() {
         return Ok(Outcome::Skipped("it mounts file systems, and so needs root".to_owned()));
     }
-    let point = driver.scratch.path("tiny");
-    let mounted = Mounted::new(&["-t", "tmpfs", "-o", "size=24m", "tmpfs"], &point)?;
-    fill_and_free(driver, &mounted, "tmpfs", 0)?;
-    drop(mounted);
-    let outcome = on_each_disk(driver, &TO_FILL, |driver, disk, runs| {
-        let mounted = disk.mount()?;
-        (0..runs).try_for_each(|run| fill_and_free(driver, &mounted, disk.kind, run))?;
-        Ok(format!("{} times on {}", runs * FILLS, disk.kind))
-    })?;
-    let on_tmpfs = format!("full and on again by itself {FILLS} times on tmpfs");
-    Ok(Outcome::Passed(match outcome {
-        Outcome::Passed(others) => format!("{on_tmpfs}; {others}"),
-        Outcome::Skipped(why) => format!("{on_tmpfs}; SKIPPED, not passed: {why}"),
-    }))
+    let mut done = Vec::new();
+    if driver.is_on(TMPFS) {
+        let point = driver.scratch.path("tiny");
+        let mounted = Mounted::new(&["-t", TMPFS, "-o", "size=24m", TMPFS], &point)?;
+        fill_and_free(driver, &mounted, TMPFS, driver.settings.first)?;
+        done.push(format!("{FILLS} times on {TMPFS}"));
+    }
+    let mut skipped = String::new();
+    if driver.settings.on.as_deref() != Some(TMPFS) {
+        let outcome = on_each_disk(driver, &TO_FILL, |driver, disk, runs| {
+            let mounted = disk.mount()?;
+            let mut numbers = driver.numbers(runs);
+            numbers.try_for_each(|run| fill_and_free(driver, &mounted, disk.kind, run))?;
+            Ok(format!("{} times on {}", runs * FILLS, disk.kind))
+        })?;
+        match outcome {
+            Outcome::Passed(others) => done.push(others),
+            Outcome::Skipped(why) => skipped = format!("; SKIPPED, not passed: {why}"),
+        }
+    }
+    Ok(Outcome::Passed(format!("full and on again by itself {}{skipped}", done.join("; "))))
 }
+
+/// Needs no device.
+const TMPFS: &str = "tmpfs";
 
 /// How often a disk becomes full in a run.
 const FILLS: u64 = 3;
 
 fn fill_and_free(driver: &mut Driver, mounted: &Mounted, kind: &str, run: u64) -> Result<()> {
+    driver.begin(kind, run, 1);
     let when = driver.enter(run, &format!("full disk, {kind}"));
     let place = Place {
         db: mounted.point().join(format!("db{run}")),
@@ -195,7 +225,8 @@ fn wait(driver: &Driver, is_so: impl Fn() -> bool) -> bool {
 /// Leaves the program too few descriptors, and gives them back: at its start, then while it runs.
 pub(crate) fn few_descriptors(driver: &mut Driver) -> Result<Outcome> {
     let mut standstills = 0;
-    for run in 0..driver.runs {
+    for run in driver.numbers(driver.settings.runs) {
+        driver.begin("", run, 1);
         let place = Place::new(&driver.scratch, run);
         let when = driver.enter(run, "few descriptors");
         let seed = driver.random.next();
@@ -206,7 +237,7 @@ pub(crate) fn few_descriptors(driver: &mut Driver) -> Result<Outcome> {
         standstills += result?;
         driver.check(&place, &when)?;
     }
-    let rounds = driver.runs * SHORTAGES;
+    let rounds = driver.settings.runs * SHORTAGES;
     Ok(Outcome::Passed(format!(
         "few descriptors and on again by itself {rounds} times, {standstills} of them after a standstill"
     )))
@@ -266,7 +297,8 @@ pub(crate) fn small_memory(driver: &mut Driver) -> Result<Outcome> {
 
 fn in_group(driver: &mut Driver, group: &Path) -> Result<Outcome> {
     let mut killed = 0;
-    for run in 0..driver.runs {
+    for run in driver.numbers(driver.settings.runs) {
+        driver.begin("", run, 1);
         let place = Place::new(&driver.scratch, run);
         let limit = (12 + driver.random.below(24)) << 20;
         let when = driver.enter(run, &format!("{limit} bytes of memory"));
@@ -280,6 +312,6 @@ fn in_group(driver: &mut Driver, group: &Path) -> Result<Outcome> {
         killed += u64::from(end == End::Killed);
         driver.check(&place, &when)?;
     }
-    let runs = driver.runs;
+    let runs = driver.settings.runs;
     Ok(Outcome::Passed(format!("{runs} runs in 12 to 36 MiB, {killed} of them killed for it")))
 }

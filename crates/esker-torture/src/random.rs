@@ -9,6 +9,12 @@ impl Random {
         Self(seed ^ 0x2545_f491_4f6c_dd1d)
     }
 
+    /// The stream of one run on a file system, or on none. It follows from these three alone.
+    pub(crate) fn of_run(seed: u64, on: &str, run: u64) -> Self {
+        let parts = on.bytes().map(u64::from).chain([run]);
+        parts.fold(Self::new(seed), |mut random, part| Self::new(random.next() ^ part))
+    }
+
     pub(crate) const fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.0;
@@ -26,4 +32,12 @@ impl Random {
     pub(crate) const fn one_in(&mut self, count: u64) -> bool {
         self.below(count) == 0
     }
+}
+
+#[test]
+fn each_run_has_a_stream_of_its_own() {
+    let first = |seed, on, run| Random::of_run(seed, on, run).next();
+    assert_eq!(first(1, "xfs", 7), first(1, "xfs", 7));
+    let other = [first(1, "xfs", 7), first(2, "xfs", 7), first(1, "", 7), first(1, "xfs", 8)];
+    assert_eq!(std::collections::BTreeSet::from(other).len(), other.len());
 }
