@@ -2,7 +2,7 @@
 //! as possible. The targets of `fuzz/` look deeper, and need more installed.
 
 use std::panic::catch_unwind;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -10,6 +10,7 @@ use esker::env::{Clock as _, SystemClock};
 use esker_torture::fuzz::{TARGETS, Target};
 
 use crate::arguments::Arguments;
+use crate::leave_out::shrink;
 use crate::random::Random;
 use crate::watchdog::Watchdog;
 use crate::{Result, say};
@@ -73,16 +74,44 @@ fn fuzz(
             }
             count += 1;
             if catch_unwind(|| (target.run)(&input)).is_err() {
-                let path = std::env::temp_dir().join(format!("esker-{}-{count}", target.name));
-                std::fs::write(&path, &input).map_err(|error| error.to_string())?;
-                let (name, path) = (target.name, path.display());
-                return Err(format!(
-                    "{name} fails at input {count} of seed {seed}, kept in {path}"
-                ));
+                return Err(keep(target, &input, (seed, count), watchdog)?);
             }
         }
     }
     Ok(count)
+}
+
+/// Keeps an input that fails, and beside it a part of it that is enough for that; returns what is to
+/// be said.
+fn keep(
+    target: &Target,
+    input: &[u8],
+    (seed, count): (u64, u64),
+    watchdog: &Watchdog,
+) -> Result<String> {
+    let name = target.name;
+    let write = |kind: &str, input: &[u8]| -> Result<PathBuf> {
+        let path = std::env::temp_dir().join(format!("esker-{name}-{seed}-{count}{kind}"));
+        std::fs::write(&path, input).map_err(|error| format!("{}: {error}", path.display()))?;
+        Ok(path)
+    };
+    let whole = write("", input)?;
+    let hook = std::panic::take_hook();
+    // The panic that is looked for has been told of.
+    std::panic::set_hook(Box::new(|_| {}));
+    let small = shrink(input, |input| {
+        watchdog.enter(format!("{name} with a part of {}", whole.display()));
+        catch_unwind(|| (target.run)(input)).is_err()
+    });
+    std::panic::set_hook(hook);
+    let part = write("-small", &small)?;
+    let (whole, part) = (whole.display(), part.display());
+    Ok(format!(
+        "{name} fails at input {count} of seed {seed}, kept in {whole}; {} of its {} bytes are enough, \
+         kept in {part}; repeat it with: cargo run -p esker-torture -- fuzz {name} --input {part}",
+        small.len(),
+        input.len()
+    ))
 }
 
 fn change(input: &mut Vec<u8>, other: &[u8], random: &mut Random) {
@@ -118,4 +147,25 @@ fn write_corpus(dir: &Path) -> Result<ExitCode> {
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+#[test]
+fn an_input_that_fails_is_kept_with_a_part_that_is_enough() {
+    let run = |input: &[u8]| {
+        let at = input.iter().position(|byte| *byte == b'x');
+        assert!(!at.is_some_and(|at| input[at..].contains(&b'y')), "it is meant to fail");
+    };
+    let seeds = || vec![b"here is an x, and there a y, and then more".to_vec()];
+    let target = Target { name: "artificial", run, seeds };
+    let limit = Duration::from_secs(60);
+    let what = fuzz(&target, 7, limit, None, &Watchdog::start()).unwrap_err();
+    let path_after = |words: &str| {
+        let (_, rest) = what.split_once(words).unwrap();
+        PathBuf::from(rest.split(';').next().unwrap())
+    };
+    let [whole, small] = ["seed 7, kept in ", "are enough, kept in "].map(path_after);
+    assert!(std::fs::read(&whole).unwrap().contains(&b'x'), "{what}");
+    assert_eq!(std::fs::read(&small).unwrap(), b"xy", "{what}");
+    assert!(what.ends_with(&format!("fuzz artificial --input {}", small.display())), "{what}");
+    [whole, small].iter().for_each(|path| std::fs::remove_file(path).unwrap());
 }

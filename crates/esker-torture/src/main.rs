@@ -20,6 +20,8 @@ mod expected;
 mod failing_sync;
 mod fuzzing;
 mod layout;
+#[path = "../../esker/tests/it/shrink/leave_out.rs"]
+mod leave_out;
 mod outside;
 mod random;
 mod sys;

@@ -2,15 +2,22 @@
 //! the same answers.
 //!
 //! `ESKER_SEED` takes one stream; `ESKER_BUDGET` multiplies how many there are, from
-//! `ESKER_FIRST_SEED` or 1 on.
+//! `ESKER_FIRST_SEED` or 1 on. Of a stream that fails, as many operations as possible are left out;
+//! `ESKER_SHRINK=0` spares the search for them.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+#[path = "../../esker/tests/it/shrink/leave_out.rs"]
+mod leave_out;
+
 use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use esker::env::Env;
 use esker::{CompactionPolicy, Compression, Db, KeyspaceOptions, Options, PrefixRule};
+use leave_out::shrink;
 use redb::ReadableDatabase as _;
 
 type Entries = Vec<(Vec<u8>, Vec<u8>)>;
@@ -26,6 +33,24 @@ enum Operation {
     Flush,
     Compact,
     Reopen,
+}
+
+impl Operation {
+    /// In few words: all bytes of a value are the same.
+    fn shown(&self) -> String {
+        let one = |(number, value): &(u8, Option<Vec<u8>>)| match value {
+            Some(value) => {
+                format!("{number} = {} times {}", value.len(), value.first().unwrap_or(&0))
+            }
+            None => format!("{number} deleted"),
+        };
+        match self {
+            Self::Write(writes) => {
+                format!("Write({})", writes.iter().map(one).collect::<Vec<_>>().join(", "))
+            }
+            other => format!("{other:?}"),
+        }
+    }
 }
 
 fn key(number: u8) -> Vec<u8> {
@@ -192,6 +217,16 @@ impl Store for Esker {
 struct Fjall {
     db: fjall::Database,
     keyspace: fjall::Keyspace,
+    _scratch: Scratch,
+}
+
+impl Fjall {
+    fn new() -> Self {
+        let scratch = Scratch::new();
+        let db = fjall::Database::builder(scratch.0.join("fjall")).open().unwrap();
+        let keyspace = db.keyspace("d", fjall::KeyspaceCreateOptions::default).unwrap();
+        Self { db, keyspace, _scratch: scratch }
+    }
 }
 
 impl Store for Fjall {
@@ -224,7 +259,17 @@ impl Store for Fjall {
 
 const TABLE: redb::TableDefinition<'_, &[u8], &[u8]> = redb::TableDefinition::new("differential");
 
-struct Redb(redb::Database);
+struct Redb(redb::Database, #[expect(dead_code, reason = "removed with it")] Scratch);
+
+impl Redb {
+    fn new() -> Self {
+        let scratch = Scratch::new();
+        let db = redb::Database::create(scratch.0.join("redb")).unwrap();
+        let mut store = Self(db, scratch);
+        store.write(&[]);
+        store
+    }
+}
 
 impl Store for Redb {
     fn write(&mut self, writes: &[(u8, Option<Vec<u8>>)]) {
@@ -259,7 +304,10 @@ struct Scratch(PathBuf);
 
 impl Scratch {
     fn new() -> Self {
-        let path = std::env::temp_dir().join(format!("esker-differential-{}", std::process::id()));
+        static COUNT: AtomicU64 = AtomicU64::new(0);
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("esker-differential-{}-{number}", std::process::id());
+        let path = std::env::temp_dir().join(name);
         std::fs::create_dir_all(&path).unwrap();
         Self(path)
     }
@@ -309,6 +357,49 @@ fn option_sets() -> Vec<(Options, KeyspaceOptions)> {
     sets.collect()
 }
 
+/// How a store, made anew, answers otherwise than a map; none if it does not.
+fn difference(make: &dyn Fn() -> Box<dyn Store>, operations: &[Operation]) -> Option<String> {
+    let expected = answers(&mut Map::default(), operations);
+    let answers = || answers(&mut *make(), operations);
+    let Ok(found) = catch_unwind(AssertUnwindSafe(answers)) else {
+        return Some("it panics".to_owned());
+    };
+    let mut pairs = found.iter().zip(&expected).enumerate();
+    let (index, (found, expected)) = pairs.find(|(_, (found, expected))| found != expected)?;
+    Some(format!("answer {index} is {}, and not {}", shown(found), shown(expected)))
+}
+
+/// Of each value how long it is, and of what: all its bytes are the same.
+fn shown(entries: &Entries) -> String {
+    let one = |(key, value): &(Vec<u8>, Vec<u8>)| {
+        let byte = value.first().unwrap_or(&0);
+        format!("{} = {} times {byte}", String::from_utf8_lossy(key), value.len())
+    };
+    format!("[{}]", entries.iter().map(one).collect::<Vec<_>>().join(", "))
+}
+
+/// What is to be said of a store that answers otherwise than a map: with how few operations.
+fn finding(make: &dyn Fn() -> Box<dyn Store>, operations: &[Operation]) -> Option<String> {
+    let what = difference(make, operations)?;
+    if std::env::var("ESKER_SHRINK").is_ok_and(|wants| wants == "0") {
+        return Some(what);
+    }
+    let hook = std::panic::take_hook();
+    // The first panic has been told of.
+    std::panic::set_hook(Box::new(|_| {}));
+    let small = shrink(operations, |operations| difference(make, operations).is_some());
+    let of_small = difference(make, &small);
+    std::panic::set_hook(hook);
+    let lines: Vec<String> = small.iter().map(Operation::shown).collect();
+    Some(format!(
+        "{what}\n{} of {} operations are enough for a failure:\n{}\n{}",
+        small.len(),
+        operations.len(),
+        lines.join("\n"),
+        of_small.unwrap_or_else(|| "(but not every time)".to_owned())
+    ))
+}
+
 #[test]
 fn all_stores_and_options_give_the_same_answers() {
     let number = |name: &str| std::env::var(name).ok().map(|text| text.parse::<u64>().unwrap());
@@ -319,34 +410,60 @@ fn all_stores_and_options_give_the_same_answers() {
             first..first + 3 * number("ESKER_BUDGET").unwrap_or(1)
         }
     };
-    let scratch = Scratch::new();
     let mut runs = 0;
     for seed in seeds {
         let operations = stream(seed, 400);
-        let expected = answers(&mut Map::default(), &operations);
-        let check = |name: &str, store: &mut dyn Store| {
-            for (index, found) in answers(store, &operations).iter().enumerate() {
-                assert!(
-                    *found == expected[index],
-                    "ESKER_SEED={seed}: answer {index} of {name} is {found:?}, and not {:?}",
-                    expected[index]
-                );
+        let mut check = |name: &str, make: &dyn Fn() -> Box<dyn Store>| {
+            runs += 1;
+            if let Some(what) = finding(make, &operations) {
+                panic!("ESKER_SEED={seed}: {name}: {what}");
             }
         };
         for (options, keyspace) in option_sets() {
             let name = format!("Esker with {options:?} and {keyspace:?}");
-            check(&name, &mut Esker::new(options, keyspace));
-            runs += 1;
+            check(&name, &|| Box::new(Esker::new(options.clone(), keyspace.clone())));
         }
-        let dir = scratch.0.join(seed.to_string());
-        std::fs::create_dir(&dir).unwrap();
-        let db = fjall::Database::builder(dir.join("fjall")).open().unwrap();
-        let keyspace = db.keyspace("d", fjall::KeyspaceCreateOptions::default).unwrap();
-        check("fjall", &mut Fjall { db, keyspace });
-        let mut redb = Redb(redb::Database::create(dir.join("redb")).unwrap());
-        redb.write(&[]);
-        check("redb", &mut redb);
-        runs += 2;
+        check("fjall", &|| Box::new(Fjall::new()));
+        check("redb", &|| Box::new(Redb::new()));
     }
     eprintln!("counted: {runs} differential runs");
+}
+
+/// Forgets one key when it is opened again.
+#[derive(Default)]
+struct Forgetful(Map);
+
+impl Store for Forgetful {
+    fn write(&mut self, writes: &[(u8, Option<Vec<u8>>)]) {
+        self.0.write(writes);
+    }
+
+    fn get(&mut self, key: &[u8]) -> Option<Vec<u8>> {
+        self.0.get(key)
+    }
+
+    fn scan(&mut self, from: &[u8], to: &[u8]) -> Entries {
+        self.0.scan(from, to)
+    }
+
+    fn reopen(&mut self) {
+        self.0.0.remove(&key(70));
+    }
+}
+
+#[test]
+fn of_a_stream_that_fails_what_is_needed_is_left() {
+    let write = |number, value: Option<Vec<u8>>| Operation::Write(vec![(number, value)]);
+    let mut operations = stream(1, 100);
+    operations.retain(|operation| !matches!(operation, Operation::Reopen));
+    operations.extend([write(70, Some(vec![8; 300])), Operation::Flush, Operation::Reopen]);
+    operations.extend([write(71, None), Operation::Get(70)]);
+    let count = operations.len();
+    let what = finding(&|| Box::<Forgetful>::default(), &operations).unwrap();
+    let (_, small) = what.split_once('\n').unwrap();
+    let (lines, answer) = small.rsplit_once('\n').unwrap();
+    let head = format!("2 of {count} operations are enough for a failure:");
+    assert_eq!(lines, format!("{head}\nWrite(70 = 300 times 8)\nReopen"));
+    assert_eq!(answer, "answer 0 is [], and not [key/070 = 300 times 8]");
+    assert_eq!(finding(&|| Box::<Map>::default(), &operations), None);
 }
