@@ -30,7 +30,7 @@ const MODES: [Mode; 9] = [
         name: "full-disk",
         runs: 3,
         drive: outside::full_disk,
-        on: &["tmpfs", "ext4", "xfs", "btrfs"],
+        on: &["tmpfs", "ext2", "ext4", "xfs", "btrfs"],
     },
     Mode { name: "few-fds", runs: 3, drive: outside::few_descriptors, on: &[] },
     Mode { name: "small-memory", runs: 3, drive: outside::small_memory, on: &[] },

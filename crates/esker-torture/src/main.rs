@@ -38,7 +38,7 @@ usage: esker-torture drive MODE [--seed S] [--first R] [--runs N | --times N] [-
        MODE: kill, syscall-kill, power, block-log, full-disk, few-fds, small-memory,
              failing-sync, all;
              control, which is not among all
-       KIND: tmpfs, ext4, xfs, btrfs
+       KIND: tmpfs, ext2, ext4, xfs, btrfs
        esker-torture work --db DIR --expected FILE [--seed S] [--power] [--operations N]
                           [--memory BYTES] [--open-once] [--marks FILE]
        esker-torture check --db DIR --expected FILE [--seed S]
