@@ -676,8 +676,8 @@ fn what_is_no_file_in_place_of_a_log_segment_is_damage() {
         let options = Options { log_dir: log_dir.clone(), ..recovered::options() };
         recovered::open(&env, &options).unwrap().put("key", "value").unwrap();
         let log_dir = log_dir.as_deref().unwrap_or(dir);
-        let logs = fs.list(log_dir).unwrap().into_iter().map(|entry| entry.name);
-        let name = logs.filter(|name| name.ends_with(".log")).next_back().unwrap();
+        let mut logs = fs.list(log_dir).unwrap().into_iter().map(|entry| entry.name);
+        let name = logs.rfind(|name| name.ends_with(".log")).unwrap();
         fs.remove(&log_dir.join(&name)).unwrap();
         fs.create_dir_all(&log_dir.join(&name)).unwrap();
         for mode in [RecoveryMode::Strict, RecoveryMode::TornTail, RecoveryMode::PointInTime] {
