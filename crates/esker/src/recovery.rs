@@ -199,7 +199,7 @@ fn check_end(request: &OpenRequest, recovered: &Recovered) -> Result<()> {
 /// cannot have given out. The contents are checked as they are read.
 ///
 /// # Cost
-/// One listing of each directory; each file is opened and its header read: 5 us for a file in
+/// One listing of each directory; each file is opened and its header read: some 10 us for a file in
 /// memory, one access of the device for another.
 fn check_files(
     request: &OpenRequest,
