@@ -63,6 +63,12 @@ impl FileSystem for OsFileSystem {
     }
 
     fn open(&self, path: &Path) -> Result<Arc<dyn File>, IoError> {
+        // To open a pipe for reading is to wait for whoever writes to it.
+        let failed = |source| IoError::new("open", path, source);
+        let kind = fs::metadata(path).map_err(failed)?.file_type();
+        if !kind.is_file() && !kind.is_dir() {
+            return Err(failed(io::Error::new(io::ErrorKind::InvalidInput, "it is not a file")));
+        }
         open("open", path, OpenOptions::new().read(true))
     }
 

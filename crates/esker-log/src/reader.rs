@@ -208,13 +208,32 @@ impl LogReader {
 
     /// Tells the reader that the segment is known to have been durable up to `offset`: an end
     /// before that is damage, whatever the frames say, even if it has been reached already. A seal
-    /// is never too early.
+    /// ends it all the same: see [`LogReader::check_seal`].
     pub fn expect_durable(&mut self, offset: u64) {
         self.durable = self.durable.max(offset);
         if let State::Ended(LogEnd::Clean { offset } | LogEnd::Torn { offset }) = self.state
             && offset < self.durable
         {
             self.state = State::Reading;
+        }
+    }
+
+    /// Checks, where a seal ends the segment, that it is not before `offset`, up to which the caller knows
+    /// the segment to have been durable: one of a copy of the database, which went on from the same
+    /// moment, may have been put in its place. Any other end is checked by
+    /// [`LogReader::expect_durable`].
+    ///
+    /// # Errors
+    /// The damage, at the end of the segment.
+    pub fn check_seal(&self, offset: u64) -> Result<(), Corruption> {
+        match self.state {
+            State::Ended(LogEnd::Sealed { offset: end })
+                if end < offset && !esker_base::planted::is("early-seal-accepted") =>
+            {
+                let what = "segment is sealed before what is known to be durable";
+                Err(Corruption::new(file_name(self.path()), end, what))
+            }
+            _ => Ok(()),
         }
     }
 

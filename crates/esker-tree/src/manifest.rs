@@ -25,7 +25,7 @@ mod tests;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use esker_base::{Corruption, FileHeader, FileId, FileKind, ManifestId};
+use esker_base::{Corruption, DatabaseId, FileHeader, FileId, FileKind, ManifestId};
 use esker_env::{DirEntry, FileError, FileSystem, IoError, UnsupportedFormat};
 use esker_log::{ExpectedHeader, LogEnd, LogReader, LogSync, LogWriter, write_back};
 
@@ -134,32 +134,59 @@ impl Manifest {
             && newest < Some(predecessor)
         {
             let what = "the manifest that followed this one is missing";
-            return Err(Corruption::new(predecessor_name(predecessor), 0, what).into());
+            return Err(Corruption::new(Self::predecessor_name(predecessor), 0, what).into());
         }
         let Some(id) = newest else { return Ok(None) };
+        Self::read(fs, dir, &id.file_name(), (id, None)).map(Some)
+    }
+
+    /// Checks the previous manifest, which only repairs read, of `database`: all that
+    /// [`Manifest::recover`] would refuse of the newest. `name` is that of its file in `dir`, as
+    /// [`Manifest::parse_predecessor`] takes it.
+    ///
+    /// # Errors
+    /// As [`Manifest::recover`]. Of damage to a last frame that only vouches for what is before it,
+    /// there is none: that looks like the end that a crash leaves.
+    pub fn check_predecessor(
+        fs: &dyn FileSystem,
+        dir: &Path,
+        name: &str,
+        (id, database): (ManifestId, DatabaseId),
+    ) -> Result<(), FileError> {
+        Self::read(fs, dir, name, (id, Some(database))).map(drop)
+    }
+
+    /// Reads the manifest that is called `name` in `dir`, and should be `id`, of `database` if that is
+    /// known.
+    fn read(
+        fs: &dyn FileSystem,
+        dir: &Path,
+        name: &str,
+        (id, database): (ManifestId, Option<DatabaseId>),
+    ) -> Result<Recovered, FileError> {
         let expected = ExpectedHeader {
             kind: FileKind::Manifest,
             id: id.0,
-            database: None,
+            database,
             newest_format: MANIFEST_FORMAT,
         };
-        let mut reader = LogReader::open(fs, &dir.join(id.file_name()), &expected)?;
+        let mut reader = LogReader::open(fs, &dir.join(name), &expected)?;
         let mut catalog = Fold::new(Catalog::new(reader.header().database));
         let mut first_frame = None;
         let mut snapshot_end = 0;
         let mut is_closed = false;
         let mut is_vouched_for = false;
         while let Some(frame) = reader.next_frame()? {
-            let damaged = |what: String| Corruption::new(id.file_name(), frame.offset, what);
+            let damaged = |what: String| Corruption::new(name, frame.offset, what);
             let edit = VersionEdit::decode(frame.payload).map_err(|error| match error {
                 EditError::Malformed(error) => FileError::Corruption(Corruption::undecodable(
-                    id.file_name(),
+                    name,
                     frame.offset,
                     "edit",
                     error,
                 )),
                 EditError::NewerRecord { format, .. } => UnsupportedFormat {
-                    file: id.file_name(),
+                    file: name.to_owned(),
                     kind: FileKind::Manifest,
                     found: format,
                     newest: MANIFEST_FORMAT,
@@ -177,16 +204,16 @@ impl Manifest {
         }
         if first_frame.is_none() {
             let what = "manifest does not start with a whole catalog";
-            return Err(Corruption::new(id.file_name(), FileHeader::LEN as u64, what).into());
+            return Err(Corruption::new(name, FileHeader::LEN as u64, what).into());
         }
         let mut catalog = catalog.into_catalog();
         catalog.reserve(id.0);
         let end = reader.end();
         if is_closed && !matches!(end, LogEnd::Sealed { .. }) {
             let what = "the database was closed, and the end of its manifest is missing";
-            return Err(Corruption::new(id.file_name(), end.offset(), what).into());
+            return Err(Corruption::new(name, end.offset(), what).into());
         }
-        Ok(Some(Recovered { catalog, id, end, is_closed, reader, snapshot_end, is_vouched_for }))
+        Ok(Recovered { catalog, id, end, is_closed, reader, snapshot_end, is_vouched_for })
     }
 
     /// Continues a manifest that was recovered from `dir`.
@@ -436,7 +463,7 @@ impl Manifest {
         }
         older.sort();
         if let Some((id, path)) = older.pop() {
-            let kept = self.dir.join(predecessor_name(id));
+            let kept = self.dir.join(Self::predecessor_name(id));
             if path != kept {
                 drop(self.fs.rename(&path, &kept));
             }
@@ -444,6 +471,12 @@ impl Manifest {
         for (_, path) in older {
             drop(self.fs.remove(&path));
         }
+    }
+
+    /// The name of the manifest `id` as the previous one.
+    #[must_use]
+    pub fn predecessor_name(id: ManifestId) -> String {
+        id.file_name() + PREDECESSOR_SUFFIX
     }
 
     /// The id of the manifest whose name as the previous one is `name`.
@@ -481,8 +514,4 @@ pub(crate) fn parse_name(name: &str) -> Option<ManifestId> {
         Some((id, FileKind::Manifest)) => Some(ManifestId(id)),
         _ => None,
     }
-}
-
-fn predecessor_name(id: ManifestId) -> String {
-    id.file_name() + PREDECESSOR_SUFFIX
 }

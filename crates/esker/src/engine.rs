@@ -74,8 +74,10 @@ pub(crate) struct Engine {
     /// When a busy thread has last asked whether a keyspace is to be looked at.
     pub(crate) looks: Looks,
 
-    /// Why writing has stopped for good, once it has.
-    poison: OnceLock<Error>,
+    /// Why writing has stopped for good, once it has. Also set by the file system of `env`.
+    poison: Arc<OnceLock<Error>>,
+    /// Whether an event says so. Counter only: it is set once.
+    is_poison_told: AtomicBool,
     /// Release in `close` pairs with Acquire in `check_open`.
     is_closed: AtomicBool,
     /// When the oldest delete was written that may be in the log, of a keyspace with a deadline: in
@@ -98,6 +100,7 @@ pub(crate) struct Engine {
 /// What recovery hands to the engine, beyond what the engine creates itself.
 pub(crate) struct Parts {
     pub(crate) env: Env,
+    pub(crate) poison: Arc<OnceLock<Error>>,
     pub(crate) dir: PathBuf,
     pub(crate) options: Options,
     pub(crate) is_read_only: bool,
@@ -142,7 +145,8 @@ impl Engine {
             warming: Mutex::new(parts.warming),
             moving: Moving::default(),
             looks: Looks::default(),
-            poison: OnceLock::new(),
+            poison: parts.poison,
+            is_poison_told: AtomicBool::new(false),
             is_closed: AtomicBool::new(false),
             // The log from before this open may hold deletes of any age.
             deletes_in_log: AtomicU64::new(if has_log { 0 } else { u64::MAX }),
@@ -176,7 +180,10 @@ impl Engine {
         if self.is_read_only {
             return Err(Error::read_only());
         }
-        self.poison.get().map_or(Ok(()), |cause| Err(Error::poisoned(cause)))
+        self.poison.get().map_or(Ok(()), |cause| {
+            self.tell_poison();
+            Err(Error::poisoned(cause))
+        })
     }
 
     pub(crate) fn is_closed(&self) -> bool {
@@ -196,11 +203,20 @@ impl Engine {
 
     /// Stops all writing until the database is reopened. The first cause counts.
     pub(crate) fn poison(&self, cause: &Error) {
-        if self.poison.set(cause.clone()).is_ok() {
-            self.events.record(self.now(), Event::Poisoned { cause: cause.clone() });
-        }
+        self.poison.get_or_init(|| cause.clone());
+        self.tell_poison();
         self.throttle.wake();
         self.scheduler.wake();
+    }
+
+    /// Records why writing has stopped, if it has and nothing was recorded.
+    #[cold]
+    pub(crate) fn tell_poison(&self) {
+        if let Some(cause) = self.poison.get()
+            && !self.is_poison_told.swap(true, Ordering::Relaxed)
+        {
+            self.events.record(self.now(), Event::Poisoned { cause: cause.clone() });
+        }
     }
 
     pub(crate) fn poison_cause(&self) -> Option<&Error> {

@@ -88,8 +88,8 @@ pub enum Event {
         /// Why.
         error: Error,
     },
-    /// A file of another database, which somebody had put under a name of this one's files, was
-    /// removed at open, as nothing refers to it.
+    /// A file whose header names another database was removed at open, as nothing refers to it.
+    /// Somebody had put it under a name of this one's files, or an ingest was cut short.
     ForeignRemoved {
         /// Name of the file.
         file: String,
@@ -166,7 +166,13 @@ impl fmt::Display for Event {
             Self::RemoveFailed { file, error } => {
                 write!(f, "could not remove obsolete {file}: {error}")
             }
-            Self::ForeignRemoved { file } => write!(f, "removed {file}, of another database"),
+            Self::ForeignRemoved { file } => {
+                write!(
+                    f,
+                    "removed {file}, to which nothing refers, and whose header names another database: \
+                     somebody had put it there, or an ingest was cut short"
+                )
+            }
             Self::Warmed { blocks, bytes, reads, duration } => write!(
                 f,
                 "warmed the cache: {blocks} blocks of {bytes} bytes by {reads} reads, {duration:.1?}"

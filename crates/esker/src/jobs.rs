@@ -39,6 +39,7 @@ impl Engine {
     pub(crate) fn note_job(&self, keyspace: &KeyspaceCore, kind: JobKind, result: &Result<()>) {
         keyspace.note_outcome(kind, result, self.now());
         if let Err(error) = result {
+            self.tell_poison();
             if error.kind() == ErrorKind::NoSpace && esker_base::planted::is("full-disk-poisons") {
                 self.poison(error);
             }

@@ -83,6 +83,7 @@ mod damaged;
 mod db;
 mod db_builder;
 mod deleted_range;
+mod directory_syncs;
 pub mod doctor;
 mod engine;
 mod error;

@@ -57,6 +57,15 @@ pub(crate) const fn expected_header(log: LogId, database: DatabaseId) -> Expecte
     }
 }
 
+/// Up to where a segment that the manifest names is durable, if the manifest says that it is up to
+/// `recorded`: its header was before it was named.
+pub(crate) fn durable_of_named(recorded: u64) -> u64 {
+    if esker_base::planted::is("segment-without-a-header-is-empty") {
+        return recorded;
+    }
+    recorded.max(FileHeader::LEN as u64)
+}
+
 /// All segments of one database.
 #[derive(Debug)]
 pub(crate) struct Logs {

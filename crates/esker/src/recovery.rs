@@ -14,18 +14,19 @@ pub(crate) mod unnamed;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use esker_base::{
     Corruption, DatabaseId, FileHeader, FileId, FileKind, KeyspaceId, LogId, planted,
 };
 use esker_cache::{BlockCache, Budget};
-use esker_env::{DirEntry, Env, FileSystem};
+use esker_env::{DirEntry, Env, FileExt as _, FileSystem};
 use esker_log::{Extent, LogEnd, write_back};
 use esker_table::{BlobFiles, CachedBlock, Ownership, Table, TableContext};
 use esker_tree::{BlobFileUse, Catalog, KeyspaceState, Manifest, Recovered, TablePlace, Version};
 
 use crate::commit_queue::{CommitPipeline, Leader};
+use crate::directory_syncs::DirectorySyncs;
 use crate::engine::warming::Warming;
 use crate::engine::{Engine, Parts};
 use crate::error::{Error, ErrorKind, Result};
@@ -96,6 +97,9 @@ pub(crate) fn open(mut request: OpenRequest) -> Result<Arc<Engine>> {
     let started = request.env.clock.now();
     check_request(&request).map_err(Error::invalid_input)?;
     make_absolute(&mut request)?;
+    let poison = Arc::new(OnceLock::new());
+    let inner = Arc::clone(&request.env.fs);
+    request.env.fs = Arc::new(DirectorySyncs::new(inner, Arc::clone(&poison)));
     let OpenRequest { env, dir, options, .. } = &request;
     let log_dir = options.log_dir.clone().unwrap_or_else(|| dir.clone());
     // Before anything is created: a directory that is not ours is left as it is.
@@ -149,6 +153,7 @@ pub(crate) fn open(mut request: OpenRequest) -> Result<Arc<Engine>> {
         listener: request.listener,
         is_read_only: request.is_read_only,
         env: request.env,
+        poison,
         dir: request.dir,
         options: request.options,
         budget,
@@ -354,18 +359,21 @@ fn cut_segments(
     let mut is_durable = false;
     for segment in replayed.into_iter().rev() {
         let path = log_dir.join(segment.id.file_name());
-        if segment.is_missing {
-            // An empty file is a segment without frames, and keeps the manifest true.
-            fs.create(&path)?.sync_all()?;
-            fs.sync_dir(log_dir)?;
+        let file = if segment.is_missing { fs.create(&path)? } else { fs.open_for_write(&path)? };
+        // Nothing but a header is a segment without frames, and keeps the manifest true.
+        let least = FileHeader::LEN as u64;
+        let end = if segment.is_dropped { least } else { segment.end.max(least) };
+        if segment.end < least {
+            let (kind, format) = (FileKind::Log, LOG_FORMAT_PLAIN);
+            let header = FileHeader { kind, format, id: segment.id.0, database };
+            file.write_all_at(0, &header.encode())?;
         }
-        let file = fs.open_for_write(&path)?;
-        // The header stays, so that the segment ends like an empty one.
-        let least = segment.end.min(FileHeader::LEN as u64);
-        let end = if segment.is_dropped { least } else { segment.end };
         if segment.is_torn || segment.is_dropped {
             file.truncate(end)?;
             file.sync_all()?;
+        }
+        if segment.is_missing {
+            fs.sync_dir(log_dir)?;
         }
         if !is_durable {
             // What was read may be only in the system's memory, after a sync that failed.

@@ -159,11 +159,16 @@ impl MemoryFileSystem {
         pending_orders(&self.shared.write()).len()
     }
 
-    /// Lets the bytes of the file `path` that are not durable never become so, though they still
-    /// read as written: what a failed sync does on Linux. False if there is no such file.
+    /// Lets the bytes of the file `path`, or the names of the directory, that are not durable never become
+    /// so, though they still read as written: what a failed sync does on Linux. False if there is
+    /// neither.
     pub fn forget_unsynced(&self, path: &Path) -> bool {
         let full = normal(path);
-        let world = self.shared.write();
+        let mut world = self.shared.write();
+        if let Some(directory) = world.directories.get_mut(&full) {
+            directory.pending.clear();
+            return true;
+        }
         let (dir, name) = split(&full);
         let inode = world.directories.get(dir).and_then(|dir| dir.live.get(&name));
         inode.is_some_and(|inode| {

@@ -56,7 +56,10 @@ impl OsFile {
         let mut at = self.len()?;
         while at < end {
             let count = (end - at).min(ZEROS.len() as u64) as usize;
-            let written = uninterrupted(|| self.file.write_at(&ZEROS[..count], at));
+            let written = uninterrupted(|| match self.file.write_at(&ZEROS[..count], at) {
+                Ok(0) => Err(io::ErrorKind::WriteZero.into()),
+                result => result,
+            });
             at += written.map_err(|source| self.error("allocate", source))? as u64;
         }
         Ok(())

@@ -292,7 +292,7 @@ fn links_to_nowhere_are_not_listed() {
     assert_eq!(names, ["file"]);
 }
 
-/// To open a pipe is to wait for whoever writes to it, so it must not look like a file.
+/// To open a pipe is to wait for whoever writes to it, so it must not look like a file, nor be opened.
 #[test]
 fn what_is_no_file_is_listed_as_a_directory_is() {
     use rustix::fs::{CWD, FileType, Mode, mknodat};
@@ -302,4 +302,7 @@ fn what_is_no_file_is_listed_as_a_directory_is() {
     let entries = OsFileSystem.list(dir.path()).unwrap();
     let [pipe] = entries.as_slice() else { panic!("{entries:?}") };
     assert!(pipe.is_dir && pipe.len == 0 && pipe.error.is_none(), "{pipe:?}");
+    let error = OsFileSystem.open(&dir.path().join(&pipe.name)).unwrap_err();
+    assert!(error.to_string().ends_with("it is not a file"), "{error}");
+    assert!(!error.is_not_found() && !error.is_of_the_device(), "{error:?}");
 }

@@ -199,6 +199,10 @@ fn an_end_that_is_known_to_be_too_early_once_it_is_reached_is_damage() {
     reader.expect_durable(u64::MAX);
     assert!(reader.next_frame().unwrap().is_none());
     assert_eq!(reader.end(), sealed);
+    reader.check_seal(sealed.offset()).unwrap();
+    let error = reader.check_seal(sealed.offset() + 1).unwrap_err();
+    assert_eq!(error.offset, sealed.offset());
+    assert_eq!(error.what, "segment is sealed before what is known to be durable");
 }
 
 #[test]

@@ -21,7 +21,9 @@ use super::patched::with_header;
 use super::unreadable::Unreadable;
 use crate::error::Result;
 use crate::logs::packed_group::StoredGroup;
-use crate::logs::{DOES_NOT_FOLLOW, LOG_FORMAT_PLAIN, LOG_MISSING, expected_header};
+use crate::logs::{
+    DOES_NOT_FOLLOW, LOG_FORMAT_PLAIN, LOG_MISSING, durable_of_named, expected_header,
+};
 use crate::operation::{GroupHeader, Operation};
 
 /// The segments of one database, in a directory that may have those of others.
@@ -162,7 +164,7 @@ fn walk_segment(
         return Ok(());
     };
     let recorded = later.durable.get(&log).copied().unwrap_or(0);
-    reader.expect_durable(recorded);
+    reader.expect_durable(durable_of_named(recorded));
     let mut refused = 0;
     let mut walk = SegmentWalk::new(log, last, visit);
     loop {
@@ -178,6 +180,9 @@ fn walk_segment(
             Ok(None) => {
                 let end = reader.end();
                 let Some(damage) = later.resume(&mut reader, end, log)? else {
+                    if let Err(damage) = reader.check_seal(recorded) {
+                        walk.damage(damage);
+                    }
                     walk.end(end);
                     break;
                 };

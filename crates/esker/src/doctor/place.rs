@@ -100,9 +100,9 @@ impl Place {
         let log_dir = log_dir.unwrap_or(dir).to_path_buf();
         let files = list(env, dir)?;
         let logs = segments_in(&*env.fs, &log_dir)?;
-        let names = env.fs.list(dir)?.into_iter().map(|entry| entry.name);
-        let predecessors: BTreeMap<ManifestId, String> = names
-            .filter_map(|name| Manifest::parse_predecessor(&name).map(|id| (id, name)))
+        let old = env.fs.list(dir)?.into_iter().filter(|entry| !entry.is_dir);
+        let predecessors: BTreeMap<ManifestId, String> = old
+            .filter_map(|it| Manifest::parse_predecessor(&it.name).map(|id| (id, it.name)))
             .collect();
         if files.is_empty() && logs.is_empty() && predecessors.is_empty() {
             return Err(none());
@@ -130,6 +130,11 @@ impl Place {
     pub(super) fn files_of(&self, kind: FileKind) -> impl Iterator<Item = (FileId, u64)> {
         let of_kind = self.files.iter().filter(move |((_, other), _)| *other == kind);
         of_kind.map(|((id, _), len)| (*id, *len))
+    }
+
+    /// The manifests before the newest, under their names as such.
+    pub(super) const fn predecessors(&self) -> &BTreeMap<ManifestId, String> {
+        &self.predecessors
     }
 
     /// All manifests, oldest first, with the names of their files.

@@ -274,10 +274,7 @@ impl Repair<'_> {
             let note = |what| format!("nothing tells {what}");
             self.report.notes.extend(self.history.untold(*id, &state.name).map(note));
         }
-        if !self.history.is_whole {
-            let names = self.place.manifests().into_values();
-            self.aside.extend(names.map(|name| self.place.dir.join(name)));
-        }
+        self.set_aside_manifests();
         self.set_aside_misnamed();
         for path in &self.aside {
             let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
@@ -294,6 +291,20 @@ impl Repair<'_> {
             if self.damaged.contains(&name) {
                 self.aside.push(self.place.dir.join(name));
             }
+        }
+    }
+
+    /// Sets aside all manifests, if none is whole. The one before a whole one goes with the next.
+    fn set_aside_manifests(&mut self) {
+        if self.history.is_whole {
+            let old =
+                self.place.predecessors().values().filter(|name| self.damaged.contains(*name));
+            let note =
+                |name| format!("{name} goes: the manifest after it is whole, and is kept instead");
+            self.report.notes.extend(old.map(note));
+        } else {
+            let names = self.place.manifests().into_values();
+            self.aside.extend(names.map(|name| self.place.dir.join(name)));
         }
     }
 
@@ -386,7 +397,15 @@ impl Repair<'_> {
     fn install(&mut self, manifest: ManifestId, catalog: Catalog) -> Result<()> {
         let fs = &self.place.device.fs;
         drop(Manifest::create(Arc::clone(fs), &self.place.dir, manifest, catalog)?);
-        for path in &self.aside {
+        // A damaged one that was the newest has become the one before by that.
+        let renamed = self.aside.iter().filter_map(|path| {
+            match FileId::parse_file_name(path.file_name()?.to_str()?) {
+                Some((id, FileKind::Manifest)) => Some(Manifest::predecessor_name(ManifestId(id))),
+                _ => None,
+            }
+        });
+        let renamed: Vec<_> = renamed.map(|name| self.place.dir.join(name)).collect();
+        for path in self.aside.iter().chain(&renamed) {
             let result = fs.exists(path).and_then(|is| if is { fs.remove(path) } else { Ok(()) });
             match result {
                 // The repair is done; the next open tries this again.

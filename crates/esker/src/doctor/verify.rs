@@ -134,6 +134,7 @@ impl<'a> Verification<'a> {
         let durable = &catalog.durable_logs;
         let last = self.logs(catalog.database, &logs, durable, catalog.last_seqno, keyspaces)?;
         self.warm_lists(catalog.database, Some((manifest, catalog)))?;
+        self.predecessors(catalog.database)?;
         self.unreferenced(manifest, catalog, last)
     }
 
@@ -359,6 +360,27 @@ impl<'a> Verification<'a> {
         Ok(())
     }
 
+    /// Checks the manifests before the newest, which a repair would have to go by.
+    fn predecessors(&mut self, database: DatabaseId) -> Result<()> {
+        let place = self.place;
+        if esker_base::planted::is("manifest-before-the-newest-not-verified") {
+            return Ok(());
+        }
+        for (id, name) in place.predecessors() {
+            self.enter(name.clone());
+            let fs = &*place.env.fs;
+            match Manifest::check_predecessor(fs, &place.dir, name, (*id, database)) {
+                Err(FileError::Corruption(corruption)) => self.find(Finding::new(corruption)),
+                // A newer release has had the database open.
+                Ok(()) | Err(FileError::UnsupportedFormat(_)) => {}
+                // It is under another name, and known by its own.
+                Err(FileError::Io(error)) if error.is_not_found() => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
+    }
+
     /// Checks each file by itself.
     fn without_manifest(&mut self) -> Result<()> {
         let place = self.place;
@@ -399,6 +421,7 @@ impl<'a> Verification<'a> {
             self.leave(bytes);
         }
         self.warm_lists(database, None)?;
+        self.predecessors(database)?;
         let logs: Vec<LogId> = place.logs().keys().copied().map(LogId).collect();
         self.logs(database, &logs, &BTreeMap::new(), SeqNo::MAX, None).map(drop)
     }

@@ -26,7 +26,7 @@ use crate::events::Event;
 use crate::keyspace_core::KeyspaceCore;
 use crate::keyspace_core::read_view::WriteBuffer;
 use crate::logs::packed_group::StoredGroup;
-use crate::logs::{DOES_NOT_FOLLOW, LOG_MISSING, expected_header};
+use crate::logs::{DOES_NOT_FOLLOW, LOG_MISSING, durable_of_named, expected_header};
 use crate::operation::{GroupHeader, Operation};
 use crate::recovery::mode::RecoveryMode;
 use crate::recovery::unnamed::{GOES_ON, goes_on};
@@ -74,7 +74,8 @@ pub(crate) struct ReplayedSegment {
     pub(crate) durable: u64,
     /// Last sequence number in it or before it.
     pub(crate) last_seqno: SeqNo,
-    /// Something other than zeros follows the end.
+    /// The file is to be cut at the end: something other than zeros follows it, or an earlier recovery
+    /// may have cut it there and not have made that durable.
     pub(crate) is_torn: bool,
     /// It follows a gap in the log: none of it counts.
     pub(crate) is_dropped: bool,
@@ -196,7 +197,7 @@ impl<'a> Replay<'a> {
         }
         let mut reader = LogReader::open(&**self.fs, path, &expected)?;
         let expected_durable = self.catalog.durable_logs.get(&id).copied().unwrap_or(0);
-        reader.expect_durable(expected_durable);
+        reader.expect_durable(durable_of_named(expected_durable));
         let (mut room, mut has_taken) = (Vec::new(), false);
         while let Some(frame) = reader.next_frame()? {
             let damaged = |error| {
@@ -221,6 +222,7 @@ impl<'a> Replay<'a> {
                 self.group(id, &header, &mut decoder).map_err(damaged)?;
             }
         }
+        reader.check_seal(expected_durable)?;
         let (end, durable) = (reader.end(), reader.marked_durable_offset().max(expected_durable));
         self.check_end(id, end, durable, *is_dropping)?;
         self.check_torn(id, &reader)?;
@@ -230,7 +232,13 @@ impl<'a> Replay<'a> {
             extent: reader.extent().ok(),
             durable,
             last_seqno: self.last_logged,
-            is_torn: matches!(end, LogEnd::Torn { .. }),
+            is_torn: match end {
+                LogEnd::Torn { .. } => true,
+                LogEnd::Clean { offset } => {
+                    offset == reader.file_len() && !esker_base::planted::is("cut-not-made-sure-of")
+                }
+                LogEnd::Sealed { .. } => false,
+            },
             is_dropped: *is_dropping,
             is_missing,
         })

@@ -13,13 +13,16 @@ pub(crate) mod profiles;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use esker::doctor::{Doctor, VerifyReport};
 use esker::env::{CrashPolicy, FaultFileSystem, FileSystem, ManualClock, MemoryFileSystem};
-use esker::{Durability, KeyspaceOptions};
+use esker::{Durability, Error, ErrorKind, KeyspaceOptions};
 
 use crate::directory::assert_exact;
 use crate::journal::Marks;
 use crate::random::{Rng, budget, for_each_seed};
-use crate::recovered::{DIR, Loss, env_over, go_on, log_dir_of, open, options_over, recover};
+use crate::recovered::{
+    DIR, Loss, env_of, env_over, go_on, log_dir_of, open, options_over, recover,
+};
 use crate::shrink::run_shrinking;
 use crate::state::State;
 use crate::tally::Tally;
@@ -136,6 +139,18 @@ fn lose_power(
     goes_on: bool,
 ) {
     let (states, marks) = (&history.states, &moment.marks);
+    if goes_on {
+        // What a crash leaves is no damage; there may be no database yet.
+        let log_dir = log_dir_of(DIR);
+        let mut doctor = Doctor::new(DIR).env(env_of(fs));
+        if fs.list(&log_dir).is_ok() {
+            doctor = doctor.log_dir(log_dir);
+        }
+        let report = doctor.verify(&mut |_| {});
+        let is_none = |error: &Error| error.kind() == ErrorKind::InvalidInput && marks.issued == 0;
+        let is_right = report.as_ref().map_or_else(is_none, VerifyReport::is_sound);
+        assert!(is_right, "{when}: {report:?}");
+    }
     let first = recover(fs, states, marks, Loss::Power, when);
     if goes_on {
         // Nothing was written since, so a second crash, at worst, takes nothing more.

@@ -717,9 +717,11 @@ fn a_file_of_another_database_is_not_removed_without_a_word() {
     let db = recovered::open(&env, &options).unwrap();
     let mut told: Vec<String> = db.events().into_iter().map(|(_, it)| it.to_string()).collect();
     told.retain(|told| told.starts_with("removed "));
-    told.sort();
-    let mut expected = others.clone().map(|name| format!("removed {name}, of another database"));
-    expected.sort();
-    assert_eq!(told, expected);
+    assert_eq!(told.len(), others.len(), "{told:?}");
+    for name in &others {
+        let expected =
+            format!("removed {name}, to which nothing refers, and whose header names another");
+        assert!(told.iter().any(|told| told.starts_with(&expected)), "{told:?}");
+    }
     assert!(others.iter().chain(&own).all(|name| !fs.exists(&dir.join(name)).unwrap()));
 }

@@ -217,15 +217,12 @@ fn a_thread_that_does_not_come_is_not_waited_for() {
 #[test]
 fn a_part_that_fails_fails_the_whole_and_leaves_no_file() {
     for threads in [0, 3] {
-        for operation in [Operation::Create, Operation::Write, Operation::Sync, Operation::SyncDir]
-        {
+        for operation in [Operation::Create, Operation::Write, Operation::Sync] {
             let mut failures = 0;
             for nth in (1..).step_by(2) {
                 let bed = Bed::with_three_runs(threads, KeyspaceOptions::default());
                 let before = bed.keyspace.levels();
-                let rule = Rule::new(Fault::Error(5)).on(&[operation]);
-                let rule =
-                    if operation == Operation::SyncDir { rule } else { rule.path("*.table") };
+                let rule = Rule::new(Fault::Error(5)).on(&[operation]).path("*.table");
                 bed.faults.add(rule.when(When::Nth(nth)));
                 let result = bed.keyspace.compact::<&[u8]>(..);
                 bed.faults.clear();

@@ -3,15 +3,18 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use esker::doctor::Doctor;
 use esker::env::{
-    Env, Fault, FaultFileSystem, FileSystem as _, ManualClock, MemoryFileSystem, Operation, Rule,
-    When,
+    CrashPolicy, Env, Fault, FaultFileSystem, FileSystem as _, ManualClock, MemoryFileSystem,
+    Operation, Rule, When,
 };
 use esker::{Db, Durability, ErrorKind, KeyspaceOptions, Options, Outcome};
 
+use esker_base::FileKind;
+
 use crate::directory::assert_tidy;
 use crate::files;
-use crate::recovered::{DIR, env_over, open, options};
+use crate::recovered::{DIR, env_of, env_over, open, options};
 
 /// A segment of which the file was there, but not its header or its name durable, stayed until the
 /// next open, with all the room that it had, and every further attempt left another one. Found by
@@ -221,4 +224,65 @@ fn a_write_that_fails_for_the_frames_before_it_is_not_done() {
         let db = open(&env, &options()).unwrap();
         assert_eq!(db.existing_keyspace("k").unwrap().unwrap().get("key").unwrap(), None);
     }
+}
+
+/// Two databases that go on from one copy make segments of one id, which decode under the same seed. A
+/// shorter one took the place of the other unnoticed, and the manifest was made to say so.
+#[test]
+fn segment_of_another_life_that_ends_early_is_refused() {
+    let fs = MemoryFileSystem::new(1);
+    open(&env_of(&fs), &options()).unwrap().close().unwrap();
+    let lived = |puts: u32| {
+        let fs = fs.snapshot();
+        let db = open(&env_of(&fs), &options()).unwrap();
+        for number in 0..puts {
+            db.put(format!("key {number}"), format!("of {puts}")).unwrap();
+        }
+        db.close().unwrap();
+        fs
+    };
+    let (longer, shorter) = (lived(5), lived(3));
+    let dir = Path::new(DIR);
+    let is_log = |(name, _): &(String, _)| files::kind(name) == Some(FileKind::Log);
+    let (name, bytes) = files::read_all(&shorter, dir).into_iter().find(is_log).unwrap();
+    assert!(longer.exists(&dir.join(&name)).unwrap());
+    let mixed = files::with(&longer, dir, &name, &bytes);
+    let error = open(&env_of(&mixed), &options()).map(drop).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Corruption);
+    let text = error.to_string();
+    let expected = [&*name, "segment is sealed before what is known to be durable"];
+    assert!(expected.iter().all(|part| text.contains(part)), "{text}");
+    let report = Doctor::new(DIR).env(env_of(&mixed)).verify(&mut |_| {}).unwrap();
+    assert!(report.findings.iter().any(|finding| finding.file == name), "{report}");
+    open(&env_of(&longer), &options()).unwrap();
+}
+
+/// The sync of what a recovery had cut off failed; the next one found an end where the cut was, and relied
+/// on it.
+#[test]
+fn what_a_recovery_cuts_off_stays_cut_off_though_its_sync_has_failed() {
+    let fs = MemoryFileSystem::new(1);
+    let db = open(&env_of(&fs), &options()).unwrap();
+    db.put_with("key", "value", Durability::Power).unwrap();
+    drop(db);
+    let dir = Path::new(DIR);
+    let is_log = |(name, _): &(String, _)| files::kind(name) == Some(FileKind::Log);
+    let (name, bytes) = files::read_all(&fs, dir).into_iter().find(is_log).unwrap();
+    let end = bytes.iter().rposition(|byte| *byte != 0).unwrap() + 1;
+    let torn = [&bytes[..end], &[7; 100]].concat();
+    let fs = files::with(&fs, dir, &name, &torn);
+    let faults = FaultFileSystem::new(Arc::new(fs.clone()), Arc::new(ManualClock::default()));
+    let below = fs.clone();
+    faults.observe(move |event| {
+        if event.operation == Operation::Sync && event.fault.is_some() {
+            below.forget_unsynced(&event.path);
+        }
+    });
+    faults.add(Rule::new(Fault::Error(5)).on(&[Operation::Sync]).path("*.log").when(When::Nth(1)));
+    open(&env_over(Arc::new(faults)), &options()).map(drop).unwrap_err();
+    let db = open(&env_of(&fs), &options()).unwrap();
+    db.put_with("later", "value", Durability::Power).unwrap();
+    let crashed = fs.crash(CrashPolicy::AllLost, 0);
+    let len = files::read_all(&crashed, dir)[&name].len();
+    assert!(len <= end, "{len} bytes, and {end} were kept");
 }

@@ -9,7 +9,7 @@ use esker::env::{
     CrashPolicy, Env, Fault, FaultFileSystem, ManualClock, MemoryFileSystem, Operation, Rule,
     SystemClock, SystemThreads, Threads as _, When,
 };
-use esker::{Db, Durability, ErrorKind, IngestOptions, KeyspaceOptions, Options};
+use esker::{Db, Durability, ErrorKind, Event, IngestOptions, KeyspaceOptions, Options, Outcome};
 
 use crate::recovered::{DIR, env_of, env_over, open, options};
 
@@ -162,11 +162,52 @@ fn forgetful(fs: &MemoryFileSystem) -> FaultFileSystem {
     let faults = FaultFileSystem::new(Arc::new(fs.clone()), Env::memory(1).clock);
     let below = fs.clone();
     faults.observe(move |event| {
-        if event.operation == Operation::Sync && event.fault.is_some() {
+        let is_sync = matches!(event.operation, Operation::Sync | Operation::SyncDir);
+        if is_sync && event.fault.is_some() {
             below.forget_unsynced(&event.path);
         }
     });
     faults
+}
+
+/// The sync of a directory that a flush had failed with was tried again by the next segment of the log, and
+/// went through: its name was no longer among what there was to store.
+#[test]
+fn a_failed_sync_of_a_directory_is_not_tried_again() {
+    const PUTS_MAX: usize = 2000;
+    for calls_before in 0..3 {
+        let fs = MemoryFileSystem::new(1);
+        let faults = forgetful(&fs);
+        let db = open(&env_over(Arc::new(faults.clone())), &options()).unwrap();
+        db.put_with("durable", "value", Durability::Power).unwrap();
+        let rule = Rule::new(Fault::Error(5)).on(&[Operation::SyncDir]);
+        faults.add(rule.when(When::Nth(calls_before + 1)));
+        // Flushes, and segments of the log that fill, sync their directory.
+        let mut promised = Vec::new();
+        let error = (0..PUTS_MAX).find_map(|number| {
+            let key = format!("key {number:04}");
+            let flushed = if number % 7 == 6 { db.flush() } else { Ok(()) };
+            let put = flushed.and_then(|()| db.put_with(&key, [7; 3000], Durability::Power));
+            promised.extend(put.is_ok().then_some(key));
+            put.err()
+        });
+        let error = error.expect("a sync of the directory failed");
+        assert!(matches!(error.kind(), ErrorKind::Io | ErrorKind::Poisoned), "{error:?}");
+        let refused = db.put("later", "value").unwrap_err();
+        assert_eq!((refused.kind(), refused.outcome()), (ErrorKind::Poisoned, Outcome::NotDone));
+        assert!(refused.to_string().contains("sync directory"), "{refused}");
+        assert_eq!(db.get("durable").unwrap().unwrap(), "value");
+        assert!(db.events().iter().any(|(_, event)| matches!(event, Event::Poisoned { .. })));
+        let crashed = fs.crash(CrashPolicy::AllLost, 0);
+        let again = open(&env_of(&crashed), &options()).unwrap();
+        for key in promised.iter().map(String::as_str).chain(["durable"]) {
+            assert!(again.get(key).unwrap().is_some(), "{calls_before}: {key}");
+        }
+        // It goes on after a reopen.
+        drop(db);
+        let db = open(&env_over(Arc::new(faults)), &options()).unwrap();
+        db.put_with("later", "value", Durability::Power).unwrap();
+    }
 }
 
 /// After a failed sync the next open found everything, and relied on its own syncs to have made that

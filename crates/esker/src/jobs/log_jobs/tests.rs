@@ -1,28 +1,44 @@
 //! The mark of an idle log, seen from the next open; the log that a flush looks after; and a flush
 //! beside a close.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use esker_env::{Env, FileExt, FileSystem, MemoryFileSystem};
 
+use crate::doctor::Doctor;
 use crate::{Db, Durability, ErrorKind, Options};
 
+fn env(fs: &MemoryFileSystem) -> Env {
+    Env { fs: Arc::new(fs.clone()), ..Env::memory(1) }
+}
+
 fn open(fs: &MemoryFileSystem) -> crate::Result<Db> {
-    let env = Env { fs: Arc::new(fs.clone()), ..Env::memory(1) };
+    let env = env(fs);
     let options = Options { background_threads: 0, ..Options::default() };
     Db::builder("db").env(env).options(options).open()
 }
 
+/// The only log segment.
+fn log_of(fs: &MemoryFileSystem) -> PathBuf {
+    let entries = fs.list(Path::new("db")).unwrap();
+    let log = entries.iter().find(|entry| entry.name.ends_with(".log")).unwrap();
+    Path::new("db").join(&log.name)
+}
+
+fn read(fs: &MemoryFileSystem, path: &Path) -> Vec<u8> {
+    let file = fs.open(path).unwrap();
+    let mut bytes = vec![0; file.len().unwrap() as usize];
+    file.read_exact_at(0, &mut bytes).unwrap();
+    bytes
+}
+
 /// Flips a bit in the value of the last put, in the only log segment.
 fn damage_last_put(fs: &MemoryFileSystem) {
-    let dir = Path::new("db");
-    let entries = fs.list(dir).unwrap();
-    let log = entries.iter().find(|entry| entry.name.ends_with(".log")).unwrap();
-    let file = fs.open_for_write(&dir.join(&log.name)).unwrap();
-    let mut bytes = vec![0; log.len as usize];
-    file.read_exact_at(0, &mut bytes).unwrap();
+    let path = log_of(fs);
+    let bytes = read(fs, &path);
     let at = bytes.windows(6).rposition(|window| window == b"second").unwrap();
+    let file = fs.open_for_write(&path).unwrap();
     file.write_all_at(at as u64, b"Second").unwrap();
 }
 
@@ -44,6 +60,36 @@ fn damage_to_the_last_write_is_noticed_once_the_log_is_marked() {
     let fs = killed(true);
     damage_last_put(&fs);
     assert_eq!(open(&fs).unwrap_err().kind(), ErrorKind::Corruption);
+}
+
+/// The manifest says where the log ends: the mark itself may be missing.
+#[test]
+fn every_cut_of_a_log_that_was_marked_is_noticed() {
+    let fs = killed(true);
+    let path = log_of(&fs);
+    let bytes = read(&fs, &path);
+    let end = bytes.iter().rposition(|byte| *byte != 0).unwrap() + 1;
+    for len in 0..end {
+        for is_zeroed in [false, true] {
+            let copy = fs.snapshot();
+            let file = copy.open_for_write(&path).unwrap();
+            file.truncate(len as u64).unwrap();
+            if is_zeroed {
+                file.truncate(bytes.len() as u64).unwrap();
+            }
+            let error = open(&copy).map(drop).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Corruption, "{len}, {is_zeroed}: {error}");
+            let report = Doctor::new("db").env(env(&copy)).verify(&mut |_| {}).unwrap();
+            assert!(!report.is_sound(), "{len}, {is_zeroed}");
+        }
+    }
+    // Its last bytes may be zeros.
+    let whole = (end..end + 8).find_map(|len| {
+        let copy = fs.snapshot();
+        copy.open_for_write(&path).unwrap().truncate(len as u64).unwrap();
+        open(&copy).ok()
+    });
+    assert_eq!(whole.unwrap().get("k2").unwrap().unwrap(), "second");
 }
 
 #[test]

@@ -1,14 +1,22 @@
 //! Calls that fail inside a recovery: it ends with an error of its own kind, and a later one finds all that
 //! this one would have found.
 
+use std::path::PathBuf;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use esker::ErrorKind;
-use esker::env::{CrashPolicy, Fault, FaultFileSystem, ManualClock, Operation, Rule, When};
+use esker::env::{
+    CrashPolicy, Fault, FaultFileSystem, FileSystem, ManualClock, MemoryFileSystem, Operation,
+    Rule, When,
+};
+use esker_base::HashSet;
 
 use super::{History, Moment, profiles, record};
 use crate::random::{Rng, budget, for_each_seed};
-use crate::recovered::{Loss, env_over, open, options_over, recover};
+use crate::recovered::{
+    DIR, Found, Loss, Recoveries, env_over, go_on, log_dir_of, open, options_over,
+};
 use crate::shrink::run_shrinking;
 use crate::tally::Tally;
 use crate::workload::{Profile, Step, script};
@@ -18,10 +26,6 @@ static FAILED: Tally = Tally::new("recoveries with a fault at another call");
 const EIO: i32 = 5;
 const EMFILE: i32 = 24;
 const ENOSPC: i32 = 28;
-
-/// What fails, and for how long.
-const KINDS: [(i32, bool); 6] =
-    [(EIO, false), (ENOSPC, true), (EMFILE, false), (EIO, true), (ENOSPC, false), (EMFILE, true)];
 
 /// The end of the process, or a loss of power.
 const ENDS: [Option<CrashPolicy>; 7] = [
@@ -34,69 +38,158 @@ const ENDS: [Option<CrashPolicy>; 7] = [
     Some(CrashPolicy::ALL[5]),
 ];
 
+/// What fails.
+const KINDS: [i32; 3] = [EIO, EMFILE, ENOSPC];
+
+/// How seldom the database is written to after that, and loses power once more.
+const GOES_ON_ONCE_IN: u64 = 30;
+
+/// The recoveries of one workload.
+struct Search<'a> {
+    profile: &'a Profile,
+    seed: u64,
+    history: &'a History,
+    rng: Rng,
+    recoveries: Recoveries,
+    /// What crashes have left whose recoveries failed already.
+    failed: HashSet<Shape>,
+    /// How many states were recovered: in every other one errors are for ever.
+    start: usize,
+    /// How many calls have failed; the kinds of errors take turns by it.
+    turn: usize,
+}
+
+impl Search<'_> {
+    fn run(mut self) {
+        for (number, moment) in self.history.moments.iter().enumerate() {
+            let (name, seed, next) = (self.profile.name, self.seed, &moment.next);
+            let when = format!("profile {name}, seed {seed}, moment {number} (before {next})");
+            self.fail(moment, &moment.fs.snapshot(), Loss::Process, &when);
+            for policy in CrashPolicy::ALL {
+                let fs = moment.fs.crash(policy, self.rng.next());
+                self.fail(moment, &fs, Loss::Power, &format!("{when}, {policy:?}"));
+            }
+        }
+    }
+
+    /// Recovers `fs` with an error at each call, once or for ever, unless this was done with such files;
+    /// with a larger budget, both, and with errors of every kind.
+    fn fail(&mut self, moment: &Moment, fs: &MemoryFileSystem, loss: Loss, when: &str) {
+        let whole = self.recoveries.of(&fs.crash(CrashPolicy::AllKept, 0), || when.to_owned());
+        whole.index(&self.history.states, &moment.marks, loss, when);
+        if !self.failed.insert(shape(fs, loss, &whole)) {
+            return;
+        }
+        self.start += 1;
+        for offset in 0..KINDS.len().min(budget() as usize) {
+            for is_for_ever in [false, true] {
+                if budget() == 1 && is_for_ever == self.start.is_multiple_of(2) {
+                    continue;
+                }
+                for call in 1.. {
+                    let code = KINDS[(self.turn + offset) % KINDS.len()];
+                    self.turn += 1;
+                    let at = if is_for_ever { When::From(call) } else { When::Nth(call) };
+                    let when = || format!("{when}, error {code} at {at:?}");
+                    let left = fs.snapshot();
+                    let rule = Rule::new(Fault::Error(code)).when(at);
+                    let Some(found) = recover_failing(&left, rule, &when) else { break };
+                    FAILED.add(1);
+                    let is_same = found.is_none_or(|found| found == *whole);
+                    assert!(is_same, "{}: it opens, and something is missing", when());
+                    self.recover_after(moment, &left, (loss, &whole), when);
+                }
+            }
+        }
+    }
+
+    /// What the recovery that failed has left leads to what it would have found itself.
+    fn recover_after(
+        &mut self,
+        moment: &Moment,
+        left: &MemoryFileSystem,
+        (before, whole): (Loss, &Found),
+        when: impl Fn() -> String,
+    ) {
+        let end = *self.rng.pick(&ENDS);
+        let when = || format!("{}, then {end:?}", when());
+        let fs = left.crash(end.unwrap_or(CrashPolicy::AllKept), self.rng.next());
+        let again = fs.snapshot();
+        let found = self.recoveries.of(&fs, &when);
+        match (before, end) {
+            (Loss::Power, _) => assert!(*found == *whole, "{}: not what is found without", when()),
+            (Loss::Process, None) => {
+                found.index(&self.history.states, &moment.marks, Loss::Process, &when());
+            }
+            (Loss::Process, Some(_)) => {
+                found.index(&self.history.states, &moment.marks, Loss::Power, &when());
+            }
+        }
+        if self.rng.one_in(GOES_ON_ONCE_IN) {
+            let states = &self.history.states;
+            let index = found.index(states, &moment.marks, Loss::Power, &when());
+            go_on(&again, states, index, &when());
+        }
+    }
+}
+
+/// What decides which calls a recovery makes: the names and lengths of the files, and what it finds. With a
+/// larger budget, all bytes.
+#[derive(PartialEq, Eq, Hash)]
+struct Shape {
+    is_of_power: bool,
+    files: Vec<(String, u64)>,
+    found: *const Found,
+    digest: Option<u64>,
+}
+
+fn shape(fs: &MemoryFileSystem, loss: Loss, found: &Rc<Found>) -> Shape {
+    let in_dir = |dir: PathBuf| fs.list(&dir).unwrap_or_default();
+    let entries = [DIR.into(), log_dir_of(DIR)].into_iter().flat_map(in_dir);
+    Shape {
+        is_of_power: loss == Loss::Power,
+        files: entries.map(|entry| (entry.name, entry.len)).collect(),
+        found: Rc::as_ptr(found),
+        digest: (1 < budget()).then(|| fs.digest()),
+    }
+}
+
+/// Opens `fs`, in which calls fail by `rule`. `None` if none did; what was found, if it opened all the same.
+fn recover_failing(
+    fs: &MemoryFileSystem,
+    rule: Rule,
+    when: impl Fn() -> String,
+) -> Option<Option<Found>> {
+    let faults = FaultFileSystem::new(Arc::new(fs.clone()), Arc::new(ManualClock::default()));
+    let below = fs.clone();
+    faults.observe(move |event| {
+        // As Linux does: what was written still reads so, and no later sync stores it.
+        if event.operation == Operation::Sync && event.fault.is_some() {
+            below.forget_unsynced(&event.path);
+        }
+    });
+    faults.add(rule);
+    let opened = open(&env_over(Arc::new(faults.clone())), &options_over(fs));
+    if faults.injected().is_empty() {
+        return None;
+    }
+    let found = opened.and_then(|db| Found::read(&db)).map(Some).unwrap_or_else(|error| {
+        let is_typed =
+            matches!(error.kind(), ErrorKind::Io | ErrorKind::NoSpace | ErrorKind::Poisoned);
+        assert!(is_typed, "{}: {error:?}", when());
+        None
+    });
+    Some(found)
+}
+
 fn fail_inside_recoveries(profile: &Profile, seed: u64) {
     run_shrinking(&script(profile, seed), Step::name, |steps| {
-        fail_inside_recoveries_of(steps, profile, seed);
+        let history = record(steps, seed + profiles::number(profile));
+        let (rng, recoveries, failed) =
+            (Rng::new(!seed), Recoveries::default(), HashSet::default());
+        Search { profile, seed, history: &history, rng, recoveries, failed, start: 0, turn: 0 }
+            .run();
     });
-}
-
-/// Of each moment one end and one kind of error, in turns; with a larger budget, more of them.
-fn fail_inside_recoveries_of(steps: &[Step], profile: &Profile, seed: u64) {
-    let history = record(steps, seed);
-    let mut rng = Rng::new(!seed);
-    for (number, moment) in history.moments.iter().enumerate() {
-        for turn in 0..budget().min((ENDS.len() * KINDS.len()) as u64) as usize {
-            // Both lists have lengths without a common divisor, so that all pairs come.
-            let at = number + turn;
-            let (end, kind) = (ENDS[at % ENDS.len()], KINDS[at % KINDS.len()]);
-            let (name, next) = (profile.name, &moment.next);
-            let when = format!("profile {name}, seed {seed}, moment {number} (before {next})");
-            fail_at_every_call(&history, moment, (end, kind), &when, &mut rng);
-        }
-    }
-}
-
-fn fail_at_every_call(
-    history: &History,
-    moment: &Moment,
-    (end, (code, is_for_ever)): (Option<CrashPolicy>, (i32, bool)),
-    when: &str,
-    rng: &mut Rng,
-) {
-    let fs = match end {
-        Some(policy) => moment.fs.crash(policy, rng.next()),
-        None => moment.fs.snapshot(),
-    };
-    for call in 1.. {
-        let when =
-            format!("{when}, ended by {end:?}, error {code} at {call}, for ever {is_for_ever}");
-        let left = fs.snapshot();
-        let faults = FaultFileSystem::new(Arc::new(left.clone()), Arc::new(ManualClock::default()));
-        let below = left.clone();
-        faults.observe(move |event| {
-            // As Linux does: what was written still reads so, and no later sync stores it.
-            if event.operation == Operation::Sync && event.fault.is_some() {
-                below.forget_unsynced(&event.path);
-            }
-        });
-        let at = if is_for_ever { When::From(call) } else { When::Nth(call) };
-        faults.add(Rule::new(Fault::Error(code)).when(at));
-        let options = options_over(&left);
-        if let Err(error) = open(&env_over(Arc::new(faults.clone())), &options) {
-            let is_typed =
-                matches!(error.kind(), ErrorKind::Io | ErrorKind::NoSpace | ErrorKind::Poisoned);
-            assert!(is_typed, "{when}: {error:?}");
-        }
-        if faults.injected().is_empty() {
-            break;
-        }
-        FAILED.add(1);
-        let loses_power = rng.one_in(2);
-        let left =
-            if loses_power { left.crash(*rng.pick(&CrashPolicy::ALL), rng.next()) } else { left };
-        let loss = if end.is_none() && !loses_power { Loss::Process } else { Loss::Power };
-        recover(&left, &history.states, &moment.marks, loss, &when);
-    }
 }
 
 fn failing(name: &str, profile: &Profile) {

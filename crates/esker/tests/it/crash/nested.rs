@@ -82,7 +82,7 @@ impl Search<'_> {
 
 fn crash_inside_recoveries(profile: &Profile, seed: u64) {
     run_shrinking(&script(profile, seed), Step::name, |steps| {
-        let history = record(steps, seed);
+        let history = record(steps, seed + profiles::number(profile));
         let (rng, recoveries, cut_short) =
             (Rng::new(!seed), Recoveries::default(), HashSet::default());
         Search { profile, seed, history: &history, rng, recoveries, cut_short }.run();

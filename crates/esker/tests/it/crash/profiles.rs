@@ -7,6 +7,12 @@ use crate::workload::Profile;
 pub(crate) const PROFILES: [&Profile; 5] =
     [&SEVERAL_KEYSPACES, &MANY_SEGMENTS, &NO_SYNCS, &CHANGING_KEYSPACES, &WITHOUT_LOG];
 
+/// Which of them it is.
+pub(crate) fn number(profile: &Profile) -> u64 {
+    let at = PROFILES.iter().position(|other| other.name == profile.name);
+    at.expect("it is one of them") as u64
+}
+
 const ALL: [u64; 4] = [1, 20_000, 40_000, 64 << 20];
 
 pub(crate) const SEVERAL_KEYSPACES: Profile = Profile {
