@@ -44,7 +44,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::keyspace_core::described::described;
 use crate::ledger::first_free_counter;
 use crate::options::KeyspaceOptions;
-use crate::recovery::orphans::Places;
+use crate::recovery::orphans::{Places, UNFINISHED_SUFFIX};
 
 /// Ids that are skipped if it is unknown how many were given out or reserved.
 const UNKNOWN_IDS: u64 = 4096;
@@ -386,9 +386,15 @@ impl Repair<'_> {
     /// of the database.
     fn take_back(&self) {
         let (fs, dir) = (&*self.place.device.fs, &self.place.dir);
-        let is_made = |(id, kind)| kind == FileKind::Table && self.ids.has_minted(id);
+        let is_made = |name: &String| {
+            let unfinished = name.strip_suffix(UNFINISHED_SUFFIX);
+            let named = FileId::parse_file_name(unfinished.unwrap_or(name));
+            // A manifest that is finished is the one that reserves the ids.
+            let is_ours = |kind| kind == FileKind::Table || unfinished.is_some();
+            named.is_some_and(|(id, kind)| is_ours(kind) && self.ids.has_minted(id))
+        };
         let names = fs.list(dir).unwrap_or_default().into_iter().map(|entry| entry.name);
-        let made = names.filter(|name| FileId::parse_file_name(name).is_some_and(is_made));
+        let made = names.filter(is_made);
         let made = made.map(|name| dir.join(name));
         made.chain(self.kept_aside.iter().cloned()).for_each(|path| drop(fs.remove(&path)));
     }
@@ -396,7 +402,14 @@ impl Repair<'_> {
     /// Writes the manifest, and removes what is not needed any more.
     fn install(&mut self, manifest: ManifestId, catalog: Catalog) -> Result<()> {
         let fs = &self.place.device.fs;
-        drop(Manifest::create(Arc::clone(fs), &self.place.dir, manifest, catalog)?);
+        if let Err(error) = Manifest::create(Arc::clone(fs), &self.place.dir, manifest, catalog) {
+            // Once it has its name, it may be what counts.
+            let is_named = fs.exists(&self.place.dir.join(manifest.file_name()));
+            if matches!(is_named, Ok(false)) {
+                self.take_back();
+            }
+            return Err(error.into());
+        }
         // A damaged one that was the newest has become the one before by that.
         let renamed = self.aside.iter().filter_map(|path| {
             match FileId::parse_file_name(path.file_name()?.to_str()?) {

@@ -34,14 +34,9 @@ pub(super) fn keep_aside(fs: &dyn FileSystem, dir: &Path, path: &Path) -> Result
 /// Of the system.
 pub(super) fn copy_aside(fs: &dyn FileSystem, dir: &Path, path: &Path) -> Result<PathBuf> {
     let target = Target::of(fs, dir, path)?;
-    if let Err(error) = copy(fs, path, &target.unfinished) {
-        // It takes space on a disk that may be full.
-        drop(fs.remove(&target.unfinished));
-        return Err(error.into());
-    }
-    fs.rename(&target.unfinished, &target.path)?;
-    fs.sync_dir(&target.dir)?;
-    Ok(target.path)
+    let copied = copy(fs, path, &target.unfinished);
+    let named = copied.and_then(|()| fs.rename(&target.unfinished, &target.path));
+    target.made_durable(fs, named)
 }
 
 fn copy(fs: &dyn FileSystem, from: &Path, to: &Path) -> std::result::Result<(), IoError> {
@@ -71,9 +66,8 @@ fn copy(fs: &dyn FileSystem, from: &Path, to: &Path) -> std::result::Result<(), 
 /// Of the system, for example if it has no hard links.
 pub(super) fn link_aside(fs: &dyn FileSystem, dir: &Path, path: &Path) -> Result<PathBuf> {
     let target = Target::of(fs, dir, path)?;
-    fs.link(path, &target.path)?;
-    fs.sync_dir(&target.dir)?;
-    Ok(target.path)
+    let linked = fs.link(path, &target.path);
+    target.made_durable(fs, linked)
 }
 
 /// Where a file goes.
@@ -95,6 +89,23 @@ impl Target {
             fs.remove(&unfinished)?;
         }
         Ok(Self { path: free_name(fs, &dir, &name)?, unfinished, dir })
+    }
+
+    /// Its path, once the name that was `made` is durable. What there is of it goes with a failure: it
+    /// takes space on a disk that may be full, and another try would leave a second one.
+    fn made_durable(
+        self,
+        fs: &dyn FileSystem,
+        made: std::result::Result<(), IoError>,
+    ) -> Result<PathBuf> {
+        match made.and_then(|()| fs.sync_dir(&self.dir)) {
+            Ok(()) => Ok(self.path),
+            Err(error) => {
+                drop(fs.remove(&self.unfinished));
+                drop(fs.remove(&self.path));
+                Err(error.into())
+            }
+        }
     }
 }
 

@@ -15,6 +15,7 @@ mod places;
 mod rebuilt;
 mod repair;
 mod salvage;
+mod taken_back;
 mod unlikely;
 mod unreadable;
 mod verify;
