@@ -9,15 +9,16 @@
 //!
 //! The files in reading order: `place.rs` (the directory; how its files are read is in
 //! `../damaged`), `causes.rs` (what is unreadable, not damaged), `report.rs` (the report),
-//! `verify.rs` and its parts (`table_check.rs`, `blob_check.rs`, `order_check.rs`);
+//! `verify.rs` and its parts (`table_check.rs`, `blob_check.rs`, `order_check.rs`, `lone_check.rs`);
 //! then `repair.rs`, with `own_names.rs` (intact files under wrong names), `history.rs` (what
-//! manifests still say), `log_rescue.rs`, `new_tables.rs`, `scratch.rs` (what a dry run would
+//! manifests still say), `whole.rs` (whether that is all), `log_rescue.rs`, `new_tables.rs`, `scratch.rs` (what a dry run would
 //! write), `set_aside.rs` and `repair_report.rs`; then `salvage.rs`.
 
 mod blob_check;
 mod causes;
 mod history;
 mod log_rescue;
+mod lone_check;
 mod new_tables;
 mod order_check;
 mod own_names;
@@ -31,6 +32,7 @@ mod set_aside;
 mod table_check;
 mod verify;
 mod warm_check;
+mod whole;
 
 use std::path::{Path, PathBuf};
 

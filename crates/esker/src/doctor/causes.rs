@@ -67,6 +67,11 @@ impl Causes {
         }
     }
 
+    /// Adds what `others` say, which are of other files.
+    pub(super) fn extend(&mut self, others: Self) {
+        self.told.extend(others.told);
+    }
+
     /// What is wrong where `corruption` was found.
     pub(super) fn of(&self, corruption: &Corruption) -> String {
         let place = (corruption.file.clone(), corruption.offset);

@@ -9,21 +9,18 @@ use std::sync::Arc;
 
 use esker_base::{Corruption, DatabaseId, FileKind, KeyspaceId, LogId, ManifestId, SeqNo, TableId};
 use esker_env::FileError;
-use esker_log::{ExpectedHeader, LogEnd, LogReader};
+use esker_log::{ExpectedHeader, LogReader};
 use esker_table::{ExternalTable, Origin, TableKeyspace, TableProperties};
 use esker_tree::{
-    Catalog, EditRecord, KeyspaceState, MANIFEST_FORMAT, Manifest, Merge, Recovered, TablePlace,
-    VersionEdit,
+    Catalog, EditRecord, KeyspaceState, MANIFEST_FORMAT, Manifest, Merge, TablePlace, VersionEdit,
 };
 
-use super::place::{Name, Place, database_of_files, said_by};
-use crate::damaged::log_walk::{LogItem, walk_logs};
+use super::place::{Place, database_of_files, said_by};
+use super::whole::is_whole;
 use crate::error::{Error, Result};
 use crate::key_order::BYTEWISE;
 use crate::keyspace_core::described::DEFAULT_KEYSPACE;
 use crate::options::KeyspaceOptions;
-use crate::recovery::orphans::files_of;
-use crate::recovery::unnamed::goes_on;
 
 /// What is known of a database without its tables and its log.
 pub(super) struct History {
@@ -370,73 +367,4 @@ fn told_outside_of(place: &Place, table: &TableProperties) -> Option<TableKeyspa
     };
     let (name, order) = (keyspace.clone(), order.clone());
     Some(TableKeyspace { name, order, merge_operator: String::new() })
-}
-
-/// Whether a manifest that could be read is complete.
-fn is_whole(place: &Place, recovered: &Recovered) -> Result<bool> {
-    Ok(seems_whole(place, recovered)? && !log_goes_on(place, &recovered.catalog)?)
-}
-
-/// Whether there is a segment that goes on where the log ends, and that `catalog` does not name.
-fn log_goes_on(place: &Place, catalog: &Catalog) -> Result<bool> {
-    let is_unnamed = |log: &LogId| !catalog.logs.contains(log);
-    let unnamed: Vec<LogId> = place.logs().keys().copied().map(LogId).filter(is_unnamed).collect();
-    if unnamed.is_empty() {
-        return Ok(false);
-    }
-    let logs: Vec<LogId> = catalog.logs.iter().copied().collect();
-    let (log, mut last) = (place.damaged_log(catalog.database), None);
-    walk_logs(log, &logs, &catalog.durable_logs, catalog.last_seqno, |item| {
-        if let LogItem::Group(group) = item {
-            last = Some(group.last_seqno());
-        }
-    })?;
-    for log in unnamed {
-        if goes_on(&*place.env.fs, &place.log_dir, log, catalog, last)? {
-            return Ok(true);
-        }
-    }
-    Ok(false)
-}
-
-/// The same, by the manifest and the names of files.
-fn seems_whole(place: &Place, recovered: &Recovered) -> Result<bool> {
-    let catalog = &recovered.catalog;
-    // No database is without it, so no open accepts such a manifest.
-    if !catalog.keyspaces.contains_key(&KeyspaceId::DEFAULT) {
-        return Ok(false);
-    }
-    // Zeros in place of its last edits would look like its end.
-    let is_unreadable = place.is_unreadable(&recovered.id.file_name());
-    if is_unreadable && !esker_base::planted::is("manifest-with-a-hole-is-whole") {
-        return Ok(false);
-    }
-    // No id is given out before a manifest has reserved it: so a newer one is missing.
-    if !place.beyond(catalog).is_empty() {
-        return Ok(false);
-    }
-    let (tables, blobs) = files_of(catalog);
-    let tables = tables.into_iter().map(|id| (id.0, FileKind::Table));
-    let named: BTreeSet<Name> =
-        tables.chain(blobs.into_iter().map(|id| (id.0, FileKind::Blob))).collect();
-    let has_all = named.iter().all(|(id, kind)| place.file_len(*id, *kind).is_some())
-        && catalog.logs.iter().all(|log| place.logs().contains_key(&log.0));
-    if has_all {
-        return Ok(true);
-    }
-    // What looks like an unacknowledged edit was acknowledged if files have been removed because of
-    // it. And where an older manifest was put back, what replaced those files is there.
-    let is_torn = matches!(recovered.end, LogEnd::Torn { .. });
-    Ok(!is_torn && !has_others(place, &named, catalog.database)?)
-}
-
-/// Whether there is a table or blob file of `database` under its own name, and not among `named`.
-fn has_others(place: &Place, named: &BTreeSet<Name>, database: DatabaseId) -> Result<bool> {
-    let is_kind = |kind| matches!(kind, FileKind::Table | FileKind::Blob);
-    for name in place.names().filter(|name| is_kind(name.1) && !named.contains(name)) {
-        if said_by(place, &place.path_of(name))? == Some((name, database)) {
-            return Ok(true);
-        }
-    }
-    Ok(false)
 }

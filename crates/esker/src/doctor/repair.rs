@@ -31,6 +31,7 @@ use esker_tree::{Catalog, EditRecord, EditRefused, Manifest, TablePlace, Version
 
 use super::causes::Causes;
 use super::history::History;
+use super::lone_check::check_lone_files;
 use super::new_tables::Ids;
 use super::own_names::Misnamed;
 use super::place::Place;
@@ -65,6 +66,7 @@ pub(super) fn repair(
         findings: found.findings,
         ..RepairReport::default()
     };
+    let mut unreferenced = found.unreferenced;
     if report.was_sound() {
         return Ok(report);
     }
@@ -76,6 +78,7 @@ pub(super) fn repair(
     if renamed.is_some() {
         let found;
         (found, causes) = verify(place, progress)?;
+        unreferenced = found.unreferenced;
         damaged = found.findings.into_iter().map(|finding| finding.file).collect();
         damaged.extend(misnamed.names().keys().map(|(id, kind)| id.file_name(*kind)));
         report.notes.extend(misnamed.notes());
@@ -84,17 +87,20 @@ pub(super) fn repair(
         let what = "no file has a header that is intact: which database it is cannot be told";
         return Err(Error::new(ErrorKind::Corruption, what));
     };
+    if !history.is_whole {
+        // What is taken of them must be intact, as what a manifest names must be.
+        let database = history.database();
+        let found = check_lone_files(place, database, &unreferenced, &mut causes, progress)?;
+        damaged.extend(found.iter().map(|finding| finding.file.clone()));
+        report.findings.extend(found);
+    }
     check_log_dir(place, &history)?;
     if !options.dry_run {
         check_still_refused(place)?;
     }
     let refused = place.unreadable.extent();
     let ids = ids_for(place, &history, &misnamed, options.dry_run)?;
-    let mut tables = place.tables(history.database());
-    if options.dry_run {
-        let fs = Arc::new(Scratch::over(&place.env.fs, &place.dir)?);
-        tables = Arc::new(TableContext { fs, ..TableContext::clone(&tables) });
-    }
+    let tables = tables_for(place, &history, options.dry_run)?;
     let mut repair = Repair {
         place,
         options,
@@ -127,6 +133,16 @@ fn ids_for(place: &Place, history: &History, misnamed: &Misnamed, dry_run: bool)
         (true, true) => Ok(Ids::new(next)),
         (false, _) => Ok(Ids::new(next + UNKNOWN_IDS)),
     }
+}
+
+/// The context for tables; those that a dry run makes are on no disk.
+fn tables_for(place: &Place, history: &History, dry_run: bool) -> Result<Arc<TableContext>> {
+    let tables = place.tables(history.database());
+    if !dry_run {
+        return Ok(tables);
+    }
+    let fs = Arc::new(Scratch::over(&place.env.fs, &place.dir)?);
+    Ok(Arc::new(TableContext { fs, ..TableContext::clone(&tables) }))
 }
 
 /// Refuses to give up what the device can read after all.

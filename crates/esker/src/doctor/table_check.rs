@@ -5,7 +5,9 @@ use std::ops::Bound;
 
 use esker_base::Corruption;
 use esker_env::FileError;
-use esker_table::{BlockKind, KeyBounds, Table, TableReport, TableWalk, WalkedBlock};
+use esker_table::{
+    BlockKind, KeyBounds, Table, TableProperties, TableReport, TableWalk, WalkedBlock,
+};
 
 use super::report::{AffectedKeys, Finding};
 use crate::error::Result;
@@ -37,6 +39,11 @@ pub(super) fn check_table(
 pub(super) fn all_keys(table: &Table, keyspace: &str) -> AffectedKeys {
     let (start, end) = bounds(table);
     AffectedKeys { keyspace: keyspace.to_owned(), start, end }
+}
+
+/// Whether no key is in the ranges of both tables: they may stand in one run.
+pub(super) fn is_apart(a: &TableProperties, b: &TableProperties) -> bool {
+    a.ends_before(&b.smallest_key) || b.ends_before(&a.smallest_key)
 }
 
 /// A walk over what can be found of `table`, whether or not its end is intact.

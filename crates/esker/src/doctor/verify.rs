@@ -9,11 +9,12 @@ use esker_base::{
     TableId,
 };
 use esker_env::FileError;
-use esker_table::{BlobFileFacts, BlobFileWalk, Table, TableContext};
+use esker_table::{BlobFileFacts, Table, TableContext};
 use esker_tree::{BlobAccount, Catalog, KeyspaceState, Manifest, Run, Version};
 
 use super::blob_check::{blob_files_of, check_blob_file, check_references};
 use super::causes::{Causes, UNREADABLE};
+use super::lone_check::check_lone_file;
 use super::order_check::{check_order, undecided_runs};
 use super::place::Place;
 use super::report::{AffectedKeys, Finding, UnreferencedFile, VerifyReport};
@@ -390,34 +391,12 @@ impl<'a> Verification<'a> {
         self.progress.bytes_total = bytes + place.logs().values().sum::<u64>();
         let Some(database) = super::place::database_of_files(place)? else { return Ok(()) };
         let tables = place.tables(database);
-        for (id, bytes) in place.files_of(FileKind::Blob) {
-            match BlobFileWalk::open(&tables, BlobFileId(id)) {
-                Ok(walk) => {
-                    let (facts, keyspace) = (walk.facts(BlobFileId(id)), walk.keyspace());
-                    self.blob_file(&tables, &facts, keyspace)?;
-                }
-                Err(FileError::Corruption(corruption)) => {
-                    self.find(Finding::new(corruption));
-                    self.leave(bytes);
-                }
-                Err(error) => return Err(error.into()),
-            }
-        }
-        for (id, bytes) in place.files_of(FileKind::Table) {
-            self.enter(id.file_name(FileKind::Table));
-            self.report.totals.tables += 1;
-            self.report.totals.table_bytes += bytes;
-            match Table::open_file(Arc::clone(&tables), TableId(id)) {
-                Ok(table) => {
-                    let keyspace = format!("keyspace {}", table.properties().keyspace);
-                    let report = check_table(&table, &keyspace, &mut self.report.findings)?;
-                    self.report.totals.blocks += report.block_count;
-                    self.report.totals.entries += report.entry_count;
-                    check_references(place, &table, &keyspace, &mut self.report.findings)?;
-                }
-                Err(FileError::Corruption(corruption)) => self.find(Finding::new(corruption)),
-                Err(error) => return Err(error.into()),
-            }
+        let kinds = [FileKind::Blob, FileKind::Table].into_iter();
+        let files =
+            kinds.flat_map(|kind| place.files_of(kind).map(move |(id, bytes)| ((id, kind), bytes)));
+        for (name, bytes) in files {
+            self.enter(name.0.file_name(name.1));
+            check_lone_file(place, &tables, name, &mut self.report)?;
             self.leave(bytes);
         }
         self.warm_lists(database, None)?;

@@ -17,5 +17,6 @@ mod repair;
 mod salvage;
 mod taken_back;
 mod unlikely;
+mod unnamed;
 mod unreadable;
 mod verify;

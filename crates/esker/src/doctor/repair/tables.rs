@@ -21,7 +21,7 @@ use super::super::new_tables::NewTables;
 use super::super::place::Place;
 use super::super::repair_report::{Loss, Rebuilt};
 use super::super::report::AffectedKeys;
-use super::super::table_check::{DamageMap, all_keys, walk};
+use super::super::table_check::{DamageMap, all_keys, is_apart, walk};
 use super::Repair;
 use crate::error::Result;
 
@@ -320,11 +320,6 @@ impl Order {
         let keys = (Bound::Included(first), Bound::Included(last));
         Some(loss(file, "entries are not in ascending order", keyspace, keys))
     }
-}
-
-/// Whether two tables may stand in one run.
-fn is_apart(a: &TableProperties, b: &TableProperties) -> bool {
-    a.ends_before(&b.smallest_key) || b.ends_before(&a.smallest_key)
 }
 
 /// The range tombstones of a damaged table, if they can be read.

@@ -160,7 +160,7 @@ fn a_manifest_with_another_name_is_read() {
 /// A database whose manifest is the one of before a flush: the log had one segment, and has another two
 /// segments on, as those before went with the flush. The first waits to be used again, unless it `is_used`.
 /// Returns the name of the last.
-fn behind_released_segments(is_used: bool) -> (Env, String) {
+pub(super) fn behind_released_segments(is_used: bool) -> (Env, String) {
     let env = Env::memory(1);
     let db = open(&env, RecoveryMode::TornTail).unwrap();
     let files = Files(&env);
