@@ -13,8 +13,8 @@
 //! nothing that was refused. A keyspace without a log has batches of its own, and records their
 //! order itself: what is left of those contains at least what was flushed.
 //!
-//! Besides the clients there are strangers who must be refused (`strangers`), and keyspaces that
-//! come and go (`temporary`). A database at rest becomes durable by itself, and memory stays within
+//! Besides the clients there are strangers who must be refused (`strangers`), keyspaces that
+//! come and go (`temporary`), and a wall clock that is set back (`clock`). A database at rest becomes durable by itself, and memory stays within
 //! its bounds (`rest`). Merely reading what a crash has left changes nothing, foreign files do no
 //! harm, and the doctor finds what it should in sound and in damaged files (`checkup`).
 //!
@@ -29,6 +29,7 @@ mod aging;
 mod catalog;
 mod checkup;
 mod client;
+mod clock;
 mod coverage;
 mod failed_write;
 pub(crate) mod filtering;
@@ -76,8 +77,8 @@ fn simulate(seed: u64, plan: &Plan, acts: &[Act]) -> u64 {
         SCHEDULES.add(1);
         STEPS.add(end.outcome.steps);
         hash = checksum64(hash, &end.outcome.hash.to_le_bytes());
-        end.crash_at_moments(&mut rng);
-        start = end.next(&mut rng);
+        end.crash_at_moments(plan, &mut rng);
+        start = end.next(plan, &mut rng);
     }
     start.finish();
     hash

@@ -52,6 +52,21 @@ impl Turn {
             Self::Shortlex => (a.len(), a).cmp(&(b.len(), b)),
         }
     }
+
+    /// Whether `key` lies between the bounds.
+    pub(crate) fn is_within(self, (start, end): (Bound<&[u8]>, Bound<&[u8]>), key: &[u8]) -> bool {
+        let starts = match start {
+            Bound::Included(start) => self.compare(start, key).is_le(),
+            Bound::Excluded(start) => self.compare(start, key).is_lt(),
+            Bound::Unbounded => true,
+        };
+        let ends = match end {
+            Bound::Included(end) => self.compare(key, end).is_le(),
+            Bound::Excluded(end) => self.compare(key, end).is_lt(),
+            Bound::Unbounded => true,
+        };
+        starts && ends
+    }
 }
 
 /// One write of a batch, to the keyspace of that name; no value for a delete, and a range of keys
@@ -158,6 +173,19 @@ impl Write {
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(crate) struct Id(u32);
 
+/// A value that expires.
+#[derive(Clone, Debug)]
+struct Expiring {
+    /// When it does, in milliseconds since the epoch.
+    at: u64,
+    /// What operands leave of it then.
+    rest: Option<Bytes>,
+    /// Whether it had expired before the clock was set back, so that no file may have it.
+    may_be_gone: bool,
+    /// Whether it is not there, for whoever reads since the database was opened.
+    is_gone: bool,
+}
+
 /// All keyspaces at one moment.
 #[derive(Clone, Default, Debug)]
 pub(crate) struct State {
@@ -166,8 +194,8 @@ pub(crate) struct State {
     contents: BTreeMap<Id, Arc<Contents>>,
     /// How the keys of each stand, if not bytewise.
     turns: BTreeMap<Id, Turn>,
-    /// When values expire that have not yet, and what operands leave of them then.
-    expiries: BTreeMap<(Id, Bytes), (u64, Option<Bytes>)>,
+    /// What will be of values that expire, and have not yet.
+    expiries: BTreeMap<(Id, Bytes), Expiring>,
     /// In milliseconds since the epoch.
     now: u64,
     next: u32,
@@ -247,28 +275,52 @@ impl State {
 
     /// When the value of a key expires, if it is going to.
     pub(crate) fn expiry(&self, name: &str, key: &[u8]) -> Option<u64> {
-        Some(self.expiries.get(&(self.id(name)?, key.into()))?.0)
+        Some(self.expiries.get(&(self.id(name)?, key.into()))?.at)
     }
 
     /// The times after `start` up to `end` at which a value of the keyspace expires.
     pub(crate) fn expiries_of(&self, name: &str, start: u64, end: u64) -> Vec<u64> {
         let id = self.id(name);
         let own = self.expiries.iter().filter(|((other, _), _)| Some(*other) == id);
-        let times = own.map(|(_, (expiry, _))| *expiry);
+        let times = own.map(|(_, expiring)| expiring.at);
         times.filter(|expiry| start < *expiry && *expiry <= end).collect()
     }
 
     /// Lets time pass until so many milliseconds after the epoch.
     pub(crate) fn pass_time(&mut self, now: u64) {
         self.now = now;
-        for ((id, key), (_, rest)) in self.expiries.extract_if(.., |_, (expiry, _)| *expiry <= now)
-        {
+        let is_past = |expiring: &Expiring| expiring.is_gone || expiring.at <= now;
+        for ((id, key), expiring) in self.expiries.extract_if(.., |_, expiring| is_past(expiring)) {
             let contents = self.contents.get_mut(&id).expect("a known keyspace");
-            match rest {
+            match expiring.rest {
                 None => Arc::make_mut(contents).remove(&key),
                 Some(rest) => Arc::make_mut(contents).insert(key, rest),
             };
         }
+    }
+
+    /// Time had passed until then, and the clock may be set back now: of what had expired, any part may be
+    /// gone for good.
+    pub(crate) fn doubt(&mut self, latest: u64) {
+        for expiring in self.expiries.values_mut() {
+            expiring.may_be_gone |= expiring.at <= latest;
+        }
+    }
+
+    /// A keyspace of a database that was just opened holds what `found` says, at `now`: so much of what is in
+    /// doubt is still there, and no more. Returns how many values the clock has brought back, and how many
+    /// it has not.
+    pub(crate) fn find(&mut self, name: &str, found: &Contents, now: u64) -> (u64, u64) {
+        let own = self.id(name);
+        let (mut back, mut gone) = (0, 0);
+        for ((id, key), expiring) in &mut self.expiries {
+            if Some(*id) == own && now < expiring.at {
+                expiring.is_gone = expiring.may_be_gone && found.get(key) == expiring.rest.as_ref();
+                back += u64::from(expiring.may_be_gone && !expiring.is_gone);
+                gone += u64::from(expiring.is_gone);
+            }
+        }
+        (back, gone)
     }
 
     pub(crate) fn apply(&mut self, writes: &[Write]) {
@@ -292,8 +344,8 @@ impl State {
                 (How::Merge, Some(existing)) => {
                     let operand = write.value.as_deref().expect("a merge has an operand");
                     // The operand stays when what it was merged with expires.
-                    if let Some((_, rest)) = self.expiries.get_mut(&place) {
-                        *rest = Some(match rest {
+                    if let Some(expiring) = self.expiries.get_mut(&place) {
+                        expiring.rest = Some(match &expiring.rest {
                             None => operand.into(),
                             Some(rest) => plus(rest, operand),
                         });
@@ -308,8 +360,9 @@ impl State {
             }
             let has_expired = write.expiry.is_some_and(|expiry| expiry <= self.now);
             let value = value.filter(|_| !has_expired);
-            if let (Some(expiry), Some(_)) = (write.expiry, &value) {
-                self.expiries.insert(place, (expiry, None));
+            if let (Some(at), Some(_)) = (write.expiry, &value) {
+                let expiring = Expiring { at, rest: None, may_be_gone: false, is_gone: false };
+                self.expiries.insert(place, expiring);
             }
             match value {
                 Some(value) => contents.insert(write.key.clone(), value),
@@ -325,17 +378,8 @@ pub(crate) fn between(
     bounds: &(Bound<Vec<u8>>, Bound<Vec<u8>>),
     turn: Turn,
 ) -> Vec<(Bytes, Bytes)> {
-    let starts = |key: &[u8]| match &bounds.0 {
-        Bound::Included(start) => turn.compare(start, key).is_le(),
-        Bound::Excluded(start) => turn.compare(start, key).is_lt(),
-        Bound::Unbounded => true,
-    };
-    let ends = |key: &[u8]| match &bounds.1 {
-        Bound::Included(end) => turn.compare(key, end).is_le(),
-        Bound::Excluded(end) => turn.compare(key, end).is_lt(),
-        Bound::Unbounded => true,
-    };
-    let inside = contents.iter().filter(|(key, _)| starts(key) && ends(key));
+    let bounds = (bounds.0.as_ref().map(Vec::as_slice), bounds.1.as_ref().map(Vec::as_slice));
+    let inside = contents.iter().filter(|(key, _)| turn.is_within(bounds, key));
     let mut inside: Vec<_> = inside.map(|(key, value)| (key.clone(), value.clone())).collect();
     if turn != Turn::Bytewise {
         inside.sort_by(|(a, _), (b, _)| turn.compare(a, b));

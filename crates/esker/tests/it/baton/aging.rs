@@ -4,6 +4,7 @@
 //! Nobody else knows of such a keyspace, so what it holds is known without the history.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use esker::env::FileSystem as _;
@@ -55,19 +56,22 @@ impl Client {
         };
         let options = KeyspaceOptions { compaction, ..KeyspaceOptions::default() };
         let keyspace = self.db.keyspace(&format!("aging {id} {number}"), options)?;
-        // When each was written at the earliest.
+        // When each was written at the earliest. A clock that is set back makes nothing older.
         let mut written: Vec<Duration> = Vec::new();
         for round in 0..ROUND_COUNT {
-            written.push(self.world.env.clock.wall());
+            written.push(self.world.env.clock.now());
             self.put_by(way, &keyspace, &[b'0' + round as u8], b"value")?;
+            if round == ROUND_COUNT / 2 {
+                self.upset_clock(AGE_MAX * (1 + number % 2));
+            }
             self.world.env.clock.sleep(AGE_MAX / 8 * ((number + round as u32) % 4));
             for (place, at) in written.iter().enumerate() {
                 let is_there = keyspace.contains([b'0' + place as u8])?;
-                let is_young = self.world.env.clock.wall() < *at + AGE_MAX;
+                let is_young = self.world.env.clock.now() < *at + AGE_MAX;
                 assert!(is_there || !is_young, "what is younger than {AGE_MAX:?} is gone: {way:?}");
             }
         }
-        self.world.env.clock.sleep(AGE_MAX * 2);
+        self.sleep_by_the_clock(AGE_MAX * 2);
         self.until("keyspaces that dropped what was old", |_| {
             let is_there = keyspace.contains(b"0")?;
             Ok(if is_there { vec![keyspace.levels().to_string()] } else { Vec::new() })
@@ -111,7 +115,8 @@ impl Client {
             keyspace.compact::<&str>(..)?;
         }
         drop(snapshot);
-        self.world.env.clock.sleep(DEADLINE * 2);
+        self.upset_clock(DEADLINE * (1 + number % 2));
+        self.sleep_by_the_clock(DEADLINE * 2);
         self.until("values that left the files in time", |client| {
             Ok(client.files_with(secret.as_bytes()))
         })?;
@@ -128,6 +133,12 @@ impl Client {
     ) -> Result<()> {
         let mut begun = baton::idle();
         for _ in 0..LOOKS_MAX {
+            let shown = self.world.shown();
+            if shown.wall < shown.latest {
+                // What was due by a clock that was set back is due later.
+                self.sleep_by_the_clock(AGE_MAX * 2);
+                begun = baton::idle();
+            }
             let last = left(self)?;
             if self.is_held_up() {
                 begun = baton::idle();
@@ -144,6 +155,28 @@ impl Client {
             self.world.env.clock.sleep(DEADLINE);
         }
         Ok(())
+    }
+
+    /// In some runs, sets the clock back.
+    fn upset_clock(&self, by: Duration) {
+        if self.world.is_clock_wrong.load(Ordering::Relaxed) {
+            self.world.clock.go_back(&self.db, by);
+        }
+    }
+
+    /// Sleeps until the wall clock shows so much more than it has ever shown.
+    fn sleep_by_the_clock(&self, more: Duration) {
+        let shown = self.world.shown();
+        let until = shown.latest + more;
+        let is_behind = shown.wall < shown.latest;
+        coverage::add("ages and deadlines by a clock that was set back", u64::from(is_behind));
+        loop {
+            let left = until.saturating_sub(self.world.shown().wall);
+            if left.is_zero() {
+                return;
+            }
+            self.world.env.clock.sleep(left);
+        }
     }
 
     /// Whether what is due may have to wait: for a reader, or behind compactions whose filter takes its time.

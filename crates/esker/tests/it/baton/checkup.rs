@@ -6,21 +6,24 @@
 //! and holds what was there but for what it gives up. Does not know how the database came to be what it is.
 
 use std::collections::BTreeMap;
-use std::ops::RangeBounds as _;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use esker::doctor::{Doctor, RepairOptions, RepairReport, VerifyReport};
 use esker::env::{Env, FileSystem as _, MemoryFileSystem};
-use esker::{Db, Durability, Error, ErrorKind, Key, KeyspaceOptions, Order, RecoveryMode, Value};
+use esker::{
+    Db, DbBuilder, Durability, Error, ErrorKind, Key, KeyspaceOptions, Order, RecoveryMode, Value,
+};
 
 use super::coverage;
 use crate::files::{read_all, write};
+use crate::orders::Shortlex;
 use crate::random::Rng;
 use crate::reading::{contents, difference};
 use crate::recovered::{env_at, log_dir_of, open_in, options_in};
-use crate::state::{Bytes, Contents, merge_operator};
+use crate::state::{Bytes, Contents, Turn, merge_operator};
+use crate::watchdog;
 
 /// A database that nobody has open.
 pub(super) struct Patient<'a> {
@@ -64,13 +67,16 @@ impl Patient<'_> {
         env_at(Arc::new(self.fs.clone()), self.wall)
     }
 
-    pub(super) fn open(&self, mode: RecoveryMode) -> Result<Db, Error> {
-        if mode == RecoveryMode::default() {
-            return open_in(self.dir, &self.env(), &options_in(self.dir, self.fs));
-        }
+    fn builder(&self) -> DbBuilder {
+        watchdog::step();
         let default = KeyspaceOptions { merge_operator: merge_operator(), ..Default::default() };
         let builder = Db::builder(self.dir).env(self.env()).default_keyspace(default);
-        builder.options(options_in(self.dir, self.fs)).recovery(mode).open()
+        let builder = builder.key_order(Shortlex { name: "shortlex" });
+        builder.options(options_in(self.dir, self.fs))
+    }
+
+    pub(super) fn open(&self, mode: RecoveryMode) -> Result<Db, Error> {
+        self.builder().recovery(mode).open()
     }
 
     fn doctor(&self) -> Doctor {
@@ -109,14 +115,11 @@ impl Patient<'_> {
     /// beside files that are somebody else's.
     pub(super) fn assert_readable(&self, expected: &Contained, when: &str) {
         let before = self.everything();
-        let builder = || {
-            let default =
-                KeyspaceOptions { merge_operator: merge_operator(), ..Default::default() };
-            let builder = Db::builder(self.dir).env(self.env()).default_keyspace(default);
-            builder.options(options_in(self.dir, self.fs)).read_only(true)
-        };
-        let [db, other] = [builder(), builder()].map(|builder| {
-            builder.open().unwrap_or_else(|error| panic!("{when}, to read: {error:?}"))
+        let [db, other] = [self.builder(), self.builder()].map(|builder| {
+            builder
+                .read_only(true)
+                .open()
+                .unwrap_or_else(|error| panic!("{when}, to read: {error:?}"))
         });
         assert!(contained(&db) == *expected, "{when}: who only reads finds something else");
         assert_eq!(other.put("key", "value").unwrap_err().kind(), ErrorKind::ReadOnly, "{when}");
@@ -304,9 +307,9 @@ impl Patient<'_> {
             let keyspace = db.existing_keyspace(name).unwrap();
             let keyspace = keyspace.unwrap_or_else(|| panic!("{when}: no {name}"));
             let found = contents(&keyspace).unwrap();
-            let is_reversed = keyspace.options().order == Order::reverse_bytewise();
+            let turn = Turn::of(&keyspace.options().order);
             let keys = expected.keys().chain(found.keys());
-            for key in keys.filter(|key| !is_given_up(&report, (name, is_reversed), key)) {
+            for key in keys.filter(|key| !is_given_up(&report, (name, turn), key)) {
                 assert!(
                     found.get(key) == expected.get(key),
                     "{when}: {name} {} holds {:?} bytes, and held {:?}",
@@ -321,12 +324,11 @@ impl Patient<'_> {
 }
 
 /// Whether `report` says that the key may miss what was written last.
-fn is_given_up(report: &RepairReport, (keyspace, is_reversed): (&str, bool), key: &[u8]) -> bool {
+fn is_given_up(report: &RepairReport, (keyspace, turn): (&str, Turn), key: &[u8]) -> bool {
     let mut lost = report.lost.iter().filter_map(|loss| loss.keys.as_ref());
     lost.any(|keys| {
-        let (start, end) = (keys.start.clone(), keys.end.clone());
-        let range = if is_reversed { (end, start) } else { (start, end) };
-        keys.keyspace == keyspace && range.contains(&key.to_vec())
+        let bounds = (keys.start.as_ref().map(Vec::as_slice), keys.end.as_ref().map(Vec::as_slice));
+        keys.keyspace == keyspace && turn.is_within(bounds, key)
     })
 }
 

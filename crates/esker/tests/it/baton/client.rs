@@ -25,7 +25,7 @@ use super::rest::{assert_bounded, memtables_of};
 use super::script::{Op, Steer};
 use super::strangers::intrude;
 use super::world::{World, is_of_file_system};
-use crate::state::{Bounds, Bytes, How, State, Write};
+use crate::state::{Bounds, Bytes, How, State, Turn, Write};
 
 /// The longest that a call may take which waits for no compaction: as long as a filter of a run takes for
 /// two values, and a little more. It is counted while all wait.
@@ -37,6 +37,7 @@ const REST: Duration = Duration::from_secs(150);
 /// A cursor that was opened, and what it shows.
 struct Held {
     name: &'static str,
+    turn: Turn,
     cursor: Cursor,
     entries: Entries,
     /// The keys from which on it stands.
@@ -185,10 +186,6 @@ impl Client {
             Op::Temporary(how) => self.come_and_go(*how),
             Op::Age(way) => self.grow_old(*way),
             Op::Forget(way) => self.forget(*way),
-            Op::Intrude(who) => {
-                intrude(&self.world, self.home, &self.db, *who, self.has_faults);
-                Ok(())
-            }
             Op::Choose(name, options) => self.choose(name, options),
             Op::Settle => {
                 self.db.wait_until_settled()?;
@@ -202,21 +199,13 @@ impl Client {
                 Ok(())
             }
             Op::Sync => self.sync(),
-            Op::Sleep(duration) => {
-                self.world.env.clock.sleep(*duration);
-                Ok(())
-            }
-            Op::Rest => {
-                self.world.env.clock.sleep(REST);
-                self.world.take_moment("what comes behind a rest");
-                Ok(())
-            }
-            Op::Spoil(kind, seed) => {
-                self.world.faults.add(rule(*kind, *seed));
-                Ok(())
-            }
-            Op::Heal => {
-                self.world.faults.clear();
+            Op::Intrude(_)
+            | Op::Sleep(_)
+            | Op::SetBack(_)
+            | Op::Rest
+            | Op::Spoil(..)
+            | Op::Heal => {
+                self.disturb(op);
                 Ok(())
             }
             Op::Close => {
@@ -227,6 +216,22 @@ impl Client {
                 self.compactions.clear();
                 self.db.clone().close()
             }
+        }
+    }
+
+    /// Does something to what is around the database.
+    fn disturb(&self, op: &Op) {
+        match op {
+            Op::Intrude(who) => intrude(&self.world, self.home, &self.db, *who, self.has_faults),
+            Op::Sleep(duration) => self.world.env.clock.sleep(*duration),
+            Op::SetBack(by) => self.world.clock.go_back(&self.db, *by),
+            Op::Rest => {
+                self.world.env.clock.sleep(REST);
+                self.world.take_moment("what comes behind a rest");
+            }
+            Op::Spoil(kind, seed) => self.world.faults.add(rule(*kind, *seed)),
+            Op::Heal => self.world.faults.clear(),
+            op => unreachable!("{op:?} is an act of the database"),
         }
     }
 
@@ -349,10 +354,12 @@ impl Client {
         loop {
             let mut batch = self.db.batch();
             let mut filled = Vec::with_capacity(writes.len());
-            let now = self.world.millis();
+            let (now, mut ranges) = (self.world.millis(), 0);
             for write in &writes {
                 let keyspace = self.keyspace(&write.keyspace)?;
                 write.add_to(&mut batch, &keyspace, &state);
+                let is_own_order = Turn::of(&keyspace.options().order) == Turn::Shortlex;
+                ranges += u64::from(is_own_order && write.range.is_some());
                 let is_plain = write.how == How::Plain && write.value.is_some();
                 let ttl = keyspace.options().default_ttl.filter(|_| is_plain);
                 let expiry = write.expiry.or(ttl.map(|ttl| now + ttl.as_millis() as u64));
@@ -360,6 +367,7 @@ impl Client {
             }
             if self.world.millis() == now {
                 let new = |(a, b): (&Write, &Write)| u64::from(a.expiry != b.expiry);
+                coverage::add("ranges deleted in an order of the user's own", ranges);
                 coverage::add("default ttls", filled.iter().zip(&writes).map(new).sum());
                 return Ok((batch, filled));
             }
@@ -470,7 +478,8 @@ impl Client {
         let ahead = from.map(|from| (Bound::Included(from.to_vec()), Bound::Unbounded));
         let ahead = ahead.map(|bounds| state.between(name, &bounds)).unwrap_or_default();
         let ahead = ahead.into_iter().map(|(key, _)| key).collect();
-        self.held.push(Held { name, cursor, entries: state.between(name, &ALL), ahead });
+        let (turn, entries) = (state.turn_of(name), state.between(name, &ALL));
+        self.held.push(Held { name, turn, cursor, entries, ahead });
         Ok(())
     }
 
@@ -479,7 +488,7 @@ impl Client {
             return Ok(());
         }
         let mut held = self.held.remove(0);
-        check_cursor(&mut held.cursor, held.entries, &held.ahead, held.name)
+        check_cursor(&mut held.cursor, held.entries, &held.ahead, (held.name, held.turn))
     }
 
     /// At the snapshot that was kept first.

@@ -10,17 +10,19 @@ use esker::{Db, ErrorKind, KeyspaceOptions, Options, Result};
 use esker_base::baton::{self, Outcome};
 
 use super::client::Client;
+use super::clock::Shown;
 use super::coverage;
 use super::history::{History, Id, Promises};
 use super::outliving::{Outliving, close_beside_a_fault};
 use super::plan::{FailingOpens, KeyspaceChoices, Plan, UNLOGGED, not_at_hand, rule, slow_tables};
-use super::reader::{read_all, seen_by};
+use super::reader::{Taken, read_all, seen_by};
 use super::recovery::{crash_and_recover, recover};
 use super::rest::{assert_log_goes, let_it_rest};
 use super::script::{Act, Op};
 use super::strangers::{Stranger, intrude};
 use super::world::{self, Moment, START, World};
 use crate::directory::{assert_exact, orphans_beside, unreferenced};
+use crate::orders::Shortlex;
 use crate::random::Rng;
 use crate::recovered::{DIR, Loss, log_dir_of};
 
@@ -40,8 +42,8 @@ pub(super) struct End {
     fs: MemoryFileSystem,
     histories: Vec<History>,
     moments: Vec<Moment>,
-    /// What the wall clock shows.
-    wall: Duration,
+    /// What the clock shows.
+    shown: Shown,
 }
 
 /// Tries to settle, a second of virtual time apart. Failed jobs are tried again after a minute at
@@ -87,8 +89,9 @@ pub(super) fn run(plan: &Plan, seed: u64, number: u32, start: Start, acts: Vec<A
     let has_faults = plan.has_faults || !failing_opens.rules.is_empty();
     world.is_sound.store(!has_faults && !plan.is_tight, Ordering::Relaxed);
     world.is_slow.store(plan.is_slow, Ordering::Relaxed);
+    world.is_clock_wrong.store(plan.sets_clock_back(), Ordering::Relaxed);
     let world = Arc::new(world);
-    let end = Arc::new(Mutex::new(start.wall));
+    let end = Arc::new(Mutex::new(Shown { wall: start.wall, latest: start.wall }));
     let life = Life {
         world: Arc::clone(&world),
         databases,
@@ -114,15 +117,15 @@ pub(super) fn run(plan: &Plan, seed: u64, number: u32, start: Start, acts: Vec<A
     let settings = baton::Settings { time_max, ..settings };
     let set_end = Arc::clone(&end);
     let outcome = world::run(settings, move || {
-        let clock = Arc::clone(&life.world.env.clock);
+        let world = Arc::clone(&life.world);
         life.live();
-        let wall = clock.wall();
-        *set_end.lock().unwrap_or_else(PoisonError::into_inner) = wall;
+        let shown = world.shown();
+        *set_end.lock().unwrap_or_else(PoisonError::into_inner) = shown;
     });
     let moments = world.take_moments();
     let (fs, histories) = (world.fs.clone(), world.histories());
-    let wall = *end.lock().unwrap_or_else(PoisonError::into_inner);
-    End { outcome, fs, histories, moments, wall }
+    let shown = *end.lock().unwrap_or_else(PoisonError::into_inner);
+    End { outcome, fs, histories, moments, shown }
 }
 
 /// How a database is opened.
@@ -223,10 +226,13 @@ impl Life {
         if !self.is_new {
             for part in self.world.parts(home) {
                 let required = &self.required[part];
-                let seen = seen_by(&db.snapshot(), &db, self.world.part(part)).unwrap();
+                let taken = Taken::new(&self.world, &db);
+                let seen = seen_by(&taken.snapshot, &db, self.world.part(part)).unwrap();
+                let found = taken.contents(&db, self.world.part(part).names).unwrap();
                 let mut history = self.world.history(part);
                 let count = history.at(&seen, required, "recovered");
                 history.cut(count);
+                history.find(count, &found, taken.millis);
                 drop(history);
                 read_all(&self.world, part, &db, required, "recovered").unwrap();
             }
@@ -237,7 +243,11 @@ impl Life {
     fn try_open(&self, home: usize) -> Result<Db> {
         let Database { options, keyspaces, .. } = &self.databases[home];
         let builder = Db::builder(dir_of(home)).env(self.world.env.clone());
-        let builder = builder.options(options.clone());
+        let mut builder = builder.options(options.clone());
+        if self.run_seed.is_multiple_of(2) {
+            // Else it is known only when the options of its keyspace are.
+            builder = builder.key_order(Shortlex { name: "shortlex" });
+        }
         let db = builder.default_keyspace(keyspaces[0].1.clone()).open()?;
         for (name, options) in &keyspaces[1..] {
             db.keyspace(name, options.clone())?;
@@ -302,7 +312,11 @@ impl Life {
 
     /// Closes a database that has settled, while somebody holds what it had, or beside a fault.
     fn close(&self, home: usize, db: Db) {
-        let open = || self.try_open(home).unwrap();
+        let open = || {
+            // Who opens it in the same run is compared by what it has shown.
+            self.world.clock.go_right();
+            self.try_open(home).unwrap()
+        };
         self.world.crash_soon(2);
         match self.run_seed / 2 % 4 {
             0 => {
@@ -420,25 +434,29 @@ fn count_work(db: &Db) {
 
 impl End {
     /// Crashes in front of changes that were copied, each followed by a recovery.
-    pub(super) fn crash_at_moments(&self, rng: &mut Rng) {
+    pub(super) fn crash_at_moments(&self, plan: &Plan, rng: &mut Rng) {
         for moment in &self.moments {
             let histories = &self.histories;
+            let mut wall = || plan.wall_after(moment.shown.wall, Duration::ZERO, rng);
+            let walls = [wall(), wall()];
             // What the power leaves is most of what a process does.
             if rng.one_in(2) {
                 let how = (CrashPolicy::AllKept, rng.next());
-                crash_and_recover(moment, histories, Loss::Process, how);
+                crash_and_recover(moment, histories, Loss::Process, how, walls[0]);
             }
             let policy =
                 if moment.is_bare { CrashPolicy::AllLost } else { *rng.pick(&CrashPolicy::ALL) };
-            crash_and_recover(moment, histories, Loss::Power, (policy, rng.next()));
+            crash_and_recover(moment, histories, Loss::Power, (policy, rng.next()), walls[1]);
         }
     }
 
     /// What the next generation starts from: the end, or a crash.
-    pub(super) fn next(mut self, rng: &mut Rng) -> Start {
+    pub(super) fn next(mut self, plan: &Plan, rng: &mut Rng) -> Start {
         let outage = Duration::from_millis(rng.below(30_000));
         if self.moments.is_empty() || rng.one_in(3) {
-            let (fs, histories, wall) = (self.fs, self.histories, self.wall + outage);
+            let (fs, mut histories) = (self.fs, self.histories);
+            histories.iter_mut().for_each(|history| history.end_at(self.shown));
+            let wall = plan.wall_after(self.shown.wall, outage, rng);
             return Start { fs, histories, wall, is_new: false };
         }
         coverage::add("power lost", 1);
@@ -447,10 +465,11 @@ impl End {
         let fs = moment.fs.crash(policy, seed);
         for (history, promises) in self.histories.iter_mut().zip(moment.promises) {
             history.go_back(&promises);
+            history.end_at(moment.shown);
             let power = promises.power;
             history.promises = Promises { process: power.clone(), power, ..Promises::default() };
         }
-        let wall = moment.wall + outage;
+        let wall = plan.wall_after(moment.shown.wall, outage, rng);
         Start { fs, histories: self.histories, wall, is_new: false }
     }
 }

@@ -11,8 +11,9 @@ use std::time::Duration;
 use esker::Durability;
 use esker_base::baton;
 
+use super::clock::Shown;
 use super::coverage;
-use crate::state::{Bytes, How, State, Write};
+use crate::state::{Bytes, Contents, How, State, Write};
 
 /// The key that every batch appends its name to, by a merge: in the keyspace of the order, and in
 /// the one that loads go to. A load puts its name there instead, so that the names behind it are
@@ -40,6 +41,9 @@ pub(super) struct Part {
     pub(super) is_logged: bool,
 }
 
+/// What keyspaces hold, by their names.
+pub(super) type Found = BTreeMap<&'static str, Contents>;
+
 /// Events of one part.
 #[derive(Clone)]
 pub(super) struct History {
@@ -64,6 +68,9 @@ pub(super) struct History {
     states: Vec<State>,
     /// The most events that anybody has seen: what is learnt later came behind them.
     seen: usize,
+    /// What the clock showed at the latest before the database was closed or crashed, in milliseconds since
+    /// the epoch, until it is open again.
+    latest: u64,
 }
 
 /// Events that stay, at some moment, and those of which nobody knows yet.
@@ -135,6 +142,7 @@ impl History {
             order: Vec::new(),
             states: vec![state],
             seen: 0,
+            latest: 0,
         }
     }
 
@@ -258,6 +266,34 @@ impl History {
         let mut state = self.states[count].clone();
         state.pass_time(millis);
         state
+    }
+
+    /// The database ends when the clock shows this, or showed it at the latest.
+    pub(super) fn end_at(&mut self, shown: Shown) {
+        self.latest = self.latest.max(shown.millis());
+    }
+
+    /// It is open again with the first `count` events, and its keyspaces hold what `found` says, at that time
+    /// in milliseconds since the epoch. If the clock was set back meanwhile, what had expired is there again
+    /// where no compaction had met it.
+    pub(super) fn find(&mut self, count: usize, found: &Found, millis: u64) {
+        for state in &mut self.states[..=count] {
+            state.doubt(self.latest);
+        }
+        for (name, found) in found {
+            let (back, gone) = self.states[count].find(name, found, millis);
+            coverage::add("values that a clock brought back", back);
+            coverage::add("values that no clock could bring back", gone);
+        }
+        self.latest = 0;
+    }
+
+    /// How many values of the first `count` events had expired before the clock was set back, and would not
+    /// have by what it shows.
+    pub(super) fn behind_clock(&self, count: usize, shown: Shown) -> u64 {
+        let (wall, latest) = (shown.wall.as_millis() as u64, shown.millis());
+        let of = |name: &&str| self.states[count].expiries_of(name, wall, latest).len() as u64;
+        self.part.names.iter().map(of).sum()
     }
 
     /// Which of its own keys `client` has put and not deleted again, and which it has.

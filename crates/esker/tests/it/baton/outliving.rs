@@ -17,7 +17,7 @@ use super::reader::{Entries, check_cursor};
 use super::world::World;
 use crate::files::read_all;
 use crate::recovered::log_dir_of;
-use crate::state::Bytes;
+use crate::state::{Bytes, Turn};
 
 /// The keyspace whose tables are replaced behind cursors.
 const REPLACED: &str = "replaced";
@@ -33,6 +33,7 @@ pub(super) struct Outliving {
 /// A cursor and a scan, and what they show.
 struct Held {
     name: String,
+    turn: Turn,
     cursor: Cursor,
     scan: Scan,
     entries: Entries,
@@ -59,7 +60,8 @@ impl Outliving {
                 cursor.seek_to_first().unwrap();
             }
             let entries = view.scan::<&[u8]>(..).map(owned).collect();
-            Held { name: keyspace.name().to_string(), cursor, scan: view.iter(), entries }
+            let (name, turn) = (keyspace.name().to_string(), Turn::of(&keyspace.options().order));
+            Held { name, turn, cursor, scan: view.iter(), entries }
         };
         let cursors = keyspaces.iter().enumerate().map(hold).collect();
         replace("second");
@@ -121,7 +123,7 @@ impl Held {
             false => BTreeSet::new(),
         };
         let what = format!("{}, closed", self.name);
-        check_cursor(&mut self.cursor, self.entries.clone(), &ahead, &what).unwrap();
+        check_cursor(&mut self.cursor, self.entries.clone(), &ahead, (&what, self.turn)).unwrap();
         let (mut found, mut behind) = (Entries::new(), Entries::new());
         while let Some(entry) = self.scan.next() {
             found.push(owned(entry));

@@ -1,11 +1,14 @@
 //! Under which options a simulation runs, who takes part in it, and how its threads are picked.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use esker::env::{Fault, Operation, Rule, When};
 use esker::{Filter, KeyspaceOptions, Options, Order};
 use esker_base::baton::Policy;
 
+use super::clock::clock_error_between;
+use super::coverage;
 use super::filtering::BySign;
 use super::history::Part;
 use crate::model::choices;
@@ -36,6 +39,8 @@ pub(super) struct Plan {
     pub(super) has_log_dir: bool,
     pub(super) has_filter: bool,
     pub(super) has_unlogged: bool,
+    /// Whether the wall clock is set back now and then.
+    has_wrong_clock: bool,
     /// Whether memory is short, and tables take long to become durable.
     pub(super) is_tight: bool,
     /// Whether compactions take long, as their filters do.
@@ -69,13 +74,13 @@ impl Plan {
         let is_slow = has_filter && rng.one_in(2);
         let takes = if is_slow { FILTER_TAKES } else { Duration::ZERO };
         let filter = has_filter.then(|| Filter::new(BySign { takes }));
-        let order = choices::order(&mut rng);
+        let orders = orders(&mut rng, seed);
         let mut choices: Vec<(Options, KeyspaceChoices)> = Vec::new();
         for number in 0..u64::from(generation_count) {
             // Half of all seeds keep their options.
             let changes = number == 0 || seed.is_multiple_of(2);
             let one = changes.then(|| {
-                let mut one = choose(&mut rng, seed + number, &order, filter.as_ref());
+                let mut one = choose(&mut rng, seed + number, &orders, filter.as_ref());
                 one.1.retain(|(name, _)| has_unlogged || *name != UNLOGGED);
                 if is_slow {
                     one.1.iter_mut().for_each(|(_, one)| *one = without_upkeep(one.clone()));
@@ -95,6 +100,7 @@ impl Plan {
             has_faults: rng.one_in(3),
             has_filter,
             has_unlogged,
+            has_wrong_clock: Rng::new(!seed ^ 4).one_in(3),
             is_tight,
             is_slow,
             is_buffered: rng.one_in(6),
@@ -111,9 +117,29 @@ impl Plan {
         self.closes_one_in <= self.act_count * 100
     }
 
+    /// Whether a client may set the clock back. It goes by what its own database has seen of it.
+    pub(super) fn sets_clock_back(&self) -> bool {
+        self.has_wrong_clock && self.database_count == 1
+    }
+
+    /// What the wall clock shows when somebody opens what was left when it showed `wall`; if it was not set
+    /// back meanwhile, so long after.
+    pub(super) fn wall_after(&self, wall: Duration, outage: Duration, rng: &mut Rng) -> Duration {
+        if !self.has_wrong_clock || rng.one_in(2) {
+            return wall + outage;
+        }
+        coverage::add("clocks set back before an open", 1);
+        wall - clock_error_between(rng)
+    }
+
     /// What the database of that number is opened with; two databases never with the same.
     pub(super) fn choices(&self, generation: u32, database: u32) -> &(Options, KeyspaceChoices) {
         &self.choices[(generation + database) as usize % self.choices.len()]
+    }
+
+    /// Whether clients may do what takes its time.
+    pub(super) fn has_time(&self) -> bool {
+        !self.is_buffered && !self.closes() && !self.is_tight
     }
 
     /// How the threads of one generation are picked.
@@ -198,10 +224,20 @@ fn default_ttl(rng: &mut Rng) -> Option<Duration> {
 /// What a slow filter takes for a value.
 const FILTER_TAKES: Duration = Duration::from_secs(20);
 
+/// The orders of keyspaces, where they are not bytewise: the same in all generations.
+fn orders(rng: &mut Rng, seed: u64) -> BTreeMap<&'static str, Order> {
+    let a = *rng.pick(&[Turn::Reversed, Turn::Shortlex, Turn::Bytewise, Turn::Bytewise]);
+    // The other choices of a seed stay what they are without these.
+    let mut rng = Rng::new(!seed ^ 3);
+    let mut some = || *rng.pick(&[Turn::Shortlex, Turn::Bytewise, Turn::Bytewise]);
+    let (b, unlogged) = (some(), some());
+    [("a", a.order()), ("b", b.order()), (UNLOGGED, unlogged.order())].into()
+}
+
 fn choose(
     rng: &mut Rng,
     seed: u64,
-    order: &Order,
+    orders: &BTreeMap<&'static str, Order>,
     filter: Option<&Filter>,
 ) -> (Options, KeyspaceChoices) {
     let threads = 1 + rng.index(3);
@@ -215,7 +251,7 @@ fn choose(
     // Log segments are used again only where nothing must leave the disk.
     let has_deadlines = rng.one_in(2);
     let mut keyspace = |name: &'static str| {
-        let order = if name == "a" { order.clone() } else { Order::bytewise() };
+        let order = orders.get(name).cloned().unwrap_or_default();
         let compaction_filter = filter.filter(|_| name != ORDER).cloned();
         let options = choices::keyspace_options(rng);
         let delete_deadline = options.delete_deadline.filter(|_| has_deadlines);

@@ -3,12 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 
-use esker::{Cursor, Db, Result, Snapshot, SnapshotView};
+use esker::{Cursor, Db, Key, Result, Snapshot, SnapshotView, Value};
 
+use super::clock::Shown;
+use super::coverage;
 use super::filtering::{FILTERED, as_found};
-use super::history::{Id, ORDER_KEY, Part, Seen};
+use super::history::{Found, Id, ORDER_KEY, Part, Seen};
 use super::world::World;
-use crate::state::{Bounds, Bytes, State};
+use crate::state::{Bounds, Bytes, State, Turn};
 
 pub(super) const ALL: Bounds = (Bound::Unbounded, Bound::Unbounded);
 
@@ -28,19 +30,31 @@ pub(super) fn seen_by(snapshot: &Snapshot, db: &Db, part: Part) -> Result<Seen> 
 /// goes by that for whoever reads in it.
 pub(super) struct Taken {
     pub(super) snapshot: Snapshot,
-    millis: u64,
+    pub(super) millis: u64,
+    shown: Shown,
 }
 
 impl Taken {
     /// Taken again until no time passes meanwhile.
     pub(super) fn new(world: &World, db: &Db) -> Self {
         loop {
-            let before = world.millis();
+            let shown = world.shown();
             let snapshot = db.snapshot();
-            if world.millis() == before {
-                return Self { snapshot, millis: before };
+            if world.millis() == shown.millis() {
+                return Self { snapshot, millis: shown.millis(), shown };
             }
         }
+    }
+
+    /// What keyspaces hold, read once.
+    pub(super) fn contents(&self, db: &Db, names: &[&'static str]) -> Result<Found> {
+        let one = |name: &&'static str| {
+            let keyspace = db.existing_keyspace(name)?.expect("nobody drops the shared keyspaces");
+            let entries = self.snapshot.keyspace(&keyspace).iter();
+            let contents = entries.map(owned).collect::<Result<_>>()?;
+            Ok((*name, contents))
+        };
+        names.iter().map(one).collect()
     }
 }
 
@@ -61,6 +75,7 @@ pub(super) fn state_of(
     let seen = seen_by(&taken.snapshot, db, world.part(part))?;
     let mut history = world.history(part);
     let count = history.at(&seen, required, "snapshot");
+    coverage::add("values that stay expired", history.behind_clock(count, taken.shown));
     Ok(history.state(count, taken.millis))
 }
 
@@ -76,6 +91,8 @@ pub(super) fn read_all(
     let state = state_of(world, part, db, &taken, required)?;
     for name in world.part(part).names {
         let expected = state.between(name, &ALL);
+        let is_own_order = state.turn_of(name) == Turn::Shortlex && !is_bytewise(&expected);
+        coverage::add("scans in an order of the user's own", u64::from(is_own_order));
         read_view(&taken.snapshot, db, name, expected, &format!("{when}, {name}"))?;
     }
     Ok(())
@@ -148,15 +165,16 @@ pub(super) fn check_range(
     expected: Entries,
     what: &str,
 ) -> Result<Entries> {
-    let own = |entry: Result<(esker::Key, esker::Value)>| {
-        entry.map(|(key, value)| (Bytes::from(&*key), Bytes::from(&*value)))
-    };
-    let found: Entries = view.scan(bounds.clone()).map(own).collect::<Result<_>>()?;
+    let found: Entries = view.scan(bounds.clone()).map(owned).collect::<Result<_>>()?;
     let expected = compare(&found, expected, what);
-    let mut found: Entries = view.scan(bounds.clone()).rev().map(own).collect::<Result<_>>()?;
+    let mut found: Entries = view.scan(bounds.clone()).rev().map(owned).collect::<Result<_>>()?;
     found.reverse();
     assert_same(&found, &expected, &format!("{what}, backwards"));
     Ok(expected)
+}
+
+fn owned(entry: Result<(Key, Value)>) -> Result<(Bytes, Bytes)> {
+    entry.map(|(key, value)| (Bytes::from(&*key), Bytes::from(&*value)))
 }
 
 /// Takes `cursor` on from where it stands to the end, over the keys of `ahead`; then reads all of it,
@@ -165,7 +183,7 @@ pub(super) fn check_cursor(
     cursor: &mut Cursor,
     expected: Entries,
     ahead: &BTreeSet<Bytes>,
-    name: &str,
+    (name, turn): (&str, Turn),
 ) -> Result<()> {
     let mut rest = Entries::new();
     while cursor.is_valid() {
@@ -187,23 +205,25 @@ pub(super) fn check_cursor(
     }
     found.reverse();
     assert_same(&found, &expected, &format!("{name}, by a cursor, backwards"));
-    check_seeks(cursor, &expected, name)?;
+    check_seeks(cursor, &expected, (name, turn))?;
     let ahead = expected.into_iter().filter(|(key, _)| ahead.contains(key)).collect();
     assert_same(&rest, &ahead, &format!("{name}, by a cursor that stood somewhere"));
     Ok(())
 }
 
 /// Seeks to some entries and beside them, from both sides, and turns round there.
-fn check_seeks(cursor: &mut Cursor, expected: &Entries, name: &str) -> Result<()> {
-    if expected.len() < 2 || is_reversed(expected) {
+fn check_seeks(cursor: &mut Cursor, expected: &Entries, (name, turn): (&str, Turn)) -> Result<()> {
+    if expected.len() < 2 || turn == Turn::Reversed {
         // What is beside a key in that order has no name.
         return Ok(());
     }
+    let is_own_order = turn == Turn::Shortlex && !is_bytewise(expected);
+    coverage::add("cursors over an order of the user's own", u64::from(is_own_order));
     let at = |cursor: &Cursor| cursor.is_valid().then(|| Bytes::from(cursor.key()));
     let key =
         |place: Option<usize>| place.and_then(|place| expected.get(place)).map(|one| one.0.clone());
     for (place, (own, _)) in expected.iter().enumerate().step_by(7) {
-        let behind = [own, b"\0".as_slice()].concat();
+        let behind = key_behind(own, turn);
         let is_next = expected.get(place + 1).is_some_and(|(next, _)| **next == *behind);
         let next = if is_next { place + 2 } else { place + 1 };
         cursor.seek(own)?;
@@ -229,8 +249,24 @@ fn check_seeks(cursor: &mut Cursor, expected: &Entries, name: &str) -> Result<()
     Ok(())
 }
 
-fn is_reversed(entries: &Entries) -> bool {
-    entries.windows(2).any(|pair| pair[1].0 < pair[0].0)
+/// The key that comes right behind `key`, in an order that has one.
+fn key_behind(key: &[u8], turn: Turn) -> Vec<u8> {
+    if turn == Turn::Bytewise {
+        return [key, b"\0"].concat();
+    }
+    // The next one of the same length, or the first that is longer.
+    let mut behind = key.to_vec();
+    for byte in behind.iter_mut().rev() {
+        *byte = byte.wrapping_add(1);
+        if *byte != 0 {
+            return behind;
+        }
+    }
+    vec![0; key.len() + 1]
+}
+
+fn is_bytewise(entries: &Entries) -> bool {
+    entries.is_sorted_by(|a, b| a.0 < b.0)
 }
 
 /// Compares `found` with `expected`; returns that with what the filter has done.

@@ -1,8 +1,10 @@
 //! A crash in the middle of a run, and what is found afterwards.
 
 use esker::env::{CrashPolicy, FileSystem as _, MemoryFileSystem};
-use esker::{Db, RecoveryMode};
+use esker::{Db, Keyspace, RecoveryMode};
 use esker_base::checksum::checksum64;
+use esker_table::Compression;
+use esker_tree::Manifest;
 
 use super::checkup::{Patient, contained, write_some_more};
 use super::coverage;
@@ -14,12 +16,11 @@ use super::world::Moment;
 use crate::directory::{assert_exact, assert_tidy};
 use crate::random::Rng;
 use crate::reading::{assert_contents, contents, difference};
-use crate::recovered::{Loss, env_at, log_dir_of, open_in, options_in};
+use crate::recovered::{Loss, log_dir_of};
 use crate::state::{Contents, State};
 use crate::tally::Tally;
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 use std::time::Duration;
 
 /// Crashes, each followed by a recovery and a comparison.
@@ -32,6 +33,7 @@ pub(super) fn crash_and_recover(
     histories: &[History],
     loss: Loss,
     (policy, seed): (CrashPolicy, u64),
+    wall: Duration,
 ) {
     let when = format!("{loss:?}, {policy:?} of {seed}, before {}", moment.next);
     let fs = match loss {
@@ -46,8 +48,9 @@ pub(super) fn crash_and_recover(
     let mut histories = histories.to_vec();
     for (history, promises) in histories.iter_mut().zip(&moment.promises) {
         history.go_back(promises);
+        history.end_at(moment.shown);
     }
-    recover((&fs, moment.wall), &histories, required, (ends, &when));
+    recover((&fs, wall), &histories, required, (ends, &when));
     CRASHES.add(1);
 }
 
@@ -63,20 +66,21 @@ pub(super) fn recover<'a>(
     let homes: BTreeSet<usize> = histories.iter().map(|history| history.part.home).collect();
     for home in homes.iter().copied() {
         let when = format!("{when}, database {home}");
-        let (dir, env) = (dir_of(home), env_at(Arc::new(fs.clone()), wall));
+        let (dir, millis) = (dir_of(home), wall.as_millis() as u64);
         let before = ends.then(|| fs.snapshot());
-        let db = open_in(&dir, &env, &options_in(&dir, fs));
+        let db = Patient { fs, dir: &dir, wall }.open(RecoveryMode::default());
         let db = db.unwrap_or_else(|error| panic!("{when}: {error:?}"));
         let parts = parts.iter().filter(|(history, _)| history.part.home == home);
         let found = parts.map(|(history, required)| {
             let mut history = History::clone(history);
             let seen = seen_by(&db.snapshot(), &db, history.part).unwrap();
             let count = history.at(&seen, required, &when);
+            let one = |name: &&'static str| (*name, contents(&shared(&db, name)).unwrap());
+            history.find(count, &history.part.names.iter().map(one).collect(), millis);
             (history, count)
         });
         let found: Vec<(History, usize)> = found.collect();
         let compare = |db: &Db, when: &str| {
-            let millis = env.clock.wall().as_millis() as u64;
             found.iter().for_each(|(history, count)| {
                 compare(db, history.part, &history.state(*count, millis), (ends, when));
             });
@@ -91,7 +95,8 @@ pub(super) fn recover<'a>(
         assert_tidy(&db, fs, &when);
         compare(&db, &format!("{when}, settled"));
         db.close().unwrap();
-        assert_exact(fs, dir_of(home).as_ref(), &when);
+        assert_exact(fs, dir.as_ref(), &when);
+        count_zstandard(fs, &dir);
         coverage::add("recoveries that left nothing", 1);
         let mut rng = Rng::new(checksum64(wall.as_millis() as u64, when.as_bytes()));
         if rng.one_in(5) {
@@ -117,10 +122,26 @@ fn check_up(patient: &Patient<'_>, rng: &mut Rng, when: &str) {
     patient.check_damaged(&expected, rng, when);
 }
 
+fn shared(db: &Db, name: &str) -> Keyspace {
+    db.existing_keyspace(name).unwrap().expect("it was created before")
+}
+
+/// Counts the tables of a closed database that are compressed by Zstandard, which takes a feature.
+fn count_zstandard(fs: &MemoryFileSystem, dir: &str) {
+    let catalog = Manifest::recover(fs, dir.as_ref()).unwrap().expect("there is one").catalog;
+    let tables = catalog.keyspaces.values().flat_map(|state| state.tables.values());
+    let tables = tables.map(|table| &table.properties);
+    let tables = tables.filter(|table| table.compression == Compression::Zstd);
+    let tables: Vec<_> = tables.collect();
+    let has_dictionary = tables.iter().filter(|table| table.extras.dictionary.is_some());
+    coverage::add("tables with Zstandard", tables.len() as u64);
+    coverage::add("tables with a dictionary", has_dictionary.count() as u64);
+}
+
 /// Compares what the keyspaces of a part hold with `state`, read once, or if it `is_thorough` in every way.
 fn compare(db: &Db, part: Part, state: &State, (is_thorough, when): (bool, &str)) {
     for name in part.names {
-        let keyspace = db.existing_keyspace(name).unwrap().expect("it was created before");
+        let keyspace = shared(db, name);
         let written = state.contents(name);
         let found = contents(&keyspace).unwrap();
         let written = written.iter().map(|(key, value)| (key.clone(), value.clone()));

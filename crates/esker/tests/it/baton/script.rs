@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use esker::{Durability, KeyspaceOptions};
 
+use super::clock::clock_error;
 use super::filtering::FILTERED;
 use super::history::{ORDER_KEY, TOGGLED};
 use super::plan::{PANIC_COUNT, Plan, RULE_COUNT, SHARED, UNLOGGED, without_upkeep};
@@ -69,6 +70,8 @@ pub(super) enum Op {
     Pause(Duration),
     Sync,
     Sleep(Duration),
+    /// Sets the wall clock back.
+    SetBack(Duration),
     /// Does nothing for long, and has a crash tried at the end of it.
     Rest,
     /// One more way for the files to go wrong, by its number.
@@ -191,6 +194,10 @@ fn op(plan: &Plan, client: u32, rng: &mut Rng) -> Op {
         let kind = panics.unwrap_or_else(|| rng.index(RULE_COUNT));
         return if rng.one_in(3) { Op::Heal } else { Op::Spoil(kind, rng.next()) };
     }
+    if plan.sets_clock_back() && rng.one_in(8) {
+        let ages = plan.has_time() && rng.one_in(3);
+        return if ages { age(rng) } else { Op::SetBack(clock_error(rng)) };
+    }
     match rng.below(107) {
         0..=34 => {
             let durability = [Durability::Buffered, Durability::Process, Durability::Power];
@@ -230,11 +237,7 @@ fn op(plan: &Plan, client: u32, rng: &mut Rng) -> Op {
             _ => Steer::Leave,
         }),
         89..=90 if !plan.is_buffered => Op::Temporary(temporary(rng)),
-        // They take their time.
-        91 | 106 if !plan.is_buffered && !plan.closes() && !plan.is_tight => {
-            let way = *rng.pick(&Loading::ALL);
-            if rng.one_in(2) { Op::Age(way) } else { Op::Forget(way) }
-        }
+        91 | 106 if plan.has_time() => age(rng),
         92 if plan.is_slow => Op::Rest,
         92 => match rng.below(3000) {
             0..1000 => Op::Settle,
@@ -251,6 +254,11 @@ fn op(plan: &Plan, client: u32, rng: &mut Rng) -> Op {
         100..=101 if !plan.closes() => Op::Intrude(*rng.pick(&Stranger::ALL)),
         _ => Op::Sleep(Duration::from_millis(rng.below(4000))),
     }
+}
+
+fn age(rng: &mut Rng) -> Op {
+    let way = *rng.pick(&Loading::ALL);
+    if rng.one_in(2) { Op::Age(way) } else { Op::Forget(way) }
 }
 
 fn temporary(rng: &mut Rng) -> Temporary {

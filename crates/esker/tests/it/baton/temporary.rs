@@ -13,7 +13,7 @@ use super::coverage;
 use super::reader::{Entries, check_cursor};
 use crate::outside::OUTSIDE;
 use crate::reading::contents;
-use crate::state::merge_operator;
+use crate::state::{Turn, merge_operator};
 
 /// What is done to a keyspace before it goes.
 #[derive(Clone, Copy, Debug)]
@@ -63,11 +63,11 @@ impl Client {
             let found = contents(&again)?;
             assert!(found.is_empty(), "{name} has come again with {} entries", found.len());
             fill(&again, how.value_bytes / 2)?;
-            check_cursor(&mut cursor, entries, &BTreeSet::new(), &name)?;
+            check_cursor(&mut cursor, entries, &BTreeSet::new(), (&name, Turn::Bytewise))?;
             return self.db.drop_keyspace(&again);
         }
         drop(snapshot);
-        check_cursor(&mut cursor, entries, &BTreeSet::new(), &name)
+        check_cursor(&mut cursor, entries, &BTreeSet::new(), (&name, Turn::Bytewise))
     }
 
     /// Moves tables that an ingest has left behind, since it was cut short or could not remove them,

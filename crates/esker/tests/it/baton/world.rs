@@ -9,12 +9,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use esker::env::{
-    Clock, Env, Event, Fault, FaultFileSystem, FileSystem as _, IoError, JoinHandle,
-    MemoryFileSystem, Operation, Threads,
+    Env, Event, Fault, FaultFileSystem, FileSystem as _, IoError, JoinHandle, MemoryFileSystem,
+    Operation, Threads,
 };
 use esker_base::baton::{self, Outcome, Settings};
 use esker_base::sync;
 
+use super::clock::{BatonClock, Shown};
 use super::coverage;
 use super::history::{History, Part, Promises};
 use super::script::SHORT_MILLIS;
@@ -48,24 +49,6 @@ const BUFFERED_MAX_IF_SLOW: Duration = Duration::from_secs(60);
 /// moments of others should not all be in their beginning.
 const MOMENT_ONE_IN: [u64; 4] = [8, 24, 60, 200];
 
-/// Time of the run, and where the wall clock stood when it began.
-#[derive(Debug)]
-struct BatonClock(Duration);
-
-impl Clock for BatonClock {
-    fn now(&self) -> Duration {
-        baton::now()
-    }
-
-    fn wall(&self) -> Duration {
-        self.0 + baton::now()
-    }
-
-    fn sleep(&self, duration: Duration) {
-        baton::sleep(duration);
-    }
-}
-
 /// Threads of the run.
 #[derive(Debug)]
 struct BatonThreads;
@@ -90,8 +73,8 @@ pub(super) struct Moment {
     pub(super) fs: MemoryFileSystem,
     /// Of each part.
     pub(super) promises: Vec<Promises>,
-    /// What the wall clock showed.
-    pub(super) wall: Duration,
+    /// What the clock showed.
+    pub(super) shown: Shown,
     /// What was about to happen.
     pub(super) next: String,
     /// Whether nothing of what is not durable may be left if the power goes, so that what was promised
@@ -102,6 +85,7 @@ pub(super) struct Moment {
 /// What the threads of one generation share, beside the databases.
 pub(super) struct World {
     pub(super) env: Env,
+    pub(super) clock: Arc<BatonClock>,
     pub(super) fs: MemoryFileSystem,
     pub(super) faults: FaultFileSystem,
     /// Held during a load, and until it has been seen, so that of two loads one is known before the
@@ -120,6 +104,8 @@ pub(super) struct World {
     pub(super) is_sound: AtomicBool,
     /// Whether filters take long.
     pub(super) is_slow: AtomicBool,
+    /// Whether clients set the clock back.
+    pub(super) is_clock_wrong: AtomicBool,
     /// Databases that somebody closes while others work.
     closing: Mutex<Vec<usize>>,
 }
@@ -135,16 +121,17 @@ impl World {
         wall: Duration,
         seed: u64,
     ) -> Self {
-        let clock = Arc::new(BatonClock(wall));
+        let clock = Arc::new(BatonClock::new(wall));
         let faults = FaultFileSystem::new(Arc::new(fs.clone()), clock.clone());
         let env = Env {
             fs: Arc::new(faults.clone()),
-            clock,
+            clock: clock.clone(),
             threads: Arc::new(BatonThreads),
             random: Env::memory(seed).random,
         };
         Self {
             env,
+            clock,
             fs,
             faults,
             loading: sync::Mutex::new(()),
@@ -155,6 +142,7 @@ impl World {
             soon: Arc::default(),
             is_sound: AtomicBool::new(false),
             is_slow: AtomicBool::new(false),
+            is_clock_wrong: AtomicBool::new(false),
             closing: Mutex::default(),
         }
     }
@@ -163,7 +151,7 @@ impl World {
     /// in front of some.
     pub(super) fn observe(&self, seed: u64) {
         let (fs, histories) = (self.fs.clone(), self.histories.clone());
-        let (moments, clock) = (Arc::clone(&self.moments), Arc::clone(&self.env.clock));
+        let (moments, clock) = (Arc::clone(&self.moments), Arc::clone(&self.clock));
         let (buffered_max, soon) = (self.buffered_max(), Arc::clone(&self.soon));
         let mut rng = Rng::new(seed);
         let one_in = *rng.pick(&MOMENT_ONE_IN);
@@ -175,7 +163,7 @@ impl World {
                 // As Linux does: what was written still reads so, and never becomes durable.
                 fs.forget_unsynced(&event.path);
             }
-            let wall = clock.wall();
+            let shown = clock.shown();
             let mut moments = locked(&moments);
             // What is done whole or not at all is done by an edit.
             let is_edit = event.path.extension().is_some_and(|e| e == "manifest");
@@ -191,7 +179,7 @@ impl World {
             if is_soon || (is_chosen && moments.len() < MOMENT_COUNT_MAX) {
                 let promises = promises(&histories, buffered_max);
                 let next = format!("{:?} of {}", event.operation, event.path.display());
-                moments.push(Moment { fs: fs.snapshot(), promises, wall, next, is_bare: false });
+                moments.push(Moment { fs: fs.snapshot(), promises, shown, next, is_bare: false });
             }
         });
     }
@@ -243,8 +231,8 @@ impl World {
     /// A crash is tried at this moment, whatever comes next.
     pub(super) fn take_moment(&self, next: &str) {
         let promises = promises(&self.histories, self.buffered_max());
-        let (fs, wall, next) = (self.fs.snapshot(), self.env.clock.wall(), next.to_owned());
-        locked(&self.moments).push(Moment { fs, promises, wall, next, is_bare: true });
+        let (fs, shown, next) = (self.fs.snapshot(), self.clock.shown(), next.to_owned());
+        locked(&self.moments).push(Moment { fs, promises, shown, next, is_bare: true });
     }
 
     /// That of a part, by its number; of those with a log it is that of the database.
@@ -265,9 +253,13 @@ impl World {
         self.histories.iter().map(|one| locked(one).clone()).collect()
     }
 
+    pub(super) fn shown(&self) -> Shown {
+        self.clock.shown()
+    }
+
     /// The time that expiry goes by, in milliseconds since the epoch.
     pub(super) fn millis(&self) -> u64 {
-        self.env.clock.wall().as_millis() as u64
+        self.shown().millis()
     }
 
     /// When a value expires that is written now: what the script has is a time, or if it is short,

@@ -87,8 +87,3 @@ fn upkeep(rng: &mut Rng, compaction: CompactionPolicy) -> KeyspaceOptions {
         ..KeyspaceOptions::default()
     }
 }
-
-/// The order of a new keyspace.
-pub(crate) fn order(rng: &mut Rng) -> Order {
-    if rng.one_in(4) { Order::reverse_bytewise() } else { Order::bytewise() }
-}
