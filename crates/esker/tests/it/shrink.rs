@@ -25,8 +25,9 @@ pub(crate) fn run_shrinking_steps(count: usize, test: impl Fn(&[usize])) {
     run_shrinking(&steps, |number| format!("step {number}"), test);
 }
 
-/// Runs `test` with `items`; if it fails, prints a shorter list with which it fails too, and fails.
-/// `ESKER_SHRINK=0` spares the search for it.
+/// Runs `test` with `items`; if it fails, prints a shorter list with which it fails too, runs it with
+/// that, and fails. `ESKER_SHRINK=0` spares the search for it. A `test` may shorten lists of its own:
+/// nothing is shortened while another list is.
 pub(crate) fn run_shrinking<T: Clone>(
     items: &[T],
     show: impl Fn(&T) -> String,
@@ -34,18 +35,15 @@ pub(crate) fn run_shrinking<T: Clone>(
 ) {
     let attempt = |items: &[T]| catch_unwind(AssertUnwindSafe(|| test(items)));
     let Err(panic) = attempt(items) else { return };
-    if std::env::var("ESKER_SHRINK").is_ok_and(|wants| wants == "0") {
+    if is_shrinking() || std::env::var("ESKER_SHRINK").is_ok_and(|wants| wants == "0") {
         std::panic::resume_unwind(panic);
     }
     IS_SHRINKING.set(true);
     let small = shrink(items, |items| attempt(items).is_err());
     IS_SHRINKING.set(false);
     let lines: Vec<String> = small.iter().map(show).collect();
-    eprintln!(
-        "{} of {} operations are enough for a failure:\n{}",
-        small.len(),
-        items.len(),
-        lines.join("\n")
-    );
-    std::panic::resume_unwind(panic);
+    eprintln!("{} of {} are enough for a failure:\n{}", small.len(), items.len(), lines.join("\n"));
+    // What is said last is of these, and what the test itself shortens is what is left of these.
+    let of_small = attempt(&small).err();
+    std::panic::resume_unwind(of_small.unwrap_or(panic));
 }

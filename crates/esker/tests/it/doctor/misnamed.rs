@@ -1,14 +1,16 @@
 //! Files that are intact and have each other's names, or none that is theirs: a repair loses nothing.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use esker::doctor::RepairOptions;
-use esker::env::Env;
+use esker::env::{Env, MemoryFileSystem};
 use esker::{Db, Options, TableWriter, TableWriterOptions};
 
 use super::repair::check;
 use super::sample::{DIR, Files, Left, Sample};
 use crate::random::{Rng, for_each_seed};
+use crate::shrink::run_shrinking;
 
 /// Gives each of `names` the bytes of the next one.
 fn turn(files: Files<'_>, names: &[String]) {
@@ -27,27 +29,39 @@ fn of_kinds(files: Files<'_>, suffixes: &[&str]) -> Vec<String> {
 fn files_that_have_each_others_names_cost_nothing() {
     for_each_seed("files_that_have_each_others_names_cost_nothing", 6, |seed| {
         for left in [Left::Closed, Left::Abandoned] {
-            let sample = Sample::new(seed, left);
-            let files = sample.files();
-            let original = files.everything();
-            let all = of_kinds(files, &[".table", ".blob", ".log"]);
+            let memory = MemoryFileSystem::new(seed);
+            let sample = Sample::over(Arc::new(memory.clone()), seed, left);
+            let all = of_kinds(sample.files(), &[".table", ".blob", ".log"]);
             let mut rng = Rng::new(seed);
             for count in [2, 2, 3, all.len()] {
                 let mut names = all.clone();
                 let names: Vec<String> =
                     (0..count).map(|_| names.swap_remove(rng.index(names.len()))).collect();
-                turn(files, &names);
-                let report = check(&sample, &original, &format!("{left:?}: {names:?}"));
-                assert!(report.lost.is_empty(), "{names:?}: {report}");
-                // A segment of the log that waits to be used again is needed by nobody.
-                assert!((count - 1..=count).contains(&report.notes.len()), "{report}");
-                for note in &report.notes {
-                    let name = note.split_once(' ').expect("a name and what it says").0;
-                    assert!(report.set_aside.iter().any(|aside| aside == name), "{report}");
-                }
+                run_shrinking(&names, String::clone, |names| {
+                    let sample = sample.with(Arc::new(memory.snapshot()));
+                    check_turned(&sample, names, &format!("{left:?}: {names:?}"));
+                });
             }
         }
     });
+}
+
+fn check_turned(sample: &Sample, names: &[String], when: &str) {
+    let count = names.len();
+    if count < 2 {
+        // All files have their own names.
+        return;
+    }
+    let original = sample.files().everything();
+    turn(sample.files(), names);
+    let report = check(sample, &original, when);
+    assert!(report.lost.is_empty(), "{when}: {report}");
+    // A segment of the log that waits to be used again is needed by nobody.
+    assert!((count - 1..=count).contains(&report.notes.len()), "{when}: {report}");
+    for note in &report.notes {
+        let name = note.split_once(' ').expect("a name and what it says").0;
+        assert!(report.set_aside.iter().any(|aside| aside == name), "{when}: {report}");
+    }
 }
 
 #[test]

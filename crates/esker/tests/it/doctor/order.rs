@@ -18,6 +18,7 @@ use esker_tree::{Manifest, RunId, TablePlace};
 
 use super::sample::{DIR, Files};
 use crate::random::{Rng, for_each_seed};
+use crate::shrink::run_shrinking;
 
 /// Keys with the sequence numbers of their entries, and range tombstones: start, end and number.
 #[derive(Clone, Default, Debug)]
@@ -278,6 +279,17 @@ fn tables_of_other_keyspaces_are_kept_as_they_are() {
     assert!(Files(&env).verify().is_sound(), "{report}");
 }
 
+/// So many tables of `writes`, each with its place, without those that have no entries.
+fn tables_of(count: usize, writes: &[(usize, Table)]) -> Vec<Table> {
+    let mut tables = vec![Table::default(); count];
+    for (place, write) in writes {
+        tables[*place].entries.extend(write.entries.iter().cloned());
+        tables[*place].ranges.extend(write.ranges.iter().cloned());
+    }
+    tables.retain(|table| !table.entries.is_empty());
+    tables
+}
+
 /// The doctor against a comparison of everything with everything.
 #[test]
 fn whatever_the_runs_hold_their_order_is_told_and_set_right() {
@@ -285,28 +297,33 @@ fn whatever_the_runs_hold_their_order_is_told_and_set_right() {
     for_each_seed("whatever_the_runs_hold_their_order_is_told_and_set_right", 300, |seed| {
         let mut rng = Rng::new(seed);
         let count = 2 + rng.index(2);
-        let mut tables = vec![Table::default(); count];
+        // Of each the place of its table.
+        let mut writes = Vec::new();
         // Each number is given once, mostly to a run that may have it.
         let is_mixed = rng.one_in(2);
         for seqno in 1..=4 + rng.below(8) {
             let key = |rng: &mut Rng| vec![b'a' + rng.below(6) as u8];
             let place =
                 if is_mixed { rng.index(count) } else { (12 - seqno as usize) * count / 12 };
-            let table = &mut tables[place];
             if rng.one_in(4) {
                 let (start, end) = (key(&mut rng), key(&mut rng));
                 if start < end {
-                    table.ranges.push((start, end, seqno));
+                    let ranges = vec![(start, end, seqno)];
+                    writes.push((place, Table { ranges, ..Table::default() }));
                     continue;
                 }
             }
-            table.entries.insert((key(&mut rng), std::cmp::Reverse(seqno)));
+            let entries = BTreeSet::from([(key(&mut rng), std::cmp::Reverse(seqno))]);
+            writes.push((place, Table { entries, ..Table::default() }));
         }
-        tables.retain(|table| !table.entries.is_empty());
-        let expected = misplaced(&tables);
-        let count = if expected.is_empty() { &right } else { &wrong };
-        count.set(count.get() + 1);
-        check(&tables, &expected);
+        let show = |write: &(usize, Table)| format!("{write:?}");
+        run_shrinking(&writes, show, |writes| {
+            let tables = tables_of(count, writes);
+            let expected = misplaced(&tables);
+            let count = if expected.is_empty() { &right } else { &wrong };
+            count.set(count.get() + 1);
+            check(&tables, &expected);
+        });
     });
     assert!(20 < right.get() && 20 < wrong.get(), "{right:?} right, {wrong:?} wrong");
 }
