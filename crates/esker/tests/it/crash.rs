@@ -19,7 +19,7 @@ use esker::{Durability, Error, ErrorKind, KeyspaceOptions};
 
 use crate::directory::assert_exact;
 use crate::journal::Marks;
-use crate::random::{Rng, budget, for_each_seed};
+use crate::random::{Rng, for_each_seed};
 use crate::recovered::{
     DIR, Loss, env_of, env_over, go_on, log_dir_of, open, options_over, recover,
 };
@@ -108,7 +108,7 @@ fn crash_in(profile: &Profile, steps: &[Step], seed: u64) {
         for policy in CrashPolicy::ALL {
             let count = match policy {
                 CrashPolicy::AllLost | CrashPolicy::AllKept => 1,
-                _ => SEEDS_PER_POLICY * budget(),
+                _ => SEEDS_PER_POLICY,
             };
             for _ in 0..count {
                 let crash_seed = rng.next();
