@@ -1,5 +1,6 @@
 //! What the system keeps a copy of, on a real file system.
 
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -57,6 +58,13 @@ fn copied(path: &Path, len: u64) -> Option<usize> {
     Some(count)
 }
 
+/// Says that `test` has not looked at copies, and counts as passed all the same. Not by a macro: what
+/// those print of a test that passes is shown to nobody, and `.ci/run` looks for this.
+fn skipped(test: &str) {
+    let why = "nothing says here what the system has a copy of";
+    drop(writeln!(std::io::stdout(), "{test}: SKIPPED, not passed: {why}"));
+}
+
 fn entry(number: u32) -> Entry {
     Entry::put(format!("{number:05}").as_bytes(), 1, &[number as u8; 4_000])
 }
@@ -101,6 +109,8 @@ fn last_reader_leaves_no_copy_of_what_it_has_passed() {
     let after = copied(&path, passed_bytes);
     if let (Some(before), Some(after)) = (before, after) {
         assert!(after <= before / 4, "{after} of {before}");
+    } else {
+        skipped("last_reader_leaves_no_copy_of_what_it_has_passed");
     }
     read_all(Blocks::ReadLast);
 }
@@ -122,6 +132,8 @@ fn file_whose_sync_was_begun_keeps_its_copy_and_its_bytes() {
     if let Some(count) = copied(&path, 4 * len) {
         // Some that were durable at once may be gone.
         assert!(40 <= count, "{count} of 46");
+    } else {
+        skipped("file_whose_sync_was_begun_keeps_its_copy_and_its_bytes");
     }
     file.sync_data().unwrap();
     let mut bytes = vec![0; 4 * piece.len()];
