@@ -9,7 +9,7 @@ use crate::arguments::Arguments;
 use crate::check::Checked;
 use crate::driver::{Driver, Outcome, Place, Settings, kill};
 use crate::expected::Expected;
-use crate::{Result, block_log, control, failing_sync, outside, say};
+use crate::{Result, block_log, control, failing_sync, outside, say, small_memory};
 
 /// A mode.
 struct Mode {
@@ -33,7 +33,7 @@ const MODES: [Mode; 9] = [
         on: &["tmpfs", "ext2", "ext4", "xfs", "btrfs"],
     },
     Mode { name: "few-fds", runs: 3, drive: outside::few_descriptors, on: &[] },
-    Mode { name: "small-memory", runs: 3, drive: outside::small_memory, on: &[] },
+    Mode { name: "small-memory", runs: 10, drive: small_memory::small_memory, on: &[] },
     Mode { name: "failing-sync", runs: 20, drive: failing_sync::failing_syncs, on: &[] },
     Mode { name: CONTROL, runs: 200, drive: control::cuts, on: &["ext4", "xfs"] },
 ];

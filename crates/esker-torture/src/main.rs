@@ -24,6 +24,7 @@ mod layout;
 mod leave_out;
 mod outside;
 mod random;
+mod small_memory;
 mod sys;
 mod watchdog;
 mod work;

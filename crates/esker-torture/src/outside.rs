@@ -1,4 +1,4 @@
-//! Modes with outside requirements: a tracer, root, a loop device, a limit, a control group.
+//! Modes with outside requirements: a tracer, root, a loop device, a limit.
 
 use std::path::Path;
 use std::process::{Child, Command};
@@ -281,37 +281,4 @@ fn shortages(driver: &mut Driver, run: u64, child: &Child, expected: Expected) -
 fn limit_descriptors(child: &Child, limit: Rlimit, when: &str) -> Result<()> {
     let set = prlimit(Some(pid_of(child, when)?), Resource::Nofile, limit);
     set.map(drop).map_err(|error| format!("{when}: cannot limit descriptors: {error}"))
-}
-
-/// Less memory than the program wants; the system may kill it.
-pub(crate) fn small_memory(driver: &mut Driver) -> Result<Outcome> {
-    let group = Path::new("/sys/fs/cgroup/memory").join(format!("esker-{}", std::process::id()));
-    if !is_root() || std::fs::create_dir(&group).is_err() {
-        let why = "it makes a memory control group (version 1), and cannot here";
-        return Ok(Outcome::Skipped(why.to_owned()));
-    }
-    let result = in_group(driver, &group);
-    drop(std::fs::remove_dir(&group));
-    result
-}
-
-fn in_group(driver: &mut Driver, group: &Path) -> Result<Outcome> {
-    let mut killed = 0;
-    for run in driver.numbers(driver.settings.runs) {
-        driver.begin("", run, 1);
-        let place = Place::new(&driver.scratch, run);
-        let limit = (12 + driver.random.below(24)) << 20;
-        let when = driver.enter(run, &format!("{limit} bytes of memory"));
-        let path = group.join("memory.limit_in_bytes");
-        std::fs::write(path, limit.to_string()).map_err(|error| format!("{when}: {error}"))?;
-        let join = format!("echo $$ > {}/cgroup.procs; exec \"$0\" \"$@\"", group.display());
-        let seed = driver.random.next();
-        let mut command = driver.work_below(&["sh", "-c", &join], &place, seed);
-        let child = spawn(command.args(["--operations", "20000", "--memory", "8388608"]))?;
-        let end = expect_end(child, &when, &[End::Finished, End::Killed])?;
-        killed += u64::from(end == End::Killed);
-        driver.check(&place, &when)?;
-    }
-    let runs = driver.settings.runs;
-    Ok(Outcome::Passed(format!("{runs} runs in 12 to 36 MiB, {killed} of them killed for it")))
 }
