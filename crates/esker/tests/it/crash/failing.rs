@@ -12,7 +12,7 @@ use esker::env::{
 use esker_base::HashSet;
 
 use super::{History, Moment, profiles, record};
-use crate::random::{Rng, budget, for_each_seed};
+use crate::random::{Rng, for_each_seed};
 use crate::recovered::{
     DIR, Found, Loss, Recoveries, env_over, go_on, log_dir_of, open, options_over,
 };
@@ -52,10 +52,8 @@ struct Search<'a> {
     recoveries: Recoveries,
     /// What crashes have left whose recoveries failed already.
     failed: HashSet<Shape>,
-    /// How many states were recovered: in every other one errors are for ever.
-    start: usize,
-    /// How many calls have failed; the kinds of errors take turns by it.
-    turn: usize,
+    /// Of which state: in every other one errors are for ever.
+    turn: u64,
 }
 
 impl Search<'_> {
@@ -71,34 +69,26 @@ impl Search<'_> {
         }
     }
 
-    /// Recovers `fs` with an error at each call, once or for ever, unless this was done with such files;
-    /// with a larger budget, both, and with errors of every kind.
+    /// Recovers `fs` with an error at each call, once or for ever in turns, unless this was done with such
+    /// files.
     fn fail(&mut self, moment: &Moment, fs: &MemoryFileSystem, loss: Loss, when: &str) {
         let whole = self.recoveries.of(&fs.crash(CrashPolicy::AllKept, 0), || when.to_owned());
         whole.index(&self.history.states, &moment.marks, loss, when);
-        if !self.failed.insert(shape(fs, loss)) {
+        if !self.failed.insert(Shape::of(fs, loss)) {
             return;
         }
-        self.start += 1;
-        for offset in 0..KINDS.len().min(budget() as usize) {
-            for is_for_ever in [false, true] {
-                if budget() == 1 && is_for_ever == self.start.is_multiple_of(2) {
-                    continue;
-                }
-                for call in 1.. {
-                    let code = KINDS[(self.turn + offset) % KINDS.len()];
-                    self.turn += 1;
-                    let at = if is_for_ever { When::From(call) } else { When::Nth(call) };
-                    let when = || format!("{when}, error {code} at {at:?}");
-                    let left = fs.snapshot();
-                    let rule = Rule::new(Fault::Error(code)).when(at);
-                    let Some(found) = recover_failing(&left, rule, &when) else { break };
-                    FAILED.add(1);
-                    let is_same = found.is_none_or(|found| found == *whole);
-                    assert!(is_same, "{}: it opens, and something is missing", when());
-                    self.recover_after(moment, &left, (loss, &whole), when);
-                }
-            }
+        self.turn += 1;
+        for call in 1.. {
+            let at = if self.turn.is_multiple_of(2) { When::From(call) } else { When::Nth(call) };
+            let code = *self.rng.pick(&KINDS);
+            let when = || format!("{when}, error {code} at {at:?}");
+            let left = fs.snapshot();
+            let rule = Rule::new(Fault::Error(code)).when(at);
+            let Some(found) = recover_failing(&left, rule, &when) else { break };
+            FAILED.add(1);
+            let is_same = found.is_none_or(|found| found == *whole);
+            assert!(is_same, "{}: it opens, and something is missing", when());
+            self.recover_after(moment, &left, (loss, &whole), when);
         }
     }
 
@@ -132,25 +122,22 @@ impl Search<'_> {
     }
 }
 
-/// What decides which calls a recovery makes, mostly: the kinds and lengths of the files, by age. With a
-/// larger budget, all bytes.
+/// What decides which calls a recovery makes, mostly: the kinds and lengths of the files, by age.
 #[derive(PartialEq, Eq, Hash)]
 struct Shape {
     is_of_power: bool,
     files: Vec<(String, u64)>,
-    digest: Option<u64>,
 }
 
-fn shape(fs: &MemoryFileSystem, loss: Loss) -> Shape {
-    let in_dir = |dir: PathBuf| fs.list(&dir).unwrap_or_default();
-    let entries = [DIR.into(), log_dir_of(DIR)].into_iter().flat_map(in_dir);
-    // Names begin with numbers, which only grow.
-    let kind =
-        |name: &str| name.trim_start_matches(|c: char| c.is_ascii_digit() || c == '-').into();
-    Shape {
-        is_of_power: loss == Loss::Power,
-        files: entries.map(|entry| (kind(&entry.name), entry.len)).collect(),
-        digest: (1 < budget()).then(|| fs.digest()),
+impl Shape {
+    fn of(fs: &MemoryFileSystem, loss: Loss) -> Self {
+        let in_dir = |dir: PathBuf| fs.list(&dir).unwrap_or_default();
+        let entries = [DIR.into(), log_dir_of(DIR)].into_iter().flat_map(in_dir);
+        // Names begin with numbers, which only grow.
+        let is_number = |c: char| c.is_ascii_digit() || c == '-';
+        let kind = |name: &str| name.trim_start_matches(is_number).to_owned();
+        let files = entries.map(|entry| (kind(&entry.name), entry.len)).collect();
+        Self { is_of_power: loss == Loss::Power, files }
     }
 }
 
@@ -187,8 +174,7 @@ fn fail_inside_recoveries(profile: &Profile, seed: u64) {
         let history = record(steps, seed + profiles::number(profile));
         let (rng, recoveries, failed) =
             (Rng::new(!seed), Recoveries::default(), HashSet::default());
-        Search { profile, seed, history: &history, rng, recoveries, failed, start: 0, turn: 0 }
-            .run();
+        Search { profile, seed, history: &history, rng, recoveries, failed, turn: seed }.run();
     });
 }
 
