@@ -12,9 +12,9 @@ use crate::cleanup::is_root;
 use crate::driver::{Driver, End, Outcome, Place, expect_end};
 use crate::outside::spawn;
 
-/// Pages that the program may have, of 4 KiB each. Without a limit it takes some 4 MiB, copies of its
-/// files included; with 3 MiB the system mostly kills it.
-const LIMIT_PAGES: Range<u64> = 640..1024;
+/// Pages that the program may have, of 4 KiB each. Without a limit it takes some 3.5 MiB, copies of its
+/// files included; with 2.5 MiB the system mostly kills it.
+const LIMIT_PAGES: Range<u64> = 576..896;
 
 /// How often a control group wanted more than its limit.
 const HITS: &str = "memory.failcnt";
@@ -61,7 +61,7 @@ fn in_group(driver: &mut Driver, group: &Path) -> Result<Outcome> {
     let runs = driver.settings.runs;
     let killed = (runs - finished).saturating_sub(slow);
     Ok(Outcome::Passed(format!(
-        "{runs} runs in 2.5 to 4 MiB, {limited} of them at their limit: {killed} killed for it, {slow} \
+        "{runs} runs in 2.25 to 3.5 MiB, {limited} of them at their limit: {killed} killed for it, {slow} \
          ended after 20 s, {finished} finished"
     )))
 }
