@@ -80,7 +80,7 @@ fn has_ended(driver: &Driver, child: &mut Child, when: &str) -> Result<bool> {
 fn hits(group: &Path, when: &str) -> Result<u64> {
     let text = std::fs::read_to_string(group.join(HITS));
     let text = text.map_err(|error| format!("{when}: {HITS}: {error}"))?;
-    text.trim().parse().map_err(|_| format!("{when}: {HITS} is {text}"))
+    text.trim().parse().map_err(|error| format!("{when}: {HITS} is {text}: {error}"))
 }
 
 fn set(group: &Path, name: &str, number: u64, when: &str) -> Result<()> {

@@ -214,7 +214,8 @@ impl Recoveries {
     }
 }
 
-fn found_in(fs: &MemoryFileSystem, when: impl Fn() -> String) -> Found {
+/// What an open of `fs` finds.
+pub(crate) fn found_in(fs: &MemoryFileSystem, when: impl Fn() -> String) -> Found {
     let db = open(&env_of(fs), &options_over(fs));
     let db = db.unwrap_or_else(|error| panic!("{}: {error:?}", when()));
     Found::read(&db).unwrap()

@@ -2,6 +2,7 @@
 //! this one would have found.
 
 use std::path::PathBuf;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use esker::ErrorKind;
@@ -14,7 +15,7 @@ use esker_base::HashSet;
 use super::{History, Moment, profiles, record};
 use crate::random::{Rng, for_each_seed};
 use crate::recovered::{
-    DIR, Found, Loss, Recoveries, env_over, go_on, log_dir_of, open, options_over,
+    DIR, Found, Loss, Recoveries, env_over, found_in, go_on, log_dir_of, open, options_over,
 };
 use crate::shrink::run_shrinking;
 use crate::tally::Tally;
@@ -84,7 +85,7 @@ impl Search<'_> {
             let when = || format!("{when}, error {code} at {at:?}");
             let left = fs.snapshot();
             let rule = Rule::new(Fault::Error(code)).when(at);
-            let Some(found) = recover_failing(&left, rule, &when) else { break };
+            let Some(found) = recover_failing(&left, rule, when) else { break };
             FAILED.add(1);
             let is_same = found.is_none_or(|found| found == *whole);
             assert!(is_same, "{}: it opens, and something is missing", when());
@@ -102,9 +103,13 @@ impl Search<'_> {
     ) {
         let end = *self.rng.pick(&ENDS);
         let when = || format!("{}, then {end:?}", when());
-        let fs = left.crash(end.unwrap_or(CrashPolicy::AllKept), self.rng.next());
+        // What a failed sync has not stored still reads as written, as long as there is power.
+        let fs = end.map_or_else(|| left.snapshot(), |policy| left.crash(policy, self.rng.next()));
         let again = fs.snapshot();
-        let found = self.recoveries.of(&fs, &when);
+        let found = match end {
+            Some(_) => self.recoveries.of(&fs, when),
+            None => Rc::new(found_in(&fs, when)),
+        };
         match (before, end) {
             (Loss::Power, _) => assert!(*found == *whole, "{}: not what is found without", when()),
             (Loss::Process, None) => {
