@@ -19,24 +19,23 @@
 //!
 //! Does not know what edits are for, or which files they make obsolete.
 
+pub(crate) mod names;
 #[cfg(test)]
 mod tests;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use esker_base::{Corruption, DatabaseId, FileHeader, FileId, FileKind, ManifestId};
-use esker_env::{DirEntry, FileError, FileSystem, IoError, UnsupportedFormat};
+use esker_base::{Corruption, DatabaseId, FileHeader, FileKind, ManifestId};
+use esker_env::{FileError, FileSystem, UnsupportedFormat};
 use esker_log::{ExpectedHeader, LogEnd, LogReader, LogSync, LogWriter, write_back};
 
 use crate::catalog::{Catalog, Fold};
 use crate::edit::{EditError, EditRecord, MANIFEST_FORMAT, VersionEdit};
+use names::{files_in, parse_name, parse_predecessor, predecessor_name};
 
 /// Suffix of a manifest's name until its first frame is durable.
 const TEMPORARY_SUFFIX: &str = ".tmp";
-
-/// Suffix of the name of the previous manifest.
-const PREDECESSOR_SUFFIX: &str = ".old";
 
 /// A manifest shorter than this is never replaced because of its length.
 const ROTATE_BYTES_MIN: u64 = 1 << 20;
@@ -145,8 +144,7 @@ impl Manifest {
     /// [`Manifest::parse_predecessor`] takes it.
     ///
     /// # Errors
-    /// As [`Manifest::recover`]. Of damage to a last frame that only vouches for what is before it,
-    /// there is none: that looks like the end that a crash leaves.
+    /// As [`Manifest::recover`]. Damage to a last frame that only vouches for the others is none.
     pub fn check_predecessor(
         fs: &dyn FileSystem,
         dir: &Path,
@@ -156,8 +154,7 @@ impl Manifest {
         Self::read(fs, dir, name, (id, Some(database))).map(drop)
     }
 
-    /// Reads the manifest that is called `name` in `dir`, and should be `id`, of `database` if that is
-    /// known.
+    /// Reads the manifest `name` of `dir`, which should be `id`, and of `database` if that is known.
     fn read(
         fs: &dyn FileSystem,
         dir: &Path,
@@ -476,13 +473,13 @@ impl Manifest {
     /// The name of the manifest `id` as the previous one.
     #[must_use]
     pub fn predecessor_name(id: ManifestId) -> String {
-        id.file_name() + PREDECESSOR_SUFFIX
+        predecessor_name(id)
     }
 
     /// The id of the manifest whose name as the previous one is `name`.
     #[must_use]
     pub fn parse_predecessor(name: &str) -> Option<ManifestId> {
-        parse_name(name.strip_suffix(PREDECESSOR_SUFFIX)?)
+        parse_predecessor(name)
     }
 }
 
@@ -499,19 +496,5 @@ impl Segment {
             self.sync.sync()?;
         }
         Ok(())
-    }
-}
-
-/// The files of `dir`: a directory is not a manifest, whatever its name.
-pub(crate) fn files_in(fs: &dyn FileSystem, dir: &Path) -> Result<Vec<DirEntry>, IoError> {
-    let mut entries = fs.list(dir)?;
-    entries.retain(|entry| !entry.is_dir);
-    Ok(entries)
-}
-
-pub(crate) fn parse_name(name: &str) -> Option<ManifestId> {
-    match FileId::parse_file_name(name) {
-        Some((id, FileKind::Manifest)) => Some(ManifestId(id)),
-        _ => None,
     }
 }

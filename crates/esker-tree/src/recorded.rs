@@ -17,7 +17,7 @@ use esker_log::{ExpectedHeader, LogReader};
 use esker_table::TableProperties;
 
 use crate::edit::{EditRecord, MANIFEST_FORMAT, VersionEdit};
-use crate::manifest::{Manifest, files_in, parse_name};
+use crate::manifest::names::{files_in, parse_name, parse_predecessor};
 use crate::shape::RunId;
 
 /// Most flushes, and most merges, that are kept.
@@ -63,8 +63,7 @@ impl Recorded {
         let mut manifests: Vec<(ManifestId, String)> = files_in(fs, dir)?
             .into_iter()
             .filter_map(|entry| {
-                let id =
-                    parse_name(&entry.name).or_else(|| Manifest::parse_predecessor(&entry.name));
+                let id = parse_name(&entry.name).or_else(|| parse_predecessor(&entry.name));
                 Some((id?, entry.name))
             })
             .collect();

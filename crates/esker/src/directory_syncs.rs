@@ -6,11 +6,12 @@
 //! rely on a name any more, until a reopen finds out which there are.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 
 use esker_env::{DirEntry, File, FileLock, FileSystem, IoError, LockError, LockMode, Space};
 
 use crate::error::Error;
+use crate::sync::{Mutex, PoisonError};
 
 /// `inner`, on which each sync of a directory fails once one of that directory has failed by the device.
 #[derive(Debug)]

@@ -210,7 +210,6 @@ impl Engine {
     }
 
     /// Records why writing has stopped, if it has and nothing was recorded.
-    #[cold]
     pub(crate) fn tell_poison(&self) {
         if let Some(cause) = self.poison.get()
             && !self.is_poison_told.swap(true, Ordering::Relaxed)

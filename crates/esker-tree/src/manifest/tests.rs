@@ -3,7 +3,7 @@
 
 use std::sync::Mutex;
 
-use esker_base::{DatabaseId, KeyspaceId, OwnerId};
+use esker_base::{DatabaseId, FileId, KeyspaceId, OwnerId};
 use esker_env::{
     CrashPolicy, Fault, FaultFileSystem, FileExt, ManualClock, MemoryFileSystem, Operation, Rule,
     When,
