@@ -22,6 +22,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::document::{self, RELIABILITY};
+use crate::source::Tree;
 use binaries::Binaries;
 use harness::{Harness, Verdict};
 
@@ -126,7 +127,11 @@ pub(crate) fn write(root: &Path, table: &str) -> Result<(), String> {
 
 /// The defects, each with its file.
 fn sites(root: &Path) -> Result<BTreeMap<String, String>, String> {
-    let tree = crate::source::Tree::read(root).map_err(|error| error.to_string())?;
+    Ok(sites_of(&Tree::read(root).map_err(|error| error.to_string())?))
+}
+
+/// The same of the crates in `tree`.
+pub(crate) fn sites_of(tree: &Tree) -> BTreeMap<String, String> {
     let mut sites = BTreeMap::new();
     for (path, text) in tree.texts() {
         if path.starts_with("crates/") && path.ends_with(".rs") {
@@ -136,7 +141,7 @@ fn sites(root: &Path) -> Result<BTreeMap<String, String>, String> {
             }
         }
     }
-    Ok(sites)
+    sites
 }
 
 /// The first of `harnesses` that finds the defect `name`, if any does.
@@ -164,8 +169,10 @@ fn catch(
 }
 
 /// What found each defect, according to the table in `document`.
-fn known(document: &str) -> BTreeMap<&str, &str> {
-    document::between(document, TABLE).unwrap_or_default().lines().filter_map(row_of).collect()
+pub(crate) fn known(document: &str) -> BTreeMap<&str, &str> {
+    let lines = document::between(document, TABLE).unwrap_or_default().lines();
+    let rows = lines.skip_while(|line| !line.starts_with("|---")).filter_map(row_of);
+    rows.collect()
 }
 
 /// The name of the defect in a row of the table, and what caught it.

@@ -13,6 +13,7 @@ mod modules;
 mod names;
 mod outside;
 mod paths;
+mod planted;
 mod references;
 mod std_paths;
 mod testdata;
@@ -40,6 +41,7 @@ pub(crate) fn check(tree: &Tree) -> Report {
     ascii::check(tree, &mut report);
     format_tables::check(tree, &mut report);
     paths::check(tree, &mut report);
+    planted::check(tree, &mut report);
     report
 }
 
