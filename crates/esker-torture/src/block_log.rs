@@ -81,7 +81,7 @@ fn ready(driver: &Driver, kind: &'static Kind) -> Result<BlockDevice> {
 
 fn mount(kind: &Kind, device: &BlockDevice, driver: &Driver) -> Result<Mounted> {
     let point = driver.scratch.path(&format!("{}-over-log", kind.name));
-    Mounted::new(&["-o", "loop", &device.disk().to_string_lossy()], &point)
+    Mounted::by_loop_device(&device.disk(), &point)
 }
 
 /// Runs the program on a new file system, and records what the device sees.

@@ -2,8 +2,15 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
+
+use esker::env::{Clock as _, SystemClock};
 
 use crate::Result;
+
+/// How often, and after which pause, a loop device is looked for that is to be gone: for 20 seconds.
+const RELEASE_TRIES: usize = 1000;
+const RELEASE_PAUSE: Duration = Duration::from_millis(20);
 
 /// Removed with its contents when dropped.
 pub(crate) struct Scratch(PathBuf);
@@ -36,6 +43,22 @@ impl Mounted {
         let point_text = point.to_string_lossy().into_owned();
         call("mount", &[arguments, &[&point_text]].concat())?;
         Ok(Self(point.to_path_buf()))
+    }
+
+    /// Mounts the file system in the file `image`, by a loop device that nobody has used before: one at
+    /// which somebody else is looking outlives its unmount, and would be taken over with all that it has in
+    /// memory, though a power cut, or another image in its place, has made that untrue.
+    pub(crate) fn by_loop_device(image: &Path, point: &Path) -> Result<Self> {
+        let image = image.to_string_lossy();
+        let clock = SystemClock::new();
+        for _ in 0..RELEASE_TRIES {
+            let devices = Command::new("losetup").args(["-j", &image]).output();
+            if devices.map_err(|error| format!("losetup: {error}"))?.stdout.is_empty() {
+                return Self::new(&["-o", "loop", &image], point);
+            }
+            clock.sleep(RELEASE_PAUSE);
+        }
+        Err(format!("a loop device of {image} is not released"))
     }
 
     pub(crate) fn point(&self) -> &Path {

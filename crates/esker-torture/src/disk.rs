@@ -59,7 +59,7 @@ impl Disk {
     }
 
     pub(crate) fn mount(&self) -> Result<Mounted> {
-        Mounted::new(&["-o", "loop", &self.image], &self.point)
+        Mounted::by_loop_device(Path::new(&self.image), &self.point)
     }
 }
 
