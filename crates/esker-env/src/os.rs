@@ -138,7 +138,8 @@ impl FileSystem for OsFileSystem {
     fn sync_dir(&self, dir: &Path) -> Result<(), IoError> {
         let failed = |source| IoError::new("sync directory", dir, source);
         let handle = OpenOptions::new().read(true).open(dir).map_err(failed)?;
-        handle.sync_all().map_err(failed)
+        // Not `File::sync_all`: the standard library repeats it when a signal interrupts.
+        rustix::fs::fsync(&handle).map_err(|error| failed(error.into()))
     }
 
     fn lock(&self, path: &Path, mode: LockMode) -> Result<Box<dyn FileLock>, LockError> {

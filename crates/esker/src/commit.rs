@@ -32,6 +32,7 @@ use crate::keyspace_core::write_times::as_millis;
 use crate::logs::packed_group::put_packed_header;
 use crate::operation::{GroupHeader, Operation};
 use crate::options::Durability;
+use crate::sync::atomic::Ordering;
 
 /// After this many groups a leader hands leadership on, if somebody waits.
 const GROUPS_PER_LEADER: usize = 32;
@@ -190,6 +191,21 @@ impl Drop for Reign<'_> {
     }
 }
 
+/// A write of the log. Unless it is done when this is dropped, after an error or a panic of the file system,
+/// the log takes no more.
+struct LogWrite<'a> {
+    engine: &'a Engine,
+    is_done: bool,
+}
+
+impl Drop for LogWrite<'_> {
+    fn drop(&mut self) {
+        if !self.is_done {
+            self.engine.has_log_failed.store(true, Ordering::Relaxed);
+        }
+    }
+}
+
 impl Leader {
     /// Logs, applies and publishes `requests` as one group, all or none.
     fn write_group(&mut self, engine: &Engine, requests: &[Request<'_>]) -> Result<u64> {
@@ -312,10 +328,13 @@ impl Leader {
     /// Of the system. The database is then poisoned: recovery could not reach what follows a torn
     /// frame.
     pub(crate) fn write_log(&mut self, engine: &Engine) -> Result<u64> {
-        self.appender.write(&engine.logs).map_err(|error| {
+        let mut write = LogWrite { engine, is_done: false };
+        let end = self.appender.write(&engine.logs).map_err(|error| {
             engine.poison(&error);
             error.with_unknown_outcome()
-        })
+        })?;
+        write.is_done = true;
+        Ok(end)
     }
 
     /// As [`Leader::write_log`], for a group of which nothing is encoded yet: so nothing of it is

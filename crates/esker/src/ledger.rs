@@ -159,7 +159,10 @@ impl Ledger {
         });
         let wants_ids = writer.reserved - writer.next < RESERVATION / 2;
         let edit = if wants_ids { writer.reserve(edit) } else { edit };
-        writer.append(&edit)?;
+        // All that it said may have been of released segments.
+        if !edit.records.is_empty() {
+            writer.append(&edit)?;
+        }
         Ok(Some(install(writer.manifest.catalog())))
     }
 

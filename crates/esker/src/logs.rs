@@ -11,8 +11,9 @@ pub(crate) mod packed_group;
 mod releasing;
 mod spares;
 pub(crate) mod sync_group;
+pub(crate) mod watch;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,6 +21,7 @@ use std::time::Duration;
 use esker_base::{DatabaseId, FileHeader, FileKind, LogId, SeqNo};
 use esker_env::{File, FileSystem};
 use esker_log::{ExpectedHeader, LogSync, LogWriter};
+use esker_tree::Catalog;
 
 use crate::error::Result;
 use crate::logs::sync_group::SyncGroup;
@@ -58,12 +60,18 @@ pub(crate) const fn expected_header(log: LogId, database: DatabaseId) -> Expecte
 }
 
 /// Up to where a segment that the manifest names is durable, if the manifest says that it is up to
-/// `recorded`: its header was before it was named.
-pub(crate) fn durable_of_named(recorded: u64) -> u64 {
-    if esker_base::planted::is("segment-without-a-header-is-empty") {
-        return recorded;
+/// `recorded`. Where it says nothing, the header is: it was before the segment was named.
+pub(crate) fn durable_of_named(recorded: Option<u64>) -> u64 {
+    match esker_base::planted::is("segment-without-a-header-is-empty") {
+        true => recorded.unwrap_or(0),
+        false => recorded.unwrap_or(FileHeader::LEN as u64),
     }
-    recorded.max(FileHeader::LEN as u64)
+}
+
+/// The same for all segments that `catalog` names.
+pub(crate) fn durable_of_all(catalog: &Catalog) -> BTreeMap<LogId, u64> {
+    let durable = |log| durable_of_named(catalog.durable_logs.get(log).copied());
+    catalog.logs.iter().map(|log| (*log, durable(log))).collect()
 }
 
 /// All segments of one database.

@@ -38,7 +38,7 @@ use crate::ledger::{Ledger, first_free_counter};
 use crate::logs::packed_group::Packer;
 use crate::logs::{LOG_FORMAT_PACKED, LOG_FORMAT_PLAIN, Logs, RecoveredSegment, expected_header};
 use crate::options::{KeyspaceOptions, Options};
-use crate::recovery::directory::{check_is_database, find_or_create, lock_dir};
+use crate::recovery::directory::{check_is_database, find_or_create, lock_dir, look_again};
 use crate::recovery::mode::RecoveryMode;
 use crate::recovery::orphans::{Places, blobs_of, is_beyond};
 use crate::recovery::replay::{Replay, ReplayedSegment};
@@ -98,12 +98,12 @@ pub(crate) fn open(mut request: OpenRequest) -> Result<Arc<Engine>> {
     check_request(&request).map_err(Error::invalid_input)?;
     make_absolute(&mut request)?;
     let poison = Arc::new(OnceLock::new());
-    let inner = Arc::clone(&request.env.fs);
-    request.env.fs = Arc::new(DirectorySyncs::new(inner, Arc::clone(&poison)));
+    let log_dir = request.options.log_dir.clone().unwrap_or_else(|| request.dir.clone());
+    let (inner, dirs) = (Arc::clone(&request.env.fs), [request.dir.clone(), log_dir.clone()]);
+    request.env.fs = Arc::new(DirectorySyncs::new(inner, dirs, Arc::clone(&poison)));
     let OpenRequest { env, dir, options, .. } = &request;
-    let log_dir = options.log_dir.clone().unwrap_or_else(|| dir.clone());
     // Before anything is created: a directory that is not ours is left as it is.
-    check_is_database(&request)?;
+    check_is_database(&request).or_else(|refused| look_again(&request, refused))?;
     if request.makes_directories() {
         env.fs.create_dir_all(dir)?;
     }

@@ -10,13 +10,16 @@
 //! had by losing the others.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
 use esker_base::checksum::Checksummer;
 
 use super::content::Content;
-use super::world::{DataAction, Directory, FileData, Inode, NameAction, NameChange, Names, World};
+use super::world::{
+    DataAction, DataChange, Directory, FileData, Inode, NameAction, NameChange, Names, World,
+};
 use super::{MemoryFileSystem, split};
 use crate::fs::normal;
 use crate::random::SplitMix;
@@ -192,6 +195,34 @@ fn files(world: &World) -> BTreeMap<u64, &Arc<Inode>> {
     files
 }
 
+/// Where a change puts bytes.
+fn written_by(action: &DataAction) -> Option<Range<u64>> {
+    match action {
+        DataAction::Write { offset, bytes } => Some(*offset..offset + bytes.len() as u64),
+        DataAction::Extend(_) | DataAction::SetLen(_) => None,
+    }
+}
+
+/// What `actions` write of `within`, in order and without overlaps. The rest of it is holes, which have no
+/// block that could hold anything.
+fn written_parts<'a>(
+    actions: impl Iterator<Item = &'a DataAction>,
+    within: Range<u64>,
+) -> Vec<Range<u64>> {
+    let clipped = |range: Range<u64>| range.start.max(within.start)..range.end.min(within.end);
+    let mut written: Vec<Range<u64>> = actions.filter_map(written_by).map(clipped).collect();
+    written.retain(|range| !range.is_empty());
+    written.sort_unstable_by_key(|range| range.start);
+    let mut parts: Vec<Range<u64>> = Vec::new();
+    for range in written {
+        match parts.last_mut() {
+            Some(last) if range.start <= last.end => last.end = last.end.max(range.end),
+            _ => parts.push(range),
+        }
+    }
+    parts
+}
+
 fn pending_orders(world: &World) -> Vec<u64> {
     let names = world.directories.values().flat_map(|directory| &directory.pending);
     let mut orders: Vec<u64> = names.map(|change| change.order).collect();
@@ -272,12 +303,14 @@ impl Crash<'_> {
 
     fn file(&mut self, data: &FileData) -> Content {
         let mut content = data.durable.clone();
-        for change in &data.pending {
+        for (index, change) in data.pending.iter().enumerate() {
             match self.fate(change.order) {
                 Fate::Lost => {}
                 Fate::Kept => change.action.apply(&mut content),
                 Fate::Torn => self.tear(&change.action, &mut content),
-                Fate::Grown(fill) => self.grow(fill, &change.action, &mut content),
+                Fate::Grown(fill) => {
+                    self.grow(fill, &data.pending[..index], &change.action, &mut content);
+                }
             }
         }
         content
@@ -326,26 +359,30 @@ impl Crash<'_> {
         }
     }
 
-    /// Raises the length as far as the change does, without its bytes.
-    fn grow(&mut self, fill: Fill, action: &DataAction, content: &mut Content) {
-        let end = match action {
-            DataAction::Write { offset, bytes } => offset + bytes.len() as u64,
-            // Room reserved is never given out before it reads as zeros.
-            DataAction::Extend(len) | DataAction::SetLen(len) => {
-                return content.extend(*len);
+    /// Raises the length as far as the change does, without its bytes. `earlier` are the changes before
+    /// it, of which some are lost.
+    fn grow(
+        &mut self,
+        fill: Fill,
+        earlier: &[DataChange],
+        action: &DataAction,
+        content: &mut Content,
+    ) {
+        // Room reserved is never given out before it reads as zeros.
+        if let DataAction::Extend(len) | DataAction::SetLen(len) = action {
+            return content.extend(*len);
+        }
+        let writes = earlier.iter().map(|change| &change.action).chain([action]);
+        let end = written_by(action).map_or(0, |written| written.end);
+        for Range { start: from, end: to } in written_parts(writes, content.len()..end) {
+            let mut bytes = vec![0; (to - from) as usize];
+            match fill {
+                Fill::Zeros => {}
+                Fill::Random => self.random.fill(&mut bytes),
+                Fill::Stale => self.read_stale(from, &mut bytes),
             }
-        };
-        let start = content.len();
-        if end <= start {
-            return;
+            content.write_at(from, &bytes);
         }
-        let mut bytes = vec![0; (end - start) as usize];
-        match fill {
-            Fill::Zeros => {}
-            Fill::Random => self.random.fill(&mut bytes),
-            Fill::Stale => self.read_stale(start, &mut bytes),
-        }
-        content.write_at(start, &bytes);
     }
 
     /// What some block of another file holds, at the same place inside the block.

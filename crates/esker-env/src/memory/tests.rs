@@ -159,6 +159,26 @@ fn growth_may_come_with_zeros_stale_or_random_bytes() {
     assert!(seen.iter().filter(is_random).count() > 10);
 }
 
+/// What was never written has no block, and a hole of a terabyte was as many bytes of memory.
+#[test]
+fn holes_read_as_zeros_after_every_crash() {
+    const FAR: u64 = 1 << 40;
+    for seed in 0..50 {
+        let fs = MemoryFileSystem::new(0);
+        durable(&fs, "stale", &[3; 4096]);
+        let file = durable(&fs, "f", &[1; 4]);
+        file.write_all_at(8, &[2; 4]).unwrap();
+        file.write_all_at(FAR, &[2; 4]).unwrap();
+        let crashed = fs.crash(CrashPolicy::Coin, seed);
+        let file = crashed.open(Path::new("f")).unwrap();
+        for (offset, len) in [(4, 4), (12, 100), (FAR - 100, 100)] {
+            let mut bytes = vec![0; len];
+            let count = file.read_at(offset, &mut bytes).unwrap();
+            assert!(bytes[..count].iter().all(|byte| *byte == 0), "{seed}, {offset}");
+        }
+    }
+}
+
 #[test]
 fn one_kept_and_one_lost_reach_every_change() {
     let fs = MemoryFileSystem::new(0);
@@ -253,6 +273,8 @@ fn capacity_limits_growth_and_space_says_so() {
     assert!(file.write_at(60, &[1; 41]).unwrap_err().is_no_space());
     assert!(file.allocate(0, 101).unwrap_err().is_no_space());
     file.write_all_at(0, &[1; 100]).unwrap();
+    fs.link(Path::new("f"), Path::new("g")).unwrap();
+    assert_eq!(fs.space(root()).unwrap(), Space { available: 0, total: 100 });
     file.truncate(10).unwrap();
     for fs in [fs.snapshot(), fs.crash(CrashPolicy::AllKept, 0), fs] {
         assert_eq!(fs.space(root()).unwrap(), Space { available: 90, total: 100 });

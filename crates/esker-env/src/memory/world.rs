@@ -152,9 +152,10 @@ impl World {
         }
     }
 
-    /// Length of all files that have a name.
+    /// Length of all files that have a name; of one that has several, once.
     pub(super) fn used_bytes(&self) -> u64 {
         let names = self.directories.values().flat_map(|directory| directory.live.values());
-        names.map(|inode| inode.data().live.len()).sum()
+        let files: BTreeMap<u64, &Arc<Inode>> = names.map(|inode| (inode.id, inode)).collect();
+        files.values().map(|inode| inode.data().live.len()).sum()
     }
 }

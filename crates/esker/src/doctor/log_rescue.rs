@@ -13,6 +13,7 @@ use super::repair_report::Loss;
 use super::report::AffectedKeys;
 use crate::damaged::log_walk::{Group, Hole, LogItem, SegmentEnd, walk_logs};
 use crate::error::Result;
+use crate::logs::durable_of_all;
 use crate::operation::Operation;
 
 /// What is in a log and in no table.
@@ -59,9 +60,9 @@ pub(super) fn rescue(
         behind_hole: Keys::new(),
         doubtful: Keys::new(),
     };
-    let durable = &history.catalog.durable_logs;
+    let durable = durable_of_all(&history.catalog);
     let log = place.damaged_log(history.database());
-    walk_logs(log, logs, durable, before, |item| walk.item(item))?;
+    walk_logs(log, logs, &durable, before, |item| walk.item(item))?;
     let behind_hole = std::mem::take(&mut walk.behind_hole);
     walk.lose(behind_hole, "operations behind a hole in the log");
     Ok(walk.found)

@@ -10,7 +10,9 @@ use esker_base::{
     Corruption, DatabaseId, FileHeader, FileId, FileKind, LogId, ManifestId, TableId,
 };
 use esker_cache::{BlockCache, Budget};
-use esker_env::{Env, File, FileError, FileLock, FileSystem, IoError, LockError, LockMode};
+use esker_env::{
+    Env, File, FileError, FileExt as _, FileLock, FileSystem, IoError, LockError, LockMode,
+};
 use esker_table::{Adoption, Table, TableContext};
 use esker_tree::{Catalog, Manifest};
 
@@ -347,8 +349,9 @@ pub(super) fn said_by(place: &Place, path: &Path) -> Result<Option<(Name, Databa
         return Ok(Some(((adoption.id.0, FileKind::Table), adoption.database)));
     }
     let mut bytes = [0; FileHeader::LEN];
-    let len = file.read_at(0, &mut bytes)?;
-    let header = FileHeader::decode(&bytes[..len]).ok();
+    let bytes = &mut bytes[..file.len()?.min(FileHeader::LEN as u64) as usize];
+    file.read_exact_at(0, bytes)?;
+    let header = FileHeader::decode(bytes).ok();
     Ok(header.map(|header| ((header.id, header.kind), header.database)))
 }
 

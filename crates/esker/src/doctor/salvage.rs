@@ -4,11 +4,11 @@
 //! that cannot even be opened is left out. Then the copy is repaired. The original is only read.
 //! The repair is told which zeros stand for unreadable parts, and reports which keys that costs.
 
-use std::fmt;
 use std::path::Path;
+use std::{fmt, io};
 
 use esker_base::{FileId, FileKind};
-use esker_env::{Env, FileExt as _};
+use esker_env::{Env, FileExt as _, IoError};
 use esker_tree::Manifest;
 
 use super::place::{Access, Place};
@@ -66,6 +66,9 @@ pub(super) fn salvage(
     progress: &mut ProgressListener<'_>,
 ) -> Result<SalvageReport> {
     let env = &place.device;
+    if target.as_os_str().is_empty() {
+        return Err(Error::invalid_input("the path of the directory to salvage to is empty"));
+    }
     let taken = || Error::invalid_input(format!("{} is not an empty directory", target.display()));
     if env.fs.exists(target)? && !env.fs.list(target).map_err(|_error| taken())?.is_empty() {
         return Err(taken());
@@ -94,6 +97,11 @@ pub(super) fn salvage(
     Ok(report)
 }
 
+/// Whether it says nothing of the file: this process is short of something, or may not read it.
+fn is_of_the_process(error: &IoError) -> bool {
+    error.is_of_the_moment() || error.kind() == io::ErrorKind::PermissionDenied
+}
+
 fn copy(
     env: &Env,
     from: &Path,
@@ -104,7 +112,7 @@ fn copy(
     let (len, source) = match opened {
         Ok(opened) => opened,
         // The file may be sound.
-        Err(error) if error.is_of_the_moment() => return Err(error.into()),
+        Err(error) if is_of_the_process(&error) => return Err(error.into()),
         Err(error) => {
             note(report, name, 0, listed_bytes, error.to_string());
             // Without the newest manifest an older one would be taken for it: one that is damaged is
@@ -129,7 +137,7 @@ fn copy(
         let bytes = &mut piece[..count];
         match source.read_exact_at(offset, bytes) {
             Ok(()) => {}
-            Err(error) if error.is_of_the_moment() => return Err(error.into()),
+            Err(error) if is_of_the_process(&error) => return Err(error.into()),
             Err(error) => {
                 bytes.fill(0);
                 note(report, name, offset, count as u64, error.to_string());

@@ -24,6 +24,7 @@ use super::{Progress, ProgressListener};
 use crate::damaged::log_walk::{LogItem, walk_logs};
 use crate::error::Result;
 use crate::ledger::first_free_counter;
+use crate::logs::durable_of_all;
 use crate::options::KeyspaceOptions;
 use crate::recovery::LOCK_FILE;
 use crate::recovery::unnamed::{GOES_ON, goes_on};
@@ -132,8 +133,8 @@ impl<'a> Verification<'a> {
             }
         }
         let keyspaces = Some(catalog.next_keyspace_id);
-        let durable = &catalog.durable_logs;
-        let last = self.logs(catalog.database, &logs, durable, catalog.last_seqno, keyspaces)?;
+        let durable = durable_of_all(catalog);
+        let last = self.logs(catalog.database, &logs, &durable, catalog.last_seqno, keyspaces)?;
         self.warm_lists(catalog.database, Some((manifest, catalog)))?;
         self.predecessors(catalog.database)?;
         self.unreferenced(manifest, catalog, last)

@@ -15,6 +15,7 @@ use super::place::{Place, said_by};
 use super::table_check::is_apart;
 use crate::damaged::log_walk::{LogItem, walk_logs};
 use crate::error::Result;
+use crate::logs::durable_of_all;
 use crate::recovery::orphans::files_of;
 use crate::recovery::unnamed::goes_on;
 
@@ -32,7 +33,7 @@ fn log_goes_on(place: &Place, catalog: &Catalog) -> Result<bool> {
     }
     let logs: Vec<LogId> = catalog.logs.iter().copied().collect();
     let (log, mut last) = (place.damaged_log(catalog.database), None);
-    walk_logs(log, &logs, &catalog.durable_logs, catalog.last_seqno, |item| {
+    walk_logs(log, &logs, &durable_of_all(catalog), catalog.last_seqno, |item| {
         if let LogItem::Group(group) = item {
             last = Some(group.last_seqno());
         }

@@ -130,11 +130,13 @@ impl Engine {
         if self.is_read_only {
             return Ok(());
         }
-        if let Some(cause) = self.poison_cause() {
+        let cause = self.poison_cause();
+        self.has_buffered.store(true, Ordering::Relaxed);
+        let written = if self.waits_for_the_log() { self.write_buffered() } else { Ok(()) };
+        if let Some(cause) = cause {
             return Err(Error::poisoned(cause));
         }
-        self.has_buffered.store(true, Ordering::Relaxed);
-        self.write_buffered()?;
+        written?;
         let keyspaces = self.keyspaces();
         let bytes = |keyspace: &Arc<KeyspaceCore>| -> u64 {
             let view = keyspace.view();
@@ -175,14 +177,13 @@ impl Engine {
         if !self.mark_closing() {
             return;
         }
-        if !self.is_read_only && self.poison_cause().is_none() {
-            self.has_buffered.store(true, Ordering::Relaxed);
-            if let Err(error) = self.write_buffered() {
-                self.events.record(
-                    self.now(),
-                    Event::JobFailed { keyspace: None, job: "writing the log", error },
-                );
-            }
+        self.has_buffered.store(true, Ordering::Relaxed);
+        if !self.is_read_only
+            && self.waits_for_the_log()
+            && let Err(error) = self.write_buffered()
+        {
+            let event = Event::JobFailed { keyspace: None, job: "writing the log", error };
+            self.events.record(self.now(), event);
         }
         // This may be the thread of a job, which ends later and can no longer change anything.
         self.ledger.close();

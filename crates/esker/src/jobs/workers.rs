@@ -14,7 +14,7 @@ use crate::engine::Engine;
 use crate::error::Error;
 use crate::jobs::worker::Worker;
 use crate::keyspace_core::KeyspaceCore;
-use crate::options::Options;
+use crate::logs::watch::LogWatch;
 use crate::running::JobKind;
 use crate::scheduler::on_demand::OnDemand;
 use crate::scheduler::{Duty, Job};
@@ -77,14 +77,14 @@ impl Engine {
             let log_due = match duty {
                 // On behalf of the thread that serves the log, which may be waiting for the device.
                 Duty::Compacting => self.buffered_due().map(|due| due.max(now)),
-                Duty::Flushing | Duty::Everything => watch.look(self, now),
+                Duty::Flushing | Duty::Everything => watch.look(self.state_of_log(), now),
             };
             let until_look = self.next_look(now).filter(|_| looks);
             if until_look == Some(Duration::ZERO) {
                 return Some(state.begin(Job::LookAtTime));
             }
             if log_due == Some(now) {
-                return Some(state.begin(watch.take(now)));
+                return Some(state.begin(Job::TendLog { mark: watch.take(now) }));
             }
             let until_log = log_due.map(|due| due - now);
             let limits = [self.next_retry(duty, now), until_log, until_look];
@@ -126,6 +126,10 @@ impl Engine {
 
     /// Does one background job, if there is one, on this thread.
     pub(crate) fn run_background_job(&self) -> bool {
+        if self.scheduler.is_stopping() && !esker_base::planted::is("closed-database-has-jobs") {
+            // Of what a closed database still has to do, nothing can be done.
+            return false;
+        }
         self.write_overdue();
         self.look_at_time();
         let now = self.now();
@@ -233,7 +237,7 @@ impl Engine {
     /// Does one automatic job, if there is one for `duty`.
     fn serve_beside(&self, duty: Option<Duty>) -> bool {
         let Some(duty) = duty else { return false };
-        if duty != Duty::Compacting && self.has_buffered.load(Ordering::Relaxed) {
+        if duty != Duty::Compacting && self.waits_for_the_log() {
             // A failure has poisoned the database, and every later write says so.
             drop(self.write_buffered());
         }
@@ -242,8 +246,11 @@ impl Engine {
 
     fn take_beside(&self, duty: Duty) -> bool {
         let now = self.now();
-        if duty != Duty::Compacting && self.looks_between_jobs(now) {
-            self.look_at_time();
+        if duty != Duty::Compacting {
+            if self.looks_between_jobs(now) {
+                self.look_at_time();
+            }
+            self.tend_log_beside(now);
         }
         let is_due = |kind, id| self.is_due(kind, id, now);
         let job = self.scheduler.state().take_automatic(duty, is_due);
@@ -251,6 +258,22 @@ impl Engine {
             self.run_job(job);
             true
         })
+    }
+
+    /// Does what the thread that serves the log would do now if it waited for jobs.
+    fn tend_log_beside(&self, now: Duration) {
+        if !self.has_unmarked.load(Ordering::Relaxed)
+            || esker_base::planted::is("log-waits-for-the-compaction")
+        {
+            return;
+        }
+        let mut watch = self.watch_beside.lock().unwrap_or_else(PoisonError::into_inner);
+        let mark = match watch.look(self.state_of_log(), now) {
+            Some(due) if due <= now => watch.take(now),
+            _ => return,
+        };
+        drop(watch);
+        self.tend_log(mark);
     }
 
     /// Hands waiting frames to the system, and marks the log if it still ends at `mark`. A failure
@@ -269,51 +292,13 @@ impl Engine {
     }
 }
 
-/// When the log needs the thread that serves it.
-#[derive(Debug, Default)]
-struct LogWatch {
-    /// When frames that wait in memory were first seen.
-    buffered_since: Option<Duration>,
-    /// Where the log ended, and since when it has.
-    end: Option<(u64, Duration)>,
-}
-
-impl LogWatch {
-    /// When something is to be done: `now` if at once, `None` if nothing.
-    fn look(&mut self, engine: &Engine, now: Duration) -> Option<Duration> {
-        if engine.poison_cause().is_some() {
-            // The log takes nothing more.
-            return None;
-        }
-        let has_buffered = engine.has_buffered.load(Ordering::Relaxed);
-        self.buffered_since = has_buffered.then(|| self.buffered_since.unwrap_or(now));
-        let position = engine.logs.written_position();
-        let is_unmarked = engine.has_unmarked.load(Ordering::Relaxed);
-        let end = self.end.filter(|(end, _)| *end == position).unwrap_or((position, now));
-        self.end = is_unmarked.then_some(end);
-        let write_at = self.buffered_since.map(|since| since + Options::BUFFERED_INTERVAL);
-        let mark_at = self.end.map(|(_, since)| since + MARK_INTERVAL);
-        [write_at, mark_at].into_iter().flatten().min().map(|due| due.max(now))
-    }
-
-    /// What is due.
-    fn take(&mut self, now: Duration) -> Job {
-        self.buffered_since = None;
-        let due = self.end.take_if(|(_, since)| *since + MARK_INTERVAL <= now);
-        Job::TendLog { mark: due.map(|(position, _)| position) }
-    }
-}
-
-/// A log that has taken no frame for this long is synced and marked.
-const MARK_INTERVAL: Duration = Duration::from_secs(1);
-
 #[cfg(test)]
 mod tests {
     use esker_env::{Env, Fault, FaultFileSystem, ManualClock, Operation, Rule};
 
     use super::*;
     use crate::db::Db;
-    use crate::options::Durability;
+    use crate::options::{Durability, Options};
 
     /// A database without threads, and its clock.
     fn machine(fs: impl FnOnce(&Env) -> Env) -> (Db, Arc<ManualClock>) {
@@ -367,13 +352,33 @@ mod tests {
         let engine = db.default_keyspace().handle().engine();
         db.put_with("key", "value", Durability::Buffered).unwrap();
         let mut watch = LogWatch::default();
-        assert!(watch.look(engine, engine.now()).is_some());
+        assert!(watch.look(engine.state_of_log(), engine.now()).is_some());
         let fault = Rule::new(Fault::Error(5)).on(&[Operation::Write]).path("*.log");
         faults.unwrap().add(fault);
         clock.advance(Options::BUFFERED_INTERVAL);
-        assert_eq!(watch.look(engine, engine.now()), Some(engine.now()));
+        assert_eq!(watch.look(engine.state_of_log(), engine.now()), Some(engine.now()));
         engine.tend_log(None);
-        assert_eq!(watch.look(engine, engine.now()), None);
+        assert_eq!(watch.look(engine.state_of_log(), engine.now()), None);
+    }
+
+    /// Each look at the log beside a compaction that was paused tried the write again, which woke who looks.
+    #[test]
+    fn a_log_that_takes_nothing_more_wakes_nobody_beside_a_compaction() {
+        let mut faults = None;
+        let (db, _clock) = machine(|env| {
+            let failing = FaultFileSystem::new(Arc::clone(&env.fs), Arc::clone(&env.clock));
+            faults = Some(failing.clone());
+            Env { fs: Arc::new(failing), ..env.clone() }
+        });
+        let engine = db.default_keyspace().handle().engine();
+        db.put_with("key", "value", Durability::Buffered).unwrap();
+        let fault = Rule::new(Fault::Error(5)).on(&[Operation::Write]).path("*.log");
+        faults.unwrap().add(fault);
+        engine.serve_beside(Some(Duty::Flushing));
+        assert!(engine.poison_cause().is_some());
+        let epoch = engine.scheduler.state().epoch;
+        engine.serve_beside(Some(Duty::Flushing));
+        assert_eq!(engine.scheduler.state().epoch, epoch);
     }
 
     /// A job of another thread that had failed and was due woke this one every ten milliseconds: for

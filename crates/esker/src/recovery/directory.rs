@@ -129,7 +129,8 @@ pub(super) fn check_is_database(request: &OpenRequest) -> Result<()> {
             || (entry.is_dir && entry.name == "lost+found")
     };
     let is_log_dir = |entry: &DirEntry| {
-        entry.is_dir && request.options.log_dir.as_ref() == Some(&dir.join(&entry.name))
+        let log_dir = request.options.log_dir.as_ref();
+        entry.is_dir && log_dir.is_some_and(|log_dir| log_dir.starts_with(dir.join(&entry.name)))
     };
     match entries.iter().find(|entry| !is_leftover(entry) && !is_log_dir(entry)) {
         None => {
@@ -142,6 +143,20 @@ pub(super) fn check_is_database(request: &OpenRequest) -> Result<()> {
             foreign.name
         ))),
     }
+}
+
+/// What to say once [`check_is_database`] has `refused` the directory: another process that has it open may have
+/// renamed its manifest while the names were read. Nobody does once the lock is ours.
+///
+/// # Errors
+/// That the database is locked, or why it is refused.
+pub(super) fn look_again(request: &OpenRequest, refused: Error) -> Result<()> {
+    let has_lock = request.env.fs.exists(&request.dir.join(LOCK_FILE))?;
+    if !has_lock || planted::is("refused-at-first-sight") {
+        return Err(refused);
+    }
+    let _lock = lock_dir(request)?;
+    check_is_database(request)
 }
 
 /// Refuses a log in a separate directory if there is no manifest. A new database would get an id of

@@ -26,7 +26,9 @@ use crate::events::Event;
 use crate::keyspace_core::KeyspaceCore;
 use crate::keyspace_core::read_view::WriteBuffer;
 use crate::logs::packed_group::StoredGroup;
-use crate::logs::{DOES_NOT_FOLLOW, LOG_MISSING, durable_of_named, expected_header};
+use crate::logs::{
+    DOES_NOT_FOLLOW, LOG_MISSING, durable_of_all, durable_of_named, expected_header,
+};
 use crate::operation::{GroupHeader, Operation};
 use crate::recovery::mode::RecoveryMode;
 use crate::recovery::unnamed::{GOES_ON, goes_on};
@@ -196,8 +198,9 @@ impl<'a> Replay<'a> {
             return Err(Corruption::new(id.file_name(), 0, LOG_MISSING).into());
         }
         let mut reader = LogReader::open(&**self.fs, path, &expected)?;
-        let expected_durable = self.catalog.durable_logs.get(&id).copied().unwrap_or(0);
-        reader.expect_durable(durable_of_named(expected_durable));
+        let recorded = self.catalog.durable_logs.get(&id).copied();
+        let expected_durable = durable_of_named(recorded);
+        reader.expect_durable(expected_durable);
         let (mut room, mut has_taken) = (Vec::new(), false);
         while let Some(frame) = reader.next_frame()? {
             let damaged = |error| {
@@ -223,7 +226,8 @@ impl<'a> Replay<'a> {
             }
         }
         reader.check_seal(expected_durable)?;
-        let (end, durable) = (reader.end(), reader.marked_durable_offset().max(expected_durable));
+        let (end, durable) =
+            (reader.end(), reader.marked_durable_offset().max(recorded.unwrap_or(0)));
         self.check_end(id, end, durable, *is_dropping)?;
         self.check_torn(id, &reader)?;
         Ok(ReplayedSegment {
@@ -262,10 +266,11 @@ impl<'a> Replay<'a> {
         };
         let catalog = self.catalog;
         let logs: Vec<LogId> = catalog.logs.iter().copied().collect();
+        let durable = durable_of_all(catalog);
         let mut hole: Option<Corruption> = None;
         // What is missing behind a hole was in it.
         let mut is_behind_hole = false;
-        walk_logs(damaged, &logs, &catalog.durable_logs, catalog.last_seqno, |item| match item {
+        walk_logs(damaged, &logs, &durable, catalog.last_seqno, |item| match item {
             LogItem::Damage(corruption) => {
                 is_behind_hole = true;
                 hole.get_or_insert(corruption);

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use esker::env::{
@@ -12,7 +13,7 @@ use esker_base::{DatabaseId, FileHeader, FileId, FileKind, LogId};
 use esker_tree::Manifest;
 
 use crate::files;
-use crate::recovered::{self, log_dir_of};
+use crate::recovered::{self, DIR, env_of, env_over, log_dir_of, open};
 use crate::temp_dir::TempDir;
 
 /// Spare log segments that a running database may keep for reuse.
@@ -237,11 +238,13 @@ type Strange =
 /// A directory in which nothing shows that it is that of a database is left as it is, without a lock file.
 #[test]
 fn a_directory_that_holds_something_else_is_refused_and_left_as_it_is() {
-    let cases: [Strange; 9] = [
+    let cases: [Strange; 11] = [
         (&[], &[], "log", None),
         (&[], &["LOCK", "1-00000001.manifest.tmp"], "log", None),
         (&["lost+found"], &[], "log", None),
         (&["log"], &[], "root/log", None),
+        (&["log/inner"], &[], "root/log/inner", None),
+        (&["logs"], &[], "root/log/inner", Some("logs")),
         (&["photos"], &[], "log", Some("photos")),
         (&["log"], &[], "log", Some("log")),
         (&["log", "photos"], &[], "root/log", Some("photos")),
@@ -270,6 +273,50 @@ fn a_directory_that_holds_something_else_is_refused_and_left_as_it_is() {
         assert!(error.to_string().ends_with(&what), "{error}");
         assert_eq!(names(), before, "{told}");
         assert!(!env.fs.exists(Path::new("log")).unwrap());
+    }
+}
+
+/// The names of a directory were read while another process replaced its manifest, and none of them was one:
+/// "repair can rebuild it", said the open of a database that was sound and in use.
+#[test]
+fn a_database_that_replaces_its_manifest_just_now_is_locked_and_not_damaged() {
+    for is_in_use in [true, false] {
+        let memory = MemoryFileSystem::new(1);
+        let db = open(&env_of(&memory), &recovered::options()).unwrap();
+        db.put("k", "v").unwrap();
+        db.flush().unwrap();
+        if !is_in_use {
+            db.close().unwrap();
+        }
+        let names = || memory.list(Path::new(DIR)).unwrap().into_iter().map(|entry| entry.name);
+        let manifests: Vec<String> = names().filter(|name| name.contains(".manifest")).collect();
+        assert!(!manifests.is_empty());
+        let turn = {
+            let memory = memory.clone();
+            move |from: &str, to: &str| {
+                for name in &manifests {
+                    let path = |suffix: &str| Path::new(DIR).join(format!("{name}{suffix}"));
+                    memory.rename(&path(from), &path(to)).unwrap();
+                }
+            }
+        };
+        let faults = FaultFileSystem::new(Arc::new(memory.clone()), Env::memory(1).clock);
+        let looks = AtomicUsize::new(0);
+        faults.observe(move |event| {
+            let is_own = event.operation == Operation::List && event.path == Path::new(DIR);
+            match looks.load(Ordering::Relaxed) {
+                0 if is_own => turn("", " away"),
+                1 => turn(" away", ""),
+                0 => return,
+                _ => {}
+            }
+            looks.fetch_add(1, Ordering::Relaxed);
+        });
+        let opened = open(&env_over(Arc::new(faults)), &recovered::options());
+        match is_in_use {
+            true => assert_eq!(opened.unwrap_err().kind(), ErrorKind::Locked),
+            false => assert_eq!(opened.unwrap().get("k").unwrap().unwrap(), "v"),
+        }
     }
 }
 

@@ -470,3 +470,30 @@ fn a_poisoned_database_keeps_its_keyspaces_and_their_options() {
     // Who asks for what it has may read.
     db.keyspace("k", options(1024)).unwrap();
 }
+
+/// Who had background jobs done without threads, and did not know of the close, did the same compaction again and
+/// again.
+#[test]
+fn a_closed_database_has_no_background_jobs() {
+    for warms in [false, true] {
+        let options = || Options { warm_cache: warms, ..options() };
+        let env = Env::memory(1);
+        let fill = |db: &Db| {
+            for number in 0..6_u8 {
+                db.put("key", [number; 100]).unwrap();
+                db.flush().unwrap();
+            }
+        };
+        let mut db = open(&env, &options()).unwrap();
+        fill(&db);
+        if warms {
+            assert!(db.get("key").unwrap().is_some());
+            db.close().unwrap();
+            db = open(&env, &options()).unwrap();
+        }
+        let other = db.clone();
+        db.close().unwrap();
+        assert!((0..100).any(|_| !other.run_background_job()), "{warms}");
+        assert_eq!(other.wait_until_settled().unwrap_err().kind(), ErrorKind::Closed);
+    }
+}

@@ -9,8 +9,8 @@ use esker::env::{
     Env, Fault, FaultFileSystem, FileExt as _, MemoryFileSystem, Operation, Rule, When,
 };
 use esker::{
-    Db, Error, ErrorKind, Expiry, IngestOptions, KeyspaceOptions, Options, Order, TableWriter,
-    TableWriterOptions,
+    Db, Durability, Error, ErrorKind, Expiry, IngestOptions, KeyspaceOptions, Options, Order,
+    TableWriter, TableWriterOptions,
 };
 
 use crate::directory::{assert_exact, assert_tidy};
@@ -482,6 +482,23 @@ fn file_that_a_move_left_behind_may_be_moved_again() {
     assert_eq!(contents(&db), "a=1 b=1");
     db.compact::<&[u8]>(..).unwrap();
     assert_eq!(contents(&db), "a=1 b=1");
+}
+
+/// Nothing of the database is in that directory, and yet it took no more writes.
+#[test]
+fn a_directory_of_the_users_own_that_cannot_be_synced_does_no_harm_to_the_database() {
+    let memory = Env::memory(0);
+    let faults = FaultFileSystem::new(Arc::clone(&memory.fs), Arc::clone(&memory.clock));
+    let env = Env { fs: Arc::new(faults.clone()), ..memory };
+    let db = open(&env);
+    let path = table(&env, "t", &["a", "b"], "1");
+    faults.add(Rule::new(Fault::Error(5)).on(&[Operation::SyncDir]).path(OUTSIDE));
+    let report = db.ingest(db.default_keyspace(), &[&path], MOVE).unwrap();
+    assert_eq!(report.not_removed, [path]);
+    db.put_with("a", "2", Durability::Power).unwrap();
+    db.flush().unwrap();
+    assert_eq!(contents(&db), "a=2 b=1");
+    db.close().unwrap();
 }
 
 /// The second ingest wrote its record over that of the first, whose table could not be read any more. Found

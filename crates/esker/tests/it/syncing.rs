@@ -2,6 +2,7 @@
 //! out the log meanwhile; and what happens to the log without a request.
 
 use std::panic::AssertUnwindSafe;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::time::Duration;
 
@@ -207,6 +208,62 @@ fn a_failed_sync_of_a_directory_is_not_tried_again() {
         drop(db);
         let db = open(&env_over(Arc::new(faults)), &options()).unwrap();
         db.put_with("later", "value", Durability::Power).unwrap();
+    }
+}
+
+/// The log was sound, and what had been acknowledged and was still in memory was written to it no more, not
+/// even by the close.
+#[test]
+fn what_is_buffered_is_written_though_a_directory_could_not_be_synced() {
+    for ends in ["close", "drop", "time"] {
+        let fs = MemoryFileSystem::new(1);
+        let clock = Arc::new(ManualClock::new(Duration::from_secs(1000)));
+        let faults = FaultFileSystem::new(Arc::new(fs.clone()), clock.clone());
+        let db = Arc::new(Mutex::new(None::<Db>));
+        let (writer, has_put) = (Arc::clone(&db), AtomicBool::new(false));
+        faults.observe(move |event| {
+            // Behind the flush's own look at what is buffered, and ahead of what fails.
+            let writes = event.operation == Operation::Create
+                && event.path.extension().is_some_and(|extension| extension == "table");
+            if writes && !has_put.swap(true, Ordering::Relaxed) {
+                let db = writer.lock().unwrap().clone().unwrap();
+                db.put_with("key", "value", Durability::Buffered).unwrap();
+            }
+        });
+        let env = Env { clock: clock.clone(), ..env_over(Arc::new(faults.clone())) };
+        let threads = usize::from(ends == "time");
+        let options = Options { background_threads: threads, ..Options::default() };
+        let opened = Db::builder(DIR).env(env).options(options).open().unwrap();
+        *db.lock().unwrap() = Some(opened.clone());
+        opened.put("first", "value").unwrap();
+        faults.add(Rule::new(Fault::Error(5)).on(&[Operation::SyncDir]));
+        assert_eq!(opened.flush().unwrap_err().kind(), ErrorKind::Io);
+        assert_eq!(opened.put("later", "value").unwrap_err().kind(), ErrorKind::Poisoned);
+        drop(db.lock().unwrap().take());
+        let kept = match ends {
+            "close" => {
+                assert_eq!(opened.close().unwrap_err().kind(), ErrorKind::Poisoned);
+                fs.snapshot()
+            }
+            "drop" => {
+                drop(opened);
+                fs.snapshot()
+            }
+            _ => {
+                let operations = log_operations(&faults);
+                let written = (0..100).find_map(|_| {
+                    clock.advance(Duration::from_secs(1));
+                    // Lets the thread look at the clock.
+                    opened.resume_compactions();
+                    operations.recv_timeout(Duration::from_millis(50)).ok()
+                });
+                assert_eq!(written, Some(Operation::Write));
+                assert!(operations.recv_timeout(Duration::from_millis(50)).is_err());
+                fs.snapshot()
+            }
+        };
+        let db = open(&env_of(&kept), &Options::default()).unwrap();
+        assert_eq!(db.get("key").unwrap().unwrap(), "value", "{ends}");
     }
 }
 

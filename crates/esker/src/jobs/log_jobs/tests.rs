@@ -4,7 +4,9 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use esker_base::{FileId, LogId, OwnerId};
 use esker_env::{Env, FileExt, FileSystem, MemoryFileSystem};
+use esker_tree::{EditRecord, VersionEdit};
 
 use crate::doctor::Doctor;
 use crate::{Db, Durability, ErrorKind, Options};
@@ -90,6 +92,45 @@ fn every_cut_of_a_log_that_was_marked_is_noticed() {
         open(&copy).ok()
     });
     assert_eq!(whole.unwrap().get("k2").unwrap().unwrap(), "second");
+}
+
+/// Releases before could leave an empty segment, and recorded that. What the manifest says outright counts.
+#[test]
+fn a_segment_of_which_the_manifest_says_that_nothing_was_durable_may_be_empty() {
+    for says in [false, true] {
+        let fs = MemoryFileSystem::new(1);
+        let db = open(&fs).unwrap();
+        db.put("k1", "first").unwrap();
+        let engine = db.default_keyspace().handle().engine();
+        let logs = engine.ledger.with_catalog(|catalog| catalog.logs.clone());
+        let empty = logs.iter().map(|&log| EditRecord::LogDurable { log, offset: 0 });
+        if says {
+            engine.ledger.commit(VersionEdit { records: empty.collect() }, |_| ()).unwrap();
+        }
+        let copy = fs.snapshot();
+        copy.open_for_write(&log_of(&copy)).unwrap().truncate(0).unwrap();
+        let sound = Doctor::new("db").env(env(&copy)).verify(&mut |_| {}).unwrap().is_sound();
+        assert_eq!((open(&copy).is_ok(), sound), (says, says));
+    }
+}
+
+/// The only segment that a mark was about had been released meanwhile: an edit that says nothing was a panic.
+#[test]
+fn an_edit_of_which_nothing_is_left_changes_nothing() {
+    let fs = MemoryFileSystem::new(1);
+    let db = open(&fs).unwrap();
+    // Reserves ids, which would otherwise be in the edit.
+    db.put("k0", "value").unwrap();
+    db.flush().unwrap();
+    let engine = db.default_keyspace().handle().engine();
+    let log = LogId(FileId { owner: OwnerId::FIRST, counter: 1 << 20 });
+    let records = vec![EditRecord::LogDurable { log, offset: 100 }];
+    let manifests = || fs.list(Path::new("db")).unwrap().into_iter().map(|entry| entry.len);
+    let before: u64 = manifests().sum();
+    assert!(engine.ledger.commit(VersionEdit { records }, |_| true).unwrap());
+    assert_eq!(manifests().sum::<u64>(), before);
+    db.put("k1", "first").unwrap();
+    db.close().unwrap();
 }
 
 #[test]

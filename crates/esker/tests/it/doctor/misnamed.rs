@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use esker::doctor::RepairOptions;
-use esker::env::{Env, MemoryFileSystem};
+use esker::env::{Env, Fault, FaultFileSystem, MemoryFileSystem, Operation, Rule};
 use esker::{Db, Options, TableWriter, TableWriterOptions};
 
 use super::repair::check;
@@ -62,6 +62,17 @@ fn check_turned(sample: &Sample, names: &[String], when: &str) {
         let name = note.split_once(' ').expect("a name and what it says").0;
         assert!(report.set_aside.iter().any(|aside| aside == name), "{when}: {report}");
     }
+}
+
+/// A header of which only a part came at first was none.
+#[test]
+fn what_a_file_says_is_read_to_the_end_of_its_header() {
+    let memory = MemoryFileSystem::new(2);
+    let sample = Sample::over(Arc::new(memory.clone()), 2, Left::Closed);
+    let faults = FaultFileSystem::new(Arc::new(memory), Env::memory(1).clock);
+    faults.add(Rule::new(Fault::Short).on(&[Operation::Read]));
+    let tables = sample.files().ending_with(".table");
+    check_turned(&sample.with(Arc::new(faults)), &tables[..2], "short reads");
 }
 
 #[test]

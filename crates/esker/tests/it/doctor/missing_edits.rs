@@ -128,6 +128,30 @@ fn a_keyspace_whose_creation_is_missing_comes_back_out_of_the_log() {
     assert_eq!(db.get("a").unwrap().unwrap(), "1");
 }
 
+/// A kill had come before the segment had its header, and without a manifest it was a log of which all had
+/// been lost, with all that came behind it.
+#[test]
+fn a_segment_that_no_manifest_names_needs_no_header() {
+    for (name, bytes) in
+        [("1-00000000.log", 0), ("1-00000000.log", 1 << 16), ("1-00009999.log", 1 << 16)]
+    {
+        let env = Env::memory(1);
+        let db = open(&env, RecoveryMode::TornTail).unwrap();
+        db.put_with("k", "v", Durability::Power).unwrap();
+        drop(db);
+        let files = Files(&env);
+        files.replace(name, &vec![0; bytes]);
+        assert!(files.verify().is_sound());
+        files.manifests().iter().for_each(|name| files.remove(name));
+        let findings = files.verify().to_string();
+        assert!(!findings.contains(name), "{findings}");
+        let report = files.doctor().repair(&RepairOptions::default(), &mut |_| {}).unwrap();
+        assert!(report.lost.is_empty(), "{name}, {bytes}: {report}");
+        let db = open(&env, RecoveryMode::Strict).unwrap();
+        assert_eq!(db.get("k").unwrap().unwrap(), "v");
+    }
+}
+
 /// The manifest with another number is the manifest, and all that stands in nothing else is in it.
 #[test]
 fn a_manifest_with_another_name_is_read() {

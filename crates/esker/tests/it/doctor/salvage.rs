@@ -357,11 +357,12 @@ fn a_file_that_cannot_be_opened_costs_no_other() {
 
 /// Too many open files, or too little memory, say nothing of a file: the copy did without it.
 #[test]
-fn a_shortage_of_the_moment_ends_a_salvage() {
+fn an_error_that_is_not_of_the_file_ends_a_salvage() {
     let (memory, _) = sample::in_memory();
     let names = files::read_all(&memory, Path::new(DIR)).into_keys();
     for name in names.filter(|name| name.as_str() != "LOCK") {
         for (operation, code) in [
+            (Operation::Open, 13),
             (Operation::Open, 23),
             (Operation::Open, 24),
             (Operation::Len, 12),

@@ -6,7 +6,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use esker::env::{Env, FileSystem as _, ManualClock};
+use esker::env::{Clock, Env, FileSystem as _, ManualClock};
 use esker::{
     CompactionFilter, CompactionFilterFactory, Db, Durability, ErrorKind, Filter, FilterContext,
     FilterDecision, FilterFailure, KeyspaceOptions, Options,
@@ -299,6 +299,39 @@ fn a_buffered_write_is_handed_over_in_time_while_the_only_thread_compacts() {
     };
     let lengths = counted_beside_compactions(env, write, log_bytes);
     assert!(lengths.iter().all(|(first, later)| first < later), "{lengths:?}");
+}
+
+/// A clock on which a hundredth of a second passes between two looks.
+#[derive(Debug)]
+struct Ticking(ManualClock);
+
+impl Clock for Ticking {
+    fn now(&self) -> Duration {
+        self.0.advance(Duration::from_millis(10));
+        self.0.now()
+    }
+
+    fn wall(&self) -> Duration {
+        self.0.wall()
+    }
+
+    fn sleep(&self, duration: Duration) {
+        self.0.sleep(duration);
+    }
+}
+
+/// The only thread compacted for as long as it took, and nobody synced what the log had, or marked its end.
+#[test]
+fn a_log_that_rests_is_synced_and_marked_while_the_only_thread_compacts() {
+    let clock = Ticking(ManualClock::new(Duration::from_secs(1000)));
+    let env = Env { clock: Arc::new(clock), ..Env::memory(1) };
+    let syncs = |db: &Db| db.stats().counters.log_syncs;
+    let write = move |db: &Db| {
+        db.put("z", "in the log").unwrap();
+        syncs(db)
+    };
+    let counts = counted_beside_compactions(env, write, syncs);
+    assert!(counts.iter().all(|(before, later)| before < later), "{counts:?}");
 }
 
 /// The only thread compacted for as long as it took, and a memtable that was full waited for that, and
