@@ -89,7 +89,8 @@ pub(crate) fn run(root: &Path, choice: Choice<'_>) -> Result<(String, bool), Str
         return Err(format!("no defect is named {unknown}"));
     }
     let chosen: Vec<_> = sites.into_iter().filter(|(name, _)| is_chosen(name)).collect();
-    let binaries = Binaries::build(root)?;
+    let is_short = matches!(choice, Choice::Short);
+    let binaries = Binaries::build(root, !is_short)?;
     let document = std::fs::read_to_string(root.join(RELIABILITY)).map_err(|e| e.to_string())?;
     let (known, clean) = (known(&document), Mutex::default());
     let (next, rows) = (AtomicUsize::new(0), Mutex::new(Vec::new()));

@@ -6,8 +6,8 @@ use std::process::{Command, Stdio};
 /// Their target directory: separate from the ordinary one, which has other flags.
 const TARGET_DIR: &str = "target/planted";
 
-/// The packages whose tests are run.
-const PACKAGES: [&str; 10] = [
+/// The packages of the engine, whose tests are run.
+const ENGINE: [&str; 8] = [
     "esker-base",
     "esker-env",
     "esker-cache",
@@ -16,9 +16,10 @@ const PACKAGES: [&str; 10] = [
     "esker-table",
     "esker-tree",
     "esker",
-    "esker-cli",
-    "esker-torture",
 ];
+
+/// Those of the programs around it, which take as long to build.
+const PROGRAMS: [&str; 2] = ["esker-cli", "esker-torture"];
 
 /// One test program.
 struct Binary {
@@ -35,17 +36,18 @@ pub(super) struct Binaries {
 }
 
 impl Binaries {
-    /// Builds all.
+    /// Builds those of the engine and, if `all` are wanted, of the programs.
     ///
     /// # Errors
     /// If that fails.
-    pub(super) fn build(root: &Path) -> Result<Self, String> {
+    pub(super) fn build(root: &Path, all: bool) -> Result<Self, String> {
         let mut command = Command::new("cargo");
         command.args(["test", "--no-run", "--locked", "--quiet", "--message-format=json"]);
         // Without the examples, which would be built too, and have no tests.
         command.args(["--lib", "--bins", "--tests"]);
         command.args(["--target-dir", TARGET_DIR]);
-        PACKAGES.iter().for_each(|package| {
+        let programs = if all { &PROGRAMS[..] } else { &[] };
+        ENGINE.iter().chain(programs).for_each(|package| {
             command.args(["-p", package]);
         });
         command.env("RUSTFLAGS", "--cfg esker_planted").env("CARGO_PROFILE_DEV_DEBUG", "0");
