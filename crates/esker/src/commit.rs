@@ -192,7 +192,7 @@ impl Drop for Reign<'_> {
 }
 
 /// A write of the log. Unless it is done when this is dropped, after an error or a panic of the file system,
-/// the log takes no more.
+/// the log takes no more, and neither does the database.
 struct LogWrite<'a> {
     engine: &'a Engine,
     is_done: bool,
@@ -202,6 +202,9 @@ impl Drop for LogWrite<'_> {
     fn drop(&mut self) {
         if !self.is_done {
             self.engine.has_log_failed.store(true, Ordering::Relaxed);
+            if std::thread::panicking() {
+                self.engine.poison_by_panic(&"a write of the log");
+            }
         }
     }
 }

@@ -177,7 +177,8 @@ impl Engine {
         if !self.mark_closing() {
             return;
         }
-        self.has_buffered.store(true, Ordering::Relaxed);
+        let has_frames = self.pipeline.lead().appender.buffered_bytes() != 0;
+        self.has_buffered.store(has_frames, Ordering::Relaxed);
         if !self.is_read_only
             && self.waits_for_the_log()
             && let Err(error) = self.write_buffered()

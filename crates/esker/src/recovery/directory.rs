@@ -222,6 +222,23 @@ fn create_with_log(
     Ok((recovered, lock))
 }
 
+/// Makes the names of the directories durable: an earlier attempt may have created them and not finished. Comes
+/// before the manifest, since nobody looks after them once there is one.
+fn sync_parents(request: &OpenRequest) -> Result<()> {
+    let dir = &request.dir;
+    let log_dir = request.options.log_dir.as_deref();
+    let mut above_log = log_dir.into_iter().flat_map(Path::ancestors).skip(1);
+    let parent_of_log = above_log.next();
+    // Those further up that lie in the database directory were made for this database too.
+    let own = above_log.take_while(|above| above.starts_with(dir));
+    for parent in dir.parent().into_iter().chain(parent_of_log).chain(own) {
+        if !parent.as_os_str().is_empty() {
+            request.env.fs.sync_dir(parent)?;
+        }
+    }
+    Ok(())
+}
+
 /// Creates a new database: a manifest with one empty keyspace.
 fn create(request: &OpenRequest) -> Result<Recovered> {
     let mut id = [0; 16];
@@ -239,12 +256,7 @@ fn create(request: &OpenRequest) -> Result<Recovered> {
     let records = vec![created, EditRecord::NextKeyspaceId(1), EditRecord::NextFileCounter(2)];
     catalog.apply(&VersionEdit { records }).expect("the first edit fits an empty catalog");
     let manifest = ManifestId(FileId { owner: OwnerId::FIRST, counter: 1 });
+    sync_parents(request)?;
     drop(Manifest::create(Arc::clone(&request.env.fs), &request.dir, manifest, catalog)?);
-    // An earlier attempt may have created the directories and not finished.
-    for dir in [Some(&request.dir), request.options.log_dir.as_ref()].into_iter().flatten() {
-        if let Some(parent) = dir.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-            request.env.fs.sync_dir(parent)?;
-        }
-    }
     Manifest::recover(&*request.env.fs, &request.dir)?.ok_or_else(|| no_database(&request.dir))
 }

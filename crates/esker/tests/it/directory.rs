@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use esker::env::{
-    Env, Fault, FaultFileSystem, FileExt as _, FileSystem, MemoryFileSystem, Operation, Rule, When,
+    DirEntry, Env, Fault, FaultFileSystem, FileExt as _, FileSystem, MemoryFileSystem, Operation,
+    Rule, When,
 };
 use esker::{Db, Durability, ErrorKind, KeyspaceOptions, Options, Order, RecoveryMode};
 use esker_base::{DatabaseId, FileHeader, FileId, FileKind, LogId};
@@ -355,25 +356,33 @@ fn an_open_that_finds_no_database_and_may_make_none_makes_nothing() {
 /// An attempt that ended too early may have made the directories, and their names may not be durable.
 #[test]
 fn the_names_of_the_directories_of_a_new_database_are_made_durable() {
-    for log_dir in [None, Some("other/log")] {
+    for log_dir in [None, Some("other/log"), Some("outer/db/a/b/log")] {
         let env = Env::memory(1);
-        for dir in ["outer/db", "other/log"] {
-            env.fs.create_dir_all(Path::new(dir)).unwrap();
-        }
+        env.fs.create_dir_all(Path::new("outer/db")).unwrap();
+        log_dir.iter().for_each(|dir| env.fs.create_dir_all(Path::new(dir)).unwrap());
         let faults = FaultFileSystem::new(Arc::clone(&env.fs), Arc::clone(&env.clock));
         let synced: Arc<Mutex<BTreeSet<PathBuf>>> = Arc::default();
         let noted = Arc::clone(&synced);
+        let (memory, dir) = (Arc::clone(&env.fs), Path::new("outer/db"));
         faults.observe(move |event| {
-            if event.operation == Operation::SyncDir {
+            // What comes behind the manifest's name is not repeated by the next open.
+            let is_manifest = |entry: DirEntry| entry.name.ends_with(".manifest");
+            if event.operation == Operation::SyncDir
+                && !memory.list(dir).unwrap().into_iter().any(is_manifest)
+            {
                 noted.lock().unwrap().insert(event.path.clone());
             }
         });
         let env = Env { fs: Arc::new(faults), ..env };
         let options = Options { log_dir: log_dir.map(Into::into), ..recovered::options() };
-        let db = Db::builder("outer/db").env(env).options(options).open().unwrap();
+        let db = Db::builder(dir).env(env).options(options).open().unwrap();
         let synced = synced.lock().unwrap().clone();
-        assert!(synced.contains(Path::new("outer")), "{synced:?}");
-        assert_eq!(synced.contains(Path::new("other")), log_dir.is_some(), "{synced:?}");
+        let parents: &[&str] = match log_dir {
+            None => &["outer"],
+            Some("other/log") => &["outer", "other"],
+            Some(_) => &["outer", "outer/db", "outer/db/a", "outer/db/a/b"],
+        };
+        assert_eq!(synced, parents.iter().map(PathBuf::from).collect());
         drop(db);
     }
 }

@@ -267,6 +267,45 @@ fn what_is_buffered_is_written_though_a_directory_could_not_be_synced() {
     }
 }
 
+/// The panic of a write went to whoever had asked for a sync, and nobody else knew of it: what was written later
+/// was taken, and never handed to the system.
+#[test]
+fn a_write_of_the_log_that_panics_stops_writing() {
+    let fs = MemoryFileSystem::new(1);
+    let faults = FaultFileSystem::new(Arc::new(fs.clone()), Env::memory(1).clock);
+    let db = open(&env_over(Arc::new(faults.clone())), &options()).unwrap();
+    db.put_with("durable", "value", Durability::Power).unwrap();
+    db.put_with("key", "value", Durability::Buffered).unwrap();
+    let rule = Rule::new(Fault::Panic).on(&[Operation::Write]).path("*.log");
+    faults.add(rule.when(When::Nth(1)));
+    std::panic::catch_unwind(AssertUnwindSafe(|| db.sync())).unwrap_err();
+    let refused = db.put_with("later", "value", Durability::Buffered).unwrap_err();
+    assert_eq!((refused.kind(), refused.outcome()), (ErrorKind::Poisoned, Outcome::NotDone));
+    drop(db);
+    let db = open(&env_of(&fs), &options()).unwrap();
+    assert_eq!(db.get("durable").unwrap().unwrap(), "value");
+}
+
+/// Nothing was lost, and yet an event said that a job had failed.
+#[test]
+fn a_drop_behind_a_failed_sync_writes_nothing_if_nothing_waits() {
+    let fs = MemoryFileSystem::new(1);
+    let faults = FaultFileSystem::new(Arc::new(fs.clone()), Env::memory(1).clock);
+    let failed: Arc<Mutex<Vec<String>>> = Arc::default();
+    let noted = Arc::clone(&failed);
+    let builder = Db::builder(DIR).env(env_over(Arc::new(faults.clone()))).options(options());
+    let listener = Arc::new(move |event: &Event| {
+        if matches!(event, Event::JobFailed { .. }) {
+            noted.lock().unwrap().push(event.to_string());
+        }
+    });
+    let db = builder.on_event(listener).open().unwrap();
+    faults.add(Rule::new(Fault::Error(5)).on(&[Operation::Sync]).path("*.log"));
+    db.put_with("key", "value", Durability::Power).unwrap_err();
+    drop(db);
+    assert_eq!(*failed.lock().unwrap(), [""; 0]);
+}
+
 /// After a failed sync the next open found everything, and relied on its own syncs to have made that
 /// durable. These had nothing to store any more: with the power went frames, or edits, from before those
 /// that were acknowledged since, and the next open refused the rest as damage. Found by the simulator.
