@@ -157,6 +157,18 @@ impl ExternalTable {
         (self.header.database, self.header.id)
     }
 
+    /// Whether the file at `path` is this one, by its header: meanwhile another may have got that name.
+    ///
+    /// # Errors
+    /// Of the file at `path`.
+    pub fn is_at(&self, fs: &dyn FileSystem, path: &Path) -> Result<bool, FileError> {
+        let file = fs.open(path)?;
+        let mut bytes = [0; FileHeader::LEN];
+        let bytes = &mut bytes[..file.len()?.min(FileHeader::LEN as u64) as usize];
+        file.read_exact_at(0, bytes)?;
+        Ok(FileHeader::decode(bytes).is_ok_and(|header| header == self.header))
+    }
+
     /// Reads the file once, checks its checksum, and writes it to `copy`, if there is one.
     ///
     /// # Errors

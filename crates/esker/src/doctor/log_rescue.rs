@@ -58,6 +58,8 @@ pub(super) fn rescue(
         is_behind_damage: false,
         gaps: Vec::new(),
         behind_hole: Keys::new(),
+        taken: SeqNo::ZERO,
+        repeated: Keys::new(),
         doubtful: Keys::new(),
     };
     let durable = durable_of_all(&history.catalog);
@@ -65,6 +67,8 @@ pub(super) fn rescue(
     walk_logs(log, logs, &durable, before, |item| walk.item(item))?;
     let behind_hole = std::mem::take(&mut walk.behind_hole);
     walk.lose(behind_hole, "operations behind a hole in the log");
+    let repeated = std::mem::take(&mut walk.repeated);
+    walk.lose(repeated, "operations with numbers that others before had");
     Ok(walk.found)
 }
 
@@ -86,6 +90,10 @@ struct Walk<'a> {
     /// Gaps of which no segment has said yet that they were durable.
     gaps: Vec<(SeqNo, SeqNo, Option<Hole>)>,
     behind_hole: Keys,
+    /// The largest number that was taken.
+    taken: SeqNo,
+    /// Of operations with numbers that were taken before.
+    repeated: Keys,
     /// Of those that were taken: no table shows that they are in tables, and without an intact
     /// manifest, nothing else would.
     doubtful: Keys,
@@ -124,6 +132,7 @@ impl Walk<'_> {
             return;
         }
         self.found.memtables.clear();
+        self.taken = SeqNo::ZERO;
         self.found.operation_count = 0;
         let what = "operations before a gap in the log: nothing tells whether tables have them";
         let doubtful = std::mem::take(&mut self.doubtful);
@@ -134,12 +143,20 @@ impl Walk<'_> {
         self.is_behind_damage = false;
         self.found.last_seqno = self.found.last_seqno.max(group.last_seqno());
         let history = self.history;
+        // A segment of a copy of the database, which has gone on by itself, may be in the place of one.
+        let repeats = group.first_seqno <= self.taken
+            && !esker_base::planted::is("salvage-takes-numbers-twice");
         for (seqno, operation) in group.numbered().filter(|(at, one)| is_needed(history, *at, one))
         {
+            if repeats {
+                widen(&mut self.repeated, history, group.log, operation);
+                continue;
+            }
             if self.stopped {
                 widen(&mut self.behind_hole, history, group.log, operation);
                 continue;
             }
+            self.taken = self.taken.max(seqno);
             let memtable = self.found.memtables.entry(operation.keyspace).or_default();
             memtable.writer().insert(operation.key, seqno, operation.kind, operation.value);
             self.found.operation_count += 1;

@@ -186,17 +186,22 @@ impl Engine {
     }
 
     /// Hard-links a table under a name by which it can be written to; returns whether that was
-    /// possible.
+    /// possible, and the file is still that table.
     fn link(&self, table: &ExternalTable, path: &Path) -> bool {
         let fs = &*self.env.fs;
         if fs.link(table.path(), path).is_err() {
             return false;
         }
-        let is_writable = fs.open_for_write(path).is_ok();
-        if !is_writable {
+        // The name may have got another file since that was opened.
+        let is_it = || {
+            esker_base::planted::is("file-of-that-name-moved")
+                || table.is_at(fs, path).unwrap_or(false)
+        };
+        let is_usable = fs.open_for_write(path).is_ok() && is_it();
+        if !is_usable {
             drop(fs.remove(path));
         }
-        is_writable
+        is_usable
     }
 
     /// Checks every block of a table that was copied or linked.
@@ -234,6 +239,11 @@ impl Engine {
         let mut not_removed = Vec::new();
         for table in tables {
             let dir = parent(table.path());
+            let is_other = table.is_at(&*self.env.fs, table.path()).is_ok_and(|is_at| !is_at);
+            if is_other && !esker_base::planted::is("file-of-that-name-moved") {
+                // A file that came by that name since is not ours to remove.
+                continue;
+            }
             let removed = match self.env.fs.remove(table.path()) {
                 // Another ingest that moves it too was faster.
                 Err(error) if error.is_not_found() => continue,

@@ -35,6 +35,8 @@ use crate::recovery::unnamed::{GOES_ON, goes_on};
 
 const UNKNOWN_KEYSPACE: &str = "an operation on a keyspace that never was";
 
+const REPEATED: &str = "a group whose numbers were read before";
+
 /// The replay of the log into memtables.
 pub(crate) struct Replay<'a> {
     fs: &'a Arc<dyn FileSystem>,
@@ -275,6 +277,10 @@ impl<'a> Replay<'a> {
                 is_behind_hole = true;
                 hole.get_or_insert(corruption);
             }
+            LogItem::Group(group) if self.repeats(&group) => {
+                let file = group.log.file_name();
+                hole.get_or_insert(Corruption::new(file, group.offset, REPEATED));
+            }
             LogItem::Group(group) if self.knows_keyspaces_of(&group) => {
                 is_behind_hole = false;
                 self.dropped.extend(hole.take().map(|hole| lost(hole, group.offset)));
@@ -302,6 +308,15 @@ impl<'a> Replay<'a> {
 
     fn knows_keyspaces_of(&self, group: &Group<'_>) -> bool {
         group.operations.iter().all(|one| one.keyspace.0 < self.catalog.next_keyspace_id)
+    }
+
+    /// Whether a group before had some of its numbers: a segment of a copy of the database, which has gone
+    /// on by itself, may be in the place of one of ours.
+    fn repeats(&self, group: &Group<'_>) -> bool {
+        self.has_frames
+            && group.first_seqno <= self.last_logged
+            && !group.operations.is_empty()
+            && !esker_base::planted::is("salvage-takes-numbers-twice")
     }
 
     /// Takes over a group that was found intact.

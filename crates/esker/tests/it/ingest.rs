@@ -484,6 +484,35 @@ fn file_that_a_move_left_behind_may_be_moved_again() {
     assert_eq!(contents(&db), "a=1 b=1");
 }
 
+/// A producer gave the name to its next file meanwhile: that one was linked in place of what had been checked, and
+/// cut; or it was removed, though nobody had taken it in.
+#[test]
+fn a_file_that_gets_the_name_of_one_that_is_moved_is_left_alone() {
+    for links in [true, false] {
+        let memory = Env::memory(0);
+        let faults = FaultFileSystem::new(Arc::clone(&memory.fs), Arc::clone(&memory.clock));
+        let env = Env { fs: Arc::new(faults.clone()), ..memory.clone() };
+        let db = open(&env);
+        let path = table(&env, "t", &["a", "b"], "1");
+        let next = table(&env, "next", &["a", "b", "c", "d", "e"], "2");
+        if !links {
+            faults.add(Rule::new(Fault::Error(18)).on(&[Operation::Link]));
+        }
+        let (fs, name, has_come) = (memory.fs, path.clone(), AtomicBool::new(false));
+        faults.observe(move |call| {
+            if call.operation == Operation::Link && !has_come.swap(true, Ordering::Relaxed) {
+                fs.rename(&next, &name).unwrap();
+            }
+        });
+        let report = db.ingest(db.default_keyspace(), &[&path], MOVE).unwrap();
+        assert_eq!(report.not_removed, [""; 0].map(PathBuf::from));
+        faults.observe(|_| {});
+        assert_eq!(contents(&db), "a=1 b=1", "{links}");
+        db.ingest(db.default_keyspace(), &[&path], COPY).unwrap();
+        assert_eq!(contents(&db), "a=2 b=2 c=2 d=2 e=2", "{links}");
+    }
+}
+
 /// Nothing of the database is in that directory, and yet it took no more writes.
 #[test]
 fn a_directory_of_the_users_own_that_cannot_be_synced_does_no_harm_to_the_database() {

@@ -300,6 +300,7 @@ fn a_drop_behind_a_failed_sync_writes_nothing_if_nothing_waits() {
         }
     });
     let db = builder.on_event(listener).open().unwrap();
+    db.put_with("first", "value", Durability::Power).unwrap();
     faults.add(Rule::new(Fault::Error(5)).on(&[Operation::Sync]).path("*.log"));
     db.put_with("key", "value", Durability::Power).unwrap_err();
     drop(db);

@@ -36,6 +36,35 @@ fn only_segments_that_something_is_lost_of_are_set_aside() {
     assert_eq!(rebuilt, [("the log", COUNT - 1)], "{report}");
 }
 
+/// The first segment of a copy that has gone on by itself, with longer segments, has numbers and keys of the next
+/// one, too: they were inserted twice, which was a panic.
+#[test]
+fn what_two_segments_have_is_taken_once() {
+    let env = logged();
+    let copy = Env::memory(1);
+    let options =
+        Options { background_threads: 0, log_segment_bytes: 1 << 20, ..Options::default() };
+    let db = Db::builder(DIR).env(copy.clone()).options(options).open().unwrap();
+    for n in 0..COUNT {
+        let value = [format!("{n:04}").into_bytes(), vec![b'x'; 600]].concat();
+        db.put_with(format!("{n:04}"), value, Durability::Power).unwrap();
+    }
+    drop(db);
+    let log = Files(&env).ending_with(".log").remove(0);
+    assert_eq!(Files(&copy).ending_with(".log"), std::slice::from_ref(&log));
+    Files(&env).replace(&log, &Files(&copy).read(&log));
+    assert_eq!(open(&env, RecoveryMode::TornTail).unwrap_err().kind(), ErrorKind::Corruption);
+    let db = Db::builder(DIR).env(env.clone()).read_only(true);
+    let db = db.recovery(RecoveryMode::Salvage).open().unwrap();
+    assert_eq!(prefix(&db), COUNT);
+    let told: Vec<String> = db.events().iter().map(|(_, event)| event.to_string()).collect();
+    assert!(told.iter().any(|event| event.contains("numbers were read before")), "{told:?}");
+    drop(db);
+    let report = repair(&env, true);
+    assert!(report.to_string().contains("numbers that others before had"), "{report}");
+    assert_eq!(prefix(&open(&env, RecoveryMode::Strict).unwrap()), COUNT);
+}
+
 /// What behind a hole is lost is told by its keys, from the first to the last: what its values are does
 /// not matter, nor in which order it was written. Its sequence numbers are not given again.
 #[test]
