@@ -202,9 +202,8 @@ impl Drop for LogWrite<'_> {
     fn drop(&mut self) {
         if !self.is_done {
             self.engine.has_log_failed.store(true, Ordering::Relaxed);
-            if std::thread::panicking() {
-                self.engine.poison_by_panic(&"a write of the log");
-            }
+            // An error has done so already, and the first cause counts.
+            self.engine.poison_by_panic(&"a write of the log");
         }
     }
 }

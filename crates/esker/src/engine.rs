@@ -32,7 +32,7 @@ use crate::keyspace_core::looks::Looks;
 use crate::keyspace_core::{KeyspaceCore, Settings};
 use crate::ledger::Ledger;
 use crate::logs::Logs;
-use crate::logs::watch::{LogWatch, StateOfLog};
+use crate::logs::watch::LogWatch;
 use crate::options::{KeyspaceOptions, Options};
 use crate::running::RunningJobs;
 use crate::scheduler::Scheduler;
@@ -90,7 +90,7 @@ pub(crate) struct Engine {
     pub(crate) has_buffered: AtomicBool,
     /// Since when they have been waiting, in nanoseconds of the clock. Counter only, as
     /// `has_buffered`.
-    buffered_since: AtomicU64,
+    pub(crate) buffered_since: AtomicU64,
     /// The system has refused frames of the log: it takes no more. Counter only, as `has_buffered`.
     pub(crate) has_log_failed: AtomicBool,
     /// What the thread of a compaction knows of the log, if it is the only one. Lock order: last.
@@ -466,31 +466,6 @@ impl Engine {
             self.buffered_since.store(now, Ordering::Relaxed);
             self.scheduler.wake();
         }
-    }
-
-    /// Whether frames wait in memory and can be written. They were acknowledged, so they are written also
-    /// where the database takes no more: unless that is because of the log.
-    pub(crate) fn waits_for_the_log(&self) -> bool {
-        self.has_buffered.load(Ordering::Relaxed)
-            && !self.has_log_failed.load(Ordering::Relaxed)
-            && !(self.poison.get().is_some()
-                && esker_base::planted::is("poisoned-keeps-buffered-frames"))
-    }
-
-    pub(crate) fn state_of_log(&self) -> StateOfLog {
-        StateOfLog {
-            waits: self.waits_for_the_log(),
-            is_unmarked: self.has_unmarked.load(Ordering::Relaxed) && self.poison.get().is_none(),
-            position: self.logs.written_position(),
-        }
-    }
-
-    /// When frames will have waited in memory for as long as allowed, if any wait and can be
-    /// written.
-    pub(crate) fn buffered_due(&self) -> Option<Duration> {
-        let waits = self.waits_for_the_log();
-        let since = || Duration::from_nanos(self.buffered_since.load(Ordering::Relaxed));
-        waits.then(|| since().saturating_add(Options::BUFFERED_INTERVAL))
     }
 
     /// Whether a writer must hand over frames in time, since there is no background thread to do

@@ -1,10 +1,14 @@
 //! Background work for the log: preparing the next segment, handing frames to the system in time,
 //! and writing a mark after them once nobody writes.
 
+use std::time::Duration;
+
 use crate::commit_queue::Leader;
 use crate::engine::Engine;
 use crate::error::Result;
 use crate::events::Event;
+use crate::logs::watch::StateOfLog;
+use crate::options::Options;
 use crate::sync::atomic::Ordering;
 
 impl Engine {
@@ -16,6 +20,31 @@ impl Engine {
             let event = Event::JobFailed { keyspace: None, job: "preparing a log segment", error };
             self.events.record(self.now(), event);
         }
+    }
+
+    /// Whether frames wait in memory and can be written. They were acknowledged, so they are written also
+    /// where the database takes no more: unless that is because of the log.
+    pub(crate) fn waits_for_the_log(&self) -> bool {
+        self.has_buffered.load(Ordering::Relaxed)
+            && !self.has_log_failed.load(Ordering::Relaxed)
+            && !(self.poison_cause().is_some()
+                && esker_base::planted::is("poisoned-keeps-buffered-frames"))
+    }
+
+    pub(crate) fn state_of_log(&self) -> StateOfLog {
+        StateOfLog {
+            waits: self.waits_for_the_log(),
+            is_unmarked: self.has_unmarked.load(Ordering::Relaxed) && self.poison_cause().is_none(),
+            position: self.logs.written_position(),
+        }
+    }
+
+    /// When frames will have waited in memory for as long as allowed, if any wait and can be
+    /// written.
+    pub(crate) fn buffered_due(&self) -> Option<Duration> {
+        let waits = self.waits_for_the_log();
+        let since = || Duration::from_nanos(self.buffered_since.load(Ordering::Relaxed));
+        waits.then(|| since().saturating_add(Options::BUFFERED_INTERVAL))
     }
 
     /// Hands frames that wait in memory to the system.
