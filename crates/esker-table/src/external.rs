@@ -14,7 +14,7 @@ use std::sync::Arc;
 use esker_base::checksum::{Checksummer, file_seed};
 use esker_base::coding::Decoder;
 use esker_base::{Corruption, DatabaseId, FileHeader, FileId, FileKind, SeqNo};
-use esker_env::{File, FileError, FileExt, FileSystem};
+use esker_env::{File, FileError, FileExt, FileSystem, IoError};
 
 use crate::footer::Footer;
 use crate::format::check_format;
@@ -157,16 +157,19 @@ impl ExternalTable {
         (self.header.database, self.header.id)
     }
 
-    /// Whether the file at `path` is this one, by its header: meanwhile another may have got that name.
+    /// Whether the file at `path` is this one, by its header and length: meanwhile another may have got that
+    /// name.
     ///
     /// # Errors
     /// Of the file at `path`.
-    pub fn is_at(&self, fs: &dyn FileSystem, path: &Path) -> Result<bool, FileError> {
+    pub fn is_at(&self, fs: &dyn FileSystem, path: &Path) -> Result<bool, IoError> {
         let file = fs.open(path)?;
         let mut bytes = [0; FileHeader::LEN];
-        let bytes = &mut bytes[..file.len()?.min(FileHeader::LEN as u64) as usize];
-        file.read_exact_at(0, bytes)?;
-        Ok(FileHeader::decode(bytes).is_ok_and(|header| header == self.header))
+        if file.len()? != self.file.len()? {
+            return Ok(false);
+        }
+        file.read_exact_at(0, &mut bytes)?;
+        Ok(FileHeader::decode(&bytes).is_ok_and(|header| header == self.header))
     }
 
     /// Reads the file once, checks its checksum, and writes it to `copy`, if there is one.

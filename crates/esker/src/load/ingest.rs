@@ -239,18 +239,17 @@ impl Engine {
         let mut not_removed = Vec::new();
         for table in tables {
             let dir = parent(table.path());
-            let is_other = table.is_at(&*self.env.fs, table.path()).is_ok_and(|is_at| !is_at);
-            if is_other && !esker_base::planted::is("file-of-that-name-moved") {
+            let removed = match table.is_at(&*self.env.fs, table.path()) {
                 // A file that came by that name since is not ours to remove.
-                continue;
-            }
-            let removed = match self.env.fs.remove(table.path()) {
-                // Another ingest that moves it too was faster.
-                Err(error) if error.is_not_found() => continue,
-                removed => removed.and_then(|()| self.env.fs.sync_dir(dir)),
+                Ok(false) if !esker_base::planted::is("file-of-that-name-moved") => continue,
+                Ok(_) => self.env.fs.remove(table.path()),
+                Err(error) => Err(error),
             };
-            if removed.is_err() {
-                not_removed.push(table.path().to_path_buf());
+            match removed.and_then(|()| self.env.fs.sync_dir(dir)) {
+                Ok(()) => {}
+                // Another ingest that moves it too was faster.
+                Err(error) if error.is_not_found() => {}
+                Err(_) => not_removed.push(table.path().to_path_buf()),
             }
         }
         not_removed

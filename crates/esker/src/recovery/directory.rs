@@ -232,11 +232,23 @@ fn sync_parents(request: &OpenRequest) -> Result<()> {
     // Those further up that lie in the database directory were made for this database too.
     let own = above_log.take_while(|above| above.starts_with(dir));
     for parent in dir.parent().into_iter().chain(parent_of_log).chain(own) {
-        if !parent.as_os_str().is_empty() {
-            request.env.fs.sync_dir(parent)?;
+        if parent.as_os_str().is_empty() {
+            continue;
+        }
+        match request.env.fs.sync_dir(parent) {
+            Err(error) if !parent.starts_with(dir) && is_never_synced(&error) => {}
+            synced => synced?,
         }
     }
     Ok(())
+}
+
+/// Whether the directory is none that this process may sync, or one of a file system without syncs: so it will
+/// be at the next attempt.
+fn is_never_synced(error: &IoError) -> bool {
+    use io::ErrorKind::{InvalidInput, PermissionDenied, ReadOnlyFilesystem, Unsupported};
+    let never = [InvalidInput, PermissionDenied, ReadOnlyFilesystem, Unsupported];
+    never.contains(&error.kind())
 }
 
 /// Creates a new database: a manifest with one empty keyspace.

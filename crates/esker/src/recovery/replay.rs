@@ -310,12 +310,11 @@ impl<'a> Replay<'a> {
         group.operations.iter().all(|one| one.keyspace.0 < self.catalog.next_keyspace_id)
     }
 
-    /// Whether a group before had some of its numbers: a segment of a copy of the database, which has gone
-    /// on by itself, may be in the place of one of ours.
+    /// Whether a group before had some of its numbers, or behind those: a segment of a copy of the database,
+    /// which has gone on by itself, may be in the place of one of ours. (A mark has the next number.)
     fn repeats(&self, group: &Group<'_>) -> bool {
         self.has_frames
             && group.first_seqno <= self.last_logged
-            && !group.operations.is_empty()
             && !esker_base::planted::is("salvage-takes-numbers-twice")
     }
 

@@ -387,6 +387,21 @@ fn the_names_of_the_directories_of_a_new_database_are_made_durable() {
     }
 }
 
+/// The parent of a directory that is all ours may be one that this process may not read, or of a file system
+/// that has no syncs of directories.
+#[test]
+fn a_parent_that_can_never_be_synced_keeps_no_database_from_being_made() {
+    for (code, is_passed_over) in [(13, true), (22, true), (30, true), (5, false), (28, false)] {
+        let env = Env::memory(1);
+        env.fs.create_dir_all(Path::new("outer/db")).unwrap();
+        let faults = FaultFileSystem::new(Arc::clone(&env.fs), Arc::clone(&env.clock));
+        faults.add(Rule::new(Fault::Error(code)).on(&[Operation::SyncDir]).path("outer"));
+        let env = Env { fs: Arc::new(faults), ..env };
+        let opened = Db::builder("outer/db").env(env).options(recovered::options()).open();
+        assert_eq!(opened.is_ok(), is_passed_over, "{code}");
+    }
+}
+
 /// An open that was refused for the key order of the default keyspace had cut the log and removed files.
 #[test]
 fn an_open_with_another_key_order_changes_nothing() {

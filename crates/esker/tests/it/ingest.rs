@@ -510,7 +510,36 @@ fn a_file_that_gets_the_name_of_one_that_is_moved_is_left_alone() {
         assert_eq!(contents(&db), "a=1 b=1", "{links}");
         db.ingest(db.default_keyspace(), &[&path], COPY).unwrap();
         assert_eq!(contents(&db), "a=2 b=2 c=2 d=2 e=2", "{links}");
+        // What it is cannot be told.
+        faults.add(Rule::new(Fault::Error(24)).on(&[Operation::Open]).path("t").when(When::Nth(2)));
+        let report = db.ingest(db.default_keyspace(), &[&path], MOVE).unwrap();
+        assert_eq!(report.not_removed, std::slice::from_ref(&path), "{:?}", faults.injected());
+        faults.clear();
+        assert!(env.fs.exists(&path).unwrap());
     }
+}
+
+/// The same table was delivered again, and had not come as a whole yet.
+#[test]
+fn a_part_of_the_file_that_is_moved_is_not_taken_for_it() {
+    let memory = Env::memory(0);
+    let faults = FaultFileSystem::new(Arc::clone(&memory.fs), Arc::clone(&memory.clock));
+    let env = Env { fs: Arc::new(faults.clone()), ..memory.clone() };
+    let db = open(&env);
+    let path = table(&env, "t", &["a", "b"], "1");
+    let part = Path::new(OUTSIDE).join("part");
+    let mut bytes = vec![0; 100];
+    env.fs.open(&path).unwrap().read_exact_at(0, &mut bytes).unwrap();
+    env.fs.create(&part).unwrap().write_all_at(0, &bytes).unwrap();
+    let (fs, name, has_come) = (memory.fs, path.clone(), AtomicBool::new(false));
+    faults.observe(move |call| {
+        if call.operation == Operation::Link && !has_come.swap(true, Ordering::Relaxed) {
+            fs.rename(&part, &name).unwrap();
+        }
+    });
+    db.ingest(db.default_keyspace(), &[&path], MOVE).unwrap();
+    assert_eq!(contents(&db), "a=1 b=1");
+    assert!(env.fs.exists(&path).unwrap());
 }
 
 /// Nothing of the database is in that directory, and yet it took no more writes.

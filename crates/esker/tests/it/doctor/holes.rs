@@ -1,9 +1,11 @@
 //! Holes in the log: where a verification, a recovery and a repair see one, and what stands around it.
 
 use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
 
 use esker::doctor::{RepairOptions, RepairReport};
-use esker::env::Env;
+use esker::env::{Env, ManualClock};
 use esker::{Db, Durability, ErrorKind, KeyspaceOptions, Options, RecoveryMode};
 use esker_base::{FileHeader, SeqNo};
 use esker_tree::Manifest;
@@ -40,7 +42,25 @@ fn only_segments_that_something_is_lost_of_are_set_aside() {
 /// one, too: they were inserted twice, which was a panic.
 #[test]
 fn what_two_segments_have_is_taken_once() {
-    let env = logged();
+    let clock = Arc::new(ManualClock::new(Duration::from_secs(1000)));
+    let env = Env { clock: clock.clone(), ..Env::memory(1) };
+    let options =
+        Options { background_threads: 1, log_segment_bytes: 64 << 10, ..Options::default() };
+    let db = Db::builder(DIR).env(env.clone()).options(options).open().unwrap();
+    for n in 0..COUNT {
+        let value = [format!("{n:04}").into_bytes(), vec![b'x'; 600]].concat();
+        db.put_with(format!("{n:04}"), value, Durability::Power).unwrap();
+        if n == 150 {
+            // A rest, after which there is a mark.
+            let marked = db.stats().counters.log_syncs + 1;
+            while db.stats().counters.log_syncs < marked {
+                clock.advance(Duration::from_secs(2));
+                db.resume_compactions();
+                std::thread::yield_now();
+            }
+        }
+    }
+    drop(db);
     let copy = Env::memory(1);
     let options =
         Options { background_threads: 0, log_segment_bytes: 1 << 20, ..Options::default() };
