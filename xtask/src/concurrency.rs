@@ -54,7 +54,7 @@ const CHECKS: [Check; 6] = [
         directory: "shuttle",
         flags: "--cfg shuttle",
         needs: Needs::Nothing,
-        arguments: &["-pesker", "--test=it", "--", "shuttle", "--nocapture"],
+        arguments: &["-pesker", "--test=threads", "--", "shuttle", "--nocapture"],
     },
     Check {
         name: "address sanitizer, memtable",
@@ -68,7 +68,7 @@ const CHECKS: [Check; 6] = [
         directory: "asan",
         flags: "-Zsanitizer=address",
         needs: Needs::Sanitizer("asan"),
-        arguments: &["-pesker", "--test=it", "--", "concurrency"],
+        arguments: &["-pesker", "--test=threads", "--", "concurrency"],
     },
     Check {
         name: "thread sanitizer, memtable",
@@ -82,7 +82,7 @@ const CHECKS: [Check; 6] = [
         directory: "tsan-std",
         flags: "-Zsanitizer=thread",
         needs: Needs::StandardLibrary,
-        arguments: &["-pesker", "--test=it", "--", "concurrency"],
+        arguments: &["-pesker", "--test=threads", "--", "concurrency"],
     },
 ];
 

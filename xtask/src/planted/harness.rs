@@ -13,14 +13,13 @@ const TIMED_OUT: i32 = 124;
 
 /// Tests of the whole engine by module: the name of the group, and what the names of its tests
 /// start with.
-const GROUPS: [(&str, &[&str]); 7] = [
+const GROUPS: [(&str, &[&str]); 6] = [
     ("simulator", &["baton::"]),
     ("model", &["model::"]),
     ("faults", &["faults::"]),
     ("kinds", &["kinds::", "ttl::", "orders::", "ingest::", "bulk_load::", "deletes::"]),
     ("damage", &["damage::"]),
     ("crash", &["crash::", "kill::"]),
-    ("concurrency", &["concurrency::"]),
 ];
 
 /// Some tests of one program.
@@ -68,14 +67,18 @@ impl Harness {
         all.extend(GROUPS.map(|(name, filters)| Self::whole(name, filters, Vec::new())));
         let others = GROUPS.iter().flat_map(|(_, filters)| filters.iter().copied()).collect();
         all.push(Self::whole("other tests of the whole", &[], others));
-        all.push(Self {
-            name: "differential".to_owned(),
-            package: "esker-torture".to_owned(),
-            target: "differential".to_owned(),
+        let programs = [
+            ("concurrency", "esker", "threads"),
+            ("differential", "esker-torture", "differential"),
+        ];
+        all.extend(programs.map(|(name, package, target)| Self {
+            name: name.to_owned(),
+            package: package.to_owned(),
+            target: target.to_owned(),
             filters: Vec::new(),
             skips: Vec::new(),
             test: None,
-        });
+        }));
         let known = known.and_then(|known| known.split_once(": "));
         let test = |text: &str| Some(text.split_once('`')?.1.strip_suffix('`')?.to_owned());
         if let Some((name, Some(test))) = known.map(|(name, how)| (name, test(how))) {

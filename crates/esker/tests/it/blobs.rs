@@ -11,8 +11,8 @@ use esker::{
     MergeOperator, Options, TableWriter, TableWriterOptions,
 };
 
-use crate::directory::{assert_exact, assert_tidy};
 use crate::random::Rng;
+use crate::referenced::{assert_exact, assert_tidy};
 
 const THRESHOLD: u32 = 100;
 

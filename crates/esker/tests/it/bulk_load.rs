@@ -13,8 +13,8 @@ use esker::{
     TableWriterOptions,
 };
 
-use crate::directory::assert_tidy;
 use crate::random::Rng;
+use crate::referenced::assert_tidy;
 
 /// A database in memory whose loaders buffer a megabyte at most, with small tables.
 fn open(env: &Env) -> Db {

@@ -17,12 +17,11 @@ use esker::doctor::{Doctor, VerifyReport};
 use esker::env::{CrashPolicy, FaultFileSystem, FileSystem, ManualClock, MemoryFileSystem};
 use esker::{Durability, Error, ErrorKind, KeyspaceOptions};
 
-use crate::directory::assert_exact;
 use crate::journal::Marks;
 use crate::random::{Rng, for_each_seed};
-use crate::recovered::{
-    DIR, Loss, env_of, env_over, go_on, log_dir_of, open, options_over, recover,
-};
+use crate::recovered::{DIR, Loss, env_of, env_over, go_on, open, options_over, recover};
+use crate::referenced::assert_exact;
+use crate::referenced::log_dir_of;
 use crate::shrink::run_shrinking;
 use crate::state::State;
 use crate::tally::Tally;

@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use esker::env::{Env, FaultFileSystem, MemoryFileSystem, Operation};
 use esker::{Db, ErrorKind, Event, KeyspaceOptions};
 
-use crate::directory::assert_tidy;
 use crate::recovered::{env_over, open, options};
+use crate::referenced::assert_tidy;
 
 /// How many flushes and compactions are told, and how many are counted.
 fn told_and_counted(db: &Db) -> (usize, u64) {

@@ -17,7 +17,8 @@ use esker::env::{
 use esker::{Error, ErrorKind};
 
 use crate::random::{Rng, for_each_seed};
-use crate::recovered::{DIR, Found, Loss, log_dir_of, options_over, recover};
+use crate::recovered::{DIR, Found, Loss, options_over, recover};
+use crate::referenced::log_dir_of;
 use crate::shrink::{is_shrinking, run_shrinking};
 use crate::state::Write;
 use crate::tally::Tally;

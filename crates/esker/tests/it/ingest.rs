@@ -13,8 +13,8 @@ use esker::{
     TableWriter, TableWriterOptions,
 };
 
-use crate::directory::{assert_exact, assert_tidy};
 use crate::outside::OUTSIDE;
+use crate::referenced::{assert_exact, assert_tidy};
 use crate::state::merge_operator;
 use crate::temp_dir::TempDir;
 use esker::doctor::{Doctor, RepairOptions};

@@ -8,9 +8,9 @@ use esker::env::{Env, ManualClock};
 use esker::{CompactionPolicy, Db, Expiry, FifoOptions, Keyspace, KeyspaceOptions};
 
 use crate::ages::{machine, run_jobs};
-use crate::directory::assert_tidy;
 use crate::policies::{KEEPING, keeps_ages_apart};
 use crate::recovered::{DIR, open, options};
+use crate::referenced::assert_tidy;
 
 const KEYS: u8 = 200;
 

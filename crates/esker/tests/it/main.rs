@@ -2,7 +2,7 @@
 //!
 //! Shared by several of them: `random` (choices repeatable by seed), `state` (what a database
 //! should hold), `journal` (what it has promised), `workload` (what is done to it), `reading` (what
-//! it holds), `outside` (external tables), `recovered` (the laws of recovery), `directory` (which
+//! it holds), `outside` (external tables), `recovered` (the laws of recovery), `referenced` (which
 //! files may be there), `tally` (how much was run), `shrink` (shorter failures), `watchdog`
 //! (hangs).
 
@@ -18,6 +18,7 @@ mod journal;
 mod outside;
 mod reading;
 mod recovered;
+mod referenced;
 mod sample;
 mod shrink;
 mod tally;
@@ -32,7 +33,6 @@ mod blobs;
 mod budget;
 mod bulk_load;
 mod by_hand;
-mod concurrency;
 mod crash;
 mod damage;
 mod deletes;
@@ -69,8 +69,6 @@ mod ranges;
 mod retries;
 mod searches;
 mod segments;
-#[cfg(shuttle)]
-mod shuttle;
 mod small_tables;
 mod syncing;
 mod ttl;

@@ -20,11 +20,11 @@ use esker::{
     KeyspaceOptions, Options, Order, Snapshot,
 };
 
-use crate::directory::{assert_exact, assert_tidy};
 use crate::orders::Shortlex;
 use crate::outside;
 use crate::random::{Rng, expiry_at, for_each_seed};
 use crate::reading::assert_state;
+use crate::referenced::{assert_exact, assert_tidy};
 use crate::shrink::run_shrinking_steps;
 use crate::state::{How, State, Turn, Write, between};
 use crate::tally::Tally;

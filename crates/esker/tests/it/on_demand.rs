@@ -11,10 +11,10 @@ use esker::{
     KeyspaceOptions, Options, RunningJob,
 };
 
-use crate::directory::assert_tidy;
 use crate::policies::KEEPING;
 use crate::random::Rng;
 use crate::recovered::{DIR, env_over};
+use crate::referenced::assert_tidy;
 use crate::watchdog::Watchdog;
 
 type Model = BTreeMap<Vec<u8>, Vec<u8>>;

@@ -13,9 +13,9 @@ use esker::{
     FilterDecision, FilterFailure, Keyspace, KeyspaceOptions, Options, Snapshot,
 };
 
-use crate::directory::assert_tidy;
 use crate::random::{Rng, for_each_seed};
 use crate::recovered::{DIR, env_over};
+use crate::referenced::assert_tidy;
 use crate::state::merge_operator;
 
 /// A database over files that can be watched; compactions on demand only.

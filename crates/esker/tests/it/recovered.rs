@@ -1,7 +1,6 @@
 //! Opens what a crash left, and checks the laws of recovery.
 
 use std::cell::RefCell;
-use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,19 +9,15 @@ use esker::env::{CrashPolicy, Env, FileSystem, ManualClock, MemoryFileSystem};
 use esker::{Db, Durability, KeyspaceOptions, Options, Result};
 use esker_base::HashMap;
 
-use crate::directory::{assert_exact, assert_tidy};
 use crate::journal::Marks;
 use crate::reading::{assert_contents, contents, difference};
+use crate::referenced::log_dir_of;
+use crate::referenced::{assert_exact, assert_tidy};
 use crate::state::{Contents, Id, State, Write, merge_operator};
 use crate::watchdog;
 
 /// Where the databases of crash and fault tests lie.
 pub(crate) const DIR: &str = "db";
-
-/// Where the log of the database in `dir` lies, if it lies apart.
-pub(crate) fn log_dir_of(dir: impl AsRef<Path>) -> PathBuf {
-    format!("{} log", dir.as_ref().display()).into()
-}
 
 /// Keyspaces whose names start so have no log.
 pub(crate) const UNLOGGED: &str = "unlogged";

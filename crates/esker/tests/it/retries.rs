@@ -12,8 +12,8 @@ use esker::env::{
 };
 use esker::{Db, ErrorKind, KeyspaceOptions, Options, TableWriter};
 
-use crate::directory::{assert_tidy, orphans};
 use crate::recovered::{DIR, env_over, open, options};
+use crate::referenced::{assert_tidy, orphans};
 
 /// A compaction had failed, and before it was tried again somebody asked for one of the same tables.
 /// From then on nothing was left to try, and so nothing to succeed: the database said for ever that

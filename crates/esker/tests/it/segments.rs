@@ -12,9 +12,9 @@ use esker::{Db, Durability, ErrorKind, KeyspaceOptions, Options, Outcome};
 
 use esker_base::FileKind;
 
-use crate::directory::assert_tidy;
 use crate::files;
 use crate::recovered::{DIR, env_of, env_over, open, options};
+use crate::referenced::assert_tidy;
 
 /// A segment of which the file was there, but not its header or its name durable, stayed until the
 /// next open, with all the room that it had, and every further attempt left another one. Found by

@@ -21,7 +21,8 @@ use esker_tree::Manifest;
 
 use crate::crash::profiles;
 use crate::random::for_each_seed;
-use crate::recovered::{DIR, UNLOGGED, env_over, log_dir_of, options_over};
+use crate::recovered::{DIR, UNLOGGED, env_over, options_over};
+use crate::referenced::log_dir_of;
 use crate::shrink::run_shrinking;
 use crate::tally::Tally;
 use crate::workload::{Driver, Profile, Step, script};

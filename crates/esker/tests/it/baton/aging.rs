@@ -19,7 +19,7 @@ use super::coverage;
 use super::generation::dir_of;
 use super::script::Loading;
 use crate::files::read_all;
-use crate::recovered::log_dir_of;
+use crate::referenced::log_dir_of;
 
 /// Where tables are written: nobody else takes them from there.
 const ASIDE: &str = "aside";

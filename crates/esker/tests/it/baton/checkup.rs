@@ -21,7 +21,8 @@ use crate::files::{read_all, write};
 use crate::orders::Shortlex;
 use crate::random::Rng;
 use crate::reading::{contents, difference};
-use crate::recovered::{env_at, log_dir_of, open_in, options_in};
+use crate::recovered::{env_at, open_in, options_in};
+use crate::referenced::log_dir_of;
 use crate::state::{Bytes, Contents, Turn, merge_operator};
 use crate::watchdog;
 

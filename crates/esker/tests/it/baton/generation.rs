@@ -21,10 +21,11 @@ use super::rest::{assert_log_goes, let_it_rest};
 use super::script::{Act, Op};
 use super::strangers::{Stranger, intrude};
 use super::world::{self, Moment, START, World};
-use crate::directory::{assert_exact, orphans_beside, unreferenced};
 use crate::orders::Shortlex;
 use crate::random::Rng;
-use crate::recovered::{DIR, Loss, log_dir_of};
+use crate::recovered::{DIR, Loss};
+use crate::referenced::log_dir_of;
+use crate::referenced::{assert_exact, orphans_beside, unreferenced};
 
 /// What a generation starts from.
 pub(super) struct Start {

@@ -16,7 +16,7 @@ use super::generation::dir_of;
 use super::reader::{Entries, check_cursor};
 use super::world::World;
 use crate::files::read_all;
-use crate::recovered::log_dir_of;
+use crate::referenced::log_dir_of;
 use crate::state::{Bytes, Turn};
 
 /// The keyspace whose tables are replaced behind cursors.

@@ -9,9 +9,9 @@ use esker::{CompactionEnd, CompactionPolicy, Compression, Db, Keyspace, Keyspace
 use esker_base::baton::{self, Policy, Settings};
 
 use super::world::{self, World};
-use crate::directory::assert_tidy;
 use crate::random::for_each_seed;
 use crate::recovered::DIR;
+use crate::referenced::assert_tidy;
 
 /// Three runs of a thousand entries each, in a database whose compactions take parts at once on the
 /// thread that asks and on one more.

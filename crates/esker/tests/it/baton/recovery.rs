@@ -13,10 +13,11 @@ use super::generation::dir_of;
 use super::history::{History, Id, Part};
 use super::reader::seen_by;
 use super::world::Moment;
-use crate::directory::{assert_exact, assert_tidy};
 use crate::random::Rng;
 use crate::reading::{assert_contents, contents, difference};
-use crate::recovered::{Loss, log_dir_of};
+use crate::recovered::Loss;
+use crate::referenced::log_dir_of;
+use crate::referenced::{assert_exact, assert_tidy};
 use crate::state::{Contents, State};
 use crate::tally::Tally;
 

@@ -15,8 +15,9 @@ use esker_base::HashSet;
 use super::{History, Moment, profiles, record};
 use crate::random::{Rng, for_each_seed};
 use crate::recovered::{
-    DIR, Found, Loss, Recoveries, env_over, found_in, go_on, log_dir_of, open, options_over,
+    DIR, Found, Loss, Recoveries, env_over, found_in, go_on, open, options_over,
 };
+use crate::referenced::log_dir_of;
 use crate::shrink::run_shrinking;
 use crate::tally::Tally;
 use crate::workload::{Profile, Step, script};

@@ -4,7 +4,7 @@
 //!
 //! ```text
 //! RUSTFLAGS="--cfg shuttle" CARGO_TARGET_DIR=target/shuttle \
-//!     cargo test --release -p esker --test it shuttle
+//!     cargo test --release -p esker --test threads shuttle
 //! ```
 //!
 //! `ESKER_BUDGET` multiplies the schedules, `ESKER_FIRST_SEED` seeds them. shuttle knows no time: no limit of a wait comes first. The
@@ -23,8 +23,8 @@ use esker::{Db, Durability, ErrorKind, Keyspace, KeyspaceOptions, Options, Resul
 use shuttle::scheduler::{PctScheduler, RandomScheduler, Scheduler};
 use shuttle::{Config, Runner, thread};
 
-use crate::directory::assert_exact;
 use crate::random::{budget, first_seed};
+use crate::referenced::assert_exact;
 
 /// Schedules of each test and kind of scheduler.
 const SCHEDULE_COUNT: usize = 100;
