@@ -10,7 +10,7 @@ use esker::{Db, Durability, ErrorKind, KeyspaceOptions, Options, RecoveryMode};
 use esker_base::{FileHeader, SeqNo};
 use esker_tree::Manifest;
 
-use super::modes::{COUNT, cut_between_frames, logged, open, prefix};
+use super::modes::{COUNT, cut_between_frames, logged, open, prefix, put};
 use super::sample::{DIR, Files};
 
 fn repair(env: &Env, past_holes: bool) -> RepairReport {
@@ -47,28 +47,21 @@ fn what_two_segments_have_is_taken_once() {
     let options =
         Options { background_threads: 1, log_segment_bytes: 64 << 10, ..Options::default() };
     let db = Db::builder(DIR).env(env.clone()).options(options).open().unwrap();
-    for n in 0..COUNT {
-        let value = [format!("{n:04}").into_bytes(), vec![b'x'; 600]].concat();
-        db.put_with(format!("{n:04}"), value, Durability::Power).unwrap();
-        if n == 150 {
-            // A rest, after which there is a mark.
-            let marked = db.stats().counters.log_syncs + 1;
-            while db.stats().counters.log_syncs < marked {
-                clock.advance(Duration::from_secs(2));
-                db.resume_compactions();
-                std::thread::yield_now();
-            }
-        }
+    put(&db, 0..150);
+    // A rest, after which there is a mark.
+    let marked = db.stats().counters.log_syncs + 1;
+    while db.stats().counters.log_syncs < marked {
+        clock.advance(Duration::from_secs(2));
+        db.resume_compactions();
+        std::thread::yield_now();
     }
+    put(&db, 150..COUNT);
     drop(db);
     let copy = Env::memory(1);
     let options =
         Options { background_threads: 0, log_segment_bytes: 1 << 20, ..Options::default() };
     let db = Db::builder(DIR).env(copy.clone()).options(options).open().unwrap();
-    for n in 0..COUNT {
-        let value = [format!("{n:04}").into_bytes(), vec![b'x'; 600]].concat();
-        db.put_with(format!("{n:04}"), value, Durability::Power).unwrap();
-    }
+    put(&db, 0..COUNT);
     drop(db);
     let log = Files(&env).ending_with(".log").remove(0);
     assert_eq!(Files(&copy).ending_with(".log"), std::slice::from_ref(&log));

@@ -1,5 +1,6 @@
 //! What an open does about damage in the log, mode by mode.
 
+use std::ops::Range;
 use std::path::Path;
 
 use esker::env::{Env, FileExt as _};
@@ -16,12 +17,17 @@ pub(super) const COUNT: u64 = 400;
 pub(super) fn logged() -> Env {
     let env = Env::memory(1);
     let db = open(&env, RecoveryMode::TornTail).unwrap();
-    for n in 0..COUNT {
+    put(&db, 0..COUNT);
+    drop(db);
+    env
+}
+
+/// Some of those writes.
+pub(super) fn put(db: &Db, numbers: Range<u64>) {
+    for n in numbers {
         let value = [format!("{n:04}").into_bytes(), vec![b'x'; 600]].concat();
         db.put_with(format!("{n:04}"), value, Durability::Power).unwrap();
     }
-    drop(db);
-    env
 }
 
 pub(super) fn open(env: &Env, mode: RecoveryMode) -> Result<Db> {
