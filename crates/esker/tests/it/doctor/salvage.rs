@@ -355,6 +355,18 @@ fn a_file_that_cannot_be_opened_costs_no_other() {
     }
 }
 
+#[test]
+fn a_salvage_wants_the_path_of_a_directory() {
+    let (memory, _) = sample::in_memory();
+    let doctor = Doctor::new(DIR).env(env_over(Arc::new(memory)));
+    let error = doctor.salvage("", false, &mut |_| {}).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidInput);
+    assert!(
+        error.to_string().contains("the path of the directory to salvage to is empty"),
+        "{error}"
+    );
+}
+
 /// Too many open files, or too little memory, say nothing of a file: the copy did without it.
 #[test]
 fn an_error_that_is_not_of_the_file_ends_a_salvage() {
